@@ -1,0 +1,21 @@
+"""Everything that xprnn knows of array libraries.
+
+No other package names one.  A library is imported when a backend of it is asked for, never before.
+"""
+
+from xprnn.backend._backend import FLOATS, Backend, describe, dtype_name
+from xprnn.backend._open import available_backends, backend_of, get_backend, probe
+from xprnn.backend._registry import from_host_beside, namespace_of
+
+__all__ = [
+    "FLOATS",
+    "Backend",
+    "available_backends",
+    "backend_of",
+    "describe",
+    "dtype_name",
+    "from_host_beside",
+    "get_backend",
+    "namespace_of",
+    "probe",
+]

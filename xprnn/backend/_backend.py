@@ -1,0 +1,137 @@
+"""The frozen handle through which the rest of the library sees an array library."""
+
+from dataclasses import dataclass, field
+
+from xprnn.backend._library import Library
+from xprnn.backend._registry import library_of
+from xprnn.backend.host import HostArray, np
+from xprnn.backend.types import Array, Device, DType, Namespace
+
+FLOATS = ("float16", "float32", "float64")
+
+
+@dataclass(frozen=True, eq=False)
+class Backend:
+    """An array namespace with the device and the floating dtype to compute in.
+
+    Made by `get_backend`; two of them are equal when library, device and dtype are.
+
+    Attributes
+    ----------
+    name : str
+        ``"numpy"``, ``"cupy"``, ``"torch"``, ``"jax"`` or ``"array_api_strict"``.
+    xp : namespace
+        The array API namespace.
+    device : object
+        The device, as the library itself represents it.
+    dtype : object
+        The floating dtype, as the library itself represents it.
+    """
+
+    name: str
+    xp: Namespace = field(repr=False)
+    device: Device
+    dtype: DType
+    library: Library = field(repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Backend):
+            return False
+        return (self.name, self.device, self.dtype) == (other.name, other.device, other.dtype)
+
+    def __hash__(self) -> int:
+        return hash((self.name, str(self.device), str(self.dtype)))
+
+    @property
+    def dtype_name(self) -> str:
+        """``"float32"``, say: the dtype in words that every backend shares."""
+        return dtype_name(self.dtype)
+
+    def owns(self, a: object) -> bool:
+        """Whether ``a`` is an array of this library on this device."""
+        return self.library.is_array(a) and bool(self.library.device_of(a) == self.device)
+
+    def asarray(self, a: object, dtype: str | DType | None = None) -> Array:
+        """Bring host data, or an array of this library, to this device and dtype.
+
+        Parameters
+        ----------
+        a : array_like
+            A number, (nested) list, NumPy array, or an array of this backend's own library.
+        dtype : str or dtype, optional
+            None: floats take the backend's dtype, integers and booleans keep theirs.
+
+        Returns
+        -------
+        array
+            On ``self.device``.  Not necessarily a copy.
+
+        Raises
+        ------
+        TypeError
+            If it holds anything but real numbers or booleans, or is an array of another backend
+            (no transfer happens silently: take it to the host with that backend's `to_numpy`).
+        ValueError
+            If the elements have unequal lengths.
+        """
+        wanted = None if dtype is None else dtype_name(dtype)
+        if wanted is not None:
+            self.library.prepare(wanted)
+        if self.library.is_array(a) and self.name != "numpy":
+            array = self.xp.asarray(a, device=self.device)
+            if wanted is not None:
+                return self.xp.astype(array, getattr(self.xp, wanted))
+            floating = self.xp.isdtype(array.dtype, "real floating")
+            return self.xp.astype(array, self.dtype, copy=False) if floating else array
+        host = _host_numbers(a)
+        if wanted is None and host.dtype.kind == "f":
+            wanted = self.dtype_name
+        if wanted is not None:
+            host = host.astype(wanted, copy=False)
+        return self.library.from_host(host, self.device)
+
+    def to_numpy(self, a: Array) -> HostArray:
+        """Return an array of this backend as a NumPy array: the one way back to the host.
+
+        Raises
+        ------
+        TypeError
+            If ``a`` is not an array of this backend.
+        """
+        if not self.library.is_array(a):
+            raise TypeError(f"to_numpy takes an array of {self.name}, got {describe(a)}")
+        return self.library.to_host(a)
+
+
+def dtype_name(dtype: str | DType) -> str:
+    """``numpy.dtype("float32")``, ``torch.float32`` and ``"float32"`` are all ``"float32"``."""
+    if isinstance(dtype, str):
+        return dtype
+    if isinstance(dtype, type):
+        return dtype.__name__
+    return str(getattr(dtype, "name", dtype)).rpartition(".")[2]
+
+
+def describe(a: object) -> str:
+    """Say in a message what ``a`` is: its type and, for an array, its shape and dtype."""
+    kind = f"{type(a).__module__.partition('.')[0]}.{type(a).__name__}"
+    if hasattr(a, "shape") and hasattr(a, "dtype"):
+        return f"{kind} of shape {tuple(a.shape)} and dtype {dtype_name(a.dtype)}"
+    return f"{type(a).__name__}"
+
+
+def _host_numbers(a: object) -> HostArray:
+    """Return ``a`` as a host array of real numbers or booleans."""
+    library = library_of(a)
+    if library is not None and library.name != "numpy":
+        raise TypeError(
+            f"got {describe(a)}, an array of the backend {library.name!r}: "
+            "take it to the host first, with that backend's to_numpy"
+        )
+    try:
+        host = np.asarray(a)
+    except ValueError as error:
+        raise ValueError(f"can't make an array of this {type(a).__name__}: {error}") from error
+    if host.dtype.kind not in "fiub":
+        raise TypeError(f"expected real numbers, got {describe(host)}")
+    return host

@@ -1,0 +1,66 @@
+"""CuPy: arrays on a CUDA device."""
+
+import importlib
+
+from xprnn.backend._library import Library
+from xprnn.backend.host import HostArray, np
+from xprnn.backend.types import Array, Device, Namespace
+
+
+class CuPy(Library):
+    """CuPy arrays; a device is a number, ``"cuda"``, ``"cuda:1"`` or a ``cupy.cuda.Device``."""
+
+    name = "cupy"
+    module = "cupy"
+    install = 'pip install "xprnn[cuda13]" (or "xprnn[cuda12]", by the driver)'
+
+    def namespace(self) -> Namespace:
+        return importlib.import_module("array_api_compat.cupy")
+
+    def is_array(self, a: object) -> bool:
+        return isinstance(a, importlib.import_module("cupy").ndarray)
+
+    def device(self, spec: object) -> Device:
+        cupy = importlib.import_module("cupy")
+        count = self._count()
+        if isinstance(spec, cupy.cuda.Device):
+            number = spec.id
+        else:
+            text = "cuda:0" if spec in (None, "cuda") else f"{spec}"
+            digits = text.removeprefix("cuda:")
+            number = int(digits) if digits.isdecimal() else -1
+        if not 0 <= number < count:
+            known = ", ".join(repr(d) for d in self.devices())
+            raise ValueError(f"device is {spec!r}: CuPy has {known}")
+        device = cupy.cuda.Device(number)
+        try:
+            with device:
+                # Compiles and runs a kernel, so a driver that is too old shows here and not later.
+                float(cupy.sum(cupy.arange(3, dtype=cupy.float32)))
+        except Exception as error:
+            raise RuntimeError(f"CuPy is installed, but device {number} fails: {error}") from error
+        return device
+
+    def devices(self) -> tuple[str, ...]:
+        return tuple(f"cuda:{number}" for number in range(self._count()))
+
+    def from_host(self, a: HostArray, device: Device) -> Array:
+        with device:
+            return self.namespace().asarray(np.ascontiguousarray(a).reshape(a.shape))
+
+    def to_host(self, a: Array) -> HostArray:
+        host: HostArray = a.get()
+        return host
+
+    def _count(self) -> int:
+        cupy = importlib.import_module("cupy")
+        try:
+            count = int(cupy.cuda.runtime.getDeviceCount())
+        except Exception as error:
+            raise RuntimeError(
+                f"CuPy is installed, but finds no usable CUDA device: {error}. "
+                "Check that `nvidia-smi` lists one and that CuPy was built for its CUDA version"
+            ) from error
+        if count == 0:
+            raise RuntimeError("CuPy is installed, but this machine has no CUDA device")
+        return count

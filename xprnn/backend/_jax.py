@@ -1,0 +1,50 @@
+"""JAX, run eagerly."""
+
+import importlib
+
+from xprnn.backend._library import Library
+from xprnn.backend.types import Array, Device, Namespace
+
+
+class Jax(Library):
+    """JAX arrays; a device is ``"cpu"``, ``"gpu:1"`` or a ``jax.Device``.
+
+    Asking for float64 turns on ``jax_enable_x64`` for the process, as JAX has no narrower switch
+    that reaches every operation; without it JAX computes in float32 and does not say so.
+    """
+
+    name = "jax"
+    module = "jax"
+    install = "pip install jax"
+
+    def namespace(self) -> Namespace:
+        return importlib.import_module("jax.numpy")
+
+    def is_array(self, a: object) -> bool:
+        return isinstance(a, importlib.import_module("jax").Array)
+
+    def device(self, spec: object) -> Device:
+        jax = importlib.import_module("jax")
+        if isinstance(spec, jax.Device):
+            return spec
+        if spec is None:
+            return jax.devices()[0]
+        platform, _, number = str(spec).partition(":")
+        try:
+            return jax.devices(platform)[int(number or 0)]
+        except (RuntimeError, IndexError, ValueError) as error:
+            known = ", ".join(repr(d) for d in self.devices())
+            raise ValueError(f"device is {spec!r}: JAX has {known}") from error
+
+    def devices(self) -> tuple[str, ...]:
+        jax = importlib.import_module("jax")
+        return tuple(f"{d.platform}:{d.id}" for d in jax.devices())
+
+    def device_of(self, a: Array) -> Device:
+        held = a.devices()
+        # One array spread over several devices is on none of ours.
+        return next(iter(held)) if len(held) == 1 else held
+
+    def prepare(self, dtype: str) -> None:
+        if dtype == "float64":
+            importlib.import_module("jax").config.update("jax_enable_x64", True)

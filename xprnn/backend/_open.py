@@ -1,0 +1,140 @@
+"""Opening backends: by name, by what is installed, by the array at hand."""
+
+from typing import NamedTuple
+
+from xprnn.backend._backend import FLOATS, Backend, describe, dtype_name
+from xprnn.backend._library import Library
+from xprnn.backend._registry import LIBRARIES, library_of
+from xprnn.backend.types import Array, Device, DType
+
+
+def get_backend(
+    name: str | Backend = "numpy",
+    device: Device | None = None,
+    dtype: str | DType | None = None,
+) -> Backend:
+    """Open a backend.
+
+    Parameters
+    ----------
+    name : str or Backend
+        ``"numpy"``, ``"cupy"``, ``"torch"``, ``"jax"``, ``"array_api_strict"``, or ``"auto"``:
+        CuPy where a CUDA device works, else NumPy.  A `Backend` is returned as it is, or with the
+        device and dtype given.
+    device : optional
+        A device in the library's own words (``"cuda:1"``, ``"cpu"``, a device object).
+        None: the library's default.
+    dtype : {"float32", "float64", "float16"}, optional
+        The floating dtype to compute in, as text or as a dtype object.  None: float32.
+
+    Returns
+    -------
+    Backend
+
+    Raises
+    ------
+    ImportError
+        If the library is missing; the message says what to install.
+    RuntimeError
+        If the library is there, but no device works; the message says why.
+    ValueError
+        If the name, the device or the dtype is unknown.
+
+    Notes
+    -----
+    JAX computes in float64 only with its process-wide flag ``jax_enable_x64``; asking for float64
+    here turns it on.
+
+    Examples
+    --------
+    >>> be = get_backend("numpy", dtype="float64")
+    >>> be
+    Backend(name='numpy', device='cpu', dtype=dtype('float64'))
+    >>> be.asarray([1, 2.5])
+    array([1. , 2.5])
+    """
+    if isinstance(name, Backend):
+        if device is None and dtype is None:
+            return name
+        return _open(
+            name.library,
+            name.device if device is None else device,
+            name.dtype if dtype is None else dtype,
+        )
+    wanted = "float32" if dtype is None else dtype
+    if name == "auto":
+        return _open(LIBRARIES["cupy" if probe("cupy").usable else "numpy"], device, wanted)
+    if name not in LIBRARIES:
+        known = ", ".join(repr(n) for n in (*LIBRARIES, "auto"))
+        raise ValueError(f"unknown backend {name!r}: known are {known}")
+    return _open(LIBRARIES[name], device, wanted)
+
+
+class Probe(NamedTuple):
+    """Whether a library can be used, and if not, why."""
+
+    name: str
+    usable: bool
+    version: str | None
+    devices: tuple[str, ...]
+    reason: str
+
+
+def probe(name: str) -> Probe:
+    """Try a library out: import it, and open its default device."""
+    library = LIBRARIES[name]
+    version = None
+    try:
+        _load(library)
+        version = library.version()
+        library.device(None)
+        return Probe(name, True, version, library.devices(), "")
+    except (ImportError, RuntimeError, ValueError) as error:
+        return Probe(name, False, version, (), str(error))
+
+
+def available_backends() -> tuple[str, ...]:
+    """Return the names of the backends that import and have a device that works.
+
+    This imports every library that is installed, so it takes as long as they do.
+    """
+    return tuple(name for name in LIBRARIES if probe(name).usable)
+
+
+def backend_of(a: Array) -> Backend:
+    """Return the backend that an array of a floating dtype lives in.
+
+    Raises
+    ------
+    TypeError
+        If ``a`` is no array of a known library, or not of a floating dtype.
+    """
+    library = library_of(a)
+    if library is None or dtype_name(a.dtype) not in FLOATS:
+        raise TypeError(f"expected a floating array of {', '.join(LIBRARIES)}, got {describe(a)}")
+    return _open(library, library.device_of(a), a.dtype)
+
+
+def _load(library: Library) -> None:
+    try:
+        library.namespace()
+    except ImportError as error:
+        raise ImportError(
+            f"the backend {library.name!r} is not installed ({error}): {library.install}"
+        ) from error
+
+
+def _open(library: Library, device: Device, dtype: str | DType) -> Backend:
+    _load(library)
+    xp = library.namespace()
+    name = dtype_name(dtype)
+    known = tuple(f for f in FLOATS if hasattr(xp, f))
+    if name not in known:
+        raise ValueError(
+            f"dtype is {dtype!r}: {library.name} computes in {', '.join(known)}"
+            + (" (float16 is not in the array API standard)" if name == "float16" else "")
+        )
+    library.prepare(name)
+    where = library.device(device)
+    # From an array, because the namespace may hold a scalar type where arrays have a dtype object.
+    return Backend(library.name, xp, where, xp.empty(0, dtype=getattr(xp, name)).dtype, library)

@@ -1,0 +1,37 @@
+"""array-api-strict: the standard and nothing beyond it, to prove that the library keeps to it."""
+
+import importlib
+
+from xprnn.backend._library import Library
+from xprnn.backend.host import HostArray, np
+from xprnn.backend.types import Array, Device, Namespace
+
+
+class Strict(Library):
+    """array-api-strict; devices ``"CPU_DEVICE"`` (alias ``"cpu"``), ``"device1"``, ``"device2"``."""
+
+    name = "array_api_strict"
+    module = "array_api_strict"
+    install = "pip install array-api-strict"
+
+    def namespace(self) -> Namespace:
+        return importlib.import_module("array_api_strict")
+
+    def is_array(self, a: object) -> bool:
+        return isinstance(a, type(self.namespace().empty(0)))
+
+    def device(self, spec: object) -> Device:
+        strict = self.namespace()
+        if isinstance(spec, strict.Device):
+            return spec
+        try:
+            return strict.Device("CPU_DEVICE" if spec in (None, "cpu") else spec)
+        except (ValueError, TypeError) as error:
+            known = ", ".join(repr(d) for d in self.devices())
+            raise ValueError(f"device is {spec!r}: array-api-strict has {known}") from error
+
+    def devices(self) -> tuple[str, ...]:
+        return ("CPU_DEVICE", "device1", "device2")
+
+    def to_host(self, a: Array) -> HostArray:
+        return np.asarray(a.to_device(self.namespace().Device("CPU_DEVICE")))

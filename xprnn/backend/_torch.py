@@ -1,0 +1,40 @@
+"""PyTorch, used for its arrays alone: nothing here records a graph."""
+
+import importlib
+
+from xprnn.backend._library import Library
+from xprnn.backend.host import HostArray
+from xprnn.backend.types import Array, Device, Namespace
+
+
+class Torch(Library):
+    """Torch tensors; a device is anything that ``torch.device`` takes."""
+
+    name = "torch"
+    module = "torch"
+    install = "pip install torch"
+
+    def namespace(self) -> Namespace:
+        return importlib.import_module("array_api_compat.torch")
+
+    def is_array(self, a: object) -> bool:
+        return isinstance(a, importlib.import_module("torch").Tensor)
+
+    def device(self, spec: object) -> Device:
+        torch = importlib.import_module("torch")
+        if spec is None:
+            spec = torch.get_default_device()
+        try:
+            # From a tensor, because "cuda" becomes "cuda:0" only there.
+            return torch.empty(0, device=spec).device
+        except (RuntimeError, TypeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"device is {spec!r}: torch can't use it: {reason}") from error
+
+    def devices(self) -> tuple[str, ...]:
+        torch = importlib.import_module("torch")
+        return ("cpu", *(f"cuda:{k}" for k in range(torch.cuda.device_count())))
+
+    def to_host(self, a: Array) -> HostArray:
+        host: HostArray = a.detach().cpu().numpy()
+        return host

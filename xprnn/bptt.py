@@ -1,0 +1,271 @@
+"""Backpropagation through time, for one layer in one direction.
+
+Everything around the time loop: the input's projection before it, and the gradients of weights and
+input after it, each one matrix product over all T·B steps::
+
+    u = W x + b                                                       (1)
+    h(t), ... = cell(u(t), U h(t-1), ...)                             (2)
+
+    dW = Σ_t du(t) x(t)ᵀ     db = Σ_t du(t)     dx(t) = Wᵀ du(t)      from (1)
+    dU = Σ_t dv(t) h(t-1)ᵀ                                            from (2)
+
+with du and dv, the gradients of both arguments of the cell, from the reversed loop.
+"""
+
+from typing import NamedTuple
+
+from xprnn import checks
+from xprnn.backend import Backend, backend_of, get_backend
+from xprnn.backend.types import Array
+from xprnn.cells import Arrays, Cell, get_cell
+from xprnn.recurrence import Trajectory, run_backward, run_forward
+
+
+class Weights(NamedTuple):
+    """The parameters of one layer in one direction, or their gradients.
+
+    Attributes
+    ----------
+    W : array, (G·H, I)
+    U : array, (G·H, H)
+    b : array, (G·H,), or None
+    """
+
+    W: Array
+    U: Array
+    b: Array | None = None
+
+
+class Tape(NamedTuple):
+    """What `unroll_backward` needs of an `unroll`.
+
+    Attributes
+    ----------
+    backend : Backend
+    x : array, (T, B, I)
+    trajectory : Trajectory
+    """
+
+    backend: Backend
+    x: Array
+    trajectory: Trajectory
+
+
+class LayerGradient(NamedTuple):
+    """The gradients of one layer.
+
+    Attributes
+    ----------
+    weights : Weights
+    x : array, (T, B, I)
+    state : tuple of array, (B, H) each
+        Of the initial state.
+    """
+
+    weights: Weights
+    x: Array
+    state: Arrays
+
+
+class Unrolled(NamedTuple):
+    """A layer, unrolled.
+
+    Attributes
+    ----------
+    h : array, (T, B, H)
+    state : tuple of array, (B, H) each
+        The final state.
+    tape : Tape
+    """
+
+    h: Array
+    state: Arrays
+    tape: Tape
+
+
+def unroll(
+    cell: str | Cell,
+    weights: Weights | tuple[Array, ...],
+    x: Array,
+    state: Arrays | None = None,
+    *,
+    backend: Backend | None = None,
+) -> Unrolled:
+    """Run one layer, in one direction, over a batch of sequences.
+
+    Parameters
+    ----------
+    cell : str or Cell
+    weights : Weights
+        ``(W, U)`` or ``(W, U, b)``, shapes (G·H, I), (G·H, H) and (G·H,).
+    x : array, (T, B, I)
+    state : tuple of array, (B, H) each, optional
+        The initial state; None for zero.
+    backend : Backend, optional
+        None: the backend of ``weights.W``, in its dtype.
+
+    Returns
+    -------
+    h : array, (T, B, H)
+    state : tuple of array, (B, H) each
+    tape : Tape
+        For `unroll_backward`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, backend, dtype, rank or size.
+
+    Examples
+    --------
+    Count the ones of a binary sequence with a linear layer whose two weights are one:
+
+    >>> import numpy as np, xprnn
+    >>> one = np.ones((1, 1))
+    >>> x = np.array([1.0, 0, 1, 1]).reshape(4, 1, 1)
+    >>> h, _, _ = unroll(xprnn.cells.Elman("identity"), (one, one), x)
+    >>> h.ravel()
+    array([1., 1., 2., 3.])
+    """
+    cell = get_cell(cell)
+    backend, weights = _check_weights(cell, weights, backend)
+    gates_hidden, inputs = weights.W.shape
+    hidden = gates_hidden // cell.gates
+    x = checks.array("x", x, backend, ("T", "B", inputs))
+    check_steps("x", x)
+    batch = x.shape[1]
+    if state is None:
+        state = zero_state(backend, cell, (batch, hidden))
+    else:
+        state = check_state("state", state, backend, cell, (batch, hidden))
+    return run_layer(backend, cell, weights, x, state)
+
+
+def unroll_backward(
+    cell: str | Cell,
+    weights: Weights | tuple[Array, ...],
+    tape: Tape,
+    dh: Array | None,
+    d_state: Arrays | None = None,
+) -> LayerGradient:
+    """Propagate gradients back through an unrolled layer.
+
+    Parameters
+    ----------
+    cell : str or Cell
+        The one that made the tape.
+    weights : Weights
+        Those that made the tape.
+    tape : Tape
+    dh : array, (T, B, H), or None
+        The gradient of each step's h; None for zero.
+    d_state : tuple of array, (B, H) each, optional
+        The gradient of the final state; None for zero.
+
+    Returns
+    -------
+    LayerGradient
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, backend, dtype, rank or size.
+    """
+    cell = get_cell(cell)
+    backend, weights = _check_weights(cell, weights, tape.backend)
+    steps, batch, hidden = tape.trajectory.saved[0].shape
+    checks.fit("weights.U", weights.U, (cell.gates * hidden, hidden))
+    checks.fit("weights.W", weights.W, (cell.gates * hidden, tape.x.shape[2]))
+    if dh is not None:
+        dh = checks.array("dh", dh, backend, (steps, batch, hidden))
+    if d_state is None:
+        d_state = zero_state(backend, cell, (batch, hidden))
+    else:
+        d_state = check_state("d_state", d_state, backend, cell, (batch, hidden))
+    return run_layer_backward(cell, weights, tape, dh, d_state)
+
+
+def run_layer(
+    backend: Backend, cell: Cell, weights: Weights, x: Array, state: Arrays, *, save: bool = True
+) -> Unrolled:
+    """`unroll`, its arguments known to be right; without ``save`` the tape can't be used."""
+    xp = backend.xp
+    steps, batch, inputs = x.shape
+    u = xp.matmul(xp.reshape(x, (steps * batch, inputs)), xp.matrix_transpose(weights.W))
+    if weights.b is not None:
+        u = u + weights.b
+    u = xp.reshape(u, (steps, batch, weights.W.shape[0]))
+    trajectory = run_forward(xp, cell, u, weights.U, state, save=save)
+    return Unrolled(
+        trajectory.states[0][1:, ...],
+        tuple(part[steps, ...] for part in trajectory.states),
+        Tape(backend, x, trajectory),
+    )
+
+
+def run_layer_backward(
+    cell: Cell, weights: Weights, tape: Tape, dh: Array | None, d_state: Arrays
+) -> LayerGradient:
+    """`unroll_backward`, its arguments known to be right."""
+    xp = tape.backend.xp
+    du, dv, d_initial = run_backward(xp, cell, weights.U, tape.trajectory, dh, d_state)
+    rows = du.shape[0] * du.shape[1]
+    du, dv = _flat(xp, du, rows), _flat(xp, dv, rows)
+    x = _flat(xp, tape.x, rows)
+    h_previous = _flat(xp, tape.trajectory.states[0][:-1, ...], rows)
+    gradient = Weights(
+        xp.matmul(xp.matrix_transpose(du), x),
+        xp.matmul(xp.matrix_transpose(dv), h_previous),
+        None if weights.b is None else xp.sum(du, axis=0),
+    )
+    return LayerGradient(gradient, xp.reshape(xp.matmul(du, weights.W), tape.x.shape), d_initial)
+
+
+def zero_state(backend: Backend, cell: Cell, shape: tuple[int, ...]) -> Arrays:
+    """Return zeros for every state variable."""
+    zeros = backend.xp.zeros(shape, dtype=backend.dtype, device=backend.device)
+    return (zeros,) * len(cell.state)
+
+
+def check_state(
+    name: str, state: object, backend: Backend, cell: Cell, shape: tuple[int, ...]
+) -> Arrays:
+    """Return a state, known to have every variable of the cell in the right shape."""
+    wanted = f"({', '.join(cell.state)}{',' if len(cell.state) == 1 else ''})"
+    if not isinstance(state, tuple | list):
+        raise TypeError(
+            f"{name} is of type {type(state).__name__}: expected a tuple {wanted}, "
+            f"each of shape {shape}"
+        )
+    if len(state) != len(cell.state):
+        raise ValueError(f"{name} has {len(state)} arrays: expected {wanted}, each of shape {shape}")
+    return tuple(
+        checks.array(f"{name}[{k}]", part, backend, shape) for k, part in enumerate(state)
+    )
+
+
+def check_steps(name: str, x: Array) -> None:
+    """Refuse a sequence without steps."""
+    if x.shape[0] == 0:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}: expected at least one step (T ≥ 1)")
+
+
+def _check_weights(
+    cell: Cell, weights: Weights | tuple[Array, ...], backend: Backend | None
+) -> tuple[Backend, Weights]:
+    if not isinstance(weights, tuple | list) or len(weights) not in (2, 3):
+        raise TypeError(f"weights is {type(weights).__name__}: expected (W, U) or (W, U, b)")
+    given = Weights(*weights)
+    backend = backend_of(given.W) if backend is None else get_backend(backend)
+    U = checks.array("weights.U", given.U, backend, ("G·H", "H"))
+    rows = cell.gates * U.shape[1]
+    return backend, Weights(
+        checks.array("weights.W", given.W, backend, (rows, "I")),
+        checks.array("weights.U", U, backend, (rows, U.shape[1])),
+        None if given.b is None else checks.array("weights.b", given.b, backend, (rows,)),
+    )
+
+
+def _flat(xp: object, a: Array, rows: int) -> Array:
+    """Merge time and batch."""
+    return xp.reshape(a, (rows, a.shape[2]))  # type: ignore[attr-defined]

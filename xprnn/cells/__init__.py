@@ -1,0 +1,64 @@
+"""Recurrent cells: one file per cell, its equations and their derivatives and nothing else."""
+
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from xprnn.cells.activations import ACTIVATIONS, Activation
+from xprnn.cells.elman import Elman
+from xprnn.cells.protocol import Arrays, Cell
+
+CELLS: dict[str, Any] = {
+    "elman": Elman,
+}
+
+__all__ = [
+    "ACTIVATIONS",
+    "CELLS",
+    "Activation",
+    "Arrays",
+    "Cell",
+    "Elman",
+    "cell_config",
+    "get_cell",
+]
+
+
+def get_cell(cell: str | Cell) -> Cell:
+    """Return the cell of that name with its default options, or the cell itself.
+
+    Raises
+    ------
+    ValueError
+        If there is no cell of that name.
+    TypeError
+        If it is neither a name nor a cell.
+    """
+    if isinstance(cell, str):
+        if cell not in CELLS:
+            known = ", ".join(repr(name) for name in CELLS)
+            raise ValueError(f"unknown cell {cell!r}: known are {known}")
+        made: Cell = CELLS[cell]()
+        return made
+    if isinstance(cell, type) or not isinstance(cell, Cell):
+        raise TypeError(
+            f"cell is {cell!r}: expected a name or a cell instance, with "
+            "the attributes gates and state and the methods forward and backward"
+        )
+    return cell
+
+
+def cell_config(cell: Cell) -> dict[str, Any] | None:
+    """Return what is needed to make the cell again, as plain data; None if it isn't one of ours."""
+    for name, kind in CELLS.items():
+        if type(cell) is kind and is_dataclass(cell) and not isinstance(cell, type):
+            options = asdict(cell)
+            if all(isinstance(value, str | int | float | bool | None) for value in options.values()):
+                return {"name": name, **options}
+    return None
+
+
+def cell_from_config(config: dict[str, Any]) -> Cell:
+    """Make the cell that `cell_config` described."""
+    options = dict(config)
+    made: Cell = CELLS[options.pop("name")](**options)
+    return made

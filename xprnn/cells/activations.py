@@ -1,0 +1,77 @@
+"""Activation functions, each next to its derivative.
+
+A derivative is written in terms of the function's own *value* h, because the value is what an
+unrolled network keeps anyway; nothing else has to be stored for the way back.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xprnn.backend.types import Array, Namespace
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An elementwise function and its derivative.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in messages and in saved files.
+    forward : callable
+        ``forward(xp, z) -> h``.
+    derivative : callable
+        ``derivative(xp, h) -> dh/dz``, from the value h.
+    """
+
+    name: str
+    forward: Callable[[Namespace, Array], Array]
+    derivative: Callable[[Namespace, Array], Array]
+
+
+def _tanh(xp: Namespace, z: Array) -> Array:
+    return xp.tanh(z)
+
+
+def _tanh_derivative(xp: Namespace, h: Array) -> Array:
+    del xp
+    return 1 - h * h
+
+
+def _logistic(xp: Namespace, z: Array) -> Array:
+    # Through tanh, because 1/(1 + exp(-z)) overflows and this can't.
+    return 0.5 * xp.tanh(0.5 * z) + 0.5
+
+
+def _logistic_derivative(xp: Namespace, h: Array) -> Array:
+    del xp
+    return h * (1 - h)
+
+
+def _relu(xp: Namespace, z: Array) -> Array:
+    return xp.maximum(z, 0.0)
+
+
+def _relu_derivative(xp: Namespace, h: Array) -> Array:
+    # Zero at zero, as PyTorch and JAX take it.
+    return xp.astype(h > 0, h.dtype)
+
+
+def _identity(xp: Namespace, z: Array) -> Array:
+    del xp
+    return z
+
+
+def _identity_derivative(xp: Namespace, h: Array) -> Array:
+    return xp.ones_like(h)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    activation.name: activation
+    for activation in (
+        Activation("tanh", _tanh, _tanh_derivative),
+        Activation("logistic", _logistic, _logistic_derivative),
+        Activation("relu", _relu, _relu_derivative),
+        Activation("identity", _identity, _identity_derivative),
+    )
+}

@@ -1,0 +1,47 @@
+"""What the engine asks of a cell."""
+
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from xprnn.backend.types import Array, Namespace
+
+Arrays: TypeAlias = tuple[Array, ...]
+
+
+@runtime_checkable
+class Cell(Protocol):
+    """A recurrent cell: two elementwise formulas, and no products, no time, no parameters.
+
+    The engine computes u(t) = W x(t) + b and v(t) = U h(t-1), hands both over in blocks, one per
+    gate, and takes care of everything else.  A cell uses functions of the array API standard only
+    and never writes into an argument.
+
+    Shapes: every array is (B, H), or (T, B, H) where the engine needs all steps at once; being
+    elementwise, a cell can't tell the difference.
+
+    Attributes
+    ----------
+    gates : int
+        G, the number of blocks in W, U and b.
+    state : tuple of str
+        ``("h",)`` or ``("h", "c")``; h, which is the output and what U multiplies, comes first.
+    """
+
+    @property
+    def gates(self) -> int: ...
+
+    @property
+    def state(self) -> tuple[str, ...]: ...
+
+    def forward(self, xp: Namespace, u: Arrays, v: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
+        """Return the new state, and what `backward` will need of this step."""
+        ...
+
+    def backward(
+        self, xp: Namespace, saved: Arrays, previous: Arrays, d_state: Arrays
+    ) -> tuple[Arrays, Arrays, tuple[Array | None, ...]]:
+        """Return the gradients of u, of v and of the previous state.
+
+        The path of h(t-1) through U is the engine's, so the last of them holds the elementwise
+        paths only; None stands for a path that does not exist.
+        """
+        ...

@@ -1,0 +1,110 @@
+"""Checks at the public border: what was given, what was expected, before any work is done."""
+
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+from xprnn.backend import Backend, describe, dtype_name
+from xprnn.backend.types import Array
+
+Shape = tuple[int | str, ...]
+"""Expected sizes; a letter stands for a size that is free."""
+
+
+def positive_int(name: str, value: object) -> int:
+    """Return a size, known to be an integer of at least one."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} is {value!r} ({type(value).__name__}): expected an int")
+    size = int(value.__index__())
+    if size < 1:
+        raise ValueError(f"{name} is {size}: expected an int of at least 1")
+    return size
+
+
+def number(
+    name: str, value: object, *, least: float = 0.0, below: float = math.inf, open_: bool = False
+) -> float:
+    """Return a finite number in [least, below), or in (least, below) if ``open_``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is {value!r} ({type(value).__name__}): expected a number")
+    # A NumPy scalar would be a dtype of its own in a product; a Python float takes the array's.
+    value = float(value)
+    wrong = value <= least if open_ else value < least
+    if wrong or not math.isfinite(value) or value >= below:
+        sign = "above" if open_ else "at least"
+        limit = f" and below {below:g}" if math.isfinite(below) else ""
+        raise ValueError(f"{name} is {value!r}: expected a number {sign} {least:g}{limit}")
+    return value
+
+
+def choice(name: str, value: object, known: Iterable[str]) -> str:
+    """Return a word, known to be one of those that are known."""
+    words = tuple(known)
+    if value not in words:
+        raise ValueError(f"{name} is {value!r}: expected {' or '.join(repr(w) for w in words)}")
+    return str(value)
+
+
+def array(name: str, a: object, backend: Backend, shape: Shape) -> Array:
+    """Return an array of the backend, of the shape and of the backend's dtype.
+
+    A floating array of another precision is cast; everything else that does not fit is refused.
+
+    Raises
+    ------
+    TypeError
+        If it is no array of the backend, or not of a floating dtype.
+    ValueError
+        If it is on another device, or of another shape.
+    """
+    own(name, a, backend)
+    dtype = a.dtype  # type: ignore[attr-defined]
+    if not backend.xp.isdtype(dtype, "real floating"):
+        raise TypeError(
+            f"{name} has dtype {dtype_name(dtype)}: expected floats "
+            f"({name} = net.backend.asarray({name}, dtype={backend.dtype_name!r}) converts)"
+        )
+    fit(name, a, shape)
+    return backend.xp.astype(a, backend.dtype, copy=False)
+
+
+def own(name: str, a: object, backend: Backend) -> None:
+    """Refuse what is not an array of this backend."""
+    if not backend.library.is_array(a):
+        raise TypeError(
+            f"{name} is {_a(describe(a))}: expected an array of the backend {backend.name!r} "
+            f"({name} = net.backend.asarray({name}) makes one from host data)"
+        )
+    if not backend.owns(a):
+        raise ValueError(
+            f"{name} is on device {backend.library.device_of(a)}: "
+            f"the {backend.name} backend in use is on {backend.device}"
+        )
+
+
+def fit(name: str, a: Any, shape: Shape) -> None:
+    """Refuse an array of another shape."""
+    given = tuple(a.shape)
+    if len(given) != len(shape) or any(
+        isinstance(want, int) and want != got for want, got in zip(shape, given, strict=True)
+    ):
+        wanted = ", ".join(str(s) for s in shape) + ("," if len(shape) == 1 else "")
+        raise ValueError(f"{name} has shape {given}: expected ({wanted})")
+
+
+def finite(name: str, a: Array, backend: Backend) -> None:
+    """Refuse NaN and infinity, naming the first one's position."""
+    good = backend.xp.isfinite(a)
+    if not bool(backend.xp.all(good)):
+        flat = backend.to_numpy(good).ravel()
+        index, position = int(flat.argmin()), []
+        for size in reversed(a.shape):
+            index, last = divmod(index, int(size))
+            position.append(last)
+        at = tuple(reversed(position))
+        raise ValueError(f"{name}{list(at)} is {float(backend.to_numpy(a)[at])}: expected finite")
+
+
+def _a(words: str) -> str:
+    return ("an " if words[0] in "aeiou" else "a ") + words

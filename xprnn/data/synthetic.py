@@ -1,0 +1,48 @@
+"""Problems that are made, not measured."""
+
+from xprnn import checks
+from xprnn.backend.host import HostArray, Seed, generator, np
+
+
+def sine(
+    start: float = -10.0,
+    stop: float = 10.0,
+    step: float = 0.1,
+    *,
+    noise: float = 0.1,
+    rng: Seed = None,
+) -> tuple[HostArray, HostArray]:
+    """Return the lecture's noisy sine: x from start to stop, and y = sin x + noise·N(0, 1).
+
+    Parameters
+    ----------
+    start, stop, step : float
+        x in radians, ``stop`` excluded.
+    noise : float
+        Standard deviation; a perfect fit has a squared error ½·noise² left.
+    rng : int, numpy.random.Generator or None
+
+    Returns
+    -------
+    x, y : host array, (T, 1, 1), float64
+        One sequence; ``backend.asarray`` brings it to a backend.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no finite number, or there is no step from start to stop.
+
+    Examples
+    --------
+    >>> x, y = sine(rng=0)
+    >>> x.shape, y.shape
+    ((200, 1, 1), (200, 1, 1))
+    """
+    start = checks.number("start", start, least=-np.inf)
+    stop = checks.number("stop", stop, least=-np.inf)
+    step = checks.number("step", step, open_=True)
+    noise = checks.number("noise", noise)
+    if stop <= start:
+        raise ValueError(f"start is {start:g} and stop is {stop:g}: expected start below stop")
+    x = np.arange(start, stop, step).reshape(-1, 1, 1)
+    return x, np.sin(x) + noise * generator(rng).normal(size=x.shape)

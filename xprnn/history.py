@@ -1,0 +1,93 @@
+"""What a training run leaves to look at."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from xprnn.files import write_atomic
+
+
+class Record(NamedTuple):
+    """One epoch.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1.
+    loss : float
+        Over the epoch's batches, each before its update: the mean over all entries, or their sum,
+        by the loss's reduction.
+    validation_loss : float or None
+        Over the validation data, after the epoch.
+    gradient_norm : float or None
+        The largest of the epoch's batches, before clipping; None if nothing was clipped by norm.
+    seconds : float
+        That the epoch took, validation included.
+    """
+
+    epoch: int
+    loss: float
+    validation_loss: float | None
+    gradient_norm: float | None
+    seconds: float
+
+
+@dataclass
+class History:
+    """The epochs of a training run.
+
+    Attributes
+    ----------
+    records : list of Record
+    stopped : str
+        Why it ended: ``"epochs"`` (all done), ``"patience"``, ``"callback"``, ``"interrupted"``,
+        ``"non-finite"``; ``""`` while it runs.
+    best_epoch : int or None
+        The epoch whose weights are kept, if there was early stopping.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    stopped: str = ""
+    best_epoch: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def loss(self) -> list[float]:
+        """Every epoch's training loss."""
+        return [record.loss for record in self.records]
+
+    @property
+    def validation_loss(self) -> list[float | None]:
+        """Every epoch's validation loss."""
+        return [record.validation_loss for record in self.records]
+
+    @property
+    def seconds(self) -> float:
+        """The time that all epochs took."""
+        return sum(record.seconds for record in self.records)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write JSON lines, one object an epoch with the fields of `Record`."""
+        lines = [json.dumps(record._asdict()) + "\n" for record in self.records]
+        write_atomic(path, "".join(lines).encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "History":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If a line is not a record; the message names it.
+        """
+        records = []
+        for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
+            try:
+                records.append(Record(**json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{str(path)!r}, line {number}: not a record ({error})") from error
+        return cls(records)

@@ -1,0 +1,133 @@
+"""Initial weights.
+
+Every initializer draws on the host, in float64, from one generator: a seed means the same weights
+on every backend, and to rounding in every dtype.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from xprnn import checks
+from xprnn.backend.host import Generator, HostArray, np
+
+
+class Initializer(Protocol):
+    """Makes one parameter."""
+
+    def __call__(self, rng: Generator, shape: tuple[int, ...], fan_in: int) -> HostArray:
+        """Return float64 values; ``fan_in`` counts the connections that enter one unit."""
+        ...
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Uniform in ±1/√n, n the number of incoming connections; the default.
+
+    Biases too, as in ``torch.nn.RNN``.
+
+    References
+    ----------
+    Y. LeCun, L. Bottou, G. Orr and K.-R. Müller, "Efficient BackProp" (1998), section 4.6.
+    """
+
+    def __call__(self, rng: Generator, shape: tuple[int, ...], fan_in: int) -> HostArray:
+        bound = 1 / math.sqrt(fan_in)
+        return rng.uniform(-bound, bound, shape)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Normal with mean zero.
+
+    Parameters
+    ----------
+    std : float
+        The standard deviation.
+    """
+
+    std: float = 0.1
+
+    def __post_init__(self) -> None:
+        checks.number("std", self.std)
+
+    def __call__(self, rng: Generator, shape: tuple[int, ...], fan_in: int) -> HostArray:
+        del fan_in
+        return rng.normal(0.0, self.std, shape)
+
+
+@dataclass(frozen=True)
+class Orthogonal:
+    """Square blocks are random rotations, others have orthonormal rows or columns; biases are zero.
+
+    The blocks of the gates, and so every H rows of U, are drawn one by one.
+
+    Parameters
+    ----------
+    gain : float
+        Multiplies the result; the largest singular value of every block.
+
+    References
+    ----------
+    A. Saxe, J. McClelland and S. Ganguli, "Exact solutions to the nonlinear dynamics of learning
+    in deep linear neural networks", ICLR 2014.
+    """
+
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks.number("gain", self.gain)
+
+    def __call__(self, rng: Generator, shape: tuple[int, ...], fan_in: int) -> HostArray:
+        del fan_in
+        if len(shape) == 1:
+            return np.zeros(shape)
+        rows, columns = shape
+        if rows > columns and rows % columns == 0:
+            blocks = [self._block(rng, columns, columns) for _ in range(rows // columns)]
+            return self.gain * np.concatenate(blocks)
+        return self.gain * self._block(rng, rows, columns)
+
+    @staticmethod
+    def _block(rng: Generator, rows: int, columns: int) -> HostArray:
+        q, r = np.linalg.qr(rng.normal(size=(max(rows, columns), min(rows, columns))))
+        # The signs make the distribution uniform (Haar); QR alone does not.
+        q *= np.sign(np.diagonal(r))
+        return q if rows >= columns else q.T
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """All zero."""
+
+    def __call__(self, rng: Generator, shape: tuple[int, ...], fan_in: int) -> HostArray:
+        del rng, fan_in
+        return np.zeros(shape)
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    "uniform": Uniform(),
+    "normal": Normal(),
+    "orthogonal": Orthogonal(),
+    "zeros": Zeros(),
+}
+
+
+def get_initializer(initializer: str | Initializer) -> Initializer:
+    """Return the initializer of that name with its default options, or the initializer itself.
+
+    Raises
+    ------
+    ValueError
+        If there is no initializer of that name.
+    TypeError
+        If it is neither a name nor callable.
+    """
+    if isinstance(initializer, str):
+        if initializer not in INITIALIZERS:
+            known = ", ".join(repr(name) for name in INITIALIZERS)
+            raise ValueError(f"unknown initializer {initializer!r}: known are {known}")
+        return INITIALIZERS[initializer]
+    if isinstance(initializer, type) or not callable(initializer):
+        raise TypeError(f"initializer is {initializer!r}: expected a name or an instance")
+    return initializer

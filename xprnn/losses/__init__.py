@@ -1,0 +1,33 @@
+"""Losses: one file each, its value and its gradient."""
+
+from xprnn.losses.protocol import Loss
+from xprnn.losses.squared_error import SquaredError
+
+LOSSES: dict[str, type[Loss]] = {
+    "squared_error": SquaredError,
+}
+
+__all__ = ["LOSSES", "Loss", "SquaredError", "get_loss"]
+
+
+def get_loss(loss: str | Loss) -> Loss:
+    """Return the loss of that name with its default options, or the loss itself.
+
+    Raises
+    ------
+    ValueError
+        If there is no loss of that name.
+    TypeError
+        If it is neither a name nor a loss.
+    """
+    if isinstance(loss, str):
+        if loss not in LOSSES:
+            known = ", ".join(repr(name) for name in LOSSES)
+            raise ValueError(f"unknown loss {loss!r}: known are {known}")
+        return LOSSES[loss]()
+    if isinstance(loss, type) or not isinstance(loss, Loss):
+        raise TypeError(
+            f"loss is {loss!r}: expected a name or a loss instance, with "
+            "the methods check, __call__ and value_and_grad"
+        )
+    return loss

@@ -1,0 +1,35 @@
+"""What the engine asks of a loss."""
+
+from typing import Protocol, runtime_checkable
+
+from xprnn.backend import Backend
+from xprnn.backend.types import Array
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """A number that says how far an output is from its target, and that number's gradient.
+
+    Attributes
+    ----------
+    reduction : {"mean", "sum"}
+        Over the entries of the target.
+    """
+
+    @property
+    def reduction(self) -> str: ...
+
+    def check(self, shape: tuple[int, ...], target: object, backend: Backend) -> Array:
+        """Return the target as the loss computes with it; refuse one that can't fit.
+
+        ``shape`` is the output's, which need not have been computed yet.
+        """
+        ...
+
+    def __call__(self, output: Array, target: Array) -> Array:
+        """Return the value, a zero-dimensional array on the output's device."""
+        ...
+
+    def value_and_grad(self, output: Array, target: Array) -> tuple[Array, Array]:
+        """Return the value, and its gradient with respect to the output."""
+        ...

@@ -1,0 +1,83 @@
+"""A network's parameters: a dict that only takes arrays that fit."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from xprnn import checks
+from xprnn.backend import Backend
+from xprnn.backend.types import Array
+
+
+class Parameters(dict[str, Array]):
+    """Parameter arrays by name.
+
+    The names are fixed, every one can be assigned, and what is assigned must be an array of the
+    network's backend, in its dtype and in the parameter's shape.
+
+    Parameters
+    ----------
+    backend : Backend
+    shapes : mapping of str to tuple of int
+    arrays : mapping of str to array
+
+    Raises
+    ------
+    KeyError
+        If a name is unknown or missing.
+    TypeError, ValueError
+        If an array does not fit.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        shapes: Mapping[str, tuple[int, ...]],
+        arrays: Mapping[str, Array],
+    ) -> None:
+        super().__init__()
+        self._backend = backend
+        self._shapes = dict(shapes)
+        missing = [name for name in shapes if name not in arrays]
+        if missing:
+            raise KeyError(f"parameters lack {', '.join(missing)}: expected {', '.join(shapes)}")
+        # Unknown names are refused, and the order is always the network's own.
+        checked = {name: self._checked(name, array) for name, array in arrays.items()}
+        for name in shapes:
+            super().__setitem__(name, checked[name])
+
+    def __setitem__(self, name: str, array: Array) -> None:
+        super().__setitem__(name, self._checked(name, array))
+
+    def update(self, *others: Any, **named: Array) -> None:
+        """Assign several parameters; all of them are checked before any is assigned."""
+        new = dict(*others, **named)
+        for name, array in {k: self._checked(k, a) for k, a in new.items()}.items():
+            super().__setitem__(name, array)
+
+    def __ior__(self, other: Mapping[str, Array] | Iterable[tuple[str, Array]]) -> "Parameters":  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def __delitem__(self, name: str) -> NoReturn:
+        raise TypeError(f"parameter {name!r} can be assigned, but not removed")
+
+    def pop(self, name: str, *default: Any) -> NoReturn:  # type: ignore[override]
+        del default
+        self.__delitem__(name)
+
+    def popitem(self) -> NoReturn:
+        self.__delitem__(next(reversed(self)))
+
+    def clear(self) -> NoReturn:
+        self.popitem()
+
+    def setdefault(self, name: str, default: Array = None) -> Array:
+        del default
+        if name not in self:
+            self._checked(name, None)
+        return self[name]
+
+    def _checked(self, name: str, array: Array) -> Array:
+        if name not in self._shapes:
+            raise KeyError(f"there is no parameter {name!r}: known are {', '.join(self._shapes)}")
+        return checks.array(name, array, self._backend, self._shapes[name])

@@ -1,0 +1,317 @@
+"""The training loop."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from xprnn import checks
+from xprnn.backend.types import Array
+from xprnn.data.batches import Batch
+from xprnn.history import History, Record
+from xprnn.losses import Loss, get_loss
+from xprnn.network import RNN
+from xprnn.optim import SGD, Optimizer, clip_by_norm, clip_by_value
+
+Callback: TypeAlias = Callable[[RNN, Record], object]
+Pair: TypeAlias = tuple[Array, Array]
+Batches: TypeAlias = Iterable[Batch | Pair] | Pair
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss, or the weights that an update made, became NaN or infinite.
+
+    The network then holds the last weights that gave a finite loss.
+
+    Attributes
+    ----------
+    epoch, batch : int
+        Where, both from 1.
+    history : History
+        The epochs completed before.
+    """
+
+    def __init__(self, what: str, epoch: int, batch: int, history: History) -> None:
+        super().__init__(
+            f"{what} in epoch {epoch}, batch {batch}: the network keeps the last weights that gave "
+            "a finite loss; a smaller learning rate or clip_norm=1.0 may help"
+        )
+        self.epoch, self.batch, self.history = epoch, batch, history
+
+
+class TrainingInterrupted(KeyboardInterrupt):  # noqa: N818
+    """Ctrl-C during training; the network holds the weights so far.
+
+    Attributes
+    ----------
+    history : History
+        The epochs completed before.
+    """
+
+    def __init__(self, history: History) -> None:
+        super().__init__(f"training interrupted after {len(history)} epochs")
+        self.history = history
+
+
+def fit(
+    net: RNN,
+    batches: Batches,
+    *,
+    loss: str | Loss = "squared_error",
+    optimizer: Optimizer | None = None,
+    epochs: int = 1,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    validation: Batches | None = None,
+    patience: int | None = None,
+    min_delta: float = 0.0,
+    callbacks: Sequence[Callback] = (),
+) -> History:
+    """Train a network, in place.
+
+    Parameters
+    ----------
+    net : RNN
+        Its parameters are replaced at every step; the arrays that it had stay as they are.
+    batches : iterable of (x, target) or of Batch, or one pair
+        Iterated once an epoch, so a generator serves for one epoch only; see `xprnn.data`.
+    loss : str or Loss
+    optimizer : Optimizer, optional
+        None: ``SGD()``.
+    epochs : int
+    clip_norm : float, optional
+        Scale the gradients of a batch so that their norm, all together, is at most this.
+    clip_value : float, optional
+        Move every gradient entry into ±clip_value (before the norm is taken).
+    validation : as ``batches``, optional
+        Data whose loss is computed after every epoch.
+    patience : int, optional
+        Stop when the validation loss has not fallen for this many epochs, and keep the weights of
+        the best epoch (also if it ends for another reason).  Needs ``validation``.
+    min_delta : float
+        What counts as falling: by more than this.
+    callbacks : sequence of callable
+        Each called with the network and the `Record` of the epoch that has ended; one that returns
+        a true value stops the training.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range, or data does not fit the network.
+    NonFiniteLossError
+        If a loss becomes NaN or infinite; it names epoch and batch.
+    TrainingInterrupted
+        On Ctrl-C, a `KeyboardInterrupt` with the history.
+
+    Examples
+    --------
+    >>> import xprnn
+    >>> x, target = xprnn.data.sine(rng=0)
+    >>> net = xprnn.RNN(1, 20, 1, dtype="float64", rng=0)
+    >>> sgd = xprnn.optim.SGD(0.01, momentum=0.9)
+    >>> history = xprnn.fit(net, (x / 10, target), optimizer=sgd, epochs=20, clip_norm=1.0)
+    >>> history.loss[-1] < history.loss[0]
+    True
+    """
+    if not isinstance(net, RNN):
+        raise TypeError(f"net is {type(net).__name__}: expected an RNN")
+    epochs = checks.positive_int("epochs", epochs)
+    step = _Step(
+        net,
+        get_loss(loss),
+        _check_optimizer(optimizer),
+        None if clip_norm is None else checks.number("clip_norm", clip_norm, open_=True),
+        None if clip_value is None else checks.number("clip_value", clip_value, open_=True),
+    )
+    if patience is not None:
+        patience = checks.positive_int("patience", patience)
+        if validation is None:
+            raise ValueError(f"patience is {patience}, but there is no validation data to watch")
+    min_delta = checks.number("min_delta", min_delta)
+    history = History()
+    best = _Best(net, min_delta) if patience is not None else None
+    try:
+        for epoch in range(1, epochs + 1):
+            started = time.perf_counter()
+            mean_or_sum, norm = _epoch(step, batches, epoch, history)
+            validated = None
+            if validation is not None:
+                validated = evaluate(net, validation, loss=step.loss)
+                if not math.isfinite(validated):
+                    step.fail(f"the validation loss is {validated}", history, epoch)
+            record = Record(epoch, mean_or_sum, validated, norm, time.perf_counter() - started)
+            history.records.append(record)
+            if best is not None and validated is not None:
+                best.note(epoch, validated)
+                history.best_epoch = best.epoch
+            # Every callback is called, also after one that asks to stop.
+            if any([callback(net, record) for callback in callbacks]):
+                history.stopped = "callback"
+                break
+            if best is not None and patience is not None and epoch - best.epoch >= patience:
+                history.stopped = "patience"
+                break
+        else:
+            history.stopped = "epochs"
+    except KeyboardInterrupt:
+        history.stopped = "interrupted"
+        raise TrainingInterrupted(history) from None
+    finally:
+        if best is not None and history.stopped != "non-finite":
+            net.parameters = best.parameters
+    return history
+
+
+def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") -> float:
+    """Return a network's loss over data, without training.
+
+    Parameters
+    ----------
+    net : RNN
+    batches : iterable of (x, target) or of Batch, or one pair
+    loss : str or Loss
+
+    Returns
+    -------
+    float
+        Over all batches together: the mean over all entries, or their sum, by the loss's reduction.
+    """
+    loss = get_loss(loss)
+    total, state = _Total(loss), None
+    for batch in _each(batches):
+        output, final = net(batch.x, state if batch.carry else None)
+        target = loss.check(tuple(output.shape), batch.target, net.backend)
+        total.add(float(loss(output, target)), target)
+        state = final
+    return total.value()
+
+
+@dataclass
+class _Step:
+    """One training step, and what it remembers from each to the next."""
+
+    net: RNN
+    loss: Loss
+    optimizer: Optimizer
+    clip_norm: float | None
+    clip_value: float | None
+
+    def __post_init__(self) -> None:
+        self.memory: Any = self.optimizer.init(self.net.parameters)
+        self.batch = 0
+        # Updates make new arrays, so keeping old weights means keeping references.
+        self.good = dict(self.net.parameters)
+
+    def __call__(self, batch: Batch, state: Any, epoch: int, history: History) -> Any:
+        """Return the loss, the norm before clipping (or None) and the final state."""
+        net = self.net
+        value, gradient, final = net.loss_and_grad(batch.x, batch.target, self.loss, state)
+        reported = float(value)
+        if not math.isfinite(reported):
+            self.fail(f"the loss is {reported}", history, epoch)
+        self.good = dict(net.parameters)
+        gradients, norm = gradient.parameters, None
+        if self.clip_value is not None:
+            gradients = clip_by_value(gradients, self.clip_value)
+        if self.clip_norm is not None:
+            gradients, norm = clip_by_norm(gradients, self.clip_norm)
+        net.parameters, self.memory = self.optimizer.update(
+            gradients, self.memory, net.parameters
+        )
+        return reported, norm, final
+
+    def check_weights(self, epoch: int, history: History) -> None:
+        """Find an update that went wrong although its loss was finite."""
+        isfinite = self.net.backend.xp.isfinite
+        all_ = self.net.backend.xp.all
+        bad = [k for k, p in self.net.parameters.items() if not bool(all_(isfinite(p)))]
+        if bad:
+            self.fail(f"the update made {', '.join(bad)} infinite or NaN", history, epoch)
+
+    def fail(self, what: str, history: History, epoch: int) -> None:
+        self.net.parameters = self.good
+        history.stopped = "non-finite"
+        raise NonFiniteLossError(what, epoch, self.batch, history)
+
+
+class _Best:
+    """The best weights so far."""
+
+    def __init__(self, net: RNN, min_delta: float) -> None:
+        self.net, self.min_delta = net, min_delta
+        self.epoch, self.value = 0, math.inf
+        self.parameters = dict(net.parameters)
+
+    def note(self, epoch: int, value: float) -> None:
+        if value < self.value - self.min_delta:
+            self.epoch, self.value = epoch, value
+            self.parameters = dict(self.net.parameters)
+
+
+class _Total:
+    """A loss over several batches: a mean over all entries, or a sum."""
+
+    def __init__(self, loss: Loss) -> None:
+        self.mean = loss.reduction == "mean"
+        self.total, self.entries = 0.0, 0
+
+    def add(self, value: float, target: Array) -> None:
+        entries = math.prod(target.shape)
+        self.total += value * entries if self.mean else value
+        self.entries += entries
+
+    def value(self) -> float:
+        return self.total / max(1, self.entries) if self.mean else self.total
+
+
+def _epoch(
+    step: _Step, batches: Batches, epoch: int, history: History
+) -> tuple[float, float | None]:
+    """Return the epoch's loss and its largest gradient norm."""
+    total, largest, final = _Total(step.loss), None, None
+    step.batch = 0
+    for batch in _each(batches):
+        step.batch += 1
+        value, norm, final = step(batch, final if batch.carry else None, epoch, history)
+        total.add(value, batch.target)
+        if norm is not None:
+            largest = max(float(norm), largest or 0.0)
+    if step.batch == 0:
+        again = " (a generator can be used for one epoch only)" if epoch > 1 else ""
+        raise ValueError(f"batches is empty in epoch {epoch}: expected at least one batch{again}")
+    step.check_weights(epoch, history)
+    return total.value(), largest
+
+
+def _each(batches: Batches) -> Iterator[Batch]:
+    """Iterate over an iterable of batches, or over the one pair that was given."""
+    pair = isinstance(batches, tuple) and len(batches) == 2 and hasattr(batches[0], "shape")
+    if isinstance(batches, Batch) or pair:
+        batches = (batches,)  # type: ignore[assignment]
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"batches is {type(batches).__name__}: expected an iterable of batches")
+    for number, batch in enumerate(batches, start=1):
+        if isinstance(batch, Batch):
+            yield batch
+        elif isinstance(batch, tuple | list) and len(batch) == 2:
+            yield Batch(*batch)
+        else:
+            raise TypeError(
+                f"batch {number} is {type(batch).__name__}: expected (x, target) or a Batch"
+            )
+
+
+def _check_optimizer(optimizer: Optimizer | None) -> Optimizer:
+    if optimizer is None:
+        return SGD()
+    if isinstance(optimizer, type) or not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"optimizer is {optimizer!r}: expected an instance with the methods init and update, "
+            "such as xprnn.optim.SGD(0.01)"
+        )
+    return optimizer
