@@ -4,12 +4,16 @@ from xprnn import cells, data, initializers, losses, optim
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
 from xprnn.bptt import LayerGradient, Tape, Weights, unroll, unroll_backward
+from xprnn.committee import merge
+from xprnn.forecast import Forecaster
+from xprnn.history import History
 from xprnn.network import RNN, Gradient, Run
-from xprnn.train import History, NonFiniteLossError, TrainingInterrupted, fit
+from xprnn.train import NonFiniteLossError, TrainingInterrupted, evaluate, fit
 
 __all__ = [
     "RNN",
     "Backend",
+    "Forecaster",
     "Gradient",
     "History",
     "LayerGradient",
@@ -22,10 +26,12 @@ __all__ = [
     "available_backends",
     "cells",
     "data",
+    "evaluate",
     "fit",
     "get_backend",
     "initializers",
     "losses",
+    "merge",
     "optim",
     "unroll",
     "unroll_backward",

@@ -172,8 +172,11 @@ def unroll_backward(
         If an argument has the wrong type, backend, dtype, rank or size.
     """
     cell = get_cell(cell)
+    if not isinstance(tape, Tape):
+        raise TypeError(f"tape is {type(tape).__name__}: expected the tape that unroll returned")
     backend, weights = _check_weights(cell, weights, tape.backend)
-    steps, batch, hidden = tape.trajectory.saved[0].shape
+    steps, batch, _ = tape.x.shape
+    hidden = tape.trajectory.states[0].shape[2]
     checks.fit("weights.U", weights.U, (cell.gates * hidden, hidden))
     checks.fit("weights.W", weights.W, (cell.gates * hidden, tape.x.shape[2]))
     if dh is not None:
@@ -238,10 +241,10 @@ def check_state(
             f"each of shape {shape}"
         )
     if len(state) != len(cell.state):
-        raise ValueError(f"{name} has {len(state)} arrays: expected {wanted}, each of shape {shape}")
-    return tuple(
-        checks.array(f"{name}[{k}]", part, backend, shape) for k, part in enumerate(state)
-    )
+        raise ValueError(
+            f"{name} has {len(state)} arrays: expected {wanted}, each of shape {shape}"
+        )
+    return tuple(checks.array(f"{name}[{k}]", part, backend, shape) for k, part in enumerate(state))
 
 
 def check_steps(name: str, x: Array) -> None:
@@ -250,9 +253,7 @@ def check_steps(name: str, x: Array) -> None:
         raise ValueError(f"{name} has shape {tuple(x.shape)}: expected at least one step (T ≥ 1)")
 
 
-def _check_weights(
-    cell: Cell, weights: Weights | tuple[Array, ...], backend: Backend | None
-) -> tuple[Backend, Weights]:
+def _check_weights(cell: Cell, weights: object, backend: Backend | None) -> tuple[Backend, Weights]:
     if not isinstance(weights, tuple | list) or len(weights) not in (2, 3):
         raise TypeError(f"weights is {type(weights).__name__}: expected (W, U) or (W, U, b)")
     given = Weights(*weights)

@@ -41,8 +41,8 @@ def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
         # mkstemp makes private files; a saved model is an ordinary one.
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, file)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(file)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

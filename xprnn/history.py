@@ -23,15 +23,12 @@ class Record(NamedTuple):
         Over the validation data, after the epoch.
     gradient_norm : float or None
         The largest of the epoch's batches, before clipping; None if nothing was clipped by norm.
-    seconds : float
-        That the epoch took, validation included.
     """
 
     epoch: int
     loss: float
     validation_loss: float | None
     gradient_norm: float | None
-    seconds: float
 
 
 @dataclass
@@ -46,11 +43,14 @@ class History:
         ``"non-finite"``; ``""`` while it runs.
     best_epoch : int or None
         The epoch whose weights are kept, if there was early stopping.
+    seconds : float
+        What all epochs took together.  Not part of the file, so that equal runs write equal files.
     """
 
     records: list[Record] = field(default_factory=list)
     stopped: str = ""
     best_epoch: int | None = None
+    seconds: float = 0.0
 
     def __len__(self) -> int:
         return len(self.records)
@@ -64,11 +64,6 @@ class History:
     def validation_loss(self) -> list[float | None]:
         """Every epoch's validation loss."""
         return [record.validation_loss for record in self.records]
-
-    @property
-    def seconds(self) -> float:
-        """The time that all epochs took."""
-        return sum(record.seconds for record in self.records)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write JSON lines, one object an epoch with the fields of `Record`."""

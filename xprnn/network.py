@@ -406,9 +406,7 @@ class RNN:
         dh = d_output
         if self.output_size is not None:
             h = states[0][-1, ...] if self.returns == "last" else states[0][1:, ...]
-            readout = read_out_backward(
-                xp, p["readout.weight"], p.get("readout.bias"), h, d_output
-            )
+            readout = read_out_backward(xp, p["readout.weight"], p.get("readout.bias"), h, d_output)
             dh = readout.h
             gradients["readout.weight"] = readout.weight
             if readout.bias is not None:

@@ -1,6 +1,6 @@
 """A network's parameters: a dict that only takes arrays that fit."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from xprnn import checks
@@ -54,14 +54,14 @@ class Parameters(dict[str, Array]):
         for name, array in {k: self._checked(k, a) for k, a in new.items()}.items():
             super().__setitem__(name, array)
 
-    def __ior__(self, other: Mapping[str, Array] | Iterable[tuple[str, Array]]) -> "Parameters":  # type: ignore[override,misc]
+    def __ior__(self, other: Any) -> "Parameters":  # type: ignore[override,misc]
         self.update(other)
         return self
 
     def __delitem__(self, name: str) -> NoReturn:
         raise TypeError(f"parameter {name!r} can be assigned, but not removed")
 
-    def pop(self, name: str, *default: Any) -> NoReturn:  # type: ignore[override]
+    def pop(self, name: str, *default: Any) -> NoReturn:
         del default
         self.__delitem__(name)
 

@@ -102,7 +102,7 @@ def run_backward(
     d_state : tuple of array, (B, H) each
         The gradient of the initial state.
     """
-    steps = trajectory.saved[0].shape[0]
+    steps = trajectory.states[0].shape[0] - 1
     du_steps, dv_steps, same = [], [], True
     for t in reversed(range(steps)):
         if dh is not None:
@@ -118,10 +118,7 @@ def run_backward(
         through_U = xp.matmul(dv, U)
         d_state = (
             through_U if d_previous[0] is None else through_U + d_previous[0],
-            *(
-                xp.zeros_like(through_U) if part is None else part
-                for part in d_previous[1:]
-            ),
+            *(xp.zeros_like(through_U) if part is None else part for part in d_previous[1:]),
         )
     dv = xp.stack(dv_steps[::-1])
     return (dv if same else xp.stack(du_steps[::-1])), dv, d_state

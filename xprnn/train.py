@@ -40,7 +40,7 @@ class NonFiniteLossError(FloatingPointError):
         self.epoch, self.batch, self.history = epoch, batch, history
 
 
-class TrainingInterrupted(KeyboardInterrupt):  # noqa: N818
+class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C during training; the network holds the weights so far.
 
     Attributes
@@ -54,7 +54,7 @@ class TrainingInterrupted(KeyboardInterrupt):  # noqa: N818
         self.history = history
 
 
-def fit(
+def fit(  # noqa: PLR0912
     net: RNN,
     batches: Batches,
     *,
@@ -144,13 +144,14 @@ def fit(
                 validated = evaluate(net, validation, loss=step.loss)
                 if not math.isfinite(validated):
                     step.fail(f"the validation loss is {validated}", history, epoch)
-            record = Record(epoch, mean_or_sum, validated, norm, time.perf_counter() - started)
+            record = Record(epoch, mean_or_sum, validated, norm)
             history.records.append(record)
+            history.seconds += time.perf_counter() - started
             if best is not None and validated is not None:
                 best.note(epoch, validated)
                 history.best_epoch = best.epoch
-            # Every callback is called, also after one that asks to stop.
-            if any([callback(net, record) for callback in callbacks]):
+            # A list, because every callback is called, also after one that asks to stop.
+            if any([callback(net, record) for callback in callbacks]):  # noqa: C419
                 history.stopped = "callback"
                 break
             if best is not None and patience is not None and epoch - best.epoch >= patience:
@@ -220,9 +221,7 @@ class _Step:
             gradients = clip_by_value(gradients, self.clip_value)
         if self.clip_norm is not None:
             gradients, norm = clip_by_norm(gradients, self.clip_norm)
-        net.parameters, self.memory = self.optimizer.update(
-            gradients, self.memory, net.parameters
-        )
+        net.parameters, self.memory = self.optimizer.update(gradients, self.memory, net.parameters)
         return reported, norm, final
 
     def check_weights(self, epoch: int, history: History) -> None:

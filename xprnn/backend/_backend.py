@@ -8,6 +8,7 @@ from xprnn.backend.host import HostArray, np
 from xprnn.backend.types import Array, Device, DType, Namespace
 
 FLOATS = ("float16", "float32", "float64")
+_REALS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), *FLOATS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +73,17 @@ class Backend:
             If it holds anything but real numbers or booleans, or is an array of another backend
             (no transfer happens silently: take it to the host with that backend's `to_numpy`).
         ValueError
-            If the elements have unequal lengths.
+            If the elements have unequal lengths, or the dtype is not of real numbers or booleans.
         """
         wanted = None if dtype is None else dtype_name(dtype)
         if wanted is not None:
+            if wanted not in _REALS:
+                raise ValueError(f"dtype is {dtype!r}: expected one of {', '.join(_REALS)}")
             self.library.prepare(wanted)
         if self.library.is_array(a) and self.name != "numpy":
             array = self.xp.asarray(a, device=self.device)
+            if self.xp.isdtype(array.dtype, "complex floating"):
+                raise TypeError(f"expected real numbers, got {describe(array)}")
             if wanted is not None:
                 return self.xp.astype(array, getattr(self.xp, wanted))
             floating = self.xp.isdtype(array.dtype, "real floating")

@@ -47,4 +47,4 @@ class Jax(Library):
 
     def prepare(self, dtype: str) -> None:
         if dtype == "float64":
-            importlib.import_module("jax").config.update("jax_enable_x64", True)
+            importlib.import_module("jax").config.update("jax_enable_x64", val=True)

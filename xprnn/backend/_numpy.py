@@ -18,7 +18,8 @@ class NumPy(Library):
         return array_api_compat.numpy
 
     def is_array(self, a: object) -> bool:
-        return isinstance(a, np.ndarray)
+        # A sum of all entries is a NumPy scalar, where others give a zero-dimensional array.
+        return isinstance(a, np.ndarray | np.generic)
 
     def device(self, spec: object) -> Device:
         if spec not in (None, "cpu"):

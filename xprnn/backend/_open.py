@@ -74,10 +74,14 @@ class Probe(NamedTuple):
     """Whether a library can be used, and if not, why."""
 
     name: str
-    usable: bool
     version: str | None
     devices: tuple[str, ...]
     reason: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether it imports and has a device that works."""
+        return bool(self.devices)
 
 
 def probe(name: str) -> Probe:
@@ -88,9 +92,9 @@ def probe(name: str) -> Probe:
         _load(library)
         version = library.version()
         library.device(None)
-        return Probe(name, True, version, library.devices(), "")
+        return Probe(name, version, library.devices(), reason="")
     except (ImportError, RuntimeError, ValueError) as error:
-        return Probe(name, False, version, (), str(error))
+        return Probe(name, version, (), reason=str(error))
 
 
 def available_backends() -> tuple[str, ...]:

@@ -19,8 +19,8 @@ LIBRARIES: dict[str, Library] = {
 def library_of(a: object) -> Library | None:
     """Return the library that ``a`` is an array of, without importing any; None if of none."""
     for library in LIBRARIES.values():
-        # An array of a library can't exist before its module does.
-        if library.module in sys.modules and library.is_array(a):
+        # An array of a library can't exist before its module does (None: its import is barred).
+        if sys.modules.get(library.module) is not None and library.is_array(a):
             return library
     return None
 

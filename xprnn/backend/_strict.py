@@ -8,7 +8,7 @@ from xprnn.backend.types import Array, Device, Namespace
 
 
 class Strict(Library):
-    """array-api-strict; devices ``"CPU_DEVICE"`` (alias ``"cpu"``), ``"device1"``, ``"device2"``."""
+    """array-api-strict; devices ``"CPU_DEVICE"`` (or ``"cpu"``), ``"device1"``, ``"device2"``."""
 
     name = "array_api_strict"
     module = "array_api_strict"

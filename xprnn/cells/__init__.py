@@ -1,7 +1,7 @@
 """Recurrent cells: one file per cell, its equations and their derivatives and nothing else."""
 
-from dataclasses import asdict, is_dataclass
-from typing import Any
+from dataclasses import asdict
+from typing import Any, cast
 
 from xprnn.cells.activations import ACTIVATIONS, Activation
 from xprnn.cells.elman import Elman
@@ -23,8 +23,12 @@ __all__ = [
 ]
 
 
-def get_cell(cell: str | Cell) -> Cell:
+def get_cell(cell: object) -> Cell:
     """Return the cell of that name with its default options, or the cell itself.
+
+    Parameters
+    ----------
+    cell : str or Cell
 
     Raises
     ------
@@ -50,9 +54,11 @@ def get_cell(cell: str | Cell) -> Cell:
 def cell_config(cell: Cell) -> dict[str, Any] | None:
     """Return what is needed to make the cell again, as plain data; None if it isn't one of ours."""
     for name, kind in CELLS.items():
-        if type(cell) is kind and is_dataclass(cell) and not isinstance(cell, type):
-            options = asdict(cell)
-            if all(isinstance(value, str | int | float | bool | None) for value in options.values()):
+        if type(cell) is kind:
+            options = asdict(cast("Any", cell))
+            if all(
+                isinstance(value, str | int | float | bool | None) for value in options.values()
+            ):
                 return {"name": name, **options}
     return None
 

@@ -69,7 +69,7 @@ class minibatches:  # noqa: N801
             raise ValueError(f"x has shape {tuple(x.shape)}: expected at least one sequence")
 
     def __len__(self) -> int:
-        return -(-self.x.shape[1] // self.size)
+        return _ceil(self.x.shape[1], self.size)
 
     def __iter__(self) -> Iterator[Batch]:
         xp, count = self._xp, self.x.shape[1]
@@ -132,12 +132,16 @@ class chunks:  # noqa: N801
             )
 
     def __len__(self) -> int:
-        return -(-self.x.shape[0] // self.steps)
+        return _ceil(self.x.shape[0], self.steps)
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, self.x.shape[0], self.steps):
             stop = min(start + self.steps, self.x.shape[0])
             yield Batch(self.x[start:stop, ...], self.target[start:stop, ...], carry=start > 0)
+
+
+def _ceil(count: int, each: int) -> int:
+    return -(-count // each)
 
 
 def _check_pair(x: Array, target: Array) -> None:

@@ -64,7 +64,7 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dict
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
         raise ValueError(
-            f"{str(file)!r} is not a readable safetensors file; cut off, or something else? ({error})"
+            f"{str(file)!r} is not a whole safetensors file; cut off, or something else? ({error})"
         ) from error
     if metadata.get("format") != FORMAT:
         raise ValueError(

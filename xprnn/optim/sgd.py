@@ -59,8 +59,9 @@ class SGD:
     ----------
     B. Polyak, "Some methods of speeding up the convergence of iteration methods" (1964).
     I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and
-    momentum in deep learning", ICML 2013: (2), (3) and (3'), the last in the variables of Y. Bengio,
-    N. Boulanger-Lewandowski and R. Pascanu, "Advances in optimizing recurrent networks" (2012).
+    momentum in deep learning", ICML 2013: (2), (3) and (3').  The last is written in the variables
+    of Y. Bengio, N. Boulanger-Lewandowski and R. Pascanu, "Advances in optimizing recurrent
+    networks" (2012).
     """
 
     learning_rate: float = 0.01

@@ -1,0 +1,46 @@
+"""How near is near enough: every tolerance of the suite, with its reason."""
+
+import numpy as np
+
+AUTOGRAD = 1e-10
+"""Against torch in float64: the same formula, summed in another order."""
+
+DIFFERENCES = 1e-8
+"""Against central differences of step h = 1e-5, relative: the cut-off is of order h²."""
+
+DIFFERENCES_FLOOR = 5e-10
+"""The same, absolute: the objective, of order 10, has roundings of 1e-15, divided by h."""
+
+FLOAT64 = 1e-12
+"""Between backends in float64: some thousand roundings of 1e-16."""
+
+
+def float32(steps: int) -> float:
+    """Return the tolerance of float32: roundings add up over the steps, forward and backward."""
+    return 16 * steps * float(np.finfo(np.float32).eps)
+
+
+def between_backends(dtype: str, steps: int) -> float:
+    """Return the tolerance between two backends that compute in a dtype."""
+    return FLOAT64 if dtype == "float64" else float32(steps)
+
+
+def assert_close(
+    got: object, want: object, tolerance: float, name: str = "array", floor: float = 0.0
+) -> None:
+    """Compare host arrays: shapes first, then the largest error relative to the largest entry."""
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.shape == want.shape, f"{name} has shape {got.shape}, not {want.shape}"
+    assert np.all(np.isfinite(got)), f"{name} is not finite"
+    error = np.max(np.abs(got - want), initial=0.0)
+    allowed = tolerance * np.max(np.abs(want), initial=0.0) + floor
+    assert error <= allowed, f"{name} is off by {error:.3g}, more than {allowed:.3g}"
+
+
+def assert_all_close(
+    got: dict[str, object], want: dict[str, object], tolerance: float, floor: float = 0.0
+) -> None:
+    """Compare host arrays by name: the same names, each array close."""
+    assert set(got) == set(want)
+    for name, array in want.items():
+        assert_close(got[name], array, tolerance, name, floor)

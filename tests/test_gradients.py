@@ -1,0 +1,197 @@
+"""Every gradient of every case: by finite differences, by torch, and on every backend."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.cases import CASES, CELLS, Case, each_case, each_cell
+from tests.closeness import (
+    AUTOGRAD,
+    DIFFERENCES,
+    DIFFERENCES_FLOOR,
+    assert_all_close,
+    assert_close,
+    between_backends,
+)
+from tests.judge import central_differences, distance_from_kink, judge
+from xprnn import RNN, Run, losses
+
+
+def run_and_gradient(net: RNN, x, state, d_output, d_state) -> tuple[Run, dict]:
+    """Return a forward pass, and all of its gradients under one roof."""
+    run = net.forward(x, state)
+    gradient = net.backward(run, d_output, d_state)
+    return run, gradient.parameters | {"input": gradient.input} | dict(
+        zip((f"state {name}" for name in net.cell.state), gradient.state, strict=True)
+    )
+
+
+def on_numpy(case: Case) -> tuple[Run, dict[str, np.ndarray]]:
+    net = case.make(dtype="float64")
+    net.parameters = case.parameters()
+    problem = case.problem()
+    return run_and_gradient(net, problem.x, problem.state, problem.d_output, problem.d_state)
+
+
+def all_of(verdict, case: Case) -> dict[str, np.ndarray]:
+    states = zip((f"state {name}" for name in case.cell.state), verdict.d_state, strict=True)
+    return verdict.d_parameters | {"input": verdict.d_input} | dict(states)
+
+
+def test_the_cases_are_hard_enough():
+    assert all(case.T >= 3 and case.B >= 2 for case in CASES)
+    for case in CASES:
+        assert len({case.T, case.B, case.I, case.H}) == 4, "a mixed-up axis must change a shape"
+        assert all(np.all(part != 0) for part in case.problem().state)
+
+
+@each_case
+def test_data_stay_away_from_a_kink(case):
+    # Farther than a finite difference moves any argument.
+    assert distance_from_kink(case, case.parameters(), case.problem()) > 1e-3
+
+
+@each_case
+def test_against_finite_differences(case):
+    net = case.make(dtype="float64")
+    net.parameters = {name: array.copy() for name, array in case.parameters().items()}
+    problem = case.problem()
+
+    def goal() -> float:
+        y, state = net(problem.x, problem.state)
+        return float(
+            np.sum(y * problem.d_output)
+            + sum(np.sum(s * d) for s, d in zip(state, problem.d_state, strict=True))
+        )
+
+    names = [*net.parameters, "input", *(f"state {name}" for name in case.cell.state)]
+    moved = [*net.parameters.values(), problem.x, *problem.state]
+    want = dict(zip(names, central_differences(goal, moved), strict=True))
+    assert_all_close(on_numpy(case)[1], want, DIFFERENCES, DIFFERENCES_FLOOR)
+
+
+@each_case
+def test_against_autograd(case):
+    run, gradients = on_numpy(case)
+    verdict = judge(case, case.parameters(), case.problem())
+    assert_close(run.output, verdict.output, AUTOGRAD, "output")
+    assert_close(run.state, verdict.state, AUTOGRAD, "state")
+    assert_all_close(gradients, all_of(verdict, case), AUTOGRAD)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@each_case
+def test_every_backend_agrees_with_numpy(case, harness, dtype):
+    harness = harness.at(dtype)
+    problem = case.problem()
+    run, gradients = run_and_gradient(
+        harness.net(case),
+        harness.array(problem.x),
+        harness.arrays(problem.state),
+        harness.array(problem.d_output),
+        harness.arrays(problem.d_state),
+    )
+    want_run, want = on_numpy(case)
+    tolerance = between_backends(dtype, case.T)
+    # `host` looks at namespace, device and dtype first, `assert_close` at the shape.
+    assert_close(harness.host(run.output), want_run.output, tolerance, "output")
+    for got, part in zip(run.state, want_run.state, strict=True):
+        assert_close(harness.host(got), part, tolerance, "state")
+    assert_all_close(harness.hosts(gradients), want, tolerance)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@each_case
+def test_value_and_grad_against_autograd(case, reduction):
+    problem = case.problem()
+    net = case.make(dtype="float64")
+    net.parameters = case.parameters()
+    value, gradient = net.value_and_grad(
+        problem.x, problem.target, losses.SquaredError(reduction), problem.state
+    )
+    reduce = torch.mean if reduction == "mean" else torch.sum
+
+    def objective(y: torch.Tensor) -> torch.Tensor:
+        return reduce(0.5 * (y - torch.tensor(problem.target)) ** 2)
+
+    verdict = judge(case, case.parameters(), problem, objective)
+    assert float(value) == pytest.approx(
+        float(objective(torch.tensor(verdict.output))), rel=AUTOGRAD
+    )
+    assert_all_close(gradient.parameters, verdict.d_parameters, AUTOGRAD)
+    assert_close(gradient.input, verdict.d_input, AUTOGRAD)
+    for got, want in zip(gradient.state, verdict.d_state, strict=True):
+        assert_close(got, want, AUTOGRAD)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@each_cell
+def test_value_and_grad_on_every_backend(case, harness, dtype):
+    harness = harness.at(dtype)
+    problem = case.problem()
+    value, gradient = harness.net(case).value_and_grad(
+        harness.array(problem.x),
+        harness.array(problem.target),
+        state=harness.arrays(problem.state),
+    )
+    net = case.make(dtype="float64")
+    net.parameters = case.parameters()
+    want_value, want = net.value_and_grad(problem.x, problem.target, state=problem.state)
+    tolerance = between_backends(dtype, case.T)
+    assert_close(harness.host(value), want_value, tolerance, "value")
+    assert_all_close(harness.hosts(gradient.parameters), want.parameters, tolerance)
+    assert_close(harness.host(gradient.input), want.input, tolerance, "input")
+
+
+@each_cell
+def test_no_state_gradient_means_a_zero_one(case):
+    net, problem = case.make(dtype="float64", rng=0), case.problem()
+    run = net.forward(problem.x, problem.state)
+    zeros = tuple(np.zeros_like(part) for part in problem.d_state)
+    left_out = net.backward(run, problem.d_output)
+    given = net.backward(run, problem.d_output, zeros)
+    assert_all_close(left_out.parameters, given.parameters, 0.0)
+    assert_close(left_out.input, given.input, 0.0)
+
+
+@each_cell
+def test_no_state_means_a_zero_one(case):
+    net, problem = case.make(dtype="float64", rng=0), case.problem()
+    zeros = tuple(np.zeros_like(part) for part in problem.state)
+    left_out, given = net.forward(problem.x), net.forward(problem.x, zeros)
+    assert_close(left_out.output, given.output, 0.0)
+    assert_close(
+        net.backward(left_out, problem.d_output).input,
+        net.backward(given, problem.d_output).input,
+        0.0,
+    )
+
+
+@each_cell
+def test_backward_twice_gives_the_same(case):
+    net, problem = case.make(dtype="float64", rng=0), case.problem()
+    run = net.forward(problem.x, problem.state)
+    first = net.backward(run, problem.d_output, problem.d_state)
+    second = net.backward(run, problem.d_output, problem.d_state)
+    assert_all_close(first.parameters, second.parameters, 0.0)
+    assert_close(first.state, second.state, 0.0)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_against_the_recurrent_network_of_torch(activation):
+    case = next(row for row in CELLS if row.id == f"elman-{activation}").but(O=None)
+    problem, parameters = case.problem(), case.parameters()
+    theirs = torch.nn.RNN(case.I, case.H, nonlinearity=activation, dtype=torch.float64)
+    with torch.no_grad():
+        theirs.weight_ih_l0.copy_(torch.tensor(parameters["weight_ih_l0"]))
+        theirs.weight_hh_l0.copy_(torch.tensor(parameters["weight_hh_l0"]))
+        theirs.bias_ih_l0.copy_(torch.tensor(parameters["bias_l0"]))
+        theirs.bias_hh_l0.zero_()
+    y, h = theirs(torch.tensor(problem.x), torch.tensor(problem.state[0]))
+    ours, gradients = on_numpy(case)
+    assert_close(ours.output, y.detach(), AUTOGRAD)
+    assert_close(ours.state[0], h.detach(), AUTOGRAD)
+    goal = (y * torch.tensor(problem.d_output)).sum() + (h * torch.tensor(problem.d_state[0])).sum()
+    goal.backward()
+    assert_close(gradients["weight_hh_l0"], theirs.weight_hh_l0.grad, AUTOGRAD)
+    assert_close(gradients["weight_ih_l0"], theirs.weight_ih_l0.grad, AUTOGRAD)

@@ -1,0 +1,180 @@
+"""Libraries that are not installed, and a CuPy without a device (a stand-in: see `FakeCuPy`)."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+import xprnn
+from xprnn import get_backend
+from xprnn.backend import probe
+
+
+class FakeArray:
+    """As much of a CuPy array as the backend touches."""
+
+    def __init__(self, host: np.ndarray, device: int) -> None:
+        self.host, self.shape, self.dtype = host, host.shape, host.dtype
+        self.device = FakeDevice(device)
+
+    def get(self) -> np.ndarray:
+        return self.host
+
+    def __float__(self) -> float:
+        return float(self.host)
+
+
+class FakeDevice:
+    """A context manager with a number, as CuPy's devices are."""
+
+    current = 0
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+
+    def __enter__(self) -> None:
+        self.before, FakeDevice.current = FakeDevice.current, self.id
+
+    def __exit__(self, *exception: object) -> None:
+        FakeDevice.current = self.before
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FakeDevice) and other.id == self.id
+
+    __hash__ = None
+
+
+class FakeCuPy:
+    """Stands in for CuPy and its namespace in array-api-compat."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count: int | Exception = 2
+        self.kernel_error: Exception | None = None
+        cupy, namespace = ModuleType("cupy"), ModuleType("array_api_compat.cupy")
+        cupy.__version__ = "14.0"
+        cupy.ndarray, cupy.float32 = FakeArray, np.float32
+        cupy.arange = lambda n, dtype: FakeArray(np.arange(n, dtype=dtype), FakeDevice.current)
+        cupy.sum = self.sum
+        runtime = SimpleNamespace(getDeviceCount=self.device_count)
+        cupy.cuda = SimpleNamespace(Device=FakeDevice, runtime=runtime)
+        namespace.asarray = lambda a: FakeArray(np.array(a), FakeDevice.current)
+        namespace.empty = lambda n, dtype: FakeArray(np.empty(n, dtype), FakeDevice.current)
+        namespace.float16, namespace.float32, namespace.float64 = np.float16, np.float32, np.float64
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setitem(sys.modules, "array_api_compat.cupy", namespace)
+
+    def device_count(self) -> int:
+        if isinstance(self.count, Exception):
+            raise self.count
+        return self.count
+
+    def sum(self, a: FakeArray) -> FakeArray:
+        if self.kernel_error is not None:
+            raise self.kernel_error
+        return FakeArray(a.host.sum(), FakeDevice.current)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    return FakeCuPy(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "install"),
+    [
+        ("torch", "array_api_compat.torch", "pip install torch"),
+        ("jax", "jax.numpy", "pip install jax"),
+        ("array_api_strict", "array_api_strict", "pip install array-api-strict"),
+        ("cupy", "array_api_compat.cupy", r'pip install "xprnn\[cuda13\]"'),
+    ],
+)
+def test_a_missing_library_is_named_with_its_remedy(monkeypatch, name, module, install):
+    monkeypatch.setitem(sys.modules, module, None)
+    message = f"the backend '{name}' is not installed .*: {install}"
+    with pytest.raises(ImportError, match=message):
+        get_backend(name)
+    found = probe(name)
+    assert (found.usable, found.version, found.devices) == (False, None, ())
+    assert f"the backend '{name}' is not installed" in found.reason
+    assert name not in xprnn.available_backends()
+
+
+def test_auto_is_numpy_where_cupy_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", None)
+    assert get_backend("auto", dtype="float64") == get_backend("numpy", dtype="float64")
+
+
+def test_the_rest_works_where_an_import_is_barred(monkeypatch):
+    for module in ("cupy", "torch", "jax", "array_api_strict"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert get_backend("numpy").asarray([1, 2]).tolist() == [1, 2]
+    assert xprnn.available_backends() == ("numpy",)
+
+
+def test_a_driver_that_fails_is_told_from_a_missing_library(fake):
+    fake.count = RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+    message = "CuPy is installed, but finds no usable CUDA device: cudaErrorInsufficientDriver"
+    with pytest.raises(RuntimeError, match=message):
+        get_backend("cupy")
+    found = probe("cupy")
+    assert not found.usable
+    assert found.version == "14.0"
+    assert "nvidia-smi" in found.reason
+    assert get_backend("auto").name == "numpy"
+    assert "cupy" not in xprnn.available_backends()
+
+
+def test_a_machine_without_a_device(fake):
+    fake.count = 0
+    with pytest.raises(RuntimeError, match="CuPy is installed, but this machine has no CUDA dev"):
+        get_backend("cupy")
+    assert get_backend("auto").name == "numpy"
+
+
+def test_a_device_that_runs_no_kernel(fake):
+    fake.kernel_error = OSError("libnvrtc.so is missing")
+    with pytest.raises(RuntimeError, match=r"device 0 fails: libnvrtc\.so is missing"):
+        get_backend("cupy")
+    assert get_backend("auto").name == "numpy"
+
+
+def test_auto_is_cupy_where_a_device_works(fake):
+    be = get_backend("auto", dtype="float64")
+    assert (be.name, be.device.id, be.dtype_name) == ("cupy", 0, "float64")
+    found = probe("cupy")
+    assert found == ("cupy", True, "14.0", ("cuda:0", "cuda:1"), "")
+    assert xprnn.available_backends()[:2] == ("numpy", "cupy")
+
+
+@pytest.mark.parametrize(
+    ("spec", "number"),
+    [(None, 0), ("cuda", 0), ("cuda:0", 0), ("cuda:1", 1), (0, 0), (1, 1), (FakeDevice(1), 1)],
+)
+def test_a_cuda_device_has_many_names(fake, spec, number):
+    be = get_backend("cupy", spec)
+    assert be.device == FakeDevice(number)
+
+
+@pytest.mark.parametrize("spec", ["cuda:2", "cuda:x", "cpu", "gpu:0", 2, -1, 1.5, FakeDevice(7)])
+def test_an_unknown_cuda_device_is_refused(fake, spec):
+    with pytest.raises(ValueError, match=r"device is .*: CuPy has 'cuda:0', 'cuda:1'"):
+        get_backend("cupy", spec)
+
+
+def test_arrays_go_to_the_device_asked_for_and_back(fake):
+    be = get_backend("cupy", "cuda:1")
+    array = be.asarray(np.array([[1.0, 2.0]]).T[::-1])
+    assert be.owns(array)
+    assert array.dtype == np.float32
+    assert FakeDevice.current == 0
+    assert be.to_numpy(array).tolist() == [[2], [1]]
+    assert not get_backend("cupy", "cuda:0").owns(array)
+    assert be.to_numpy(be.asarray(2.0)).shape == ()
+
+
+def test_arrays_of_cupy_are_foreign_elsewhere(fake):
+    array = get_backend("cupy").asarray([1.0])
+    message = "got .*FakeArray of shape .* an array of the backend 'cupy': take it to the host"
+    with pytest.raises(TypeError, match=message):
+        get_backend("numpy").asarray(array)

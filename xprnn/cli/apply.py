@@ -1,0 +1,139 @@
+"""``xprnn apply``: a saved network on new input."""
+
+import argparse
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from xprnn import checks, diagnostics
+from xprnn.backend.host import np
+from xprnn.cli import series as series_command
+from xprnn.cli import sine as sine_command
+from xprnn.cli.common import check_extras, results_folder, say_written
+from xprnn.data import rmse, sine
+from xprnn.files import write_atomic
+from xprnn.forecast import TASK as SERIES
+from xprnn.forecast import Forecaster
+from xprnn.network import RNN
+
+HELP = "apply a saved network to new input"
+DESCRIPTION = """\
+Apply a network that `xprnn train` saved to new input; write a CSV file and a picture.  One trained
+on the sine takes other x (--from, --to, --step); one trained on a series takes another CSV file,
+and forecasts --steps values past its end.  Nothing is drawn, so --seed changes nothing."""
+EXAMPLE = """\
+examples:
+  xprnn apply runs/sine/model.safetensors --from 0 --to 20 --step 0.3
+  xprnn apply runs/csv/model.safetensors sunspots --steps 11"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", type=Path, help="what a training wrote: model.safetensors")
+    series_command.file_options(parser, required=False)
+    add("--steps", type=int, help="a series: how many values to forecast past its end (default 12)")
+    add("--from", type=float, dest="start", metavar="X", help="the sine: first x (default -10)")
+    add("--to", type=float, dest="stop", metavar="X", help="the sine: end of x (default 10)")
+    add("--step", type=float, metavar="DX", help="the sine: spacing of x (default 0.1)")
+    parser.set_defaults(dtype=None)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load, apply, write, tell."""
+    check_extras()
+    net = RNN.load(args.model, backend=args.backend, dtype=args.dtype)
+    task = net.metadata.get("task")
+    commands = {sine_command.TASK: _apply_sine, SERIES: _apply_series}
+    if task not in commands:
+        raise ValueError(f"{str(args.model)!r} was not written by `xprnn train` (its task: {task})")
+    _refuse(
+        args, ("start", "stop", "step") if task == SERIES else ("file", "column", "steps"), task
+    )
+    return commands[task](args, net)
+
+
+def _apply_sine(args: argparse.Namespace, net: RNN) -> int:
+    given = {k: getattr(args, k) for k in ("start", "stop", "step") if getattr(args, k) is not None}
+    x, truth = sine(**given, noise=0.0)
+    folder = results_folder(args.out, "apply")
+    output, _ = net(net.backend.asarray(x * net.metadata["input_scale"]))
+    x, truth = x[:, 0, 0], truth[:, 0, 0]
+    fitted = net.backend.to_numpy(output)[:, 0, 0]
+    trained = net.metadata["trained_from"], net.metadata["trained_to"]
+    _write_csv(folder / "output.csv", ("x", "y_hat"), zip(x, fitted, strict=True))
+    figure = diagnostics.plot_fit(
+        x, fitted, truth=truth, trained=trained, title=f"{args.model} on {len(x)} other x"
+    )
+    diagnostics.save_figure(figure, folder / "output.png")
+    inside = (x >= trained[0] - 1e-9) & (x <= trained[1] + 1e-9)
+    print(f"applied to {len(x)} values of x; root mean squared distance from sin x:")
+    for part, where in (("inside", inside), ("outside", ~inside)):
+        if np.any(where):
+            error = rmse(fitted[where], truth[where])
+            print(f"  {part} the trained range [{trained[0]:g}, {trained[1]:g}]: {error:.4g}")
+    say_written(folder, {"output.csv": "x, ŷ", "output.png": "ŷ over x"})
+    return 0
+
+
+def _apply_series(args: argparse.Namespace, net: RNN) -> int:
+    forecaster = Forecaster.of(net)
+    if args.file is None:
+        raise ValueError("the network forecasts a series: name a CSV file after the model")
+    series = series_command.read(args, args.column or net.metadata["column"])
+    steps = checks.positive_int("--steps", 12 if args.steps is None else args.steps)
+    values, needed = series.values, forecaster.needed
+    one_step = forecaster.one_step(values)
+    closed_loop = forecaster.closed_loop(values, steps)
+    folder = results_folder(args.out, "apply")
+    times: tuple[str, ...] = series.times or tuple(str(k) for k in range(len(values)))
+    past = zip(times, values, (*[""] * needed, *one_step), [""] * len(values), strict=True)
+    future = ((f"+{k}", "", "", value) for k, value in enumerate(closed_loop, start=1))
+    header = (args.time or "step", series.name, "one_step", "closed_loop")
+    _write_csv(folder / "output.csv", header, (*past, *future))
+    figure = diagnostics.plot_forecast(
+        values,
+        one_step,
+        closed_loop,
+        start=max(0, len(values) - max(100, 3 * steps)),
+        one_step_start=needed,
+        closed_loop_start=len(values),
+        times=series.times,
+        ylabel=series.name,
+        title=f"{series.name}, and the {steps} values to come",
+    )
+    diagnostics.save_figure(figure, folder / "output.png")
+    error = rmse(one_step, values[needed:])
+    print(
+        f"{series.name}: {len(values)} values; root mean squared error one step ahead: "
+        f"{error:.4g}\n"
+        f"the next {steps} values: {', '.join(f'{value:.4g}' for value in closed_loop)}"
+    )
+    say_written(
+        folder,
+        {"output.csv": "values, one-step and closed-loop forecast", "output.png": "their picture"},
+    )
+    return 0
+
+
+def _refuse(args: argparse.Namespace, names: Iterable[str], task: str) -> None:
+    """Refuse options that belong to networks of another kind."""
+    words = {"start": "--from", "stop": "--to", "file": "FILE"}
+    given = [words.get(name, f"--{name}") for name in names if getattr(args, name) is not None]
+    if given:
+        what = "a series" if task == SERIES else "the sine"
+        raise ValueError(f"{', '.join(given)}: not for a network that was trained on {what}")
+
+
+def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    write_atomic(path, stream.getvalue().encode())
+
+
+def _cell(value: object) -> object:
+    # x of -9.999999999999996 is an artefact of the spacing; nine digits are all there is to say.
+    return f"{value:.9g}" if isinstance(value, float | np.floating) else value

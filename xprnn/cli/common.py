@@ -1,0 +1,183 @@
+"""What the commands share: options, output folders, progress, the end of a training."""
+
+import argparse
+import importlib
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+from xprnn.files import output_folder
+from xprnn.history import History, Record
+from xprnn.network import RNN
+from xprnn.train import NonFiniteLossError, TrainingInterrupted
+
+MODEL, HISTORY = "model.safetensors", "history.jsonl"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see '{self.prog} --help')\n")
+
+
+def common_options() -> Parser:
+    """Return the options that every command has."""
+    parser = Parser(add_help=False)
+    group = parser.add_argument_group("options of every command")
+    group.add_argument(
+        "--backend",
+        default="numpy",
+        help="numpy (default), cupy, torch, jax, array_api_strict, or auto: "
+        "cupy where a CUDA device works, else numpy",
+    )
+    group.add_argument("--dtype", default="float32", help="float32 (default) or float64")
+    group.add_argument(
+        "--seed", type=seed, default=0, help="of everything that is drawn (default 0)"
+    )
+    group.add_argument("--out", type=Path, metavar="FOLDER", help="where to write the results")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def training_options(
+    parser: argparse.ArgumentParser, *, hidden: int, lr: float, momentum: float
+) -> None:
+    """Add the options that every training has, in the API's words."""
+    group = parser.add_argument_group("network and training")
+    add = group.add_argument
+    add("--hidden", type=int, default=hidden, help=f"neurons (default {hidden})")
+    add(
+        "--activation",
+        default="tanh",
+        help="tanh (default), logistic, relu or identity",
+    )
+    add("--lr", type=float, default=lr, help=f"learning rate (default {lr:g})")
+    add("--momentum", type=float, default=momentum, help=f"of SGD (default {momentum:g})")
+    add("--clip", type=float, default=1.0, help="limit of the gradient's norm (default 1)")
+
+
+def seed(text: str) -> int:
+    """Parse a seed."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 0")
+    return int(text)
+
+
+def check_extras() -> None:
+    """Find out before any work whether pictures and progress bars can be made."""
+    try:
+        importlib.import_module("matplotlib.figure")
+        importlib.import_module("tqdm")
+    except ImportError as error:
+        raise ImportError(f'this command needs more ({error}): pip install "xprnn[cli]"') from error
+
+
+def results_folder(given: Path | None, name: str) -> Path:
+    """Return a folder to write to: the one given, or a new one under ``runs/``."""
+    if given is not None:
+        return output_folder(given)
+    folder, number = Path("runs", name), 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs", f"{name}-{number}")
+    return output_folder(folder)
+
+
+class Progress:
+    """Epoch, loss and time left: a bar on a terminal, about ten plain lines elsewhere.
+
+    A callback of `xprnn.fit`, and a context manager around one or several of them; ``epochs`` are
+    those of all together.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs, self.done = epochs, 0
+        self.started = time.perf_counter()
+        self.bar: Any = None
+
+    def __enter__(self) -> "Progress":
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=self.epochs, desc="training", unit="epoch", file=sys.stderr)
+        return self
+
+    def __call__(self, net: RNN, record: Record) -> None:
+        """Show an epoch."""
+        del net
+        self.done += 1
+        if self.bar is not None:
+            self.bar.set_postfix(loss=f"{record.loss:.4g}", refresh=False)
+            self.bar.update()
+            return
+        every = max(1, self.epochs // 10)
+        if self.done == 1 or self.done % every == 0 or self.done == self.epochs:
+            each = (time.perf_counter() - self.started) / self.done
+            print(
+                f"epoch {self.done}/{self.epochs}, loss {record.loss:.4g}, "
+                f"{each * (self.epochs - self.done):.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+class Ending:
+    """How a training ended: a context manager that lets the results so far be written first.
+
+    Inside, `fit` may be interrupted or meet a loss that is not finite; the network is whole then.
+    After it was saved, `status` says what happened and returns the command's exit status.
+
+    Attributes
+    ----------
+    histories : list of History
+        To be appended to; the one of a training that ended early is appended here.
+    """
+
+    def __init__(self) -> None:
+        self.histories: list[History] = []
+        self.error: NonFiniteLossError | TrainingInterrupted | None = None
+
+    def __enter__(self) -> "Ending":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if isinstance(error, NonFiniteLossError | TrainingInterrupted):
+            self.error = error
+            self.histories.append(error.history)
+            return True
+        return False
+
+    def status(self, model: Path) -> int:
+        """Say on stderr if the training did not end by itself; return the exit status."""
+        if self.error is None:
+            return 0
+        if isinstance(self.error, TrainingInterrupted):
+            print(f"xprnn: {self.error}; the model so far is {model}", file=sys.stderr)
+            return 130
+        print(f"xprnn: error: {self.error}; it is {model}", file=sys.stderr)
+        return 1
+
+
+def say_written(folder: Path, files: dict[str, str]) -> None:
+    """Name the folder and what is in it."""
+    width = max(len(name) for name in files)
+    print(f"written to {folder}:")
+    for name, what in files.items():
+        print(f"  {name:<{width}}  {what}")

@@ -1,0 +1,61 @@
+"""``xprnn info``: what is installed, and what works."""
+
+import argparse
+import json
+import platform
+import sys
+from typing import Any
+
+from xprnn._version import __version__
+from xprnn.backend import get_backend, probe
+from xprnn.backend.about import NAMES, blas
+from xprnn.files import output_folder, write_atomic
+
+HELP = "show versions, backends with their devices, BLAS and its threads"
+DESCRIPTION = """\
+Show the version, every backend with its version and devices (or why it can't be used), the BLAS
+library behind NumPy and its threads.  --backend and --dtype are tried out, so the exit status says
+whether they work; --out writes info.json; nothing is drawn, so --seed changes nothing."""
+EXAMPLE = """\
+examples:
+  xprnn info
+  xprnn info --backend cupy --dtype float64"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options: none but the common ones."""
+    del parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Collect, print."""
+    probes = [probe(name) for name in NAMES]
+    libraries = blas()
+    print(f"xprnn {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    print("backends:")
+    for found in probes:
+        if found.usable:
+            what = f"{found.version}, {', '.join(found.devices)}"
+        else:
+            what = f"not usable: {found.reason}"
+        print(f"  {found.name:<17} {what}")
+    print("BLAS:")
+    for library in libraries:
+        threads = library["threads"]
+        print(
+            f"  {library['name']} {library['version'] or ''}, {threads} threads".replace("  ", " ")
+        )
+    chosen = get_backend(args.backend, dtype=args.dtype)
+    print(f"{args.backend}: {chosen.name} on {chosen.device} computes in {chosen.dtype_name}")
+    if args.out is not None:
+        facts: dict[str, Any] = {
+            "xprnn": __version__,
+            "python": sys.version,
+            "platform": platform.platform(),
+            "backends": [found._asdict() for found in probes],
+            "blas": libraries,
+        }
+        folder = output_folder(args.out)
+        write_atomic(folder / "info.json", (json.dumps(facts, indent=2) + "\n").encode())
+        print(f"written to {folder}: info.json")
+    return 0

@@ -1,0 +1,78 @@
+"""The entry point: commands, and how their errors are told."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from xprnn._version import __version__
+from xprnn.cli import apply, info, series, sine
+from xprnn.cli.common import Parser, common_options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; None: those of the process.
+
+    Returns
+    -------
+    int
+        The exit status: 0, 1 after an error, 130 after Ctrl-C (2, by SystemExit, for arguments
+        that make no sense).
+    """
+    args = build_parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = args.run
+    try:
+        return run(args)
+    except KeyboardInterrupt:
+        print("xprnn: interrupted before there was anything to keep", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if args.debug:
+            traceback.print_exc()
+        else:
+            message = str(error.args[0] if isinstance(error, KeyError) else error) or repr(error)
+            print(f"xprnn: error: {' '.join(message.split())}", file=sys.stderr)
+        return 1
+
+
+def build_parser() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(
+        prog="xprnn",
+        description="Recurrent networks with explicit gradients, on any array library.",
+        epilog="example:\n  xprnn train sine\n  xprnn train csv sunspots --column SUNACTIVITY",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"xprnn {__version__}")
+    common = common_options()
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    train = commands.add_parser(
+        "train",
+        help="train a network and save it",
+        description="Train a network and save it, with pictures.",
+        epilog="example:\n  xprnn train sine --hidden 500",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    problems = train.add_subparsers(title="problems", metavar="PROBLEM", required=True)
+    for group, name, module in (
+        (problems, "sine", sine),
+        (problems, "csv", series),
+        (commands, "apply", apply),
+        (commands, "info", info),
+    ):
+        command = group.add_parser(
+            name,
+            parents=[common],
+            help=module.HELP,
+            description=module.DESCRIPTION,
+            epilog=module.EXAMPLE,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_options(command)
+        command.set_defaults(run=module.run)
+    return parser

@@ -1,0 +1,122 @@
+"""``xprnn train sine``: the lecture's problem."""
+
+import argparse
+
+from xprnn import diagnostics
+from xprnn.backend import get_backend
+from xprnn.backend.host import HostArray, generator, np
+from xprnn.backend.types import Array
+from xprnn.cells import Elman
+from xprnn.cli.common import (
+    HISTORY,
+    MODEL,
+    Ending,
+    Progress,
+    check_extras,
+    results_folder,
+    say_written,
+    training_options,
+)
+from xprnn.data import sine
+from xprnn.network import RNN
+from xprnn.optim import SGD
+from xprnn.train import evaluate, fit
+
+TASK = "sine"
+HELP = "fit a noisy sine, y = sin x + noise"
+DESCRIPTION = """\
+Fit a noisy sine: x from -10 to 10 in steps of 0.1, y = sin x + 0.1·N(0, 1), one sequence of 200
+steps; loss ½·mean((ŷ-y)²).  Writes the model, the history and three pictures."""
+EXAMPLE = """\
+examples:
+  xprnn train sine
+  xprnn train sine --hidden 500 --seed 7 --out my-run"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    training_options(parser, hidden=100, lr=0.02, momentum=0.95)
+    parser.add_argument("--epochs", type=int, default=600, help="updates (default 600)")
+    parser.add_argument("--decay", type=float, default=0.0, help="of the learning rate (default 0)")
+    parser.add_argument("--noise", type=float, default=0.1, help="deviation (default 0.1)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, write, tell."""
+    check_extras()
+    backend = get_backend(args.backend, dtype=args.dtype)
+    rng = generator(args.seed)
+    x, y = sine(noise=args.noise, rng=rng)
+    # Scaled to ±1: the uniform initial weights are made for inputs of that size.
+    scale = 1 / float(np.max(np.abs(x)))
+    net = RNN(1, args.hidden, 1, cell=Elman(args.activation), backend=backend, rng=rng)
+    net.metadata = {
+        "task": TASK,
+        "input_scale": scale,
+        "trained_from": float(x[0, 0, 0]),
+        "trained_to": float(x[-1, 0, 0]),
+        "seed": args.seed,
+    }
+    optimizer = SGD(args.lr, momentum=args.momentum, decay=args.decay)
+    folder = results_folder(args.out, "sine")
+    data = backend.asarray(x * scale), backend.asarray(y)
+    with Ending() as ending, Progress(args.epochs) as progress:
+        history = fit(
+            net,
+            data,
+            optimizer=optimizer,
+            epochs=args.epochs,
+            clip_norm=args.clip,
+            # On its own data: nothing is to be generalised here, but the loss of a network near the
+            # edge of stability leaps now and then, and the last epoch may be such a one.
+            validation=data,
+            patience=args.epochs,
+            callbacks=[progress],
+        )
+        ending.histories.append(history)
+    (history,) = ending.histories
+    net.save(folder / MODEL)
+    history.save(folder / HISTORY)
+    floor = 0.5 * args.noise**2
+    loss = evaluate(net, data)
+    for name, figure in _pictures(net, x, y, data[0], history.loss, floor).items():
+        diagnostics.save_figure(figure, folder / name)
+    print(
+        f"trained {len(history)} epochs in {history.seconds:.1f} s on {backend.name} "
+        f"({backend.device}, {backend.dtype_name}), seed {args.seed}\n"
+        f"loss ½·mean((ŷ-y)²): {loss:.5f} (the noise alone: {floor:.5f})"
+    )
+    say_written(
+        folder,
+        {
+            MODEL: f"the network; next: xprnn apply {folder / MODEL} --from 0 --to 20 --step 0.3",
+            HISTORY: "the loss of every epoch, JSON lines",
+            "fit.png": "y and ŷ",
+            "loss.png": "the loss over epochs, log scale",
+            "states.png": "the states of the first 20 neurons over time",
+        },
+    )
+    return ending.status(folder / MODEL)
+
+
+def _pictures(
+    net: RNN, x: HostArray, y: HostArray, scaled: Array, losses: list[float], floor: float
+) -> dict[str, diagnostics.Figure]:
+    """Return the figures by file name; none of the loss if no epoch was completed."""
+    run, line = net.forward(scaled), x[:, 0, 0]
+    states = net.backend.to_numpy(run.tape.trajectory.states[0])[1:, 0, :]
+    figures = {
+        "fit.png": diagnostics.plot_fit(
+            line,
+            net.backend.to_numpy(run.output)[:, 0, 0],
+            data=y[:, 0, 0],
+            truth=np.sin(line),
+            title=f"A noisy sine and a network of {net.hidden_size} neurons",
+        ),
+        "states.png": diagnostics.plot_states(states, x=line, xlabel="x", title="States h"),
+    }
+    if losses:
+        figures["loss.png"] = diagnostics.plot_loss(
+            losses, floor=floor or None, title="Loss ½·mean((ŷ-y)²)"
+        )
+    return figures

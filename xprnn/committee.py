@@ -1,0 +1,96 @@
+"""Several networks as one."""
+
+from collections.abc import Sequence
+
+from xprnn.backend.host import HostArray, np
+from xprnn.network import RNN
+
+
+def merge(nets: Sequence[RNN]) -> RNN:
+    """Return one network whose output is the mean of several networks' outputs.
+
+    The state of the merged network is theirs side by side, so W and b are stacked gate by gate, U
+    is block-diagonal, and the readout divides by their number: an ordinary network, which can be
+    saved, moved and trained on.  The mean of networks that differ in their initial weights only is
+    a better forecast than most of them (their errors partly cancel).
+
+    Parameters
+    ----------
+    nets : sequence of RNN
+        At least one, alike in everything but weights and hidden size, each with a readout.
+
+    Returns
+    -------
+    RNN
+
+    Raises
+    ------
+    ValueError
+        If there is no network, one has no readout, or they are not alike.
+
+    References
+    ----------
+    L. K. Hansen and P. Salamon, "Neural network ensembles", IEEE PAMI 12 (1990), 993-1001.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> nets = [RNN(1, 4, 1, dtype="float64", rng=seed) for seed in range(3)]
+    >>> x = np.ones((5, 2, 1))
+    >>> bool(np.allclose(merge(nets)(x)[0], np.mean([net(x)[0] for net in nets], axis=0)))
+    True
+    """
+    if not nets:
+        raise ValueError("nets is empty: expected at least one network")
+    first = nets[0]
+    for k, net in enumerate(nets):
+        if net.output_size is None:
+            raise ValueError(f"nets[{k}] has no readout, so its output can't be averaged: {net}")
+        alike = ("input_size", "output_size", "cell", "bias", "returns", "backend")
+        for name in alike:
+            if getattr(net, name) != getattr(first, name):
+                raise ValueError(
+                    f"nets[{k}].{name} is {getattr(net, name)}, nets[0].{name} is "
+                    f"{getattr(first, name)}: only weights and hidden size may differ"
+                )
+    backend, gates, hidden = first.backend, first.cell.gates, [net.hidden_size for net in nets]
+    merged = RNN(
+        first.input_size,
+        sum(hidden),
+        first.output_size,
+        cell=first.cell,
+        bias=first.bias,
+        returns=first.returns,
+        backend=backend,
+        initializer="zeros",
+    )
+    host = [{k: backend.to_numpy(p) for k, p in net.parameters.items()} for net in nets]
+    arrays = {
+        "weight_ih_l0": _by_gate([p["weight_ih_l0"] for p in host], gates),
+        "weight_hh_l0": _block_diagonal([p["weight_hh_l0"] for p in host], gates),
+        "readout.weight": np.concatenate([p["readout.weight"] for p in host], axis=1) / len(nets),
+    }
+    if first.bias:
+        arrays["bias_l0"] = _by_gate([p["bias_l0"] for p in host], gates)
+        arrays["readout.bias"] = np.mean([p["readout.bias"] for p in host], axis=0)
+    merged.parameters = {name: backend.asarray(a) for name, a in arrays.items()}
+    return merged
+
+
+def _by_gate(parts: Sequence[HostArray], gates: int) -> HostArray:
+    """Stack (G·H₁, ...), (G·H₂, ...), ... to (G·ΣH, ...), the gates staying together."""
+    blocks = [part.reshape(gates, -1, *part.shape[1:]) for part in parts]
+    joined = np.concatenate(blocks, axis=1)
+    return joined.reshape(-1, *parts[0].shape[1:])
+
+
+def _block_diagonal(parts: Sequence[HostArray], gates: int) -> HostArray:
+    """Put every network's U (G·H, H) where its own units meet, and zeros where others' do."""
+    total, start, columns = sum(part.shape[1] for part in parts), 0, []
+    for part in parts:
+        hidden = part.shape[1]
+        wide = np.zeros((part.shape[0], total), dtype=part.dtype)
+        wide[:, start : start + hidden] = part
+        columns.append(wide)
+        start += hidden
+    return _by_gate(columns, gates)

@@ -1,0 +1,58 @@
+"""Forecasts that a network must beat to be worth its training."""
+
+from typing import NamedTuple
+
+from xprnn import checks
+from xprnn.backend.host import HostArray, np
+from xprnn.data.series import check_series
+
+
+def persistence(values: HostArray) -> HostArray:
+    """Forecast every value from the second on by the one before it: (N-1,)."""
+    return check_series("values", values, more_than=1)[:-1]
+
+
+class Autoregression(NamedTuple):
+    """A linear forecast from the last values.
+
+    ::
+
+        ŷ(t) = a₀ + Σ_k a_k y(t-k),   k = 1 ... order
+
+    Attributes
+    ----------
+    coefficients : host array, (order + 1,)
+    """
+
+    coefficients: HostArray
+
+    @classmethod
+    def fitted(cls, values: HostArray, order: int) -> "Autoregression":
+        """Fit the coefficients by least squares.
+
+        Parameters
+        ----------
+        values : host array, (N,)
+            Finite, more than 2·order of them.
+        order : int
+        """
+        order = checks.positive_int("order", order)
+        values = check_series("values", values, more_than=2 * order)
+        return cls(np.linalg.lstsq(_lags(values, order), values[order:], rcond=None)[0])
+
+    def one_step(self, values: HostArray) -> HostArray:
+        """Forecast every value from index ``order`` on, each from the true ones: (N-order,)."""
+        order = len(self.coefficients) - 1
+        return _lags(check_series("values", values, more_than=order), order) @ self.coefficients
+
+
+def rmse(forecast: HostArray, values: HostArray) -> float:
+    """Return the root of the mean squared error, in the values' unit."""
+    checks.fit("forecast", forecast, tuple(values.shape))
+    return float(np.sqrt(np.mean((forecast - values) ** 2)))
+
+
+def _lags(values: HostArray, order: int) -> HostArray:
+    """Return (N-order, order+1): a one, then the last value, the one before it, and so on."""
+    columns = [values[order - k : len(values) - k] for k in range(1, order + 1)]
+    return np.column_stack([np.ones(len(values) - order), *columns])

@@ -1,0 +1,292 @@
+"""Series: a column of a CSV file, its scaling, its windows."""
+
+import csv
+import datetime
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from xprnn import checks
+from xprnn.backend.host import HostArray, np
+
+
+class Series(NamedTuple):
+    """A regularly sampled series.
+
+    Attributes
+    ----------
+    name : str
+        The column's.
+    values : host array, (N,), float64
+    times : tuple of str, or None
+        The time column as it is written, if one was asked for.
+    """
+
+    name: str
+    values: HostArray
+    times: tuple[str, ...] | None = None
+
+
+def read_csv(
+    path: str | os.PathLike[str],
+    column: str,
+    *,
+    time: str | None = None,
+    delimiter: str = ",",
+    encoding: str = "utf-8-sig",
+) -> Series:
+    """Read one column of a CSV file whose first line names the columns.
+
+    Parameters
+    ----------
+    path : path
+    column : str
+        The column to read; every entry must be a finite number.
+    time : str, optional
+        A column that must be evenly spaced: numbers, or dates and times in ISO 8601 (``1958-03``,
+        ``1958-03-29``, ``19580329``, ``1958-03-29T12:00``), where steps of equal numbers of months
+        count as even.  None: the lines are taken to be evenly spaced.
+    delimiter : str
+    encoding : str
+
+    Returns
+    -------
+    Series
+
+    Raises
+    ------
+    OSError
+        If the file can't be read.
+    ValueError
+        If there is no such column, or an entry is missing, no number, not finite, or off the even
+        spacing; the message names the line.
+
+    Examples
+    --------
+    >>> series = read_csv(sunspots(), "SUNACTIVITY", time="YEAR")
+    >>> len(series.values), series.times[:2], float(series.values[0])
+    (309, ('1700', '1701'), 5.0)
+    """
+    file = Path(path)
+    lines, rows = _rows(file, delimiter, encoding)
+    header = rows[0]
+    index = _column(file, header, column)
+    time_index = None if time is None else _column(file, header, time)
+    if len(rows) == 1:
+        raise ValueError(f"{str(file)!r} has a header, but no data")
+    values = []
+    for line, row in zip(lines[1:], rows[1:], strict=True):
+        if len(row) != len(header):
+            raise ValueError(
+                f"{str(file)!r}, line {line}: {len(row)} fields, where the header has {len(header)}"
+            )
+        values.append(_number(file, line, column, row[index]))
+    times = None
+    if time_index is not None:
+        times = tuple(row[time_index].strip() for row in rows[1:])
+        _check_spacing(file, lines[1:], str(time), times)
+    return Series(column, np.array(values), times)
+
+
+def sunspots() -> Path:
+    """Return the path of a CSV file with the yearly mean sunspot numbers of 1700 to 2008.
+
+    Columns ``YEAR`` and ``SUNACTIVITY``, 309 rows; public domain.
+
+    References
+    ----------
+    National Geophysical Data Center (NOAA), as distributed with the statsmodels package
+    (``statsmodels.datasets.sunspots``).
+    """
+    return Path(__file__).with_name("sunspots.csv")
+
+
+class Scaling(NamedTuple):
+    """A shift and a scale: scaled = (value - mean) / std."""
+
+    mean: float
+    std: float
+
+    @classmethod
+    def fitted(cls, values: HostArray) -> "Scaling":
+        """Return the scaling that gives these values mean zero and deviation one.
+
+        To be fitted on the training part alone: what is held out must not leak into the model.
+
+        Raises
+        ------
+        ValueError
+            If the values are all equal.
+        """
+        mean, std = float(np.mean(values)), float(np.std(values))
+        if std <= 1e-12 * max(1.0, abs(mean)):
+            raise ValueError(f"all {len(values)} values of the training part are {mean:g}")
+        return cls(mean, std)
+
+    def apply(self, values: HostArray) -> HostArray:
+        """Scale."""
+        return (values - self.mean) / self.std
+
+    def invert(self, scaled: HostArray) -> HostArray:
+        """Scale back."""
+        return scaled * self.std + self.mean
+
+
+def windows(values: HostArray, length: int) -> tuple[HostArray, HostArray]:
+    """Return every run of ``length`` values, and the value that follows each.
+
+    Parameters
+    ----------
+    values : host array, (N,)
+        Finite.
+    length : int
+        T, below N.
+
+    Returns
+    -------
+    x : host array, (T, N-T, 1)
+        A batch of N-T sequences.
+    target : host array, (N-T, 1)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the values are no finite series of more than ``length``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, target = windows(np.array([1.0, 2, 3, 4]), 2)
+    >>> x[:, :, 0].T.tolist(), target[:, 0].tolist()
+    ([[1.0, 2.0], [2.0, 3.0]], [3.0, 4.0])
+    """
+    length = checks.positive_int("length", length)
+    values = check_series("values", values, more_than=length)
+    runs = np.lib.stride_tricks.sliding_window_view(values[:-1], length)
+    return np.ascontiguousarray(runs.T)[:, :, None], values[length:, None].copy()
+
+
+def check_series(name: str, values: HostArray, *, more_than: int) -> HostArray:
+    """Return values as float64, known to be a finite series longer than ``more_than``."""
+    values = np.asarray(values)
+    if values.dtype.kind not in "fiu":
+        raise TypeError(f"{name} has dtype {values.dtype}: expected real numbers")
+    checks.fit(name, values, ("N",))
+    if len(values) <= more_than:
+        raise ValueError(f"{name} has {len(values)} entries: expected more than {more_than}")
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise ValueError(f"{name}[{bad[0]}] is {values[bad[0]]}: expected finite")
+    return values.astype(np.float64)
+
+
+def _rows(file: Path, delimiter: str, encoding: str) -> tuple[list[int], list[list[str]]]:
+    """Return the file's rows and the numbers of the lines where they end."""
+    lines, rows = [], []
+    try:
+        with file.open(encoding=encoding, newline="") as stream:
+            reader = csv.reader(stream, delimiter=delimiter, strict=True)
+            for row in reader:
+                lines.append(reader.line_num)
+                rows.append(row)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{str(file)!r}, byte {error.start}: not {error.encoding}; another encoding?"
+        ) from error
+    except csv.Error as error:
+        raise ValueError(f"{str(file)!r}, line {reader.line_num}: {error}") from error
+    while rows and not any(field.strip() for field in rows[-1]):
+        del lines[-1], rows[-1]
+    if not rows:
+        raise ValueError(f"{str(file)!r} is empty: expected a line that names the columns")
+    return lines, [[field.strip() for field in row] for row in rows]
+
+
+def _column(file: Path, header: list[str], name: str) -> int:
+    found = [k for k, field in enumerate(header) if field == name]
+    if len(found) != 1:
+        problem = "no column" if not found else f"{len(found)} columns"
+        raise ValueError(
+            f"{str(file)!r} has {problem} {name!r}: its columns are {', '.join(map(repr, header))}"
+        )
+    return found[0]
+
+
+def _number(file: Path, line: int, column: str, text: str) -> float:
+    where = f"{str(file)!r}, line {line}, column {column!r}"
+    if not text:
+        raise ValueError(f"{where}: the value is missing; fill the gap or cut the file there")
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{where}: {text!r} is not a number") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{where}: {text!r} is not a finite number")
+    return value
+
+
+def _check_spacing(file: Path, lines: Sequence[int], column: str, times: Sequence[str]) -> None:
+    """Refuse times that are not evenly spaced."""
+    readings = _readings(file, lines, column, times)
+    if len(times) < 3:
+        return
+    # Even by any one of its readings is even: the first of every month, say, is so by months only.
+    offenders = [_first_uneven(reading) for reading in readings]
+    if None in offenders:
+        return
+    k = max(offender for offender in offenders if offender is not None)
+    raise ValueError(
+        f"{str(file)!r}, line {lines[k]}, column {column!r}: the step from {times[k - 1]!r} to "
+        f"{times[k]!r} differs from the one before: expected evenly spaced rows"
+    )
+
+
+def _readings(
+    file: Path, lines: Sequence[int], column: str, times: Sequence[str]
+) -> list[HostArray]:
+    """Return the times as numbers, in every way in which they can be read."""
+    dates, numbers = [_date(text) for text in times], [_float(text) for text in times]
+    for line, text, date, number in zip(lines, times, dates, numbers, strict=True):
+        if date is None and number is None:
+            raise ValueError(
+                f"{str(file)!r}, line {line}, column {column!r}: {text!r} is no number and no date"
+            )
+    days = [date for date in dates if date is not None]
+    if len(days) == len(times):
+        readings = [np.array([(day - days[0]).total_seconds() for day in days])]
+        if len({(day.day, day.time()) for day in days}) == 1:
+            readings.append(np.array([12.0 * day.year + day.month for day in days]))
+        return readings
+    if None in numbers:
+        raise ValueError(f"{str(file)!r}, column {column!r}: numbers and dates are mixed")
+    return [np.array(numbers, dtype=np.float64)]
+
+
+def _first_uneven(times: HostArray) -> int | None:
+    """Return the first index whose step differs from the first step or does not go forward."""
+    steps = np.diff(times)
+    tolerance = 1e-6 * abs(steps[0]) + 1e-9 * np.max(np.abs(times))
+    uneven = np.flatnonzero((np.abs(steps - steps[0]) > tolerance) | (steps <= 0))
+    return int(uneven[0]) + 1 if len(uneven) else None
+
+
+def _date(text: str) -> datetime.datetime | None:
+    # Four digits are a year, which is a number; "1958-03" is a month, which Python refuses.
+    if text.isdecimal() and len(text) != 8:
+        return None
+    for candidate in (text, f"{text}-01"):
+        try:
+            return datetime.datetime.fromisoformat(candidate).replace(tzinfo=None)
+        except ValueError:
+            continue
+    return None
+
+
+def _float(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

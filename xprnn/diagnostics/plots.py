@@ -1,0 +1,245 @@
+"""Pictures, with matplotlib: of fits, losses, states and forecasts.
+
+Every function takes host arrays and returns a figure, which `save_figure` writes; none touches
+pyplot's global state, so they work in any thread and without a screen.
+"""
+
+import io
+import os
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from xprnn import checks
+from xprnn.backend.host import HostArray, np
+from xprnn.files import write_atomic
+
+Figure: TypeAlias = Any
+
+DATA, MODEL, SECOND = "0.45", "#0b6fb8", "#d1495b"
+
+
+def plot_fit(
+    x: HostArray,
+    fitted: HostArray,
+    *,
+    data: HostArray | None = None,
+    truth: HostArray | None = None,
+    trained: tuple[float, float] | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw a network's output ŷ(x), a line, with the data y(x), points.
+
+    Parameters
+    ----------
+    x, fitted : host array, (N,)
+    data : host array, (N,), optional
+    truth : host array, (N,), optional
+        What the data would be without noise; a thin line.
+    trained : (float, float), optional
+        The range of x that the network was trained on; the rest is shaded.
+    title : str
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    ValueError
+        If the arrays are not of one length.
+    """
+    for name, a in (("fitted", fitted), ("data", data), ("truth", truth)):
+        if a is not None:
+            checks.fit(name, a, tuple(x.shape))
+    figure, axes = _figure()
+    if truth is not None:
+        axes.plot(x, truth, color=SECOND, lw=1.2, label="without noise")
+    if data is not None:
+        axes.plot(x, data, ".", color=DATA, ms=5, label="y, data")
+    axes.plot(x, fitted, color=MODEL, lw=2, label="ŷ, network")
+    if trained is not None:
+        _shade_outside(axes, (float(np.min(x)), float(np.max(x))), trained)
+    axes.set(xlabel="x", ylabel="y", title=title)
+    axes.margins(x=0.01)
+    # Below the axes, where no data can be beneath it.
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, frameon=False)
+    return figure
+
+
+def plot_loss(
+    loss: Sequence[float],
+    validation: Sequence[float | None] = (),
+    *,
+    floor: float | None = None,
+    best_epoch: int | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw losses over epochs on a logarithmic scale.
+
+    Parameters
+    ----------
+    loss : sequence of float
+        From epoch 1 on.
+    validation : sequence of float or None
+        Of the same epochs; entries that are None are left out.
+    floor : float, optional
+        A loss that can't be undercut without fitting noise; a dashed line.
+    best_epoch : int, optional
+        The epoch whose weights were kept; a mark.
+    title : str
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    ValueError
+        If there are no losses.
+    """
+    if not len(loss):
+        raise ValueError("loss is empty: expected the loss of at least one epoch")
+    figure, axes = _figure()
+    one = "." if len(loss) == 1 else None
+    axes.semilogy(range(1, len(loss) + 1), loss, color=MODEL, lw=1.5, marker=one, label="training")
+    pairs = [(k, v) for k, v in enumerate(validation, start=1) if v is not None]
+    if pairs:
+        axes.semilogy(
+            *zip(*pairs, strict=True), color=SECOND, lw=1.5, marker=one, label="validation"
+        )
+    if best_epoch is not None:
+        axes.axvline(best_epoch, color="0.6", lw=1, ls=":", label=f"kept: epoch {best_epoch}")
+    if floor is not None:
+        axes.axhline(floor, color="0.2", lw=1, ls="--", label=f"noise floor {floor:g}")
+    axes.set(xlabel="epoch", ylabel="loss", title=title)
+    axes.grid(visible=True, which="both", color="0.9")
+    axes.legend(frameon=False)
+    return figure
+
+
+def plot_states(
+    states: HostArray,
+    *,
+    x: HostArray | None = None,
+    neurons: int = 20,
+    xlabel: str = "step",
+    title: str = "",
+) -> Figure:
+    """Draw hidden units over time, each in a row of its own.
+
+    Parameters
+    ----------
+    states : host array, (T, H)
+    x : host array, (T,), optional
+        What to draw against; None: the step's number.
+    neurons : int
+        How many units to draw, from the first on.
+    xlabel, title : str
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    ValueError
+        If the states are no (T, H) array.
+    """
+    checks.fit("states", states, ("T", "H"))
+    neurons = min(checks.positive_int("neurons", neurons), states.shape[1])
+    x = np.arange(states.shape[0]) if x is None else x
+    checks.fit("x", x, (states.shape[0],))
+    figure, axes = _figure(height=1.4 + 0.26 * neurons)
+    swing = float(np.max(np.abs(states[:, :neurons]))) or 1.0
+    for k in range(neurons):
+        axes.axhline(k, color="0.9", lw=0.8, zorder=0)
+        axes.plot(x, k - 0.45 * states[:, k] / swing, color=MODEL if k % 2 else SECOND, lw=1.2)
+    axes.set(xlabel=xlabel, ylabel="neuron", title=title, yticks=range(neurons))
+    axes.set_yticklabels([str(k + 1) for k in range(neurons)])
+    # The first neuron on top; the minus above keeps upwards positive.
+    axes.set_ylim(neurons - 0.4, -0.6)
+    axes.margins(x=0.01)
+    axes.text(
+        1.0, 1.01, f"row height = ±{swing:.2g}", transform=axes.transAxes, ha="right", color="0.4"
+    )
+    return figure
+
+
+def plot_forecast(
+    values: HostArray,
+    one_step: HostArray,
+    closed_loop: HostArray,
+    *,
+    start: int,
+    one_step_start: int,
+    closed_loop_start: int,
+    times: Sequence[str] | None = None,
+    ylabel: str = "",
+    title: str = "",
+) -> Figure:
+    """Draw the later part of a series with its one-step and its closed-loop forecast.
+
+    Parameters
+    ----------
+    values, one_step, closed_loop : host array, one-dimensional
+    start : int
+        The index from which on the series is drawn.
+    one_step_start, closed_loop_start : int
+        The index of the first entry of each forecast; they may reach past the end of the values.
+    times : sequence of str, optional
+        Labels of the values.
+    ylabel, title : str
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    """
+    figure, axes = _figure(height=4.6)
+    axes.plot(
+        np.arange(start, len(values)), values[start:], ".-", color=DATA, lw=1, ms=5, label="data"
+    )
+    for forecast, first, color, style, name in (
+        (one_step, one_step_start, MODEL, "-", "one step ahead"),
+        (closed_loop, closed_loop_start, SECOND, "--", "closed loop"),
+    ):
+        index = np.arange(first, first + len(forecast))
+        shown = index >= start
+        axes.plot(index[shown], forecast[shown], style, color=color, lw=1.8, label=name)
+    if closed_loop_start > start:
+        axes.axvline(closed_loop_start - 0.5, color="0.6", lw=1, ls=":")
+    if times is not None:
+        from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        axes.xaxis.set_major_formatter(
+            FuncFormatter(
+                lambda k, _: times[int(k)] if 0 <= k < len(times) else f"+{k - len(times) + 1:.0f}"
+            )
+        )
+    axes.set(xlabel="step" if times is None else "", ylabel=ylabel, title=title)
+    axes.margins(x=0.01)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    write_atomic(path, buffer.getvalue())
+
+
+def _figure(height: float = 4.2) -> tuple[Figure, Any]:
+    try:
+        from matplotlib.figure import Figure as MatplotlibFigure
+    except ImportError as error:
+        raise ImportError(
+            f'pictures need matplotlib ({error}): pip install "xprnn[cli]"'
+        ) from error
+    figure = MatplotlibFigure(figsize=(9, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _shade_outside(axes: Any, drawn: tuple[float, float], trained: tuple[float, float]) -> None:
+    label: str | None = "not trained on"
+    for low, high in ((drawn[0], min(trained[0], drawn[1])), (max(trained[1], drawn[0]), drawn[1])):
+        if low < high:
+            axes.axvspan(low, high, color="0.93", zorder=0, label=label)
+            label = None

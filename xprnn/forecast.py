@@ -1,0 +1,125 @@
+"""Forecasting a series with a network that reads a window of it."""
+
+import os
+from typing import Any, NamedTuple
+
+from xprnn.backend.host import Generator, HostArray, np
+from xprnn.data.batches import minibatches
+from xprnn.data.series import Scaling, check_series, windows
+from xprnn.network import RNN
+
+TASK = "series"
+
+
+class Forecaster(NamedTuple):
+    """A network with the window and the scaling that it was trained with.
+
+    Attributes
+    ----------
+    net : RNN
+        One input, one output, ``returns="last"``.
+    window : int
+        How many values the network reads to forecast the next.
+    scaling : Scaling
+    difference : bool
+        Whether it forecasts changes, from changes, and not levels: for series with a trend.
+    """
+
+    net: RNN
+    window: int
+    scaling: Scaling
+    difference: bool = False
+
+    @classmethod
+    def fitted_scaling(
+        cls, net: RNN, window: int, training: HostArray, *, difference: bool = False
+    ) -> "Forecaster":
+        """Return a forecaster whose scaling is fitted on the training values; the net is not."""
+        training = check_series("training", training, more_than=window + 1)
+        return cls(
+            net, window, Scaling.fitted(np.diff(training) if difference else training), difference
+        )
+
+    @property
+    def needed(self) -> int:
+        """How many values come before the first that can be forecast."""
+        return self.window + self.difference
+
+    def batches(self, values: HostArray, size: int, rng: Generator) -> minibatches:
+        """Return training batches of windows of the values."""
+        x, target = windows(self._scaled(values), self.window)
+        asarray = self.net.backend.asarray
+        return minibatches(asarray(x), asarray(target), size, rng=rng)
+
+    def one_step(self, values: HostArray) -> HostArray:
+        """Forecast every value from index `needed` on, each from the true values before it.
+
+        Parameters
+        ----------
+        values : host array, (N,)
+            N above `needed`.
+
+        Returns
+        -------
+        host array, (N - needed,), float64
+        """
+        values = check_series("values", values, more_than=self.needed)
+        x, _ = windows(self._scaled(values), self.window)
+        forecast = self._forecast(x)
+        return values[self.window : -1] + forecast if self.difference else forecast
+
+    def closed_loop(self, values: HostArray, steps: int) -> HostArray:
+        """Forecast the values that follow, each from the forecasts before it.
+
+        Parameters
+        ----------
+        values : host array, (N,)
+            N at least `needed`.
+        steps : int
+
+        Returns
+        -------
+        host array, (steps,), float64
+        """
+        values = check_series("values", values, more_than=self.needed - 1)
+        history = list(self._scaled(values)[-self.window :])
+        for _ in range(steps):
+            x = np.array(history[-self.window :]).reshape(self.window, 1, 1)
+            history.append(float(self.scaling.apply(self._forecast(x))[0]))
+        forecast = self.scaling.invert(np.array(history[self.window :]))
+        return values[-1] + np.cumsum(forecast) if self.difference else forecast
+
+    def save(self, path: str | os.PathLike[str], **extra: Any) -> None:
+        """Save the network with everything that `load` needs, and the extra plain data."""
+        self.net.metadata = {
+            **extra,
+            "task": TASK,
+            "window": self.window,
+            "mean": self.scaling.mean,
+            "std": self.scaling.std,
+            "difference": self.difference,
+        }
+        self.net.save(path)
+
+    @classmethod
+    def of(cls, net: RNN) -> "Forecaster":
+        """Return the forecaster that was saved with a network.
+
+        Raises
+        ------
+        ValueError
+            If the network was not saved by a forecaster.
+        """
+        data = net.metadata
+        if data.get("task") != TASK:
+            raise ValueError(f"the network was not trained on a series: its metadata is {data}")
+        return cls(net, data["window"], Scaling(data["mean"], data["std"]), data["difference"])
+
+    def _scaled(self, values: HostArray) -> HostArray:
+        return self.scaling.apply(np.diff(values) if self.difference else values)
+
+    def _forecast(self, x: HostArray) -> HostArray:
+        """Return the network's forecasts (B,), unscaled, of windows (T, B, 1)."""
+        backend = self.net.backend
+        output, _ = self.net(backend.asarray(x))
+        return self.scaling.invert(backend.to_numpy(output)[:, 0].astype(np.float64))
