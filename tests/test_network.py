@@ -15,11 +15,10 @@ ELMAN = CELLS[0]
 
 
 def test_the_public_names():
-    wanted = (
-        "RNN Backend Gradient History NonFiniteLossError Run TrainingInterrupted available_backends"
-        " cells data fit get_backend initializers losses optim unroll unroll_backward __version__"
-    ).split()
-    assert set(wanted) <= set(xprnn.__all__)
+    objects = {"RNN", "Backend", "Gradient", "History", "NonFiniteLossError", "Run"}
+    functions = {"available_backends", "fit", "get_backend", "unroll", "unroll_backward"}
+    modules = {"cells", "data", "initializers", "losses", "optim"}
+    assert objects | functions | modules | {"TrainingInterrupted"} <= set(xprnn.__all__)
     assert all(hasattr(xprnn, name) for name in xprnn.__all__)
 
 
@@ -108,11 +107,9 @@ def test_two_halves_with_the_state_handed_over_are_the_whole(case, harness):
 
 @each_cell
 def test_last_is_the_last_of_the_sequence(case):
-    problem = case.problem()
-    sequence, last = (
-        case.but(returns=r).make(dtype="float64", rng=0) for r in ("sequence", "last")
-    )
-    assert_close(last(problem.x)[0], sequence(problem.x)[0][-1], 1e-15)
+    net, problem = case.make(dtype="float64", rng=0), case.problem()
+    last = case.but(returns="last").make(dtype="float64", rng=0)
+    assert_close(last(problem.x)[0], net(problem.x)[0][-1], FLOAT64)
 
 
 @each_cell
@@ -235,7 +232,7 @@ def test_moving_to_another_dtype():
     strict = xprnn.get_backend("array_api_strict", "device1", "float32")
     assert net.to(strict).backend == strict
     assert net.to(strict, dtype="float64").backend.dtype_name == "float64"
-    assert net.to("array_api_strict", "device2").backend.device.__repr__().count("device2") == 1
+    assert "device2" in str(net.to("array_api_strict", "device2").backend.device)
     single = net.to("numpy", dtype="float32").parameters["weight_hh_l0"]
     assert_close(single, net.parameters["weight_hh_l0"].astype("float32"), 0.0)
 
@@ -246,7 +243,7 @@ def test_the_moved_network_is_another_one():
     before = {name: p.copy() for name, p in net.parameters.items()}
     moved = net.to("numpy")
     for array in moved.parameters.values():
-        array += 1
+        np.add(array, 1, out=array)
     moved.metadata["scale"].append(2)
     assert_all_close(dict(net.parameters), before, 0.0)
     assert net.metadata == {"scale": [1.5]}

@@ -36,7 +36,7 @@ def poisoned(a: np.ndarray, index: tuple[int, ...], value: float) -> np.ndarray:
         (
             {"cell": Elman},
             TypeError,
-            "cell is <class .*Elman'>: expected a name or a cell instance",
+            "cell is <class .*Elman'>: expected a name or a cell inst",
         ),
         ({"cell": 3}, TypeError, "cell is 3: expected a name or a cell instance"),
         ({"returns": "all"}, ValueError, "returns is 'all': expected 'sequence' or 'last'"),
@@ -86,7 +86,7 @@ def test_a_cell_is_its_own_cell():
         (X[..., :1], ValueError, r"x has shape \(4, 3, 1\): expected \(T, B, 2\)"),
         (X[:0], ValueError, r"x has shape \(0, 3, 2\): expected at least one step \(T ≥ 1\)"),
         (X + 0j, TypeError, "x has dtype complex128: expected floats"),
-        (X.astype(object), TypeError, r"x has dtype object|x is a .*"),
+        (X.astype(object), TypeError, "x has dtype object: expected floats"),
         (X.astype(int), TypeError, r"x has dtype int64: expected floats \(x = net.backend.asarray"),
         (X > 0, TypeError, "x has dtype bool: expected floats"),
         (X.tolist(), TypeError, r"x is a list: expected an array of the backend 'numpy' \(x = net"),
@@ -183,7 +183,7 @@ def test_an_output_is_no_run(net):
     [
         ("squared", ValueError, "unknown loss 'squared': known are 'squared_error'"),
         (losses.SquaredError, TypeError, "loss is <class .*>: expected a name or a loss instance"),
-        (lambda y, t: 0.0, TypeError, "loss is <function .*>: expected a name or a loss instance"),
+        (float, TypeError, "loss is <class 'float'>: expected a name or a loss instance"),
     ],
 )
 def test_what_is_no_loss(net, loss, error, message):
@@ -197,7 +197,7 @@ def test_an_array_on_another_device():
     message = r"x is on device .*device2.*: the array_api_strict backend in use is on .*device1"
     with pytest.raises(ValueError, match=message):
         net(there.asarray(X))
-    with pytest.raises(ValueError, match="target is on device .*device2"):
+    with pytest.raises(ValueError, match=r"target is on device .*device2"):
         net.value_and_grad(here.asarray(X), there.asarray(Y))
 
 

@@ -85,13 +85,13 @@ def test_another_precision_is_cast(net):
             "bias_l0",
             np.ones(3, complex),
             TypeError,
-            "bias_l0 has dtype complex128: expected floats",
+            "bias_l0 has dtype complex128: expected",
         ),
         (
             "bias_l0",
             [1.0, 1, 1],
             TypeError,
-            "bias_l0 is a list: expected an array of the backend 'n",
+            "bias_l0 is a list: expected an array of the backend",
         ),
         ("bias_l0", None, TypeError, "bias_l0 is a NoneType: expected an array of the backend"),
     ],
@@ -115,14 +115,12 @@ def test_an_array_of_another_backend_is_refused(net):
 def test_an_array_on_another_device_is_refused():
     net = RNN(2, 3, 1, backend="array_api_strict", dtype="float64")
     elsewhere = get_backend("array_api_strict", "device1", "float64").asarray(np.ones(3))
-    with pytest.raises(ValueError, match="bias_l0 is on device .*device1.* in use is on .*CPU_DEV"):
+    with pytest.raises(ValueError, match=r"bias_l0 is on device .*device1.* in use is on .*CPU_"):
         net.parameters["bias_l0"] = elsewhere
 
 
 def test_none_can_be_left_out(net):
-    with pytest.raises(
-        KeyError, match=r"parameters lack bias_l0, readout.bias: expected weight_ih"
-    ):
+    with pytest.raises(KeyError, match=r"parameters lack bias_l0, readout.bias: expected weight"):
         net.parameters = {k: p for k, p in net.parameters.items() if "bias" not in k}
 
 
@@ -138,7 +136,7 @@ def test_none_can_be_left_out(net):
     ids=["del", "pop", "pop-default", "popitem", "clear"],
 )
 def test_none_can_be_removed(net, remove):
-    with pytest.raises(TypeError, match="parameter '.*bias.*' can be assigned, but not removed"):
+    with pytest.raises(TypeError, match=r"parameter '.*bias.*' can be assigned, but not removed"):
         remove(net.parameters)
     assert list(net.parameters) == NAMES
 

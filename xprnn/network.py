@@ -1,5 +1,6 @@
 """The recurrent network: parameters, a recurrent layer, a readout; forward and backward."""
 
+import copy
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -302,7 +303,9 @@ class RNN:
         if dtype is None and not isinstance(backend, Backend):
             dtype = self.backend.dtype_name
         config = self._config() | {"cell": self.cell}
-        return _assemble(config, self._host_parameters(), get_backend(backend, device, dtype))
+        # Copies, because a host array may share the memory of this network's.
+        arrays = {name: array.copy() for name, array in self._host_parameters().items()}
+        return _assemble(config, arrays, get_backend(backend, device, dtype))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write configuration, parameters and metadata to a safetensors file.
@@ -311,11 +314,13 @@ class RNN:
 
         Raises
         ------
-        TypeError
-            If the metadata is not plain JSON data.
+        TypeError, ValueError
+            If the metadata is no dict of plain JSON data, or holds NaN or infinity.
         OSError
             If the file can't be written.
         """
+        if not isinstance(self.metadata, dict):
+            raise TypeError(f"metadata is {type(self.metadata).__name__}: expected a dict")
         write_model(path, self._host_parameters(), self._config())
 
     @classmethod
@@ -478,5 +483,5 @@ def _assemble(config: dict[str, Any], arrays: dict[str, HostArray], backend: Bac
         initializer="zeros",
     )
     net.parameters = {name: backend.asarray(array) for name, array in arrays.items()}
-    net.metadata = dict(config["metadata"])
+    net.metadata = copy.deepcopy(dict(config["metadata"]))
     return net

@@ -61,7 +61,9 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dict
     try:
         with safe_open(file, framework="np") as opened:
             metadata = opened.metadata() or {}
-            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            # Others' tensors may have a dtype that NumPy lacks.
+            names = opened.keys() if metadata.get("format") == FORMAT else ()
+            arrays = {name: opened.get_tensor(name) for name in names}
     except (SafetensorError, ValueError) as error:
         raise ValueError(
             f"{str(file)!r} is not a whole safetensors file; cut off, or something else? ({error})"

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Everything that must hold, in an environment of its own: style, types, imports, tests.
+#
+#   bash ci/test.sh              all of it
+#   PYTHON=python3.13 VENV=.venv-313 bash ci/test.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=${PYTHON:-python3}
+venv=${VENV:-.venv-test}
+
+"$python" -c 'import sys; sys.exit("xprnn needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else None'
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+
+run() {
+    printf '\n== %s\n' "$*"
+    "$venv/bin/python" -m "$@"
+}
+
+run ruff check
+run ruff format --check
+run mypy
+printf '\n== lint-imports\n'
+"$venv/bin/lint-imports"
+run pytest --quiet --cov --cov-report=term
+printf '\nall checks passed\n'
