@@ -16,9 +16,11 @@ from typing import NamedTuple
 
 from xprnn import checks
 from xprnn.backend import Backend, backend_of, get_backend
-from xprnn.backend.types import Array
+from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell, get_cell
+from xprnn.projection import project, project_backward
 from xprnn.recurrence import Trajectory, run_backward, run_forward
+from xprnn.truncation import run_backward_windowed
 
 
 class Weights(NamedTuple):
@@ -42,7 +44,7 @@ class Tape(NamedTuple):
     Attributes
     ----------
     backend : Backend
-    x : array, (T, B, I)
+    x : array, (T, B, I), or of integers, (T, B)
     trajectory : Trajectory
     """
 
@@ -57,13 +59,15 @@ class LayerGradient(NamedTuple):
     Attributes
     ----------
     weights : Weights
-    x : array, (T, B, I)
+        W's is a `SparseGradient` if the input was integers.
+    x : array, (T, B, I), or None
+        None if the input was integers.
     state : tuple of array, (B, H) each
         Of the initial state.
     """
 
     weights: Weights
-    x: Array
+    x: Array | None
     state: Arrays
 
 
@@ -98,7 +102,8 @@ def unroll(
     cell : str or Cell
     weights : Weights
         ``(W, U)`` or ``(W, U, b)``, shapes (G·H, I), (G·H, H) and (G·H,).
-    x : array, (T, B, I)
+    x : array, (T, B, I), or of integers, (T, B)
+        An integer stands for the one-hot vector of length I.
     state : tuple of array, (B, H) each, optional
         The initial state; None for zero.
     backend : Backend, optional
@@ -131,8 +136,7 @@ def unroll(
     backend, weights = _check_weights(cell, weights, backend)
     gates_hidden, inputs = weights.W.shape
     hidden = gates_hidden // cell.gates
-    x = checks.array("x", x, backend, ("T", "B", inputs))
-    check_steps("x", x)
+    x = check_input("x", x, backend, inputs)
     batch = x.shape[1]
     if state is None:
         state = zero_state(backend, cell, (batch, hidden))
@@ -147,6 +151,8 @@ def unroll_backward(
     tape: Tape,
     dh: Array | None,
     d_state: Arrays | None = None,
+    *,
+    window: int | None = None,
 ) -> LayerGradient:
     """Propagate gradients back through an unrolled layer.
 
@@ -161,6 +167,8 @@ def unroll_backward(
         The gradient of each step's h; None for zero.
     d_state : tuple of array, (B, H) each, optional
         The gradient of the final state; None for zero.
+    window : int, optional
+        Every step's loss reaches back through exactly this many steps before it.  None: all.
 
     Returns
     -------
@@ -178,26 +186,24 @@ def unroll_backward(
     steps, batch, _ = tape.x.shape
     hidden = tape.trajectory.states[0].shape[2]
     checks.fit("weights.U", weights.U, (cell.gates * hidden, hidden))
-    checks.fit("weights.W", weights.W, (cell.gates * hidden, tape.x.shape[2]))
+    checks.fit(
+        "weights.W", weights.W, (cell.gates * hidden, "I" if tape.x.ndim == 2 else tape.x.shape[2])
+    )
     if dh is not None:
         dh = checks.array("dh", dh, backend, (steps, batch, hidden))
     if d_state is None:
         d_state = zero_state(backend, cell, (batch, hidden))
     else:
         d_state = check_state("d_state", d_state, backend, cell, (batch, hidden))
-    return run_layer_backward(cell, weights, tape, dh, d_state)
+    return run_layer_backward(cell, weights, tape, dh, d_state, check_window(window))
 
 
 def run_layer(
     backend: Backend, cell: Cell, weights: Weights, x: Array, state: Arrays, *, save: bool = True
 ) -> Unrolled:
     """`unroll`, its arguments known to be right; without ``save`` the tape can't be used."""
-    xp = backend.xp
-    steps, batch, inputs = x.shape
-    u = xp.matmul(xp.reshape(x, (steps * batch, inputs)), xp.matrix_transpose(weights.W))
-    if weights.b is not None:
-        u = u + weights.b
-    u = xp.reshape(u, (steps, batch, weights.W.shape[0]))
+    xp, steps = backend.xp, x.shape[0]
+    u = project(xp, weights.W, weights.b, x)
     trajectory = run_forward(xp, cell, u, weights.U, state, save=save)
     return Unrolled(
         trajectory.states[0][1:, ...],
@@ -207,21 +213,26 @@ def run_layer(
 
 
 def run_layer_backward(
-    cell: Cell, weights: Weights, tape: Tape, dh: Array | None, d_state: Arrays
+    cell: Cell,
+    weights: Weights,
+    tape: Tape,
+    dh: Array | None,
+    d_state: Arrays,
+    window: int | None = None,
 ) -> LayerGradient:
     """`unroll_backward`, its arguments known to be right."""
-    xp = tape.backend.xp
-    du, dv, d_initial = run_backward(xp, cell, weights.U, tape.trajectory, dh, d_state)
-    rows = du.shape[0] * du.shape[1]
-    du, dv = _flat(xp, du, rows), _flat(xp, dv, rows)
-    x = _flat(xp, tape.x, rows)
-    h_previous = _flat(xp, tape.trajectory.states[0][:-1, ...], rows)
-    gradient = Weights(
-        xp.matmul(xp.matrix_transpose(du), x),
-        xp.matmul(xp.matrix_transpose(dv), h_previous),
-        None if weights.b is None else xp.sum(du, axis=0),
-    )
-    return LayerGradient(gradient, xp.reshape(xp.matmul(du, weights.W), tape.x.shape), d_initial)
+    xp, steps = tape.backend.xp, tape.x.shape[0]
+    if window is None or window >= steps - 1:
+        du, dv, d_initial = run_backward(xp, cell, weights.U, tape.trajectory, dh, d_state)
+    else:
+        du, dv, d_initial = run_backward_windowed(
+            xp, cell, weights.U, tape.trajectory, dh, d_state, window
+        )
+    projection = project_backward(xp, weights.W, weights.b, tape.x, du)
+    dv_rows = _rows(xp, dv)
+    h_previous = _rows(xp, tape.trajectory.states[0][:-1, ...])
+    dU = xp.matmul(xp.matrix_transpose(dv_rows), h_previous)
+    return LayerGradient(Weights(projection.W, dU, projection.b), projection.x, d_initial)
 
 
 def zero_state(backend: Backend, cell: Cell, shape: tuple[int, ...]) -> Arrays:
@@ -247,10 +258,26 @@ def check_state(
     return tuple(checks.array(f"{name}[{k}]", part, backend, shape) for k, part in enumerate(state))
 
 
-def check_steps(name: str, x: Array) -> None:
-    """Refuse a sequence without steps."""
+def check_input(name: str, x: Array, backend: Backend, size: int) -> Array:
+    """Return an input, known to be (T, B, size), or (T, B) of integers below ``size``, T ≥ 1."""
+    if checks.is_integer(x, backend) and x.ndim == 2:
+        x = checks.tokens(name, x, backend, ("T", "B"), size)
+    else:
+        x = checks.array(name, x, backend, ("T", "B", size))
     if x.shape[0] == 0:
         raise ValueError(f"{name} has shape {tuple(x.shape)}: expected at least one step (T ≥ 1)")
+    return x
+
+
+def check_window(window: int | None) -> int | None:
+    """Return a window, known to be None or an integer of at least zero."""
+    if window is None:
+        return None
+    if isinstance(window, bool) or not hasattr(window, "__index__"):
+        raise TypeError(f"window is {window!r}: expected an int, or None for no truncation")
+    if window < 0:
+        raise ValueError(f"window is {window}: expected 0 or more steps, or None")
+    return int(window)
 
 
 def _check_weights(cell: Cell, weights: object, backend: Backend | None) -> tuple[Backend, Weights]:
@@ -267,6 +294,6 @@ def _check_weights(cell: Cell, weights: object, backend: Backend | None) -> tupl
     )
 
 
-def _flat(xp: object, a: Array, rows: int) -> Array:
+def _rows(xp: Namespace, a: Array) -> Array:
     """Merge time and batch."""
-    return xp.reshape(a, (rows, a.shape[2]))  # type: ignore[attr-defined]
+    return xp.reshape(a, (a.shape[0] * a.shape[1], a.shape[2]))

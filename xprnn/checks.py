@@ -69,6 +69,40 @@ def array(name: str, a: object, backend: Backend, shape: Shape) -> Array:
     return backend.xp.astype(a, backend.dtype, copy=False)
 
 
+def is_integer(a: object, backend: Backend) -> bool:
+    """Whether ``a`` is an array of the backend of an integer dtype."""
+    return backend.library.is_array(a) and bool(
+        backend.xp.isdtype(a.dtype, "integral")  # type: ignore[attr-defined]
+    )
+
+
+def tokens(
+    name: str, a: object, backend: Backend, shape: Shape, count: int, ignored: int | None = None
+) -> Array:
+    """Return an integer array of the backend with entries from 0 to count-1, or ``ignored``.
+
+    Raises
+    ------
+    TypeError
+        If it is no array of the backend, or not of an integer dtype.
+    ValueError
+        If it is on another device, of another shape, or an entry is out of range.
+    """
+    own(name, a, backend)
+    if not is_integer(a, backend):
+        dtype = a.dtype  # type: ignore[attr-defined]
+        raise TypeError(f"{name} has dtype {dtype_name(dtype)}: expected integers")
+    fit(name, a, shape)
+    good = (a >= 0) & (a < count)  # type: ignore[operator]
+    if ignored is not None:
+        good = good | (a == ignored)
+    if not bool(backend.xp.all(good)):
+        at, value = _first_bad(a, good, backend)
+        also = "" if ignored is None else f", or {ignored} for none"
+        raise ValueError(f"{name}{at} is {value}: expected 0 to {count - 1}{also}")
+    return a
+
+
 def own(name: str, a: object, backend: Backend) -> None:
     """Refuse what is not an array of this backend."""
     if not backend.library.is_array(a):
@@ -97,13 +131,18 @@ def finite(name: str, a: Array, backend: Backend) -> None:
     """Refuse NaN and infinity, naming the first one's position."""
     good = backend.xp.isfinite(a)
     if not bool(backend.xp.all(good)):
-        flat = backend.to_numpy(good).ravel()
-        index, position = int(flat.argmin()), []
-        for size in reversed(a.shape):
-            index, last = divmod(index, int(size))
-            position.append(last)
-        at = tuple(reversed(position))
-        raise ValueError(f"{name}{list(at)} is {float(backend.to_numpy(a)[at])}: expected finite")
+        at, value = _first_bad(a, good, backend)
+        raise ValueError(f"{name}{at} is {value}: expected finite")
+
+
+def _first_bad(a: Array, good: Array, backend: Backend) -> tuple[list[int], object]:
+    """Return position and value of the first entry that is not good."""
+    index, position = int(backend.to_numpy(good).ravel().argmin()), []
+    for size in reversed(a.shape):
+        index, last = divmod(index, int(size))
+        position.append(last)
+    position.reverse()
+    return position, backend.to_numpy(a)[tuple(position)].item()
 
 
 def _a(words: str) -> str:

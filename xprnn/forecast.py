@@ -3,6 +3,7 @@
 import os
 from typing import Any, NamedTuple
 
+from xprnn import checks
 from xprnn.backend.host import Generator, HostArray, np
 from xprnn.data.batches import minibatches
 from xprnn.data.series import Scaling, check_series, windows
@@ -34,8 +35,18 @@ class Forecaster(NamedTuple):
     def fitted_scaling(
         cls, net: RNN, window: int, training: HostArray, *, difference: bool = False
     ) -> "Forecaster":
-        """Return a forecaster whose scaling is fitted on the training values; the net is not."""
-        training = check_series("training", training, more_than=window + 1)
+        """Return a forecaster whose scaling is fitted on the training values; the net is not.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the network does not turn a window of values into one, the window is no positive
+            integer, or the values are no finite series of more than it.
+        """
+        if (net.input_size, net.output_size, net.returns) != (1, 1, "last"):
+            raise ValueError(f"net is {net}: expected RNN(1, H, 1, returns='last')")
+        window = checks.positive_int("window", window)
+        training = check_series("training", training, more_than=window + difference)
         return cls(
             net, window, Scaling.fitted(np.diff(training) if difference else training), difference
         )
@@ -81,6 +92,7 @@ class Forecaster(NamedTuple):
         -------
         host array, (steps,), float64
         """
+        steps = checks.positive_int("steps", steps)
         values = check_series("values", values, more_than=self.needed - 1)
         history = list(self._scaled(values)[-self.window :])
         for _ in range(steps):
@@ -90,7 +102,7 @@ class Forecaster(NamedTuple):
         return values[-1] + np.cumsum(forecast) if self.difference else forecast
 
     def save(self, path: str | os.PathLike[str], **extra: Any) -> None:
-        """Save the network with everything that `load` needs, and the extra plain data."""
+        """Save the network with everything that `of` needs, and the extra plain data."""
         self.net.metadata = {
             **extra,
             "task": TASK,

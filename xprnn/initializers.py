@@ -13,7 +13,7 @@ from xprnn.backend.host import Generator, HostArray, np
 
 
 class Initializer(Protocol):
-    """Makes one parameter."""
+    """Makes one parameter, or one gate's block of it."""
 
     def __call__(self, rng: Generator, shape: tuple[int, ...], fan_in: int) -> HostArray:
         """Return float64 values; ``fan_in`` counts the connections that enter one unit."""
@@ -60,7 +60,7 @@ class Normal:
 class Orthogonal:
     """Square blocks are random rotations, others have orthonormal rows or columns; biases are zero.
 
-    The blocks of the gates, and so every H rows of U, are drawn one by one.
+    The blocks of the gates, H rows each of W and U, are drawn one by one.
 
     Parameters
     ----------
@@ -83,17 +83,10 @@ class Orthogonal:
         if len(shape) == 1:
             return np.zeros(shape)
         rows, columns = shape
-        if rows > columns and rows % columns == 0:
-            blocks = [self._block(rng, columns, columns) for _ in range(rows // columns)]
-            return self.gain * np.concatenate(blocks)
-        return self.gain * self._block(rng, rows, columns)
-
-    @staticmethod
-    def _block(rng: Generator, rows: int, columns: int) -> HostArray:
         q, r = np.linalg.qr(rng.normal(size=(max(rows, columns), min(rows, columns))))
         # The signs make the distribution uniform (Haar); QR alone does not.
         q *= np.sign(np.diagonal(r))
-        return q if rows >= columns else q.T
+        return self.gain * (q if rows >= columns else q.T)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 from xprnn import checks
 from xprnn.backend import Backend, get_backend
-from xprnn.backend.host import HostArray, Seed, generator
+from xprnn.backend.host import Generator, HostArray, Seed, generator, np
 from xprnn.backend.types import Array, Device, DType
 from xprnn.bptt import (
     Tape,
     Weights,
+    check_input,
     check_state,
-    check_steps,
+    check_window,
     run_layer,
     run_layer_backward,
     zero_state,
@@ -24,6 +25,7 @@ from xprnn.interop.safetensors import read_model, write_model
 from xprnn.losses import Loss, get_loss
 from xprnn.parameters import Parameters
 from xprnn.readout import read_out, read_out_backward
+from xprnn.sparse import GradientArray
 
 RETURNS = ("sequence", "last")
 
@@ -52,14 +54,16 @@ class Gradient(NamedTuple):
     Attributes
     ----------
     parameters : dict of array
-        Of the names and shapes of the network's parameters.
-    input : array, (T, B, I)
+        Of the names and shapes of the network's parameters; that of W is a
+        `xprnn.sparse.SparseGradient` if the input was integers.
+    input : array, (T, B, I), or None
+        None if the input was integers.
     state : tuple of array, (1, B, H) each
         Of the initial state.
     """
 
-    parameters: dict[str, Array]
-    input: Array
+    parameters: dict[str, GradientArray]
+    input: Array | None
     state: Arrays
 
 
@@ -72,7 +76,8 @@ class RNN:
         y(t) = R h(t) + r
 
     Arrays are time-major: x is (T, B, I), y is (T, B, O), for T steps, B sequences, I inputs, H
-    hidden units and O outputs.  The state is explicit, passed in and returned, never kept.
+    hidden units and O outputs.  An x of integers, (T, B), stands for one-hot vectors of length I,
+    which are never made.  The state is explicit, passed in and returned, never kept.
 
     Parameters
     ----------
@@ -158,7 +163,7 @@ class RNN:
         self.metadata: dict[str, Any] = {}
         draw, random = get_initializer(initializer), generator(rng)
         self.parameters = {
-            name: self.backend.asarray(draw(random, shape, self._fan_in(name)))
+            name: self.backend.asarray(self._draw(draw, random, name, shape))
             for name, shape in self._shapes().items()
         }
 
@@ -210,7 +215,13 @@ class RNN:
         """
         return self._forward(*self._check_input(x, state), save=True)
 
-    def backward(self, run: Run, d_output: Array, d_state: Arrays | None = None) -> Gradient:
+    def backward(
+        self,
+        run: Run,
+        d_output: Array,
+        d_state: Arrays | None = None,
+        window: int | None = None,
+    ) -> Gradient:
         """Propagate gradients back through a forward pass.
 
         Parameters
@@ -221,6 +232,9 @@ class RNN:
             The gradient of the output, in its shape.
         d_state : tuple of array, (1, B, H) each, optional
             The gradient of the final state; None for zero.
+        window : int, optional
+            Windowed truncation: every step's loss reaches back through exactly this many steps
+            before it, and no further.  None: all the way.
 
         Returns
         -------
@@ -241,7 +255,7 @@ class RNN:
         else:
             shape = (1, batch, self.hidden_size)
             d_final = _bottom(check_state("d_state", d_state, backend, cell, shape))
-        return self._backward(run, d_output, d_final)
+        return self._backward(run, d_output, d_final, check_window(window))
 
     def value_and_grad(
         self,
@@ -249,6 +263,7 @@ class RNN:
         target: Array,
         loss: str | Loss = "squared_error",
         state: Arrays | None = None,
+        window: int | None = None,
     ) -> tuple[Array, Gradient]:
         """Return a loss and its gradients: `forward`, the loss, `backward`.
 
@@ -259,6 +274,8 @@ class RNN:
             What the loss compares the output with; for squared error, of the output's shape.
         loss : str or Loss
         state : tuple of array, (1, B, H) each, optional
+        window : int, optional
+            See `backward`.
 
         Returns
         -------
@@ -266,19 +283,27 @@ class RNN:
             Of the loss; ``float(value)`` brings it to the host.
         gradient : Gradient
         """
-        value, gradient, _ = self.loss_and_grad(x, target, get_loss(loss), state)
+        value, gradient, _ = self.loss_and_grad(x, target, get_loss(loss), state, window)
         return value, gradient
 
     def loss_and_grad(
-        self, x: Array, target: Array, loss: Loss, state: Arrays | None = None
+        self,
+        x: Array,
+        target: Array,
+        loss: Loss,
+        state: Arrays | None = None,
+        window: int | None = None,
     ) -> tuple[Array, Gradient, Arrays]:
         """`value_and_grad`, and the final state, which the next chunk of a sequence starts from."""
+        window = check_window(window)
         x, state = self._check_input(x, state)
         target = loss.check(self._output_shape(x), target, self.backend)
         run = self._forward(x, state, save=True)
-        value, d_output = loss.value_and_grad(run.output, target)
+        # Without a readout the output is part of the tape, and can't be given up.
+        mine = self.output_size is not None
+        value, d_output = loss.value_and_grad(run.output, target, overwrite=mine)
         d_final = zero_state(self.backend, self.cell, (x.shape[1], self.hidden_size))
-        return value, self._backward(run, d_output, d_final), run.state
+        return value, self._backward(run, d_output, d_final, window), run.state
 
     def to(
         self,
@@ -371,8 +396,14 @@ class RNN:
                 shapes["readout.bias"] = (self.output_size,)
         return shapes
 
-    def _fan_in(self, name: str) -> int:
-        return self.input_size if name == "weight_ih_l0" else self.hidden_size
+    def _draw(
+        self, draw: Initializer, rng: Generator, name: str, shape: tuple[int, ...]
+    ) -> HostArray:
+        """Return a parameter's initial values, each gate's block drawn by itself."""
+        fan_in = self.input_size if name == "weight_ih_l0" else self.hidden_size
+        gates = 1 if name.startswith("readout.") else self.cell.gates
+        block = (shape[0] // gates, *shape[1:])
+        return np.concatenate([draw(rng, block, fan_in) for _ in range(gates)])
 
     def _weights(self) -> Weights:
         p = self._parameters
@@ -380,9 +411,9 @@ class RNN:
 
     def _check_input(self, x: Array, state: Arrays | None) -> tuple[Array, Arrays]:
         backend, hidden = self.backend, self.hidden_size
-        x = checks.array("x", x, backend, ("T", "B", self.input_size))
-        check_steps("x", x)
-        checks.finite("x", x, backend)
+        x = check_input("x", x, backend, self.input_size)
+        if x.ndim == 3:
+            checks.finite("x", x, backend)
         batch = x.shape[1]
         if state is None:
             return x, zero_state(backend, self.cell, (batch, hidden))
@@ -393,7 +424,7 @@ class RNN:
 
     def _output_shape(self, x: Array) -> tuple[int, ...]:
         size = self.hidden_size if self.output_size is None else self.output_size
-        steps, batch, _ = x.shape
+        steps, batch = x.shape[:2]
         return (batch, size) if self.returns == "last" else (steps, batch, size)
 
     def _forward(self, x: Array, state: Arrays, *, save: bool) -> Run:
@@ -404,10 +435,10 @@ class RNN:
             output = read_out(xp, p["readout.weight"], p.get("readout.bias"), output)
         return Run(output, tuple(part[None, ...] for part in final), tape)
 
-    def _backward(self, run: Run, d_output: Array, d_final: Arrays) -> Gradient:
+    def _backward(self, run: Run, d_output: Array, d_final: Arrays, window: int | None) -> Gradient:
         xp, p = self.backend.xp, self._parameters
         states = run.tape.trajectory.states
-        gradients: dict[str, Array] = {}
+        gradients: dict[str, GradientArray] = {}
         dh = d_output
         if self.output_size is not None:
             h = states[0][-1, ...] if self.returns == "last" else states[0][1:, ...]
@@ -419,7 +450,7 @@ class RNN:
         if self.returns == "last":
             # The output is the final state, so its gradient enters there and at no step before.
             d_final, dh = (d_final[0] + dh, *d_final[1:]), None
-        layer = run_layer_backward(self.cell, self._weights(), run.tape, dh, d_final)
+        layer = run_layer_backward(self.cell, self._weights(), run.tape, dh, d_final, window)
         gradients["weight_ih_l0"] = layer.weights.W
         gradients["weight_hh_l0"] = layer.weights.U
         if layer.weights.b is not None:

@@ -110,16 +110,12 @@ def run_backward(
         saved = tuple(part[t, ...] for part in trajectory.saved)
         previous = tuple(part[t, ...] for part in trajectory.states)
         du_blocks, dv_blocks, d_previous = cell.backward(xp, saved, previous, d_state)
-        dv = _join(xp, dv_blocks)
+        dv = join(xp, dv_blocks)
         dv_steps.append(dv)
         if du_blocks is not dv_blocks:
             same = False
-            du_steps.append(_join(xp, du_blocks))
-        through_U = xp.matmul(dv, U)
-        d_state = (
-            through_U if d_previous[0] is None else through_U + d_previous[0],
-            *(xp.zeros_like(through_U) if part is None else part for part in d_previous[1:]),
-        )
+            du_steps.append(join(xp, du_blocks))
+        d_state = through(xp, xp.matmul(dv, U), d_previous)
     dv = xp.stack(dv_steps[::-1])
     return (dv if same else xp.stack(du_steps[::-1])), dv, d_state
 
@@ -131,9 +127,18 @@ def _blocks(a: Array, gates: int, hidden: int) -> Arrays:
     return tuple(a[..., k * hidden : (k + 1) * hidden] for k in range(gates))
 
 
-def _join(xp: Namespace, blocks: Arrays) -> Array:
+def join(xp: Namespace, blocks: Arrays) -> Array:
     """Join G blocks (B, H) to (B, G·H)."""
     return blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=-1)
+
+
+def through(xp: Namespace, through_U: Array, d_previous: tuple[Array | None, ...]) -> Arrays:
+    """Add the product's path to the elementwise paths of the gradient of the previous state."""
+    dh, *others = d_previous
+    return (
+        through_U if dh is None else through_U + dh,
+        *(xp.zeros_like(through_U) if part is None else part for part in others),
+    )
 
 
 def _index(part: Array, arrays: Arrays) -> int | None:

@@ -2,19 +2,21 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from xprnn import checks
 from xprnn.backend.types import Array
+from xprnn.bptt import check_window
 from xprnn.data.batches import Batch
 from xprnn.history import History, Record
 from xprnn.losses import Loss, get_loss
 from xprnn.network import RNN
-from xprnn.optim import SGD, Optimizer, clip_by_norm, clip_by_value
+from xprnn.optim import SGD, Optimizer, Scalable, clip_by_norm, clip_by_value
 
 Callback: TypeAlias = Callable[[RNN, Record], object]
+RateScale: TypeAlias = Callable[[Sequence[float]], float]
 Pair: TypeAlias = tuple[Array, Array]
 Batches: TypeAlias = Iterable[Batch | Pair] | Pair
 
@@ -61,8 +63,10 @@ def fit(  # noqa: PLR0912
     loss: str | Loss = "squared_error",
     optimizer: Optimizer | None = None,
     epochs: int = 1,
+    window: int | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
+    rate_scale: RateScale | None = None,
     validation: Batches | None = None,
     patience: int | None = None,
     min_delta: float = 0.0,
@@ -80,10 +84,17 @@ def fit(  # noqa: PLR0912
     optimizer : Optimizer, optional
         None: ``SGD()``.
     epochs : int
+    window : int, optional
+        Windowed truncation: every step's loss reaches back through exactly this many steps before
+        it.  None: all the way.
     clip_norm : float, optional
         Scale the gradients of a batch so that their norm, all together, is at most this.
     clip_value : float, optional
         Move every gradient entry into ±clip_value (before the norm is taken).
+    rate_scale : callable, optional
+        Called after every epoch with the losses so far (of the validation data if there is any,
+        else of the training), returns what the optimizer's learning rate is multiplied by from
+        then on; `xprnn.optim.schedules.halve_on_rise`, say.
     validation : as ``batches``, optional
         Data whose loss is computed after every epoch.
     patience : int, optional
@@ -127,12 +138,15 @@ def fit(  # noqa: PLR0912
         _check_optimizer(optimizer),
         None if clip_norm is None else checks.number("clip_norm", clip_norm, open_=True),
         None if clip_value is None else checks.number("clip_value", clip_value, open_=True),
+        check_window(window),
     )
     if patience is not None:
         patience = checks.positive_int("patience", patience)
         if validation is None:
             raise ValueError(f"patience is {patience}, but there is no validation data to watch")
     min_delta = checks.number("min_delta", min_delta)
+    if rate_scale is not None:
+        step.scale(1.0)
     history = History()
     best = _Best(net, min_delta) if patience is not None else None
     try:
@@ -150,6 +164,9 @@ def fit(  # noqa: PLR0912
             if best is not None and validated is not None:
                 best.note(epoch, validated)
                 history.best_epoch = best.epoch
+            if rate_scale is not None:
+                losses = history.loss if validation is None else history.validation_loss
+                step.scale(rate_scale(cast("list[float]", losses)))
             # A list, because every callback is called, also after one that asks to stop.
             if any([callback(net, record) for callback in callbacks]):  # noqa: C419
                 history.stopped = "callback"
@@ -189,6 +206,11 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
         target = loss.check(tuple(output.shape), batch.target, net.backend)
         total.add(float(loss(output, target)), target)
         state = final
+    if total.batches == 0:
+        # Not a loss of zero, which early stopping would take for the best of all.
+        raise ValueError(
+            "no batch to evaluate: expected at least one (a generator can be used once only)"
+        )
     return total.value()
 
 
@@ -201,17 +223,20 @@ class _Step:
     optimizer: Optimizer
     clip_norm: float | None
     clip_value: float | None
+    window: int | None
 
     def __post_init__(self) -> None:
         self.memory: Any = self.optimizer.init(self.net.parameters)
         self.batch = 0
         # Updates make new arrays, so keeping old weights means keeping references.
-        self.good = dict(self.net.parameters)
+        self.good = self.finite = dict(self.net.parameters)
 
     def __call__(self, batch: Batch, state: Any, epoch: int, history: History) -> Any:
         """Return the loss, the norm before clipping (or None) and the final state."""
         net = self.net
-        value, gradient, final = net.loss_and_grad(batch.x, batch.target, self.loss, state)
+        value, gradient, final = net.loss_and_grad(
+            batch.x, batch.target, self.loss, state, self.window
+        )
         reported = float(value)
         if not math.isfinite(reported):
             self.fail(f"the loss is {reported}", history, epoch)
@@ -224,18 +249,31 @@ class _Step:
         net.parameters, self.memory = self.optimizer.update(gradients, self.memory, net.parameters)
         return reported, norm, final
 
+    def scale(self, factor: float) -> None:
+        """Multiply the learning rate."""
+        if not isinstance(self.optimizer, Scalable):
+            raise TypeError(
+                f"rate_scale is given, but {self.optimizer} has no learning rate to scale"
+            )
+        self.memory = self.optimizer.scaled(self.memory, factor)
+
     def check_weights(self, epoch: int, history: History) -> None:
         """Find an update that went wrong although its loss was finite."""
-        isfinite = self.net.backend.xp.isfinite
-        all_ = self.net.backend.xp.all
-        bad = [k for k, p in self.net.parameters.items() if not bool(all_(isfinite(p)))]
+        bad = self.not_finite(self.net.parameters)
         if bad:
             self.fail(f"the update made {', '.join(bad)} infinite or NaN", history, epoch)
+        self.finite = dict(self.net.parameters)
 
     def fail(self, what: str, history: History, epoch: int) -> None:
-        self.net.parameters = self.good
+        # A saturated tanh gives a finite loss with infinite weights: those are no good.
+        self.net.parameters = self.finite if self.not_finite(self.good) else self.good
         history.stopped = "non-finite"
         raise NonFiniteLossError(what, epoch, self.batch, history)
+
+    def not_finite(self, parameters: Mapping[str, Array]) -> list[str]:
+        """Return the names of the parameters with an entry that is infinite or NaN."""
+        xp = self.net.backend.xp
+        return [name for name, p in parameters.items() if not bool(xp.all(xp.isfinite(p)))]
 
 
 class _Best:
@@ -256,13 +294,14 @@ class _Total:
     """A loss over several batches: a mean over all entries, or a sum."""
 
     def __init__(self, loss: Loss) -> None:
-        self.mean = loss.reduction == "mean"
-        self.total, self.entries = 0.0, 0
+        self.loss, self.mean = loss, loss.reduction == "mean"
+        self.total, self.entries, self.batches = 0.0, 0, 0
 
     def add(self, value: float, target: Array) -> None:
-        entries = math.prod(target.shape)
+        entries = self.loss.entries(target)
         self.total += value * entries if self.mean else value
         self.entries += entries
+        self.batches += 1
 
     def value(self) -> float:
         return self.total / max(1, self.entries) if self.mean else self.total

@@ -45,6 +45,10 @@ class Jax(Library):
         # One array spread over several devices is on none of ours.
         return next(iter(held)) if len(held) == 1 else held
 
+    def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
+        # JAX arrays can't be written to.
+        return a.at[rows].set(block)
+
     def prepare(self, dtype: str) -> None:
         if dtype == "float64":
             importlib.import_module("jax").config.update("jax_enable_x64", val=True)

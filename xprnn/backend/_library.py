@@ -56,6 +56,47 @@ class Library(ABC):
         """Return the array's values as a host array."""
         return np.asarray(a)
 
+    def sum_by_index(self, rows: Array, index: Array, count: int) -> Array:
+        """Return (count, K): entry j is the sum of those rows (N, K) whose index (N,) is j.
+
+        The standard has no scatter-add, and indexing drops duplicates.  This is the product with
+        the indicator of the index: deterministic, and (count, N) large.
+        """
+        xp = self.namespace()
+        each = xp.arange(count, dtype=index.dtype, device=self.device_of(index))
+        return xp.matmul(xp.astype(each[:, None] == index[None, :], rows.dtype), rows)
+
+    def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
+        """Return ``a`` with ``values`` added to its rows (axis 0) or columns (axis 1) at ``index``.
+
+        ``a`` is (M, K), ``index`` (n,) sorted and without duplicates, and ``values`` has n entries
+        along the axis.  A new array; here in the standard's words, which makes a dense array in between.
+        """
+        xp = self.namespace()
+        each = xp.arange(a.shape[axis], dtype=index.dtype, device=self.device_of(a))
+        place = xp.clip(xp.searchsorted(index, each), max=index.shape[0] - 1)
+        hit = xp.take(index, place, axis=0) == each
+        spread = xp.take(values, place, axis=axis)
+        hit = hit[:, None] if axis == 0 else hit[None, :]
+        return a + xp.where(hit, spread, xp.zeros_like(spread))
+
+    def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
+        """Return ``a`` (N, K) with ``values`` (N,) added, each to its row's entry in ``columns``.
+
+        The caller gives ``a`` up: it may be the array that is returned.
+        """
+        xp = self.namespace()
+        each = xp.arange(a.shape[1], dtype=columns.dtype, device=self.device_of(a))
+        return xp.where(each[None, :] == columns[:, None], a + values[:, None], a)
+
+    def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
+        """Return ``a`` with some rows replaced.
+
+        The caller gives ``a`` up: it may be the array that is returned.
+        """
+        a[rows, :] = block
+        return a
+
     def version(self) -> str:
         """Return the version of the library, which has been loaded."""
         return str(importlib.import_module(self.module).__version__)

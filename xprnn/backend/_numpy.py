@@ -36,3 +36,24 @@ class NumPy(Library):
     def from_host(self, a: HostArray, device: Device) -> Array:
         del device
         return a
+
+    def sum_by_index(self, rows: Array, index: Array, count: int) -> Array:
+        order = np.argsort(index, kind="stable")
+        starts = np.searchsorted(index[order], np.arange(count))
+        return np.add.reduceat(rows[order], starts, axis=0)
+
+    def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
+        return add_in_place(a.copy(), index, values, axis)
+
+    def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
+        a[np.arange(len(a)), columns] += values
+        return a
+
+
+def add_in_place(a: Array, index: Array, values: Array, axis: int) -> Array:
+    """Add to rows or columns without duplicates; NumPy and CuPy alike."""
+    if axis == 0:
+        a[index] += values
+    else:
+        a[:, index] += values
+    return a

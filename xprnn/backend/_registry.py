@@ -27,16 +27,17 @@ def library_of(a: object) -> Library | None:
 
 def namespace_of(a: Array) -> Namespace:
     """Return the array API namespace of an array; TypeError if no known library made it."""
-    return _known(a).namespace()
+    return primitives_of(a).namespace()
 
 
 def from_host_beside(a: Array, host: HostArray) -> Array:
     """Copy a host array, in its own dtype, to the library and the device of ``a``."""
-    library = _known(a)
+    library = primitives_of(a)
     return library.from_host(host, library.device_of(a))
 
 
-def _known(a: object) -> Library:
+def primitives_of(a: object) -> Library:
+    """Return the library that made an array; TypeError if no known one did."""
     library = library_of(a)
     if library is None:
         raise TypeError(

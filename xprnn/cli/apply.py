@@ -49,7 +49,11 @@ def run(args: argparse.Namespace) -> int:
     if task not in commands:
         raise ValueError(f"{str(args.model)!r} was not written by `xprnn train` (its task: {task})")
     _refuse(
-        args, ("start", "stop", "step") if task == SERIES else ("file", "column", "steps"), task
+        args,
+        ("start", "stop", "step")
+        if task == SERIES
+        else ("file", "column", "time", "delimiter", "encoding", "steps"),
+        task,
     )
     return commands[task](args, net)
 
@@ -88,7 +92,8 @@ def _apply_series(args: argparse.Namespace, net: RNN) -> int:
     closed_loop = forecaster.closed_loop(values, steps)
     folder = results_folder(args.out, "apply")
     times: tuple[str, ...] = series.times or tuple(str(k) for k in range(len(values)))
-    past = zip(times, values, (*[""] * needed, *one_step), [""] * len(values), strict=True)
+    known = map(repr, values.tolist())
+    past = zip(times, known, (*[""] * needed, *one_step), [""] * len(values), strict=True)
     future = ((f"+{k}", "", "", value) for k, value in enumerate(closed_loop, start=1))
     header = (args.time or "step", series.name, "one_step", "closed_loop")
     _write_csv(folder / "output.csv", header, (*past, *future))
@@ -135,5 +140,7 @@ def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object
 
 
 def _cell(value: object) -> object:
-    # x of -9.999999999999996 is an artefact of the spacing; nine digits are all there is to say.
-    return f"{value:.9g}" if isinstance(value, float | np.floating) else value
+    # An x of -0.0999999999999996 is an artefact of the spacing; float32 has nine digits to say.
+    if isinstance(value, float | np.floating):
+        return f"{value:.12g}" if isinstance(value, float) else f"{value:.9g}"
+    return value

@@ -4,10 +4,14 @@ import argparse
 import importlib
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
+from xprnn import checks
+from xprnn.backend.host import np
 from xprnn.files import output_folder
 from xprnn.history import History, Record
 from xprnn.network import RNN
@@ -57,6 +61,16 @@ def training_options(
     add("--lr", type=float, default=lr, help=f"learning rate (default {lr:g})")
     add("--momentum", type=float, default=momentum, help=f"of SGD (default {momentum:g})")
     add("--clip", type=float, default=1.0, help="limit of the gradient's norm (default 1)")
+
+
+def check_training(args: argparse.Namespace) -> None:
+    """Refuse what `training_options` can't mean, in the words of the command line."""
+    checks.positive_int("--hidden", args.hidden)
+    if args.epochs is not None:
+        checks.positive_int("--epochs", args.epochs)
+    checks.number("--lr", args.lr, open_=True)
+    checks.number("--momentum", args.momentum, below=1.0)
+    checks.number("--clip", args.clip, open_=True)
 
 
 def seed(text: str) -> int:
@@ -148,9 +162,22 @@ class Ending:
     def __init__(self) -> None:
         self.histories: list[History] = []
         self.error: NonFiniteLossError | TrainingInterrupted | None = None
+        # `fit` finds out by itself what is not finite: NumPy's warnings would only repeat it.
+        self._quiet = np.errstate(over="ignore", invalid="ignore")
 
     def __enter__(self) -> "Ending":
+        self._quiet.__enter__()
         return self
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs were completed."""
+        return sum(len(history) for history in self.histories)
+
+    @property
+    def seconds(self) -> float:
+        """What they took."""
+        return sum(history.seconds for history in self.histories)
 
     def __exit__(
         self,
@@ -158,6 +185,7 @@ class Ending:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
+        self._quiet.__exit__(kind, error, trace)
         if isinstance(error, NonFiniteLossError | TrainingInterrupted):
             self.error = error
             self.histories.append(error.history)
@@ -173,6 +201,15 @@ class Ending:
             return 130
         print(f"xprnn: error: {self.error}; it is {model}", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def saved(model: Path) -> Iterator[None]:
+    """Let a Ctrl-C that comes after the model was saved say where it is."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"interrupted; the model is {model}") from error
 
 
 def say_written(folder: Path, files: dict[str, str]) -> None:

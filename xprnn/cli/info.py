@@ -41,10 +41,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {found.name:<17} {what}")
     print("BLAS:")
     for library in libraries:
-        threads = library["threads"]
-        print(
-            f"  {library['name']} {library['version'] or ''}, {threads} threads".replace("  ", " ")
-        )
+        what = f"{library['name']} {library['version'] or ''}".strip()
+        print(f"  {what}, {library['threads']} threads")
     chosen = get_backend(args.backend, dtype=args.dtype)
     print(f"{args.backend}: {chosen.name} on {chosen.device} computes in {chosen.dtype_name}")
     if args.out is not None:

@@ -1,6 +1,7 @@
 """The entry point: commands, and how their errors are told."""
 
 import argparse
+import io
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -24,20 +25,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 after an error, 130 after Ctrl-C (2, by SystemExit, for arguments
         that make no sense).
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal or a pipe that has no ŷ gets a question mark, not an error after the work.
+            stream.reconfigure(errors="replace")
     args = build_parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run
     try:
         return run(args)
-    except KeyboardInterrupt:
-        print("xprnn: interrupted before there was anything to keep", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        message = str(error) or "interrupted before there was anything to keep"
+        print(f"xprnn: {message}", file=sys.stderr)
         return 130
     except Exception as error:
         if args.debug:
             traceback.print_exc()
         else:
-            message = str(error.args[0] if isinstance(error, KeyError) else error) or repr(error)
-            print(f"xprnn: error: {' '.join(message.split())}", file=sys.stderr)
+            print(f"xprnn: error: {_one_line(error)}", file=sys.stderr)
         return 1
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{str(error.filename)!r}: {error.strerror}"
+    # The text of a KeyError is its key's repr.
+    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    return " ".join(message.split()) or repr(error)
 
 
 def build_parser() -> Parser:

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import shlex
 from pathlib import Path
 
 from xprnn import checks, diagnostics
@@ -13,7 +14,9 @@ from xprnn.cli.common import (
     Ending,
     Progress,
     check_extras,
+    check_training,
     results_folder,
+    saved,
     say_written,
     training_options,
 )
@@ -66,8 +69,16 @@ def file_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
     add("file", metavar="FILE", type=Path, nargs=None if required else "?", help=what)
     add("--column", metavar="NAME", required=required, help="the column to forecast")
     add("--time", metavar="NAME", help="a column that must be evenly spaced; labels the pictures")
-    add("--delimiter", default=",", help="between fields (default: a comma)")
-    add("--encoding", default="utf-8-sig", help="of the file (default UTF-8)")
+    add("--delimiter", type=delimiter, help="between fields (default: a comma), or tab")
+    add("--encoding", help="of the file (default UTF-8)")
+
+
+def delimiter(text: str) -> str:
+    """Parse a delimiter."""
+    character = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(character) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one character, and not tab")
+    return character
 
 
 def read(args: argparse.Namespace, column: str) -> Series:
@@ -75,12 +86,15 @@ def read(args: argparse.Namespace, column: str) -> Series:
     path: Path = args.file
     if str(path) == "sunspots" and not path.exists():
         path = sunspots()
-    return read_csv(path, column, time=args.time, delimiter=args.delimiter, encoding=args.encoding)
+    given = {k: getattr(args, k) for k in ("delimiter", "encoding") if getattr(args, k)}
+    return read_csv(path, column, time=args.time, **given)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, compare, write, tell."""
     check_extras()
+    check_training(args)
+    checks.positive_int("--batch", args.batch)
     backend = get_backend(args.backend, dtype=args.dtype)
     series = read(args, args.column)
     values = series.values
@@ -104,9 +118,9 @@ def run(args: argparse.Namespace) -> int:
         for net in nets
     ]
     batches = forecasters[0].batches(values[:cut], args.batch, rng)
-    epochs = math.ceil(UPDATES / len(batches)) if args.epochs is None else args.epochs
+    epochs: int = math.ceil(UPDATES / len(batches)) if args.epochs is None else args.epochs
     # The learning rate ends at a tenth: the last updates settle what the first ones found.
-    decay = 9 / max(1, checks.positive_int("--epochs", epochs) * len(batches))
+    decay = 9 / (epochs * len(batches))
     optimizer = SGD(args.lr, momentum=args.momentum, decay=decay)
     folder = results_folder(args.out, "csv")
 
@@ -123,28 +137,40 @@ def run(args: argparse.Namespace) -> int:
                 callbacks=[progress],
             )
             ending.histories.append(history)
-    forecaster = forecasters[0]._replace(net=merge(trained))
+    # One that was cut short would spoil the mean of the others, so it is kept only if it is alone.
+    kept = trained if ending.error is None else trained[:-1] or trained
+    forecaster = forecasters[0]._replace(net=merge(kept))
     forecaster.save(folder / MODEL, column=series.name, seed=args.seed)
     for k, history in enumerate(ending.histories, start=1):
         history.save(folder / f"history-{k}.jsonl")
-    seconds = sum(history.seconds for history in ending.histories)
-    print(
-        f"{series.name}: {len(values)} values, the last {len(values) - cut} held out\n"
-        f"trained {len(trained)} networks of {epochs} epochs in {seconds:.1f} s on {backend.name} "
-        f"({backend.device}, {backend.dtype_name}), seed {args.seed}"
-    )
-    closed_loop = forecaster.closed_loop(values[:cut], len(values) - cut)
-    _compare(forecaster, values, cut, closed_loop)
-    _draw(forecaster, series, cut, closed_loop, folder)
-    say_written(
-        folder,
-        {
-            MODEL: f"the network; next: xprnn apply {folder / MODEL} {args.file}",
-            "history-*.jsonl": "the loss of every epoch of each network, JSON lines",
-            "forecast.png": "the held-out part, one-step and closed-loop forecast",
-        },
-    )
+    with saved(folder / MODEL):
+        print(
+            f"{series.name}: {len(values)} values, the last {len(values) - cut} held out\n"
+            f"trained {ending.epochs} epochs ({epochs} of each network, {len(kept)} averaged) in "
+            f"{ending.seconds:.1f} s on {backend.name} ({backend.device}, {backend.dtype_name}), "
+            f"seed {args.seed}"
+        )
+        closed_loop = forecaster.closed_loop(values[:cut], len(values) - cut)
+        _compare(forecaster, values, cut, closed_loop)
+        _draw(forecaster, series, cut, closed_loop, folder)
+        say_written(
+            folder,
+            {
+                MODEL: f"the network; next: {_next(args, folder / MODEL)}",
+                "history-*.jsonl": "the loss of every epoch of each network, JSON lines",
+                "forecast.png": "the held-out part, one-step and closed-loop forecast",
+            },
+        )
     return ending.status(folder / MODEL)
+
+
+def _next(args: argparse.Namespace, model: Path) -> str:
+    """Return the command that applies the model to the same file."""
+    words = ["xprnn", "apply", str(model), str(args.file)]
+    for name in ("time", "delimiter", "encoding"):
+        if getattr(args, name):
+            words += [f"--{name}", {"\t": "tab"}.get(getattr(args, name), getattr(args, name))]
+    return shlex.join(words)
 
 
 def _cut(count: int, args: argparse.Namespace) -> int:

@@ -1,8 +1,9 @@
 """``xprnn train sine``: the lecture's problem."""
 
 import argparse
+import shlex
 
-from xprnn import diagnostics
+from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
 from xprnn.backend.host import HostArray, generator, np
 from xprnn.backend.types import Array
@@ -13,7 +14,9 @@ from xprnn.cli.common import (
     Ending,
     Progress,
     check_extras,
+    check_training,
     results_folder,
+    saved,
     say_written,
     training_options,
 )
@@ -44,6 +47,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, write, tell."""
     check_extras()
+    check_training(args)
+    checks.number("--decay", args.decay)
+    checks.number("--noise", args.noise)
     backend = get_backend(args.backend, dtype=args.dtype)
     rng = generator(args.seed)
     x, y = sine(noise=args.noise, rng=rng)
@@ -78,24 +84,25 @@ def run(args: argparse.Namespace) -> int:
     net.save(folder / MODEL)
     history.save(folder / HISTORY)
     floor = 0.5 * args.noise**2
-    loss = evaluate(net, data)
-    for name, figure in _pictures(net, x, y, data[0], history.loss, floor).items():
-        diagnostics.save_figure(figure, folder / name)
-    print(
-        f"trained {len(history)} epochs in {history.seconds:.1f} s on {backend.name} "
-        f"({backend.device}, {backend.dtype_name}), seed {args.seed}\n"
-        f"loss ½·mean((ŷ-y)²): {loss:.5f} (the noise alone: {floor:.5f})"
-    )
-    say_written(
-        folder,
-        {
-            MODEL: f"the network; next: xprnn apply {folder / MODEL} --from 0 --to 20 --step 0.3",
+    with saved(folder / MODEL):
+        pictures = _pictures(net, x, y, data[0], history.loss, floor)
+        for name, figure in pictures.items():
+            diagnostics.save_figure(figure, folder / name)
+        print(
+            f"trained {len(history)} epochs in {history.seconds:.1f} s on {backend.name} "
+            f"({backend.device}, {backend.dtype_name}), seed {args.seed}\n"
+            f"loss ½·mean((ŷ-y)²): {evaluate(net, data):#.3g} (the noise alone: {floor:#.3g})"
+        )
+        apply = shlex.join(("xprnn", "apply", str(folder / MODEL)))
+        files = {
+            MODEL: f"the network; next: {apply} --from 0 --to 20 --step 0.3",
             HISTORY: "the loss of every epoch, JSON lines",
             "fit.png": "y and ŷ",
             "loss.png": "the loss over epochs, log scale",
             "states.png": "the states of the first 20 neurons over time",
-        },
-    )
+        }
+        made = {MODEL, HISTORY, *pictures}
+        say_written(folder, {name: what for name, what in files.items() if name in made})
     return ending.status(folder / MODEL)
 
 

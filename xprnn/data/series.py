@@ -1,15 +1,15 @@
 """Series: a column of a CSV file, its scaling, its windows."""
 
 import csv
-import datetime
+import io
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from xprnn import checks
 from xprnn.backend.host import HostArray, np
+from xprnn.data.spacing import check_spacing, parse_number
 
 
 class Series(NamedTuple):
@@ -45,8 +45,9 @@ def read_csv(
     column : str
         The column to read; every entry must be a finite number.
     time : str, optional
-        A column that must be evenly spaced: numbers, or dates and times in ISO 8601 (``1958-03``,
-        ``1958-03-29``, ``19580329``, ``1958-03-29T12:00``), where steps of equal numbers of months
+        A column that must be evenly spaced, to 1 % of its first step: numbers, or dates and times
+        in ISO 8601 (``1958-03``, ``1958-03-29``, ``19580329``, ``1958-03-29T12:00``), where steps
+        of equal numbers of months, from a day to the same day or from a month's end to another's,
         count as even.  None: the lines are taken to be evenly spaced.
     delimiter : str
     encoding : str
@@ -86,7 +87,7 @@ def read_csv(
     times = None
     if time_index is not None:
         times = tuple(row[time_index].strip() for row in rows[1:])
-        _check_spacing(file, lines[1:], str(time), times)
+        check_spacing(file, lines[1:], str(time), times)
     return Series(column, np.array(values), times)
 
 
@@ -120,8 +121,9 @@ class Scaling(NamedTuple):
         ValueError
             If the values are all equal.
         """
+        values = check_series("values", values, more_than=0)
         mean, std = float(np.mean(values)), float(np.std(values))
-        if std <= 1e-12 * max(1.0, abs(mean)):
+        if std <= 1e-12 * float(np.max(np.abs(values))):
             raise ValueError(f"all {len(values)} values of the training part are {mean:g}")
         return cls(mean, std)
 
@@ -184,23 +186,32 @@ def check_series(name: str, values: HostArray, *, more_than: int) -> HostArray:
 
 def _rows(file: Path, delimiter: str, encoding: str) -> tuple[list[int], list[list[str]]]:
     """Return the file's rows and the numbers of the lines where they end."""
+    content = file.read_bytes()
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        # A byte order mark is cut off before the rest is decoded.
+        offset = len(content) - len(error.object) + error.start
+        line = content.count(b"\n", 0, offset) + 1
+        raise ValueError(
+            f"{str(file)!r}, line {line}, byte {offset} of the file: not {error.encoding}; "
+            "another encoding?"
+        ) from error
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
     lines, rows = [], []
     try:
-        with file.open(encoding=encoding, newline="") as stream:
-            reader = csv.reader(stream, delimiter=delimiter, strict=True)
-            for row in reader:
-                lines.append(reader.line_num)
-                rows.append(row)
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{str(file)!r}, byte {error.start}: not {error.encoding}; another encoding?"
-        ) from error
+        for row in reader:
+            lines.append(reader.line_num)
+            rows.append(row)
     except csv.Error as error:
         raise ValueError(f"{str(file)!r}, line {reader.line_num}: {error}") from error
     while rows and not any(field.strip() for field in rows[-1]):
         del lines[-1], rows[-1]
-    if not rows:
-        raise ValueError(f"{str(file)!r} is empty: expected a line that names the columns")
+    if not rows or not rows[0]:
+        what = "line 1 is blank" if rows else "the file is empty"
+        raise ValueError(f"{str(file)!r}: {what}; expected a line that names the columns")
     return lines, [[field.strip() for field in row] for row in rows]
 
 
@@ -208,8 +219,10 @@ def _column(file: Path, header: list[str], name: str) -> int:
     found = [k for k, field in enumerate(header) if field == name]
     if len(found) != 1:
         problem = "no column" if not found else f"{len(found)} columns"
+        hint = "; another delimiter?" if len(header) == 1 else ""
         raise ValueError(
-            f"{str(file)!r} has {problem} {name!r}: its columns are {', '.join(map(repr, header))}"
+            f"{str(file)!r} has {problem} {name!r}: "
+            f"its columns are {', '.join(map(repr, header))}{hint}"
         )
     return found[0]
 
@@ -218,75 +231,9 @@ def _number(file: Path, line: int, column: str, text: str) -> float:
     where = f"{str(file)!r}, line {line}, column {column!r}"
     if not text:
         raise ValueError(f"{where}: the value is missing; fill the gap or cut the file there")
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{where}: {text!r} is not a number") from None
+    value = parse_number(text)
+    if value is None:
+        raise ValueError(f"{where}: {text!r} is not a number")
     if not math.isfinite(value):
         raise ValueError(f"{where}: {text!r} is not a finite number")
     return value
-
-
-def _check_spacing(file: Path, lines: Sequence[int], column: str, times: Sequence[str]) -> None:
-    """Refuse times that are not evenly spaced."""
-    readings = _readings(file, lines, column, times)
-    if len(times) < 3:
-        return
-    # Even by any one of its readings is even: the first of every month, say, is so by months only.
-    offenders = [_first_uneven(reading) for reading in readings]
-    if None in offenders:
-        return
-    k = max(offender for offender in offenders if offender is not None)
-    raise ValueError(
-        f"{str(file)!r}, line {lines[k]}, column {column!r}: the step from {times[k - 1]!r} to "
-        f"{times[k]!r} differs from the one before: expected evenly spaced rows"
-    )
-
-
-def _readings(
-    file: Path, lines: Sequence[int], column: str, times: Sequence[str]
-) -> list[HostArray]:
-    """Return the times as numbers, in every way in which they can be read."""
-    dates, numbers = [_date(text) for text in times], [_float(text) for text in times]
-    for line, text, date, number in zip(lines, times, dates, numbers, strict=True):
-        if date is None and number is None:
-            raise ValueError(
-                f"{str(file)!r}, line {line}, column {column!r}: {text!r} is no number and no date"
-            )
-    days = [date for date in dates if date is not None]
-    if len(days) == len(times):
-        readings = [np.array([(day - days[0]).total_seconds() for day in days])]
-        if len({(day.day, day.time()) for day in days}) == 1:
-            readings.append(np.array([12.0 * day.year + day.month for day in days]))
-        return readings
-    if None in numbers:
-        raise ValueError(f"{str(file)!r}, column {column!r}: numbers and dates are mixed")
-    return [np.array(numbers, dtype=np.float64)]
-
-
-def _first_uneven(times: HostArray) -> int | None:
-    """Return the first index whose step differs from the first step or does not go forward."""
-    steps = np.diff(times)
-    tolerance = 1e-6 * abs(steps[0]) + 1e-9 * np.max(np.abs(times))
-    uneven = np.flatnonzero((np.abs(steps - steps[0]) > tolerance) | (steps <= 0))
-    return int(uneven[0]) + 1 if len(uneven) else None
-
-
-def _date(text: str) -> datetime.datetime | None:
-    # Four digits are a year, which is a number; "1958-03" is a month, which Python refuses.
-    if text.isdecimal() and len(text) != 8:
-        return None
-    for candidate in (text, f"{text}-01"):
-        try:
-            return datetime.datetime.fromisoformat(candidate).replace(tzinfo=None)
-        except ValueError:
-            continue
-    return None
-
-
-def _float(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

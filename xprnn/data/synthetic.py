@@ -1,5 +1,7 @@
 """Problems that are made, not measured."""
 
+import math
+
 from xprnn import checks
 from xprnn.backend.host import HostArray, Seed, generator, np
 
@@ -44,5 +46,7 @@ def sine(
     noise = checks.number("noise", noise)
     if stop <= start:
         raise ValueError(f"start is {start:g} and stop is {stop:g}: expected start below stop")
-    x = np.arange(start, stop, step).reshape(-1, 1, 1)
+    # Not arange(start, stop, step), whose roundings add up, and may reach the stop.
+    count = max(1, math.ceil((stop - start) / step - 1e-9))
+    x = (start + step * np.arange(count)).reshape(-1, 1, 1)
     return x, np.sin(x) + noise * generator(rng).normal(size=x.shape)

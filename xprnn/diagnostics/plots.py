@@ -57,7 +57,7 @@ def plot_fit(
     axes.plot(x, fitted, color=MODEL, lw=2, label="ŷ, network")
     if trained is not None:
         _shade_outside(axes, (float(np.min(x)), float(np.max(x))), trained)
-    axes.set(xlabel="x", ylabel="y", title=title)
+    _write(axes, xlabel="x", ylabel="y", title=title)
     axes.margins(x=0.01)
     # Below the axes, where no data can be beneath it.
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, frameon=False)
@@ -107,7 +107,7 @@ def plot_loss(
         axes.axvline(best_epoch, color="0.6", lw=1, ls=":", label=f"kept: epoch {best_epoch}")
     if floor is not None:
         axes.axhline(floor, color="0.2", lw=1, ls="--", label=f"noise floor {floor:g}")
-    axes.set(xlabel="epoch", ylabel="loss", title=title)
+    _write(axes, xlabel="epoch", ylabel="loss", title=title)
     axes.grid(visible=True, which="both", color="0.9")
     axes.legend(frameon=False)
     return figure
@@ -148,8 +148,8 @@ def plot_states(
     for k in range(neurons):
         axes.axhline(k, color="0.9", lw=0.8, zorder=0)
         axes.plot(x, k - 0.45 * states[:, k] / swing, color=MODEL if k % 2 else SECOND, lw=1.2)
-    axes.set(xlabel=xlabel, ylabel="neuron", title=title, yticks=range(neurons))
-    axes.set_yticklabels([str(k + 1) for k in range(neurons)])
+    _write(axes, xlabel=xlabel, ylabel="neuron", title=title)
+    axes.set_yticks(range(neurons), [str(k + 1) for k in range(neurons)])
     # The first neuron on top; the minus above keeps upwards positive.
     axes.set_ylim(neurons - 0.4, -0.6)
     axes.margins(x=0.01)
@@ -211,7 +211,7 @@ def plot_forecast(
                 lambda k, _: times[int(k)] if 0 <= k < len(times) else f"+{k - len(times) + 1:.0f}"
             )
         )
-    axes.set(xlabel="step" if times is None else "", ylabel=ylabel, title=title)
+    _write(axes, xlabel="step" if times is None else "", ylabel=ylabel, title=title)
     axes.margins(x=0.01)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False)
     return figure
@@ -235,6 +235,13 @@ def _figure(height: float = 4.2) -> tuple[Figure, Any]:
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _write(axes: Any, *, xlabel: str, ylabel: str, title: str) -> None:
+    """Set the words as they are: a dollar sign in a column's name begins no formula."""
+    axes.set_xlabel(xlabel, parse_math=False)
+    axes.set_ylabel(ylabel, parse_math=False)
+    axes.set_title(title, parse_math=False)
 
 
 def _shade_outside(axes: Any, drawn: tuple[float, float], trained: tuple[float, float]) -> None:

@@ -1,13 +1,15 @@
 """Losses: one file each, its value and its gradient."""
 
+from xprnn.losses.cross_entropy import PADDING, CrossEntropy
 from xprnn.losses.protocol import Loss
 from xprnn.losses.squared_error import SquaredError
 
 LOSSES: dict[str, type[Loss]] = {
     "squared_error": SquaredError,
+    "cross_entropy": CrossEntropy,
 }
 
-__all__ = ["LOSSES", "Loss", "SquaredError", "get_loss"]
+__all__ = ["LOSSES", "PADDING", "CrossEntropy", "Loss", "SquaredError", "get_loss"]
 
 
 def get_loss(loss: str | Loss) -> Loss:

@@ -26,10 +26,19 @@ class Loss(Protocol):
         """
         ...
 
+    def entries(self, target: Array) -> int:
+        """Return how many entries of a target the loss is summed or averaged over."""
+        ...
+
     def __call__(self, output: Array, target: Array) -> Array:
         """Return the value, a zero-dimensional array on the output's device."""
         ...
 
-    def value_and_grad(self, output: Array, target: Array) -> tuple[Array, Array]:
-        """Return the value, and its gradient with respect to the output."""
+    def value_and_grad(
+        self, output: Array, target: Array, *, overwrite: bool = False
+    ) -> tuple[Array, Array]:
+        """Return the value, and its gradient with respect to the output.
+
+        With ``overwrite`` the caller gives the output up, so that the gradient may take its place.
+        """
         ...

@@ -2,11 +2,12 @@
 
 from xprnn import checks
 from xprnn.backend import namespace_of
-from xprnn.backend.types import Array
-from xprnn.optim.protocol import Parameters
+from xprnn.backend.types import Array, Namespace
+from xprnn.optim.protocol import Gradients
+from xprnn.sparse import GradientArray, SparseGradient, clipped, square_sum, times
 
 
-def global_norm(gradients: Parameters) -> Array:
+def global_norm(gradients: Gradients) -> Array:
     """Return the Euclidean norm of all gradients together, a zero-dimensional array.
 
     Raises
@@ -16,12 +17,10 @@ def global_norm(gradients: Parameters) -> Array:
     """
     if not gradients:
         raise ValueError("gradients is empty: expected at least one array")
-    arrays = list(gradients.values())
-    xp = namespace_of(arrays[0])
-    return xp.sqrt(sum(xp.sum(g * g) for g in arrays))
+    return _namespace(gradients).sqrt(sum(square_sum(g) for g in gradients.values()))
 
 
-def clip_by_norm(gradients: Parameters, limit: float) -> tuple[dict[str, Array], Array]:
+def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, GradientArray], Array]:
     """Scale all gradients together so that their norm is at most ``limit``.
 
     ::
@@ -32,13 +31,13 @@ def clip_by_norm(gradients: Parameters, limit: float) -> tuple[dict[str, Array],
 
     Parameters
     ----------
-    gradients : mapping of str to array
+    gradients : mapping of str to array or SparseGradient
     limit : float
         Above zero.
 
     Returns
     -------
-    clipped : dict of array
+    clipped : dict of array or SparseGradient
     norm : array, zero-dimensional
         Before clipping.
 
@@ -49,20 +48,24 @@ def clip_by_norm(gradients: Parameters, limit: float) -> tuple[dict[str, Array],
     """
     limit = checks.number("limit", limit, open_=True)
     norm = global_norm(gradients)
-    xp = namespace_of(next(iter(gradients.values())))
     # limit/max(norm, limit) is min(1, limit/norm) without a division by zero.
-    factor = limit / xp.maximum(norm, limit)
-    return {k: g * factor for k, g in gradients.items()}, norm
+    factor = limit / _namespace(gradients).maximum(norm, limit)
+    return {k: times(g, factor) for k, g in gradients.items()}, norm
 
 
-def clip_by_value(gradients: Parameters, limit: float) -> dict[str, Array]:
+def clip_by_value(gradients: Gradients, limit: float) -> dict[str, GradientArray]:
     """Move every entry into [-limit, limit]; the direction may change.
 
     Parameters
     ----------
-    gradients : mapping of str to array
+    gradients : mapping of str to array or SparseGradient
     limit : float
         Above zero.
     """
     limit = checks.number("limit", limit, open_=True)
-    return {k: namespace_of(g).clip(g, -limit, limit) for k, g in gradients.items()}
+    return {k: clipped(g, limit) for k, g in gradients.items()}
+
+
+def _namespace(gradients: Gradients) -> Namespace:
+    first = next(iter(gradients.values()))
+    return namespace_of(first.values if isinstance(first, SparseGradient) else first)

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from xprnn.backend.types import Array
+from xprnn.sparse import GradientArray
 
 Parameters: TypeAlias = Mapping[str, Array]
+Gradients: TypeAlias = Mapping[str, GradientArray]
 
 
 @runtime_checkable
@@ -17,7 +19,16 @@ class Optimizer(Protocol):
         ...
 
     def update(
-        self, gradients: Parameters, state: Any, parameters: Parameters
+        self, gradients: Gradients, state: Any, parameters: Parameters
     ) -> tuple[dict[str, Array], Any]:
         """Return the new parameters and the new state; the arguments stay as they are."""
+        ...
+
+
+@runtime_checkable
+class Scalable(Optimizer, Protocol):
+    """An optimizer with a learning rate, which can be scaled while it runs."""
+
+    def scaled(self, state: Any, factor: float) -> Any:
+        """Return the state, the learning rate of all further updates multiplied by the factor."""
         ...

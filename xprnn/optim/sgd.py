@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 from xprnn import checks
 from xprnn.backend.types import Array
-from xprnn.optim.protocol import Parameters
+from xprnn.optim.protocol import Gradients, Parameters
+from xprnn.optim.schedules import Schedule, as_schedule
+from xprnn.sparse import plus, times
 
 
 class SGDState(NamedTuple):
@@ -17,10 +19,13 @@ class SGDState(NamedTuple):
         Updates done.
     velocity : dict of array
         v, of the parameters' names and shapes; empty without momentum.
+    scale : float
+        What the learning rate is multiplied by.
     """
 
     iteration: int
     velocity: dict[str, Array]
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,13 @@ class SGD:
         θ = θ + v                                                     (3)
         θ = θ + momentum·v - η g                                      (3'), with Nesterov's momentum
 
+    A sparse gradient gives the update that its dense form would give; without momentum it touches
+    only the rows or columns that it holds.
+
     Parameters
     ----------
-    learning_rate : float
-        Above zero.
+    learning_rate : float or callable
+        Above zero, or a schedule of `xprnn.optim.schedules`, ``iteration -> rate``.
     momentum : float
         In [0, 1).
     nesterov : bool
@@ -64,14 +72,13 @@ class SGD:
     networks" (2012).
     """
 
-    learning_rate: float = 0.01
+    learning_rate: float | Schedule = 0.01
     momentum: float = 0.0
     nesterov: bool = False
     decay: float = 0.0
 
     def __post_init__(self) -> None:
-        rate = checks.number("learning_rate", self.learning_rate, open_=True)
-        object.__setattr__(self, "learning_rate", rate)
+        as_schedule("learning_rate", self.learning_rate)
         object.__setattr__(self, "momentum", checks.number("momentum", self.momentum, below=1.0))
         object.__setattr__(self, "decay", checks.number("decay", self.decay))
         if self.nesterov and self.momentum == 0:
@@ -79,23 +86,29 @@ class SGD:
 
     def rate(self, state: SGDState) -> float:
         """Return the learning rate of the next update."""
-        return self.learning_rate / (1 + self.decay * state.iteration)  # (1)
+        initial = as_schedule("learning_rate", self.learning_rate)(state.iteration)
+        return state.scale * initial / (1 + self.decay * state.iteration)  # (1)
+
+    def scaled(self, state: SGDState, factor: float) -> SGDState:
+        """Return the state, the learning rate of all further updates multiplied by the factor."""
+        return state._replace(scale=state.scale * factor)
 
     def init(self, parameters: Parameters) -> SGDState:
         return SGDState(0, {k: 0 * p for k, p in parameters.items()} if self.momentum else {})
 
     def update(
-        self, gradients: Parameters, state: SGDState, parameters: Parameters
+        self, gradients: Gradients, state: SGDState, parameters: Parameters
     ) -> tuple[dict[str, Array], SGDState]:
         rate, momentum = self.rate(state), self.momentum
+        steps = {k: times(gradients[k], -rate) for k in parameters}
         if not momentum:
-            moved = {k: p - rate * gradients[k] for k, p in parameters.items()}
-            return moved, SGDState(state.iteration + 1, {})
-        velocity = {k: momentum * v - rate * gradients[k] for k, v in state.velocity.items()}  # (2)
+            moved = {k: plus(p, steps[k]) for k, p in parameters.items()}
+            return moved, state._replace(iteration=state.iteration + 1)
+        velocity = {k: plus(momentum * v, steps[k]) for k, v in state.velocity.items()}  # (2)
         if self.nesterov:
             moved = {
-                k: p + momentum * velocity[k] - rate * gradients[k] for k, p in parameters.items()
+                k: plus(p + momentum * velocity[k], steps[k]) for k, p in parameters.items()
             }  # (3')
         else:
             moved = {k: p + velocity[k] for k, p in parameters.items()}  # (3)
-        return moved, SGDState(state.iteration + 1, velocity)
+        return moved, SGDState(state.iteration + 1, velocity, state.scale)

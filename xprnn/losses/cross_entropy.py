@@ -1,0 +1,123 @@
+"""Cross-entropy of integer targets, softmax included."""
+
+import math
+from dataclasses import dataclass
+
+from xprnn import checks
+from xprnn.backend import Backend, namespace_of, primitives_of
+from xprnn.backend.types import Array, Namespace
+
+PADDING = -1
+"""A target that stands for no token."""
+
+BLOCK = 2**20
+"""Entries of the logits that are worked on at a time: temporaries stay in cache, and small."""
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """The negative logarithm of the probability that the softmax of the output gives the target.
+
+    ::
+
+        m = max_j y_j,   Z = Σ_j exp(y_j - m)                             (1)
+        L = s Σ (log Z + m - y_k),   k the target                         (2)
+        dy_j = s (exp(y_j - m) / Z - [j = k])                             from (2)
+
+    over all T·B tokens that exist, with s = 1 for the sum and s = 1/tokens for the mean; a target
+    of -1 is padding and counts for nothing.  In nats; its exponential (of the mean) is the
+    perplexity.
+
+    Shapes: output (T, B, V) and target (T, B), or (B, V) and (B,).
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum"}
+
+    Raises
+    ------
+    ValueError
+        If the reduction is neither.
+
+    Notes
+    -----
+    The maximum is subtracted before the exponential, so no logit is too large.  No one-hot matrix
+    is made, and the gradient takes the logits' place where the caller allows it, so that there is
+    one array of the size of the logits.  It is ``torch.nn.CrossEntropyLoss(ignore_index=-1)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(CrossEntropy()(np.zeros((1, 1, 8)), np.array([[3]])))    # log 8
+    2.0794415416798357
+    """
+
+    reduction: str = "mean"
+
+    def __post_init__(self) -> None:
+        checks.choice("reduction", self.reduction, ("mean", "sum"))
+
+    def check(self, shape: tuple[int, ...], target: object, backend: Backend) -> Array:
+        return checks.tokens("target", target, backend, shape[:-1], shape[-1], ignored=PADDING)
+
+    def entries(self, target: Array) -> int:
+        xp = namespace_of(target)
+        return int(xp.sum(xp.astype(target != PADDING, xp.int64)))
+
+    def __call__(self, output: Array, target: Array) -> Array:
+        xp = namespace_of(output)
+        logits, classes, weights = self._rows(xp, output, target)
+        total = xp.sum(weights[:0, ...])
+        for rows in _blocks(logits):
+            part = logits[rows, :], classes[rows], weights[rows, :]
+            total = total + _value(xp, *part)[0]
+        return total
+
+    def value_and_grad(
+        self, output: Array, target: Array, *, overwrite: bool = False
+    ) -> tuple[Array, Array]:
+        primitives = primitives_of(output)
+        xp = primitives.namespace()
+        logits, classes, weights = self._rows(xp, output, target)
+        total, gradient = xp.sum(weights[:0, ...]), logits
+        blocks = _blocks(logits)
+        if not overwrite:
+            gradient = xp.empty_like(logits)
+        for rows in blocks:
+            weight = weights[rows, :]
+            part, exponentials, Z, chosen = _value(xp, logits[rows, :], classes[rows], weight)
+            total = total + part
+            block = primitives.add_to_entries(
+                exponentials * (weight / Z), chosen, -weight[:, 0]
+            )  # from (2)
+            gradient = primitives.put_rows(gradient, rows, block)
+        return total, xp.reshape(gradient, output.shape)
+
+    def _rows(self, xp: Namespace, output: Array, target: Array) -> tuple[Array, Array, Array]:
+        """Return logits (N, V), targets (N,) and each token's share of the loss, (N, 1)."""
+        count = math.prod(target.shape)
+        classes = xp.reshape(target, (count,))
+        weights = xp.astype(classes != PADDING, output.dtype)[:, None]
+        if self.reduction == "mean":
+            weights = weights / xp.maximum(xp.sum(weights), 1.0)
+        return xp.reshape(output, (count, output.shape[-1])), classes, weights
+
+
+def _value(
+    xp: Namespace, logits: Array, classes: Array, weights: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Return the loss, exp(y - m), Z (N, 1), and the targets with padding replaced by class 0."""
+    chosen = xp.where(classes == PADDING, xp.zeros_like(classes), classes)
+    m = xp.max(logits, axis=-1, keepdims=True)
+    exponentials = xp.exp(logits - m)
+    Z = xp.sum(exponentials, axis=-1, keepdims=True)  # (1)
+    picked = xp.take_along_axis(logits, chosen[:, None], axis=-1)
+    return xp.sum(weights * (xp.log(Z) + m - picked)), exponentials, Z, chosen  # (2)
+
+
+def _blocks(logits: Array) -> list[slice]:
+    rows = max(1, BLOCK // logits.shape[1])
+    return [
+        slice(start, min(start + rows, logits.shape[0]))
+        for start in range(0, logits.shape[0], rows)
+    ]

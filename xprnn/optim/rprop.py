@@ -1,0 +1,105 @@
+"""Resilient backpropagation."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from xprnn import checks
+from xprnn.backend import namespace_of
+from xprnn.backend.types import Array
+from xprnn.optim.protocol import Gradients, Parameters
+from xprnn.sparse import dense
+
+
+class RpropState(NamedTuple):
+    """What Rprop remembers, of the parameters' names and shapes.
+
+    Attributes
+    ----------
+    step : dict of array
+        Δ, the size of every entry's next step.
+    sign : dict of array
+        The sign of the gradient at the update before; 0 at first, and after a change of sign.
+    """
+
+    step: dict[str, Array]
+    sign: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Rprop:
+    """Steps that follow the gradient's sign, each entry with a step size of its own.
+
+    ::
+
+        c = sign(g) · sign(g before)                                  (1)
+        Δ = min(grow·Δ, largest)      where c > 0                     (2)
+        Δ = max(shrink·Δ, smallest)   where c < 0                     (3)
+        θ = θ - sign(g) Δ             where c ≥ 0, else θ             (4)
+
+    and after c < 0 the sign remembered is 0, so that the next step is taken whatever its sign.  The
+    gradient's size plays no part: a cliff in the loss is as good as a gentle slope.  For full
+    batches; the noise of small ones changes signs at random.
+
+    Parameters
+    ----------
+    initial : float
+        Δ at first.
+    grow, shrink : float
+        Above 1, and between 0 and 1.
+    smallest, largest : float
+        The bounds of Δ.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is no number, or out of range.
+
+    References
+    ----------
+    M. Riedmiller and H. Braun, "A direct adaptive method for faster backpropagation learning: the
+    RPROP algorithm", IEEE ICNN 1993; this is the variant iRprop⁻ of C. Igel and M. Hüsken,
+    "Improving the Rprop learning algorithm" (2000), which ``torch.optim.Rprop`` implements too.
+    """
+
+    initial: float = 0.01
+    grow: float = 1.2
+    shrink: float = 0.5
+    smallest: float = 1e-6
+    largest: float = 50.0
+
+    def __post_init__(self) -> None:
+        limits = {
+            "initial": {},
+            "grow": {"least": 1.0},
+            "shrink": {"below": 1.0},
+            "smallest": {},
+            "largest": {"least": float(self.smallest)},
+        }
+        for name, limit in limits.items():
+            value = checks.number(name, getattr(self, name), open_=True, **limit)
+            object.__setattr__(self, name, value)
+
+    def init(self, parameters: Parameters) -> RpropState:
+        zeros = {k: 0 * p for k, p in parameters.items()}
+        return RpropState({k: zero + self.initial for k, zero in zeros.items()}, zeros)
+
+    def update(
+        self, gradients: Gradients, state: RpropState, parameters: Parameters
+    ) -> tuple[dict[str, Array], RpropState]:
+        new = {
+            k: self._entry(dense(gradients[k]), state.step[k], state.sign[k], p)
+            for k, p in parameters.items()
+        }
+        return {k: moved for k, (moved, _, _) in new.items()}, RpropState(
+            {k: step for k, (_, step, _) in new.items()},
+            {k: sign for k, (_, _, sign) in new.items()},
+        )
+
+    def _entry(self, g: Array, step: Array, before: Array, p: Array) -> tuple[Array, Array, Array]:
+        xp = namespace_of(g)
+        sign = xp.sign(g)
+        change = sign * before  # (1)
+        step = xp.where(change > 0, xp.clip(step * self.grow, max=self.largest), step)  # (2)
+        step = xp.where(change < 0, xp.clip(step * self.shrink, min=self.smallest), step)  # (3)
+        sign = xp.where(change < 0, xp.zeros_like(sign), sign)
+        return p - sign * step, step, sign  # (4)

@@ -1,0 +1,106 @@
+"""Gradients that are zero but for a few rows or columns.
+
+Integer input stands for one-hot vectors, so the gradient of the weights that it picks is zero in
+every column (or row) that was not picked.  `SparseGradient` holds the others, and the functions
+here take it and a dense gradient alike, so that an optimizer's lines need not know which it is.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from xprnn.backend import namespace_of, primitives_of
+from xprnn.backend.types import Array
+
+
+@dataclass(frozen=True, eq=False)
+class SparseGradient:
+    """A matrix that is zero but for some rows or columns.
+
+    Attributes
+    ----------
+    indices : array of int, (n,)
+        Which rows or columns, ascending, without duplicates.
+    values : array
+        The rows (n, K), axis 0, or the columns (M, n), axis 1.
+    shape : (int, int)
+        (M, K), of the whole matrix.
+    axis : {0, 1}
+        0: rows; 1: columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> g = SparseGradient(np.array([0, 2]), np.array([[1.0, 5.0]]), (1, 4), axis=1)
+    >>> g.to_dense()
+    array([[1., 0., 5., 0.]])
+    """
+
+    indices: Array
+    values: Array
+    shape: tuple[int, int]
+    axis: int
+
+    def to_dense(self) -> Array:
+        """Return the whole matrix."""
+        primitives = primitives_of(self.values)
+        zeros = primitives.namespace().zeros(
+            self.shape, dtype=self.values.dtype, device=primitives.device_of(self.values)
+        )
+        return primitives.add_at(zeros, self.indices, self.values, self.axis)
+
+
+GradientArray: TypeAlias = Array | SparseGradient
+
+
+def sum_columns(rows: Array, tokens: Array, count: int) -> SparseGradient:
+    """Return the (K, count) matrix whose column j is the sum of the rows with token j.
+
+    Parameters
+    ----------
+    rows : array, (N, K)
+    tokens : array of int, (N,)
+        Below ``count``.
+    count : int
+    """
+    xp = namespace_of(rows)
+    indices, inverse = xp.unique_inverse(tokens)
+    summed = primitives_of(rows).sum_by_index(rows, inverse, indices.shape[0])
+    return SparseGradient(indices, xp.matrix_transpose(summed), (rows.shape[1], count), axis=1)
+
+
+def times(g: GradientArray, factor: float | Array) -> GradientArray:
+    """Return g · factor."""
+    if isinstance(g, SparseGradient):
+        return SparseGradient(g.indices, g.values * factor, g.shape, g.axis)
+    return g * factor
+
+
+def plus(a: Array, g: GradientArray) -> Array:
+    """Return a + g, dense; of a sparse g, only what it holds is touched."""
+    if isinstance(g, SparseGradient):
+        return primitives_of(a).add_at(a, g.indices, g.values, g.axis)
+    return a + g
+
+
+def square_sum(g: GradientArray) -> Array:
+    """Return the sum of the squares of all entries, zero-dimensional."""
+    values = g.values if isinstance(g, SparseGradient) else g
+    return namespace_of(values).sum(values * values)
+
+
+def clipped(g: GradientArray, limit: float) -> GradientArray:
+    """Return g with every entry moved into [-limit, limit]."""
+    if isinstance(g, SparseGradient):
+        return SparseGradient(g.indices, clipped(g.values, limit), g.shape, g.axis)
+    return namespace_of(g).clip(g, -limit, limit)
+
+
+def dense(g: GradientArray) -> Array:
+    """Return g as an ordinary array."""
+    return g.to_dense() if isinstance(g, SparseGradient) else g
+
+
+def stored(g: GradientArray) -> int:
+    """Return how many entries are held in memory."""
+    return math.prod((g.values if isinstance(g, SparseGradient) else g).shape)
