@@ -1,6 +1,9 @@
 """How near is near enough: every tolerance of the suite, with its reason."""
 
 import numpy as np
+import pytest
+
+from xprnn.history import Record
 
 AUTOGRAD = 1e-10
 """Against torch in float64: the same formula, summed in another order."""
@@ -44,3 +47,12 @@ def assert_all_close(
     assert set(got) == set(want)
     for name, array in want.items():
         assert_close(got[name], array, tolerance, name, floor)
+
+
+def assert_same_history(got: list[Record], want: list[Record], tolerance: float) -> None:
+    """Compare the records of two runs, of which each has a loss where the other has one."""
+    assert len(got) == len(want)
+    for mine, theirs in zip(got, want, strict=True):
+        assert [value is None for value in mine] == [value is None for value in theirs]
+        numbers = [value for value in mine if value is not None]
+        assert numbers == pytest.approx([v for v in theirs if v is not None], rel=tolerance)

@@ -93,7 +93,7 @@ def test_chunks_by_hand_are_the_whole():
         (
             lambda: minibatches(X, TARGET, 2.0),
             TypeError,
-            r"size is 2\.0 \(float\): expected an int",
+            r"size is 2\.0 \(float\): expected",
         ),
         (lambda: minibatches(X, TARGET, 2, rng="1"), TypeError, r"rng is '1' \(str\): expected an"),
         (lambda: minibatches(X.tolist(), TARGET, 2), TypeError, "got an object of type list"),
@@ -118,7 +118,7 @@ def test_chunks_by_hand_are_the_whole():
         (
             lambda: minibatches(X, LAST[1:], 2),
             ValueError,
-            r"target \(6, 1\): expected the same num",
+            r"target \(6, 1\): expected the same",
         ),
         (
             lambda: minibatches(X[:, :0], TARGET[:, :0], 2),
@@ -145,9 +145,8 @@ def test_the_sine_of_the_lecture():
     assert x.ravel() == pytest.approx(-10 + 0.1 * np.arange(200), abs=1e-12)
     noise = (y - np.sin(x)).ravel()
     assert noise.std() == pytest.approx(0.1, rel=0.1)
-    assert np.array_equal(noise, 0.1 * np.random.default_rng(0).normal(size=200)) or np.allclose(
-        noise, 0.1 * np.random.default_rng(0).normal(size=200), rtol=0, atol=1e-15
-    )
+    want = 0.1 * np.random.default_rng(0).normal(size=200)
+    assert np.allclose(noise, want, rtol=0, atol=1e-15)
 
 
 def test_a_sine_without_noise():
@@ -164,7 +163,7 @@ def test_a_sine_without_noise():
         (
             {"start": 3, "stop": 3},
             ValueError,
-            "start is 3 and stop is 3: expected start below stop",
+            "start is 3 and stop is 3: expected start below",
         ),
         ({"stop": float("inf")}, ValueError, "stop is inf: expected a number"),
         ({"noise": -1}, ValueError, r"noise is -1\.0: expected a number at least 0"),

@@ -67,5 +67,5 @@ def test_a_folder_that_can_not_be_written_to(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    with pytest.raises(OSError, match="can't write to the output folder .*: Permission denied"):
+    with pytest.raises(OSError, match=r"can't write to the output folder .*: Permission denied"):
         output_folder(tmp_path)

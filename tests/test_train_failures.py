@@ -164,9 +164,8 @@ def test_a_generator_of_validation_data_is_not_a_loss_of_zero():
 
 
 def test_no_batches():
-    with pytest.raises(
-        ValueError, match="batches is empty in epoch 1: expected at least one batch$"
-    ):
+    message = "batches is empty in epoch 1: expected at least one batch"
+    with pytest.raises(ValueError, match=message):
         fit(scalar_net(1.0), [])
 
 

@@ -7,6 +7,7 @@ from xprnn.bptt import LayerGradient, Tape, Weights, unroll, unroll_backward
 from xprnn.committee import merge
 from xprnn.forecast import Forecaster
 from xprnn.history import History
+from xprnn.language import LanguageModel
 from xprnn.network import RNN, Gradient, Run
 from xprnn.train import NonFiniteLossError, TrainingInterrupted, evaluate, fit
 
@@ -16,6 +17,7 @@ __all__ = [
     "Forecaster",
     "Gradient",
     "History",
+    "LanguageModel",
     "LayerGradient",
     "NonFiniteLossError",
     "Run",

@@ -183,7 +183,7 @@ def unroll_backward(
     if not isinstance(tape, Tape):
         raise TypeError(f"tape is {type(tape).__name__}: expected the tape that unroll returned")
     backend, weights = _check_weights(cell, weights, tape.backend)
-    steps, batch, _ = tape.x.shape
+    steps, batch = tape.x.shape[:2]
     hidden = tape.trajectory.states[0].shape[2]
     checks.fit("weights.U", weights.U, (cell.gates * hidden, hidden))
     checks.fit(

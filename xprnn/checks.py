@@ -93,7 +93,10 @@ def tokens(
         dtype = a.dtype  # type: ignore[attr-defined]
         raise TypeError(f"{name} has dtype {dtype_name(dtype)}: expected integers")
     fit(name, a, shape)
-    good = (a >= 0) & (a < count)  # type: ignore[operator]
+    # A narrow integer can't be compared with every count, nor used as an index everywhere.
+    indexing = backend.xp.__array_namespace_info__().default_dtypes()["indexing"]
+    a = backend.xp.astype(a, indexing, copy=False)
+    good = (a >= 0) & (a < count)
     if ignored is not None:
         good = good | (a == ignored)
     if not bool(backend.xp.all(good)):

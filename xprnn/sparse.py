@@ -63,10 +63,10 @@ def sum_columns(rows: Array, tokens: Array, count: int) -> SparseGradient:
         Below ``count``.
     count : int
     """
-    xp = namespace_of(rows)
-    indices, inverse = xp.unique_inverse(tokens)
-    summed = primitives_of(rows).sum_by_index(rows, inverse, indices.shape[0])
-    return SparseGradient(indices, xp.matrix_transpose(summed), (rows.shape[1], count), axis=1)
+    primitives = primitives_of(rows)
+    indices, summed = primitives.sum_by_index(rows, tokens)
+    columns = primitives.namespace().matrix_transpose(summed)
+    return SparseGradient(indices, columns, (rows.shape[1], count), axis=1)
 
 
 def times(g: GradientArray, factor: float | Array) -> GradientArray:

@@ -33,7 +33,7 @@ def run_backward_windowed(
     """
     saved = trajectory.saved
     previous = tuple(part[:-1, ...] for part in trajectory.states)
-    direct = _direct(xp, saved[0].shape, dh, d_state)
+    direct = _direct(xp, previous[0].shape, dh, d_state)
     G = direct
     for _ in range(window):
         _, _, reaching = _step_back(xp, cell, U, saved, previous, G)

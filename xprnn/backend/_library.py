@@ -56,23 +56,27 @@ class Library(ABC):
         """Return the array's values as a host array."""
         return np.asarray(a)
 
-    def sum_by_index(self, rows: Array, index: Array, count: int) -> Array:
-        """Return (count, K): entry j is the sum of those rows (N, K) whose index (N,) is j.
+    def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
+        """Return the distinct entries of ``index`` (N,), ascending, and (n, K): for each of them
+        the sum of its rows (N, K).
 
         The standard has no scatter-add, and indexing drops duplicates.  This is the product with
-        the indicator of the index: deterministic, and (count, N) large.
+        the indicator of the index: deterministic, and (n, N) large.
         """
         xp = self.namespace()
-        each = xp.arange(count, dtype=index.dtype, device=self.device_of(index))
-        return xp.matmul(xp.astype(each[:, None] == index[None, :], rows.dtype), rows)
+        found, inverse = xp.unique_inverse(index)
+        each = xp.arange(found.shape[0], dtype=inverse.dtype, device=self.device_of(index))
+        return found, xp.matmul(xp.astype(each[:, None] == inverse[None, :], rows.dtype), rows)
 
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         """Return ``a`` with ``values`` added to its rows (axis 0) or columns (axis 1) at ``index``.
 
         ``a`` is (M, K), ``index`` (n,) sorted and without duplicates, and ``values`` has n entries
-        along the axis.  A new array; here in the standard's words, which makes a dense array in between.
+        along the axis.  A new array; here in the standard's words, with a dense one in between.
         """
         xp = self.namespace()
+        if index.shape[0] == 0:
+            return xp.asarray(a, copy=True)
         each = xp.arange(a.shape[axis], dtype=index.dtype, device=self.device_of(a))
         place = xp.clip(xp.searchsorted(index, each), max=index.shape[0] - 1)
         hit = xp.take(index, place, axis=0) == each

@@ -37,10 +37,11 @@ class NumPy(Library):
         del device
         return a
 
-    def sum_by_index(self, rows: Array, index: Array, count: int) -> Array:
+    def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
         order = np.argsort(index, kind="stable")
-        starts = np.searchsorted(index[order], np.arange(count))
-        return np.add.reduceat(rows[order], starts, axis=0)
+        ordered = index[order]
+        starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
+        return ordered[starts], np.add.reduceat(rows[order], starts, axis=0)
 
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return add_in_place(a.copy(), index, values, axis)

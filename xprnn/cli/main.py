@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from xprnn._version import __version__
-from xprnn.cli import apply, info, series, sine
+from xprnn.cli import apply, info, sample, series, sine, text
 from xprnn.cli.common import Parser, common_options
 
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         that make no sense).
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             # A terminal or a pipe that has no ŷ gets a question mark, not an error after the work.
             stream.reconfigure(errors="replace")
     args = build_parser().parse_args(argv)
@@ -75,7 +75,9 @@ def build_parser() -> Parser:
     for group, name, module in (
         (problems, "sine", sine),
         (problems, "csv", series),
+        (problems, "text", text),
         (commands, "apply", apply),
+        (commands, "sample", sample),
         (commands, "info", info),
     ):
         command = group.add_parser(

@@ -14,9 +14,10 @@ class Batch(NamedTuple):
 
     Attributes
     ----------
-    x : array, (T, B, I)
+    x : array, (T, B, I), or of integers, (T, B)
     target : array
-        (T, B, O), or (B, O) for networks that return the last output.
+        What the loss takes: (T, B, O), or (B, O) for networks that return the last output; of
+        integers (T, B) or (B,).
     carry : bool
         Whether the sequences go on where those of the batch before ended, so that its final state
         is this one's initial state.
@@ -34,9 +35,9 @@ class minibatches:  # noqa: N801
 
     Parameters
     ----------
-    x : array, (T, N, I)
+    x : array, (T, N, I), or of integers, (T, N)
         N sequences.
-    target : array, (T, N, O) or (N, O)
+    target : array, (T, N, O) or (N, O), or of integers, (T, N) or (N,)
     size : int
         Sequences a batch; the last batch of an epoch may be smaller.
     shuffle : bool
@@ -64,7 +65,7 @@ class minibatches:  # noqa: N801
         self.shuffle = shuffle
         self._rng = generator(rng)
         self._xp = namespace_of(x)
-        _check_pair(x, target)
+        self._axis = _batch_axis(x, target)
         if x.shape[1] == 0:
             raise ValueError(f"x has shape {tuple(x.shape)}: expected at least one sequence")
 
@@ -77,12 +78,13 @@ class minibatches:  # noqa: N801
         for start in range(0, count, self.size):
             stop = min(start + self.size, count)
             if order is None:
-                yield Batch(self.x[:, start:stop, ...], self.target[..., start:stop, :])
+                these = (slice(None),) * self._axis + (slice(start, stop), ...)
+                yield Batch(self.x[:, start:stop, ...], self.target[these])
             else:
                 picked = from_host_beside(self.x, order[start:stop])
                 yield Batch(
                     xp.take(self.x, picked, axis=1),
-                    xp.take(self.target, picked, axis=self.target.ndim - 2),
+                    xp.take(self.target, picked, axis=self._axis),
                 )
 
 
@@ -95,8 +97,8 @@ class chunks:  # noqa: N801
 
     Parameters
     ----------
-    x : array, (T, B, I)
-    target : array, (T, B, O)
+    x : array, (T, B, I), or of integers, (T, B)
+    target : array, (T, B, O), or of integers, (T, B)
     steps : int
         Steps a chunk; the last chunk may be shorter.
 
@@ -124,8 +126,7 @@ class chunks:  # noqa: N801
     def __init__(self, x: Array, target: Array, steps: int) -> None:
         self.x, self.target = x, target
         self.steps = checks.positive_int("steps", steps)
-        _check_pair(x, target)
-        if target.ndim != x.ndim or x.shape[0] == 0:
+        if _batch_axis(x, target) == 0 or x.shape[0] == 0:
             raise ValueError(
                 f"x has shape {tuple(x.shape)} and target {tuple(target.shape)}: "
                 "expected (T, B, I) and (T, B, O), T at least 1"
@@ -144,14 +145,23 @@ def _ceil(count: int, each: int) -> int:
     return -(-count // each)
 
 
-def _check_pair(x: Array, target: Array) -> None:
-    """Refuse inputs and targets that do not have the same sequences (and steps)."""
-    if namespace_of(x) is not namespace_of(target):
+def _batch_axis(x: Array, target: Array) -> int:
+    """Return the axis of the target that counts sequences: 1, or 0 if it has no steps.
+
+    Refuses inputs and targets that do not have the same sequences (and steps).
+    """
+    xp = namespace_of(x)
+    if namespace_of(target) is not xp:
         raise TypeError(
             f"x is {describe(x)}, target is {describe(target)}: expected one backend's arrays"
         )
+    # Integers stand for one-hot vectors, so they have no axis of features.
+    leading, axes = (a.ndim - (0 if xp.isdtype(a.dtype, "integral") else 1) for a in (x, target))
     given = f"x has shape {tuple(x.shape)} and target {tuple(target.shape)}"
-    if x.ndim != 3 or target.ndim not in (2, 3):
-        raise ValueError(f"{given}: expected (T, N, I), and (T, N, O) or (N, O)")
-    if x.shape[1] != target.shape[-2] or (target.ndim == 3 and x.shape[0] != target.shape[0]):
+    if leading != 2 or axes not in (1, 2):
+        raise ValueError(
+            f"{given}: expected (T, N, I), and (T, N, O) or (N, O); integers without the last axis"
+        )
+    if tuple(target.shape[:axes]) != tuple(x.shape[2 - axes : 2]):
         raise ValueError(f"{given}: expected the same numbers of steps T and of sequences N")
+    return int(axes) - 1

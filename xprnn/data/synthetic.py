@@ -50,3 +50,32 @@ def sine(
     count = max(1, math.ceil((stop - start) / step - 1e-9))
     x = (start + step * np.arange(count)).reshape(-1, 1, 1)
     return x, np.sin(x) + noise * generator(rng).normal(size=x.shape)
+
+
+def count_ones(length: int, sequences: int, *, rng: Seed = None) -> tuple[HostArray, HostArray]:
+    """Return random binary sequences and the number of ones in each.
+
+    Parameters
+    ----------
+    length : int
+        T.
+    sequences : int
+        B.
+    rng : int, numpy.random.Generator or None
+
+    Returns
+    -------
+    x : host array, (T, B, 1), float64
+        Zeros and ones, equally probable.
+    target : host array, (B, 1), float64
+
+    Examples
+    --------
+    >>> x, target = count_ones(10, 20, rng=0)
+    >>> x.shape, bool((x.sum(axis=0) == target).all())
+    ((10, 20, 1), True)
+    """
+    length = checks.positive_int("length", length)
+    sequences = checks.positive_int("sequences", sequences)
+    x = generator(rng).integers(0, 2, (length, sequences, 1)).astype(np.float64)
+    return x, x.sum(axis=0)

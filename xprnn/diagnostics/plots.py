@@ -206,9 +206,11 @@ def plot_forecast(
         from matplotlib.ticker import FuncFormatter, MaxNLocator
 
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        # Steps past the last one that has a time are counted from it.
+        labels = dict(enumerate(times))
         axes.xaxis.set_major_formatter(
             FuncFormatter(
-                lambda k, _: times[int(k)] if 0 <= k < len(times) else f"+{k - len(times) + 1:.0f}"
+                lambda k, _: labels.get(int(k), f"+{k - len(labels) + 1:.0f}" if k > 0 else "")
             )
         )
     _write(axes, xlabel="step" if times is None else "", ylabel=ylabel, title=title)

@@ -35,7 +35,8 @@ def write_model(
         "version": str(VERSION),
         "config": json.dumps(config, sort_keys=True, allow_nan=False),
     }
-    write_atomic(path, save({k: a.copy(order="C") for k, a in arrays.items()}, metadata))
+    content = save({k: a.copy(order="C") for k, a in arrays.items()}, metadata)
+    write_atomic(path, _in_order(content))
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dict[str, Any]]:
@@ -85,3 +86,17 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dict
     if not isinstance(config, dict):
         raise ValueError(f"{str(file)!r} has no readable configuration (not an object)")
     return arrays, config
+
+
+def _in_order(content: bytes) -> bytes:
+    """Sort the metadata: safetensors orders it at random, but equal models make equal files.
+
+    A file begins with the header's length (8 bytes, little-endian) and the header (JSON, filled up
+    with spaces to a multiple of 8 bytes).
+    """
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]

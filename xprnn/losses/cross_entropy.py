@@ -112,7 +112,8 @@ def _value(
     exponentials = xp.exp(logits - m)
     Z = xp.sum(exponentials, axis=-1, keepdims=True)  # (1)
     picked = xp.take_along_axis(logits, chosen[:, None], axis=-1)
-    return xp.sum(weights * (xp.log(Z) + m - picked)), exponentials, Z, chosen  # (2)
+    # m - picked first: a large m would swallow the logarithm.
+    return xp.sum(weights * (xp.log(Z) + (m - picked))), exponentials, Z, chosen  # (2)
 
 
 def _blocks(logits: Array) -> list[slice]:

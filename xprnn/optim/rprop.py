@@ -68,12 +68,13 @@ class Rprop:
     largest: float = 50.0
 
     def __post_init__(self) -> None:
+        smallest = checks.number("smallest", self.smallest, open_=True)
         limits = {
             "initial": {},
             "grow": {"least": 1.0},
             "shrink": {"below": 1.0},
             "smallest": {},
-            "largest": {"least": float(self.smallest)},
+            "largest": {"least": smallest},
         }
         for name, limit in limits.items():
             value = checks.number(name, getattr(self, name), open_=True, **limit)

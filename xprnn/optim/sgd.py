@@ -86,7 +86,8 @@ class SGD:
 
     def rate(self, state: SGDState) -> float:
         """Return the learning rate of the next update."""
-        initial = as_schedule("learning_rate", self.learning_rate)(state.iteration)
+        # float, because a NumPy number would give the parameters a dtype of its own.
+        initial = float(as_schedule("learning_rate", self.learning_rate)(state.iteration))
         return state.scale * initial / (1 + self.decay * state.iteration)  # (1)
 
     def scaled(self, state: SGDState, factor: float) -> SGDState:

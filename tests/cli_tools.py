@@ -1,0 +1,75 @@
+"""The command line, called in process or in a process of its own."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import xprnn
+from xprnn.cli import main
+
+
+class Result(NamedTuple):
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line on stderr, known to be one and no traceback."""
+        assert self.err.endswith("\n")
+        (line,) = self.err.splitlines()
+        return line
+
+    @property
+    def last_error(self) -> str:
+        """The last line on stderr, after those of the progress."""
+        return self.err.splitlines()[-1]
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def run(*words: object, terminal: bool = False) -> Result:
+    """Run a command in this process."""
+    out, err = io.StringIO(), Terminal() if terminal else io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = main([str(word) for word in words])
+        except SystemExit as exit_:
+            status = exit_.code
+    assert isinstance(status, int)
+    return Result(status, out.getvalue(), err.getvalue())
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return an environment in which Python finds xprnn."""
+    root = str(Path(xprnn.__file__).parents[1])
+    return os.environ | {"PYTHONPATH": root, "PYTHONUTF8": "1"} | changes
+
+
+def run_module(*words: object, cwd: Path, **changes: str) -> Result:
+    """Run ``python -m xprnn`` in a folder, warnings being errors."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "xprnn", *map(str, words)],
+        cwd=cwd,
+        env=environment(**changes),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -1,0 +1,220 @@
+"""``xprnn apply``: a saved network on new input."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+
+from tests.cli_tools import contents, run
+from xprnn import RNN, Forecaster
+from xprnn.data import read_csv, rmse, sunspots
+
+MODEL = "model.safetensors"
+VALUES = read_csv(sunspots(), "SUNACTIVITY").values
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder with a model of the sine and one of the sunspots, both barely trained."""
+    folder = tmp_path_factory.mktemp("models")
+    small = ("--hidden", 3, "--epochs", 2)
+    assert run("train", "sine", *small, "--out", folder / "sine").status == 0
+    words = ("--column", "SUNACTIVITY", "--networks", 2, "--window", 6)
+    assert run("train", "csv", "sunspots", *words, *small, "--out", folder / "csv").status == 0
+    return folder
+
+
+@pytest.fixture
+def sine(folder):
+    return folder / "sine" / MODEL
+
+
+@pytest.fixture
+def series(folder):
+    return folder / "csv" / MODEL
+
+
+def read(path):
+    """Return a CSV file's header, and its columns as text."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        header, *rows = csv.reader(stream)
+    return header, list(zip(*rows, strict=True))
+
+
+def sine_by_hand(model, x):
+    net = RNN.load(model, dtype="float64")
+    return net((np.asarray(x) / 10).reshape(-1, 1, 1))[0][:, 0, 0]
+
+
+def test_the_sine_at_other_x(tmp_path, sine):
+    result = run("apply", sine, "--from", 0, "--to", 20, "--step", 0.3, "--out", tmp_path)
+    assert (result.status, result.err) == (0, "")
+    header, (x, fitted) = read(tmp_path / "output.csv")
+    assert header == ["x", "y_hat"]
+    assert x == tuple(f"{0.3 * k:.9g}" for k in range(67))
+    want = sine_by_hand(sine, 0.3 * np.arange(67))
+    np.testing.assert_allclose(np.array(fitted, float), want, rtol=1e-5, atol=1e-6)
+    assert set(contents(tmp_path)) == {"output.csv", "output.png"}
+    assert (tmp_path / "output.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert f"written to {tmp_path}:\n  output.csv  x, ŷ\n  output.png  ŷ over x\n" in result.out
+
+
+def test_the_sine_on_its_own_grid(tmp_path, sine):
+    assert run("apply", sine, "--out", tmp_path).status == 0
+    _, (x, _) = read(tmp_path / "output.csv")
+    # In the digits that a person would write: no -0.0999999999999996.
+    assert x == tuple(f"{k / 10:g}" for k in range(-100, 100))
+
+
+@pytest.mark.parametrize(
+    ("options", "inside", "outside"),
+    [
+        (("--from", "-3", "--to", "3"), np.arange(-30, 30) / 10, []),
+        (("--from", "10", "--to", "12"), [], np.arange(100, 120) / 10),
+        (
+            ("--from", "9", "--to", "11", "--step", "0.45"),
+            [9, 9.45, 9.9],
+            [10.35, 10.8],
+        ),
+    ],
+)
+def test_the_distance_from_the_sine_in_and_out_of_the_trained_range(
+    tmp_path, sine, options, inside, outside
+):
+    result = run("apply", sine, *options, "--out", tmp_path)
+    x = np.concatenate([inside, outside])
+    errors = sine_by_hand(sine, x) - np.sin(x)
+    assert result.out.startswith(f"applied to {len(x)} values of x; root mean squared distance")
+    found = re.findall(
+        r"^  (inside|outside) the trained range \[-10, 9\.9\]: (\S+)$", result.out, re.M
+    )
+    cut = len(inside)
+    want = {"inside": errors[:cut], "outside": errors[cut:]}
+    assert [where for where, _ in found] == [k for k, part in want.items() if len(part)]
+    for where, value in found:
+        assert float(value) == pytest.approx(np.sqrt(np.mean(want[where] ** 2)), rel=1e-3)
+
+
+def test_a_series_is_forecast_past_its_end(tmp_path, series):
+    result = run("apply", series, "sunspots", "--steps", 3, "--out", tmp_path)
+    assert (result.status, result.err) == (0, "")
+    header, (step, values, one_step, closed_loop) = read(tmp_path / "output.csv")
+    f = Forecaster.of(RNN.load(series))
+    assert header == ["step", "SUNACTIVITY", "one_step", "closed_loop"]
+    assert step == (*map(str, range(309)), "+1", "+2", "+3")
+    assert values == (*map(repr, VALUES.tolist()), "", "", "")
+    assert one_step[:6] == one_step[-3:-1] * 3 == ("",) * 6
+    np.testing.assert_allclose(np.array(one_step[6:-3], float), f.one_step(VALUES), rtol=1e-10)
+    assert set(closed_loop[:-3]) == {""}
+    want = f.closed_loop(VALUES, 3)
+    np.testing.assert_allclose(np.array(closed_loop[-3:], float), want, rtol=1e-10)
+    error = rmse(f.one_step(VALUES), VALUES[6:])
+    assert f"309 values; root mean squared error one step ahead: {error:.4g}\n" in result.out
+    assert f"the next 3 values: {', '.join(f'{value:.4g}' for value in want)}\n" in result.out
+    assert set(contents(tmp_path)) == {"output.csv", "output.png"}
+
+
+def test_the_time_column_labels_the_rows(tmp_path, series):
+    assert run("apply", series, "sunspots", "--time", "YEAR", "--out", tmp_path).status == 0
+    header, (year, *_) = read(tmp_path / "output.csv")
+    assert header[0] == "YEAR"
+    # Twelve values to come, unless told otherwise.
+    assert year == (*map(str, range(1700, 2009)), *(f"+{k}" for k in range(1, 13)))
+
+
+def test_another_column_of_another_file_of_another_kind(tmp_path, series):
+    path = tmp_path / "other.csv"
+    numbers = [1234567890.125 + k % 3 for k in range(8)]
+    path.write_text("spots;other\n" + "".join(f"{k};{value}\n" for k, value in enumerate(numbers)))
+    words = ("--column", "other", "--delimiter", ";", "--steps", 1, "--out", tmp_path)
+    result = run("apply", series, path, *words)
+    assert result.status == 0
+    assert result.out.startswith("other: 8 values; ")
+    header, (_, values, *_) = read(tmp_path / "output.csv")
+    assert header[1] == "other"
+    assert [float(value) for value in values[:-1]] == numbers
+
+
+@pytest.mark.parametrize("words", [("--backend", "torch"), ("--dtype", "float64")])
+def test_another_backend_or_dtype_says_the_same(tmp_path, sine, words):
+    run("apply", sine, "--out", tmp_path / "here")
+    assert run("apply", sine, *words, "--out", tmp_path / "there").status == 0
+    (_, (_, here)), (_, (_, there)) = (
+        read(tmp_path / name / "output.csv") for name in ("here", "there")
+    )
+    np.testing.assert_allclose(np.array(there, float), np.array(here, float), rtol=1e-4, atol=1e-6)
+
+
+def test_the_seed_changes_nothing(tmp_path, series):
+    for seed in (1, 2):
+        words = ("apply", series, "sunspots", "--seed", seed, "--out", tmp_path / str(seed))
+        assert run(*words).status == 0
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
+def test_the_folder_is_a_new_one_unless_named(tmp_path, sine, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("apply", "apply-2"):
+        assert run("apply", sine).status == 0
+        assert (tmp_path / "runs" / name / "output.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "message"),
+    [
+        ("sine", "sunspots", "FILE: not for a network that was trained on the sine"),
+        ("sine", "sunspots --column x --steps 3", "FILE, --column, --steps: not for a network tha"),
+        ("sine", "--time x --delimiter ; --encoding utf-8", "--time, --delimiter, --encoding: not"),
+        ("csv", "sunspots --from 3", "--from: not for a network that was trained on a series"),
+        ("csv", "sunspots --from 3 --to 4 --step 1", "--from, --to, --step: not for a network"),
+        ("csv", "", "the network forecasts a series: name a CSV file after the model"),
+        ("csv", "sunspots --steps 0", "--steps is 0: expected an int of at least 1"),
+        ("csv", "sunspots --column X", "has no column 'X': its columns are 'YEAR', 'SUNACTIVITY'"),
+        ("csv", "nothing.csv", "'nothing.csv': No such file or directory"),
+        ("sine", "--from 3 --to 2", "start is 3 and stop is 2: expected start below stop"),
+        ("sine", "--step 0", "step is 0.0: expected a number above 0"),
+        ("sine", "--backend numpie", "unknown backend 'numpie': known are 'numpy'"),
+        ("sine", "--dtype int8", "dtype is 'int8': numpy computes in float16, float32, float64"),
+    ],
+)
+def test_what_does_not_fit_the_model(tmp_path, folder, monkeypatch, model, words, message):
+    monkeypatch.chdir(tmp_path)
+    result = run("apply", folder / model / MODEL, *words.split())
+    assert result.status == 1
+    assert result.error.startswith("xprnn: error: ")
+    assert message in result.error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_series_that_is_too_short(tmp_path, series):
+    path = tmp_path / "short.csv"
+    path.write_text("SUNACTIVITY\n" + "1\n" * 6)
+    result = run("apply", series, path, "--out", tmp_path / "out")
+    assert result.error == "xprnn: error: values has 6 entries: expected more than 6"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_the_user_s_own(tmp_path):
+    RNN(1, 2, 1, rng=0).save(tmp_path / "own.safetensors")
+    result = run("apply", tmp_path / "own.safetensors", "--out", tmp_path / "out")
+    assert result.status == 1
+    assert "was not written by `xprnn train` (its task: None)" in result.error
+
+
+@pytest.mark.parametrize("part", [0, 5, 100, -1])
+def test_a_model_file_that_is_cut_off(tmp_path, sine, part):
+    path = tmp_path / "part.safetensors"
+    path.write_bytes(sine.read_bytes()[:part])
+    result = run("apply", path, "--out", tmp_path / "out")
+    assert result.status == 1
+    assert "is not a whole safetensors file; cut off, or something else?" in result.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_file_that_is_none(tmp_path):
+    (tmp_path / "text").write_text("This is not a model, but a text of some length.\n")
+    assert "'text' is not a whole safetensors" in (
+        run("apply", tmp_path / "text").error.replace(f"{tmp_path}/", "")
+    )
+    assert "there is no model file 'nothing'" in run("apply", "nothing").error

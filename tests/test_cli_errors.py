@@ -1,0 +1,212 @@
+"""Every command: its help, its errors in one line, and nothing left behind by those."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import xprnn
+from tests.cli_tools import contents, run, run_module
+from xprnn.cli import series, sine
+
+COMMANDS = (("train", "sine"), ("train", "csv"), ("apply",), ("info",))
+CSV = "train csv sunspots --column SUNACTIVITY"
+
+each_command = pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Return an empty folder that is the working one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@each_command
+def test_every_command_has_help_with_an_example_and_the_common_options(command):
+    result = run(*command, "--help")
+    assert (result.status, result.err) == (0, "")
+    assert f"usage: xprnn {' '.join(command)} " in result.out
+    assert "examples:\n" in result.out
+    assert f"\n  xprnn {' '.join(command)}" in result.out.partition("examples:")[2]
+    for option in ("--backend", "--dtype", "--seed", "--out", "--debug"):
+        assert f"\n  {option}" in result.out
+
+
+@pytest.mark.parametrize("words", [(), ("train",)])
+def test_the_commands_above_have_help_with_an_example(words):
+    result = run(*words, "--help")
+    assert result.status == 0
+    assert "example:\n  xprnn train sine" in result.out
+
+
+def test_the_version(tmp_path):
+    assert run("--version").out == f"xprnn {xprnn.__version__}\n"
+    result = run_module("--version", cwd=tmp_path)
+    assert (result.status, result.out, result.err) == (0, f"xprnn {xprnn.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "xprnn: error: the following arguments are required: COMMAND (see 'xprnn --help')"),
+        ("fly", "xprnn: error: argument COMMAND: invalid choice: 'fly' (choose from "),
+        ("train", "xprnn train: error: the following arguments are required: PROBLEM (see"),
+        ("train csv sunspots", "error: the following arguments are required: --column (see 'xprnn"),
+        ("train sine --hiden 3", "error: unrecognized arguments: --hiden 3 (see 'xprnn"),
+        ("train sine --hidden many", "error: argument --hidden: invalid int value: 'many'"),
+        ("train sine --seed -1", "error: argument --seed: '-1' is not an integer of at least 0"),
+        ("train sine --seed 1.5", "error: argument --seed: '1.5' is not an integer of at least 0"),
+        (f"{CSV} --delimiter ;;", "error: argument --delimiter: ';;' is not one character, and"),
+    ],
+)
+def test_words_that_make_no_sense(here, words, message):
+    result = run(*words.split())
+    assert result.status == 2
+    assert message in result.error
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train sine --hidden -1", "--hidden is -1: expected an int of at least 1"),
+        ("train sine --hidden 0", "--hidden is 0: expected an int of at least 1"),
+        ("train sine --epochs 0", "--epochs is 0: expected an int of at least 1"),
+        ("train sine --lr 0", "--lr is 0.0: expected a number above 0"),
+        ("train sine --lr nan", "--lr is nan: expected a number above 0"),
+        ("train sine --momentum 1", "--momentum is 1.0: expected a number at least 0 and below 1"),
+        ("train sine --decay -1", "--decay is -1.0: expected a number at least 0"),
+        ("train sine --clip 0", "--clip is 0.0: expected a number above 0"),
+        ("train sine --noise -1", "--noise is -1.0: expected a number at least 0"),
+        (
+            "train sine --activation sine",
+            "unknown activation 'sine': known are 'tanh', 'logistic', 'relu', 'identity'",
+        ),
+        ("train sine --backend numpie", "unknown backend 'numpie': known are 'numpy', 'cupy', 't"),
+        ("train sine --dtype int8", "dtype is 'int8': numpy computes in float16, float32, float6"),
+        (f"{CSV} --hidden 0", "--hidden is 0: expected an int of at least 1"),
+        (f"{CSV} --epochs -2", "--epochs is -2: expected an int of at least 1"),
+        (f"{CSV} --batch 0", "--batch is 0: expected an int of at least 1"),
+        (f"{CSV} --networks 0", "--networks is 0: expected an int of at least 1"),
+        (f"{CSV} --window 0", "--window is 0: expected an int of at least 1"),
+        (f"{CSV} --lr -1", "--lr is -1.0: expected a number above 0"),
+        (f"{CSV} --clip -1", "--clip is -1.0: expected a number above 0"),
+        (f"{CSV} --activation sine", "unknown activation 'sine': known are 'tanh', 'logistic', "),
+        (f"{CSV} --held-out 0", "--held-out is 0.0: expected a number above 0 and below 1"),
+        (f"{CSV} --held-out 1", "--held-out is 1.0: expected a number above 0 and below 1"),
+        (
+            f"{CSV} --held-out 0.99",
+            "309 values leave 3 to train on and 306 held out: expected at least 23 (more than the "
+            "window, and than 18 for the baseline) and 1",
+        ),
+        (f"{CSV} --window 247", "309 values leave 247 to train on and 62 held out: expected at l"),
+        (f"{CSV} --window 246 --difference", "expected at least 248 (more than the window"),
+        (f"{CSV} --time SUNACTIVITY", "line 4, column 'SUNACTIVITY': the step from '11' to '16' d"),
+        ("train csv sunspots --column Y", "has no column 'Y': its columns are 'YEAR', 'SUNACTIV"),
+        (f"{CSV} --delimiter ;", "its columns are 'YEAR,SUNACTIVITY'; another delimiter?"),
+        (f"{CSV} --encoding klingon", "unknown encoding: klingon"),
+        ("train csv nothing.csv --column y", "'nothing.csv': No such file or directory"),
+        ("train csv . --column y", "'.': Is a directory"),
+        ("apply nothing", "there is no model file 'nothing'"),
+    ],
+)
+def test_what_can_not_be_done_is_found_out_before_anything_is(here, words, message):
+    result = run(*words.split())
+    assert result.status == 1
+    assert result.error.startswith("xprnn: error: ")
+    assert message in result.error
+    assert result.out == ""
+    assert list(here.iterdir()) == []
+
+
+def test_a_window_as_long_as_can_be(here):
+    words = f"{CSV} --window 246 --hidden 2 --epochs 1 --networks 1 --out out"
+    assert run(*words.split()).status == 0
+
+
+def test_missing_values_are_named(here):
+    (here / "gaps.csv").write_text("date,co2\n19580329,316.1\n19580405,\n")
+    result = run("train", "csv", "gaps.csv", "--column", "co2")
+    assert result.status == 1
+    assert result.error == (
+        "xprnn: error: 'gaps.csv', line 3, column 'co2': the value is missing; "
+        "fill the gap or cut the file there"
+    )
+
+
+def test_a_series_that_does_not_change(here):
+    (here / "flat.csv").write_text("y\n" + "5\n" * 40)
+    result = run("train", "csv", "flat.csv", "--column", "y")
+    assert result.error == "xprnn: error: all 32 values of the training part are 5"
+    assert set(contents(here)) == {"flat.csv"}
+
+
+@pytest.mark.parametrize("words", ["train sine", CSV])
+def test_a_folder_that_can_not_be_written_to_is_found_out_before_the_training(
+    here, monkeypatch, words
+):
+    def fit(*_, **__):
+        pytest.fail("trained for a folder that can't be written to")
+
+    monkeypatch.setattr(sine, "fit", fit)
+    monkeypatch.setattr(series, "fit", fit)
+    (here / "file").write_text("in the way")
+    for out in ("file", "file/below"):
+        result = run(*words.split(), "--out", out)
+        assert result.status == 1
+        assert f"can't write to the output folder '{Path(out)}': " in result.error
+    assert contents(here) == {"file": b"in the way"}
+
+
+@pytest.mark.parametrize("module", ["matplotlib.figure", "tqdm"])
+@pytest.mark.parametrize("words", ["train sine", CSV, "apply nothing"])
+def test_missing_extras_are_found_out_before_the_work(here, monkeypatch, module, words):
+    monkeypatch.setitem(sys.modules, module, None)
+    result = run(*words.split())
+    assert result.status == 1
+    assert "this command needs more (" in result.error
+    assert result.error.endswith('): pip install "xprnn[cli]"')
+    assert list(here.iterdir()) == []
+
+
+def test_debug_shows_where_an_error_comes_from(here):
+    result = run("train", "sine", "--hidden", "0", "--debug")
+    assert result.status == 1
+    assert result.err.startswith("Traceback (most recent call last):\n")
+    assert result.last_error == "ValueError: --hidden is 0: expected an int of at least 1"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("two\n  lines"), "two lines"),
+        (KeyError("no quotes"), "no quotes"),
+        (KeyError(), "KeyError()"),
+        (RuntimeError(), "RuntimeError()"),
+        (OSError(28, "No space left on device", "model"), "'model': No space left on device"),
+        (OSError("no number"), "no number"),
+    ],
+)
+def test_any_error_is_one_line(monkeypatch, error, line):
+    def get_backend(*_, **__):
+        raise error
+
+    monkeypatch.setattr(sine, "get_backend", get_backend)
+    result = run("train", "sine")
+    assert (result.status, result.error) == (1, f"xprnn: error: {line}")
+
+
+def test_an_error_ends_the_process_with_its_status_and_one_line(tmp_path):
+    result = run_module("train", "sine", "--activation", "sine", cwd=tmp_path)
+    assert result.status == 1
+    assert result.error.startswith("xprnn: error: unknown activation 'sine'")
+    assert run_module("train", "sine", "--seed", "x", cwd=tmp_path).status == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stream_without_the_letters_gets_question_marks(tmp_path):
+    words = ("train", "sine", "--hidden", "2", "--epochs", "1", "--out", "out")
+    result = run_module(*words, cwd=tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert result.status == 0
+    assert "loss ?mean((?-y)?): 0." in result.out.replace("??", "?")

@@ -1,0 +1,210 @@
+"""``xprnn train text``: a language model."""
+
+import argparse
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from xprnn import checks, diagnostics
+from xprnn.backend import Backend, get_backend
+from xprnn.backend.host import Generator, HostArray, generator
+from xprnn.cells import Elman
+from xprnn.cli.common import (
+    HISTORY,
+    MODEL,
+    Ending,
+    Progress,
+    check_extras,
+    results_folder,
+    say_written,
+    training_options,
+)
+from xprnn.data import NGram, chunks
+from xprnn.data.text import (
+    Vocabulary,
+    python_topics,
+    read_text,
+    sentence_batches,
+    sentences,
+    streams,
+    words,
+)
+from xprnn.language import LEVELS, LanguageModel
+from xprnn.network import RNN
+from xprnn.optim import SGD
+from xprnn.optim.schedules import halve_on_rise
+from xprnn.train import Batches, evaluate, fit
+
+HELP = "train a language model on a text"
+DESCRIPTION = """\
+Train a language model: a network that reads a text and predicts the next word (in sentences) or
+the next character (in one long stream).  The last part of the text is held out, and the weights
+that are best there are kept.  Prints the loss per token and the perplexity beside those of a 3-gram
+model with interpolated back-off, and writes the model, the history and a picture."""
+EXAMPLE = """\
+examples:
+  xprnn train text                                    (the language reference that Python ships)
+  xprnn train text book.txt --level characters
+then:
+  xprnn sample runs/text/model.safetensors --prompt "the" --length 30"""
+ORDER = 3
+
+
+class Task(NamedTuple):
+    """A text made ready."""
+
+    vocabulary: Vocabulary
+    training: Batches
+    held_out: Batches
+    counted: tuple[list[HostArray], list[HostArray]]
+    what: str
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add = parser.add_argument
+    add("file", metavar="FILE", type=Path, nargs="?", help="a text (default: Python's reference)")
+    add("--encoding", default="utf-8", help="of the file (default UTF-8)")
+    add("--level", choices=LEVELS, default="words", help="words (default) or characters")
+    add(
+        "--vocabulary",
+        type=int,
+        metavar="N",
+        help="how many tokens, 3 special ones included; rarer ones are UNKNOWN "
+        "(default: up to 8000 words, all characters)",
+    )
+    training_options(parser, hidden=128, lr=0.1, momentum=0.9)
+    add("--epochs", type=int, default=10, help="passes over the text (default 10)")
+    add("--batch", type=int, default=16, help="sentences or streams an update (default 16)")
+    add("--chunk", type=int, default=50, help="characters an update and stream (default 50)")
+    add("--window", type=int, help="every loss reaches back this many steps (default: all)")
+    add("--held-out", type=float, default=0.1, help="the last part of the text (default 0.1)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, compare, write, tell."""
+    check_extras()
+    backend = get_backend(args.backend, dtype=args.dtype)
+    text = python_topics() if args.file is None else read_text(args.file, args.encoding)
+    share = checks.number("--held-out", args.held_out, below=1.0, open_=True)
+    rng = generator(args.seed)
+    prepare = _words if args.level == "words" else _characters
+    task = prepare(text, 1 - share, args, backend, rng)
+    size = len(task.vocabulary)
+    net = RNN(size, args.hidden, size, cell=Elman(args.activation), backend=backend, rng=rng)
+    optimizer = SGD(args.lr, momentum=args.momentum)
+    epochs = checks.positive_int("--epochs", args.epochs)
+    folder = results_folder(args.out, "text")
+    print(task.what, flush=True)
+
+    with Ending() as ending, Progress(epochs) as progress:
+        history = fit(
+            net,
+            task.training,
+            loss="cross_entropy",
+            optimizer=optimizer,
+            epochs=epochs,
+            window=args.window,
+            clip_norm=args.clip,
+            rate_scale=halve_on_rise,
+            validation=task.held_out,
+            patience=epochs,
+            callbacks=[progress],
+        )
+        ending.histories.append(history)
+    (history,) = ending.histories
+    LanguageModel(net, task.vocabulary, args.level).save(folder / MODEL, seed=args.seed)
+    history.save(folder / HISTORY)
+    if len(history):
+        figure = diagnostics.plot_loss(
+            history.loss,
+            history.validation_loss,
+            best_epoch=history.best_epoch,
+            title=f"Loss per {args.level.removesuffix('s')}, nats",
+        )
+        diagnostics.save_figure(figure, folder / "loss.png")
+    print(
+        f"trained {len(history)} epochs in {history.seconds:.1f} s on {backend.name} "
+        f"({backend.device}, {backend.dtype_name}), seed {args.seed}; kept epoch "
+        f"{history.best_epoch}"
+    )
+    _compare(net, task, args.level.removesuffix("s"))
+    say_written(
+        folder,
+        {
+            MODEL: f"the network and its vocabulary; next: xprnn sample {folder / MODEL}",
+            HISTORY: "the losses of every epoch, JSON lines",
+            "loss.png": "the losses over epochs",
+        },
+    )
+    return ending.status(folder / MODEL)
+
+
+def _words(
+    text: str, cut: float, args: argparse.Namespace, backend: Backend, rng: Generator
+) -> Task:
+    split = [words(sentence) for sentence in sentences(text)]
+    split = [sentence for sentence in split if sentence]
+    border = _border(len(split), cut, "sentences")
+    known = len({word for sentence in split[:border] for word in sentence}) + 3
+    size = min(8000, known) if args.vocabulary is None else args.vocabulary
+    vocabulary = Vocabulary.of(split[:border], size)
+    encoded = [vocabulary.encode_sentence(sentence) for sentence in split]
+    training, held_out = encoded[:border], encoded[border:]
+    return Task(
+        vocabulary,
+        sentence_batches(training, args.batch, backend, rng=rng),
+        sentence_batches(held_out, args.batch, backend, shuffle=False),
+        (training, held_out),
+        f"{sum(map(len, split))} words and signs in {len(split)} sentences, "
+        f"the last {len(held_out)} held out; {len(vocabulary)} in the vocabulary",
+    )
+
+
+def _characters(
+    text: str, cut: float, args: argparse.Namespace, backend: Backend, rng: Generator
+) -> Task:
+    del rng
+    border = _border(len(text), cut, "characters")
+    vocabulary = Vocabulary.of([text[:border]], args.vocabulary)
+    training, held_out = vocabulary.encode(text[:border]), vocabulary.encode(text[border:])
+    made = []
+    for part in (training, held_out):
+        x, target = streams(part, args.batch)
+        made.append(chunks(backend.asarray(x), backend.asarray(target), args.chunk))
+    return Task(
+        vocabulary,
+        made[0],
+        made[1],
+        ([training], [held_out]),
+        f"{len(text)} characters, the last {len(held_out)} held out; "
+        f"{len(vocabulary)} in the vocabulary",
+    )
+
+
+def _border(count: int, cut: float, what: str) -> int:
+    border = round(count * cut)
+    if border < 1 or border >= count:
+        raise ValueError(f"the text has {count} {what}: too few to hold a part of them out")
+    return border
+
+
+def _compare(net: RNN, task: Task, token: str) -> None:
+    """Print losses and perplexities."""
+    counted = NGram.fitted(task.counted[0], ORDER, len(task.vocabulary))
+    rows = [
+        (
+            f"{ORDER}-gram, interpolated back-off",
+            counted.loss(task.counted[0]),
+            counted.loss(task.counted[1]),
+        ),
+        (
+            "network",
+            evaluate(net, task.training, loss="cross_entropy"),
+            evaluate(net, task.held_out, loss="cross_entropy"),
+        ),
+    ]
+    print(f"loss per {token} in nats (perplexity):       training         held out")
+    for name, training, held_out in rows:
+        cells = [f"{loss:.3f} ({math.exp(loss):.4g})" for loss in (training, held_out)]
+        print(f"  {name:<36} {cells[0]:>16} {cells[1]:>16}")

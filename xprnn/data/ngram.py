@@ -1,0 +1,101 @@
+"""A language model that counts: what a network must beat."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xprnn import checks
+from xprnn.backend.host import HostArray, np
+
+
+@dataclass(frozen=True)
+class NGram:
+    """An n-gram model with interpolated back-off, after Witten and Bell.
+
+    ::
+
+        P(w | h) = (c(h w) + d(h) P(w | h')) / (c(h) + d(h))
+
+    with c the counts in the training text, d(h) the number of different tokens seen after h, h' the
+    context h without its first token, and 1/V below the shortest context.
+
+    Parameters
+    ----------
+    order : int
+        n; 3 looks at the two tokens before.
+    size : int
+        V, the size of the vocabulary.
+    counts : tuple of dict
+        Per context length, from 0 on: (context..., token) as one number -> count, and so on.
+
+    References
+    ----------
+    I. Witten and T. Bell, "The zero-frequency problem", IEEE Transactions on Information Theory 37
+    (1991), method C; interpolated as in S. Chen and J. Goodman, "An empirical study of smoothing
+    techniques for language modeling" (1998), section 2.6.
+    """
+
+    order: int
+    size: int
+    grams: tuple[tuple[HostArray, HostArray], ...]
+    contexts: tuple[tuple[HostArray, HostArray, HostArray], ...]
+
+    @classmethod
+    def fitted(cls, texts: Sequence[HostArray], order: int, size: int) -> "NGram":
+        """Count.
+
+        Parameters
+        ----------
+        texts : sequence of host array of int, (N,) each
+            Token indices below ``size``; n-grams do not reach across texts.
+        order : int
+        size : int
+        """
+        order = checks.positive_int("order", order)
+        if size**order >= 2**62:
+            raise ValueError(f"{order}-grams of {size} tokens do not fit in 64 bits")
+        grams, contexts = [], []
+        for length in range(1, order + 1):
+            keys = np.concatenate([_keys(text, length, size) for text in texts])
+            found, count = np.unique(keys, return_counts=True)
+            grams.append((found, count))
+            # Grams are sorted by context, so those of one context are neighbours.
+            context, first = np.unique(found // size, return_index=True)
+            contexts.append(
+                (context, np.add.reduceat(count, first), np.diff(first, append=len(found)))
+            )
+        return cls(order, size, tuple(grams), tuple(contexts))
+
+    def log_probability(self, text: HostArray) -> HostArray:
+        """Return log P of every token from the second on, (N-1,); the first is context only."""
+        p = np.full(len(text) - 1, 1 / self.size)
+        for length, (gram, context) in enumerate(zip(self.grams, self.contexts, strict=True), 1):
+            # A token near the beginning has fewer tokens before it, and keeps the shorter context.
+            start = max(0, length - 2)
+            keys = _keys(text, length, self.size)[1 if length == 1 else 0 :]
+            seen = _lookup(keys, gram[0], gram[1])
+            total = _lookup(keys // self.size, context[0], context[1])
+            kinds = _lookup(keys // self.size, context[0], context[2])
+            known = total > 0
+            mixed = (seen + kinds * p[start:]) / np.maximum(total + kinds, 1)
+            p[start:] = np.where(known, mixed, p[start:])
+        logs: HostArray = np.log(p)
+        return logs
+
+    def loss(self, texts: Sequence[HostArray]) -> float:
+        """Return the mean of -log P per token, in nats, over all tokens but each text's first."""
+        logs = [self.log_probability(text) for text in texts]
+        return float(-np.mean(np.concatenate(logs)))
+
+
+def _keys(text: HostArray, length: int, size: int) -> HostArray:
+    """Return every run of ``length`` tokens as one number, (N - length + 1,)."""
+    keys = np.zeros(max(0, len(text) - length + 1), dtype=np.int64)
+    for k in range(length):
+        keys = keys * size + text[k : k + len(keys)]
+    return keys
+
+
+def _lookup(keys: HostArray, found: HostArray, values: HostArray) -> HostArray:
+    """Return each key's value, 0 if it is not among those found (ascending)."""
+    place = np.minimum(np.searchsorted(found, keys), len(found) - 1)
+    return np.where(found[place] == keys, values[place], 0)

@@ -1,0 +1,153 @@
+"""Language models: a network that reads tokens and predicts the next, with its vocabulary."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from xprnn import checks
+from xprnn.backend.host import HostArray, Seed, generator, np
+from xprnn.cells import Arrays
+from xprnn.data.text import (
+    SENTENCE_END,
+    SENTENCE_START,
+    SPECIAL,
+    UNKNOWN,
+    Vocabulary,
+    join_words,
+    words,
+)
+from xprnn.network import RNN
+
+TASK = "text"
+LEVELS = ("words", "characters")
+
+
+class LanguageModel(NamedTuple):
+    """A network with its vocabulary.
+
+    Attributes
+    ----------
+    net : RNN
+        As many inputs and outputs as tokens.
+    vocabulary : Vocabulary
+    level : {"words", "characters"}
+        Words come in sentences, each read from a zero state; characters are one long stream.
+    """
+
+    net: RNN
+    vocabulary: Vocabulary
+    level: str
+
+    @classmethod
+    def of(cls, net: RNN) -> "LanguageModel":
+        """Return the language model that was saved with a network.
+
+        Raises
+        ------
+        ValueError
+            If the network was not saved by a language model.
+        """
+        data = net.metadata
+        if data.get("task") != TASK:
+            raise ValueError(
+                f"the network is no language model (its task: {data.get('task')}): "
+                "expected one that `xprnn train text` wrote"
+            )
+        return cls(net, Vocabulary(tuple(data["tokens"])), data["level"])
+
+    def save(self, path: str | os.PathLike[str], **extra: Any) -> None:
+        """Save the network with its vocabulary, and the extra plain data."""
+        self.net.metadata = {
+            **extra,
+            "task": TASK,
+            "level": self.level,
+            "tokens": list(self.vocabulary.tokens),
+        }
+        self.net.save(path)
+
+    def split(self, text: str) -> list[str]:
+        """Split a text into the model's tokens: words and signs, or characters."""
+        return words(text) if self.level == "words" else list(text)
+
+    def join(self, tokens: Sequence[str]) -> str:
+        """Join tokens to a text."""
+        return join_words(tokens) if self.level == "words" else "".join(tokens)
+
+    def predict(self, tokens: Sequence[str]) -> list[str]:
+        """Return the most probable next token after each token, read from a zero state.
+
+        Raises
+        ------
+        ValueError
+            If there are no tokens.
+        """
+        logits, _ = self._read(self.vocabulary.encode(tokens), None)
+        return self.vocabulary.decode(np.argmax(logits, axis=1))
+
+    def sample(
+        self, prompt: str, length: int, *, temperature: float = 1.0, rng: Seed = None
+    ) -> str:
+        """Write on from a prompt.
+
+        Parameters
+        ----------
+        prompt : str
+            May be empty; unknown tokens are read as `UNKNOWN`.
+        length : int
+            How many tokens to write.
+        temperature : float
+            The logits are divided by it: below 1 for the probable, above 1 for the surprising.
+        rng : int, numpy.random.Generator or None
+
+        Returns
+        -------
+        str
+            Prompt and continuation.  A model of words begins a new sentence when it ends one, and
+            never writes `UNKNOWN`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong type or out of range.
+        """
+        length = checks.positive_int("length", length)
+        temperature = checks.number("temperature", temperature, open_=True)
+        random = generator(rng)
+        written = self.split(prompt)
+        first = [SENTENCE_START] if self.level == "words" else ([] if written else ["\n"])
+        state: Arrays | None
+        logits, state = self._read(self.vocabulary.encode([*first, *written]), None)
+        parts, index = [written], self.vocabulary.index
+        barred = [index[UNKNOWN], index[SENTENCE_START]]
+        if self.level == "characters":
+            barred.append(index[SENTENCE_END])
+        for _ in range(length):
+            scores = logits[-1].astype(np.float64) / temperature
+            scores[barred] = -np.inf
+            p = np.exp(scores - np.max(scores))
+            token = self.vocabulary.tokens[int(random.choice(len(p), p=p / np.sum(p)))]
+            if token == SENTENCE_END:
+                # Every sentence was read from a zero state, so every one is written from it.
+                parts.append([])
+                token, state = SENTENCE_START, None
+            else:
+                parts[-1].append(token)
+            logits, state = self._read(self.vocabulary.encode([token]), state)
+        separator = "\n" if self.level == "words" else ""
+        return separator.join(self.join(part) for part in parts)
+
+    def unknown(self, text: str) -> list[str]:
+        """Return the tokens of a text that the vocabulary does not have, each once."""
+        known = self.vocabulary.index
+        return list(dict.fromkeys(token for token in self.split(text) if token not in known))
+
+    def _read(self, indices: HostArray, state: Arrays | None) -> tuple[HostArray, Arrays]:
+        """Return logits (T, V) and the final state after reading tokens (T,)."""
+        if len(indices) == 0:
+            raise ValueError("there are no tokens: expected at least one")
+        backend = self.net.backend
+        output, state = self.net(backend.asarray(indices[:, None]), state)
+        return backend.to_numpy(output)[:, 0, :], state
+
+
+__all__ = ["LEVELS", "SPECIAL", "TASK", "LanguageModel"]
