@@ -1,5 +1,7 @@
 """Every command: its help, its errors in one line, and nothing left behind by those."""
 
+import io
+import runpy
 import sys
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 
 import xprnn
 from tests.cli_tools import contents, run, run_module
-from xprnn.cli import series, sine
+from xprnn.cli import main, series, sine
 
 COMMANDS = (("train", "sine"), ("train", "csv"), ("apply",), ("info",))
 CSV = "train csv sunspots --column SUNACTIVITY"
@@ -205,8 +207,18 @@ def test_an_error_ends_the_process_with_its_status_and_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_stream_without_the_letters_gets_question_marks(tmp_path):
-    words = ("train", "sine", "--hidden", "2", "--epochs", "1", "--out", "out")
-    result = run_module(*words, cwd=tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
-    assert result.status == 0
-    assert "loss ?mean((?-y)?): 0." in result.out.replace("??", "?")
+def test_a_stream_without_the_letters_gets_question_marks(here, monkeypatch):
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="ascii"))
+    status = main(["train", "sine", "--hidden", "2", "--epochs", "1", "--out", "out"])
+    sys.stdout.flush()
+    assert status == 0
+    assert b"\nloss ??mean((?-y)?): 0." in content.getvalue()
+
+
+def test_the_package_is_a_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["xprnn", "--version"])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_module("xprnn", run_name="__main__")
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"xprnn {xprnn.__version__}\n"

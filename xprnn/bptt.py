@@ -231,7 +231,7 @@ def run_layer_backward(
     projection = project_backward(xp, weights.W, weights.b, tape.x, du)
     dv_rows = _rows(xp, dv)
     h_previous = _rows(xp, tape.trajectory.states[0][:-1, ...])
-    dU = xp.matmul(xp.matrix_transpose(dv_rows), h_previous)
+    dU = xp.matrix_transpose(dv_rows) @ h_previous
     return LayerGradient(Weights(projection.W, dU, projection.b), projection.x, d_initial)
 
 

@@ -31,7 +31,7 @@ def project(xp: Namespace, W: Array, b: Array | None, x: Array) -> Array:
     if x.ndim == 2:
         u = xp.matrix_transpose(xp.take(W, xp.reshape(x, (steps * batch,)), axis=1))
     else:
-        u = xp.matmul(xp.reshape(x, (steps * batch, x.shape[2])), xp.matrix_transpose(W))
+        u = xp.reshape(x, (steps * batch, x.shape[2])) @ xp.matrix_transpose(W)
     if b is not None:
         u = u + b
     return xp.reshape(u, (steps, batch, W.shape[0]))
@@ -48,5 +48,5 @@ def project_backward(
         tokens = xp.reshape(x, (steps * batch,))
         return ProjectionGradient(sum_columns(rows, tokens, W.shape[1]), db, None)
     x_rows = xp.reshape(x, (steps * batch, x.shape[2]))
-    dW = xp.matmul(xp.matrix_transpose(rows), x_rows)
-    return ProjectionGradient(dW, db, xp.reshape(xp.matmul(rows, W), x.shape))
+    dW = xp.matrix_transpose(rows) @ x_rows
+    return ProjectionGradient(dW, db, xp.reshape(rows @ W, x.shape))

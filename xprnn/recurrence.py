@@ -51,7 +51,7 @@ def run_forward(
     U_T = xp.matrix_transpose(U)
     steps, kept = [state], []
     for t in range(u.shape[0]):
-        v = xp.matmul(state[0], U_T)
+        v = state[0] @ U_T
         state, saved = cell.forward(
             xp, _blocks(u[t, ...], gates, hidden), _blocks(v, gates, hidden), state
         )
@@ -115,7 +115,7 @@ def run_backward(
         if du_blocks is not dv_blocks:
             same = False
             du_steps.append(join(xp, du_blocks))
-        d_state = through(xp, xp.matmul(dv, U), d_previous)
+        d_state = through(xp, dv @ U, d_previous)
     dv = xp.stack(dv_steps[::-1])
     return (dv if same else xp.stack(du_steps[::-1])), dv, d_state
 

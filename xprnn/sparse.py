@@ -83,6 +83,15 @@ def plus(a: Array, g: GradientArray) -> Array:
     return a + g
 
 
+def plus_times(a: Array, g: GradientArray, factor: float) -> Array:
+    """Return a + g · factor, dense, with one array for the product and the sum."""
+    if isinstance(g, SparseGradient):
+        return plus(a, times(g, factor))
+    step = g * factor
+    step += a
+    return step
+
+
 def square_sum(g: GradientArray) -> Array:
     """Return the sum of the squares of all entries, zero-dimensional."""
     values = g.values if isinstance(g, SparseGradient) else g

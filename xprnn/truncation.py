@@ -61,6 +61,6 @@ def _step_back(
     dv = join(xp, dv_blocks)
     du = dv if du_blocks is dv_blocks else join(xp, du_blocks)
     steps, batch, rows = dv.shape
-    product = xp.matmul(xp.reshape(dv, (steps * batch, rows)), U)
+    product = xp.reshape(dv, (steps * batch, rows)) @ U
     through_U = xp.reshape(product, (steps, batch, U.shape[1]))
     return du, dv, through(xp, through_U, d_previous)

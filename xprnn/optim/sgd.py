@@ -7,7 +7,7 @@ from xprnn import checks
 from xprnn.backend.types import Array
 from xprnn.optim.protocol import Gradients, Parameters
 from xprnn.optim.schedules import Schedule, as_schedule
-from xprnn.sparse import plus, times
+from xprnn.sparse import plus_times
 
 
 class SGDState(NamedTuple):
@@ -101,14 +101,16 @@ class SGD:
         self, gradients: Gradients, state: SGDState, parameters: Parameters
     ) -> tuple[dict[str, Array], SGDState]:
         rate, momentum = self.rate(state), self.momentum
-        steps = {k: times(gradients[k], -rate) for k in parameters}
         if not momentum:
-            moved = {k: plus(p, steps[k]) for k, p in parameters.items()}
+            moved = {k: plus_times(p, gradients[k], -rate) for k, p in parameters.items()}
             return moved, state._replace(iteration=state.iteration + 1)
-        velocity = {k: plus(momentum * v, steps[k]) for k, v in state.velocity.items()}  # (2)
+        velocity = {
+            k: plus_times(momentum * v, gradients[k], -rate) for k, v in state.velocity.items()
+        }  # (2)
         if self.nesterov:
             moved = {
-                k: plus(p + momentum * velocity[k], steps[k]) for k, p in parameters.items()
+                k: plus_times(p + momentum * velocity[k], gradients[k], -rate)
+                for k, p in parameters.items()
             }  # (3')
         else:
             moved = {k: p + velocity[k] for k, p in parameters.items()}  # (3)
