@@ -95,15 +95,15 @@ def tokens(
     fit(name, a, shape)
     # A narrow integer can't be compared with every count, nor used as an index everywhere.
     indexing = backend.xp.__array_namespace_info__().default_dtypes()["indexing"]
-    a = backend.xp.astype(a, indexing, copy=False)
-    good = (a >= 0) & (a < count)
+    indices: Array = backend.xp.astype(a, indexing, copy=False)
+    good = (indices >= 0) & (indices < count)
     if ignored is not None:
-        good = good | (a == ignored)
+        good = good | (indices == ignored)
     if not bool(backend.xp.all(good)):
-        at, value = _first_bad(a, good, backend)
+        at, value = _first_bad(indices, good, backend)
         also = "" if ignored is None else f", or {ignored} for none"
         raise ValueError(f"{name}{at} is {value}: expected 0 to {count - 1}{also}")
-    return a
+    return indices
 
 
 def own(name: str, a: object, backend: Backend) -> None:

@@ -37,7 +37,8 @@ def language_gradient(
     one_hot = np.zeros((len(x), vocabulary), dtype=U.dtype)
     one_hot[np.arange(len(x)), x] = 1
     zero = np.zeros(hidden, dtype=U.dtype)
-    h, p = [], []
+    h: list[HostArray] = []
+    p: list[HostArray] = []
     for t in range(len(x)):
         state, logits = _layer(weights, one_hot[t], h[t - 1] if t else zero)
         exponentials = np.exp(logits - logits.max())

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from xprnn._version import __version__
-from xprnn.cli import apply, info, sample, series, sine, text
+from xprnn.cli import apply, bench, info, sample, series, sine, text
 from xprnn.cli.common import Parser, common_options
 
 
@@ -72,6 +72,14 @@ def build_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     problems = train.add_subparsers(title="problems", metavar="PROBLEM", required=True)
+    benchmarks = commands.add_parser(
+        "bench",
+        help="measure",
+        description="Measure, as ratios of times taken in one run.",
+        epilog="example:\n  xprnn bench origins",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    measured = benchmarks.add_subparsers(title="comparisons", metavar="COMPARISON", required=True)
     for group, name, module in (
         (problems, "sine", sine),
         (problems, "csv", series),
@@ -79,6 +87,7 @@ def build_parser() -> Parser:
         (commands, "apply", apply),
         (commands, "sample", sample),
         (commands, "info", info),
+        (measured, "origins", bench),
     ):
         command = group.add_parser(
             name,

@@ -1,0 +1,61 @@
+"""xprnn against the origins' algorithms as they were written."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from xprnn.bench.process import seconds_of
+
+LANGUAGE: dict[str, int | str] = {"vocabulary": 8000, "hidden": 100, "steps": 20, "window": 4}
+BATCH = 16
+
+
+class Row(NamedTuple):
+    """One comparison.
+
+    Attributes
+    ----------
+    work : str
+    plain, ours : float
+        Seconds, each the median in a process of its own.
+    ratio : float
+        How many times faster.
+    target : float
+        What the ratio is meant to be at least.
+    """
+
+    work: str
+    plain: float
+    ours: float
+    ratio: float
+    target: float
+
+
+def run_origins(threads: int, tell: Callable[[str], None]) -> Iterator[Row]:
+    """Compare, one row after the other.
+
+    Parameters
+    ----------
+    threads : int
+        BLAS threads of every process.
+    tell : callable
+        Takes a line of text about what is being done, or was found besides the rows.
+    """
+    tell("language model: vocabulary 8000, 100 hidden units, window 4, sentences of 20 words")
+    error = seconds_of("language_error", {**LANGUAGE}, threads)
+    tell(f"gradients of both in float64 differ by {error:.1e}, relative to the largest entry")
+    single = 0.0
+    for plain_dtype in ("float64", "float32"):
+        plain = seconds_of("language_plain", {**LANGUAGE, "dtype": plain_dtype}, threads)
+        single = seconds_of("language_xprnn", {**LANGUAGE, "dtype": "float32"}, threads)
+        work = f"SGD step: nested loops in {plain_dtype}, xprnn in float32"
+        yield Row(work, plain, single, plain / single, 130)
+    many = {**LANGUAGE, "dtype": "float32", "batch": BATCH}
+    batched = seconds_of("language_xprnn", many, threads) / BATCH
+    yield Row(f"a sentence: alone, in batches of {BATCH}", single, batched, single / batched, 3)
+    tell("noisy sine: 200 steps, one epoch")
+    for hidden in (500, 800):
+        for plain_dtype in ("float64", "float32"):
+            plain = seconds_of("sine_plain", {"hidden": hidden, "dtype": plain_dtype}, threads)
+            ours = seconds_of("sine_xprnn", {"hidden": hidden, "dtype": "float32"}, threads)
+            work = f"{hidden} neurons: per step in {plain_dtype}, xprnn in float32"
+            yield Row(work, plain, ours, plain / ours, 12)
