@@ -6,9 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
 
 import xprnn
+from xprnn import diagnostics
 from xprnn.cli import main
 
 
@@ -68,6 +72,27 @@ def run_module(*words: object, cwd: Path, **changes: str) -> Result:
         check=False,
     )
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+def keep_figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return the figures, by file name, that commands will from now on draw, and not write."""
+    figures: dict[str, Any] = {}
+
+    def keep(figure: Any, path: Path) -> None:
+        figures[path.name] = figure
+
+    monkeypatch.setattr(diagnostics, "save_figure", keep)
+    return figures
+
+
+def lines_of(figure: Any) -> dict[str, np.ndarray]:
+    """Return the labelled lines of a figure's one picture, (2, N), by label."""
+    (axes,) = figure.axes
+    return {
+        line.get_label(): np.array(line.get_data())
+        for line in axes.lines
+        if not line.get_label().startswith("_")
+    }
 
 
 def contents(folder: Path) -> dict[str, bytes]:

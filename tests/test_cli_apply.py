@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.cli_tools import contents, run
+from tests.cli_tools import contents, keep_figures, lines_of, run
 from xprnn import RNN, Forecaster
 from xprnn.data import read_csv, rmse, sunspots
 
@@ -113,6 +113,31 @@ def test_a_series_is_forecast_past_its_end(tmp_path, series):
     assert f"309 values; root mean squared error one step ahead: {error:.4g}\n" in result.out
     assert f"the next 3 values: {', '.join(f'{value:.4g}' for value in want)}\n" in result.out
     assert set(contents(tmp_path)) == {"output.csv", "output.png"}
+
+
+@pytest.mark.parametrize(("steps", "start"), [(3, 209), (50, 159), (200, 0)])
+def test_the_picture_shows_the_end_of_the_series_and_what_follows(
+    tmp_path, series, monkeypatch, steps, start
+):
+    figures = keep_figures(monkeypatch)
+    assert run("apply", series, "sunspots", "--steps", steps, "--out", tmp_path).status == 0
+    lines, f = lines_of(figures["output.png"]), Forecaster.of(RNN.load(series))
+    np.testing.assert_array_equal(lines["data"], [range(start, 309), VALUES[start:]])
+    first = max(start, 6)
+    one_step = [range(first, 309), f.one_step(VALUES)[first - 6 :]]
+    np.testing.assert_allclose(lines["one step ahead"], one_step)
+    closed_loop = [range(309, 309 + steps), f.closed_loop(VALUES, steps)]
+    np.testing.assert_allclose(lines["closed loop"], closed_loop)
+
+
+def test_the_picture_of_the_sine_shades_what_was_not_trained_on(tmp_path, sine, monkeypatch):
+    figures = keep_figures(monkeypatch)
+    assert run("apply", sine, "--from", 0, "--to", 20, "--step", 0.5, "--out", tmp_path).status == 0
+    x, lines = 0.5 * np.arange(40), lines_of(figures["output.png"])
+    np.testing.assert_allclose(lines["ŷ, network"], [x, sine_by_hand(sine, x)], atol=1e-5)
+    np.testing.assert_allclose(lines["without noise"], [x, np.sin(x)], atol=1e-12)
+    (shade,) = figures["output.png"].axes[0].patches
+    assert (shade.get_x(), shade.get_width()) == (pytest.approx(9.9), pytest.approx(9.6))
 
 
 def test_the_time_column_labels_the_rows(tmp_path, series):

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.cli_tools import contents, run
+from tests.cli_tools import contents, keep_figures, lines_of, run
 from xprnn import RNN, Forecaster, History, TrainingInterrupted
 from xprnn.cells import Elman
 from xprnn.cli import series
@@ -101,6 +101,21 @@ def test_the_results_are_where_they_are_said_to_be(default):
     for name in (MODEL, "history-*.jsonl", PICTURE):
         assert re.search(rf"^  {re.escape(name)} ", result.out, re.MULTILINE)
     assert (folder / PICTURE).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_the_picture_shows_the_held_out_part(tmp_path, monkeypatch):
+    figures = keep_figures(monkeypatch)
+    assert run(*SUNSPOTS, "--time", "YEAR", *SMALL, "--out", tmp_path).status == 0
+    figure = figures["forecast.png"]
+    lines, f = lines_of(figure), forecaster_of(tmp_path)
+    # With half as much before it: 31 values.
+    np.testing.assert_array_equal(lines["data"], [range(216, 309), VALUES[216:]])
+    one_step = [range(247, 309), f.one_step(VALUES)[247 - 6 :]]
+    np.testing.assert_allclose(lines["one step ahead"], one_step)
+    closed_loop = [range(247, 309), f.closed_loop(VALUES[:247], 62)]
+    np.testing.assert_allclose(lines["closed loop"], closed_loop)
+    assert figure.axes[0].xaxis.get_major_formatter()(247) == "1947"
+    assert figure.axes[0].get_ylabel() == "SUNACTIVITY"
 
 
 def test_progress_counts_the_epochs_of_all_networks(default):

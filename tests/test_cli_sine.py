@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.cli_tools import contents, environment, run, run_module
+from tests.cli_tools import contents, environment, keep_figures, lines_of, run, run_module
 from xprnn import RNN, History, TrainingInterrupted, data, diagnostics, evaluate
 from xprnn.cells import Elman
 from xprnn.cli import common, sine
@@ -90,6 +90,30 @@ def test_the_pictures_are_pictures(default):
         content = (default[0] / name).read_bytes()
         assert content.startswith(b"\x89PNG\r\n\x1a\n")
         assert len(content) > 20_000
+
+
+def test_the_pictures_show_the_training(tmp_path, monkeypatch):
+    figures = keep_figures(monkeypatch)
+    assert run("train", "sine", "--dtype", "float64", *SMALL, "--out", tmp_path).status == 0
+    assert set(figures) == PICTURES
+    x, y = data.sine(rng=0)
+    net = RNN.load(tmp_path / MODEL)
+    fitted, states = net(x / 10)[0], net.forward(x / 10).tape.trajectory.states[0]
+    lines = lines_of(figures["fit.png"])
+    wanted = {"ŷ, network": fitted, "y, data": y, "without noise": np.sin(x)}
+    assert set(lines) == set(wanted)
+    for name, want in wanted.items():
+        np.testing.assert_allclose(lines[name], [x.ravel(), want.ravel()], atol=1e-9)
+    lines = lines_of(figures["loss.png"])
+    assert set(lines) == {"training", "noise floor 0.005"}
+    losses = History.load(tmp_path / HISTORY).loss
+    np.testing.assert_array_equal(lines["training"], [[1, 2, 3, 4], losses])
+    rows = [line for line in figures["states.png"].axes[0].lines if len(line.get_xdata()) == 200]
+    largest = np.max(np.abs(states[1:]))
+    for k, row in enumerate(rows):
+        want = k - 0.45 * states[1:, 0, k] / largest
+        np.testing.assert_allclose(row.get_data(), [x.ravel(), want], atol=1e-9)
+    assert len(rows) == 4
 
 
 def test_without_a_terminal_progress_is_some_plain_lines(default):

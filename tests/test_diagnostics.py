@@ -100,6 +100,7 @@ def test_a_loss_alone():
     figure = plot_loss([3.0, 2.0], [None, None])
     assert set(lines_of(figure)) == {"training"}
     assert lines_of(figure)["training"].get_marker() == "None"
+    assert figure.axes[0].get_yscale() == "log"
 
 
 def test_a_single_epoch_is_a_point_that_can_be_seen():
@@ -177,7 +178,8 @@ def test_a_forecast_is_labelled_with_times():
 
 
 def test_dollars_are_dollars(tmp_path):
-    words = r"a^$ and $\frac and ${"
+    # As a formula, what is between two dollars can't be parsed.
+    words = r"a^$ in $ \frac"
     figure = forecast(ylabel=words, title=words)
     save_figure(figure, tmp_path / "figure.png")
     save_figure(plot_states(np.ones((2, 2)), xlabel=words, title=words), tmp_path / "states.png")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.cases import CELLS, each_cell
+from tests.cases import CELLS, each_case, each_cell
 from tests.closeness import (
     FLOAT64,
     assert_all_close,
@@ -14,7 +14,7 @@ from tests.closeness import (
 from tests.test_unroll import material
 from xprnn import RNN, evaluate, fit, unroll, unroll_backward
 from xprnn.optim import SGD
-from xprnn.sparse import SparseGradient
+from xprnn.sparse import SparseGradient, dense
 
 TOKENS = np.array([[2, 0, 2], [5, 2, 2], [0, 5, 2], [1, 1, 0]])
 """Four steps of three sequences, with words that come again, and without the words 3, 4 and 6."""
@@ -30,43 +30,55 @@ def case_of(row):
     return row.but(I=VOCABULARY, T=4, B=3)
 
 
-def both(case, harness, **options):
-    """Return the gradients by tokens on a backend, and by one-hot vectors on NumPy."""
-    problem = case.problem()
-    net = harness.net(case)
+def by_one_hot_vectors(case, window=None):
+    """Return a network's run and gradients on NumPy, without any token."""
+    net, problem = case.make(dtype="float64"), case.problem()
+    net.parameters = case.parameters()
+    run = net.forward(one_hot(TOKENS), problem.state)
+    return run, net.backward(run, problem.d_output, problem.d_state, window)
+
+
+def by_tokens(case, harness, window=None):
+    """Return the same on a backend, by tokens."""
+    net, problem = harness.net(case), case.problem()
     run = net.forward(harness.array(TOKENS), harness.arrays(problem.state))
-    got = net.backward(
-        run, harness.array(problem.d_output), harness.arrays(problem.d_state), **options
-    )
-    twin = case.make(dtype="float64")
-    twin.parameters = case.parameters()
-    want_run = twin.forward(one_hot(TOKENS), problem.state)
-    want = twin.backward(want_run, problem.d_output, problem.d_state, **options)
-    return (run, got), (want_run, want)
+    d_state = harness.arrays(problem.d_state)
+    return run, net.backward(run, harness.array(problem.d_output), d_state, window)
 
 
-@pytest.mark.parametrize("returns", ["sequence", "last"])
-@pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @each_cell
-def test_tokens_are_one_hot_vectors(case, harness, dtype, window, returns):
-    case, harness = case_of(case).but(returns=returns), harness.at(dtype)
-    (run, got), (want_run, want) = both(case, harness, window=window)
+def test_tokens_are_one_hot_vectors(case, harness, dtype):
+    case, harness = case_of(case), harness.at(dtype)
+    run, got = by_tokens(case, harness)
+    want_run, want = by_one_hot_vectors(case)
     tolerance = between_backends(dtype, case.T)
     assert_close(harness.host(run.output), want_run.output, tolerance, "output")
-    dense = {
-        name: g.to_dense() if isinstance(g, SparseGradient) else g
-        for name, g in got.parameters.items()
-    }
-    assert_all_close(harness.hosts(dense), want.parameters, tolerance)
+    parameters = {name: dense(g) for name, g in got.parameters.items()}
+    assert_all_close(harness.hosts(parameters), want.parameters, tolerance)
     assert got.input is None
     for part, want_part in zip(got.state, want.state, strict=True):
         assert_close(harness.host(part), want_part, tolerance, "state")
 
 
+@pytest.mark.parametrize("window", [None, 1])
+@each_case
+def test_in_every_network(case, window):
+    case = case_of(case)
+    net, problem = case.make(dtype="float64"), case.problem()
+    net.parameters = case.parameters()
+    run = net.forward(TOKENS, problem.state)
+    got = net.backward(run, problem.d_output, problem.d_state, window)
+    want_run, want = by_one_hot_vectors(case, window)
+    assert_close(run.output, want_run.output, FLOAT64)
+    parameters = {name: dense(g) for name, g in got.parameters.items()}
+    assert_all_close(parameters, want.parameters, FLOAT64)
+    assert_close(got.state, want.state, FLOAT64)
+
+
 def test_the_gradient_holds_the_words_seen_and_no_others(harness):
     case = case_of(CELLS[0])
-    (_, got), _ = both(case, harness)
+    _, got = by_tokens(case, harness)
     g = got.parameters["weight_ih_l0"]
     assert isinstance(g, SparseGradient)
     assert (g.shape, g.axis) == ((case.H, VOCABULARY), 1)
@@ -74,20 +86,19 @@ def test_the_gradient_holds_the_words_seen_and_no_others(harness):
     assert harness.host(g.values).shape == (case.H, 4)
 
 
-@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "int8"])
+@pytest.mark.parametrize("dtype", ["int32", "uint8"])
 def test_any_integers_do(harness, dtype):
     case = case_of(CELLS[0])
     net, problem = harness.net(case), case.problem()
     output, _ = net(harness.array(TOKENS.astype(dtype)))
     want, _ = net(harness.array(one_hot(TOKENS)))
     assert_close(harness.host(output), harness.host(want), FLOAT64)
-    _, gradient = net.value_and_grad(
-        harness.array(TOKENS.astype(dtype)), harness.array(problem.target)
-    )
-    _, dense = net.value_and_grad(harness.array(one_hot(TOKENS)), harness.array(problem.target))
+    target = harness.array(problem.target)
+    _, got = net.value_and_grad(harness.array(TOKENS.astype(dtype)), target)
+    _, want = net.value_and_grad(harness.array(one_hot(TOKENS)), target)
     assert_close(
-        harness.host(gradient.parameters["weight_ih_l0"].to_dense()),
-        harness.host(dense.parameters["weight_ih_l0"]),
+        harness.host(dense(got.parameters["weight_ih_l0"])),
+        harness.host(want.parameters["weight_ih_l0"]),
         FLOAT64,
     )
 
@@ -99,8 +110,8 @@ def test_an_empty_batch(harness):
         harness.array(TOKENS[:, :0]), harness.array(problem.target)
     )
     assert harness.host(value) == 0
-    dense = gradient.parameters["weight_ih_l0"].to_dense()
-    assert harness.host(dense).tolist() == np.zeros((case.H, VOCABULARY)).tolist()
+    whole = gradient.parameters["weight_ih_l0"].to_dense()
+    assert harness.host(whole).tolist() == np.zeros((case.H, VOCABULARY)).tolist()
     moved, _ = SGD().update(gradient.parameters, SGD().init(net.parameters), net.parameters)
     assert_all_close(harness.hosts(moved), harness.hosts(dict(net.parameters)), 0.0)
 
@@ -125,16 +136,14 @@ def test_the_functional_core_takes_tokens(case):
     ids=["plain", "clipped"],
 )
 @pytest.mark.parametrize(
-    "sgd",
-    [SGD(0.5), SGD(0.5, momentum=0.5, decay=0.1), SGD(0.5, momentum=0.5, nesterov=True)],
-    ids=["plain", "momentum", "nesterov"],
+    "sgd", [SGD(0.5), SGD(0.5, momentum=0.5, nesterov=True)], ids=["plain", "momentum"]
 )
 def test_training_on_tokens_is_training_on_one_hot_vectors(harness, sgd, options):
     case = case_of(CELLS[0])
     target = case.problem().target
     net, twin = harness.net(case), case.make(dtype="float64")
     twin.parameters = case.parameters()
-    data = [(TOKENS, target), (TOKENS[:2, :2], target[:2, :2])]
+    data = [(TOKENS, target), (TOKENS[::-1], target)]
     ours = [(harness.array(x), harness.array(y)) for x, y in data]
     history = fit(net, ours, optimizer=sgd, epochs=3, **options)
     theirs = [(one_hot(x), y) for x, y in data]

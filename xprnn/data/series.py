@@ -167,7 +167,7 @@ def windows(values: HostArray, length: int) -> tuple[HostArray, HostArray]:
     length = checks.positive_int("length", length)
     values = check_series("values", values, more_than=length)
     runs = np.lib.stride_tricks.sliding_window_view(values[:-1], length)
-    return np.ascontiguousarray(runs.T)[:, :, None], values[length:, None].copy()
+    return np.ascontiguousarray(runs.T)[:, :, None], values[length:, None]
 
 
 def check_series(name: str, values: HostArray, *, more_than: int) -> HostArray:

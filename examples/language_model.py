@@ -1,0 +1,110 @@
+# %% [markdown]
+# # A recurrent language model
+#
+# A network reads a sentence word by word and predicts the next one:
+#
+#     s(t) = tanh(U x(t) + W s(t-1))        o(t) = softmax(V s(t))
+#
+# x(t) is the one-hot vector of word t, so `U x(t)` is a column of U: the vectors are never made, a
+# word is an integer.  x is the sentence without its last token, the target is the sentence without
+# its first.  The loss is the cross-entropy: -log of the probability that the model gave to the word
+# that came, 2.3 for a choice among ten.
+#
+# Run it with `python examples/language_model.py [--epochs N] [--sentences N] [--out FOLDER]`.
+
+# %%
+import argparse
+from pathlib import Path
+
+import xprnn
+from xprnn import diagnostics
+from xprnn.data.text import Vocabulary, python_topics, sentence_batches, sentences, words
+from xprnn.optim.schedules import halve_on_rise
+
+# %% [markdown]
+# ## The text
+#
+# The language reference that every Python carries along.  Words outside the vocabulary become
+# UNKNOWN; every sentence is put between SENTENCE_START and SENTENCE_END.
+
+
+# %%
+def read(count, size):
+    """Return a vocabulary and encoded sentences, those to train on and those held out."""
+    split = [words(sentence) for sentence in sentences(python_topics())[:count]]
+    split = [sentence for sentence in split if 3 <= len(sentence) <= 40]
+    border = int(0.9 * len(split))
+    most = 3 + len({word for sentence in split[:border] for word in sentence})
+    vocabulary = Vocabulary.of(split[:border], min(size, most))
+    encoded = [vocabulary.encode_sentence(sentence) for sentence in split]
+    return vocabulary, encoded[:border], encoded[border:]
+
+
+# %% [markdown]
+# ## Training, as the original did
+#
+# Windowed truncation: each step's loss is propagated back through that step and the 4 before it.
+# The learning rate is halved whenever the evaluated loss has risen.  Unlike the original, several
+# sentences go into one update.
+
+
+# %%
+def train(vocabulary, training, held_out, *, hidden, epochs, window=4, seed=0):
+    """Train a model, and return it with its history."""
+    size = len(vocabulary)
+    net = xprnn.RNN(size, hidden, size, bias=False, rng=seed)
+    history = xprnn.fit(
+        net,
+        sentence_batches(training, 16, net.backend, rng=seed),
+        loss="cross_entropy",
+        optimizer=xprnn.optim.SGD(0.3, momentum=0.9),
+        epochs=epochs,
+        window=window,
+        clip_norm=1.0,
+        rate_scale=halve_on_rise,
+        validation=sentence_batches(held_out, 16, net.backend, shuffle=False),
+        patience=epochs,
+        callbacks=[tell],
+    )
+    return xprnn.LanguageModel(net, vocabulary, "words"), history
+
+
+def tell(net, record):
+    """Say how far the training is."""
+    print(f"epoch {record.epoch}: loss {record.loss:.3f}, held out {record.validation_loss:.3f}")
+
+
+# %% [markdown]
+# ## Everything together: train, predict, write
+
+
+# %%
+def main(argv=None):
+    parser = argparse.ArgumentParser(description="A recurrent language model.")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--hidden", type=int, default=100)
+    parser.add_argument("--sentences", type=int, default=1500)
+    parser.add_argument("--vocabulary", type=int, default=1000)
+    parser.add_argument("--out", type=Path, default=Path("runs/language_model"))
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+
+    vocabulary, training, held_out = read(args.sentences, args.vocabulary)
+    print(f"{len(training)} sentences, {len(held_out)} held out, {len(vocabulary)} words")
+    model, history = train(vocabulary, training, held_out, hidden=args.hidden, epochs=args.epochs)
+    counted = xprnn.data.NGram.fitted(training, 3, len(vocabulary))
+    print(f"held-out loss per word: {min(history.validation_loss):.3f}")
+    print(f"a 3-gram model's:       {counted.loss(held_out):.3f}")
+
+    sentence = ["SENTENCE_START", "the", "value", "of"]
+    print("after each of", sentence, "comes", model.predict(sentence))
+    print(model.sample("the", 30, temperature=0.7, rng=0))
+
+    model.save(args.out / "model.safetensors")
+    figure = diagnostics.plot_loss(history.loss, history.validation_loss, title="Loss per word")
+    diagnostics.save_figure(figure, args.out / "loss.png")
+
+
+# %%
+if __name__ == "__main__":
+    main()

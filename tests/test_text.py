@@ -1,0 +1,156 @@
+"""Text: reading, splitting, vocabularies, batches."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xprnn import get_backend
+from xprnn.data.text import (
+    SPECIAL,
+    Vocabulary,
+    join_words,
+    python_topics,
+    read_text,
+    sentence_batches,
+    sentences,
+    streams,
+    words,
+)
+
+BACKEND = get_backend("numpy")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("One. Two! Three? Four…", ["One.", "Two!", "Three?", "Four…"]),
+        ("No stop\nin this line", ["No stop\nin this line"]),
+        ("A heading\n\nA sentence.", ["A heading", "A sentence."]),
+        ("3.14 is one number.", ["3.14 is one number."]),
+        ("他来了。她走了！", ["他来了。", "她走了！"]),
+        ("  \n\n  ", []),
+    ],
+)
+def test_sentences(text, expected):
+    assert sentences(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("It's a well-known fact.", ["it's", "a", "well-known", "fact", "."]),
+        ("L’été, déjà!", ["l’été", ",", "déjà", "!"]),
+        ("Ελλάδα № 7", ["ελλάδα", "№", "7"]),
+        ("-- a", ["-", "-", "a"]),
+        ("", []),
+    ],
+)
+def test_words(sentence, expected):
+    assert words(sentence) == expected
+
+
+@given(st.text(max_size=80))
+@settings(derandomize=True, deadline=None)
+def test_words_lose_nothing_but_space(text):
+    assert "".join(words(text)) == "".join(text.lower().split())
+
+
+def test_join_words_is_readable():
+    tokens = ["SENTENCE_START", *words("Well, it (mostly) works: 7 of 9!"), "SENTENCE_END"]
+    assert join_words(tokens) == "well, it (mostly) works: 7 of 9!"
+
+
+def test_read_text(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_bytes("\ufeffπ is\r\nround".encode())
+    assert read_text(file) == "π is\nround"
+    file.write_bytes("café".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"byte 3: not utf-8.*--encoding latin-1"):
+        read_text(file)
+    assert read_text(file, "latin-1") == "café"
+    file.write_text(" \n")
+    with pytest.raises(ValueError, match=r"a.txt' holds no text"):
+        read_text(file)
+
+
+def test_the_default_corpus_is_large():
+    assert len(words(python_topics())) > 65_000
+
+
+def test_vocabulary_orders_by_frequency():
+    vocabulary = Vocabulary.of([["b", "a", "b"], ["c", "b", "a", "d"]])
+    assert vocabulary.tokens == (*SPECIAL, "b", "a", "c", "d")
+    assert Vocabulary.of([["b", "a", "b"], ["c"]], 5).tokens == (*SPECIAL, "b", "a")
+
+
+def test_vocabulary_encodes_and_decodes():
+    vocabulary = Vocabulary.of(["banana"])
+    codes = vocabulary.encode("bax")
+    assert codes.dtype == np.int64
+    assert vocabulary.decode(codes) == ["b", "a", "UNKNOWN"]
+    assert vocabulary.decode(vocabulary.encode_sentence("n")) == [
+        "SENTENCE_START",
+        "n",
+        "SENTENCE_END",
+    ]
+    with pytest.raises(ValueError, match=r"indices\[1\] is 6: expected 0 to 5"):
+        vocabulary.decode([0, 6])
+
+
+@pytest.mark.parametrize(
+    ("texts", "size", "message"),
+    [
+        ([], None, "the corpus is empty"),
+        ([[], ["UNKNOWN"]], None, "the corpus is empty"),
+        (["ab"], 6, "size is 6, but the corpus has 2 different tokens: expected at most 5"),
+        (["ab"], 3, "size is 3: expected more than 3"),
+        (["ab"], 0, "size is 0: expected an int of at least 1"),
+    ],
+)
+def test_bad_vocabularies(texts, size, message):
+    with pytest.raises(ValueError, match=message):
+        Vocabulary.of(texts, size)
+
+
+def encoded(*lengths):
+    return [np.arange(length) + 10 * k for k, length in enumerate(lengths)]
+
+
+def test_sentence_batches_pad_and_shift():
+    (batch,) = sentence_batches(encoded(3, 4), 2, BACKEND, shuffle=False)
+    assert batch.x.T.tolist() == [[0, 1, 0], [10, 11, 12]]
+    assert batch.target.T.tolist() == [[1, 2, -1], [11, 12, 13]]
+
+
+def test_sentence_batches_hold_every_sentence_once_and_change_their_order():
+    batches = sentence_batches(encoded(*[5] * 7, *[9] * 4), 3, BACKEND, rng=0)
+    assert len(batches) == 4
+    epochs = [[batch.x[0].tolist() for batch in batches] for _ in range(2)]
+    for epoch in epochs:
+        assert sorted(sum(epoch, [])) == [10 * k for k in range(11)]
+    assert epochs[0] != epochs[1]
+    again = sentence_batches(encoded(*[5] * 7, *[9] * 4), 3, BACKEND, rng=0)
+    assert [batch.x[0].tolist() for batch in again] == epochs[0]
+
+
+def test_sentence_batches_put_similar_lengths_together():
+    lengths = np.random.default_rng(0).integers(2, 40, 200)
+    batches = sentence_batches(encoded(*lengths), 10, BACKEND, rng=0)
+    padded = sum(int(np.sum(batch.target == -1)) for batch in batches)
+    assert padded < 0.1 * lengths.sum()
+
+
+def test_bad_sentences():
+    with pytest.raises(ValueError, match=r"encoded is empty: expected at least one sentence"):
+        sentence_batches([], 2, BACKEND)
+    with pytest.raises(ValueError, match=r"encoded\[1\] has 1 tokens: expected at least two"):
+        sentence_batches(encoded(3, 1), 2, BACKEND)
+
+
+def test_streams():
+    x, target = streams(np.arange(8), 2)
+    assert x.T.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert target.T.tolist() == [[1, 2, 3], [4, 5, 6]]
+    with pytest.raises(ValueError, match="3 tokens do not make 3 streams"):
+        streams(np.arange(3), 3)
