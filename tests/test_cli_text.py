@@ -18,20 +18,8 @@ def corpus(tmp_path):
 
 
 def train(corpus, out, *options):
-    return main(
-        [
-            "train",
-            "text",
-            str(corpus),
-            "--hidden",
-            "12",
-            "--epochs",
-            "3",
-            "--out",
-            str(out),
-            *options,
-        ]
-    )
+    words = ["train", "text", corpus, "--out", out, "--hidden", "12", "--epochs", "3"]
+    return main([str(word) for word in (*words, *options)])
 
 
 @pytest.mark.parametrize("level", ["words", "characters"])
@@ -48,9 +36,8 @@ def test_train_and_sample(level, corpus, tmp_path, capsys):
 
     model = LanguageModel.of(RNN.load(out / "model.safetensors"))
     assert model.level == level
-    assert (
-        main(["sample", str(out / "model.safetensors"), "--prompt", "the c", "--length", "9"]) == 0
-    )
+    saved = str(out / "model.safetensors")
+    assert main(["sample", saved, "--prompt", "the c", "--length", "9"]) == 0
     first = capsys.readouterr()
     assert first.out == model.sample("the c", 9, rng=0) + "\n"
     if level == "words":
@@ -79,7 +66,7 @@ def test_the_same_seed_gives_the_same_files(corpus, tmp_path):
         (b"", (), "holds no text"),
         (b"caf\xe9 au lait", (), "byte 3: not utf-8"),
         (b"one sentence only", (), "the text has 1 sentences: too few"),
-        (TEXT.encode(), ("--vocabulary", "99"), "but the corpus has 16 different tokens"),
+        (TEXT.encode(), ("--vocabulary", "99"), "but the corpus has 15 different tokens"),
         (TEXT.encode(), ("--window", "-1"), "window is -1: expected 0 or more steps"),
         (TEXT.encode(), ("--held-out", "1.5"), "--held-out is 1.5"),
         (b"ab", ("--level", "characters", "--held-out", "0.5"), "do not make 16 streams"),

@@ -41,9 +41,7 @@ def test_sample_follows_the_model():
 
 @pytest.mark.parametrize("token", ["UNKNOWN", "SENTENCE_START"])
 def test_what_is_never_written(token):
-    written = always(token).sample("", 20, rng=0)
-    assert token not in written
-    assert set(written.split()) <= {"a", "b", "c", "."} | set("abc.")
+    assert token not in always(token).sample("", 20, rng=0)
 
 
 def test_characters_never_end_a_sentence():
@@ -52,16 +50,15 @@ def test_characters_never_end_a_sentence():
 
 def test_sample_reads_the_state_on():
     """Sampling one by one is the same as choosing from the whole prefix each time."""
-    made = model(dtype="float64")
+    made = model("characters", dtype="float64")
     rng = np.random.default_rng(3)
-    tokens = ["SENTENCE_START", "a"]
-    for _ in range(6):
+    tokens = ["a"]
+    for _ in range(8):
         logits = made.net(made.vocabulary.encode(tokens)[:, None])[0][-1, 0].copy()
-        logits[:2] = -np.inf
+        logits[:3] = -np.inf
         p = np.exp(logits - logits.max())
         tokens.append(made.vocabulary.tokens[rng.choice(len(p), p=p / p.sum())])
-    assert "SENTENCE_END" not in tokens, "choose another seed: this one ends the sentence"
-    assert made.sample("a", 6, rng=3) == made.join(tokens[1:])
+    assert made.sample("a", 8, rng=3) == "".join(tokens)
 
 
 def test_the_same_seed_gives_the_same_text():

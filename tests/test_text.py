@@ -128,7 +128,7 @@ def test_sentence_batches_hold_every_sentence_once_and_change_their_order():
     assert len(batches) == 4
     epochs = [[batch.x[0].tolist() for batch in batches] for _ in range(2)]
     for epoch in epochs:
-        assert sorted(sum(epoch, [])) == [10 * k for k in range(11)]
+        assert sorted(k for batch in epoch for k in batch) == [10 * k for k in range(11)]
     assert epochs[0] != epochs[1]
     again = sentence_batches(encoded(*[5] * 7, *[9] * 4), 3, BACKEND, rng=0)
     assert [batch.x[0].tolist() for batch in again] == epochs[0]
