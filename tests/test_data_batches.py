@@ -31,6 +31,41 @@ def test_every_sequence_comes_once_with_its_target(harness, size, target, shuffl
         assert np.array_equal(order, range(7))
 
 
+TOKENS = np.arange(21).reshape(3, 7)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(
+    ("x", "target"),
+    [(TOKENS, -TOKENS), (TOKENS, -TOKENS[-1]), (TOKENS, TARGET), (TOKENS, LAST), (X, TOKENS)],
+    ids=["tokens", "last token", "floats", "last float", "tokens of floats"],
+)
+def test_integers_have_no_axis_of_features(harness, x, target, shuffle):
+    batches = minibatches(harness.array(x), harness.array(target), 3, shuffle=shuffle, rng=0)
+    found, to_numpy = list(batches), harness.backend.to_numpy
+    xs = np.concatenate([to_numpy(batch.x) for batch in found], axis=1)
+    order = np.argsort(xs[0].reshape(7, -1)[:, 0])
+    assert np.array_equal(xs[:, order], x)
+    axis = 1 if target.shape[0] == 3 else 0
+    targets = np.concatenate([to_numpy(batch.target) for batch in found], axis=axis)
+    assert np.array_equal(np.take(targets, order, axis=axis), target)
+    assert shuffle == (order.tolist() != list(range(7)))
+
+
+def test_chunks_of_integers(harness):
+    pieces = list(chunks(harness.array(TOKENS), harness.array(-TOKENS), 2))
+    to_numpy = harness.backend.to_numpy
+    assert [to_numpy(piece.x).tolist() for piece in pieces] == [
+        TOKENS[:2].tolist(),
+        TOKENS[2:].tolist(),
+    ]
+    assert [to_numpy(piece.target).tolist() for piece in pieces] == [
+        (-TOKENS[:2]).tolist(),
+        (-TOKENS[2:]).tolist(),
+    ]
+    assert [piece.carry for piece in pieces] == [False, True]
+
+
 def order_of(batches) -> list[float]:
     return [float(v) for batch in batches for v in batch.x[0, :, 0]]
 
@@ -125,6 +160,10 @@ def test_chunks_by_hand_are_the_whole():
             ValueError,
             r"x has shape \(3, 0, 2\): expected at least one sequence",
         ),
+        (lambda: minibatches(TOKENS[0], TOKENS, 2), ValueError, "integers without the last axis"),
+        (lambda: minibatches(X.astype(int), TARGET, 2), ValueError, "integers without the last"),
+        (lambda: minibatches(TOKENS, TOKENS[:, 1:], 2), ValueError, "the same numbers of steps T"),
+        (lambda: chunks(TOKENS, TOKENS[0], 2), ValueError, r"target \(7,\): expected \(T, B, I\)"),
         (lambda: chunks(X, TARGET, -1), ValueError, "steps is -1: expected an int of at least 1"),
         (
             lambda: chunks(X, LAST, 2),

@@ -59,6 +59,7 @@ class FakeCuPy:
         runtime = SimpleNamespace(getDeviceCount=self.device_count)
         cupy.cuda = SimpleNamespace(Device=FakeDevice, runtime=runtime)
         namespace.asarray = lambda a: FakeArray(np.array(a), FakeDevice.current)
+        namespace.arange = lambda n, **_: np.arange(n)
         namespace.empty = lambda n, dtype: FakeArray(np.empty(n, dtype), FakeDevice.current)
         namespace.float16, namespace.float32, namespace.float64 = np.float16, np.float32, np.float64
         monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -172,6 +173,18 @@ def test_arrays_go_to_the_device_asked_for_and_back(fake):
     assert be.to_numpy(array).tolist() == [[2], [1]]
     assert not get_backend("cupy", "cuda:0").owns(array)
     assert be.to_numpy(be.asarray(2.0)).shape == ()
+
+
+def test_sums_into_rows_columns_and_entries(fake):
+    """On host arrays, as NumPy's indexing is CuPy's."""
+    library, a = get_backend("cupy").library, np.zeros((3, 4))
+    rows = library.add_at(a, np.array([0, 2]), np.array([[1.0] * 4, [2.0] * 4]), 0)
+    assert rows.tolist() == [[1] * 4, [0] * 4, [2] * 4]
+    columns = library.add_at(a, np.array([1, 3]), np.array([[1.0, 2.0]] * 3), 1)
+    assert columns.tolist() == [[0, 1, 0, 2]] * 3
+    assert not np.any(a)
+    entries = library.add_to_entries(a, np.array([3, 0, 3]), np.array([1.0, 2.0, 3.0]))
+    assert entries.tolist() == [[0, 0, 0, 1], [2, 0, 0, 0], [0, 0, 0, 3]]
 
 
 def test_arrays_of_cupy_are_foreign_elsewhere(fake):

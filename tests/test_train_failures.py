@@ -190,7 +190,6 @@ def test_what_is_no_data(batches, error, message):
     for use in (fit, evaluate):
         with pytest.raises(error, match=message):
             use(net, batches)
-    assert weight(net) in (1.0, 0.99)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from xprnn.committee import merge
 from xprnn.forecast import Forecaster
 from xprnn.history import History
 from xprnn.language import LanguageModel
-from xprnn.network import RNN, Gradient, Run
+from xprnn.network import RNN
+from xprnn.propagation import Gradient, Run
 from xprnn.train import NonFiniteLossError, TrainingInterrupted, evaluate, fit
 
 __all__ = [

@@ -1,70 +1,22 @@
-"""The recurrent network: parameters, a recurrent layer, a readout; forward and backward."""
+"""The recurrent network as its users hold it: checked, on a backend, with parameters."""
 
 import copy
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from xprnn import checks
+from xprnn.architecture import Architecture
 from xprnn.backend import Backend, get_backend
-from xprnn.backend.host import Generator, HostArray, Seed, generator, np
+from xprnn.backend.host import HostArray, Seed
 from xprnn.backend.types import Array, Device, DType
-from xprnn.bptt import (
-    Tape,
-    Weights,
-    check_input,
-    check_state,
-    check_window,
-    run_layer,
-    run_layer_backward,
-    zero_state,
-)
-from xprnn.cells import Arrays, Cell, cell_config, cell_from_config, get_cell
-from xprnn.initializers import Initializer, get_initializer
+from xprnn.bptt import check_input, check_state, check_window, zero_state
+from xprnn.cells import Arrays, Cell, get_cell
+from xprnn.initializers import Initializer
 from xprnn.interop.safetensors import read_model, write_model
 from xprnn.losses import Loss, get_loss
 from xprnn.parameters import Parameters
-from xprnn.readout import read_out, read_out_backward
-from xprnn.sparse import GradientArray
-
-RETURNS = ("sequence", "last")
-
-
-class Run(NamedTuple):
-    """A forward pass.
-
-    Attributes
-    ----------
-    output : array
-        (T, B, O), or (B, O) if the network returns the last output only; without a readout O = H.
-    state : tuple of array, (1, B, H) each
-        The final state.
-    tape : Tape
-        What `RNN.backward` needs.
-    """
-
-    output: Array
-    state: Arrays
-    tape: Tape
-
-
-class Gradient(NamedTuple):
-    """The gradients of a loss.
-
-    Attributes
-    ----------
-    parameters : dict of array
-        Of the names and shapes of the network's parameters; that of W is a
-        `xprnn.sparse.SparseGradient` if the input was integers.
-    input : array, (T, B, I), or None
-        None if the input was integers.
-    state : tuple of array, (1, B, H) each
-        Of the initial state.
-    """
-
-    parameters: dict[str, GradientArray]
-    input: Array | None
-    state: Arrays
+from xprnn.propagation import Gradient, Run, backward, forward
 
 
 class RNN:
@@ -104,10 +56,9 @@ class RNN:
 
     Attributes
     ----------
+    architecture : Architecture
+        Sizes, cell and form of the output, as given; each is an attribute of the network, too.
     backend : Backend
-    cell : Cell
-    input_size, hidden_size, output_size, bias, returns
-        As given.
     parameters : dict of array
         ``"weight_ih_l0"`` W (G·H, I), ``"weight_hh_l0"`` U (G·H, H), ``"bias_l0"`` b (G·H,),
         ``"readout.weight"`` R (O, H), ``"readout.bias"`` r (O,); G is the cell's number of gates.
@@ -151,21 +102,13 @@ class RNN:
         rng: Seed = None,
         initializer: str | Initializer = "uniform",
     ) -> None:
-        self.input_size = checks.positive_int("input_size", input_size)
-        self.hidden_size = checks.positive_int("hidden_size", hidden_size)
-        self.output_size = (
-            None if output_size is None else checks.positive_int("output_size", output_size)
+        self.architecture = Architecture(
+            input_size, hidden_size, output_size, get_cell(cell), bias, returns
         )
-        self.cell = get_cell(cell)
-        self.bias = bool(bias)
-        self.returns = checks.choice("returns", returns, RETURNS)
         self.backend = get_backend(backend, device, dtype)
         self.metadata: dict[str, Any] = {}
-        draw, random = get_initializer(initializer), generator(rng)
-        self.parameters = {
-            name: self.backend.asarray(self._draw(draw, random, name, shape))
-            for name, shape in self._shapes().items()
-        }
+        initial = self.architecture.initial(initializer, rng)
+        self.parameters = {name: self.backend.asarray(a) for name, a in initial.items()}
 
     def __repr__(self) -> str:
         return (
@@ -175,13 +118,43 @@ class RNN:
         )
 
     @property
+    def input_size(self) -> int:
+        """I."""
+        return self.architecture.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """H."""
+        return self.architecture.hidden_size
+
+    @property
+    def output_size(self) -> int | None:
+        """O; None without a readout."""
+        return self.architecture.output_size
+
+    @property
+    def cell(self) -> Cell:
+        """The cell."""
+        return self.architecture.cell
+
+    @property
+    def bias(self) -> bool:
+        """Whether there are biases."""
+        return self.architecture.bias
+
+    @property
+    def returns(self) -> str:
+        """``"sequence"`` or ``"last"``."""
+        return self.architecture.returns
+
+    @property
     def parameters(self) -> Parameters:
         """The parameters by name; see the class."""
         return self._parameters
 
     @parameters.setter
     def parameters(self, arrays: Mapping[str, Array]) -> None:
-        self._parameters = Parameters(self.backend, self._shapes(), arrays)
+        self._parameters = Parameters(self.backend, self.architecture.shapes(), arrays)
 
     def __call__(self, x: Array, state: Arrays | None = None) -> tuple[Array, Arrays]:
         """Return output and final state, without a tape: inference.
@@ -251,11 +224,13 @@ class RNN:
         d_output = checks.array("d_output", d_output, backend, tuple(run.output.shape))
         batch = run.tape.x.shape[1]
         if d_state is None:
-            d_final = zero_state(backend, cell, (batch, self.hidden_size))
+            d_state = self._zero_state(batch)
         else:
             shape = (1, batch, self.hidden_size)
-            d_final = _bottom(check_state("d_state", d_state, backend, cell, shape))
-        return self._backward(run, d_output, d_final, check_window(window))
+            d_state = check_state("d_state", d_state, backend, cell, shape)
+        return backward(
+            self.architecture, self._parameters, run.tape, d_output, d_state, check_window(window)
+        )
 
     def value_and_grad(
         self,
@@ -297,13 +272,22 @@ class RNN:
         """`value_and_grad`, and the final state, which the next chunk of a sequence starts from."""
         window = check_window(window)
         x, state = self._check_input(x, state)
-        target = loss.check(self._output_shape(x), target, self.backend)
+        steps, batch = x.shape[:2]
+        shape = self.architecture.output_shape(steps, batch)
+        target = loss.check(shape, target, self.backend)
         run = self._forward(x, state, save=True)
         # Without a readout the output is part of the tape, and can't be given up.
         mine = self.output_size is not None
         value, d_output = loss.value_and_grad(run.output, target, overwrite=mine)
-        d_final = zero_state(self.backend, self.cell, (x.shape[1], self.hidden_size))
-        return value, self._backward(run, d_output, d_final, window), run.state
+        gradient = backward(
+            self.architecture,
+            self._parameters,
+            run.tape,
+            d_output,
+            self._zero_state(batch),
+            window,
+        )
+        return value, gradient, run.state
 
     def to(
         self,
@@ -327,10 +311,10 @@ class RNN:
         """
         if dtype is None and not isinstance(backend, Backend):
             dtype = self.backend.dtype_name
-        config = self._config() | {"cell": self.cell}
         # Copies, because a host array may share the memory of this network's.
         arrays = {name: array.copy() for name, array in self._host_parameters().items()}
-        return _assemble(config, arrays, get_backend(backend, device, dtype))
+        made = get_backend(backend, device, dtype)
+        return _assemble(self.architecture, made, arrays, self.metadata)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write configuration, parameters and metadata to a safetensors file.
@@ -346,7 +330,11 @@ class RNN:
         """
         if not isinstance(self.metadata, dict):
             raise TypeError(f"metadata is {type(self.metadata).__name__}: expected a dict")
-        write_model(path, self._host_parameters(), self._config())
+        config = self.architecture.config() | {
+            "dtype": self.backend.dtype_name,
+            "metadata": self.metadata,
+        }
+        write_model(path, self._host_parameters(), config)
 
     @classmethod
     def load(
@@ -377,37 +365,14 @@ class RNN:
         """
         arrays, config = read_model(path)
         try:
-            return _load(arrays, config, backend, device, dtype, cell)
+            architecture = Architecture.from_config(config, cell)
+            if dtype is None and not isinstance(backend, Backend):
+                dtype = config["dtype"]
+            made = get_backend(backend, device, dtype)
+            return _assemble(architecture, made, arrays, config["metadata"])
         except (KeyError, TypeError) as error:
             reason = error.args[0] if error.args else error
             raise ValueError(f"{str(path)!r} holds no complete network: {reason}") from error
-
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        rows = self.cell.gates * self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {
-            "weight_ih_l0": (rows, self.input_size),
-            "weight_hh_l0": (rows, self.hidden_size),
-        }
-        if self.bias:
-            shapes["bias_l0"] = (rows,)
-        if self.output_size is not None:
-            shapes["readout.weight"] = (self.output_size, self.hidden_size)
-            if self.bias:
-                shapes["readout.bias"] = (self.output_size,)
-        return shapes
-
-    def _draw(
-        self, draw: Initializer, rng: Generator, name: str, shape: tuple[int, ...]
-    ) -> HostArray:
-        """Return a parameter's initial values, each gate's block drawn by itself."""
-        fan_in = self.input_size if name == "weight_ih_l0" else self.hidden_size
-        gates = 1 if name.startswith("readout.") else self.cell.gates
-        block = (shape[0] // gates, *shape[1:])
-        return np.concatenate([draw(rng, block, fan_in) for _ in range(gates)])
-
-    def _weights(self) -> Weights:
-        p = self._parameters
-        return Weights(p["weight_ih_l0"], p["weight_hh_l0"], p.get("bias_l0"))
 
     def _check_input(self, x: Array, state: Arrays | None) -> tuple[Array, Arrays]:
         backend, hidden = self.backend, self.hidden_size
@@ -416,103 +381,39 @@ class RNN:
             checks.finite("x", x, backend)
         batch = x.shape[1]
         if state is None:
-            return x, zero_state(backend, self.cell, (batch, hidden))
+            return x, self._zero_state(batch)
         state = check_state("state", state, backend, self.cell, (1, batch, hidden))
         for k, part in enumerate(state):
             checks.finite(f"state[{k}]", part, backend)
-        return x, _bottom(state)
+        return x, state
 
-    def _output_shape(self, x: Array) -> tuple[int, ...]:
-        size = self.hidden_size if self.output_size is None else self.output_size
-        steps, batch = x.shape[:2]
-        return (batch, size) if self.returns == "last" else (steps, batch, size)
+    def _zero_state(self, batch: int) -> Arrays:
+        return zero_state(self.backend, self.cell, (1, batch, self.hidden_size))
 
     def _forward(self, x: Array, state: Arrays, *, save: bool) -> Run:
-        xp, p = self.backend.xp, self._parameters
-        h, final, tape = run_layer(self.backend, self.cell, self._weights(), x, state, save=save)
-        output = final[0] if self.returns == "last" else h
-        if self.output_size is not None:
-            output = read_out(xp, p["readout.weight"], p.get("readout.bias"), output)
-        return Run(output, tuple(part[None, ...] for part in final), tape)
-
-    def _backward(self, run: Run, d_output: Array, d_final: Arrays, window: int | None) -> Gradient:
-        xp, p = self.backend.xp, self._parameters
-        states = run.tape.trajectory.states
-        gradients: dict[str, GradientArray] = {}
-        dh = d_output
-        if self.output_size is not None:
-            h = states[0][-1, ...] if self.returns == "last" else states[0][1:, ...]
-            readout = read_out_backward(xp, p["readout.weight"], p.get("readout.bias"), h, d_output)
-            dh = readout.h
-            gradients["readout.weight"] = readout.weight
-            if readout.bias is not None:
-                gradients["readout.bias"] = readout.bias
-        if self.returns == "last":
-            # The output is the final state, so its gradient enters there and at no step before.
-            d_final, dh = (d_final[0] + dh, *d_final[1:]), None
-        layer = run_layer_backward(self.cell, self._weights(), run.tape, dh, d_final, window)
-        gradients["weight_ih_l0"] = layer.weights.W
-        gradients["weight_hh_l0"] = layer.weights.U
-        if layer.weights.b is not None:
-            gradients["bias_l0"] = layer.weights.b
-        return Gradient(
-            {name: gradients[name] for name in p},
-            layer.x,
-            tuple(part[None, ...] for part in layer.state),
-        )
+        return forward(self.architecture, self.backend, self._parameters, x, state, save=save)
 
     def _host_parameters(self) -> dict[str, HostArray]:
         return {name: self.backend.to_numpy(array) for name, array in self._parameters.items()}
 
-    def _config(self) -> dict[str, Any]:
-        return {
-            "input_size": self.input_size,
-            "hidden_size": self.hidden_size,
-            "output_size": self.output_size,
-            "cell": cell_config(self.cell),
-            "bias": self.bias,
-            "returns": self.returns,
-            "dtype": self.backend.dtype_name,
-            "metadata": self.metadata,
-        }
 
-
-def _bottom(state: Arrays) -> Arrays:
-    """Return the state of the one layer there is, (B, H) each, from that of the network."""
-    return tuple(part[0, ...] for part in state)
-
-
-def _load(
-    arrays: dict[str, HostArray],
-    config: dict[str, Any],
-    backend: str | Backend,
-    device: Device | None,
-    dtype: str | DType | None,
-    cell: Cell | None,
+def _assemble(
+    architecture: Architecture,
+    backend: Backend,
+    arrays: Mapping[str, HostArray],
+    metadata: Mapping[str, Any],
 ) -> RNN:
-    saved = config["cell"]
-    if saved is None and cell is None:
-        raise ValueError("the network was saved with a cell of the user's own: pass it as `cell`")
-    if saved is not None and cell is not None:
-        raise ValueError(f"the file says which cell it needs ({saved}): don't pass `cell`")
-    if dtype is None and not isinstance(backend, Backend):
-        dtype = config["dtype"]
-    made = cell if saved is None else cell_from_config(saved)
-    return _assemble(config | {"cell": made}, arrays, get_backend(backend, device, dtype))
-
-
-def _assemble(config: dict[str, Any], arrays: dict[str, HostArray], backend: Backend) -> RNN:
-    """Make a network from its configuration and parameters."""
+    """Make a network with these parameters."""
     net = RNN(
-        config["input_size"],
-        config["hidden_size"],
-        config["output_size"],
-        cell=config["cell"],
-        bias=config["bias"],
-        returns=config["returns"],
+        architecture.input_size,
+        architecture.hidden_size,
+        architecture.output_size,
+        cell=architecture.cell,
+        bias=architecture.bias,
+        returns=architecture.returns,
         backend=backend,
         initializer="zeros",
     )
     net.parameters = {name: backend.asarray(array) for name, array in arrays.items()}
-    net.metadata = copy.deepcopy(dict(config["metadata"]))
+    net.metadata = copy.deepcopy(dict(metadata))
     return net

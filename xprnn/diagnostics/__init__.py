@@ -1,5 +1,6 @@
-"""Pictures of data, training and states."""
+"""Pictures of data, training, states and networks."""
 
+from xprnn.diagnostics.drawing import draw, draw_text
 from xprnn.diagnostics.plots import (
     Figure,
     plot_fit,
@@ -9,4 +10,13 @@ from xprnn.diagnostics.plots import (
     save_figure,
 )
 
-__all__ = ["Figure", "plot_fit", "plot_forecast", "plot_loss", "plot_states", "save_figure"]
+__all__ = [
+    "Figure",
+    "draw",
+    "draw_text",
+    "plot_fit",
+    "plot_forecast",
+    "plot_loss",
+    "plot_states",
+    "save_figure",
+]

@@ -1,9 +1,9 @@
 """A network drawn folded and unfolded in time, as a picture and as text."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from xprnn import checks
 from xprnn.backend.types import Array
@@ -19,20 +19,32 @@ PARAMETERS = {
     "readout.bias": ("r", "output"),
 }
 
-# Of the picture, in inches.
-RADIUS, ROW, COLUMN, LEFT, UNFOLDED, MARGIN = 0.36, 1.45, 1.5, 0.75, 4.9, 0.3
+# Of the picture, in inches: a node's radius, the distances of rows and columns, where the folded
+# network and the initial state stand, the height of a line of words, and what is left around all.
+RADIUS, ROW, COLUMN, FOLDED, UNFOLDED, LINE, MARGIN = 0.36, 1.45, 1.5, 1.65, 5.6, 0.26, 0.3
+
+COLORS = {"x": DATA, "h": MODEL, "y": SECOND}
+
+Point: TypeAlias = tuple[float, float]
+
+# Of the text: between two states, and where the words beside the folded network begin.
+LINK, BESIDE = " ── U → ", 20
 
 
 @runtime_checkable
 class Network(Protocol):
     """What is drawn of a network: `xprnn.RNN`, which lives on a floor above this one."""
 
-    input_size: int
-    hidden_size: int
-    output_size: int | None
-    cell: Cell
-    returns: str
-
+    @property
+    def input_size(self) -> int: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def output_size(self) -> int | None: ...
+    @property
+    def cell(self) -> Cell: ...
+    @property
+    def returns(self) -> str: ...
     @property
     def parameters(self) -> Mapping[str, Array]: ...
 
@@ -51,22 +63,22 @@ class Plan(NamedTuple):
     Attributes
     ----------
     equations : tuple of str
-    arrows : dict of list of Parameter
-        By arrow: ``"input"``, ``"state"``, ``"output"``.
+    parameters : dict of list of Parameter
+        By arrow: ``"input"``, ``"state"``, ``"output"``; the last has none without a readout.
     shapes : dict of str
         Of all steps' x, h and y together, by letter.
     state : tuple of str
         The state variables.
-    outputs : tuple of int
-        The steps that have an output.
+    outputs : dict of str
+        What the outputs are called, by step.
     steps : int
     """
 
     equations: tuple[str, ...]
-    arrows: dict[str, list[Parameter]]
+    parameters: dict[str, list[Parameter]]
     shapes: dict[str, str]
     state: tuple[str, ...]
-    outputs: tuple[int, ...]
+    outputs: dict[int, str]
     steps: int
 
 
@@ -103,24 +115,22 @@ def draw(net: Network, steps: int = 3) -> Figure:
     """
     plan = _plan(net, steps)
     figure, axes = _figure()
-    top = 2 * ROW + RADIUS + 0.5
-    equations = 0.26 * len(plan.equations)
-    right = UNFOLDED + plan.steps * COLUMN + RADIUS
-    limits = (0.0, right + MARGIN, -RADIUS - equations - 2 * MARGIN, top + MARGIN)
+    top = 2 * ROW + RADIUS + 2 * MARGIN
+    bottom = -RADIUS - LINE * len(plan.equations) - 2 * MARGIN
+    right = UNFOLDED + plan.steps * COLUMN + RADIUS + MARGIN
     # A unit is an inch, so that words never grow into each other, however many steps there are.
-    figure.set_size_inches(limits[1] - limits[0], limits[3] - limits[2])
     figure.set_layout_engine("none")
+    figure.set_size_inches(right, top - bottom)
     axes.set_position((0, 0, 1, 1))
-    axes.set_xlim(*limits[:2])
-    axes.set_ylim(*limits[2:])
+    axes.set_xlim(0, right)
+    axes.set_ylim(bottom, top)
     axes.set_axis_off()
 
     _draw_folded(axes, plan)
     _draw_unfolded(axes, plan)
-    for x, words in ((LEFT - RADIUS, "folded"), (UNFOLDED - RADIUS, "unfolded in time")):
-        _words(axes, x, top, words, size=12)
-    for k, equation in enumerate(plan.equations):
-        _words(axes, LEFT - RADIUS, -RADIUS - MARGIN - 0.26 * (k + 0.5), equation, color="0.25")
+    for x, words in ((MARGIN, "folded"), (UNFOLDED - RADIUS, "unfolded in time")):
+        _words(axes, x, top - MARGIN, [words], size=12)
+    _words(axes, MARGIN, (bottom - RADIUS) / 2, plan.equations, family="monospace")
     return figure
 
 
@@ -154,116 +164,115 @@ def draw_text(net: Network, steps: int = 3) -> str:
     <BLANKLINE>
     folded
     <BLANKLINE>
-            y       (B, 2)
-            ↑       R  readout.weight  (2, 8)
-            │       r  readout.bias    (2,)
-       ┌──→ h ──┐   (T, B, 8)
-       └────────┘   U  weight_hh_l0    (8, 8)
-            ↑       W  weight_ih_l0    (8, 3)
-            │       b  bias_l0         (8,)
-            x       (T, B, 3)
+            y           (B, 2)
+            ↑           R  readout.weight  (2, 8)
+            │           r  readout.bias    (2,)
+       ┌──→ h ──┐       (T, B, 8)
+       └────────┘       U  weight_hh_l0    (8, 8)
+            ↑           W  weight_ih_l0    (8, 3)
+            │           b  bias_l0         (8,)
+            x           (T, B, 3)
     <BLANKLINE>
     unfolded in time
     <BLANKLINE>
-                           y
-                           ↑ R
+                              y
+                              ↑ R
     h(0) ── U → h(1) ── U → h(2)
-                ↑ W        ↑ W
-               x(1)       x(2)
+                  ↑ W         ↑ W
+                x(1)        x(2)
     """
     plan = _plan(net, steps)
-    return "\n".join(
-        [*plan.equations, "", "folded", "", *_text_folded(plan), "", "unfolded in time", ""]
-        + [line.rstrip() for line in _text_unfolded(plan)]
-    )
+    folded = ["folded", "", *_text_folded(plan)]
+    unfolded = ["unfolded in time", "", *_text_unfolded(plan)]
+    return "\n".join([*plan.equations, "", *folded, "", *unfolded])
 
 
 def _plan(net: Network, steps: int) -> Plan:
     if not isinstance(net, Network):
         raise TypeError(f"net is of type {type(net).__name__}: expected an xprnn.RNN")
     steps = checks.positive_int("steps", steps)
-    arrows: dict[str, list[Parameter]] = {"input": [], "state": [], "output": []}
+    parameters: dict[str, list[Parameter]] = {"input": [], "state": [], "output": []}
     for name, array in net.parameters.items():
         symbol, arrow = PARAMETERS[name]
-        arrows[arrow].append(Parameter(symbol, name, tuple(array.shape)))
-    symbols = {p.symbol for parameters in arrows.values() for p in parameters}
+        parameters[arrow].append(Parameter(symbol, name, tuple(array.shape)))
     last = net.returns == "last"
-    state = ", ".join(f"{s}(t)" for s in net.cell.state)
-    before = ", ".join(["U h(t-1)", *(f"{s}(t-1)" for s in net.cell.state[1:])])
-    cell = f"{state} = cell(W x(t){' + b' if 'b' in symbols else ''}, {before})"
-    h = "h(T)" if last else "h(t)"
-    readout = f"R {h}{' + r' if 'r' in symbols else ''}" if "R" in symbols else h
-    output = f"{'y' if last else 'y(t)'} = {readout}"
-    width = max(len(cell), len(output)) + 4
     outputs = net.hidden_size if net.output_size is None else net.output_size
     return Plan(
-        (
-            f"{cell:{width}}cell: {_cell_name(net.cell)}",
-            f"{output:{width}}T: the last step" if last else output,
-        ),
-        arrows,
+        _equations(net, parameters),
+        parameters,
         {
             "x": f"(T, B, {net.input_size})",
             "h": f"(T, B, {net.hidden_size})",
             "y": f"(B, {outputs})" if last else f"(T, B, {outputs})",
         },
         tuple(net.cell.state),
-        (steps,) if last else tuple(range(1, steps + 1)),
+        {steps: "y"} if last else {t: f"y({t})" for t in range(1, steps + 1)},
         steps,
     )
 
 
-def _cell_name(cell: Cell) -> str:
+def _equations(net: Network, parameters: dict[str, list[Parameter]]) -> tuple[str, ...]:
+    last = net.returns == "last"
+    bias = " + b" if len(parameters["input"]) > 1 else ""
+    before = ", ".join(["U h(t-1)", *(f"{s}(t-1)" for s in net.cell.state[1:])])
+    state = f"{', '.join(f'{s}(t)' for s in net.cell.state)} = cell(W x(t){bias}, {before})"
+    h = "h(T)" if last else "h(t)"
+    readout = parameters["output"]
+    output = f"{'y' if last else 'y(t)'} = " + (
+        f"R {h}{' + r' if len(readout) > 1 else ''}" if readout else h
+    )
+    width = len(state) + 4
+    return (
+        f"{state:{width}}cell: {_cell_name(net.cell)}",
+        f"{output:{width}}T: the last step" if last else output,
+    )
+
+
+def _cell_name(cell: Any) -> str:
     """Return a cell's name with its options, an activation by its own name."""
     options = [getattr(cell, field.name) for field in fields(cell)] if is_dataclass(cell) else []
-    words = [repr(o.name if isinstance(o, Activation) else o) for o in options]
+    words = (repr(o.name if isinstance(o, Activation) else o) for o in options)
     return f"{type(cell).__name__}({', '.join(words)})"
 
 
-
 def _text_folded(plan: Plan) -> list[str]:
-    """Draw input, state and output on top of each other, what belongs to them on the right."""
+    """Draw input, state and output on top of each other, and what belongs to them beside them."""
     node = ", ".join(plan.state)
     middle = 8 + len(node) // 2
-    rows = _parameter_rows(plan.arrows)
-    lines = [_line((middle, "y"), (20, plan.shapes["y"]))]
-    lines += _arrow(middle, rows["output"] or ["y = h"])
-    lines += [_line((3, f"┌──→ {node} ──┐"), (20, plan.shapes["h"]))]
-    loop = f"└────{'─' * len(node)}───┘"
-    lines += [_line((3, loop), (20, rows["state"][0]))]
-    lines += _arrow(middle, rows["input"])
-    return [*lines, _line((middle, "x"), (20, plan.shapes["x"]))]
-
-
-def _arrow(column: int, rows: list[str]) -> list[str]:
-    return [_line((column, "│" if k else "↑"), (20, row)) for k, row in enumerate(rows)]
-
-
-def _parameter_rows(arrows: dict[str, list[Parameter]]) -> dict[str, list[str]]:
-    """Return the parameters of every arrow, a row each, all in the same columns."""
-    width = max(len(p.name) for parameters in arrows.values() for p in parameters)
-    return {
-        arrow: [f"{p.symbol}  {p.name:{width}}  {p.shape}" for p in parameters]
-        for arrow, parameters in arrows.items()
+    width = max(len(p.name) for each in plan.parameters.values() for p in each)
+    rows = {
+        arrow: [f"{p.symbol}  {p.name:{width}}  {p.shape}" for p in each]
+        for arrow, each in plan.parameters.items()
     }
+    return [
+        _line((middle, "y"), (BESIDE, plan.shapes["y"])),
+        *_text_arrow(middle, rows["output"] or ["y = h"]),
+        _line((3, f"┌──→ {node} ──┐"), (BESIDE, plan.shapes["h"])),
+        _line((3, f"└────{'─' * len(node)}───┘"), (BESIDE, rows["state"][0])),
+        *_text_arrow(middle, rows["input"]),
+        _line((middle, "x"), (BESIDE, plan.shapes["x"])),
+    ]
+
+
+def _text_arrow(column: int, rows: list[str]) -> list[str]:
+    return [_line((column, "│" if k else "↑"), (BESIDE, row)) for k, row in enumerate(rows)]
 
 
 def _text_unfolded(plan: Plan) -> list[str]:
     """Draw a column a step, the initial state before the first one."""
     states = [",".join(f"{s}({t})" for s in plan.state) for t in range(plan.steps + 1)]
-    starts = [0]
-    for state in states:
-        starts.append(starts[-1] + len(state) + len(LINK))
-    middles = [start + len(state) // 2 for start, state in zip(starts, states, strict=False)]
-    ups = range(1, plan.steps + 1)
-    has_readout = bool(plan.arrows["output"])
-    outputs = {t: _output_name(plan, t) for t in plan.outputs}
+    middles = [
+        sum(len(before) + len(LINK) for before in states[:t]) + len(state) // 2
+        for t, state in enumerate(states)
+    ]
+    readout = "↑ R" if plan.parameters["output"] else "↑"
+    inputs = {t: f"x({t})" for t in range(1, plan.steps + 1)}
     return [
-        _line(*((middles[t] - len(y) // 2, y) for t, y in outputs.items())),
-        _line(*((middles[t], "↑ R" if has_readout else "↑") for t in outputs)),
+        _line(*((middles[t] - len(y) // 2, y) for t, y in plan.outputs.items())),
+        _line(*((middles[t], readout) for t in plan.outputs)),
         LINK.join(states),
-        _line(*((middles[t], "↑ W") for t in ups)),
-        _line(*((middles[t] - len(f"x({t})") // 2, f"x({t})") for t in ups)),
+        _line(*((middles[t], "↑ W") for t in inputs)),
+        _line(*((middles[t] - len(x) // 2, x) for t, x in inputs.items())),
     ]
 
 
@@ -275,15 +284,63 @@ def _line(*words: tuple[int, str]) -> str:
     return line
 
 
-def _output_name(plan: Plan, t: int) -> str:
-    return f"y({t})" if len(plan.outputs) == plan.steps and not plan.last else "y"
-
-
 def _draw_folded(axes: Any, plan: Plan) -> None:
-    x, state, y = ((LEFT, row * ROW) for row in range(3))
-    rows = {arrow: [f"{p.symbol} = {p.name} {p.shape}" for p in plan.arrows[arrow]] for arrow in ARROWS}
-    _edge(axes, x, state, INPUT)
-    _edge(axes, state, y, OUTPUT)
-    # Out of the state on its upper right, and into it again on its lower right.
-    side = RADIUS * math.cos(math.pi / 5), RADIUS * math.sin(math.pi / 5)
-    ...
+    x, state, y = ((FOLDED, row * ROW) for row in range(3))
+    rows = {
+        arrow: [f"{p.symbol} = {p.name} {p.shape}" for p in each]
+        for arrow, each in plan.parameters.items()
+    }
+    _edge(axes, x, state)
+    _edge(axes, state, y)
+    # Out of the state on its upper right, and back into it on its lower right.
+    rim = RADIUS * math.sqrt(0.5)
+    _arrow(axes, (FOLDED + rim, ROW + rim), (FOLDED + rim, ROW - rim), "arc3,rad=-1.7")
+    _words(axes, FOLDED + 0.12, 0.5 * ROW, rows["input"])
+    _words(axes, FOLDED + RADIUS + 0.45, ROW, rows["state"])
+    _words(axes, FOLDED + 0.12, 1.5 * ROW, rows["output"] or ["y = h"])
+    for at, words, letter in ((x, "x", "x"), (state, ", ".join(plan.state), "h"), (y, "y", "y")):
+        _node(axes, at, words, COLORS[letter])
+        _words(axes, FOLDED - RADIUS - 0.12, at[1], [plan.shapes[letter]], ha="right")
+
+
+def _draw_unfolded(axes: Any, plan: Plan) -> None:
+    for t in range(plan.steps + 1):
+        column = UNFOLDED + t * COLUMN
+        x, state, y = ((column, row * ROW) for row in range(3))
+        _node(axes, state, "\n".join(f"{s}({t})" for s in plan.state), COLORS["h"], given=t == 0)
+        if t > 0:
+            _edge(axes, (column - COLUMN, ROW), state)
+            _words(axes, column - COLUMN / 2, ROW + 0.16, ["U"], ha="center")
+            _edge(axes, x, state)
+            _words(axes, column + 0.1, 0.5 * ROW, ["W"])
+            _node(axes, x, f"x({t})", COLORS["x"])
+        if t in plan.outputs:
+            _edge(axes, state, y)
+            if plan.parameters["output"]:
+                _words(axes, column + 0.1, 1.5 * ROW, ["R"])
+            _node(axes, y, plan.outputs[t], COLORS["y"])
+
+
+def _node(axes: Any, at: Point, words: str, color: str, *, given: bool = False) -> None:
+    from matplotlib.patches import Circle
+
+    style = "--" if given else "-"
+    axes.add_patch(Circle(at, RADIUS, facecolor="white", edgecolor=color, lw=1.8, ls=style))
+    axes.text(*at, words, ha="center", va="center", fontsize=11, parse_math=False)
+
+
+def _edge(axes: Any, start: Point, end: Point) -> None:
+    """Draw an arrow between two nodes, from rim to rim."""
+    distance = math.dist(start, end)
+    x, y = ((b - a) * RADIUS / distance for a, b in zip(start, end, strict=True))
+    _arrow(axes, (start[0] + x, start[1] + y), (end[0] - x, end[1] - y), "arc3")
+
+
+def _arrow(axes: Any, start: Point, end: Point, style: str) -> None:
+    look = {"arrowstyle": "-|>", "color": "0.3", "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", xy=end, xytext=start, arrowprops={**look, "connectionstyle": style})
+
+
+def _words(axes: Any, x: float, y: float, lines: Sequence[str], **options: Any) -> None:
+    """Write lines, their middle at y."""
+    axes.text(x, y, "\n".join(lines), va="center", parse_math=False, **({"size": 9} | options))
