@@ -50,10 +50,10 @@ def run_forward(
     gates, hidden = cell.gates, U.shape[1]
     U_T = xp.matrix_transpose(U)
     steps, kept = [state], []
-    for t in range(u.shape[0]):
+    for u_t in xp.unstack(u):
         v = state[0] @ U_T
         state, saved = cell.forward(
-            xp, _blocks(u[t, ...], gates, hidden), _blocks(v, gates, hidden), state
+            xp, _blocks(u_t, gates, hidden), _blocks(v, gates, hidden), state
         )
         steps.append(state)
         if save:
@@ -103,13 +103,15 @@ def run_backward(
         The gradient of the initial state.
     """
     steps = trajectory.states[0].shape[0] - 1
+    # Cells that save nothing have an empty tuple for every step.
+    saved = list(zip(*map(xp.unstack, trajectory.saved), strict=True)) or [()] * steps
+    previous = list(zip(*map(xp.unstack, trajectory.states), strict=True))
+    dh_steps = [None] * steps if dh is None else xp.unstack(dh)
     du_steps, dv_steps, same = [], [], True
     for t in reversed(range(steps)):
         if dh is not None:
-            d_state = (d_state[0] + dh[t, ...], *d_state[1:])
-        saved = tuple(part[t, ...] for part in trajectory.saved)
-        previous = tuple(part[t, ...] for part in trajectory.states)
-        du_blocks, dv_blocks, d_previous = cell.backward(xp, saved, previous, d_state)
+            d_state = (d_state[0] + dh_steps[t], *d_state[1:])
+        du_blocks, dv_blocks, d_previous = cell.backward(xp, saved[t], previous[t], d_state)
         dv = join(xp, dv_blocks)
         dv_steps.append(dv)
         if du_blocks is not dv_blocks:

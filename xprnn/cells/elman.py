@@ -1,6 +1,7 @@
 """The Elman cell, the simple recurrent network."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells.activations import ACTIVATIONS, Activation
@@ -49,7 +50,7 @@ class Elman:
             known = ", ".join(repr(name) for name in ACTIVATIONS)
             raise ValueError(f"unknown activation {self.activation!r}: known are {known}")
 
-    @property
+    @cached_property
     def phi(self) -> Activation:
         """The activation itself."""
         if isinstance(self.activation, Activation):
