@@ -18,7 +18,7 @@ def blocks(language):
 def test_the_python_runs_top_to_bottom(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code = blocks("python")
-    assert len(code) == 3
+    assert len(code) == 4
     namespace = {}
     for block in code:
         exec(compile(block, str(README), "exec"), namespace)
