@@ -12,7 +12,6 @@ Run it with ``python examples/counting_ones.py [--length T] [--every N] [--out F
 
 # %%
 import argparse
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +63,7 @@ def state_gradients(net, x, target):
 
 # %%
 class Walk(NamedTuple):
-    """A training: the weights (w_x, w_rec) and the loss before every update, and after the last."""
+    """A training: the weights (w_x, w_rec) from the start on, and the loss with each of them."""
 
     name: str
     weights: list
@@ -72,9 +71,9 @@ class Walk(NamedTuple):
 
     @property
     def outcome(self):
-        if self.losses[-1] < GOAL:
-            return f"there after {len(self.weights) - 1} steps"
-        return "lost" if max(map(abs, self.weights[-1])) > LOST else "not there yet"
+        lost = max(map(abs, self.weights[-1])) > LOST
+        words = "lost" if lost else "there" if self.losses[-1] < GOAL else "not there"
+        return f"{words} after {(steps := len(self.weights) - 1)} step{'s' * (steps != 1)}"
 
 
 def train(name, start, x, target, optimizer, *, clip=None, most=3000, every=1):
@@ -85,7 +84,6 @@ def train(name, start, x, target, optimizer, *, clip=None, most=3000, every=1):
     for step in range(most + 1):
         walk.weights.append(weights_of(net))
         if max(map(abs, walk.weights[-1])) > LOST:
-            walk.losses.append(math.inf)
             break
         value, gradient = net.value_and_grad(x, target)
         walk.losses.append(float(value))
@@ -100,7 +98,7 @@ def train(name, start, x, target, optimizer, *, clip=None, most=3000, every=1):
             update, _ = xprnn.optim.clip_by_norm(update, clip)
         net.parameters, state = optimizer.update(update, state, net.parameters)
     w_x, w_rec = walk.weights[-1]
-    print(f"  {walk.outcome}: w_x = {w_x:.6g}, w_rec = {w_rec:.6g}, loss {walk.losses[-1]:.3g}")
+    print(f"  {walk.outcome}: w_x = {w_x:.6g}, w_rec = {w_rec:.6g}")
     return walk
 
 
@@ -129,3 +127,141 @@ def plot_walks(walks, x, target):
     names = [f"{walk.name}: {walk.outcome}" for walk in walks]
     figure.legend(lines, names, loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+# %% [markdown]
+# The same with a logistic function σ in every step but the last, which has none because a value of
+# σ, being below one, could not be a count:
+#
+#     h(t) = σ(w_x x(t) + w_rec h(t-1)),  t < T        y = w_x x(T) + w_rec h(T-1)
+#
+# Two unrolls: all steps but the last with one cell, the last one with another, from the state that
+# the first ones ended in.  Both have the same weights, so the two gradients of each are added.
+
+
+# %%
+def logistic_loss_and_grad(weights, x, target):
+    """Return the loss, the gradients of w_x and w_rec, and y (B, 1)."""
+    pair = xprnn.Weights(weights["w_x"], weights["w_rec"])
+    _, state, steps = xprnn.unroll(Elman("logistic"), pair, x[:-1])
+    y, _, last = xprnn.unroll(Elman("identity"), pair, x[-1:], state)
+    value, dy = xprnn.losses.SquaredError().value_and_grad(y, target[None])
+    late = xprnn.unroll_backward(Elman("identity"), pair, last, dy)
+    early = xprnn.unroll_backward(Elman("logistic"), pair, steps, None, late.state)
+    gradients = {
+        "w_x": early.weights.W + late.weights.W,
+        "w_rec": early.weights.U + late.weights.U,
+    }
+    return float(value), gradients, y[0]
+
+
+def finite_differences(weights, x, target, step=1e-5):
+    """Return the gradients once more, from values of the loss alone."""
+    gradients = {}
+    for name, w in weights.items():
+        above, below = (
+            logistic_loss_and_grad({**weights, name: w + h}, x, target)[0] for h in (step, -step)
+        )
+        gradients[name] = np.full((1, 1), (above - below) / (2 * step))
+    return gradients
+
+
+def check_gradient(weights, x, target):
+    """Print both gradients of the logistic form, and return how far they are apart at most."""
+    _, explicit, _ = logistic_loss_and_grad(weights, x, target)
+    numeric, worst = finite_differences(weights, x, target), 0.0
+    for name, g in explicit.items():
+        difference = abs(g.item() - numeric[name].item())
+        words = f"  d{name}: {g.item():+.12f}, by finite differences {numeric[name].item():+.12f}"
+        print(f"{words}, difference {difference:.1e}")
+        worst = max(worst, difference)
+    return worst
+
+
+# %%
+def every_sequence(length):
+    """Return all binary sequences of a length, (T, 2^T, 1), and their numbers of ones."""
+    bits = np.arange(2**length) >> np.arange(length)[:, None] & 1
+    x = bits[:, :, None].astype(np.float64)
+    return x, x.sum(axis=0)
+
+
+def train_logistic(x, target, *, start=FAR, steps=400):
+    """Train the logistic form with Rprop; return weights, losses and final gradients."""
+    weights = {"w_x": np.full((1, 1), start[0]), "w_rec": np.full((1, 1), start[1])}
+    state, losses = RPROP.init(weights), []
+    for _ in range(steps):
+        value, gradients, _ = logistic_loss_and_grad(weights, x, target)
+        losses.append(value)
+        weights, state = RPROP.update(gradients, state, weights)
+    return weights, losses, gradients
+
+
+def say_what_it_counts(length):
+    """Train on all sequences of a length and print what the network has learnt."""
+    x, target = every_sequence(length)
+    weights, losses, gradients = train_logistic(x, target)
+    _, _, y = logistic_loss_and_grad(weights, x, target)
+    w_x, w_rec = (w.item() for w in weights.values())
+    slope = max(abs(g.item()) for g in gradients.values())
+    print(f"\n{length} steps: loss {losses[0]:.4g} -> {losses[-1]:.4f}, gradient {slope:.0e}")
+    print(f"  w_x = {w_x:.4f}, w_rec = {w_rec:.4f}")
+    print(
+        f"  a constant has {length / 8:.4f}; a constant and the last digit {(length - 1) / 8:.4f}"
+    )
+    right = np.mean(np.round(y) == target)
+    print(
+        f"  {right:.1%} of all sequences counted right; always saying {length // 2} gives "
+        f"{np.mean(target == length // 2):.1%}"
+    )
+    # What a one at each step adds to y, on average over what is at the other steps.
+    effects = [np.mean(y[x[t, :, 0] == 1]) - np.mean(y[x[t, :, 0] == 0]) for t in range(length)]
+    print("  a one adds (last step first):", *(f"{effect:.4f}" for effect in effects[::-1][:5]))
+    return weights, losses
+
+
+# %%
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--length", type=int, default=10, help="steps of a sequence")
+    parser.add_argument("--sequences", type=int, default=20)
+    parser.add_argument("--every", type=int, default=1, help="print the gradient so often")
+    parser.add_argument("--out", type=Path, default=Path("runs/counting_ones"))
+    args = parser.parse_args(argv)
+    if args.length < 2:
+        parser.error(f"--length is {args.length}: expected at least 2, a last step and one before")
+    args.out.mkdir(parents=True, exist_ok=True)
+
+    x, target = xprnn.data.count_ones(args.length, args.sequences, rng=0)
+    print("|dL/dh(t)| from the first step to the last, in units of the last:")
+    for w_rec in (0.5, 1.0, 2.0):
+        gradients = state_gradients(counter(0.9, w_rec), x, target)
+        print(f"  w_rec = {w_rec:g}:", *(f"{g:.3g}" for g in gradients))
+
+    walks = [
+        train("SGD", FAR, x, target, SGD, every=args.every),
+        train("SGD, clipped", FAR, x, target, SGD, clip=1.0, every=args.every),
+        train("Rprop", FAR, x, target, RPROP, every=args.every),
+        train("SGD from nearer", NEAR, x, target, SGD, every=args.every),
+    ]
+    print("\nall together")
+    for walk in walks:
+        w_x, w_rec = walk.weights[-1]
+        print(f"  {walk.name}: {walk.outcome}, w_x = {w_x:.5f}, w_rec = {w_rec:.5f}")
+    picture = args.out / "counting_ones.png"
+    diagnostics.save_figure(plot_walks(walks, x, target), picture)
+    print(f"picture: {picture}")
+
+    trained = counter(*walks[2].weights[-1])
+    for length in (12, 100):
+        longer = np.ones((length, 1, 1))
+        print(f"{length} ones: Rprop's network counts {trained(longer)[0].item():.4f}")
+
+    print("\nthe logistic form: its gradient, at w_x = -1.5, w_rec = 2")
+    check_gradient({"w_x": np.full((1, 1), -1.5), "w_rec": np.full((1, 1), 2.0)}, x, target)
+    for length in (2, 5, 10):
+        say_what_it_counts(length)
+
+
+if __name__ == "__main__":
+    main()

@@ -233,7 +233,7 @@ def test_files_of_other_kinds(tmp_path, write):
 
 
 def test_a_column_s_name_is_no_formula(tmp_path, write):
-    name = r"a^$ in $ \frac"
+    name = r"$a^$ in $ \frac$"
     words = ("--column", name, "--delimiter", ";", *SMALL, "--out", tmp_path / "out")
     assert run("train", "csv", write(VALUES[:40], column=name), *words).status == 0
 

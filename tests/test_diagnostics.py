@@ -179,7 +179,7 @@ def test_a_forecast_is_labelled_with_times():
 
 def test_dollars_are_dollars(tmp_path):
     # As a formula, what is between two dollars can't be parsed.
-    words = r"a^$ in $ \frac"
+    words = r"$a^$ in $ \frac$"
     figure = forecast(ylabel=words, title=words)
     save_figure(figure, tmp_path / "figure.png")
     save_figure(plot_states(np.ones((2, 2)), xlabel=words, title=words), tmp_path / "states.png")

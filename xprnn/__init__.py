@@ -10,7 +10,8 @@ from xprnn.history import History
 from xprnn.language import LanguageModel
 from xprnn.network import RNN
 from xprnn.propagation import Gradient, Run
-from xprnn.train import NonFiniteLossError, TrainingInterrupted, evaluate, fit
+from xprnn.step import NonFiniteLossError
+from xprnn.train import TrainingInterrupted, evaluate, fit
 
 __all__ = [
     "RNN",

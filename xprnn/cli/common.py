@@ -15,7 +15,8 @@ from xprnn.backend.host import np
 from xprnn.files import output_folder
 from xprnn.history import History, Record
 from xprnn.network import RNN
-from xprnn.train import NonFiniteLossError, TrainingInterrupted
+from xprnn.step import NonFiniteLossError
+from xprnn.train import TrainingInterrupted
 
 MODEL, HISTORY = "model.safetensors", "history.jsonl"
 

@@ -1,0 +1,231 @@
+"""The general recurrent network: many inputs or one, many outputs or one.
+
+    h(t) = φ(W x(t) + U h(t-1) + b)        y(t) = R h(t) + r, or softmax of it
+
+Many-to-many, many-to-one, and one-to-many in two ways: an input at the first step and zeros after,
+and a closed loop, in which every output is the next input.  All of it is the same network.
+
+Run it with ``python examples/general_network.py [--epochs N] [--out FOLDER]``.
+"""
+
+# %%
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import xprnn
+from xprnn import diagnostics
+from xprnn.cells import Elman
+
+# %% [markdown]
+# Many-to-many: a word in, the next word out.  The same word is followed by different ones, so only
+# the state can tell which.
+
+
+# %%
+def many_to_many(epochs):
+    words = ["the", "cat", "saw", "the", "dog", "and", "the", "dog", "saw", "the", "cat"]
+    vocabulary = sorted(set(words))
+    tokens = np.array([[vocabulary.index(word)] for word in words])  # (T, B) with B = 1
+    net = xprnn.RNN(len(vocabulary), 8, len(vocabulary), dtype="float64", rng=0)
+    history = fit(net, tokens[:-1], tokens[1:], epochs, "cross_entropy", rate=0.5)
+    y, _ = net(tokens[:-1])
+    said = [vocabulary[k] for k in np.argmax(y[:, 0, :], axis=1)]
+    print(f"many-to-many: {loss_of(history)}; the {' '.join(said)}")
+    return net, history
+
+
+# %% [markdown]
+# Many-to-one: are there more ones than zeros?  ``returns="last"`` has one output a sequence.
+
+
+# %%
+def many_to_one(epochs, length=7):
+    bits = np.arange(2**length) >> np.arange(length)[:, None] & 1  # all sequences there are
+    x, target = bits[:, :, None].astype(np.float64), (bits.sum(axis=0) > length / 2).astype(int)
+    net = xprnn.RNN(1, 8, 2, returns="last", dtype="float64", rng=0)
+    history = fit(net, x, target, epochs, "cross_entropy", rate=0.5)
+    right = np.mean(np.argmax(net(x)[0], axis=1) == target)
+    print(f"many-to-one: {loss_of(history)}; {right:.0%} of {2**length} sequences are right")
+    return net, history
+
+
+# %% [markdown]
+# One-to-many: strike a bell once, x(1) = a, and let it ring, y(t) = a 0.9^t cos(π t / 5).
+
+
+# %%
+def ringing(strength, steps=20):
+    """Return x (T, B, 1), zero but at the first step, and the sound (T, B, 1)."""
+    t = np.arange(1, steps + 1)[:, None]
+    x = np.where(t == 1, strength, 0.0)
+    return x[..., None], (strength * 0.9**t * np.cos(np.pi * t / 5))[..., None]
+
+
+def one_to_many(epochs):
+    net = xprnn.RNN(1, 16, 1, dtype="float64", rng=0)
+    history = fit(net, *ringing(np.linspace(-1, 1, 9)), epochs, "squared_error", rate=0.2)
+    x, sound = ringing(np.array([0.6]))  # no strength that it has heard
+    error = np.max(np.abs(net(x)[0] - sound))
+    print(f"one-to-many: {loss_of(history)}; an unheard strength is off by {error:.3f} at most")
+    return net, history
+
+
+# %%
+def fit(net, x, target, epochs, loss, rate):
+    sgd = xprnn.optim.SGD(rate, momentum=0.9)
+    return xprnn.fit(net, (x, target), loss=loss, optimizer=sgd, epochs=epochs, clip_norm=1.0)
+
+
+def loss_of(history):
+    return f"loss {history.loss[0]:.3g} -> {history.loss[-1]:.2g}"
+
+
+# %% [markdown]
+# Closed loop, for generation: one step after the other, the output being the next input.
+
+
+# %%
+def generate(net, x, steps):
+    """Return y (T, B, O), begun with one input x (B, I)."""
+    outputs, state = [], None
+    for _ in range(steps):
+        y, state = net(x[None], state)
+        x = y[0]
+        outputs.append(x)
+    return np.stack(outputs)
+
+
+# %% [markdown]
+# Closed loop, for training.  With x(t+1) = R h(t) + r the steps after the first one are
+#
+#     h(t+1) = φ(W (R h(t) + r) + U h(t) + b) = φ(U' h(t) + b')
+#     U' = U + W R        b' = b + W r                                                 (1)
+#
+# an ordinary unroll without input, and the gradients of U' and b' give all the others:
+#
+#     dU = dU'    dW = dU' Rᵀ + db' rᵀ    dR = Wᵀ dU'    db = db'    dr = Wᵀ db'      from (1)
+#
+# which are added to those of the first step and of the readout.  It takes a readout that is linear,
+# and a cell that adds W x + b and U h before anything else: then the loop closes over both.
+
+
+# %%
+def closed_loop(net, x, steps):
+    """Return y (T, B, O) of a loop begun with x (B, I), and what `closed_loop_backward` needs."""
+    if not isinstance(net.cell, Elman):
+        raise TypeError(f"the cell is {net.cell}: expected Elman, which adds W x + b and U h")
+    W, U, b, R, r = net.parameters.values()
+    first, loop = xprnn.Weights(W, U, b), xprnn.Weights(W, U + W @ R, b + W @ r)  # (1)
+    start = xprnn.unroll(net.cell, first, x[None])
+    nothing = np.zeros((steps - 1, *x.shape), dtype=x.dtype)
+    rest = xprnn.unroll(net.cell, loop, nothing, start.state)
+    h = np.concatenate([start.h, rest.h])
+    return h @ R.T + r, (first, loop, start.tape, rest.tape, h)
+
+
+def closed_loop_backward(net, tape, dy):
+    """Return the gradients of all parameters, by name, from those of all outputs (T, B, O)."""
+    first, loop, start_tape, rest_tape, h = tape
+    W, _, _, R, r = net.parameters.values()
+    dh = dy @ R
+    rest = xprnn.unroll_backward(net.cell, loop, rest_tape, dh[1:])
+    start = xprnn.unroll_backward(net.cell, first, start_tape, dh[:1], rest.state)
+    _, dU, db = rest.weights
+    gradients = (
+        start.weights.W + dU @ R.T + np.outer(db, r),
+        start.weights.U + dU,
+        start.weights.b + db,
+        np.einsum("tbo,tbh->oh", dy, h) + W.T @ dU,
+        np.sum(dy, axis=(0, 1)) + W.T @ db,
+    )
+    return dict(zip(net.parameters, gradients, strict=True))
+
+
+# %%
+def wave(steps, noise=0.0, period=20):
+    """Return cos(2π t / period) for t = 0 to steps, (T + 1, 1, 1), with noise from t = 1 on."""
+    t = np.arange(steps + 1).reshape(-1, 1, 1)
+    normal = np.random.default_rng(0).normal(size=t.shape)
+    return np.cos(2 * np.pi * t / period) + noise * normal * (t > 0)
+
+
+def train_on(series, epochs, *, closed, seed=0):
+    """Train on a series, through the loop or one step ahead; return network and last loss."""
+    net = xprnn.RNN(1, 12, 1, dtype="float64", rng=seed)
+    rule = xprnn.optim.Rprop(0.001)
+    state, x, target = rule.init(net.parameters), series[:-1], series[1:]
+    for _ in range(epochs):
+        if closed:
+            y, tape = closed_loop(net, x[0], len(target))  # x(1) is all it gets to see
+            value, dy = xprnn.losses.SquaredError().value_and_grad(y, target)
+            gradients = closed_loop_backward(net, tape, dy)
+        else:
+            value, gradient = net.value_and_grad(x, target)
+            gradients = gradient.parameters
+        net.parameters, state = rule.update(gradients, state, net.parameters)
+    return net, float(value)
+
+
+def loss(y, target):
+    return 0.5 * float(np.mean((y - target) ** 2))
+
+
+def one_to_many_in_a_loop(epochs, steps=60):
+    clean = wave(4 * steps)
+    start, truth = clean[0], clean[1:]
+    net, last = train_on(clean[: steps + 1], epochs, closed=True)
+    y = generate(net, start, 4 * steps)
+    difference = np.max(np.abs(y[:steps] - closed_loop(net, start, steps)[0]))
+    later = loss(y[steps:], truth[steps:])
+    print(f"closed loop: loss {loss(0, truth):.3g} (silence) -> {last:.2g}; {later:.2g} later on")
+    print(f"  generated step by step and as one unroll, it differs by {difference:.0e}")
+    return net, y
+
+
+def two_ways_to_train(epochs, steps=60, seed=0):
+    """Train on a noisy wave one step ahead and through the loop; print and return the losses."""
+    noisy, truth = wave(steps, noise=0.2), wave(steps)[1:]
+    losses = {}
+    for name, closed in (("one step ahead", False), ("through the loop", True)):
+        net, _ = train_on(noisy, epochs, closed=closed, seed=seed)
+        ahead, looped = net(noisy[:-1])[0], generate(net, noisy[0], steps)
+        losses[name] = loss(ahead, noisy[1:]), loss(looped, noisy[1:]), loss(looped, truth)
+        ahead, looped, quiet = losses[name]
+        print(f"  noisy wave, trained {name}: loss {ahead:.4f} one step ahead,")
+        print(f"    {looped:.4f} in a loop, {quiet:.4f} in a loop without the noise")
+    return losses
+
+
+# %%
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=400)
+    parser.add_argument("--out", type=Path, default=Path("runs/general_network"))
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+
+    def draw(name, y, wanted, trained):
+        figure = diagnostics.plot_fit(
+            np.arange(1, len(y) + 1), y[:, 0, 0], data=wanted[:, 0, 0], trained=(1, trained)
+        )
+        figure.axes[0].set_xlabel("step")
+        diagnostics.save_figure(figure, args.out / name)
+
+    many_to_many(args.epochs)
+    classifier, _ = many_to_one(args.epochs)
+    bell, _ = one_to_many(args.epochs)
+    _, y = one_to_many_in_a_loop(args.epochs)
+    two_ways_to_train(args.epochs)
+    print(f"\n{diagnostics.draw_text(classifier)}\n")
+
+    diagnostics.save_figure(diagnostics.draw(classifier), args.out / "network.png")
+    x, sound = ringing(np.array([0.6]), 40)
+    draw("one_to_many.png", bell(x)[0], sound, 20)
+    draw("closed_loop.png", y, wave(len(y))[1:], 60)
+    print(f"pictures: {args.out}")
+
+
+if __name__ == "__main__":
+    main()
