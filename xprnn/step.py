@@ -53,6 +53,11 @@ class TrainingStep:
 
     def __call__(self, batch: Batch, state: Any, epoch: int, history: History) -> Any:
         """Return the loss, the norm before clipping (or None) and the final state."""
+        # What is not finite is found out here and told as an error: a warning would only repeat it.
+        with self.net.backend.library.quiet():
+            return self._run(batch, state, epoch, history)
+
+    def _run(self, batch: Batch, state: Any, epoch: int, history: History) -> Any:
         net = self.net
         value, gradient, final = net.loss_and_grad(
             batch.x, batch.target, self.loss, state, self.window

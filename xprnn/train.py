@@ -134,7 +134,8 @@ def fit(  # noqa: PLR0912
             mean_or_sum, norm = _epoch(step, batches, epoch, history)
             validated = None
             if validation is not None:
-                validated = evaluate(net, validation, loss=step.loss)
+                with net.backend.library.quiet():
+                    validated = evaluate(net, validation, loss=step.loss)
                 if not math.isfinite(validated):
                     step.fail(f"the validation loss is {validated}", history, epoch)
             record = Record(epoch, mean_or_sum, validated, norm)

@@ -2,6 +2,7 @@
 
 import importlib
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 from xprnn.backend.host import HostArray, np
@@ -55,6 +56,10 @@ class Library(ABC):
     def to_host(self, a: Array) -> HostArray:
         """Return the array's values as a host array."""
         return np.asarray(a)
+
+    def quiet(self) -> AbstractContextManager[object]:
+        """Return a context without the library's own warnings of overflow and NaN."""
+        return nullcontext()
 
     def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
         """Return the distinct entries of ``index`` (N,), ascending, and (n, K): for each of them

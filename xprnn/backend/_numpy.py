@@ -1,5 +1,7 @@
 """NumPy: the host itself."""
 
+from contextlib import AbstractContextManager
+
 import array_api_compat.numpy
 
 from xprnn.backend._library import Library
@@ -36,6 +38,9 @@ class NumPy(Library):
     def from_host(self, a: HostArray, device: Device) -> Array:
         del device
         return a
+
+    def quiet(self) -> AbstractContextManager[object]:
+        return np.errstate(over="ignore", invalid="ignore")
 
     def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
         order = np.argsort(index, kind="stable")

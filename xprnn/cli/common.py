@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from xprnn import checks
-from xprnn.backend.host import np
 from xprnn.files import output_folder
 from xprnn.history import History, Record
 from xprnn.network import RNN
@@ -163,11 +162,8 @@ class Ending:
     def __init__(self) -> None:
         self.histories: list[History] = []
         self.error: NonFiniteLossError | TrainingInterrupted | None = None
-        # `fit` finds out by itself what is not finite: NumPy's warnings would only repeat it.
-        self._quiet = np.errstate(over="ignore", invalid="ignore")
 
     def __enter__(self) -> "Ending":
-        self._quiet.__enter__()
         return self
 
     @property
@@ -186,7 +182,6 @@ class Ending:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        self._quiet.__exit__(kind, error, trace)
         if isinstance(error, NonFiniteLossError | TrainingInterrupted):
             self.error = error
             self.histories.append(error.history)

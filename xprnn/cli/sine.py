@@ -21,6 +21,7 @@ from xprnn.cli.common import (
     training_options,
 )
 from xprnn.data import sine
+from xprnn.history import History
 from xprnn.network import RNN
 from xprnn.optim import SGD
 from xprnn.train import evaluate, fit
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     history.save(folder / HISTORY)
     floor = 0.5 * args.noise**2
     with saved(folder / MODEL):
-        pictures = _pictures(net, x, y, data[0], history.loss, floor)
+        pictures = _pictures(net, x, y, data[0], history, floor)
         for name, figure in pictures.items():
             diagnostics.save_figure(figure, folder / name)
         print(
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _pictures(
-    net: RNN, x: HostArray, y: HostArray, scaled: Array, losses: list[float], floor: float
+    net: RNN, x: HostArray, y: HostArray, scaled: Array, history: History, floor: float
 ) -> dict[str, diagnostics.Figure]:
     """Return the figures by file name; none of the loss if no epoch was completed."""
     run, line = net.forward(scaled), x[:, 0, 0]
@@ -122,8 +123,11 @@ def _pictures(
         ),
         "states.png": diagnostics.plot_states(states, x=line, xlabel="x", title="States h"),
     }
-    if losses:
+    if len(history):
         figures["loss.png"] = diagnostics.plot_loss(
-            losses, floor=floor or None, title="Loss ½·mean((ŷ-y)²)"
+            history.loss,
+            floor=floor or None,
+            best_epoch=history.best_epoch,
+            title="Loss ½·mean((ŷ-y)²)",
         )
     return figures

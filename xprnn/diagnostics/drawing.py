@@ -188,7 +188,7 @@ def draw_text(net: Network, steps: int = 3) -> str:
 
 
 def _plan(net: Network, steps: int) -> Plan:
-    if not isinstance(net, Network):
+    if isinstance(net, type) or not isinstance(net, Network):
         raise TypeError(f"net is of type {type(net).__name__}: expected an xprnn.RNN")
     steps = checks.positive_int("steps", steps)
     parameters: dict[str, list[Parameter]] = {"input": [], "state": [], "output": []}
