@@ -6,7 +6,21 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SMALL = {"noisy_sine.py": ["--epochs", "3", "--neurons", "5"]}
+# By file: small arguments, and the pictures that are made.
+SMALL = {
+    "counting_ones.py": (
+        ["--length", "4", "--sequences", "8", "--every", "100"],
+        {"counting_ones.png"},
+    ),
+    "general_network.py": (
+        ["--epochs", "3"],
+        {"network.png", "one_to_many.png", "closed_loop.png"},
+    ),
+    "noisy_sine.py": (
+        ["--epochs", "3", "--neurons", "5"],
+        {"fit.png", "loss.png", "states.png", "other_x.png"},
+    ),
+}
 
 
 def test_none_is_forgotten():
@@ -16,7 +30,7 @@ def test_none_is_forgotten():
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_example(name, tmp_path, capsys):
     main = runpy.run_path(str(EXAMPLES / name))["main"]
-    main([*SMALL[name], "--out", str(tmp_path)])
+    arguments, pictures = SMALL[name]
+    main([*arguments, "--out", str(tmp_path)])
     assert "loss" in capsys.readouterr().out
-    pictures = {path.name for path in tmp_path.glob("*.png")}
-    assert pictures == {"fit.png", "loss.png", "states.png", "other_x.png"}
+    assert {path.name for path in tmp_path.glob("*.png")} == pictures

@@ -37,7 +37,7 @@ class Architecture:
             if self.output_size is None
             else checks.positive_int("output_size", self.output_size),
             "cell": get_cell(self.cell),
-            "bias": bool(self.bias),
+            "bias": checks.boolean("bias", self.bias),
             "returns": checks.choice("returns", self.returns, RETURNS),
         }
         for name, value in checked.items():

@@ -38,6 +38,13 @@ def number(
     return value
 
 
+def boolean(name: str, value: object) -> bool:
+    """Return a truth value, known to be one."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r} ({type(value).__name__}): expected True or False")
+    return value
+
+
 def choice(name: str, value: object, known: Iterable[str]) -> str:
     """Return a word, known to be one of those that are known."""
     words = tuple(known)

@@ -221,6 +221,11 @@ class RNN:
         if not isinstance(run, Run):
             raise TypeError(f"run is {type(run).__name__}: expected what forward returned")
         backend, cell = self.backend, self.cell
+        if run.tape.backend != backend or run.state[0].shape[2] != self.hidden_size:
+            raise ValueError(
+                f"run is of another network: one with {run.state[0].shape[2]} hidden units on "
+                f"{run.tape.backend}, this one has {self.hidden_size} on {backend}"
+            )
         d_output = checks.array("d_output", d_output, backend, tuple(run.output.shape))
         batch = run.tape.x.shape[1]
         if d_state is None:

@@ -45,6 +45,9 @@ class Parameters(dict[str, Array]):
         for name in shapes:
             super().__setitem__(name, checked[name])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Parameters, (self._backend, self._shapes, dict(self))
+
     def __setitem__(self, name: str, array: Array) -> None:
         super().__setitem__(name, self._checked(name, array))
 

@@ -1,6 +1,7 @@
 """The frozen handle through which the rest of the library sees an array library."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from xprnn.backend._library import Library
 from xprnn.backend._registry import library_of
@@ -42,6 +43,17 @@ class Backend:
 
     def __hash__(self) -> int:
         return hash((self.name, str(self.device), str(self.dtype)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A namespace is a module, which can't be copied or pickled; it is opened again instead.
+        from xprnn.backend._open import get_backend
+
+        device = self.library.device_name(self.device)
+        return get_backend, (self.name, device, self.dtype_name)
+
+    def __deepcopy__(self, memory: dict[int, Any]) -> "Backend":
+        del memory
+        return self
 
     @property
     def dtype_name(self) -> str:

@@ -45,6 +45,9 @@ class CuPy(Library):
     def devices(self) -> tuple[str, ...]:
         return tuple(f"cuda:{number}" for number in range(self._count()))
 
+    def device_name(self, device: Device) -> str:
+        return f"cuda:{device.id}"
+
     def from_host(self, a: HostArray, device: Device) -> Array:
         with device:
             return self.namespace().asarray(np.ascontiguousarray(a).reshape(a.shape))

@@ -45,6 +45,9 @@ class Jax(Library):
         # One array spread over several devices is on none of ours.
         return next(iter(held)) if len(held) == 1 else held
 
+    def device_name(self, device: Device) -> str:
+        return f"{device.platform}:{device.id}"
+
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
         # JAX arrays can't be written to.
         return a.at[rows].set(block)

@@ -44,6 +44,10 @@ class Library(ABC):
         """Return the device that holds ``a``."""
         return a.device
 
+    def device_name(self, device: Device) -> str:
+        """Return the text that `device` takes for this device."""
+        return str(device)
+
     def prepare(self, dtype: str) -> None:
         """Do what the library needs before it can compute in ``dtype`` (by default nothing)."""
         del dtype

@@ -33,5 +33,8 @@ class Strict(Library):
     def devices(self) -> tuple[str, ...]:
         return ("CPU_DEVICE", "device1", "device2")
 
+    def device_name(self, device: Device) -> str:
+        return next(name for name in self.devices() if self.device(name) == device)
+
     def to_host(self, a: Array) -> HostArray:
         return np.asarray(a.to_device(self.namespace().Device("CPU_DEVICE")))

@@ -30,6 +30,6 @@ def get_loss(loss: str | Loss) -> Loss:
     if isinstance(loss, type) or not isinstance(loss, Loss):
         raise TypeError(
             f"loss is {loss!r}: expected a name or a loss instance, with "
-            "the methods check, __call__ and value_and_grad"
+            "the methods check, entries, __call__ and value_and_grad"
         )
     return loss
