@@ -105,8 +105,10 @@ def test_the_pictures_show_the_training(tmp_path, monkeypatch):
     for name, want in wanted.items():
         np.testing.assert_allclose(lines[name], [x.ravel(), want.ravel()], atol=1e-9)
     lines = lines_of(figures["loss.png"])
-    assert set(lines) == {"training", "noise floor 0.005"}
-    losses = History.load(tmp_path / HISTORY).loss
+    history = History.load(tmp_path / HISTORY)
+    losses = history.loss
+    kept = 1 + int(np.argmin(history.validation_loss))
+    assert set(lines) == {"training", "noise floor 0.005", f"kept: epoch {kept}"}
     np.testing.assert_array_equal(lines["training"], [[1, 2, 3, 4], losses])
     rows = [line for line in figures["states.png"].axes[0].lines if len(line.get_xdata()) == 200]
     largest = np.max(np.abs(states[1:]))

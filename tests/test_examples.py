@@ -16,6 +16,10 @@ SMALL = {
         ["--epochs", "3"],
         {"network.png", "one_to_many.png", "closed_loop.png"},
     ),
+    "language_model.py": (
+        ["--epochs", "2", "--hidden", "6", "--sentences", "120"],
+        {"loss.png"},
+    ),
     "noisy_sine.py": (
         ["--epochs", "3", "--neurons", "5"],
         {"fit.png", "loss.png", "states.png", "other_x.png"},
