@@ -11,7 +11,7 @@
 # it.  The page `docs/noisy-sine.md` goes with it.
 #
 # As a script: `python examples/noisy_sine.py [--epochs N] [--neurons N] [--every N] [--window K]
-# [--out FOLDER]`; the lecture's size is `--neurons 500 --epochs 1000 --window 5` (a minute).
+# [--out FOLDER]`; the lecture's size is `--neurons 500 --epochs 1000 --window 5` (two minutes).
 
 # %%
 import argparse
@@ -309,7 +309,8 @@ def plot_cosines(first, spread):
         left.plot(stages, column, look, color=color, lw=1.8, ms=5, label=name, clip_on=False)
     left.set_title("one network of 8 neurons, 20 steps")
     left.set_ylabel("cosine with the true gradient")
-    right.plot(stages, spread, color="0.75", lw=0.8)
+    lines = right.plot(stages, spread, color="0.75", lw=0.8)
+    lines[0].set_label("each network")
     right.plot(stages, np.median(spread, axis=1), "o-", color=colors[1], lw=2.2, label="median")
     right.set_title(f"W_h in {spread.shape[1]} networks")
     for axes in (left, right):

@@ -21,8 +21,16 @@ SMALL = {
         {"loss.png"},
     ),
     "noisy_sine.py": (
-        ["--epochs", "3", "--neurons", "5"],
-        {"fit.png", "loss.png", "states.png", "other_x.png"},
+        ["--epochs", "3", "--neurons", "5", "--every", "2"],
+        {
+            "fit.png",
+            "fit_0002.png",
+            "loss.png",
+            "states.png",
+            "other_x.png",
+            "gradient_cosines.png",
+            "trainings.png",
+        },
     ),
 }
 

@@ -1,0 +1,56 @@
+"""Every example is a notebook: jupytext's percent format, explained, run cell by cell."""
+
+import re
+import sys
+from types import ModuleType
+
+import jupytext
+import nbformat
+import pytest
+
+from tests.test_examples import EXAMPLES, SMALL
+
+MARKER = re.compile(r"# %%( \[markdown\])?")
+
+
+def notebook_of(name):
+    """Return an example converted as Jupyter opens it, through the text of an ipynb file."""
+    notebook = jupytext.read(EXAMPLES / name, fmt="py:percent")
+    return nbformat.reads(jupytext.writes(notebook, fmt="ipynb"), as_version=4)
+
+
+@pytest.fixture(params=sorted(path.name for path in EXAMPLES.glob("*.py")))
+def name(request):
+    return request.param
+
+
+def test_is_in_percent_format(name):
+    lines = (EXAMPLES / name).read_text().splitlines()
+    markers = [line for line in lines if line.startswith("# %")]
+    assert [line for line in markers if not MARKER.fullmatch(line)] == []
+    notebook = notebook_of(name)
+    nbformat.validate(notebook)
+    # One more if the file begins with a docstring, which is a cell without a marker.
+    begins = 0 if lines[0].startswith("# %%") else 1
+    assert len(notebook.cells) == len(markers) + begins
+    for cell in notebook.cells:
+        assert cell.source.strip(), "an empty cell"
+        if cell.cell_type == "code":
+            compile(cell.source, name, "exec")
+
+
+def test_is_explained(name):
+    texts = [cell.source for cell in notebook_of(name).cells if cell.cell_type == "markdown"]
+    assert sum(len(text.split()) for text in texts) >= 30
+
+
+def test_runs_from_top_to_bottom(name, tmp_path, monkeypatch, capsys):
+    arguments, pictures = SMALL[name]
+    monkeypatch.setattr(sys, "argv", [name, *arguments, "--out", str(tmp_path)])
+    main = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    for number, cell in enumerate(notebook_of(name).cells, start=1):
+        if cell.cell_type == "code":
+            exec(compile(cell.source, f"{name}, cell {number}", "exec"), vars(main))
+    assert capsys.readouterr().out
+    assert {path.name for path in tmp_path.glob("*.png")} == pictures
