@@ -228,4 +228,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    main([] if "get_ipython" in globals() else None)

@@ -2,16 +2,26 @@
 
 import io
 import runpy
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 import xprnn
-from tests.cli_tools import contents, run, run_module
+from tests.cli_tools import contents, environment, run, run_module
 from xprnn.cli import main, series, sine
 
-COMMANDS = (("train", "sine"), ("train", "csv"), ("apply",), ("info",))
+COMMANDS = (
+    ("train", "sine"),
+    ("train", "csv"),
+    ("train", "text"),
+    ("apply",),
+    ("sample",),
+    ("bench", "origins"),
+    ("info",),
+)
 CSV = "train csv sunspots --column SUNACTIVITY"
 
 each_command = pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -222,3 +232,12 @@ def test_the_package_is_a_command(monkeypatch, capsys):
         runpy.run_module("xprnn", run_name="__main__")
     assert exit_.value.code == 0
     assert capsys.readouterr().out == f"xprnn {xprnn.__version__}\n"
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    # By the time that there is something to write, `true` has long ended.
+    command = f"{shlex.quote(sys.executable)} -m xprnn info | true"
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, env=environment(), check=True
+    )
+    assert done.stderr == ""

@@ -65,15 +65,15 @@ def walk(start, optimizer, *, clip=None, every=10**9):
 @pytest.mark.parametrize(
     ("start", "optimizer", "clip", "steps"),
     [
-        (example.FAR, example.SGD, 1.0, 694),
-        (example.FAR, example.RPROP, None, 409),
-        (example.NEAR, example.SGD, None, 520),
+        ((-1.5, 2.0), example.SGD, 1.0, 694),
+        ((-1.5, 2.0), example.RPROP, None, 409),
+        ((0.5, 0.5), example.SGD, None, 520),
     ],
     ids=["clipped", "rprop", "near"],
 )
 def test_both_optimizers_find_one_and_one(start, optimizer, clip, steps):
     done = walk(start, optimizer, clip=clip)
-    assert done.weights[0] == start
+    assert done.weights[0] == start in (example.FAR, example.NEAR)
     assert done.weights[-1] == pytest.approx((1, 1), abs=1e-3)
     assert done.losses[-1] < example.GOAL <= min(done.losses[:-1])
     assert len(done.weights) == len(done.losses)

@@ -35,11 +35,8 @@ class Shown:
         self.circles = [patch for patch in self.axes.patches if isinstance(patch, Circle)]
         self.nodes = {circle.center: self.words_at(circle.center) for circle in self.circles}
         self.words = [text for text in self.texts if text.get_position() not in self.nodes]
-        self.edges = [
-            (self.node_at(text.xyann), self.node_at(text.xy))
-            for text in self.axes.texts
-            if getattr(text, "arrow_patch", None) is not None
-        ]
+        self.arrows = [text for text in self.axes.texts if hasattr(text, "arrow_patch")]
+        self.edges = [(self.node_at(arrow.xyann), self.node_at(arrow.xy)) for arrow in self.arrows]
 
     def words_at(self, position):
         (text,) = (text for text in self.texts if text.get_position() == position)
@@ -134,8 +131,9 @@ def test_nothing_overlaps_or_leaves_the_picture(case, steps, returns):
     boxes = {text: text.get_window_extent() for text in shown.texts}
     for one, other in itertools.combinations(boxes, 2):
         assert not boxes[one].overlaps(boxes[other]), (one.get_text(), other.get_text())
-    for words, circle in itertools.product(shown.words, shown.circles):
-        assert not boxes[words].overlaps(circle.get_window_extent()), words.get_text()
+    things = [*shown.circles, *(arrow.arrow_patch for arrow in shown.arrows)]
+    for words, thing in itertools.product(shown.words, things):
+        assert not boxes[words].overlaps(thing.get_window_extent()), words.get_text()
     whole = shown.figure.bbox
     for box in [*boxes.values(), *(circle.get_window_extent() for circle in shown.circles)]:
         assert whole.x0 < box.x0 < box.x1 < whole.x1

@@ -162,7 +162,7 @@ def test_applies_to_other_x(sine):
     other = np.arange(0, 20, 0.3).reshape(-1, 1, 1)
     fitted = ex.apply(net, other)
     assert fitted.shape == (67, 1, 1)
-    np.testing.assert_array_equal(fitted, net(other / 10)[0])
+    np.testing.assert_array_equal(fitted, net(0.1 * other)[0])
 
 
 def test_outcome():

@@ -218,3 +218,10 @@ def test_a_limit_that_is_none(clip, limit, error, message):
 def test_no_gradients_have_no_norm():
     with pytest.raises(ValueError, match="gradients is empty: expected at least one array"):
         global_norm({})
+
+
+def test_a_limit_that_the_dtype_cannot_hold_changes_nothing():
+    gradients = {"a": np.array([3.0, 4.0], dtype=np.float32)}
+    clipped, norm = clip_by_norm(gradients, 1e300)
+    assert float(norm) == 5
+    np.testing.assert_array_equal(clipped["a"], gradients["a"])

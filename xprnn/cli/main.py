@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -32,11 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run
     try:
-        return run(args)
+        status = run(args)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt as error:
         message = str(error) or "interrupted before there was anything to keep"
         print(f"xprnn: {message}", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (| head); Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         if args.debug:
             traceback.print_exc()
