@@ -21,8 +21,9 @@ written plainly in NumPy (nested loops, one step after another).  Each side runs
 own with as many BLAS threads; medians; only the ratios of one run count.  NumPy only, so --backend,
 --dtype and --seed change nothing; --out writes bench-origins.json."""
 EXAMPLE = """\
-example:
-  xprnn bench origins --threads 2"""
+examples:
+  xprnn bench origins --threads 1
+  xprnn bench origins --json --out bench"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
