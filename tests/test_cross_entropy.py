@@ -245,3 +245,16 @@ def test_single_precision_stays_single(harness):
     value, gradient = single.net(case).value_and_grad(x, target, "cross_entropy")
     assert value.dtype == single.backend.dtype
     assert single.hosts(gradient.parameters).keys() == gradient.parameters.keys()
+
+
+def test_narrow_targets_are_counted_as_they_are(harness):
+    from xprnn import fit
+
+    net = RNN(200, 2, 200, backend=harness.backend, rng=0)
+    tokens = np.array([[3], [199], [199]], dtype=np.uint8)
+    x, target = harness.array(tokens, "uint8"), harness.array(tokens, "uint8")
+    loss = CrossEntropy()
+    assert loss.entries(target) == 3
+    history = fit(net, [(x, target)], loss=loss, epochs=1)
+    expected, _ = net.value_and_grad(x, target, loss=loss)
+    assert history.loss[0] == pytest.approx(float(expected), rel=0.1)

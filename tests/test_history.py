@@ -65,3 +65,8 @@ def test_what_is_no_record(tmp_path, line):
     path.write_text(f"{good}\n{line}\n")
     with pytest.raises(ValueError, match=r"history\.jsonl', line 2: not a record"):
         History.load(path)
+
+
+def test_an_infinite_norm_is_written_as_json(tmp_path):
+    History([Record(1, 0.5, None, float("inf"))]).save(tmp_path / "h.jsonl")
+    assert History.load(tmp_path / "h.jsonl").records == [Record(1, 0.5, None, None)]

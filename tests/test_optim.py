@@ -225,3 +225,16 @@ def test_a_limit_that_the_dtype_cannot_hold_changes_nothing():
     clipped, norm = clip_by_norm(gradients, 1e300)
     assert float(norm) == 5
     np.testing.assert_array_equal(clipped["a"], gradients["a"])
+
+
+@pytest.mark.parametrize("value", [1e20, 1e-30])
+def test_norms_whose_squares_do_not_fit(value, harness):
+    harness = harness.at("float32")
+    host = np.array([3 * value, 4 * value])
+    clipped, norm = clip_by_norm({"a": harness.array(host)}, 5.0 if value > 1 else 1e-31)
+    if value > 1:
+        assert float(norm) == pytest.approx(5 * value, rel=1e-6)
+        np.testing.assert_allclose(harness.host(clipped["a"]), [3, 4], rtol=1e-6)
+    else:
+        # Too small to be squared is as good as zero, and is left alone.
+        np.testing.assert_array_equal(harness.host(clipped["a"]), host.astype("float32"))

@@ -11,7 +11,6 @@ from xprnn.sparse import (
     dense,
     plus,
     square_sum,
-    stored,
     sum_columns,
     times,
 )
@@ -41,7 +40,6 @@ def test_the_whole_matrix(harness, axis):
     assert harness.host(g.to_dense()).tolist() == whole(axis).tolist()
     assert harness.host(dense(g)).tolist() == whole(axis).tolist()
     assert dense(g.values) is g.values
-    assert (stored(g), stored(g.values)) == (6, 6)
     assert g != sparse(harness, axis)
 
 
@@ -68,7 +66,8 @@ def test_nothing_at_all(harness, axis):
     a = harness.array(whole(axis))
     moved = plus(a, g)
     assert harness.host(moved).tolist() == whole(axis).tolist()
-    assert moved is not a
+    # JAX arrays can't be written to, so there it may be the same one.
+    assert moved is not a or harness.backend.name == "jax"
 
 
 def test_sums_by_token(harness):
@@ -115,3 +114,17 @@ def test_optimizers_take_it_as_its_dense_form(harness, optimizer, axis):
         found.append(harness.host(p["w"]))
     assert_close(found[0], found[1], FLOAT64)
     assert np.any(found[0] != 1)
+
+
+def test_sums_in_blocks_are_sums(harness):
+    """So many words that the indicator of the default is made in several blocks."""
+    rng = np.random.default_rng(0)
+    index = rng.integers(0, 900, 6000)
+    rows = rng.normal(size=(6000, 2))
+    found, sums = harness.backend.library.sum_by_index(
+        harness.array(rows), harness.array(index, "int64")
+    )
+    expected = np.zeros((900, 2))
+    np.add.at(expected, index, rows)
+    np.testing.assert_array_equal(harness.backend.to_numpy(found), np.unique(index))
+    np.testing.assert_allclose(harness.host(sums), expected[np.unique(index)], atol=1e-11)

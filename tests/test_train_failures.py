@@ -84,12 +84,12 @@ def test_a_validation_loss_that_overflows():
     assert weight(net) == 2.0
 
 
-def test_early_stopping_gives_way_to_the_last_good_weights():
+def test_early_stopping_keeps_the_best_weights_also_then():
     net = scalar_net(9.0)
     script = Scripted(1.0, 2.0, 3.0, float("nan"))
     with pytest.raises(NonFiniteLossError, match="in epoch 4, batch 1") as caught:
         fit(net, PAIR, optimizer=script, epochs=9, validation=PAIR, patience=5)
-    assert weight(net) == 3.0
+    assert weight(net) == 1.0
     assert caught.value.history.best_epoch == 1
 
 
@@ -230,3 +230,21 @@ def test_an_optimizer_that_drops_a_parameter():
     with pytest.raises(KeyError, match="parameters lack weight_ih_l0, weight_hh_l0"):
         fit(net, PAIR, optimizer=Forgetful())
     assert weight(net) == 1.0
+
+
+def test_the_best_weights_are_kept_when_a_later_loss_is_not_finite():
+    x = np.ones((3, 2, 1))
+    net = RNN(1, 3, 1, dtype="float64", rng=0)
+    batches = [(x, x)]
+    kept = []
+
+    def spoil(net, record):
+        kept.append({name: p.copy() for name, p in net.parameters.items()})
+        if record.epoch == 3:
+            batches.append((x, 1e200 * x))
+
+    with pytest.raises(NonFiniteLossError, match="keeps the weights of epoch 3, the best") as error:
+        fit(net, batches, epochs=9, validation=(x, x), patience=9, callbacks=[spoil])
+    assert (error.value.epoch, error.value.batch) == (4, 2)
+    for name, p in net.parameters.items():
+        np.testing.assert_array_equal(p, kept[2][name])

@@ -1,6 +1,6 @@
 """Recurrent networks with explicit gradients, written once for every array library."""
 
-from xprnn import cells, data, initializers, losses, optim
+from xprnn import cells, data, diagnostics, initializers, losses, optim
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
 from xprnn.bptt import LayerGradient, Tape, Weights, unroll, unroll_backward
@@ -30,6 +30,7 @@ __all__ = [
     "available_backends",
     "cells",
     "data",
+    "diagnostics",
     "evaluate",
     "fit",
     "get_backend",

@@ -68,12 +68,13 @@ def array(name: str, a: object, backend: Backend, shape: Shape) -> Array:
     own(name, a, backend)
     dtype = a.dtype  # type: ignore[attr-defined]
     if not backend.xp.isdtype(dtype, "real floating"):
+        converts = f" ({name} = net.backend.asarray({name}, dtype={backend.dtype_name!r}) converts)"
+        real = backend.xp.isdtype(dtype, ("integral", "bool"))
         raise TypeError(
-            f"{name} has dtype {dtype_name(dtype)}: expected floats "
-            f"({name} = net.backend.asarray({name}, dtype={backend.dtype_name!r}) converts)"
+            f"{name} has dtype {dtype_name(dtype)}: expected floats{converts if real else ''}"
         )
     fit(name, a, shape)
-    return backend.xp.astype(a, backend.dtype, copy=False)
+    return backend.xp.astype(backend.library.plain(a), backend.dtype, copy=False)
 
 
 def is_integer(a: object, backend: Backend) -> bool:

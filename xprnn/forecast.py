@@ -41,15 +41,18 @@ class Forecaster(NamedTuple):
         ------
         TypeError, ValueError
             If the network does not turn a window of values into one, the window is no positive
-            integer, or the values are no finite series of more than it.
+            integer, or the values are no finite series of more than it, or (with ``difference``,
+            their changes) all equal.
         """
         if (net.input_size, net.output_size, net.returns) != (1, 1, "last"):
             raise ValueError(f"net is {net}: expected RNN(1, H, 1, returns='last')")
         window = checks.positive_int("window", window)
         training = check_series("training", training, more_than=window + difference)
-        return cls(
-            net, window, Scaling.fitted(np.diff(training) if difference else training), difference
-        )
+        if difference:
+            scaling = Scaling.fitted(np.diff(training), what="changes")
+        else:
+            scaling = Scaling.fitted(training)
+        return cls(net, window, scaling, difference)
 
     @property
     def needed(self) -> int:

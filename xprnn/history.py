@@ -1,6 +1,7 @@
 """What a training run leaves to look at."""
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,8 +67,16 @@ class History:
         return [record.validation_loss for record in self.records]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write JSON lines, one object an epoch with the fields of `Record`."""
-        lines = [json.dumps(record._asdict()) + "\n" for record in self.records]
+        """Write JSON lines, one object an epoch with the fields of `Record`.
+
+        A gradient norm that was infinite is written as null, as JSON has no infinity.
+        """
+        lines = []
+        for record in self.records:
+            norm = record.gradient_norm
+            if norm is not None and not math.isfinite(norm):
+                record = record._replace(gradient_norm=None)  # noqa: PLW2901
+            lines.append(json.dumps(record._asdict(), allow_nan=False) + "\n")
         write_atomic(path, "".join(lines).encode())
 
     @classmethod

@@ -94,7 +94,7 @@ class LanguageModel(NamedTuple):
         prompt : str
             May be empty; unknown tokens are read as `UNKNOWN`.
         length : int
-            How many tokens to write.
+            How many tokens to write; the end of a sentence counts as one, though it is not seen.
         temperature : float
             The logits are divided by it: below 1 for the probable, above 1 for the surprising.
         rng : int, numpy.random.Generator or None
@@ -122,9 +122,11 @@ class LanguageModel(NamedTuple):
         if self.level == "characters":
             barred.append(index[SENTENCE_END])
         for _ in range(length):
-            scores = logits[-1].astype(np.float64) / temperature
+            scores = logits[-1].astype(np.float64)
             scores[barred] = -np.inf
-            p = np.exp(scores - np.max(scores))
+            # A tiny temperature makes all but the largest score, which is 0 then, minus infinity.
+            with np.errstate(over="ignore"):
+                p = np.exp((scores - np.max(scores)) / temperature)
             token = self.vocabulary.tokens[int(random.choice(len(p), p=p / np.sum(p)))]
             if token == SENTENCE_END:
                 # Every sentence was read from a zero state, so every one is written from it.

@@ -16,7 +16,7 @@ from xprnn.initializers import Initializer
 from xprnn.interop.safetensors import read_model, write_model
 from xprnn.losses import Loss, get_loss
 from xprnn.parameters import Parameters
-from xprnn.propagation import Gradient, Run, backward, forward
+from xprnn.propagation import Gradient, Run, backward, check_run, forward
 
 
 class RNN:
@@ -221,11 +221,7 @@ class RNN:
         if not isinstance(run, Run):
             raise TypeError(f"run is {type(run).__name__}: expected what forward returned")
         backend, cell = self.backend, self.cell
-        if run.tape.backend != backend or run.state[0].shape[2] != self.hidden_size:
-            raise ValueError(
-                f"run is of another network: one with {run.state[0].shape[2]} hidden units on "
-                f"{run.tape.backend}, this one has {self.hidden_size} on {backend}"
-            )
+        check_run(self.architecture, backend, run)
         d_output = checks.array("d_output", d_output, backend, tuple(run.output.shape))
         batch = run.tape.x.shape[1]
         if d_state is None:
@@ -243,6 +239,7 @@ class RNN:
         target: Array,
         loss: str | Loss = "squared_error",
         state: Arrays | None = None,
+        *,
         window: int | None = None,
     ) -> tuple[Array, Gradient]:
         """Return a loss and its gradients: `forward`, the loss, `backward`.
@@ -369,11 +366,16 @@ class RNN:
             If it is not a model of xprnn, is cut off, is of another version, or needs ``cell``.
         """
         arrays, config = read_model(path)
+        if cell is not None:
+            get_cell(cell)
+        # A faulty file is told from faulty arguments, so the backend is opened where no error of
+        # its own is caught.
+        if dtype is None and not isinstance(backend, Backend):
+            dtype = config.get("dtype")
+        made = get_backend(backend, device, dtype)
         try:
+            _ = config["dtype"]
             architecture = Architecture.from_config(config, cell)
-            if dtype is None and not isinstance(backend, Backend):
-                dtype = config["dtype"]
-            made = get_backend(backend, device, dtype)
             return _assemble(architecture, made, arrays, config["metadata"])
         except (KeyError, TypeError) as error:
             reason = error.args[0] if error.args else error

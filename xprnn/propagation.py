@@ -49,6 +49,22 @@ class Gradient(NamedTuple):
     state: Arrays
 
 
+def check_run(architecture: Architecture, backend: Backend, run: Run) -> None:
+    """Refuse a forward pass that another kind of network has made."""
+    x, hidden = run.tape.x, run.tape.trajectory.states[0].shape[2]
+    steps, batch = x.shape[:2]
+    given = (run.tape.backend, *x.shape[2:], hidden, *run.output.shape)
+    inputs = (architecture.input_size,) * (x.ndim - 2)
+    shape = architecture.output_shape(steps, batch)
+    wanted = (backend, *inputs, architecture.hidden_size, *shape)
+    if given != wanted:
+        raise ValueError(
+            f"run is of another network: one with {hidden} hidden units that made "
+            f"{tuple(run.output.shape)} of {tuple(x.shape)} on {run.tape.backend}; this one has "
+            f"{architecture.hidden_size} and makes {shape}, on {backend}"
+        )
+
+
 def forward(
     architecture: Architecture,
     backend: Backend,

@@ -77,7 +77,7 @@ def times(g: GradientArray, factor: float | Array) -> GradientArray:
 
 
 def plus(a: Array, g: GradientArray) -> Array:
-    """Return a + g, dense; of a sparse g, only what it holds is touched."""
+    """Return a + g, dense; with a sparse g a copy of a, changed only where g holds something."""
     if isinstance(g, SparseGradient):
         return primitives_of(a).add_at(a, g.indices, g.values, g.axis)
     return a + g
@@ -98,6 +98,13 @@ def square_sum(g: GradientArray) -> Array:
     return namespace_of(values).sum(values * values)
 
 
+def largest_size(g: GradientArray) -> Array:
+    """Return the largest absolute value of all entries, zero-dimensional; 0 if there are none."""
+    values = g.values if isinstance(g, SparseGradient) else g
+    xp = namespace_of(values)
+    return xp.max(xp.abs(values)) if math.prod(values.shape) else xp.sum(values)
+
+
 def clipped(g: GradientArray, limit: float) -> GradientArray:
     """Return g with every entry moved into [-limit, limit]."""
     if isinstance(g, SparseGradient):
@@ -108,8 +115,3 @@ def clipped(g: GradientArray, limit: float) -> GradientArray:
 def dense(g: GradientArray) -> Array:
     """Return g as an ordinary array."""
     return g.to_dense() if isinstance(g, SparseGradient) else g
-
-
-def stored(g: GradientArray) -> int:
-    """Return how many entries are held in memory."""
-    return math.prod((g.values if isinstance(g, SparseGradient) else g).shape)

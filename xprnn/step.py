@@ -16,10 +16,13 @@ from xprnn.optim import Optimizer, Scalable, clip_by_norm, clip_by_value
 class NonFiniteLossError(FloatingPointError):
     """The loss, or the weights that an update made, became NaN or infinite.
 
-    The network then holds the last weights that gave a finite loss.
+    The network then holds the last weights that gave a finite loss, or, with ``patience``, those of
+    the best epoch if there was one.
 
     Attributes
     ----------
+    what : str
+        What is not finite.
     epoch, batch : int
         Where, both from 1.
     history : History
@@ -27,11 +30,14 @@ class NonFiniteLossError(FloatingPointError):
     """
 
     def __init__(self, what: str, epoch: int, batch: int, history: History) -> None:
+        kept = "the last weights that gave a finite loss"
+        if history.best_epoch:
+            kept = f"the weights of epoch {history.best_epoch}, the best"
         super().__init__(
-            f"{what} in epoch {epoch}, batch {batch}: the network keeps the last weights that gave "
-            "a finite loss; a smaller learning rate or clip_norm=1.0 may help"
+            f"{what} in epoch {epoch}, batch {batch}: the network keeps {kept}; "
+            "a smaller learning rate or clip_norm=1.0 may help"
         )
-        self.epoch, self.batch, self.history = epoch, batch, history
+        self.what, self.epoch, self.batch, self.history = what, epoch, batch, history
 
 
 @dataclass

@@ -83,7 +83,8 @@ def fit(  # noqa: PLR0912
         What counts as falling: by more than this.
     callbacks : sequence of callable
         Each called with the network and the `Record` of the epoch that has ended; one that returns
-        a true value stops the training.
+        a true value stops the training.  A callback may replace parameters, but must not write into
+        their arrays, which the best weights so far may share.
 
     Returns
     -------
@@ -160,7 +161,7 @@ def fit(  # noqa: PLR0912
         history.stopped = "interrupted"
         raise TrainingInterrupted(history) from None
     finally:
-        if best is not None and best.epoch and history.stopped != "non-finite":
+        if best is not None and best.epoch:
             net.parameters = best.parameters
     return history
 

@@ -38,8 +38,8 @@ def run_backward_windowed(
     for _ in range(window):
         _, _, reaching = _step_back(xp, cell, U, saved, previous, G)
         G = tuple(
-            xp.concat((part[:-1, ...] + through[1:, ...], part[-1:, ...]), axis=0)
-            for part, through in zip(direct, reaching, strict=True)
+            xp.concat((part[:-1, ...] + reach[1:, ...], part[-1:, ...]), axis=0)
+            for part, reach in zip(direct, reaching, strict=True)
         )  # (1)
     du, dv, reaching = _step_back(xp, cell, U, saved, previous, G)
     return du, dv, tuple(part[0, ...] for part in reaching)

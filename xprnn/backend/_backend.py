@@ -93,7 +93,7 @@ class Backend:
                 raise ValueError(f"dtype is {dtype!r}: expected one of {', '.join(_REALS)}")
             self.library.prepare(wanted)
         if self.library.is_array(a) and self.name != "numpy":
-            array = self.xp.asarray(a, device=self.device)
+            array = self.xp.asarray(self.library.plain(a), device=self.device)
             if self.xp.isdtype(array.dtype, "complex floating"):
                 raise TypeError(f"expected real numbers, got {describe(array)}")
             if wanted is not None:

@@ -61,6 +61,10 @@ class Library(ABC):
         """Return the array's values as a host array."""
         return np.asarray(a)
 
+    def plain(self, a: Array) -> Array:
+        """Return the array without what its library may have attached to it (a graph, say)."""
+        return a
+
     def quiet(self) -> AbstractContextManager[object]:
         """Return a context without the library's own warnings of overflow and NaN."""
         return nullcontext()
@@ -70,12 +74,18 @@ class Library(ABC):
         the sum of its rows (N, K).
 
         The standard has no scatter-add, and indexing drops duplicates.  This is the product with
-        the indicator of the index: deterministic, and (n, N) large.
+        the indicator of the index, in blocks of its rows: deterministic, and small.
         """
         xp = self.namespace()
         found, inverse = xp.unique_inverse(index)
         each = xp.arange(found.shape[0], dtype=inverse.dtype, device=self.device_of(index))
-        return found, xp.matmul(xp.astype(each[:, None] == inverse[None, :], rows.dtype), rows)
+        size = max(1, 2**22 // max(1, index.shape[0]))
+        sums = [
+            xp.astype(each[start:stop, None] == inverse[None, :], rows.dtype) @ rows
+            for start in range(0, found.shape[0], size)
+            for stop in (min(start + size, found.shape[0]),)
+        ]
+        return found, xp.concat(sums, axis=0) if sums else rows[:0, :]
 
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         """Return ``a`` with ``values`` added to its rows (axis 0) or columns (axis 1) at ``index``.

@@ -1,6 +1,7 @@
 """array-api-strict: the standard and nothing beyond it, to prove that the library keeps to it."""
 
 import importlib
+from contextlib import AbstractContextManager
 
 from xprnn.backend._library import Library
 from xprnn.backend.host import HostArray, np
@@ -35,6 +36,10 @@ class Strict(Library):
 
     def device_name(self, device: Device) -> str:
         return next(name for name in self.devices() if self.device(name) == device)
+
+    def quiet(self) -> AbstractContextManager[object]:
+        # It computes with NumPy, and so warns as NumPy does.
+        return np.errstate(over="ignore", invalid="ignore")
 
     def to_host(self, a: Array) -> HostArray:
         return np.asarray(a.to_device(self.namespace().Device("CPU_DEVICE")))

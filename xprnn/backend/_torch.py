@@ -35,6 +35,12 @@ class Torch(Library):
         torch = importlib.import_module("torch")
         return ("cpu", *(f"cuda:{k}" for k in range(torch.cuda.device_count())))
 
+    def plain(self, a: Array) -> Array:
+        return a.detach()
+
+    def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
+        return a.index_add(axis, index, values)
+
     def to_host(self, a: Array) -> HostArray:
         host: HostArray = a.detach().cpu().numpy()
         return host

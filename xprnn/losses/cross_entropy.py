@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from xprnn import checks
 from xprnn.backend import Backend, namespace_of, primitives_of
 from xprnn.backend.types import Array, Namespace
+from xprnn.losses.protocol import sum_dtype
 
 PADDING = -1
 """A target that stands for no token."""
@@ -62,7 +63,8 @@ class CrossEntropy:
 
     def entries(self, target: Array) -> int:
         xp = namespace_of(target)
-        return int(xp.sum(xp.astype(target != PADDING, xp.int64)))
+        # Padding is the one negative target that `check` lets pass, and unsigned targets have none.
+        return int(xp.sum(xp.astype(target >= 0, xp.int32)))
 
     def __call__(self, output: Array, target: Array) -> Array:
         xp = namespace_of(output)
@@ -90,6 +92,7 @@ class CrossEntropy:
             block = primitives.add_to_entries(
                 exponentials * (weight / Z), chosen, -weight[:, 0]
             )  # from (2)
+            block = xp.astype(block, gradient.dtype, copy=False)
             gradient = primitives.put_rows(gradient, rows, block)
         return total, xp.reshape(gradient, output.shape)
 
@@ -97,10 +100,12 @@ class CrossEntropy:
         """Return logits (N, V), targets (N,) and each token's share of the loss, (N, 1)."""
         count = math.prod(target.shape)
         classes = xp.reshape(target, (count,))
-        weights = xp.astype(classes != PADDING, output.dtype)[:, None]
+        wide = sum_dtype(xp, output)
+        weights = xp.astype(classes != PADDING, wide)[:, None]
         if self.reduction == "mean":
             weights = weights / xp.maximum(xp.sum(weights), 1.0)
-        return xp.reshape(output, (count, output.shape[-1])), classes, weights
+        logits = xp.reshape(output, (count, output.shape[-1]))
+        return logits, classes, weights
 
 
 def _value(
@@ -108,6 +113,7 @@ def _value(
 ) -> tuple[Array, Array, Array, Array]:
     """Return the loss, exp(y - m), Z (N, 1), and the targets with padding replaced by class 0."""
     chosen = xp.where(classes == PADDING, xp.zeros_like(classes), classes)
+    logits = xp.astype(logits, weights.dtype, copy=False)
     m = xp.max(logits, axis=-1, keepdims=True)
     exponentials = xp.exp(logits - m)
     Z = xp.sum(exponentials, axis=-1, keepdims=True)  # (1)

@@ -2,8 +2,8 @@
 
 from typing import Protocol, runtime_checkable
 
-from xprnn.backend import Backend
-from xprnn.backend.types import Array
+from xprnn.backend import Backend, dtype_name
+from xprnn.backend.types import Array, DType, Namespace
 
 
 @runtime_checkable
@@ -42,3 +42,11 @@ class Loss(Protocol):
         With ``overwrite`` the caller gives the output up, so that the gradient may take its place.
         """
         ...
+
+
+def sum_dtype(xp: Namespace, a: Array) -> DType:
+    """Return the dtype to sum the array's entries in: its own, but float32 for float16.
+
+    Half precision has no numbers above 65504, and a batch has more entries than that.
+    """
+    return xp.float32 if dtype_name(a.dtype) == "float16" else a.dtype

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from xprnn import checks
 from xprnn.backend import Backend, namespace_of
 from xprnn.backend.types import Array
+from xprnn.losses.protocol import sum_dtype
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ class SquaredError:
         return self._value(output, difference), difference * self._scale(output)  # from (1)
 
     def _value(self, output: Array, difference: Array) -> Array:
-        squares = namespace_of(output).sum(difference * difference)
+        xp = namespace_of(output)
+        difference = xp.astype(difference, sum_dtype(xp, output), copy=False)
+        squares = xp.sum(difference * difference)
         return 0.5 * self._scale(output) * squares  # (1)
 
     def _scale(self, output: Array) -> float:

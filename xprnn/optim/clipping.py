@@ -1,14 +1,25 @@
 """Clipping: keeping an exploding gradient from throwing the weights away."""
 
+from functools import reduce
+
 from xprnn import checks
-from xprnn.backend import namespace_of
+from xprnn.backend import Library, primitives_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.optim.protocol import Gradients
-from xprnn.sparse import GradientArray, SparseGradient, clipped, square_sum, times
+from xprnn.sparse import (
+    GradientArray,
+    SparseGradient,
+    clipped,
+    largest_size,
+    square_sum,
+    times,
+)
 
 
 def global_norm(gradients: Gradients) -> Array:
     """Return the Euclidean norm of all gradients together, a zero-dimensional array.
+
+    Finite whenever the norm itself can be held by the dtype, also where a square can't.
 
     Raises
     ------
@@ -17,7 +28,13 @@ def global_norm(gradients: Gradients) -> Array:
     """
     if not gradients:
         raise ValueError("gradients is empty: expected at least one array")
-    return _namespace(gradients).sqrt(sum(square_sum(g) for g in gradients.values()))
+    xp = _namespace(gradients)
+    with _primitives(gradients).quiet():
+        norm = xp.sqrt(sum(square_sum(g) for g in gradients.values()))
+    if bool(xp.isfinite(norm)):
+        return norm
+    largest = reduce(xp.maximum, [largest_size(g) for g in gradients.values()])
+    return largest * xp.sqrt(sum(square_sum(times(g, 1 / largest)) for g in gradients.values()))
 
 
 def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, GradientArray], Array]:
@@ -27,7 +44,7 @@ def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, Gradient
 
         g ← g · min(1, limit / ‖g‖)
 
-    The direction stays.  Nothing leaves the device.
+    The direction stays.
 
     Parameters
     ----------
@@ -68,6 +85,10 @@ def clip_by_value(gradients: Gradients, limit: float) -> dict[str, GradientArray
     return {k: clipped(g, limit) for k, g in gradients.items()}
 
 
-def _namespace(gradients: Gradients) -> Namespace:
+def _primitives(gradients: Gradients) -> Library:
     first = next(iter(gradients.values()))
-    return namespace_of(first.values if isinstance(first, SparseGradient) else first)
+    return primitives_of(first.values if isinstance(first, SparseGradient) else first)
+
+
+def _namespace(gradients: Gradients) -> Namespace:
+    return _primitives(gradients).namespace()

@@ -39,8 +39,8 @@ class SGD:
         θ = θ + v                                                     (3)
         θ = θ + momentum·v - η g                                      (3'), with Nesterov's momentum
 
-    A sparse gradient gives the update that its dense form would give; without momentum it touches
-    only the rows or columns that it holds.
+    A sparse gradient gives the update that its dense form would give; without momentum the new
+    parameter is a copy of the old one, changed only in the rows or columns that the gradient holds.
 
     Parameters
     ----------
