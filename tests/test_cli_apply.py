@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tests.cli_tools import contents, keep_figures, lines_of, run
-from xprnn import RNN, Forecaster
+from xprnn import RNN, Forecaster, LanguageModel
 from xprnn.data import read_csv, rmse, sunspots
+from xprnn.data.text import Vocabulary
 
 MODEL = "model.safetensors"
 VALUES = read_csv(sunspots(), "SUNACTIVITY").values
@@ -225,6 +226,16 @@ def test_a_model_of_the_user_s_own(tmp_path):
     result = run("apply", tmp_path / "own.safetensors", "--out", tmp_path / "out")
     assert result.status == 1
     assert "was not written by `xprnn train` (its task: None)" in result.error
+
+
+def test_a_language_model_is_sampled_from(tmp_path):
+    net = RNN(5, 2, 5, rng=0)
+    LanguageModel(net, Vocabulary.of(["ab"]), "characters").save(tmp_path / "text.safetensors")
+    result = run("apply", tmp_path / "text.safetensors", "--out", tmp_path / "out")
+    assert result.status == 1
+    assert "is a language model: expected one trained on the sine or on a series" in result.error
+    assert result.error.endswith("; `xprnn sample` writes with it")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("part", [0, 5, 100, -1])

@@ -11,7 +11,8 @@ import pytest
 
 import xprnn
 from tests.cli_tools import contents, environment, run, run_module
-from xprnn.cli import main, series, sine
+from xprnn.cli import main, series, sine, text
+from xprnn.cli.common import results_folder
 
 COMMANDS = (
     ("train", "sine"),
@@ -117,7 +118,18 @@ def test_words_that_make_no_sense(here, words, message):
         (f"{CSV} --time SUNACTIVITY", "line 4, column 'SUNACTIVITY': the step from '11' to '16' d"),
         ("train csv sunspots --column Y", "has no column 'Y': its columns are 'YEAR', 'SUNACTIV"),
         (f"{CSV} --delimiter ;", "its columns are 'YEAR,SUNACTIVITY'; another delimiter?"),
-        (f"{CSV} --encoding klingon", "unknown encoding: klingon"),
+        (f"{CSV} --encoding klingon", "the encoding is 'klingon', which Python does not k"),
+        ("train text --hidden 0", "--hidden is 0: expected an int of at least 1"),
+        ("train text --epochs 0", "--epochs is 0: expected an int of at least 1"),
+        ("train text --clip 0", "--clip is 0.0: expected a number above 0"),
+        ("train text --lr 0", "--lr is 0.0: expected a number above 0"),
+        ("train text --batch 0", "--batch is 0: expected an int of at least 1"),
+        ("train text --chunk 0", "--chunk is 0: expected an int of at least 1"),
+        ("train text --window -1", "--window is -1: expected 0 or more steps"),
+        ("train text --vocabulary 0", "--vocabulary is 0: expected more than the 3 special tok"),
+        ("train text --vocabulary 3", "--vocabulary is 3: expected more than the 3 special tok"),
+        ("train text --held-out 1", "--held-out is 1.0: expected a number above 0 and below 1"),
+        ("train text --activation sine", "unknown activation 'sine': known are 'tanh', 'logis"),
         ("train csv nothing.csv --column y", "'nothing.csv': No such file or directory"),
         ("train csv . --column y", "'.': Is a directory"),
         ("apply nothing", "there is no model file 'nothing'"),
@@ -130,6 +142,29 @@ def test_what_can_not_be_done_is_found_out_before_anything_is(here, words, messa
     assert message in result.error
     assert result.out == ""
     assert list(here.iterdir()) == []
+
+
+def test_the_text_is_not_read_before_the_options_are_known_to_make_sense(here, monkeypatch):
+    def prepare(*_):
+        pytest.fail("read the text for options that make no sense")
+
+    monkeypatch.setattr(text, "python_topics", prepare)
+    for option in ("--hidden", "--batch", "--chunk", "--clip", "--vocabulary", "--epochs"):
+        assert f"{option} is 0" in run("train", "text", option, "0").error
+
+
+def test_commands_started_together_get_folders_of_their_own(here, monkeypatch):
+    folders = [results_folder(None, "sine")]
+    # What another command does between the look for a free name and the making of the folder.
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    folders += [results_folder(None, "sine"), results_folder(None, "sine")]
+    assert [folder.name for folder in folders] == ["sine", "sine-2", "sine-3"]
+
+
+def test_a_folder_of_results_that_can_not_be_made_is_named(here):
+    (here / "runs").write_text("in the way")
+    with pytest.raises(OSError, match="can't write to the output folder 'runs'"):
+        results_folder(None, "sine")
 
 
 def test_a_window_as_long_as_can_be(here):

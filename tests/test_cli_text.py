@@ -2,10 +2,13 @@
 
 import re
 
+import numpy as np
 import pytest
 
-from xprnn import RNN, History, LanguageModel
+from tests.cli_tools import run
+from xprnn import RNN, History, LanguageModel, TrainingInterrupted, diagnostics
 from xprnn.cli import main
+from xprnn.cli import text as text_command
 
 TEXT = "the cat sat on the mat. a dog ran to the cat! did the mat move? no.\n" * 30
 
@@ -64,12 +67,23 @@ def test_the_same_seed_gives_the_same_files(corpus, tmp_path):
     ("content", "options", "message"),
     [
         (b"", (), "holds no text"),
-        (b"caf\xe9 au lait", (), "byte 3: not utf-8"),
+        (b"caf\xe9 au lait", (), "line 1, byte 3 of the file: not utf-8"),
         (b"one sentence only", (), "the text has 1 sentences: too few"),
         (TEXT.encode(), ("--vocabulary", "99"), "but the corpus has 15 different tokens"),
-        (TEXT.encode(), ("--window", "-1"), "window is -1: expected 0 or more steps"),
+        (TEXT.encode(), ("--window", "-1"), ": --window is -1: expected 0 or more steps"),
         (TEXT.encode(), ("--held-out", "1.5"), "--held-out is 1.5"),
-        (b"ab", ("--level", "characters", "--held-out", "0.5"), "do not make 16 streams"),
+        (TEXT.encode(), ("--encoding", "klingon"), "the encoding is 'klingon', which Python does"),
+        (
+            TEXT[:120].encode(),
+            ("--level", "characters"),
+            "the held-out part has 12 characters, too few for 16 streams: expected --batch 11 or "
+            "less, or a longer text",
+        ),
+        (
+            b"ab",
+            ("--level", "characters", "--held-out", "0.5"),
+            "the training part has 1 characters, too few for 16 streams: expected a longer text",
+        ),
     ],
 )
 def test_errors_are_one_line(content, options, message, tmp_path, capsys):
@@ -86,3 +100,71 @@ def test_sample_refuses_other_models(tmp_path, capsys):
     RNN(2, 2).save(tmp_path / "m.safetensors")
     assert main(["sample", str(tmp_path / "m.safetensors")]) == 1
     assert "no language model" in capsys.readouterr().err
+
+
+def test_a_short_text_is_trained_on_with_the_batch_that_the_message_names(tmp_path):
+    file = tmp_path / "short.txt"
+    file.write_text(TEXT[:120])
+    assert train(file, tmp_path / "run", "--level", "characters", "--batch", "11") == 0
+
+
+@pytest.mark.parametrize("level", ["words", "characters"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--lr", "1000", "--clip", "1000"),
+        ("--activation", "relu", "--lr", "50", "--clip", "1000"),
+        ("--activation", "relu", "--lr", "1e10", "--clip", "1e30"),
+    ],
+)
+def test_a_bad_training_is_told_as_what_it_is(level, options, corpus, tmp_path):
+    words = ("train", "text", corpus, "--level", level, "--epochs", 3, "--out", tmp_path / "run")
+    result = run(*words, *options)
+    (row,) = re.findall(r"^  network +\S+ \((\S+)\) +\S+ \((\S+)\)$", result.out, re.MULTILINE)
+    assert all(float(perplexity) > 1 for perplexity in row)
+    assert "None" not in result.out
+    model, history = tmp_path / "run" / "model.safetensors", tmp_path / "run" / "history.jsonl"
+    assert RNN.load(model).input_size
+    assert ("loss.png" in result.out) is (len(History.load(history)) > 0)
+    if result.status:
+        assert result.status == 1
+        assert re.match(r"xprnn: error: the (validation )?loss is (nan|inf) in", result.last_error)
+        assert result.last_error.endswith(f"; it is {model}")
+
+
+def test_the_perplexity_of_a_large_loss_is_infinite(corpus, tmp_path):
+    words = ("train", "text", corpus, "--epochs", 1, "--hidden", 12, "--lr", 1e5, "--clip", 1e5)
+    result = run(*words, "--out", tmp_path / "run")
+    assert result.status == 0
+    assert re.search(r"^  network +\S+ \(inf\) +\S+ \(inf\)$", result.out, re.MULTILINE)
+
+
+def test_weights_that_overflow_do_not_hide_how_the_training_ended(corpus, tmp_path, monkeypatch):
+    def fit(net, batches, **options):
+        p = net.parameters
+        net.parameters = {name: np.full_like(p[name], 3e38) for name in p}
+        raise TrainingInterrupted(History())
+
+    monkeypatch.setattr(text_command, "fit", fit)
+    result = run("train", "text", corpus, "--activation", "relu", "--out", tmp_path / "run")
+    assert result.status == 130
+    assert re.search(r"^  network +(nan|inf) ", result.out, re.MULTILINE)
+    assert "; kept no epoch\n" in result.out
+    assert "loss.png" not in result.out
+    model = tmp_path / "run" / "model.safetensors"
+    assert result.error == (
+        f"xprnn: training interrupted after 0 epochs; the model so far is {model}"
+    )
+
+
+@pytest.mark.parametrize("where", ["plot_loss", "save_figure"])
+def test_ctrl_c_after_the_training_says_where_the_model_is(corpus, tmp_path, monkeypatch, where):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(diagnostics, where, interrupt)
+    result = run("train", "text", corpus, "--epochs", 1, "--out", tmp_path / "run")
+    assert result.status == 130
+    model = tmp_path / "run" / "model.safetensors"
+    assert result.last_error == f"xprnn: interrupted; the model is {model}"
+    assert RNN.load(model).input_size

@@ -189,7 +189,11 @@ POISONED = np.where(np.arange(60) == 17, np.nan, VALUES)
         (lambda: forecaster(training=VALUES[:5]), ValueError, "training has 5 entries: expected"),
         (lambda: forecaster(True, VALUES[:6]), ValueError, "training has 6 entries: expected more"),
         (lambda: forecaster(training=np.ones(20)), ValueError, "all 20 values of the training p"),
-        (lambda: forecaster(True, np.arange(20)), ValueError, "all 19 values of the training"),
+        (
+            lambda: forecaster(True, np.arange(20)),
+            ValueError,
+            "all 19 changes of the training part are 1",
+        ),
         (
             lambda: forecaster(returns="sequence"),
             ValueError,

@@ -73,6 +73,13 @@ def test_a_low_temperature_takes_the_most_probable():
     assert greedy == made.sample("a", 10, temperature=1e-6, rng=1)
 
 
+@pytest.mark.parametrize("temperature", [1e-310, 5e-324])
+def test_the_lowest_temperatures_take_the_most_probable_too(temperature):
+    made = model("characters", dtype="float64")
+    greedy = made.sample("a", 10, temperature=1e-6, rng=0)
+    assert made.sample("a", 10, temperature=temperature, rng=0) == greedy
+
+
 def test_unknown_tokens_are_named_once():
     assert model().unknown("a x y x") == ["x", "y"]
 

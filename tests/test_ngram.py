@@ -61,3 +61,10 @@ def test_grams_do_not_reach_across_texts():
 def test_too_many_combinations():
     with pytest.raises(ValueError, match="9-grams of 8000 tokens do not fit in 64 bits"):
         NGram.fitted([TEXT], 9, 8000)
+
+
+def test_texts_too_short_for_the_longest_grams():
+    model = NGram.fitted([np.array([0, 1])], 3, 2)
+    text = np.array([0, 1, 1])
+    expected = [by_hand([0, 1], 2, text[:k].tolist(), int(text[k]), 1) for k in (1, 2)]
+    assert model.loss([text]) == pytest.approx(-np.mean(np.log(expected)), rel=1e-13)

@@ -1,5 +1,8 @@
 """Text: reading, splitting, vocabularies, batches."""
 
+import sys
+import unicodedata
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,10 +33,25 @@ BACKEND = get_backend("numpy")
         ("3.14 is one number.", ["3.14 is one number."]),
         ("他来了。她走了！", ["他来了。", "她走了！"]),
         ("  \n\n  ", []),
+        (
+            '"Stop!" he said. (It was late.) Then.',
+            ['"Stop!"', "he said.", "(It was late.)", "Then."],
+        ),
+        ("‘So.’ “No?” [Yes…] «Oui!»", ["‘So.’", "“No?”", "[Yes…]", "«Oui!»"]),
+        ("(He asked 'why?'). So.", ["(He asked 'why?').", "So."]),
+        ('It ended. "Why?" he said.', ["It ended.", '"Why?"', "he said."]),
+        ("「来了。」他说。", ["「来了。」", "他说。"]),
+        ('"The end."', ['"The end."']),
     ],
 )
 def test_sentences(text, expected):
     assert sentences(text) == expected
+
+
+@given(st.text(st.sampled_from("ab .!?…\"'”’)]。」\n\r\t\u2028"), max_size=30))
+@settings(derandomize=True, deadline=None)
+def test_sentences_lose_nothing_but_space(text):
+    assert "".join("".join(sentences(text)).split()) == "".join(text.split())
 
 
 @pytest.mark.parametrize(
@@ -43,6 +61,11 @@ def test_sentences(text, expected):
         ("L’été, déjà!", ["l’été", ",", "déjà", "!"]),
         ("Ελλάδα № 7", ["ελλάδα", "№", "7"]),
         ("-- a", ["-", "-", "a"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("CAFE\u0301 cafe\u0301-bar", ["caf\u00e9", "caf\u00e9-bar"]),
+        ("x\u0304y z\u0304’s", ["x\u0304y", "z\u0304’s"]),
+        ("❤\ufe0f葛\U000e0100!", ["❤\ufe0f", "葛\U000e0100", "!"]),
+        ("\u0301 a", ["\u0301", "a"]),
         ("", []),
     ],
 )
@@ -50,10 +73,18 @@ def test_words(sentence, expected):
     assert words(sentence) == expected
 
 
+def test_every_combining_mark_continues_a_word():
+    codes = range(0x300, sys.maxunicode + 1)
+    marks = [c for c in map(chr, codes) if unicodedata.category(c) in {"Mn", "Mc"}]
+    sentence = unicodedata.normalize("NFC", f"x{''.join(marks)}y")
+    assert words(sentence) == [sentence]
+
+
 @given(st.text(max_size=80))
 @settings(derandomize=True, deadline=None)
 def test_words_lose_nothing_but_space(text):
-    assert "".join(words(text)) == "".join(text.lower().split())
+    normal = unicodedata.normalize("NFC", text.lower())
+    assert "".join(words(text)) == "".join(normal.split())
 
 
 def test_join_words_is_readable():
@@ -66,9 +97,19 @@ def test_read_text(tmp_path):
     file.write_bytes("\ufeffπ is\r\nround".encode())
     assert read_text(file) == "π is\nround"
     file.write_bytes("café".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"byte 3: not utf-8.*--encoding latin-1"):
+    with pytest.raises(
+        ValueError, match=r"line 1, byte 3 of the file: not utf-8.*--encoding latin-1"
+    ):
         read_text(file)
     assert read_text(file, "latin-1") == "café"
+    with pytest.raises(
+        ValueError, match=r"the encoding is 'klingon', which .* \(--encoding utf-8 or"
+    ):
+        read_text(file, "klingon")
+    file.write_bytes(b"\xef\xbb\xbfab\xff")
+    for encoding in ("utf-8", "utf-8-sig"):
+        with pytest.raises(ValueError, match="line 1, byte 5 of the file: not utf-8"):
+            read_text(file, encoding)
     file.write_text(" \n")
     with pytest.raises(ValueError, match=r"a.txt' holds no text"):
         read_text(file)
@@ -152,5 +193,7 @@ def test_streams():
     x, target = streams(np.arange(8), 2)
     assert x.T.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert target.T.tolist() == [[1, 2, 3], [4, 5, 6]]
-    with pytest.raises(ValueError, match="3 tokens do not make 3 streams"):
+    with pytest.raises(
+        ValueError, match=r"3 tokens do not make 3 streams .*: expected at least 4 tok"
+    ):
         streams(np.arange(3), 3)

@@ -41,7 +41,9 @@ class Cell(Protocol):
     ) -> tuple[Arrays, Arrays, tuple[Array | None, ...]]:
         """Return the gradients of u, of v and of the previous state.
 
-        The path of h(t-1) through U is the engine's, so the last of them holds the elementwise
-        paths only; None stands for a path that does not exist.
+        A cell whose gradients of u and of v are equal returns the same tuple for both, and the
+        engine then stores it once.  The path of h(t-1) through U is the engine's, so the gradient
+        of the previous state holds the elementwise paths only; None stands for a path that does not
+        exist.
         """
         ...

@@ -15,13 +15,15 @@ from xprnn.data import rmse, sine
 from xprnn.files import write_atomic
 from xprnn.forecast import TASK as SERIES
 from xprnn.forecast import Forecaster
+from xprnn.language import TASK as TEXT
 from xprnn.network import RNN
 
 HELP = "apply a saved network to new input"
 DESCRIPTION = """\
 Apply a network that `xprnn train` saved to new input; write a CSV file and a picture.  One trained
 on the sine takes other x (--from, --to, --step); one trained on a series takes another CSV file,
-and forecasts --steps values past its end.  Nothing is drawn, so --seed changes nothing."""
+and forecasts --steps values past its end.  (With a language model, `xprnn sample` writes.)  Nothing
+is drawn, so --seed changes nothing."""
 EXAMPLE = """\
 examples:
   xprnn apply runs/sine/model.safetensors --from 0 --to 20 --step 0.3
@@ -46,6 +48,11 @@ def run(args: argparse.Namespace) -> int:
     net = RNN.load(args.model, backend=args.backend, dtype=args.dtype)
     task = net.metadata.get("task")
     commands = {sine_command.TASK: _apply_sine, SERIES: _apply_series}
+    if task == TEXT:
+        raise ValueError(
+            f"{str(args.model)!r} is a language model: expected one trained on the sine or on a "
+            "series; `xprnn sample` writes with it"
+        )
     if task not in commands:
         raise ValueError(f"{str(args.model)!r} was not written by `xprnn train` (its task: {task})")
     _refuse(

@@ -93,11 +93,17 @@ def results_folder(given: Path | None, name: str) -> Path:
     """Return a folder to write to: the one given, or a new one under ``runs/``."""
     if given is not None:
         return output_folder(given)
-    folder, number = Path("runs", name), 1
-    while folder.exists():
-        number += 1
-        folder = Path("runs", f"{name}-{number}")
-    return output_folder(folder)
+    runs, number = output_folder("runs"), 1
+    folder = runs / name
+    while True:
+        # Made here and not found: of two commands started together, each gets a folder of its own.
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+            folder = runs / f"{name}-{number}"
+        else:
+            return output_folder(folder)
 
 
 class Progress:

@@ -24,7 +24,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", type=Path, help="what a training wrote: model.safetensors")
     add("--prompt", default="", help="what the text begins with (default: nothing)")
-    add("--length", type=int, default=100, help="words or characters to write (default 100)")
+    add(
+        "--length",
+        type=int,
+        default=100,
+        help="words (sentence ends count) or characters to write (default 100)",
+    )
     add(
         "--temperature",
         type=float,

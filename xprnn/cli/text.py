@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +16,15 @@ from xprnn.cli.common import (
     Ending,
     Progress,
     check_extras,
+    check_training,
     results_folder,
+    saved,
     say_written,
     training_options,
 )
 from xprnn.data import NGram, chunks
 from xprnn.data.text import (
+    SPECIAL,
     Vocabulary,
     python_topics,
     read_text,
@@ -84,60 +88,76 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, compare, write, tell."""
     check_extras()
+    share = _check(args)
+    cell = Elman(args.activation)
     backend = get_backend(args.backend, dtype=args.dtype)
     text = python_topics() if args.file is None else read_text(args.file, args.encoding)
-    share = checks.number("--held-out", args.held_out, below=1.0, open_=True)
     rng = generator(args.seed)
     prepare = _words if args.level == "words" else _characters
     task = prepare(text, 1 - share, args, backend, rng)
     size = len(task.vocabulary)
-    net = RNN(size, args.hidden, size, cell=Elman(args.activation), backend=backend, rng=rng)
+    net = RNN(size, args.hidden, size, cell=cell, backend=backend, rng=rng)
     optimizer = SGD(args.lr, momentum=args.momentum)
-    epochs = checks.positive_int("--epochs", args.epochs)
     folder = results_folder(args.out, "text")
     print(task.what, flush=True)
 
-    with Ending() as ending, Progress(epochs) as progress:
+    with Ending() as ending, Progress(args.epochs) as progress:
         history = fit(
             net,
             task.training,
             loss="cross_entropy",
             optimizer=optimizer,
-            epochs=epochs,
+            epochs=args.epochs,
             window=args.window,
             clip_norm=args.clip,
             rate_scale=halve_on_rise,
             validation=task.held_out,
-            patience=epochs,
+            patience=args.epochs,
             callbacks=[progress],
         )
         ending.histories.append(history)
     (history,) = ending.histories
     LanguageModel(net, task.vocabulary, args.level).save(folder / MODEL, seed=args.seed)
     history.save(folder / HISTORY)
-    if len(history):
-        figure = diagnostics.plot_loss(
-            history.loss,
-            history.validation_loss,
-            best_epoch=history.best_epoch,
-            title=f"Loss per {args.level.removesuffix('s')}, nats",
+    token = args.level.removesuffix("s")
+    with saved(folder / MODEL):
+        kept = f"kept epoch {history.best_epoch}" if history.best_epoch else "kept no epoch"
+        print(
+            f"trained {len(history)} epochs in {history.seconds:.1f} s on {backend.name} "
+            f"({backend.device}, {backend.dtype_name}), seed {args.seed}; {kept}"
         )
-        diagnostics.save_figure(figure, folder / "loss.png")
-    print(
-        f"trained {len(history)} epochs in {history.seconds:.1f} s on {backend.name} "
-        f"({backend.device}, {backend.dtype_name}), seed {args.seed}; kept epoch "
-        f"{history.best_epoch}"
-    )
-    _compare(net, task, args.level.removesuffix("s"))
-    say_written(
-        folder,
-        {
-            MODEL: f"the network and its vocabulary; next: xprnn sample {folder / MODEL}",
+        _compare(net, task, token)
+        sample = shlex.join(("xprnn", "sample", str(folder / MODEL)))
+        files = {
+            MODEL: f"the network and its vocabulary; next: {sample}",
             HISTORY: "the losses of every epoch, JSON lines",
-            "loss.png": "the losses over epochs",
-        },
-    )
+        }
+        if len(history):
+            figure = diagnostics.plot_loss(
+                history.loss,
+                history.validation_loss,
+                best_epoch=history.best_epoch,
+                title=f"Loss per {token}, nats",
+            )
+            diagnostics.save_figure(figure, folder / "loss.png")
+            files["loss.png"] = "the losses over epochs"
+        say_written(folder, files)
     return ending.status(folder / MODEL)
+
+
+def _check(args: argparse.Namespace) -> float:
+    """Refuse what the options can't mean before any work; return the share that is held out."""
+    check_training(args)
+    checks.positive_int("--batch", args.batch)
+    checks.positive_int("--chunk", args.chunk)
+    if args.window is not None and args.window < 0:
+        raise ValueError(f"--window is {args.window}: expected 0 or more steps")
+    if args.vocabulary is not None and args.vocabulary <= len(SPECIAL):
+        raise ValueError(
+            f"--vocabulary is {args.vocabulary}: expected more than the {len(SPECIAL)} special "
+            f"tokens, {', '.join(SPECIAL)}"
+        )
+    return checks.number("--held-out", args.held_out, below=1.0, open_=True)
 
 
 def _words(
@@ -166,6 +186,13 @@ def _characters(
 ) -> Task:
     del rng
     border = _border(len(text), cut, "characters")
+    for name, length in (("training", border), ("held-out", len(text) - border)):
+        if length <= args.batch:
+            advice = f"--batch {length - 1} or less, or " if length > 1 else ""
+            raise ValueError(
+                f"the {name} part has {length} characters, too few for {args.batch} streams: "
+                f"expected {advice}a longer text"
+            )
     vocabulary = Vocabulary.of([text[:border]], args.vocabulary)
     training, held_out = vocabulary.encode(text[:border]), vocabulary.encode(text[border:])
     made = []
@@ -192,19 +219,23 @@ def _border(count: int, cut: float, what: str) -> int:
 def _compare(net: RNN, task: Task, token: str) -> None:
     """Print losses and perplexities."""
     counted = NGram.fitted(task.counted[0], ORDER, len(task.vocabulary))
-    rows = [
-        (
-            f"{ORDER}-gram, interpolated back-off",
-            counted.loss(task.counted[0]),
-            counted.loss(task.counted[1]),
-        ),
-        (
-            "network",
-            evaluate(net, task.training, loss="cross_entropy"),
-            evaluate(net, task.held_out, loss="cross_entropy"),
-        ),
-    ]
+    # Weights that a training ended with may overflow here; the loss says so, without a warning.
+    with net.backend.library.quiet():
+        network = [
+            evaluate(net, part, loss="cross_entropy") for part in (task.training, task.held_out)
+        ]
+    ngram = [counted.loss(part) for part in task.counted]
+    rows = [(f"{ORDER}-gram, interpolated back-off", ngram), ("network", network)]
     print(f"loss per {token} in nats (perplexity):       training         held out")
-    for name, training, held_out in rows:
-        cells = [f"{loss:.3f} ({math.exp(loss):.4g})" for loss in (training, held_out)]
-        print(f"  {name:<36} {cells[0]:>16} {cells[1]:>16}")
+    for name, losses in rows:
+        training, held_out = map(_loss, losses)
+        print(f"  {name:<36} {training:>16} {held_out:>16}")
+
+
+def _loss(loss: float) -> str:
+    """Return a loss and its perplexity, which may be infinite, as text."""
+    try:
+        perplexity = math.exp(loss)
+    except OverflowError:
+        perplexity = math.inf
+    return f"{loss:{'.3f' if loss < 1e5 else '.3g'}} ({perplexity:.4g})"

@@ -24,8 +24,11 @@ class NGram:
         n; 3 looks at the two tokens before.
     size : int
         V, the size of the vocabulary.
-    counts : tuple of dict
-        Per context length, from 0 on: (context..., token) as one number -> count, and so on.
+    grams : tuple of (host array, host array)
+        Per length from 1 to n: the grams of the training text, each as one number in base V,
+        ascending, and their counts.
+    contexts : tuple of (host array, host array, host array)
+        Per length of the gram: the contexts, likewise; c(h), how often each was followed; and d(h).
 
     References
     ----------
@@ -97,5 +100,7 @@ def _keys(text: HostArray, length: int, size: int) -> HostArray:
 
 def _lookup(keys: HostArray, found: HostArray, values: HostArray) -> HostArray:
     """Return each key's value, 0 if it is not among those found (ascending)."""
+    if not len(found):
+        return np.zeros(len(keys), dtype=np.int64)
     place = np.minimum(np.searchsorted(found, keys), len(found) - 1)
     return np.where(found[place] == keys, values[place], 0)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from xprnn import checks
 from xprnn.backend.host import HostArray, np
+from xprnn.data.decoding import decoded
 from xprnn.data.spacing import check_spacing, parse_number
 
 
@@ -61,8 +62,8 @@ def read_csv(
     OSError
         If the file can't be read.
     ValueError
-        If there is no such column, or an entry is missing, no number, not finite, or off the even
-        spacing; the message names the line.
+        If there is no such encoding or column, or an entry is missing, no number, not finite, or
+        off the even spacing; the message names the line.
 
     Examples
     --------
@@ -111,20 +112,33 @@ class Scaling(NamedTuple):
     std: float
 
     @classmethod
-    def fitted(cls, values: HostArray) -> "Scaling":
+    def fitted(cls, values: HostArray, *, what: str = "values") -> "Scaling":
         """Return the scaling that gives these values mean zero and deviation one.
 
         To be fitted on the training part alone: what is held out must not leak into the model.
 
+        Parameters
+        ----------
+        values : host array, (N,)
+        what : str
+            What messages call them.
+
         Raises
         ------
         ValueError
-            If the values are all equal.
+            If the values are all equal, or too large for their deviation to be a float.
         """
         values = check_series("values", values, more_than=0)
-        mean, std = float(np.mean(values)), float(np.std(values))
-        if std <= 1e-12 * float(np.max(np.abs(values))):
-            raise ValueError(f"all {len(values)} values of the training part are {mean:g}")
+        largest = float(np.max(np.abs(values)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, std = float(np.mean(values)), float(np.std(values))
+        if not math.isfinite(std):
+            raise ValueError(
+                f"the {what} of the training part reach {largest:g}, too large to be scaled: "
+                "expected below 1e150 or so; another unit?"
+            )
+        if std <= 1e-12 * largest:
+            raise ValueError(f"all {len(values)} {what} of the training part are {mean:g}")
         return cls(mean, std)
 
     def apply(self, values: HostArray) -> HostArray:
@@ -186,20 +200,8 @@ def check_series(name: str, values: HostArray, *, more_than: int) -> HostArray:
 
 def _rows(file: Path, delimiter: str, encoding: str) -> tuple[list[int], list[list[str]]]:
     """Return the file's rows and the numbers of the lines where they end."""
-    content = file.read_bytes()
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        # A byte order mark is cut off before the rest is decoded.
-        offset = len(content) - len(error.object) + error.start
-        line = content.count(b"\n", 0, offset) + 1
-        raise ValueError(
-            f"{str(file)!r}, line {line}, byte {offset} of the file: not {error.encoding}; "
-            "another encoding?"
-        ) from error
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
-    )
+    stream = io.StringIO(decoded(file, encoding), newline="")
+    reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=True, strict=True)
     lines, rows = [], []
     try:
         for row in reader:
@@ -207,7 +209,8 @@ def _rows(file: Path, delimiter: str, encoding: str) -> tuple[list[int], list[li
             rows.append(row)
     except csv.Error as error:
         raise ValueError(f"{str(file)!r}, line {reader.line_num}: {error}") from error
-    while rows and not any(field.strip() for field in rows[-1]):
+    # Blank lines at the end are none; a row of empty fields is one, with its values missing.
+    while rows and (not rows[-1] or (len(rows[-1]) == 1 and not rows[-1][0].strip())):
         del lines[-1], rows[-1]
     if not rows or not rows[0]:
         what = "line 1 is blank" if rows else "the file is empty"

@@ -4,26 +4,27 @@ import json
 import math
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import chain, pairwise
 from pathlib import Path
 
 from xprnn import checks
 from xprnn.backend import Backend
 from xprnn.backend.host import HostArray, Seed, generator, np
 from xprnn.data.batches import Batch
+from xprnn.data.decoding import decoded
 from xprnn.losses import PADDING
 
 UNKNOWN, SENTENCE_START, SENTENCE_END = "UNKNOWN", "SENTENCE_START", "SENTENCE_END"
 SPECIAL = (UNKNOWN, SENTENCE_START, SENTENCE_END)
 
-# After a full stop, question or exclamation mark (and quotes or brackets that it closes) with white
-# space behind it, and at empty lines.
-_SENTENCE_BORDER = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*\n")
-# A run of letters, digits and underscores, with apostrophes and hyphens inside; or one other sign.
-_WORD = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]")
+# A full stop, question or exclamation mark and the quotes and brackets closed behind it, with white
+# space behind them (not needed where a script has none); or an empty line.
+_SENTENCE_END = re.compile(r"[.!?…][\"'”’“»«)\]}]*(?=\s)|[。！？][”’」』）]*|\n\s*\n")
 
 
 def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
@@ -34,17 +35,11 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
     OSError
         If it can't be read.
     ValueError
-        If it is not in this encoding, naming the first wrong byte, or holds nothing but space.
+        If there is no such encoding, the file is not in it (the first wrong byte is named), or it
+        holds nothing but space.
     """
     file = Path(path)
-    content = file.read_bytes()
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{str(file)!r}, byte {error.start}: not {encoding}; if the file is in another "
-            "encoding, name it (--encoding latin-1, say)"
-        ) from error
+    text = decoded(file, encoding)
     if not text.strip():
         raise ValueError(f"{str(file)!r} holds no text")
     return text.removeprefix("\ufeff").replace("\r\n", "\n")
@@ -63,26 +58,47 @@ def python_topics() -> str:
 def sentences(text: str) -> list[str]:
     """Split a text into sentences, by a plain rule.
 
-    A sentence ends behind ``. ! ? …`` (and quotes or brackets closed there) if white space follows,
-    behind ``。 ！ ？``, and at empty lines.  Abbreviations end sentences too.
+    A sentence ends behind ``. ! ? …`` if white space follows, behind ``。 ！ ？``, and at empty
+    lines.  Quotes and brackets that are closed right behind its end belong to it; nothing but white
+    space is left out.  Abbreviations end sentences too.
 
     Examples
     --------
-    >>> sentences("Is it? It is.  'Yes!' she said.")
-    ['Is it?', 'It is.', "'Yes!", 'she said.']
+    >>> sentences("Is it? (It is.)  'Yes!' she said.")
+    ['Is it?', '(It is.)', "'Yes!'", 'she said.']
     """
-    return [part for part in (p.strip() for p in _SENTENCE_BORDER.split(text)) if part]
+    ends = [0, *(found.end() for found in _SENTENCE_END.finditer(text)), len(text)]
+    parts = (text[start:end].strip() for start, end in pairwise(ends))
+    return [part for part in parts if part]
 
 
 def words(sentence: str) -> list[str]:
     """Split a sentence into lower-case words and signs, by a plain rule, in any script.
+
+    A word is a run of letters, digits and underscores, with apostrophes and hyphens inside; every
+    other sign is a token of its own.  A combining mark belongs to what it stands on.  The tokens
+    are in Unicode's normal form NFC, so an é is the same however it was written.
 
     Examples
     --------
     >>> words("Don't panic: Ωμέγα-3 costs 4.50 €.")
     ["don't", 'panic', ':', 'ωμέγα-3', 'costs', '4', '.', '50', '€', '.']
     """
-    return _WORD.findall(sentence.lower())
+    lower = sentence.lower()
+    if not lower.isascii():
+        lower = unicodedata.normalize("NFC", lower)
+    return _token(ascii_=lower.isascii()).findall(lower)
+
+
+@cache
+def _token(*, ascii_: bool) -> re.Pattern[str]:
+    """Return the pattern of a word or sign; that of all scripts is made if needed."""
+    if ascii_:
+        return re.compile(r"\w+(?:['\-]\w+)*|[^\w\s]")
+    # Of the planes above, only the one of the variation selectors has marks.
+    codes = chain(range(0x300, 0x20000), range(0xE0000, 0xE1000))
+    mark = "".join(c for c in map(chr, codes) if unicodedata.category(c) in {"Mn", "Mc"})
+    return re.compile(rf"\w[\w{mark}]*(?:['’\-]\w[\w{mark}]*)*|[^\w\s][{mark}]*")
 
 
 @dataclass(frozen=True)
@@ -271,7 +287,10 @@ def streams(indices: HostArray, count: int) -> tuple[HostArray, HostArray]:
     count = checks.positive_int("count", count)
     steps = (len(indices) - 1) // count
     if steps < 1:
-        raise ValueError(f"{len(indices)} tokens do not make {count} streams of a step and more")
+        raise ValueError(
+            f"{len(indices)} tokens do not make {count} streams of a step and more: expected at "
+            f"least {count + 1} tokens, or fewer streams"
+        )
     x = indices[: steps * count].reshape(count, steps).T
     target = indices[1 : steps * count + 1].reshape(count, steps).T
     return np.ascontiguousarray(x), np.ascontiguousarray(target)
