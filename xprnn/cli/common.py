@@ -61,11 +61,18 @@ def training_options(
     add("--lr", type=float, default=lr, help=f"learning rate (default {lr:g})")
     add("--momentum", type=float, default=momentum, help=f"of SGD (default {momentum:g})")
     add("--clip", type=float, default=1.0, help="limit of the gradient's norm (default 1)")
+    add(
+        "--threads",
+        type=int,
+        default=1,
+        help="of BLAS while training (default 1; more pay for large networks on a quiet machine)",
+    )
 
 
 def check_training(args: argparse.Namespace) -> None:
     """Refuse what `training_options` can't mean, in the words of the command line."""
     checks.positive_int("--hidden", args.hidden)
+    checks.positive_int("--threads", args.threads)
     if args.epochs is not None:
         checks.positive_int("--epochs", args.epochs)
     checks.number("--lr", args.lr, open_=True)

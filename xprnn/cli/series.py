@@ -8,6 +8,7 @@ from pathlib import Path
 from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
 from xprnn.backend.host import HostArray, generator
+from xprnn.backend.threads import blas_threads
 from xprnn.cells import Elman
 from xprnn.cli.common import (
     MODEL,
@@ -125,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     folder = results_folder(args.out, "csv")
 
     trained: list[RNN] = []
-    with Ending() as ending, Progress(epochs * count) as progress:
+    with Ending() as ending, Progress(epochs * count) as progress, blas_threads(args.threads):
         for net in nets:
             trained.append(net)
             history = fit(

@@ -6,6 +6,7 @@ import shlex
 from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
 from xprnn.backend.host import HostArray, generator, np
+from xprnn.backend.threads import blas_threads
 from xprnn.backend.types import Array
 from xprnn.cells import Elman
 from xprnn.cli.common import (
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     optimizer = SGD(args.lr, momentum=args.momentum, decay=args.decay)
     folder = results_folder(args.out, "sine")
     data = backend.asarray(x * scale), backend.asarray(y)
-    with Ending() as ending, Progress(args.epochs) as progress:
+    with Ending() as ending, Progress(args.epochs) as progress, blas_threads(args.threads):
         history = fit(
             net,
             data,

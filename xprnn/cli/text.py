@@ -9,6 +9,7 @@ from typing import NamedTuple
 from xprnn import checks, diagnostics
 from xprnn.backend import Backend, get_backend
 from xprnn.backend.host import Generator, HostArray, generator
+from xprnn.backend.threads import blas_threads
 from xprnn.cells import Elman
 from xprnn.cli.common import (
     HISTORY,
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     folder = results_folder(args.out, "text")
     print(task.what, flush=True)
 
-    with Ending() as ending, Progress(args.epochs) as progress:
+    with Ending() as ending, Progress(args.epochs) as progress, blas_threads(args.threads):
         history = fit(
             net,
             task.training,
