@@ -21,7 +21,8 @@ class Gate:
         return (0.5 * xp.tanh(u[1] + v[1]) * state[0] + xp.tanh(u[0] + v[0]),), ()
 
     def backward(self, xp, saved: Arrays, previous: Arrays, d_state: Arrays):
-        raise NotImplementedError("merging differentiates nothing")
+        del xp, saved, previous, d_state
+        raise AssertionError("merging differentiates nothing")
 
 
 X = np.random.default_rng(0).normal(size=(7, 3, 2))

@@ -1,6 +1,7 @@
 """Several networks as one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from xprnn.backend.host import HostArray, np
 from xprnn.network import RNN
@@ -54,16 +55,6 @@ def merge(nets: Sequence[RNN]) -> RNN:
                     f"{getattr(first, name)}: only weights and hidden size may differ"
                 )
     backend, gates, hidden = first.backend, first.cell.gates, [net.hidden_size for net in nets]
-    merged = RNN(
-        first.input_size,
-        sum(hidden),
-        first.output_size,
-        cell=first.cell,
-        bias=first.bias,
-        returns=first.returns,
-        backend=backend,
-        initializer="zeros",
-    )
     host = [{k: backend.to_numpy(p) for k, p in net.parameters.items()} for net in nets]
     arrays = {
         "weight_ih_l0": _by_gate([p["weight_ih_l0"] for p in host], gates),
@@ -73,8 +64,8 @@ def merge(nets: Sequence[RNN]) -> RNN:
     if first.bias:
         arrays["bias_l0"] = _by_gate([p["bias_l0"] for p in host], gates)
         arrays["readout.bias"] = np.mean([p["readout.bias"] for p in host], axis=0)
-    merged.parameters = {name: backend.asarray(a) for name, a in arrays.items()}
-    return merged
+    architecture = replace(first.architecture, hidden_size=sum(hidden))
+    return RNN.assembled(architecture, backend, arrays)
 
 
 def _by_gate(parts: Sequence[HostArray], gates: int) -> HostArray:

@@ -110,6 +110,35 @@ class RNN:
         initial = self.architecture.initial(initializer, rng)
         self.parameters = {name: self.backend.asarray(a) for name, a in initial.items()}
 
+    @classmethod
+    def assembled(
+        cls,
+        architecture: Architecture,
+        backend: Backend,
+        arrays: Mapping[str, HostArray],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> "RNN":
+        """Return the network of an architecture, with these host arrays for parameters.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If the arrays are not those of the architecture.
+        """
+        net = cls(
+            architecture.input_size,
+            architecture.hidden_size,
+            architecture.output_size,
+            cell=architecture.cell,
+            bias=architecture.bias,
+            returns=architecture.returns,
+            backend=backend,
+            initializer="zeros",
+        )
+        net.parameters = {name: backend.asarray(array) for name, array in arrays.items()}
+        net.metadata = copy.deepcopy(dict(metadata or {}))
+        return net
+
     def __repr__(self) -> str:
         return (
             f"RNN({self.input_size}, {self.hidden_size}, {self.output_size}, cell={self.cell}, "
@@ -316,7 +345,7 @@ class RNN:
         # Copies, because a host array may share the memory of this network's.
         arrays = {name: array.copy() for name, array in self._host_parameters().items()}
         made = get_backend(backend, device, dtype)
-        return _assemble(self.architecture, made, arrays, self.metadata)
+        return RNN.assembled(self.architecture, made, arrays, self.metadata)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write configuration, parameters and metadata to a safetensors file.
@@ -376,7 +405,7 @@ class RNN:
         try:
             _ = config["dtype"]
             architecture = Architecture.from_config(config, cell)
-            return _assemble(architecture, made, arrays, config["metadata"])
+            return cls.assembled(architecture, made, arrays, config["metadata"])
         except (KeyError, TypeError) as error:
             reason = error.args[0] if error.args else error
             raise ValueError(f"{str(path)!r} holds no complete network: {reason}") from error
@@ -402,25 +431,3 @@ class RNN:
 
     def _host_parameters(self) -> dict[str, HostArray]:
         return {name: self.backend.to_numpy(array) for name, array in self._parameters.items()}
-
-
-def _assemble(
-    architecture: Architecture,
-    backend: Backend,
-    arrays: Mapping[str, HostArray],
-    metadata: Mapping[str, Any],
-) -> RNN:
-    """Make a network with these parameters."""
-    net = RNN(
-        architecture.input_size,
-        architecture.hidden_size,
-        architecture.output_size,
-        cell=architecture.cell,
-        bias=architecture.bias,
-        returns=architecture.returns,
-        backend=backend,
-        initializer="zeros",
-    )
-    net.parameters = {name: backend.asarray(array) for name, array in arrays.items()}
-    net.metadata = copy.deepcopy(dict(metadata))
-    return net
