@@ -34,7 +34,8 @@ def number(
     if wrong or not math.isfinite(value) or value >= below:
         sign = "above" if open_ else "at least"
         limit = f" and below {below:g}" if math.isfinite(below) else ""
-        raise ValueError(f"{name} is {value!r}: expected a number {sign} {least:g}{limit}")
+        wanted = f"number {sign} {least:g}{limit}" if math.isfinite(least) else "finite number"
+        raise ValueError(f"{name} is {value!r}: expected a {wanted}")
     return value
 
 

@@ -5,7 +5,10 @@ from typing import Any, cast
 
 from xprnn.cells.activations import ACTIVATIONS, Activation
 from xprnn.cells.elman import Elman
-from xprnn.cells.protocol import Arrays, Cell
+from xprnn.cells.gru import GRU
+from xprnn.cells.lstm import LSTM
+from xprnn.cells.minimal_gated import MinimalGated
+from xprnn.cells.protocol import Arrays, Cell, has_layer_norm, initial_bias, unit_names
 
 CELLS: dict[str, Any] = {
     "elman": Elman,
@@ -14,12 +17,18 @@ CELLS: dict[str, Any] = {
 __all__ = [
     "ACTIVATIONS",
     "CELLS",
+    "GRU",
+    "LSTM",
     "Activation",
     "Arrays",
     "Cell",
     "Elman",
+    "MinimalGated",
     "cell_config",
     "get_cell",
+    "has_layer_norm",
+    "initial_bias",
+    "unit_names",
 ]
 
 

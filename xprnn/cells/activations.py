@@ -38,7 +38,8 @@ def _tanh_derivative(xp: Namespace, h: Array) -> Array:
     return 1 - h * h
 
 
-def _logistic(xp: Namespace, z: Array) -> Array:
+def logistic(xp: Namespace, z: Array) -> Array:
+    """Return σ(z)."""
     # Through tanh, because 1/(1 + exp(-z)) overflows and this can't.
     return 0.5 * xp.tanh(0.5 * z) + 0.5
 
@@ -70,7 +71,7 @@ ACTIVATIONS: dict[str, Activation] = {
     activation.name: activation
     for activation in (
         Activation("tanh", _tanh, _tanh_derivative),
-        Activation("logistic", _logistic, _logistic_derivative),
+        Activation("logistic", logistic, _logistic_derivative),
         Activation("relu", _relu, _relu_derivative),
         Activation("identity", _identity, _identity_derivative),
     )

@@ -24,6 +24,20 @@ class Cell(Protocol):
         G, the number of blocks in W, U and b.
     state : tuple of str
         ``("h",)`` or ``("h", "c")``; h, which is the output and what U multiplies, comes first.
+
+    Notes
+    -----
+    Three more attributes may be there, and the engine looks for them:
+
+    ``units``, a tuple of str, names *per-unit parameters*, (H,) each, such as the peepholes of an
+    LSTM.  `forward` gets them after the G blocks of v, `backward` after what was saved; and
+    `backward` returns their gradients, of the shape of the others, after the G blocks of dv (the
+    engine sums them over steps and sequences).  One whose name begins with ``bias`` is zero in a
+    network without biases.
+
+    ``layer_norm``, a bool: both projections are normalised (see `LSTM`).
+
+    ``initial_bias``, a tuple of G floats: what is added to each gate's bias when a network is made.
     """
 
     @property
@@ -47,3 +61,20 @@ class Cell(Protocol):
         exist.
         """
         ...
+
+
+def unit_names(cell: Cell) -> tuple[str, ...]:
+    """Return the names of a cell's per-unit parameters."""
+    names: tuple[str, ...] = getattr(cell, "units", ())
+    return names
+
+
+def has_layer_norm(cell: Cell) -> bool:
+    """Return whether a cell's projections are normalised."""
+    return bool(getattr(cell, "layer_norm", False))
+
+
+def initial_bias(cell: Cell) -> tuple[float, ...]:
+    """Return what is added to each gate's bias when a network is made."""
+    added: tuple[float, ...] = getattr(cell, "initial_bias", (0.0,) * cell.gates)
+    return added
