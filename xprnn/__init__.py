@@ -1,6 +1,6 @@
 """Recurrent networks with explicit gradients, written once for every array library."""
 
-from xprnn import cells, data, diagnostics, initializers, losses, optim
+from xprnn import cells, data, diagnostics, formula, initializers, losses, optim
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
 from xprnn.bptt import LayerGradient, Tape, Weights, unroll, unroll_backward
@@ -33,6 +33,7 @@ __all__ = [
     "diagnostics",
     "evaluate",
     "fit",
+    "formula",
     "get_backend",
     "initializers",
     "losses",

@@ -18,6 +18,7 @@ from xprnn import checks
 from xprnn.backend import Backend, backend_of, get_backend
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell, get_cell
+from xprnn.formula import lowering_for
 from xprnn.projection import project, project_backward
 from xprnn.recurrence import Trajectory, run_backward, run_forward
 from xprnn.truncation import run_backward_windowed
@@ -204,7 +205,11 @@ def run_layer(
     """`unroll`, its arguments known to be right; without ``save`` the tape can't be used."""
     xp, steps = backend.xp, x.shape[0]
     u = project(xp, weights.W, weights.b, x)
-    trajectory = run_forward(xp, cell, u, weights.U, state, save=save)
+    lowered = lowering_for(backend, cell)
+    if lowered is None:
+        trajectory = run_forward(xp, cell, u, weights.U, state, save=save)
+    else:
+        trajectory = Trajectory(*lowered.forward(u, weights.U, (), state, save=save))
     return Unrolled(
         trajectory.states[0][1:, ...],
         tuple(part[steps, ...] for part in trajectory.states),
@@ -223,7 +228,11 @@ def run_layer_backward(
     """`unroll_backward`, its arguments known to be right."""
     xp, steps = tape.backend.xp, tape.x.shape[0]
     if window is None or window >= steps - 1:
-        du, dv, d_initial = run_backward(xp, cell, weights.U, tape.trajectory, dh, d_state)
+        lowered = lowering_for(tape.backend, cell)
+        if lowered is None:
+            du, dv, d_initial = run_backward(xp, cell, weights.U, tape.trajectory, dh, d_state)
+        else:
+            du, dv, _, d_initial = lowered.backward(weights.U, (), *tape.trajectory, dh, d_state)
     else:
         du, dv, d_initial = run_backward_windowed(
             xp, cell, weights.U, tape.trajectory, dh, d_state, window

@@ -20,6 +20,8 @@ class Library(ABC):
     """The module whose presence in ``sys.modules`` means that arrays of this library can exist."""
     install: ClassVar[str]
     """The command that installs it."""
+    lowering: ClassVar[str | None] = None
+    """The name of the lowering of `xprnn.formula` that is made for its arrays."""
 
     @abstractmethod
     def namespace(self) -> Namespace:

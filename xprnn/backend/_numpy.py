@@ -15,6 +15,7 @@ class NumPy(Library):
     name = "numpy"
     module = "numpy"
     install = "pip install numpy"
+    lowering = "numpy"
 
     def namespace(self) -> Namespace:
         return array_api_compat.numpy
