@@ -61,14 +61,15 @@ class CrossEntropy:
     def check(self, shape: tuple[int, ...], target: object, backend: Backend) -> Array:
         return checks.tokens("target", target, backend, shape[:-1], shape[-1], ignored=PADDING)
 
-    def entries(self, target: Array) -> int:
+    def entries(self, target: Array, valid: Array | None = None) -> int:
         xp = namespace_of(target)
+        target = _existing(xp, target, valid)
         # Padding is the one negative target that `check` lets pass, and unsigned targets have none.
         return int(xp.sum(xp.astype(target >= 0, xp.int32)))
 
-    def __call__(self, output: Array, target: Array) -> Array:
+    def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:
         xp = namespace_of(output)
-        logits, classes, weights = self._rows(xp, output, target)
+        logits, classes, weights = self._rows(xp, output, _existing(xp, target, valid))
         total = xp.sum(weights[:0, ...])
         for rows in _blocks(logits):
             part = logits[rows, :], classes[rows], weights[rows, :]
@@ -76,11 +77,11 @@ class CrossEntropy:
         return total
 
     def value_and_grad(
-        self, output: Array, target: Array, *, overwrite: bool = False
+        self, output: Array, target: Array, valid: Array | None = None, *, overwrite: bool = False
     ) -> tuple[Array, Array]:
         primitives = primitives_of(output)
         xp = primitives.namespace()
-        logits, classes, weights = self._rows(xp, output, target)
+        logits, classes, weights = self._rows(xp, output, _existing(xp, target, valid))
         total, gradient = xp.sum(weights[:0, ...]), logits
         blocks = _blocks(logits)
         if not overwrite:
@@ -106,6 +107,13 @@ class CrossEntropy:
             weights = weights / xp.maximum(xp.sum(weights), 1.0)
         logits = xp.reshape(output, (count, output.shape[-1]))
         return logits, classes, weights
+
+
+def _existing(xp: Namespace, target: Array, valid: Array | None) -> Array:
+    """Return the target with padding beyond the sequences' ends."""
+    if valid is None:
+        return target
+    return xp.where(valid[..., 0], target, xp.full_like(target, PADDING))
 
 
 def _value(
