@@ -137,10 +137,7 @@ class _Forward(_Writer):
         """Return the function's text."""
         plan, nodes, outputs = self.plan, self.nodes, self.plan.program.outputs
         count = len(outputs["state"])
-        body = ["multiply(state0, mask, masked)"] if masked else []
-        product = plan_place(plan, "v", 0) if self.gates == 1 else "v"
-        # The product's place may be that of a result.
-        body.append(f"dot({'masked' if masked else 'state0'}, U_T, {self.step_place(product)})")
+        body = self._product(masked=masked)
         wide: dict[str, str] = {}
         for first, last in plan.wide:
             name = f"u{first}_{last}_t"
@@ -183,6 +180,21 @@ class _Forward(_Writer):
         lines.append(f"return ({states},), ({saved}{',' if saved else ''})")
         return _function("forward(u, U_T, units, state, mask, block, dtype)", lines)
 
+    def _product(self, *, masked: bool) -> list[str]:
+        """Return the calls that make v, if the formula reads it."""
+        places = [
+            self.plan.steps.places[index]
+            for index, node in enumerate(self.nodes)
+            if input_place(node, "v") is not None
+        ]
+        if not places:
+            return []
+        # With one gate, v may be made where a result will be.
+        place = self.step_place(places[0]) if self.gates == 1 else "v"
+        if not masked:
+            return [f"dot(state0, U_T, {place})"]
+        return ["multiply(state0, mask, masked)", f"dot(masked, U_T, {place})"]
+
     def _is_sum(self, index: int) -> bool:
         return any(input_place(self.nodes[a], "v") is not None for a in self.nodes[index].args)
 
@@ -202,7 +214,7 @@ class _Backward(_Writer):
         if group in ("du", "dv"):
             return self.gate(f"{group}[start:stop]", k)
         if group == "unit_grad":
-            return f"unit_grad{k}"
+            return f"grads{k}"
         return f"{'states' if group == 'previous' else 'saved'}{k}[start:stop]"
 
     def source(self, *, outer: bool, masked: bool) -> str:
@@ -241,8 +253,8 @@ class _Backward(_Writer):
         lines += self.constants() + self.buffers()
         if first is not None:
             lines.append("q = empty((B, H), dtype)")
-        slabs = [home for home in plan.homes.values() if home.startswith("unit_grad")]
-        lines += [f"{home}_ = empty((block, B, H), dtype)" for home in slabs]
+        grads = [self.block_of(h) for h in plan.homes.values() if h.startswith("unit_grad")]
+        lines += [f"{name}_ = empty((block, B, H), dtype)" for name in grads]
         summed = outputs["units"]
         lines += [f"sum{k} = zeros(H, dtype)" for k in range(len(summed))]
         after = self.block_calls(Phase.AFTER)
@@ -250,7 +262,7 @@ class _Backward(_Writer):
             f"sum{k} += add.reduce({self.in_block(result or 0)}, (0, 1))"
             for k, result in enumerate(summed)
         ]
-        views = [*self.block_views(), *(f"{home} = {home}_[: stop - start]" for home in slabs)]
+        views = [*self.block_views(), *(f"{name} = {name}_[: stop - start]" for name in grads)]
         before = self.block_calls(Phase.BEFORE)
         loop = [*views, *before, *self.loop(body, backwards=True), *after]
         lines.append("for stop in range(T, 0, -block):")
@@ -260,14 +272,6 @@ class _Backward(_Writer):
         lines.append(f"return du, dv, ({sums}), ({carried})")
         arguments = "U, units, states, saved, dh, d_state, mask, block, dtype"
         return _function(f"backward({arguments})", lines)
-
-
-def plan_place(plan: Plan, group: str, k: int) -> str:
-    """Return the place of an input that the loop makes; a buffer of its own if nobody reads it."""
-    for index, node in enumerate(plan.program.nodes):
-        if input_place(node, group) == k:
-            return plan.steps.places[index]
-    return "v"
 
 
 def forward_source(plan: Plan, gates: int, *, masked: bool) -> str:

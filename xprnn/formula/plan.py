@@ -89,7 +89,7 @@ def plan_backward(program: Program, gates: int) -> Plan:
     if program.outputs["du"] == program.outputs["dv"]:
         program = Program(program.nodes, {k: v for k, v in program.outputs.items() if k != "du"})
     groups = (("dv", "dv"), ("du", "du"), ("units", "unit_grad"))
-    program, homes = _with_homes(program, groups)
+    program, homes = _with_homes(_with_exchanges(program), groups)
     nodes = program.nodes
     late = late_nodes(nodes, lambda name: name.startswith("d_state"))
     previous = program.outputs["previous"]
@@ -132,6 +132,21 @@ def _with_homes(
             made.append(own)
         outputs[group] = tuple(made)
     return Program(tuple(nodes), outputs), homes
+
+
+def _with_exchanges(program: Program) -> Program:
+    """Return a program that copies what is carried from one state variable to another.
+
+    The one would be overwritten before the other is.
+    """
+    nodes, previous = list(program.nodes), []
+    for k, index in enumerate(program.outputs["previous"]):
+        own = index
+        if index is not None and input_place(nodes[index], "d_state") not in (None, k):
+            nodes.append(Node("copy", (index,), None, nodes[index].kind))
+            own = len(nodes) - 1
+        previous.append(own)
+    return Program(tuple(nodes), {**program.outputs, "previous": tuple(previous)})
 
 
 _READ_ONLY = ("saved", "units")
