@@ -15,7 +15,7 @@ from xprnn.formula.plan import Plan, plan_backward, plan_forward
 from xprnn.formula.program import ARITHMETIC, COMPARISONS, LOGIC, Program, pruned
 from xprnn.formula.trace import trace_backward, trace_forward
 
-CACHE = 2**18
+CACHE = 2**20
 """Bytes that a block of steps may fill, all its buffers together: they are read again at once."""
 
 _NAMES = {name: getattr(np, name) for name in (ARITHMETIC | COMPARISONS | LOGIC) if name != "round"}
