@@ -64,6 +64,9 @@ class CuPy(Library):
         a[rows, columns] += values
         return a
 
+    def exp_over(self, a: Array) -> Array:
+        return self.namespace().exp(a, out=a)
+
     def _count(self) -> int:
         cupy = importlib.import_module("cupy")
         try:

@@ -112,10 +112,15 @@ class Library(ABC):
         each = xp.arange(a.shape[1], dtype=columns.dtype, device=self.device_of(a))
         return xp.where(each[None, :] == columns[:, None], a + values[:, None], a)
 
+    def exp_over(self, a: Array) -> Array:
+        """Return exp(a).  The caller gives ``a`` up: it may be the array that is returned."""
+        return self.namespace().exp(a)
+
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
         """Return ``a`` with some rows replaced.
 
-        The caller gives ``a`` up: it may be the array that is returned.
+        The caller gives ``a`` up: it may be the array that is returned.  The block may be these
+        rows themselves.
         """
         a[rows, :] = block
         return a

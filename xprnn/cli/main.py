@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from xprnn._version import __version__
+from xprnn.backend.memory import keep_freed_memory
 from xprnn.cli import apply, bench, info, sample, series, sine, text
 from xprnn.cli.common import Parser, common_options
 
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     args = build_parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run
+    keep_freed_memory()
     try:
         status = run(args)
         sys.stdout.flush()
