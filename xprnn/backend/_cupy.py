@@ -56,6 +56,9 @@ class CuPy(Library):
         host: HostArray = a.get()
         return host
 
+    def synchronize(self) -> None:
+        importlib.import_module("cupy").cuda.get_current_stream().synchronize()
+
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return add_in_place(a.copy(), index, values, axis)
 

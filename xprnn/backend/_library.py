@@ -65,6 +65,10 @@ class Library(ABC):
         """Return the array without what its library may have attached to it (a graph, say)."""
         return a
 
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was told: for measuring times."""
+        return  # a library whose calls return when they are done
+
     def quiet(self) -> AbstractContextManager[object]:
         """Return a context without the library's own warnings of overflow and NaN."""
         return nullcontext()
