@@ -56,6 +56,15 @@ class NumPy(Library):
         a[np.arange(len(a)), columns] += values
         return a
 
+    def exp_over(self, a: Array) -> Array:
+        return np.exp(a, out=a)
+
+    def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
+        place = a[rows]
+        if place.__array_interface__["data"] != block.__array_interface__["data"]:
+            place[...] = block
+        return a
+
 
 def add_in_place(a: Array, index: Array, values: Array, axis: int) -> Array:
     """Add to rows or columns without duplicates; NumPy and CuPy alike."""
