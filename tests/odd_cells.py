@@ -78,10 +78,10 @@ class Holding:
     def forward(self, xp, u: Arrays, v: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
         h, c = state
         a, b = u[0] + v[0], u[1] + v[1]
-        return (h, c + a * b), (a, b)  # (1), (2)
+        return (h, c + a * b), (a, b, v[0])  # (1), (2)
 
     def backward(self, xp, saved: Arrays, previous: Arrays, d_state: Arrays):
-        (a, b), (dh, dc) = saved, d_state
+        (a, b, _), (dh, dc) = saved, d_state
         da = (dc * b, dc * a)  # from (2)
         return da, da, (dh, dc)  # from (1), (2)
 

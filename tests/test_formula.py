@@ -227,6 +227,9 @@ def test_what_the_loop_does_not_carry_is_computed_ahead():
     assert {plan.program.nodes[k].op for k in plan.nodes_of(Phase.STEP)} == names
     assert len(plan.nodes_of(Phase.STEP)) == 7
     assert len(plan.steps.buffers) == 0
+    # dh z, and dh or da times a factor for each of da_r, da_z, da_n and dm.
+    gru = plan_backward(trace(GRU()).backward, 3)
+    assert [gru.program.nodes[k].op for k in gru.nodes_of(Phase.STEP)] == ["multiply"] * 5
 
 
 def test_factors_are_gathered():

@@ -78,7 +78,7 @@ def plan_forward(program: Program, gates: int) -> Plan:
             given[_sum_of(nodes, k) or 0] = f"v{k}"
     order = _order(nodes, phase, gates)
     fresh = {place for place in homes.values() if place.startswith(("new", "kept"))}
-    steps = Storage(nodes, order, given, _read_late(nodes, phase, homes, loop), fresh)
+    steps = Storage(nodes, order, given, set(homes) | loop, fresh)
     return Plan(program, phase, homes, steps, _blocks(nodes, phase, homes), wide)
 
 
@@ -105,7 +105,7 @@ def plan_backward(program: Program, gates: int) -> Plan:
         if k and index is not None and index not in given and free:
             given[index] = f"d{k}"
     fresh = {place for place in homes.values() if gates == 1 or place.startswith("unit_grad")}
-    held = _read_late(nodes, phase, homes, loop)
+    held = set(homes) | loop
     steps = Storage(nodes, order, given, held, fresh, spare=("d0",))
     return Plan(program, phase, homes, steps, _blocks(nodes, phase, homes))
 
@@ -189,14 +189,6 @@ def _order(nodes: Sequence[Node], phase: Sequence[Phase], gates: int) -> list[in
         # With one gate the product's buffer is one of the formula's own.
         or (gates == 1 and input_place(node, "v") is not None)
     ]
-
-
-def _read_late(
-    nodes: Sequence[Node], phase: Sequence[Phase], homes: dict[int, str], loop: set[int]
-) -> set[int]:
-    """Return the nodes whose places must be left alone until a step ends."""
-    after = {a for k, node in enumerate(nodes) if phase[k] is Phase.AFTER for a in node.args}
-    return after | set(homes) | loop
 
 
 def _blocks(nodes: Sequence[Node], phase: Sequence[Phase], homes: dict[int, str]) -> Storage:
