@@ -313,6 +313,20 @@ def test_ctrl_c_writes_the_last_update(path):
     assert remains(net, history) == wanted
 
 
+def test_ctrl_c_in_a_callback_does_not_end_the_epoch_twice(path):
+    net, options = everything()
+
+    def interrupt(net, record):
+        if record.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(TrainingInterrupted):
+        fit(net, **options, callbacks=[interrupt], checkpoint=Checkpoint(path, every_epochs=99))
+    again = train(everything, Checkpoint(path, resume=True))
+    assert again[1].resumed == 4
+    assert remains(*again) == remains(*train(everything))
+
+
 def test_ctrl_c_before_the_first_update_leaves_nothing(path):
     with killed_in_step(1, KeyboardInterrupt):
         train(everything, Checkpoint(path))
@@ -371,26 +385,25 @@ def test_when_it_is_written(options, updates, path, monkeypatch):
     assert found == updates
 
 
-def test_what_fails_later_fails_in_the_same_way(path):
+@pytest.mark.parametrize(
+    ("script", "kept"), [((2, 3, 4, np.inf), 4.0), ((2, 3, np.inf, np.inf), 3.0)]
+)
+@pytest.mark.parametrize("writes", [1, 2, 3, 4])
+def test_what_fails_later_fails_in_the_same_way(script, kept, writes, path):
     """The weights that are kept after a failure are part of the checkpoint."""
-    script = Scripted(2.0, 3.0, 4.0, float("inf"))
-
-    def run(epochs, **options):
-        net = scalar_net(1.0, "tanh")
-        fit(net, [(ONE, ZERO)] * 2, optimizer=script, epochs=epochs, **options)
-        return net
 
     def failed(**options):
         net = scalar_net(1.0, "tanh")
+        rule, pairs = Scripted(*script), [(ONE, ZERO)] * 2
         with pytest.raises(NonFiniteLossError) as caught:
-            fit(net, [(ONE, ZERO)] * 2, optimizer=script, epochs=9, **options)
+            fit(net, pairs, optimizer=rule, epochs=9, **options)
         return weight(net), str(caught.value), caught.value.history.records
 
     with np.errstate(invalid="ignore"):
         want = failed()
-        for steps in (3, 2):
-            with killed_in_step(steps):
-                run(9, checkpoint=Checkpoint(path, every_steps=1, resume=True))
+        assert want[0] == kept
+        with killed_after_write(writes):
+            failed(checkpoint=Checkpoint(path, every_steps=1))
         assert failed(checkpoint=Checkpoint(path, resume=True)) == want
 
 
@@ -437,13 +450,19 @@ def test_the_history_has_what_the_optimizer_remembers():
 
 
 def test_time_is_added_up_over_interruptions(path, monkeypatch):
-    ticks = iter(range(1000))
-    monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
+    now, step = [0.0], RNN.loss_and_grad
+
+    def slow(*args, **given):
+        now[0] += 10
+        return step(*args, **given)
+
+    monkeypatch.setattr(RNN, "loss_and_grad", slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     with killed_after_write(5):
-        train(one_pair, Checkpoint(path, every_epochs=1))
-    seconds = train(one_pair, Checkpoint(path, resume=True))[1].seconds
-    # A tick when an epoch begins, one when it ends, and one for what is noted after its update.
-    assert seconds == 5 * 2
+        train(carried, Checkpoint(path, every_steps=1))
+    now[0] += 1000
+    # Nine steps, of which the first five were made before: three of an epoch, and two of the next.
+    assert train(carried, Checkpoint(path, resume=True))[1].seconds == 90
 
 
 @pytest.mark.parametrize(

@@ -224,14 +224,14 @@ def test_what_is_the_same(mine, theirs):
         (
             lambda k: 0.5 + k,
             lambda k: 0.25 + k,
-            "it.constants is [0.5], in the checkpoint [0.25]",
+            "it.constants[0] is 0.5, in the checkpoint 0.25",
         ),
         (
             lambda k, rate=0.5: rate,
             lambda k, rate=0.25: rate,
-            "it.defaults is [0.5], in the checkpoint [0.25]",
+            "it.defaults[0] is 0.5, in the checkpoint 0.25",
         ),
-        (partial(max, 1), partial(max, 2), "it.args is [1], in the checkpoint [2]"),
+        (partial(max, 1), partial(max, 2), "it.args[0] is 1, in the checkpoint 2"),
         (partial(max, a=1), partial(max, a=2), "it.a is 1, in the checkpoint 2"),
         (
             partial(max, 1),
@@ -240,8 +240,14 @@ def test_what_is_the_same(mine, theirs):
         ),
         (Plain(1), Plain(2), "it.value is 1, in the checkpoint 2"),
         (Plain(1).method, Plain(2).method, "it.of.value is 1, in the checkpoint 2"),
-        (Rule(1, ("a",)), Rule(1, ("b",)), "it.names is ['a'], in the checkpoint ['b']"),
+        (Rule(1, ("a",)), Rule(1, ("b",)), "it.names[0] is 'a', in the checkpoint 'b'"),
         (Rule(max), Rule(min), "it.rate is max, in the checkpoint min"),
+        (
+            Rule({"W": SGD(0.1)}, (SGD(0.1), SGD(0.1, momentum=0.5))),
+            Rule({"W": SGD(0.1)}, (SGD(0.1), SGD(0.1, momentum=0.9))),
+            "it.names[1].momentum is 0.5, in the checkpoint 0.9",
+        ),
+        (Rule(1, ("a",)), Rule(1, ("a", "b")), "it.names is ['a'], in the checkpoint ['a', 'b']"),
         ({"a": 1}, {"b": 1}, "it.a is 1, in the checkpoint None"),
         (np.ones(2), np.zeros(2), "it is 'numpy.ndarray of shape (2,) and dtype float64, "),
     ],

@@ -41,6 +41,9 @@ def description(value: Any, depth: int = DEPTH) -> Any:
 
 def differences(mine: Any, theirs: Any, name: str = "") -> list[str]:
     """Return in words how one description differs from another, the one in a checkpoint."""
+    if isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
+        pairs = enumerate(zip(mine, theirs, strict=True))
+        return [found for k, (a, b) in pairs for found in differences(a, b, f"{name}[{k}]")]
     if not (isinstance(mine, dict) and isinstance(theirs, dict)):
         return [] if mine == theirs else [_differs(name, mine, theirs)]
     if mine.get("type") != theirs.get("type"):
