@@ -4,6 +4,8 @@ from xprnn.optim import schedules
 from xprnn.optim.adagrad import Adagrad, AdagradState
 from xprnn.optim.adam import Adam, AdamState
 from xprnn.optim.adamw import AdamW
+from xprnn.optim.averaged import Averaged, AveragedState
+from xprnn.optim.by_name import ByName, ByNameState
 from xprnn.optim.clipping import clip_by_norm, clip_by_value, global_norm
 from xprnn.optim.protocol import Optimizer, Scalable
 from xprnn.optim.registry import OPTIMIZERS, get_optimizer
@@ -19,6 +21,10 @@ __all__ = [
     "Adam",
     "AdamState",
     "AdamW",
+    "Averaged",
+    "AveragedState",
+    "ByName",
+    "ByNameState",
     "Optimizer",
     "RMSprop",
     "RMSpropState",
