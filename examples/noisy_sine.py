@@ -362,7 +362,7 @@ def main(argv=None):
     print(outcome(losses))
     draw("fit.png", diagnostics.plot_fit(flat(x), flat(apply(net, x)), data=flat(y)))
     draw("loss.png", diagnostics.plot_loss(losses, floor=NOISE))
-    states = net.forward(OURS.scale * x).tape.trajectory.states[0][1:, 0, :]
+    states = net.forward(OURS.scale * x).tape.h[:, 0, :]
     draw("states.png", diagnostics.plot_states(states, x=flat(x), xlabel="x"))
 
     # The lecture's last step: other x, three times as far apart, half of them never seen.

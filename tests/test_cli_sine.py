@@ -98,7 +98,7 @@ def test_the_pictures_show_the_training(tmp_path, monkeypatch):
     assert set(figures) == PICTURES
     x, y = data.sine(rng=0)
     net = RNN.load(tmp_path / MODEL)
-    fitted, states = net(x / 10)[0], net.forward(x / 10).tape.trajectory.states[0]
+    fitted, states = net(x / 10)[0], net.forward(x / 10).tape.h
     lines = lines_of(figures["fit.png"])
     wanted = {"ŷ, network": fitted, "y, data": y, "without noise": np.sin(x)}
     assert set(lines) == set(wanted)
@@ -111,9 +111,9 @@ def test_the_pictures_show_the_training(tmp_path, monkeypatch):
     assert set(lines) == {"training", "noise floor 0.005", f"kept: epoch {kept}"}
     np.testing.assert_array_equal(lines["training"], [[1, 2, 3, 4], losses])
     rows = [line for line in figures["states.png"].axes[0].lines if len(line.get_xdata()) == 200]
-    largest = np.max(np.abs(states[1:]))
+    largest = np.max(np.abs(states))
     for k, row in enumerate(rows):
-        want = k - 0.45 * states[1:, 0, k] / largest
+        want = k - 0.45 * states[:, 0, k] / largest
         np.testing.assert_allclose(row.get_data(), [x.ravel(), want], atol=1e-9)
     assert len(rows) == 4
 

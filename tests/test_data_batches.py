@@ -204,7 +204,7 @@ def test_a_sine_without_noise():
             ValueError,
             "start is 3 and stop is 3: expected start below",
         ),
-        ({"stop": float("inf")}, ValueError, "stop is inf: expected a number"),
+        ({"stop": float("inf")}, ValueError, "stop is inf: expected a finite number"),
         ({"noise": -1}, ValueError, r"noise is -1\.0: expected a number at least 0"),
     ],
 )

@@ -1,13 +1,14 @@
 """Recurrent networks with explicit gradients, written once for every array library."""
 
-from xprnn import cells, data, diagnostics, initializers, losses, optim
+from xprnn import cells, data, diagnostics, formula, initializers, losses, optim
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
-from xprnn.bptt import LayerGradient, Tape, Weights, unroll, unroll_backward
+from xprnn.bptt import unroll, unroll_backward
 from xprnn.committee import merge
 from xprnn.forecast import Forecaster
 from xprnn.history import History
 from xprnn.language import LanguageModel
+from xprnn.layer import LayerGradient, Tape, Weights
 from xprnn.network import RNN
 from xprnn.propagation import Gradient, Run
 from xprnn.step import NonFiniteLossError
@@ -33,6 +34,7 @@ __all__ = [
     "diagnostics",
     "evaluate",
     "fit",
+    "formula",
     "get_backend",
     "initializers",
     "losses",

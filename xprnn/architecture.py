@@ -1,15 +1,43 @@
 """What a network is, apart from its weights and from where it computes."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 from xprnn import checks
-from xprnn.backend.host import HostArray, Seed, generator, np
-from xprnn.cells import Cell, cell_config, cell_from_config, get_cell
+from xprnn.backend.host import Generator, HostArray, np
+from xprnn.cells import (
+    Cell,
+    cell_config,
+    cell_from_config,
+    get_cell,
+    has_layer_norm,
+    initial_bias,
+    unit_names,
+)
 from xprnn.initializers import Initializer, get_initializer
 
 RETURNS = ("sequence", "last")
 Shape = tuple[int, ...]
+
+
+class Direction(NamedTuple):
+    """One layer in one direction, and what its parameters are called.
+
+    Attributes
+    ----------
+    layer : int
+    reverse : bool
+        Whether it reads from the last step to the first.
+    suffix : str
+        What the names of its parameters end with.
+    input_size : int
+    """
+
+    layer: int
+    reverse: bool
+    suffix: str
+    input_size: int
 
 
 @dataclass(frozen=True)
@@ -26,64 +54,115 @@ class Architecture:
     hidden_size: int
     output_size: int | None
     cell: Cell
-    bias: bool
-    returns: str
+    bias: bool = True
+    returns: str = "sequence"
+    layers: int = 1
+    bidirectional: bool = False
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    embedding_size: int | None = None
 
     def __post_init__(self) -> None:
         checked = {
             "input_size": checks.positive_int("input_size", self.input_size),
             "hidden_size": checks.positive_int("hidden_size", self.hidden_size),
-            "output_size": self.output_size
-            if self.output_size is None
-            else checks.positive_int("output_size", self.output_size),
+            "output_size": _size("output_size", self.output_size),
             "cell": get_cell(self.cell),
             "bias": checks.boolean("bias", self.bias),
             "returns": checks.choice("returns", self.returns, RETURNS),
+            "layers": checks.positive_int("layers", self.layers),
+            "bidirectional": checks.boolean("bidirectional", self.bidirectional),
+            "dropout": checks.number("dropout", self.dropout, below=1.0),
+            "recurrent_dropout": checks.number(
+                "recurrent_dropout", self.recurrent_dropout, below=1.0
+            ),
+            "embedding_size": _size("embedding_size", self.embedding_size),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
+    @property
+    def directions(self) -> int:
+        """D: 2 if bidirectional, else 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def features(self) -> int:
+        """H·D, the size of a layer's output at one step."""
+        return self.hidden_size * self.directions
+
+    def stack(self) -> Iterator[Direction]:
+        """Iterate over all layers in all directions, in the order of the state's first axis."""
+        for layer in range(self.layers):
+            inputs = self.features if layer else self.embedding_size or self.input_size
+            for reverse in (False, True)[: self.directions]:
+                yield Direction(layer, reverse, f"_l{layer}{'_reverse' * reverse}", inputs)
+
+    def state_shape(self, batch: int) -> Shape:
+        """Return the shape of each state variable, (layers·D, B, H)."""
+        return (self.layers * self.directions, batch, self.hidden_size)
+
+    def output_shape(self, steps: int, batch: int) -> Shape:
+        """Return the shape of the output: (T, B, O), or (B, O) for the last one."""
+        size = self.features if self.output_size is None else self.output_size
+        return (batch, size) if self.returns == "last" else (steps, batch, size)
+
     def shapes(self) -> dict[str, Shape]:
         """Return the shape of every parameter, by name."""
-        rows = self.cell.gates * self.hidden_size
-        shapes: dict[str, Shape] = {
-            "weight_ih_l0": (rows, self.input_size),
-            "weight_hh_l0": (rows, self.hidden_size),
-        }
-        if self.bias:
-            shapes["bias_l0"] = (rows,)
+        hidden = self.hidden_size
+        rows = self.cell.gates * hidden
+        shapes: dict[str, Shape] = {}
+        if self.embedding_size is not None:
+            shapes["embedding.weight"] = (self.input_size, self.embedding_size)
+        for direction in self.stack():
+            suffix = direction.suffix
+            shapes[f"weight_ih{suffix}"] = (rows, direction.input_size)
+            shapes[f"weight_hh{suffix}"] = (rows, hidden)
+            if self.bias:
+                shapes[f"bias{suffix}"] = (rows,)
+            for name in self.units():
+                shapes[f"{name}{suffix}"] = (hidden,)
+            if has_layer_norm(self.cell):
+                shapes[f"norm_ih{suffix}"] = shapes[f"norm_hh{suffix}"] = (rows,)
         if self.output_size is not None:
-            shapes["readout.weight"] = (self.output_size, self.hidden_size)
+            shapes["readout.weight"] = (self.output_size, self.features)
             if self.bias:
                 shapes["readout.bias"] = (self.output_size,)
         return shapes
 
-    def initial(self, initializer: str | Initializer, rng: Seed) -> dict[str, HostArray]:
-        """Return initial values of every parameter, each gate's block drawn by itself."""
-        draw, random = get_initializer(initializer), generator(rng)
-        values = {}
-        for name, shape in self.shapes().items():
-            fan_in = self.input_size if name == "weight_ih_l0" else self.hidden_size
-            gates = 1 if name.startswith("readout.") else self.cell.gates
-            block = (shape[0] // gates, *shape[1:])
-            values[name] = np.concatenate([draw(random, block, fan_in) for _ in range(gates)])
-        return values
+    def units(self) -> tuple[str, ...]:
+        """Return the names of the cell's per-unit parameters that the network has."""
+        names = unit_names(self.cell)
+        return names if self.bias else tuple(n for n in names if not n.startswith("bias"))
 
-    def output_shape(self, steps: int, batch: int) -> Shape:
-        """Return the shape of the output: (T, B, O), or (B, O) for the last one."""
-        size = self.hidden_size if self.output_size is None else self.output_size
-        return (batch, size) if self.returns == "last" else (steps, batch, size)
+    def initial(self, initializer: str | Initializer, rng: Generator) -> dict[str, HostArray]:
+        """Return initial values of every parameter, each gate's block drawn by itself."""
+        draw = get_initializer(initializer)
+        shapes, values = self.shapes(), {}
+        if self.embedding_size is not None:
+            name = "embedding.weight"
+            # A token is one connection: of its vector's entries, none is summed with another's.
+            values[name] = draw(rng, shapes[name], 1)
+        for direction in self.stack():
+            for name in (n for n in shapes if n.endswith(direction.suffix)):
+                kind, shape = name.removesuffix(direction.suffix), shapes[name]
+                fan_in = direction.input_size if kind == "weight_ih" else self.hidden_size
+                gates = shape[0] // self.hidden_size
+                block = (self.hidden_size, *shape[1:])
+                if kind.startswith("norm_"):
+                    values[name] = np.ones(shape)
+                    continue
+                values[name] = np.concatenate([draw(rng, block, fan_in) for _ in range(gates)])
+                if kind == "bias":
+                    values[name] += np.repeat(initial_bias(self.cell), self.hidden_size)
+        for name in (n for n in shapes if n.startswith("readout.")):
+            values[name] = draw(rng, shapes[name], self.features)
+        return values
 
     def config(self) -> dict[str, Any]:
         """Return it as plain data; the cell is None if it is not part of xprnn."""
-        return {
-            "input_size": self.input_size,
-            "hidden_size": self.hidden_size,
-            "output_size": self.output_size,
-            "cell": cell_config(self.cell),
-            "bias": self.bias,
-            "returns": self.returns,
-        }
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return plain | {"cell": cell_config(self.cell)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], cell: Cell | None) -> "Architecture":
@@ -103,11 +182,9 @@ class Architecture:
             )
         if saved is not None and cell is not None:
             raise ValueError(f"the file says which cell it needs ({saved}): don't pass `cell`")
-        return cls(
-            config["input_size"],
-            config["hidden_size"],
-            config["output_size"],
-            cell_from_config(saved) if cell is None else cell,
-            config["bias"],
-            config["returns"],
-        )
+        options = {field.name: config[field.name] for field in fields(cls)}
+        return cls(**options | {"cell": cell_from_config(saved) if cell is None else cell})
+
+
+def _size(name: str, value: int | None) -> int | None:
+    return value if value is None else checks.positive_int(name, value)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from xprnn.backend.host import HostArray, np
+from xprnn.cells import has_layer_norm
 from xprnn.network import RNN
 
 
@@ -18,7 +19,8 @@ def merge(nets: Sequence[RNN]) -> RNN:
     Parameters
     ----------
     nets : sequence of RNN
-        At least one, alike in everything but weights and hidden size, each with a readout.
+        At least one, of one layer in one direction, alike in everything but weights and hidden
+        size, each with a readout.
 
     Returns
     -------
@@ -47,6 +49,11 @@ def merge(nets: Sequence[RNN]) -> RNN:
     for k, net in enumerate(nets):
         if net.output_size is None:
             raise ValueError(f"nets[{k}] has no readout, so its output can't be averaged: {net}")
+        if net.layers > 1 or net.bidirectional or net.embedding_size or has_layer_norm(net.cell):
+            raise ValueError(
+                f"nets[{k}] is {net}: expected one layer in one direction, without embedding and "
+                "without layer normalisation"
+            )
         alike = ("input_size", "output_size", "cell", "bias", "returns", "backend")
         for name in alike:
             if getattr(net, name) != getattr(first, name):
@@ -64,6 +71,8 @@ def merge(nets: Sequence[RNN]) -> RNN:
     if first.bias:
         arrays["bias_l0"] = _by_gate([p["bias_l0"] for p in host], gates)
         arrays["readout.bias"] = np.mean([p["readout.bias"] for p in host], axis=0)
+    for name in first.architecture.units():
+        arrays[f"{name}_l0"] = np.concatenate([p[f"{name}_l0"] for p in host])
     architecture = replace(first.architecture, hidden_size=sum(hidden))
     return RNN.assembled(architecture, backend, arrays)
 

@@ -2,19 +2,27 @@
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
 from typing import Any
 
 from xprnn import checks
 from xprnn.architecture import Architecture
+from xprnn.arguments import (
+    check_input,
+    check_lengths,
+    check_state,
+    check_tokens,
+    check_window,
+    zero_state,
+)
 from xprnn.backend import Backend, get_backend
-from xprnn.backend.host import HostArray, Seed
+from xprnn.backend.host import HostArray, Seed, generator
 from xprnn.backend.types import Array, Device, DType
-from xprnn.bptt import check_input, check_state, check_window, zero_state
 from xprnn.cells import Arrays, Cell, get_cell
 from xprnn.initializers import Initializer
 from xprnn.interop.safetensors import read_model, write_model
-from xprnn.losses import Loss, get_loss
+from xprnn.losses import Loss, get_loss, where_valid
 from xprnn.parameters import Parameters
 from xprnn.propagation import Gradient, Run, backward, check_run, forward
 
@@ -29,7 +37,8 @@ class RNN:
 
     Arrays are time-major: x is (T, B, I), y is (T, B, O), for T steps, B sequences, I inputs, H
     hidden units and O outputs.  An x of integers, (T, B), stands for one-hot vectors of length I,
-    which are never made.  The state is explicit, passed in and returned, never kept.
+    which are never made, or picks rows of an embedding.  The state is explicit, passed in and
+    returned, never kept.
 
     Parameters
     ----------
@@ -38,18 +47,35 @@ class RNN:
     output_size : int, optional
         O.  None: no readout, the output is h.
     cell : str or Cell
-        ``"elman"``, or an instance such as ``xprnn.cells.Elman("logistic")``.
+        ``"elman"``, ``"gru"``, ``"lstm"`` or ``"minimal_gated"``, or an instance such as
+        ``xprnn.cells.LSTM(peepholes=True)``.
+    layers : int
+        Each reads the h of the one below.
+    bidirectional : bool
+        Whether each layer also reads the sequence from its end to its beginning, with weights of
+        its own; its output is both h, concatenated.  D = 2 directions then, else 1.
+    dropout : float
+        In [0, 1): the share of a layer's output that the next layer does not see, drawn for every
+        step and unit.  Between layers, so with one layer it does nothing.
+    recurrent_dropout : float
+        In [0, 1): the share of h(t-1) that U does not see, the same units at every step
+        (variational).
     bias : bool
         Whether there are b and r.
+    embedding_size : int, optional
+        Given: x holds integers only, and each picks a vector of this length, row of
+        ``"embedding.weight"``, as the first layer's input.
     returns : {"sequence", "last"}
-        The outputs of all steps, or of the last one.
+        The outputs of all steps; or that of each sequence's last state, both directions' final
+        states concatenated.
     backend : str or Backend
         See `get_backend`.
     device, dtype : optional
         See `get_backend`.  Everything is computed in this dtype: floats of another precision are
         cast to it when they enter.
     rng : int, numpy.random.Generator or None
-        Where the initial weights are drawn from; None for fresh ones at every call.
+        Where the initial weights are drawn from, and after them the dropout masks; None for fresh
+        ones at every call.
     initializer : str or Initializer
         ``"uniform"`` (in ±1/√n, n the number of incoming connections), ``"normal"``,
         ``"orthogonal"``, ``"zeros"``, or an instance of `xprnn.initializers`.
@@ -60,9 +86,13 @@ class RNN:
         Sizes, cell and form of the output, as given; each is an attribute of the network, too.
     backend : Backend
     parameters : dict of array
-        ``"weight_ih_l0"`` W (G·H, I), ``"weight_hh_l0"`` U (G·H, H), ``"bias_l0"`` b (G·H,),
-        ``"readout.weight"`` R (O, H), ``"readout.bias"`` r (O,); G is the cell's number of gates.
-        Assignable, one by one or all at once.
+        Of layer 0: ``"weight_ih_l0"`` W (G·H, I), ``"weight_hh_l0"`` U (G·H, H), ``"bias_l0"`` b
+        (G·H,), and those that the cell names, such as the GRU's ``"bias_hn_l0"`` (H,); G is the
+        cell's number of gates.  Further layers end with ``_l1``, ..., and reversed directions with
+        ``_reverse``.  ``"readout.weight"`` R (O, H·D), ``"readout.bias"`` r (O,),
+        ``"embedding.weight"`` (I, embedding_size).  Assignable, one by one or all at once.
+    rng : numpy.random.Generator
+        Draws the dropout masks of `forward`.
     metadata : dict
         Plain data (JSON) of the user's own, saved and loaded with the network: how the input was
         scaled, say.
@@ -85,6 +115,13 @@ class RNN:
     >>> value, gradient = net.value_and_grad(x, np.zeros((5, 4, 2)))
     >>> gradient.parameters["weight_hh_l0"].shape
     (8, 8)
+
+    Two layers of LSTM in both directions, over sequences of unequal lengths:
+
+    >>> net = RNN(3, 8, cell="lstm", layers=2, bidirectional=True, dtype="float64", rng=0)
+    >>> y, (h, c) = net(x, lengths=[5, 3, 1, 5])
+    >>> y.shape, h.shape
+    ((5, 4, 16), (4, 4, 8))
     """
 
     def __init__(
@@ -94,7 +131,12 @@ class RNN:
         output_size: int | None = None,
         *,
         cell: str | Cell = "elman",
+        layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
         bias: bool = True,
+        embedding_size: int | None = None,
         returns: str = "sequence",
         backend: str | Backend = "numpy",
         device: Device | None = None,
@@ -103,11 +145,22 @@ class RNN:
         initializer: str | Initializer = "uniform",
     ) -> None:
         self.architecture = Architecture(
-            input_size, hidden_size, output_size, get_cell(cell), bias, returns
+            input_size,
+            hidden_size,
+            output_size,
+            get_cell(cell),
+            bias,
+            returns,
+            layers,
+            bidirectional,
+            dropout,
+            recurrent_dropout,
+            embedding_size,
         )
         self.backend = get_backend(backend, device, dtype)
         self.metadata: dict[str, Any] = {}
-        initial = self.architecture.initial(initializer, rng)
+        self.rng = generator(rng)
+        initial = self.architecture.initial(initializer, self.rng)
         self.parameters = {name: self.backend.asarray(a) for name, a in initial.items()}
 
     @classmethod
@@ -117,6 +170,7 @@ class RNN:
         backend: Backend,
         arrays: Mapping[str, HostArray],
         metadata: Mapping[str, Any] | None = None,
+        rng: Seed = None,
     ) -> "RNN":
         """Return the network of an architecture, with these host arrays for parameters.
 
@@ -125,24 +179,27 @@ class RNN:
         KeyError, TypeError, ValueError
             If the arrays are not those of the architecture.
         """
-        net = cls(
-            architecture.input_size,
-            architecture.hidden_size,
-            architecture.output_size,
-            cell=architecture.cell,
-            bias=architecture.bias,
-            returns=architecture.returns,
-            backend=backend,
-            initializer="zeros",
-        )
+        net = cls.__new__(cls)
+        net.architecture, net.backend = architecture, backend
+        net.rng = generator(rng)
         net.parameters = {name: backend.asarray(array) for name, array in arrays.items()}
         net.metadata = copy.deepcopy(dict(metadata or {}))
         return net
 
     def __repr__(self) -> str:
+        sizes = f"{self.input_size}, {self.hidden_size}, {self.output_size}, cell={self.cell}"
+        # Options at their defaults would only hide the others.
+        options = "".join(
+            f", {field.name}={getattr(self.architecture, field.name)!r}"
+            for field in fields(self.architecture)
+            if field.default is not MISSING
+            and (
+                field.name in ("bias", "returns")
+                or getattr(self.architecture, field.name) != field.default
+            )
+        )
         return (
-            f"RNN({self.input_size}, {self.hidden_size}, {self.output_size}, cell={self.cell}, "
-            f"bias={self.bias}, returns={self.returns!r}, backend={self.backend.name!r}, "
+            f"RNN({sizes}{options}, backend={self.backend.name!r}, "
             f"device={str(self.backend.device)!r}, dtype={self.backend.dtype_name!r})"
         )
 
@@ -167,9 +224,34 @@ class RNN:
         return self.architecture.cell
 
     @property
+    def layers(self) -> int:
+        """The number of layers."""
+        return self.architecture.layers
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether the layers read in both directions."""
+        return self.architecture.bidirectional
+
+    @property
+    def dropout(self) -> float:
+        """The share dropped between layers."""
+        return self.architecture.dropout
+
+    @property
+    def recurrent_dropout(self) -> float:
+        """The share of h(t-1) dropped."""
+        return self.architecture.recurrent_dropout
+
+    @property
     def bias(self) -> bool:
         """Whether there are biases."""
         return self.architecture.bias
+
+    @property
+    def embedding_size(self) -> int | None:
+        """The length of a token's vector; None without an embedding."""
+        return self.architecture.embedding_size
 
     @property
     def returns(self) -> str:
@@ -185,37 +267,51 @@ class RNN:
     def parameters(self, arrays: Mapping[str, Array]) -> None:
         self._parameters = Parameters(self.backend, self.architecture.shapes(), arrays)
 
-    def __call__(self, x: Array, state: Arrays | None = None) -> tuple[Array, Arrays]:
-        """Return output and final state, without a tape: inference.
+    def __call__(
+        self, x: Array, state: Arrays | None = None, lengths: Sequence[int] | None = None
+    ) -> tuple[Array, Arrays]:
+        """Return output and final state, without a tape and without dropout: inference.
 
         Parameters
         ----------
-        x : array, (T, B, I)
-        state : tuple of array, (1, B, H) each, optional
+        x : array, (T, B, I), or of integers, (T, B)
+        state : tuple of array, (layers·D, B, H) each, optional
             The initial state; None for zero.
+        lengths : sequence of int, optional
+            How many of the T steps each sequence has: on the host, from 1 to T.  Beyond, whatever x
+            holds there, the state is held and the output is zero.  None: all of them.
 
         Returns
         -------
         output : array, (T, B, O) or (B, O)
-        state : tuple of array, (1, B, H) each
+        state : tuple of array, (layers·D, B, H) each
 
         Raises
         ------
         TypeError
             If an array is not floating, or not of this network's backend.
         ValueError
-            If an array has the wrong shape or device, is not finite, or has no steps.
+            If an array has the wrong shape or device, is not finite, or has no steps, or a length
+            is out of range.
         """
-        run = self._forward(*self._check_input(x, state), save=False)
+        run = self._forward(*self._check_input(x, state, lengths), save=False)
         return run.output, run.state
 
-    def forward(self, x: Array, state: Arrays | None = None) -> Run:
+    def forward(
+        self,
+        x: Array,
+        state: Arrays | None = None,
+        lengths: Sequence[int] | None = None,
+        *,
+        rng: Seed = None,
+    ) -> Run:
         """Return output, final state, and the tape that `backward` needs.
 
-        Parameters, shapes and errors are those of calling the network.  The tape refers to ``x``
-        and to nothing else of the caller's: don't write into it before `backward`.
+        Parameters, shapes and errors are those of calling the network; but dropout is active, its
+        masks drawn from ``rng``, or from the network's own generator if that is None.  The tape
+        refers to ``x`` and to nothing else of the caller's: don't write into it before `backward`.
         """
-        return self._forward(*self._check_input(x, state), save=True)
+        return self._forward(*self._check_input(x, state, lengths), save=True, rng=rng)
 
     def backward(
         self,
@@ -232,7 +328,7 @@ class RNN:
             Of `forward`, with the parameters that the network still has.
         d_output : array
             The gradient of the output, in its shape.
-        d_state : tuple of array, (1, B, H) each, optional
+        d_state : tuple of array, (layers·D, B, H) each, optional
             The gradient of the final state; None for zero.
         window : int, optional
             Windowed truncation: every step's loss reaches back through exactly this many steps
@@ -256,11 +352,9 @@ class RNN:
         if d_state is None:
             d_state = self._zero_state(batch)
         else:
-            shape = (1, batch, self.hidden_size)
+            shape = self.architecture.state_shape(batch)
             d_state = check_state("d_state", d_state, backend, cell, shape)
-        return backward(
-            self.architecture, self._parameters, run.tape, d_output, d_state, check_window(window)
-        )
+        return backward(self._parameters, run.tape, d_output, d_state, check_window(window))
 
     def value_and_grad(
         self,
@@ -268,20 +362,27 @@ class RNN:
         target: Array,
         loss: str | Loss = "squared_error",
         state: Arrays | None = None,
-        *,
+        lengths: Sequence[int] | None = None,
         window: int | None = None,
+        *,
+        rng: Seed = None,
     ) -> tuple[Array, Gradient]:
         """Return a loss and its gradients: `forward`, the loss, `backward`.
 
         Parameters
         ----------
-        x : array, (T, B, I)
+        x : array, (T, B, I), or of integers, (T, B)
         target : array
             What the loss compares the output with; for squared error, of the output's shape.
         loss : str or Loss
-        state : tuple of array, (1, B, H) each, optional
+        state : tuple of array, (layers·D, B, H) each, optional
+        lengths : sequence of int, optional
+            Beyond a sequence's end there is no loss, whatever the target holds there, and a mean is
+            over the steps that exist.
         window : int, optional
             See `backward`.
+        rng : int, numpy.random.Generator or None
+            See `forward`.
 
         Returns
         -------
@@ -289,7 +390,9 @@ class RNN:
             Of the loss; ``float(value)`` brings it to the host.
         gradient : Gradient
         """
-        value, gradient, _ = self.loss_and_grad(x, target, get_loss(loss), state, window)
+        value, gradient, _ = self.loss_and_grad(
+            x, target, get_loss(loss), state, window, lengths, rng=rng
+        )
         return value, gradient
 
     def loss_and_grad(
@@ -299,25 +402,24 @@ class RNN:
         loss: Loss,
         state: Arrays | None = None,
         window: int | None = None,
+        lengths: Sequence[int] | None = None,
+        *,
+        rng: Seed = None,
     ) -> tuple[Array, Gradient, Arrays]:
         """`value_and_grad`, and the final state, which the next chunk of a sequence starts from."""
         window = check_window(window)
-        x, state = self._check_input(x, state)
+        x, state, checked = self._check_input(x, state, lengths)
         steps, batch = x.shape[:2]
         shape = self.architecture.output_shape(steps, batch)
         target = loss.check(shape, target, self.backend)
-        run = self._forward(x, state, save=True)
+        run = self._forward(x, state, checked, save=True, rng=rng)
+        valid = run.tape.valid if self.returns == "sequence" else None
         # Without a readout the output is part of the tape, and can't be given up.
         mine = self.output_size is not None
-        value, d_output = loss.value_and_grad(run.output, target, overwrite=mine)
-        gradient = backward(
-            self.architecture,
-            self._parameters,
-            run.tape,
-            d_output,
-            self._zero_state(batch),
-            window,
+        value, d_output = loss.value_and_grad(
+            run.output, target, *where_valid(valid), overwrite=mine
         )
+        gradient = backward(self._parameters, run.tape, d_output, self._zero_state(batch), window)
         return value, gradient, run.state
 
     def to(
@@ -345,7 +447,8 @@ class RNN:
         # Copies, because a host array may share the memory of this network's.
         arrays = {name: array.copy() for name, array in self._host_parameters().items()}
         made = get_backend(backend, device, dtype)
-        return RNN.assembled(self.architecture, made, arrays, self.metadata)
+        rng = copy.deepcopy(self.rng)
+        return RNN.assembled(self.architecture, made, arrays, self.metadata, rng)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write configuration, parameters and metadata to a safetensors file.
@@ -410,24 +513,48 @@ class RNN:
             reason = error.args[0] if error.args else error
             raise ValueError(f"{str(path)!r} holds no complete network: {reason}") from error
 
-    def _check_input(self, x: Array, state: Arrays | None) -> tuple[Array, Arrays]:
-        backend, hidden = self.backend, self.hidden_size
-        x = check_input("x", x, backend, self.input_size)
+    def _check_input(
+        self, x: Array, state: Arrays | None, lengths: Sequence[int] | None
+    ) -> tuple[Array, Arrays, tuple[int, ...] | None]:
+        backend, shape_of = self.backend, self.architecture.state_shape
+        check = check_input if self.embedding_size is None else check_tokens
+        x = check("x", x, backend, self.input_size)
         if x.ndim == 3:
             checks.finite("x", x, backend)
-        batch = x.shape[1]
+        steps, batch = x.shape[:2]
+        checked = check_lengths(lengths, steps, batch)
         if state is None:
-            return x, self._zero_state(batch)
-        state = check_state("state", state, backend, self.cell, (1, batch, hidden))
+            return x, self._zero_state(batch), checked
+        state = check_state("state", state, backend, self.cell, shape_of(batch))
         for k, part in enumerate(state):
             checks.finite(f"state[{k}]", part, backend)
-        return x, state
+        return x, state, checked
 
     def _zero_state(self, batch: int) -> Arrays:
-        return zero_state(self.backend, self.cell, (1, batch, self.hidden_size))
+        return zero_state(self.backend, self.cell, self.architecture.state_shape(batch))
 
-    def _forward(self, x: Array, state: Arrays, *, save: bool) -> Run:
-        return forward(self.architecture, self.backend, self._parameters, x, state, save=save)
+    def _forward(
+        self,
+        x: Array,
+        state: Arrays,
+        lengths: tuple[int, ...] | None,
+        *,
+        save: bool,
+        rng: Seed = None,
+    ) -> Run:
+        drawn = None
+        if save:
+            drawn = self.rng if rng is None else generator(rng)
+        return forward(
+            self.architecture,
+            self.backend,
+            self._parameters,
+            x,
+            state,
+            lengths,
+            save=save,
+            rng=drawn,
+        )
 
     def _host_parameters(self) -> dict[str, HostArray]:
         return {name: self.backend.to_numpy(array) for name, array in self._parameters.items()}

@@ -2,51 +2,95 @@
 
 ::
 
-    u = W x + b                                                       (1)
-    dW = Σ du xᵀ     db = Σ du     dx = Wᵀ du                         from (1)
+    a = W x                                                           (1)
+    u = a + b, or γ N(a) + b                                          (2)
 
-with the sums over all steps and sequences.  An integer stands for a one-hot vector x, so that W x
-is a column of W and dW is zero in the columns that no token picked; the vectors are never made.
+    db = Σ du, and da from du by (2); dW = Σ da xᵀ, dx = Wᵀ da        from (1)
 
-Shapes: x (T, B, I), or integers (T, B); u (T, B, G·H); W (G·H, I); b (G·H,).
+with the sums over all steps and sequences, and a normalisation N where the layer has one.  An
+integer stands for a one-hot vector x, so that W x is a column of W and dW is zero in the columns
+that no token picked; the vectors are never made.
+
+Shapes: x (T, B, I), or integers (T, B); u (T, B, G·H); W (G·H, I); b and γ (G·H,).
 """
 
 from typing import NamedTuple
 
 from xprnn.backend.types import Array, Namespace
+from xprnn.normalization import Normalized, normalize, normalize_backward
 from xprnn.sparse import GradientArray, sum_columns
 
 
+class Projection(NamedTuple):
+    """u (T, B, G·H), and N(a) (T·B, G·H) if the layer normalises."""
+
+    u: Array
+    normalized: Normalized | None
+
+
 class ProjectionGradient(NamedTuple):
-    """The gradients of W, b and x; of x None if it holds integers."""
+    """The gradients of W, b, γ and x; of x None if it holds integers."""
 
     W: GradientArray
     b: Array | None
+    gain: Array | None
     x: Array | None
 
 
-def project(xp: Namespace, W: Array, b: Array | None, x: Array) -> Array:
-    """Return u (T, B, G·H)."""
+def project(
+    xp: Namespace, W: Array, b: Array | None, x: Array, gain: Array | None = None
+) -> Projection:
+    """Return the projected input."""
     steps, batch = x.shape[:2]
     if x.ndim == 2:
         u = xp.matrix_transpose(xp.take(W, xp.reshape(x, (steps * batch,)), axis=1))
     else:
         u = xp.reshape(x, (steps * batch, x.shape[2])) @ xp.matrix_transpose(W)
+    normalized = None
+    if gain is not None:
+        normalized = normalize(xp, u)
+        u = gain * normalized.n
     if b is not None:
         u = u + b
-    return xp.reshape(u, (steps, batch, W.shape[0]))
+    return Projection(xp.reshape(u, (steps, batch, W.shape[0])), normalized)
 
 
 def project_backward(
-    xp: Namespace, W: Array, b: Array | None, x: Array, du: Array
+    xp: Namespace,
+    W: Array,
+    b: Array | None,
+    x: Array,
+    du: Array,
+    gain: Array | None = None,
+    normalized: Normalized | None = None,
 ) -> ProjectionGradient:
     """Return the gradients, given that of u."""
-    steps, batch, size = du.shape
-    rows = xp.reshape(du, (steps * batch, size))
-    db = None if b is None else xp.sum(rows, axis=0)
+    count = x.shape[0] * x.shape[1]
+    db = None if b is None else xp.sum(xp.reshape(du, (count, du.shape[2])), axis=0)
+    da, d_gain = _before_gain(xp, du, gain, normalized)
     if x.ndim == 2:
-        tokens = xp.reshape(x, (steps * batch,))
-        return ProjectionGradient(sum_columns(rows, tokens, W.shape[1]), db, None)
-    x_rows = xp.reshape(x, (steps * batch, x.shape[2]))
-    dW = xp.matrix_transpose(rows) @ x_rows
-    return ProjectionGradient(dW, db, xp.reshape(rows @ W, x.shape))
+        dW = sum_columns(da, xp.reshape(x, (count,)), W.shape[1])
+        return ProjectionGradient(dW, db, d_gain, None)
+    dW = xp.matrix_transpose(da) @ xp.reshape(x, (count, x.shape[2]))
+    return ProjectionGradient(dW, db, d_gain, xp.reshape(da @ W, x.shape))
+
+
+def input_gradient(
+    xp: Namespace, W: Array, x: Array, du: Array, gain: Array | None, normalized: Normalized | None
+) -> Array | None:
+    """Return the gradient of x alone; None if it holds integers."""
+    if x.ndim == 2:
+        return None
+    da, _ = _before_gain(xp, du, gain, normalized)
+    return xp.reshape(da @ W, x.shape)
+
+
+def _before_gain(
+    xp: Namespace, du: Array, gain: Array | None, normalized: Normalized | None
+) -> tuple[Array, Array | None]:
+    """Return da (T·B, G·H), and dγ."""
+    rows = xp.reshape(du, (du.shape[0] * du.shape[1], du.shape[2]))
+    if gain is None or normalized is None:
+        return rows, None
+    da, d_gain = normalize_backward(xp, normalized, gain, rows)  # from (2)
+    return da, xp.sum(d_gain, axis=0)

@@ -1,15 +1,69 @@
-"""A network's forward and backward pass: the layer, then the readout, and back."""
+"""A network's forward and backward pass: embedding, layers and directions, readout, and back.
 
-from collections.abc import Mapping
+::
+
+    x⁰ = E[x], or x                                                   (1)
+    hˡ = layer l, forward in time, of xˡ                              (2)
+    h̃ˡ = layer l, reversed in time, of xˡ                             (3)
+    xˡ⁺¹ = mˡ (hˡ, h̃ˡ)                                                (4)
+    y = R (hᴸ, h̃ᴸ) + r                                                (5)
+
+(3) in bidirectional networks only; mˡ a dropout mask, where there is one.  The mask's, the
+concatenation's and the reversal's derivatives are themselves, backwards.
+"""
+
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from xprnn.architecture import Architecture
+from xprnn.architecture import Architecture, Direction
+from xprnn.arguments import within
 from xprnn.backend import Backend
-from xprnn.backend.types import Array
-from xprnn.bptt import Tape, Weights, run_layer, run_layer_backward
-from xprnn.cells import Arrays
+from xprnn.backend.host import Generator
+from xprnn.backend.types import Array, Namespace
+from xprnn.cells import Arrays, has_layer_norm, unit_names
+from xprnn.dropout import mask
+from xprnn.embedding import look_up, look_up_backward
+from xprnn.layer import (
+    ExtendedWeights,
+    LayerGradient,
+    Tape,
+    Weights,
+    run_layer,
+    run_layer_backward,
+    sweep_input,
+    sweep_layer,
+    swept_layer,
+)
 from xprnn.readout import read_out, read_out_backward
 from xprnn.sparse import GradientArray
+from xprnn.truncation import Sweep
+
+
+class NetworkTape(NamedTuple):
+    """What the backward pass needs of the forward pass.
+
+    Attributes
+    ----------
+    architecture : Architecture
+    backend : Backend
+    x : array, (T, B, I), or of integers, (T, B)
+    valid : array of bool, (T, B, 1), or None
+        Which steps are within their sequence; None: all.
+    layers : tuple of Tape
+        Of every layer in every direction; a reversed one's arrays are reversed in time.
+    masks : tuple of array, (T, B, H·D), or None
+        mˡ of every layer but the last.
+    h : array, (T, B, H·D) or (B, H·D)
+        What the readout reads.
+    """
+
+    architecture: Architecture
+    backend: Backend
+    x: Array
+    valid: Array | None
+    layers: tuple[Tape, ...]
+    masks: tuple[Array | None, ...]
+    h: Array
 
 
 class Run(NamedTuple):
@@ -18,16 +72,17 @@ class Run(NamedTuple):
     Attributes
     ----------
     output : array
-        (T, B, O), or (B, O) if the network returns the last output only; without a readout O = H.
-    state : tuple of array, (1, B, H) each
-        The final state.
-    tape : Tape
+        (T, B, O), or (B, O) if the network returns the last output only; without a readout O is
+        H·D.
+    state : tuple of array, (layers·D, B, H) each
+        The final state: of the reversed direction, that after the first step.
+    tape : NetworkTape
         What `RNN.backward` needs.
     """
 
     output: Array
     state: Arrays
-    tape: Tape
+    tape: NetworkTape
 
 
 class Gradient(NamedTuple):
@@ -36,11 +91,11 @@ class Gradient(NamedTuple):
     Attributes
     ----------
     parameters : dict of array
-        Of the names and shapes of the network's parameters; that of W is a
-        `xprnn.sparse.SparseGradient` if the input was integers.
+        Of the names and shapes of the network's parameters; a `xprnn.sparse.SparseGradient` for
+        the weight that integers picked rows or columns of.
     input : array, (T, B, I), or None
         None if the input was integers.
-    state : tuple of array, (1, B, H) each
+    state : tuple of array, (layers·D, B, H) each
         Of the initial state.
     """
 
@@ -51,18 +106,12 @@ class Gradient(NamedTuple):
 
 def check_run(architecture: Architecture, backend: Backend, run: Run) -> None:
     """Refuse a forward pass that another kind of network has made."""
-    x, hidden = run.tape.x, run.tape.trajectory.states[0].shape[2]
-    steps, batch = x.shape[:2]
-    given = (run.tape.backend, *x.shape[2:], hidden, *run.output.shape)
-    inputs = (architecture.input_size,) * (x.ndim - 2)
-    shape = architecture.output_shape(steps, batch)
-    wanted = (backend, *inputs, architecture.hidden_size, *shape)
-    if given != wanted:
-        raise ValueError(
-            f"run is of another network: one with {hidden} hidden units that made "
-            f"{tuple(run.output.shape)} of {tuple(x.shape)} on {run.tape.backend}; this one has "
-            f"{architecture.hidden_size} and makes {shape}, on {backend}"
-        )
+    made = {"backend": run.tape.backend} | vars(run.tape.architecture)
+    wanted = {"backend": backend} | vars(architecture)
+    unlike = [name for name, value in wanted.items() if made[name] != value]
+    if unlike:
+        differences = (f"{name} is {made[name]}, not {wanted[name]}" for name in unlike)
+        raise ValueError(f"run is of another network: {', '.join(differences)}")
 
 
 def forward(
@@ -71,32 +120,64 @@ def forward(
     parameters: Mapping[str, Array],
     x: Array,
     state: Arrays,
+    lengths: tuple[int, ...] | None = None,
     *,
     save: bool,
+    rng: Generator | None = None,
 ) -> Run:
     """Run a network over an input, its arguments known to be right.
 
     Parameters
     ----------
     x : array, (T, B, I), or of integers, (T, B)
-    state : tuple of array, (1, B, H) each
+    state : tuple of array, (layers·D, B, H) each
+    lengths : tuple of int, or None
     save : bool
         False keeps no tape that `backward` could use.
+    rng : numpy.random.Generator or None
+        Where dropout masks are drawn from; None: no dropout.
     """
-    h, final, tape = run_layer(
-        backend, architecture.cell, _weights(parameters), x, _bottom(state), save=save
-    )
-    output = final[0] if architecture.returns == "last" else h
+    xp = backend.xp
+    steps, batch = x.shape[:2]
+    valid = within(backend, lengths, steps)
+    inputs = x
+    if architecture.embedding_size is not None:
+        inputs = look_up(xp, parameters["embedding.weight"], x)  # (1)
+    tapes: list[Tape] = []
+    masks: list[Array | None] = []
+    finals: list[Arrays] = []
+    outputs: list[Array] = []
+    for k, direction in enumerate(architecture.stack()):
+        if direction.layer and not direction.reverse:
+            inputs, mask_l = _between(architecture, backend, outputs, rng)
+            masks.append(mask_l)
+            outputs = []
+        unrolled = run_layer(
+            backend,
+            architecture.cell,
+            _weights(architecture, direction, parameters),
+            _turned(xp, direction, inputs),
+            tuple(part[k, ...] for part in state),
+            valid=None if valid is None else _turned(xp, direction, valid),
+            mask=_recurrent_mask(architecture, backend, batch, rng),
+            save=save,
+        )  # (2), (3)
+        outputs.append(_turned(xp, direction, unrolled.h))
+        finals.append(unrolled.state)
+        tapes.append(unrolled.tape)
+    if architecture.returns == "last":
+        outputs = [final[0] for final in finals[-architecture.directions :]]
+    output = h = _joined(xp, outputs)
     if architecture.output_size is not None:
         R, r = parameters["readout.weight"], parameters.get("readout.bias")
-        output = read_out(backend.xp, R, r, output)
-    return Run(output, _stacked(final), tape)
+        output = _output_within(architecture, xp, valid, read_out(xp, R, r, h))  # (5)
+    tape = NetworkTape(architecture, backend, x, valid, tuple(tapes), tuple(masks), h)
+    return Run(output, _stacked(xp, finals), tape)
 
 
 def backward(
-    architecture: Architecture,
     parameters: Mapping[str, Array],
-    tape: Tape,
+    tape: NetworkTape,
     d_output: Array,
     d_state: Arrays,
     window: int | None,
@@ -107,39 +188,175 @@ def backward(
     ----------
     d_output : array
         Of the output, in its shape.
-    d_state : tuple of array, (1, B, H) each
+    d_state : tuple of array, (layers·D, B, H) each
         Of the final state.
     window : int or None
     """
+    architecture, xp = tape.architecture, tape.backend.xp
     gradients: dict[str, GradientArray] = {}
-    dh, d_final, last = d_output, _bottom(d_state), architecture.returns == "last"
+    dh = d_output
     if architecture.output_size is not None:
-        h = tape.trajectory.states[0]
+        dy = _output_within(architecture, xp, tape.valid, d_output)
         R, r = parameters["readout.weight"], parameters.get("readout.bias")
-        readout = read_out_backward(
-            tape.backend.xp, R, r, h[-1, ...] if last else h[1:, ...], d_output
-        )
+        readout = read_out_backward(xp, R, r, tape.h, dy)
         dh, gradients["readout.weight"] = readout.h, readout.weight
-        gradients["readout.bias"] = readout.bias
-    if last:
-        # The output is the final state, so its gradient enters there and at no step before.
-        d_final, dh = (d_final[0] + dh, *d_final[1:]), None
-    layer = run_layer_backward(architecture.cell, _weights(parameters), tape, dh, d_final, window)
-    gradients["weight_ih_l0"], gradients["weight_hh_l0"], gradients["bias_l0"] = layer.weights
-    return Gradient({name: gradients[name] for name in parameters}, layer.x, _stacked(layer.state))
+        gradients["readout.bias"] = readout.bias  # from (5)
+    stack = list(architecture.stack())
+    weights = [_weights(architecture, direction, parameters) for direction in stack]
+    cell = architecture.cell
+    hops = tape.x.shape[0] - 1
+    if architecture.bidirectional:
+        # There is no end of going forth and back but that of the layers.
+        hops *= architecture.layers
+    layers: list[LayerGradient] = []
+    if window is None or window >= hops:
 
+        def through(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
+            layers.append(run_layer_backward(cell, weights[k], tape.layers[k], dh, d_final))
+            return layers[-1].x
 
-def _weights(parameters: Mapping[str, Array]) -> Weights:
-    return Weights(
-        parameters["weight_ih_l0"], parameters["weight_hh_l0"], parameters.get("bias_l0")
+        d_input = _walk(tape, stack, dh, d_state, through)  # from (2), (3)
+        layers.reverse()
+    else:
+        sweeps: list[Sweep | None] = [None] * len(stack)
+
+        def through(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
+            done = sweep_layer(cell, weights[k], tape.layers[k], dh, d_final, sweeps[k])
+            sweeps[k] = done
+            return sweep_input(weights[k], tape.layers[k], done) if stack[k].layer else None
+
+        for _ in range(window + 1):
+            _walk(tape, stack, dh, d_state, through)
+        layers = [
+            swept_layer(w, t, done)
+            for w, t, done in zip(weights, tape.layers, sweeps, strict=True)
+            if done is not None
+        ]
+        bottom = zip(stack[: architecture.directions], layers, strict=False)
+        d_input = _summed([_turned(xp, direction, layer.x) for direction, layer in bottom])
+    for direction, layer in zip(stack, layers, strict=True):
+        gradients |= _named(architecture, direction, layer.weights)
+    if architecture.embedding_size is not None:
+        E = parameters["embedding.weight"]
+        gradients["embedding.weight"] = look_up_backward(xp, E, tape.x, d_input)  # from (1)
+        d_input = None
+    return Gradient(
+        {name: gradients[name] for name in parameters},
+        d_input,
+        _stacked(xp, [layer.state for layer in layers]),
     )
 
 
-def _bottom(state: Arrays) -> Arrays:
-    """Return the state of the one layer there is, (B, H) each, from that of the network."""
-    return tuple(part[0, ...] for part in state)
+def _walk(
+    tape: NetworkTape,
+    stack: list[Direction],
+    dh: Array,
+    d_state: Arrays,
+    through: Callable[[int, Array | None, Arrays], Array | None],
+) -> Array | None:
+    """Go down from the top layer, and return what reaches the input; None if that is integers.
+
+    Parameters
+    ----------
+    dh : array
+        What reaches the top layer's output.
+    through : callable
+        ``through(k, dh, d_final)`` goes through layer and direction k, given what reaches its
+        outputs, (T, B, H), and its final state, and returns what reaches its input.
+    """
+    architecture, xp = tape.architecture, tape.backend.xp
+    hidden, arriving, dx = architecture.hidden_size, dh, []
+    for k in reversed(range(len(stack))):
+        direction, d_final = stack[k], tuple(part[k, ...] for part in d_state)
+        mine = slice(hidden, None) if direction.reverse else slice(0, hidden)
+        dh_k = arriving[..., mine]
+        if direction.layer == architecture.layers - 1 and architecture.returns == "last":
+            # The output is the final state, so its gradient enters there and at no step before.
+            d_final, dh_k = (d_final[0] + dh_k, *d_final[1:]), None
+        dx.append(_turned(xp, direction, through(k, _turned(xp, direction, dh_k), d_final)))
+        if not direction.reverse:
+            # On the way back a layer's first direction is its last: the layer is done.
+            arriving, dx = _summed(dx), []
+            if direction.layer:
+                arriving = _times(arriving, tape.masks[direction.layer - 1])  # from (4)
+    return arriving
 
 
-def _stacked(state: Arrays) -> Arrays:
-    """Return the state of the network, (1, B, H) each, from that of the one layer there is."""
-    return tuple(part[None, ...] for part in state)
+def _weights(
+    architecture: Architecture, direction: Direction, parameters: Mapping[str, Array]
+) -> ExtendedWeights:
+    suffix = direction.suffix
+    norms = ("norm_ih", "norm_hh") if has_layer_norm(architecture.cell) else ()
+    return ExtendedWeights(
+        parameters[f"weight_ih{suffix}"],
+        parameters[f"weight_hh{suffix}"],
+        parameters.get(f"bias{suffix}"),
+        tuple(parameters.get(f"{name}{suffix}") for name in unit_names(architecture.cell)),
+        tuple(parameters[f"{name}{suffix}"] for name in norms),
+    )
+
+
+def _named(
+    architecture: Architecture, direction: Direction, weights: Weights | ExtendedWeights
+) -> dict[str, GradientArray]:
+    """Return a layer's gradients by the names of its parameters."""
+    W, U, b, units, gains = ExtendedWeights(*weights)
+    named = {"weight_ih": W, "weight_hh": U, "bias": b}
+    named |= dict(zip(unit_names(architecture.cell), units, strict=True))
+    named |= dict(zip(("norm_ih", "norm_hh"), gains, strict=False))
+    return {f"{name}{direction.suffix}": array for name, array in named.items()}
+
+
+def _between(
+    architecture: Architecture, backend: Backend, outputs: list[Array], rng: Generator | None
+) -> tuple[Array, Array | None]:
+    """Return the input of the next layer, (4), and its mask."""
+    joined = _joined(backend.xp, outputs)
+    rate = architecture.dropout
+    m = None if rng is None else mask(backend, rng, rate, tuple(joined.shape))
+    return _times(joined, m), m
+
+
+def _recurrent_mask(
+    architecture: Architecture, backend: Backend, batch: int, rng: Generator | None
+) -> Array | None:
+    rate, shape = architecture.recurrent_dropout, (batch, architecture.hidden_size)
+    return None if rng is None else mask(backend, rng, rate, shape)
+
+
+def _times(a: Array, m: Array | None) -> Array:
+    return a if m is None else a * m
+
+
+def _turned(xp: Namespace, direction: Direction, a: Array | None) -> Array | None:
+    """Return a, reversed in time for the reversed direction."""
+    return xp.flip(a, axis=0) if direction.reverse and a is not None else a
+
+
+def _output_within(
+    architecture: Architecture, xp: Namespace, valid: Array | None, y: Array
+) -> Array:
+    """Return y with zeros beyond the sequences' ends."""
+    if valid is None or architecture.returns == "last":
+        return y
+    return xp.where(valid, y, xp.zeros_like(y))
+
+
+def _joined(xp: Namespace, parts: list[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)
+
+
+def _summed(parts: list[Array | None]) -> Array | None:
+    """Return what both directions put on their common input; None if that was integers."""
+    first, *others = parts
+    for part in others:
+        first = first + part if first is not None else None
+    return first
+
+
+def _stacked(xp: Namespace, states: list[Arrays]) -> Arrays:
+    """Return the network's state, (layers·D, B, H) each, from those of all its layers."""
+    return tuple(
+        parts[0][None, ...] if len(parts) == 1 else xp.stack(parts)
+        for parts in zip(*states, strict=True)
+    )

@@ -54,6 +54,20 @@ class SparseGradient:
 GradientArray: TypeAlias = Array | SparseGradient
 
 
+def sum_rows(rows: Array, tokens: Array, count: int) -> SparseGradient:
+    """Return the (count, K) matrix whose row j is the sum of the rows with token j.
+
+    Parameters
+    ----------
+    rows : array, (N, K)
+    tokens : array of int, (N,)
+        Below ``count``.
+    count : int
+    """
+    indices, summed = primitives_of(rows).sum_by_index(rows, tokens)
+    return SparseGradient(indices, summed, (count, rows.shape[1]), axis=0)
+
+
 def sum_columns(rows: Array, tokens: Array, count: int) -> SparseGradient:
     """Return the (K, count) matrix whose column j is the sum of the rows with token j.
 

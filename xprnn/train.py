@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias, cast
 
 from xprnn import checks
+from xprnn.arguments import check_window
 from xprnn.backend.types import Array
-from xprnn.bptt import check_window
 from xprnn.data.batches import Batch
 from xprnn.history import History, Record
 from xprnn.losses import Loss, get_loss

@@ -6,61 +6,113 @@ losses of the steps s ... s+m put on state s::
     G₀(s) = g(s)
     G_m(s) = g(s) + J(s+1)ᵀ G_{m-1}(s+1)                              (1)
 
-because what step s+1 receives from the m-1 steps after it has one step further to go.  So k sweeps
-over all steps at once are exact; no loop over steps times window is needed.  The weights' gradients
-are then taken from G_k once: every loss reaches the k steps before its own, and none beyond.
+because what step s+1 receives from the m-1 steps after it has one step further to go.  So k+1
+sweeps over all steps at once are exact, the first with nothing but g; no loop over steps times
+window is needed.  The weights' gradients are taken from G_k alone: every loss reaches the k steps
+before its own, and none beyond.  In a stack of layers a sweep goes through all of them, and g of a
+layer includes what the layer above has put on it in the same sweep.
+
+A window counts the steps of the sequence: those beyond its end, where the state is only held, are
+skipped.
 """
+
+from typing import NamedTuple
 
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell
-from xprnn.recurrence import Trajectory, join, through
+from xprnn.recurrence import Recurrent, Reversed, StepGradient, Trajectory, step_back
 
 
-def run_backward_windowed(
+class Sweep(NamedTuple):
+    """One sweep over all steps.
+
+    Attributes
+    ----------
+    step : StepGradient
+        Of every step by itself; ``step.state``, (T, B, H) each, is what it puts on the state before
+        it, which the next sweep starts from.
+    first : array of bool, (T, B, 1), or None
+        Which step is the first of its sequence; None: step 0.
+    """
+
+    step: StepGradient
+    first: Array | None
+
+
+def sweep(
     xp: Namespace,
     cell: Cell,
-    U: Array,
+    recurrent: Recurrent,
     trajectory: Trajectory,
     dh: Array | None,
     d_state: Arrays,
-    window: int,
-) -> tuple[Array, Array, Arrays]:
-    """Propagate every step's gradient back through exactly ``window`` steps before it.
+    before: Sweep | None,
+) -> Sweep:
+    """Do one sweep, m, after the sweep m-1.
 
-    Parameters and returns are those of `xprnn.recurrence.run_backward`; the gradient of the final
-    state counts as one of the last step's, and the initial state has a gradient from those losses
-    whose window includes the first step.
+    Parameters
+    ----------
+    dh : array, (T, B, H), or None
+        The gradient that reaches each step's output from outside; None for zero.
+    d_state : tuple of array, (B, H) each
+        The gradient that reaches the final state from outside: it counts as the last step's.
+    before : Sweep or None
+        None: this is the first.
     """
-    saved = trajectory.saved
+    valid = recurrent.valid
     previous = tuple(part[:-1, ...] for part in trajectory.states)
-    direct = _direct(xp, previous[0].shape, dh, d_state)
-    G = direct
-    for _ in range(window):
-        _, _, reaching = _step_back(xp, cell, U, saved, previous, G)
+    first, last = (None, None) if valid is None else _ends(xp, valid)
+    G = _direct(xp, previous[0].shape, dh, d_state, last)
+    if before is not None:
+        reaching = before.step.state
+        if first is not None:
+            # What the first step puts on the initial state is no state's of the sequence.
+            reaching = tuple(xp.where(first, xp.zeros_like(part), part) for part in reaching)
         G = tuple(
             xp.concat((part[:-1, ...] + reach[1:, ...], part[-1:, ...]), axis=0)
-            for part, reach in zip(direct, reaching, strict=True)
+            for part, reach in zip(G, reaching, strict=True)
         )  # (1)
-    du, dv, reaching = _step_back(xp, cell, U, saved, previous, G)
-    return du, dv, tuple(part[0, ...] for part in reaching)
+    return Sweep(
+        step_back(xp, cell, recurrent, trajectory.saved, previous, trajectory.normalized, valid, G),
+        first,
+    )
 
 
-def _direct(xp: Namespace, shape: tuple[int, ...], dh: Array | None, d_state: Arrays) -> Arrays:
+def summed(xp: Namespace, last: Sweep) -> Reversed:
+    """Return what the last sweep, k, finds, as the reversed loop would."""
+    step, first = last
+    initial = tuple(
+        part[0, ...] if first is None else _sum_where(xp, first, part) for part in step.state
+    )
+    return Reversed(
+        step.du,
+        step.da,
+        tuple(xp.sum(part, axis=(0, 1)) for part in step.units),
+        None if step.gain is None else xp.sum(step.gain, axis=(0, 1)),
+        initial,
+    )
+
+
+def _sum_where(xp: Namespace, condition: Array, a: Array) -> Array:
+    return xp.sum(xp.where(condition, a, xp.zeros_like(a)), axis=0)
+
+
+def _ends(xp: Namespace, valid: Array) -> tuple[Array, Array]:
+    """Return which step is the first, and which is the last, of its sequence, (T, B, 1)."""
+    none = xp.zeros_like(valid[:1, ...])
+    before = xp.concat((none, valid[:-1, ...]), axis=0)
+    after = xp.concat((valid[1:, ...], none), axis=0)
+    return valid & ~before, valid & ~after
+
+
+def _direct(
+    xp: Namespace, shape: tuple[int, ...], dh: Array | None, d_state: Arrays, last: Array | None
+) -> Arrays:
     """Return g per state variable, (T, B, H): that of h from outside, and the final state's."""
     zeros = xp.zeros_like(d_state[0])
-    before = xp.broadcast_to(zeros[None, ...], (shape[0] - 1, *shape[1:]))
-    final = tuple(xp.concat((before, part[None, ...]), axis=0) for part in d_state)
+    if last is None:
+        before = xp.broadcast_to(zeros[None, ...], (shape[0] - 1, *shape[1:]))
+        final = tuple(xp.concat((before, part[None, ...]), axis=0) for part in d_state)
+    else:
+        final = tuple(xp.where(last, part[None, ...], zeros[None, ...]) for part in d_state)
     return final if dh is None else (final[0] + dh, *final[1:])
-
-
-def _step_back(
-    xp: Namespace, cell: Cell, U: Array, saved: Arrays, previous: Arrays, d_state: Arrays
-) -> tuple[Array, Array, Arrays]:
-    """Return du and dv (T, B, G·H) of all steps, and what each puts on the state before it."""
-    du_blocks, dv_blocks, d_previous = cell.backward(xp, saved, previous, d_state)
-    dv = join(xp, dv_blocks)
-    du = dv if du_blocks is dv_blocks else join(xp, du_blocks)
-    steps, batch, rows = dv.shape
-    product = xp.reshape(dv, (steps * batch, rows)) @ U
-    through_U = xp.reshape(product, (steps, batch, U.shape[1]))
-    return du, dv, through(xp, through_U, d_previous)

@@ -56,6 +56,9 @@ class CuPy(Library):
         host: HostArray = a.get()
         return host
 
+    def synchronize(self) -> None:
+        importlib.import_module("cupy").cuda.get_current_stream().synchronize()
+
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return add_in_place(a.copy(), index, values, axis)
 
@@ -66,6 +69,9 @@ class CuPy(Library):
         rows = self.namespace().arange(a.shape[0], device=self.device_of(a))
         a[rows, columns] += values
         return a
+
+    def exp_over(self, a: Array) -> Array:
+        return self.namespace().exp(a, out=a)
 
     def _count(self) -> int:
         cupy = importlib.import_module("cupy")

@@ -20,6 +20,8 @@ class Library(ABC):
     """The module whose presence in ``sys.modules`` means that arrays of this library can exist."""
     install: ClassVar[str]
     """The command that installs it."""
+    lowering: ClassVar[str | None] = None
+    """The name of the lowering of `xprnn.formula` that is made for its arrays."""
 
     @abstractmethod
     def namespace(self) -> Namespace:
@@ -64,6 +66,10 @@ class Library(ABC):
     def plain(self, a: Array) -> Array:
         """Return the array without what its library may have attached to it (a graph, say)."""
         return a
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was told: for measuring times."""
+        return  # a library whose calls return when they are done
 
     def quiet(self) -> AbstractContextManager[object]:
         """Return a context without the library's own warnings of overflow and NaN."""
@@ -127,10 +133,15 @@ class Library(ABC):
         each = xp.arange(a.shape[1], dtype=columns.dtype, device=self.device_of(a))
         return xp.where(each[None, :] == columns[:, None], a + values[:, None], a)
 
+    def exp_over(self, a: Array) -> Array:
+        """Return exp(a).  The caller gives ``a`` up: it may be the array that is returned."""
+        return self.namespace().exp(a)
+
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
         """Return ``a`` with some rows replaced.
 
-        The caller gives ``a`` up: it may be the array that is returned.
+        The caller gives ``a`` up: it may be the array that is returned.  The block may be these
+        rows themselves.
         """
         a[rows, :] = block
         return a

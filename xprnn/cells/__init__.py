@@ -12,6 +12,9 @@ from xprnn.cells.protocol import Arrays, Cell, has_layer_norm, initial_bias, uni
 
 CELLS: dict[str, Any] = {
     "elman": Elman,
+    "gru": GRU,
+    "lstm": LSTM,
+    "minimal_gated": MinimalGated,
 }
 
 __all__ = [

@@ -8,7 +8,8 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from xprnn._version import __version__
-from xprnn.cli import apply, bench, info, sample, series, sine, text
+from xprnn.backend.memory import keep_freed_memory
+from xprnn.cli import apply, bench, bench_layer, info, sample, series, sine, text
 from xprnn.cli.common import Parser, common_options
 
 
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     args = build_parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run
+    keep_freed_memory()
     try:
         status = run(args)
         sys.stdout.flush()
@@ -95,6 +97,7 @@ def build_parser() -> Parser:
         (commands, "sample", sample),
         (commands, "info", info),
         (measured, "origins", bench),
+        (measured, "layer", bench_layer),
     ):
         command = group.add_parser(
             name,

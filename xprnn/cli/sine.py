@@ -113,7 +113,7 @@ def _pictures(
 ) -> dict[str, diagnostics.Figure]:
     """Return the figures by file name; none of the loss if no epoch was completed."""
     run, line = net.forward(scaled), x[:, 0, 0]
-    states = net.backend.to_numpy(run.tape.trajectory.states[0])[1:, 0, :]
+    states = net.backend.to_numpy(run.tape.h)[:, 0, :]
     figures = {
         "fit.png": diagnostics.plot_fit(
             line,

@@ -1,7 +1,7 @@
 """Losses: one file each, its value and its gradient."""
 
 from xprnn.losses.cross_entropy import PADDING, CrossEntropy
-from xprnn.losses.protocol import Loss
+from xprnn.losses.protocol import Loss, where_valid
 from xprnn.losses.squared_error import SquaredError
 
 LOSSES: dict[str, type[Loss]] = {
@@ -9,7 +9,15 @@ LOSSES: dict[str, type[Loss]] = {
     "cross_entropy": CrossEntropy,
 }
 
-__all__ = ["LOSSES", "PADDING", "CrossEntropy", "Loss", "SquaredError", "get_loss"]
+__all__ = [
+    "LOSSES",
+    "PADDING",
+    "CrossEntropy",
+    "Loss",
+    "SquaredError",
+    "get_loss",
+    "where_valid",
+]
 
 
 def get_loss(loss: str | Loss) -> Loss:

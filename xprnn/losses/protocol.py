@@ -26,22 +26,31 @@ class Loss(Protocol):
         """
         ...
 
-    def entries(self, target: Array) -> int:
+    def entries(self, target: Array, valid: Array | None = None) -> int:
         """Return how many entries of a target the loss is summed or averaged over."""
         ...
 
-    def __call__(self, output: Array, target: Array) -> Array:
-        """Return the value, a zero-dimensional array on the output's device."""
+    def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:
+        """Return the value, a zero-dimensional array on the output's device.
+
+        ``valid``, (T, B, 1) of bool, says which steps are within their sequence: the others have no
+        loss, and count for no entries.  It is only passed where there are lengths.
+        """
         ...
 
     def value_and_grad(
-        self, output: Array, target: Array, *, overwrite: bool = False
+        self, output: Array, target: Array, valid: Array | None = None, *, overwrite: bool = False
     ) -> tuple[Array, Array]:
         """Return the value, and its gradient with respect to the output.
 
         With ``overwrite`` the caller gives the output up, so that the gradient may take its place.
         """
         ...
+
+
+def where_valid(valid: Array | None) -> tuple[Array, ...]:
+    """Return the argument that a loss is to be called with after output and target, if any."""
+    return () if valid is None else (valid,)
 
 
 def sum_dtype(xp: Namespace, a: Array) -> DType:

@@ -18,8 +18,8 @@ class SquaredError:
         L = s Σ ½ (y - target)²                                       (1)
         dy = s (y - target)                                           from (1)
 
-    over all entries (T·B·O of a sequence of outputs), with s = 1 for the sum and s = 1/entries for
-    the mean.
+    over all entries (T·B·O of a sequence of outputs; with lengths, those of the steps that exist),
+    with s = 1 for the sum and s = 1/entries for the mean.
 
     Parameters
     ----------
@@ -51,25 +51,33 @@ class SquaredError:
         checks.finite("target", target, backend)
         return target
 
-    def entries(self, target: Array) -> int:
-        return math.prod(target.shape)
+    def entries(self, target: Array, valid: Array | None = None) -> int:
+        if valid is None:
+            return math.prod(target.shape)
+        xp = namespace_of(valid)
+        return int(xp.sum(xp.astype(valid, xp.int32))) * int(target.shape[-1])
 
-    def __call__(self, output: Array, target: Array) -> Array:
-        return self._value(output, output - target)
+    def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:
+        return self._value(*self._difference(output, target, valid))
 
     def value_and_grad(
-        self, output: Array, target: Array, *, overwrite: bool = False
+        self, output: Array, target: Array, valid: Array | None = None, *, overwrite: bool = False
     ) -> tuple[Array, Array]:
         del overwrite  # one difference is all there is to hold
+        difference, scale = self._difference(output, target, valid)
+        return self._value(difference, scale), difference * scale  # from (1)
+
+    def _value(self, difference: Array, scale: float) -> Array:
+        xp = namespace_of(difference)
+        wide = xp.astype(difference, sum_dtype(xp, difference), copy=False)
+        return 0.5 * scale * xp.sum(wide * wide)  # (1)
+
+    def _difference(self, output: Array, target: Array, valid: Array | None) -> tuple[Array, float]:
+        """Return y - target, and s."""
         difference = output - target
-        return self._value(output, difference), difference * self._scale(output)  # from (1)
-
-    def _value(self, output: Array, difference: Array) -> Array:
-        xp = namespace_of(output)
-        difference = xp.astype(difference, sum_dtype(xp, output), copy=False)
-        squares = xp.sum(difference * difference)
-        return 0.5 * self._scale(output) * squares  # (1)
-
-    def _scale(self, output: Array) -> float:
+        if valid is not None:
+            xp = namespace_of(output)
+            difference = xp.where(valid, difference, xp.zeros_like(difference))
         # An empty batch has a loss of zero, not of 0/0.
-        return 1.0 if self.reduction == "sum" else 1.0 / max(1, math.prod(output.shape))
+        count = 1 if self.reduction == "sum" else max(1, self.entries(target, valid))
+        return difference, 1.0 / count

@@ -1,0 +1,95 @@
+"""What goes into a network, checked: input, state, lengths, window."""
+
+import operator
+
+from xprnn import checks
+from xprnn.backend import Backend, describe
+from xprnn.backend.host import np
+from xprnn.backend.types import Array
+from xprnn.cells import Arrays, Cell
+
+
+def zero_state(backend: Backend, cell: Cell, shape: tuple[int, ...]) -> Arrays:
+    """Return zeros for every state variable."""
+    zeros = backend.xp.zeros(shape, dtype=backend.dtype, device=backend.device)
+    return (zeros,) * len(cell.state)
+
+
+def check_state(
+    name: str, state: object, backend: Backend, cell: Cell, shape: tuple[int, ...]
+) -> Arrays:
+    """Return a state, known to have every variable of the cell in the right shape."""
+    wanted = f"({', '.join(cell.state)}{',' if len(cell.state) == 1 else ''})"
+    if not isinstance(state, tuple | list):
+        raise TypeError(
+            f"{name} is of type {type(state).__name__}: expected a tuple {wanted}, "
+            f"each of shape {shape}"
+        )
+    if len(state) != len(cell.state):
+        raise ValueError(
+            f"{name} has {len(state)} arrays: expected {wanted}, each of shape {shape}"
+        )
+    return tuple(checks.array(f"{name}[{k}]", part, backend, shape) for k, part in enumerate(state))
+
+
+def check_input(name: str, x: Array, backend: Backend, size: int) -> Array:
+    """Return an input, known to be (T, B, size), or (T, B) of integers below ``size``, T ≥ 1."""
+    if checks.is_integer(x, backend) and x.ndim == 2:
+        x = checks.tokens(name, x, backend, ("T", "B"), size)
+    else:
+        x = checks.array(name, x, backend, ("T", "B", size))
+    return _with_steps(name, x)
+
+
+def check_tokens(name: str, x: Array, backend: Backend, size: int) -> Array:
+    """Return an input, known to be (T, B) of integers below ``size``, T ≥ 1."""
+    return _with_steps(name, checks.tokens(name, x, backend, ("T", "B"), size))
+
+
+def _with_steps(name: str, x: Array) -> Array:
+    if x.shape[0] == 0:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}: expected at least one step (T ≥ 1)")
+    return x
+
+
+def check_window(window: int | None) -> int | None:
+    """Return a window, known to be None or an integer of at least zero."""
+    if window is None:
+        return None
+    if isinstance(window, bool) or not hasattr(window, "__index__"):
+        raise TypeError(f"window is {window!r}: expected an int, or None for no truncation")
+    if window < 0:
+        raise ValueError(f"window is {window}: expected 0 or more steps, or None")
+    return int(window)
+
+
+def check_lengths(lengths: object, steps: int, batch: int) -> tuple[int, ...] | None:
+    """Return the number of steps of every sequence; None if all are whole.
+
+    Lengths are host integers: which step is the last must be known before anything is computed.
+    """
+    if lengths is None:
+        return None
+    if not isinstance(lengths, list | tuple | np.ndarray):
+        raise TypeError(
+            f"lengths is {describe(lengths)}: expected a list, a tuple or a NumPy array of ints "
+            "(lengths stay on the host)"
+        )
+    try:
+        # Not int(), which would take 2.5 for 2.
+        numbers = tuple(operator.index(n) for n in lengths)
+    except TypeError:
+        raise TypeError(f"lengths is {lengths!r}: expected integers") from None
+    if len(numbers) != batch:
+        raise ValueError(f"lengths has {len(numbers)} entries: expected one per sequence, {batch}")
+    for k, n in enumerate(numbers):
+        if not 1 <= n <= steps:
+            raise ValueError(f"lengths[{k}] is {n}: expected 1 to {steps}, the number of steps")
+    return None if all(n == steps for n in numbers) else numbers
+
+
+def within(backend: Backend, lengths: tuple[int, ...] | None, steps: int) -> Array | None:
+    """Return which steps are within their sequence, (T, B, 1); None if all are."""
+    if lengths is None:
+        return None
+    return backend.asarray(np.arange(steps)[:, None, None] < np.array(lengths)[None, :, None])
