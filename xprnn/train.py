@@ -11,7 +11,7 @@ from xprnn.evaluation import evaluate
 from xprnn.history import History
 from xprnn.losses import Loss, get_loss
 from xprnn.network import RNN
-from xprnn.optim import SGD, Optimizer
+from xprnn.optim import SGD, Optimizer, get_optimizer
 from xprnn.step import TrainingStep
 from xprnn.tally import BestWeights
 from xprnn.training import Callback, RateScale, Training, TrainingInterrupted
@@ -24,7 +24,7 @@ def fit(
     batches: Batches,
     *,
     loss: str | Loss = "squared_error",
-    optimizer: Optimizer | None = None,
+    optimizer: str | Optimizer | None = None,
     epochs: int = 1,
     window: int | None = None,
     clip_norm: float | None = None,
@@ -46,8 +46,8 @@ def fit(
     batches : iterable of (x, target) or of Batch, or one pair
         Iterated once an epoch, so a generator serves for one epoch only; see `xprnn.data`.
     loss : str or Loss
-    optimizer : Optimizer, optional
-        None: ``SGD()``.
+    optimizer : str or Optimizer, optional
+        A name of `xprnn.optim.OPTIMIZERS` stands for its default options; None: ``SGD()``.
     epochs : int
     window : int, optional
         Windowed truncation: every step's loss reaches back through exactly this many steps before
@@ -115,7 +115,7 @@ def fit(
     step = TrainingStep(
         net,
         get_loss(loss),
-        _check_optimizer(optimizer),
+        SGD() if optimizer is None else get_optimizer(optimizer),
         None if clip_norm is None else checks.number("clip_norm", clip_norm, open_=True),
         None if clip_value is None else checks.number("clip_value", clip_value, open_=True),
         check_window(window),
@@ -135,14 +135,3 @@ def fit(
         keep = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
         training.keep(keep)
     return training.run()
-
-
-def _check_optimizer(optimizer: Optimizer | None) -> Optimizer:
-    if optimizer is None:
-        return SGD()
-    if isinstance(optimizer, type) or not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"optimizer is {optimizer!r}: expected an instance with the methods init and update, "
-            "such as xprnn.optim.SGD(0.01)"
-        )
-    return optimizer
