@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -207,23 +208,33 @@ def test_on_every_backend(harness, path):
     assert remains(net, history) == wanted
 
 
-def test_a_gradient_that_lies_transposed_in_memory_stays_so(path):
-    """Of the same numbers that lie differently, products are rounded differently."""
+@dataclass(frozen=True)
+class Transposed(SGD):
+    """SGD whose new parameters lie column by column, as a gradient might make them."""
+
+    def update(self, gradients, state, parameters):
+        new, state = super().update(gradients, state, parameters)
+        return {k: np.asfortranarray(p) for k, p in new.items()}, state
+
+
+def test_arrays_lie_in_memory_as_they_did(path):
+    """Of the same numbers that lie differently, products may be rounded differently."""
 
     def make():
         net = RNN(40, 60, 40, rng=0)
         x = np.random.default_rng(1).normal(size=(9, 7, 40)).astype("float32")
-        net.parameters = {k: np.asfortranarray(p) for k, p in net.parameters.items()}
-        return net, {"batches": [(x, x)] * 2, "optimizer": SGD(0.3, momentum=0.9), "epochs": 5}
+        rule = Transposed(0.3, momentum=0.9)
+        return net, {"batches": [(x, x)] * 2, "optimizer": rule, "epochs": 3}
 
     want, history = train(make)
-    wanted = remains(want, history)
-    with killed_after_write(5):
+    with killed_after_write(4):
         train(make, Checkpoint(path, every_steps=1))
-    net, history = train(make, Checkpoint(path, resume=True))
-    assert remains(net, history) == wanted
-    for name, p in want.parameters.items():
-        assert net.parameters[name].strides == p.strides
+    for _ in range(2):  # the second time all is restored and nothing computed
+        net, again = train(make, Checkpoint(path, resume=True))
+        assert remains(net, again) == remains(want, history)
+        assert not net.parameters["weight_hh_l0"].flags.c_contiguous
+        for name, p in want.parameters.items():
+            assert net.parameters[name].strides == p.strides
 
 
 def test_a_run_that_has_ended_is_returned_as_it_ended(path):
@@ -520,6 +531,41 @@ def test_another_training_is_refused_and_the_difference_named(change, message, p
     with pytest.raises(ValueError, match="run.ckpt' is of another training: " + message):
         fit(net, **options, checkpoint=Checkpoint(path, resume=True))
     assert all(net.parameters[name] is p for name, p in had.items())
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        (2, "batches end after 2 batches of epoch 2: expected at least 3, as before"),
+        (4, "batches go on after 3 batches of epoch 2: expected an end there, as before"),
+    ],
+)
+def test_data_of_unknown_length_that_end_elsewhere(count, message, path):
+    class Some:
+        def __init__(self, count):
+            self.count = count
+
+        def __iter__(self):
+            return iter([(X, Y)] * self.count)
+
+    def run(count, **options):
+        fit(RNN(2, 3, 2, dtype="float64", rng=0), Some(count), epochs=2, **options)
+
+    run(3, checkpoint=path)
+    with pytest.raises(ValueError, match=message):
+        run(count, checkpoint=Checkpoint(path, resume=True))
+
+
+def test_data_that_are_drawn_without_a_seed_are_found_out(path):
+    def make():
+        net, options = of_the_users_own()
+        return net, {**options, "batches": Drawn(None)}
+
+    with killed_after_write(6):
+        train(make, Checkpoint(path, every_steps=1))
+    message = r"of epoch 2, batch 1, x has other values than before \(data that draws random numb"
+    with pytest.raises(ValueError, match=message):
+        train(make, Checkpoint(path, resume=True))
 
 
 def test_another_backend_is_refused(path):
