@@ -218,3 +218,12 @@ def test_weights_of_words_that_do_not_come_stay(optimizer):
     fit(net, batches, optimizer=optimizer)
     changed = np.any(net.parameters["weight_ih_l0"] != before, axis=0)
     assert changed.tolist() == [True, True, True, True, False, True, False, False]
+
+
+def test_an_embedding_of_words_that_do_not_come_stays(harness):
+    net = RNN(8, 3, 1, embedding_size=2, backend=harness.backend, rng=0)
+    before = harness.host(net.parameters["embedding.weight"])
+    batch = (harness.array(TOKENS), harness.array(np.ones((4, 2, 1))))
+    fit(net, batch, optimizer=AdamW(), epochs=2)
+    changed = np.any(harness.host(net.parameters["embedding.weight"]) != before, axis=1)
+    assert changed.tolist() == [True, True, True, False, False, True, False, False]
