@@ -98,6 +98,22 @@ def plus(a: Array, g: GradientArray) -> Array:
     return a + g
 
 
+def add(g: GradientArray, other: GradientArray) -> GradientArray:
+    """Return g + other; sparse if both are, and along the same axis."""
+    if not isinstance(g, SparseGradient):
+        return plus(g, other)
+    if not isinstance(other, SparseGradient) or other.axis != g.axis:
+        return plus(dense(other), g)
+    primitives = primitives_of(g.values)
+    xp = primitives.namespace()
+    indices = xp.concat([g.indices, other.indices])
+    values = xp.concat([g.values, other.values], axis=g.axis)
+    rows = values if g.axis == 0 else xp.matrix_transpose(values)
+    indices, rows = primitives.sum_by_index(rows, indices)
+    values = rows if g.axis == 0 else xp.matrix_transpose(rows)
+    return SparseGradient(indices, values, g.shape, g.axis)
+
+
 def plus_times(a: Array, g: GradientArray, factor: float) -> Array:
     """Return a + g · factor, dense, with one array for the product and the sum."""
     if isinstance(g, SparseGradient):

@@ -71,6 +71,10 @@ class Library(ABC):
         """Wait until the device has done what it was told: for measuring times."""
         return  # a library whose calls return when they are done
 
+    def strides(self, a: Array) -> tuple[int, ...]:
+        """Return how far apart in memory neighbours along each axis lie, in whatever unit."""
+        return tuple(a.strides)
+
     def quiet(self) -> AbstractContextManager[object]:
         """Return a context without the library's own warnings of overflow and NaN."""
         return nullcontext()

@@ -38,6 +38,9 @@ class Torch(Library):
     def plain(self, a: Array) -> Array:
         return a.detach()
 
+    def strides(self, a: Array) -> tuple[int, ...]:
+        return tuple(a.stride())
+
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return a.index_add(axis, index, values)
 
