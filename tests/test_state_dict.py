@@ -245,6 +245,10 @@ def test_a_sum_of_biases_is_rounded_once():
     state["bias_ih_l0"][0], state["bias_hh_l0"][0] = 1.0, 2.0**-30
     net = from_state_dict(state, dtype="float64")
     assert net.parameters["bias_l0"][0] == 1 + 2.0**-30
+    state = arrays(nn.LSTM(I, H).double())
+    state["bias_ih_l0"][0], state["bias_hh_l0"][0] = 1 + 2.0**-24, 2.0**-26
+    net = from_state_dict(state, dtype="float32")
+    assert net.parameters["bias_l0"][0] == 1 + 2.0**-23
 
 
 def test_the_same_training_leaves_the_second_bias_alone():
@@ -487,6 +491,11 @@ def test_a_long_list_of_names_is_cut():
     with pytest.raises(KeyError) as caught:
         from_state_dict(state)
     assert caught.value.args[0].endswith("'part4.weight', 'part5.weight' and 14 more")
+
+
+def test_a_name_that_only_ends_alike_is_no_hint():
+    with pytest.raises(KeyError, match=r"it has 'xweight_hh_l0'\"$"):
+        from_state_dict({"xweight_hh_l0": np.zeros((H, H))})
 
 
 def test_a_module_is_no_state_dict():

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from xprnn._version import __version__
 from xprnn.backend.memory import keep_freed_memory
-from xprnn.cli import apply, bench, bench_layer, info, sample, series, sine, text
+from xprnn.cli import apply, bench, bench_layer, bench_quality, info, sample, series, sine, text
 from xprnn.cli.common import Parser, common_options
 
 
@@ -98,6 +98,7 @@ def build_parser() -> Parser:
         (commands, "info", info),
         (measured, "origins", bench),
         (measured, "layer", bench_layer),
+        (measured, "quality", bench_quality),
     ):
         command = group.add_parser(
             name,

@@ -117,8 +117,7 @@ def architecture_of(
     layers, bidirectional = len({found[2] for found in present}), any(f[3] for f in present)
     features = hidden * (2 if bidirectional else 1)
     table = _shape(state, names.of("embedding.weight"), ("V", "E"))
-    inputs = "I" if table is None else table[1]
-    first = _shape(state, names.of("weight_ih_l0"), (made.gates * hidden, inputs))
+    first = _shape(state, names.of("weight_ih_l0"), (made.gates * hidden, "I"))
     last = _shape(state, names.of("readout.weight"), ("O", features))
     biases = [names.of("readout.bias"), *(names.of(f"bias_l{layer}") for layer in range(layers))]
     architecture = Architecture(
