@@ -50,10 +50,10 @@ class TorchTraining:
     @torch.no_grad()
     def _clip(self) -> None:
         # clip_grad_norm_ adds 1e-6 to the norm, which is more than a rounding.
-        norms = [torch.linalg.vector_norm(p.grad) for p in self.trained]
-        norm = float(torch.linalg.vector_norm(torch.stack(norms)))
-        for p in self.trained:
-            p.grad *= self.clip / max(norm, self.clip)
+        gradients = [p.grad for p in self.trained if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+        for g in gradients:
+            g.mul_(self.clip / max(norm, self.clip))
 
     def _loss(self, batch: Batch, state: Any) -> tuple[Any, Any]:
         x = torch.nn.functional.one_hot(torch.from_numpy(batch.x), self.size).to(self.dtype)
