@@ -4,6 +4,7 @@ from xprnn import cells, data, diagnostics, formula, initializers, interop, loss
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
 from xprnn.bptt import unroll, unroll_backward
+from xprnn.checkpoint import Checkpoint
 from xprnn.committee import merge
 from xprnn.forecast import Forecaster
 from xprnn.history import History
@@ -17,6 +18,7 @@ from xprnn.train import TrainingInterrupted, evaluate, fit
 __all__ = [
     "RNN",
     "Backend",
+    "Checkpoint",
     "Forecaster",
     "Gradient",
     "History",

@@ -52,6 +52,9 @@ class NumPy(Library):
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return add_in_place(a.copy(), index, values, axis)
 
+    def put_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
+        return put_in_place(a.copy(), index, values, axis)
+
     def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
         a[np.arange(len(a)), columns] += values
         return a
@@ -72,4 +75,13 @@ def add_in_place(a: Array, index: Array, values: Array, axis: int) -> Array:
         a[index] += values
     else:
         a[:, index] += values
+    return a
+
+
+def put_in_place(a: Array, index: Array, values: Array, axis: int) -> Array:
+    """Replace rows or columns; NumPy and CuPy alike."""
+    if axis == 0:
+        a[index] = values
+    else:
+        a[:, index] = values
     return a

@@ -5,6 +5,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 
 from xprnn._version import __version__
@@ -35,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = args.run
     keep_freed_memory()
     try:
-        status = run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show
+            status = run(args)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as error:
@@ -52,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             print(f"xprnn: error: {_one_line(error)}", file=sys.stderr)
         return 1
+
+
+def _show(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"xprnn: warning: {message}", file=sys.stderr, flush=True)
 
 
 def _one_line(error: Exception) -> str:

@@ -16,6 +16,7 @@ from xprnn.cli.common import (
     Progress,
     check_extras,
     check_training,
+    checkpoints,
     results_folder,
     saved,
     say_written,
@@ -123,11 +124,16 @@ def run(args: argparse.Namespace) -> int:
     # The learning rate ends at a tenth: the last updates settle what the first ones found.
     decay = 9 / (epochs * len(batches))
     optimizer = SGD(args.lr, momentum=args.momentum, decay=decay)
+    kept_in = checkpoints(args, count)
     folder = results_folder(args.out, "csv")
 
     trained: list[RNN] = []
-    with Ending() as ending, Progress(epochs * count) as progress, blas_threads(args.threads):
-        for net in nets:
+    with (
+        Ending(args.checkpoint) as ending,
+        Progress(epochs * count) as progress,
+        blas_threads(args.threads),
+    ):
+        for net, checkpoint in zip(nets, kept_in, strict=True):
             trained.append(net)
             history = fit(
                 net,
@@ -136,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
                 epochs=epochs,
                 clip_norm=args.clip,
                 callbacks=[progress],
+                checkpoint=checkpoint,
             )
             ending.histories.append(history)
     # One that was cut short would spoil the mean of the others, so it is kept only if it is alone.

@@ -16,6 +16,7 @@ from xprnn.cli.common import (
     Progress,
     check_extras,
     check_training,
+    checkpoints,
     results_folder,
     saved,
     say_written,
@@ -66,9 +67,14 @@ def run(args: argparse.Namespace) -> int:
         "seed": args.seed,
     }
     optimizer = SGD(args.lr, momentum=args.momentum, decay=args.decay)
+    (checkpoint,) = checkpoints(args)
     folder = results_folder(args.out, "sine")
     data = backend.asarray(x * scale), backend.asarray(y)
-    with Ending() as ending, Progress(args.epochs) as progress, blas_threads(args.threads):
+    with (
+        Ending(args.checkpoint) as ending,
+        Progress(args.epochs) as progress,
+        blas_threads(args.threads),
+    ):
         history = fit(
             net,
             data,
@@ -80,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
             validation=data,
             patience=args.epochs,
             callbacks=[progress],
+            checkpoint=checkpoint,
         )
         ending.histories.append(history)
     (history,) = ending.histories

@@ -18,6 +18,7 @@ from xprnn.cli.common import (
     Progress,
     check_extras,
     check_training,
+    checkpoints,
     results_folder,
     saved,
     say_written,
@@ -99,10 +100,15 @@ def run(args: argparse.Namespace) -> int:
     size = len(task.vocabulary)
     net = RNN(size, args.hidden, size, cell=cell, backend=backend, rng=rng)
     optimizer = SGD(args.lr, momentum=args.momentum)
+    (checkpoint,) = checkpoints(args)
     folder = results_folder(args.out, "text")
     print(task.what, flush=True)
 
-    with Ending() as ending, Progress(args.epochs) as progress, blas_threads(args.threads):
+    with (
+        Ending(args.checkpoint) as ending,
+        Progress(args.epochs) as progress,
+        blas_threads(args.threads),
+    ):
         history = fit(
             net,
             task.training,
@@ -115,6 +121,7 @@ def run(args: argparse.Namespace) -> int:
             validation=task.held_out,
             patience=args.epochs,
             callbacks=[progress],
+            checkpoint=checkpoint,
         )
         ending.histories.append(history)
     (history,) = ending.histories

@@ -1,11 +1,11 @@
 """Batches: what a training loop is fed with."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from xprnn import checks
 from xprnn.backend import describe, from_host_beside, namespace_of
-from xprnn.backend.host import Seed, generator
+from xprnn.backend.host import Seed, generator, random_state, restore_random
 from xprnn.backend.types import Array
 
 
@@ -26,6 +26,39 @@ class Batch(NamedTuple):
     x: Array
     target: Array
     carry: bool = False
+
+
+Pair: TypeAlias = tuple[Array, Array]
+Batches: TypeAlias = Iterable[Batch | Pair] | Pair
+
+
+def each_batch(batches: Batches) -> Iterator[Batch]:
+    """Iterate over an iterable of batches, or over the one pair that was given.
+
+    Raises
+    ------
+    TypeError
+        If it is neither, or something in it is no batch.
+    """
+    if is_one(batches):
+        batches = (batches,)  # type: ignore[assignment]
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"batches is {type(batches).__name__}: expected an iterable of batches")
+    for number, batch in enumerate(batches, start=1):
+        if isinstance(batch, Batch):
+            yield batch
+        elif isinstance(batch, tuple | list) and len(batch) == 2:
+            yield Batch(*batch)
+        else:
+            raise TypeError(
+                f"batch {number} is {type(batch).__name__}: expected (x, target) or a Batch"
+            )
+
+
+def is_one(batches: object) -> bool:
+    """Whether it is one batch, and not an iterable of them."""
+    pair = isinstance(batches, tuple) and len(batches) == 2 and hasattr(batches[0], "shape")
+    return isinstance(batches, Batch) or pair
 
 
 class minibatches:  # noqa: N801
@@ -71,6 +104,14 @@ class minibatches:  # noqa: N801
 
     def __len__(self) -> int:
         return _ceil(self.x.shape[1], self.size)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next epoch's order depends on: where the random generator is."""
+        return random_state(self._rng)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Make the next epoch's order the one that was to come when `state` was asked."""
+        restore_random(self._rng, state)
 
     def __iter__(self) -> Iterator[Batch]:
         xp, count = self._xp, self.x.shape[1]
@@ -134,6 +175,13 @@ class chunks:  # noqa: N801
 
     def __len__(self) -> int:
         return _ceil(self.x.shape[0], self.steps)
+
+    def state(self) -> None:
+        """Return what the next epoch depends on: nothing."""
+
+    def restore(self, state: None) -> None:
+        """Do nothing, as every epoch is the same."""
+        del state
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, self.x.shape[0], self.steps):
