@@ -11,10 +11,10 @@ import pytest
 from tests.cli_tools import run
 from tests.closeness import float32
 from xprnn.bench import quality
-from xprnn.bench.peers import torch_training
+from xprnn.bench.peers import torch_quality
 from xprnn.bench.quality import Curves, moved_by_roundings, problem_of, run_quality
 from xprnn.bench.quality_plot import plot_quality
-from xprnn.bench.training import OPTIMIZERS, Point, Setting, XprnnTraining, points
+from xprnn.bench.quality_training import OPTIMIZERS, Point, Setting, XprnnTraining, points
 from xprnn.cli import bench_quality
 from xprnn.interop.torch import to_state_dict
 
@@ -40,14 +40,15 @@ def trained(setting, weights=None):
     """Return the points of both libraries, in this process."""
     made = problem(setting.dtype)
     weights = to_state_dict(made.net, rnn="lstm") if weights is None else weights
-    both = XprnnTraining(setting, weights), torch_training.prepare(setting, weights)
+    both = XprnnTraining(setting, weights), torch_quality.prepare(setting, weights)
     return [list(points(setting, each, made.tokens, made.held_out)) for each in both]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_both_train_the_same(optimizer):
     """Over several passes, so with the state carried and not, and with a shorter last chunk."""
-    ours, theirs = trained(SETTING._replace(optimizer=optimizer))
+    rate = {"sgd": 0.5, "adam": 0.02}[optimizer]
+    ours, theirs = trained(SETTING._replace(optimizer=optimizer, rate=rate))
     assert [p.step for p in ours] == [0, 15, 30, 40]
     assert [len(p.losses) for p in ours] == [0, 15, 15, 10]
     for mine, other in zip(ours, theirs, strict=True):
@@ -115,7 +116,7 @@ def test_the_command(tmp_path, monkeypatch):
     assert losses["xprnn"] != losses["torch"]
     assert 1e-4 < facts["apart"]["moved"]["training"] < 1e-1
     assert "cats.txt: 816 characters, the last 163 held out" in result.out
-    assert "7 updates of 4 × 9 characters, SGD with momentum 0.9, learning rate 2," in result.out
+    assert "7 updates of 4 × 9 characters, Adam, learning rate 0.002," in result.out
 
 
 def invented(losses):
@@ -174,7 +175,7 @@ def test_the_picture():
 
 def test_a_process_that_fails_says_why(monkeypatch):
     monkeypatch.setattr(quality, "RUNS", {"xprnn": "abacus"})
-    with pytest.raises(RuntimeError, match=r"training 'xprnn' failed: .*abacus_training"):
+    with pytest.raises(RuntimeError, match=r"training 'xprnn' failed: .*abacus_quality"):
         list(run_quality(problem(), SETTING))
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from xprnn.backend.host import HostArray, generator, np
 from xprnn.bench.process import THREAD_VARIABLES
-from xprnn.bench.training import Point, Setting, write_problem
+from xprnn.bench.quality_training import Point, Setting, write_problem
 from xprnn.data.text import Vocabulary
 from xprnn.interop.torch import to_state_dict
 from xprnn.network import RNN
@@ -137,7 +137,7 @@ class _Process:
         self.name = name
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.running = subprocess.Popen(
-            [sys.executable, "-m", "xprnn.bench.training", RUNS[name], str(folder), name],
+            [sys.executable, "-m", "xprnn.bench.quality_training", RUNS[name], str(folder), name],
             env=os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)),
             stdout=subprocess.PIPE,
             stderr=self.errors,

@@ -13,7 +13,7 @@ from xprnn.backend import get_backend, probe
 from xprnn.backend.host import np
 from xprnn.bench.quality import Curves, Problem, problem_of, run_quality
 from xprnn.bench.quality_plot import plot_quality
-from xprnn.bench.training import OPTIMIZERS, Setting
+from xprnn.bench.quality_training import OPTIMIZERS, Setting
 from xprnn.cli.common import check_extras, results_folder, say_written
 from xprnn.data.text import python_topics, read_text, streams
 from xprnn.files import write_atomic
@@ -31,7 +31,7 @@ examples:
   xprnn bench quality                                 (the language reference that Python ships)
   xprnn bench quality book.txt --steps 5000 --every 500"""
 PICTURE, FACTS = "quality.png", "bench-quality.json"
-RATES = {"sgd": 2.0}
+RATES = {"adam": 0.002, "sgd": 2.0}
 PAIRS = {"xprnn": ("xprnn", "torch"), "moved": ("moved", "torch")}
 
 
@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--every", type=int, help="updates between two lines (default: a tenth of all)")
     add("--batch", type=int, default=32, help="streams an update (default 32)")
     add("--chunk", type=int, default=50, help="characters an update and stream (default 50)")
-    add("--optimizer", choices=OPTIMIZERS, default=OPTIMIZERS[0], help="default %(default)s")
+    add("--optimizer", choices=OPTIMIZERS, default="adam", help="default adam")
     rates = ", ".join(f"{rate:g} for {name}" for name, rate in RATES.items())
     add("--lr", type=float, help=f"learning rate (default {rates})")
     add("--momentum", type=float, default=0.9, help="of SGD (default 0.9)")

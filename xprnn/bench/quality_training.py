@@ -1,14 +1,14 @@
 """A character model's training, for xprnn and its peers: what is the same for all of them.
 
-``python -m xprnn.bench.training LIBRARY FOLDER WEIGHTS`` trains one library on the problem in a
-folder, in this process, and prints one JSON line for each `Point`.
+``python -m xprnn.bench.quality_training LIBRARY FOLDER WEIGHTS`` trains one library on the problem
+in a folder, in this process, and prints one JSON line for each `Point`.
 """
 
 import importlib
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -20,10 +20,14 @@ from xprnn.data.batches import Batch
 from xprnn.data.text import streams
 from xprnn.interop.torch import from_state_dict
 from xprnn.losses import CrossEntropy
-from xprnn.optim import SGD, Optimizer, clip_by_norm
+from xprnn.optim import SGD, Adam, Optimizer, clip_by_norm
 from xprnn.train import evaluate
 
-OPTIMIZERS = ("sgd",)
+OPTIMIZERS: dict[str, Callable[["Setting"], Optimizer]] = {
+    # Lazy updates of the columns of W are no rule of torch's.
+    "adam": lambda setting: Adam(setting.rate, lazy=False),
+    "sgd": lambda setting: SGD(setting.rate, momentum=setting.momentum),
+}
 
 
 class Setting(NamedTuple):
@@ -97,7 +101,7 @@ class XprnnTraining:
         self.net = from_state_dict(
             weights, rnn="lstm", backend=setting.backend, dtype=setting.dtype
         )
-        self.optimizer: Optimizer = SGD(setting.rate, momentum=setting.momentum)
+        self.optimizer = OPTIMIZERS[setting.optimizer](setting)
         self.memory = self.optimizer.init(self.net.parameters)
         self.state: Any = None
 
@@ -166,7 +170,7 @@ def main(library: str, folder: Path, weights: str) -> None:
             keep_freed_memory()
             training = XprnnTraining(setting, state)
         else:
-            peer = importlib.import_module(f"xprnn.bench.peers.{library}_training")
+            peer = importlib.import_module(f"xprnn.bench.peers.{library}_quality")
             training = peer.prepare(setting, state)
         for point in points(setting, training, tokens["tokens"], tokens["held_out"]):
             print(json.dumps(point._asdict()), flush=True)  # noqa: T201

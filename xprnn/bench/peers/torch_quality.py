@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from xprnn.backend.host import HostArray
-from xprnn.bench.training import Setting
+from xprnn.bench.quality_training import Setting
 from xprnn.data.batches import Batch
 
 
@@ -25,8 +25,11 @@ class TorchTraining:
         # Of the two biases one is trained: both would take the step twice.
         named = model.named_parameters()
         self.trained = [p for name, p in named if not name.startswith("lstm.bias_hh")]
-        kind: Any = torch.optim.SGD
-        self.optimizer = kind(self.trained, lr=setting.rate, momentum=setting.momentum)
+        self.optimizer: torch.optim.Optimizer
+        if setting.optimizer == "adam":
+            self.optimizer = torch.optim.Adam(self.trained, setting.rate)
+        else:
+            self.optimizer = torch.optim.SGD(self.trained, setting.rate, setting.momentum)
         self.state: Any = None
 
     def step(self, batch: Batch) -> float:
