@@ -14,7 +14,15 @@ from xprnn.bench import quality
 from xprnn.bench.peers import torch_quality
 from xprnn.bench.quality import Curves, moved_by_roundings, problem_of, run_quality
 from xprnn.bench.quality_plot import plot_quality
-from xprnn.bench.quality_training import OPTIMIZERS, Point, Setting, XprnnTraining, points
+from xprnn.bench.quality_training import (
+    OPTIMIZERS,
+    Point,
+    Setting,
+    XprnnTraining,
+    main,
+    points,
+    write_problem,
+)
 from xprnn.cli import bench_quality
 from xprnn.interop.torch import to_state_dict
 
@@ -89,6 +97,17 @@ def test_weights_moved_by_a_rounding():
         assert np.all(np.nextafter(after, before) == before)
         up, all_ = up + int(np.sum(after > before)), all_ + before.size
     assert 0.45 < up / all_ < 0.55
+
+
+@pytest.mark.parametrize("library", ["xprnn", "torch"])
+def test_what_a_process_prints(library, tmp_path, capsys):
+    made = problem()
+    weights = to_state_dict(made.net, rnn="lstm")
+    setting = SETTING._replace(steps=4, every=3)
+    write_problem(tmp_path, setting, made.tokens, made.held_out, {"some": weights})
+    main(library, tmp_path, "some")
+    printed = [Point(**json.loads(line)) for line in capsys.readouterr().out.splitlines()]
+    assert printed == trained(setting)[library == "torch"]
 
 
 def test_the_command(tmp_path, monkeypatch):

@@ -91,7 +91,7 @@ def build_parser() -> Parser:
     benchmarks = commands.add_parser(
         "bench",
         help="measure",
-        description="Measure, as ratios of times taken in one run.",
+        description="Compare with other code: times, as ratios taken in one run, and results.",
         epilog="example:\n  xprnn bench origins",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
