@@ -1,6 +1,6 @@
 """Recurrent networks with explicit gradients, written once for every array library."""
 
-from xprnn import cells, data, diagnostics, formula, initializers, losses, optim
+from xprnn import cells, data, diagnostics, formula, initializers, interop, losses, optim
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
 from xprnn.bptt import unroll, unroll_backward
@@ -39,6 +39,7 @@ __all__ = [
     "formula",
     "get_backend",
     "initializers",
+    "interop",
     "losses",
     "merge",
     "optim",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from xprnn._version import __version__
 from xprnn.backend.memory import keep_freed_memory
-from xprnn.cli import apply, bench, bench_layer, info, sample, series, sine, text
+from xprnn.cli import apply, bench, bench_layer, bench_quality, info, sample, series, sine, text
 from xprnn.cli.common import Parser, common_options
 
 
@@ -91,7 +91,7 @@ def build_parser() -> Parser:
     benchmarks = commands.add_parser(
         "bench",
         help="measure",
-        description="Measure, as ratios of times taken in one run.",
+        description="Compare with other code: times, as ratios taken in one run, and results.",
         epilog="example:\n  xprnn bench origins",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -105,6 +105,7 @@ def build_parser() -> Parser:
         (commands, "info", info),
         (measured, "origins", bench),
         (measured, "layer", bench_layer),
+        (measured, "quality", bench_quality),
     ):
         command = group.add_parser(
             name,
