@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--xprnn-backends",
         metavar="NAMES",
         help="what the fixture `backend` runs through: names of backends, separated by commas, "
-        "each with a device if need be (numpy,torch:cuda); default: all",
+        "each with a device if need be (numpy,torch@cuda:1); default: all",
     )
     parser.addini("xprnn_backends", "default of --xprnn-backends", type="args", default=[])
 

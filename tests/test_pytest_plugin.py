@@ -81,9 +81,9 @@ def test_what_is_not_installed_is_skipped_with_the_reason(project, monkeypatch):
         ([], "numpy, jax", ["numpy", "jax"]),
         (["--xprnn-backends", "torch"], "numpy", ["torch"]),
         (
-            ["--xprnn-backends", "array_api_strict:device1,torch:cpu"],
+            ["--xprnn-backends", "array_api_strict@device1,torch@cpu"],
             "",
-            ["array_api_strict:device1", "torch:cpu"],
+            ["array_api_strict@device1", "torch@cpu"],
         ),
     ],
 )
@@ -100,11 +100,11 @@ def test_a_device_is_opened(project):
     def test_it(backend):
         assert str(backend.device) == "array_api_strict.Device('device1')"
     """
-    project("--xprnn-backends=array_api_strict:device1", test_it=code).assert_outcomes(passed=1)
+    project("--xprnn-backends=array_api_strict@device1", test_it=code).assert_outcomes(passed=1)
 
 
 def test_a_device_that_is_not_there_is_an_error(project):
-    result = project("--xprnn-backends=jax:gpu:7", test_it=ONE)
+    result = project("--xprnn-backends=jax@gpu:7", test_it=ONE)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*ValueError: device is 'gpu:7': JAX has 'cpu:0'*"])
 
@@ -144,7 +144,7 @@ def test_the_markers(project):
         pass
     """
     result = project(
-        "-rsx", "--strict-markers", "--xprnn-backends=numpy,torch:cpu", test_markers=code
+        "-rsx", "--strict-markers", "--xprnn-backends=numpy,torch@cpu", test_markers=code
     )
     result.assert_outcomes(passed=4, skipped=3, xfailed=1, failed=2)
     result.stdout.fnmatch_lines_random(
@@ -152,7 +152,7 @@ def test_the_markers(project):
             "*XPASS(strict)*",
             "SKIPPED * of no use there",
             "SKIPPED * marked skip_backend('numpy')",
-            "XFAIL test_markers.py::test_expected[[]torch:cpu[]] - wrong there",
+            "XFAIL test_markers.py::test_expected[[]torch@cpu[]] - wrong there",
         ]
     )
 
@@ -161,12 +161,12 @@ def test_a_marker_may_name_one_device(project):
     code = """
     import pytest
 
-    @pytest.mark.skip_backend("array_api_strict:device1", reason="no")
+    @pytest.mark.skip_backend("array_api_strict@device1", reason="no")
     def test_it(backend):
         pass
     """
     result = project(
-        "--xprnn-backends=array_api_strict,array_api_strict:device1", test_markers=code
+        "--xprnn-backends=array_api_strict,array_api_strict@device1", test_markers=code
     )
     result.assert_outcomes(passed=1, skipped=1)
 

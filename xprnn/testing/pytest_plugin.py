@@ -14,7 +14,7 @@ _probe = cache(probe)
 
 
 def chosen_backends(config: pytest.Config) -> list[str]:
-    """Return the backends to run through, ``"numpy"`` or ``"torch:cuda"``, as asked for; or all.
+    """Return the backends to run through, ``"numpy"`` or ``"torch@cuda"``, as asked for; or all.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def open_backend(request: pytest.FixtureRequest, dtype: str) -> Backend:
     spec = getattr(request, "param", None)
     if spec is None:
         pytest.fail("the fixture `backend` must stand among the arguments of a test", pytrace=False)
-    name, _, device = spec.partition(":")
+    name, _, device = spec.partition("@")
     for mark in request.node.iter_markers("skip_backend"):
         if _marked(mark, {"reason"}) in (name, spec):
             pytest.skip(mark.kwargs.get("reason", f"marked skip_backend({name!r})"))
@@ -73,7 +73,7 @@ def _marked(mark: pytest.Mark, options: set[str]) -> str:
 
 
 def _name(spec: str) -> str:
-    return spec.partition(":")[0]
+    return spec.partition("@")[0]
 
 
 def _known() -> str:
