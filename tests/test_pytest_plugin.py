@@ -304,7 +304,7 @@ def test_installed_and_unused_it_imports_nothing(pytester, monkeypatch):
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: declared\nVersion: 1.0\n")
     (folder / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines]))
-    monkeypatch.setenv("PYTHONPATH", f"{folder.parent}:{ROOT}")
+    monkeypatch.setenv("PYTHONPATH", f"{folder.parent}:{ROOT}/xprnn/testing/entry")
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", raising=False)
     pytester.makepyfile("""
         import sys
