@@ -3,14 +3,10 @@
 Nothing else in xprnn imports this module, as pytest is no dependency of the library.
 """
 
-from functools import cache
-
 import pytest
 
 from xprnn.backend import Backend, get_backend, probe
 from xprnn.backend.about import NAMES
-
-_probe = cache(probe)
 
 
 def chosen_backends(config: pytest.Config) -> list[str]:
@@ -52,7 +48,7 @@ def open_backend(request: pytest.FixtureRequest, dtype: str) -> Backend:
     for mark in request.node.iter_markers("xfail_backend"):
         if _marked(mark, {"reason", "raises", "strict"}) in (name, spec):
             request.applymarker(pytest.mark.xfail(**mark.kwargs))
-    found = _probe(name)
+    found = probe(name)
     if not found.usable:
         pytest.skip(found.reason)
     return get_backend(name, device or None, dtype)
