@@ -21,6 +21,7 @@ COMMANDS = (
     ("apply",),
     ("sample",),
     ("bench", "origins"),
+    ("bench", "layer"),
     ("info",),
 )
 CSV = "train csv sunspots --column SUNACTIVITY"
