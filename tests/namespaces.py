@@ -31,6 +31,19 @@ wide_sum = Changed(
     array_api_strict,
     sum=lambda x, **options: array_api_strict.sum(x, dtype=array_api_strict.float64, **options),
 )
+stray_sum = Changed(
+    array_api_strict,
+    sum=lambda x, **options: array_api_strict.sum(x, **options).to_device(
+        array_api_strict.Device("device1")
+    ),
+)
+host_sum = Changed(
+    array_api_strict, sum=lambda x, **options: np.asarray(array_api_strict.sum(x, **options))
+)
+nudged_sum = Changed(
+    array_api_strict, sum=lambda x, **options: array_api_strict.sum(x, **options) - 1e-15
+)
+"""Off by less than a rounding of one."""
 off_search = Changed(
     array_api_strict,
     searchsorted=lambda a, b: array_api_strict.searchsorted(a, b, side="right"),
