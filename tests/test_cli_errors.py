@@ -22,6 +22,7 @@ COMMANDS = (
     ("sample",),
     ("bench", "origins"),
     ("info",),
+    ("parity",),
 )
 CSV = "train csv sunspots --column SUNACTIVITY"
 
