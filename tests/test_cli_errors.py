@@ -23,6 +23,7 @@ COMMANDS = (
     ("bench", "origins"),
     ("bench", "layer"),
     ("info",),
+    ("parity",),
 )
 CSV = "train csv sunspots --column SUNACTIVITY"
 

@@ -1,0 +1,101 @@
+"""Small problems that between them use everything: every cell, on every backend."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from xprnn.backend import Backend
+from xprnn.backend.host import generator
+from xprnn.cells import Cell
+from xprnn.network import RNN
+from xprnn.testing.parity import DTYPES, assert_parity
+from xprnn.testing.report import ParityError, ParityReport
+
+PROBLEMS = ("numbers", "tokens")
+
+
+class Sizes(NamedTuple):
+    """Steps, sequences, inputs (or kinds of token), hidden units, outputs (or classes)."""
+
+    T: int = 8
+    B: int = 4
+    I: int = 3  # noqa: E741
+    H: int = 10
+    O: int = 2  # noqa: E741
+
+
+class Result(NamedTuple):
+    """What one problem with one cell gave.
+
+    Attributes
+    ----------
+    cell, problem : str
+    report : ParityReport
+    """
+
+    cell: str
+    problem: str
+    report: ParityReport
+
+
+def run_suite(
+    cells: Mapping[str, Cell],
+    backends: Sequence[Backend],
+    sizes: Sizes,
+    *,
+    dtypes: Sequence[str] = DTYPES,
+    steps: int = 100,
+    seed: int = 0,
+) -> Iterator[Result]:
+    """Run `assert_parity` for every cell on every problem, and return what it found.
+
+    Parameters
+    ----------
+    cells : mapping of str to Cell
+    backends : sequence of Backend
+        To compare with NumPy.
+    sizes : Sizes
+    dtypes : sequence of {"float64", "float32"}
+    steps : int
+        Of the training.
+    seed : int
+        Of weights and data.
+    """
+    for name, cell in cells.items():
+        for problem, (shape, options) in _problems(cell, sizes, steps, seed).items():
+
+            def make_net(
+                backend: Backend, cell: Cell = cell, shape: tuple[int, int, int] = shape
+            ) -> RNN:
+                return RNN(*shape, cell=cell, backend=backend, rng=seed)
+
+            try:
+                report = assert_parity(make_net, backends=backends, dtypes=dtypes, **options)
+            except ParityError as error:
+                report = error.report
+            yield Result(name, problem, report)
+
+
+def _problems(
+    cell: Cell, sizes: Sizes, steps: int, seed: int
+) -> dict[str, tuple[tuple[int, int, int], dict[str, Any]]]:
+    """Return, by name, input, hidden and output size, and the arguments of `assert_parity`."""
+    T, B, I, H, O = sizes  # noqa: E741
+    rng = generator(seed)
+    numbers = {
+        "x": rng.normal(size=(T, B, I)),
+        "state": [rng.normal(size=(1, B, H)) for _ in cell.state],
+        "steps": steps,
+        "rng": seed,
+    }
+    # Sparse gradients and windowed truncation are part of this problem, and the training, which
+    # takes most of the time, of the other.  One class would be certain, and its gradient zero.
+    classes = max(2, O)
+    tokens = {
+        "x": rng.integers(0, I, size=(T, B)),
+        "loss": "cross_entropy",
+        "window": 2,
+        "steps": 0,
+        "rng": seed,
+    }
+    given = ((I, H, O), numbers), ((I, H, classes), tokens)
+    return dict(zip(PROBLEMS, given, strict=True))
