@@ -3,6 +3,7 @@
 import importlib
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from typing import ClassVar
 
 from xprnn.backend.host import HostArray, np
 from xprnn.backend.types import Array, Device, Namespace
