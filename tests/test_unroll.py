@@ -7,6 +7,7 @@ import torch
 from tests.cases import CELLS, Case, each_cell
 from tests.closeness import (
     AUTOGRAD,
+    AUTOGRAD_FLOOR,
     DIFFERENCES,
     DIFFERENCES_FLOOR,
     FLOAT64,
@@ -14,9 +15,11 @@ from tests.closeness import (
     assert_close,
     between_backends,
 )
-from tests.judge import LAYER, central_differences, leaf, unrolled
+from tests.formulas import Tensors
+from tests.judge import Network, central_differences, leaf
 from xprnn import Weights, unroll, unroll_backward
-from xprnn.cells import Elman
+from xprnn.cells import GRU, LSTM, Elman, unit_names
+from xprnn.layer import ExtendedWeights
 
 SHAPES = pytest.mark.parametrize(
     "shape",
@@ -27,28 +30,56 @@ SHAPES = pytest.mark.parametrize(
 
 def material(case: Case):
     """Return weights, x, state, dh and d_state: host arrays."""
-    parameters = case.but(O=None).parameters()
-    weights = tuple(parameters[name] for name in LAYER if name in parameters)
-    problem = case.but(O=None, returns="sequence").problem()
+    case = case.but(O=None, returns="sequence")
+    weights = Network(case, case.parameters()).weights("_l0")
+    problem = case.problem()
     state = tuple(part[0] for part in problem.state)
     return weights, problem.x, state, problem.d_output, tuple(part[0] for part in problem.d_state)
 
 
+def flat(case: Case, weights) -> dict[str, np.ndarray]:
+    """Return what there is of a layer's weights, or of their gradients, by name."""
+    W, U, b, units, gains = ExtendedWeights(*weights)
+    names = unit_names(case.cell)
+    found = {"W": W, "U": U, "b": b} | dict(zip(names, units, strict=not units))
+    found |= dict(zip(("gain_u", "gain_v"), gains, strict=False))
+    return {name: array for name, array in found.items() if array is not None}
+
+
+def packed(case: Case, named) -> ExtendedWeights:
+    """Return the weights again."""
+    units = tuple(named.get(name) for name in unit_names(case.cell))
+    gains = tuple(named[name] for name in ("gain_u", "gain_v") if name in named)
+    return ExtendedWeights(named["W"], named["U"], named.get("b"), units, gains)
+
+
 def named(case: Case, gradient) -> dict[str, np.ndarray]:
     """Return a layer's gradients under one roof."""
-    weights = {k: g for k, g in gradient.weights._asdict().items() if g is not None}
-    return weights | {"x": gradient.x} | dict(zip(case.cell.state, gradient.state, strict=True))
+    states = dict(zip(case.cell.state, gradient.state, strict=True))
+    return flat(case, gradient.weights) | {"x": gradient.x} | states
+
+
+def on(harness, case: Case, weights) -> ExtendedWeights:
+    """Return the weights on a backend."""
+    return packed(case, harness.named(flat(case, weights)))
+
+
+def leaves_of(case: Case, arrays) -> tuple[ExtendedWeights, torch.Tensor, Tensors, dict]:
+    """Return weights, x and state as tensors, and all of them by name."""
+    weights, x, state = arrays
+    leaves = {name: leaf(array) for name, array in flat(case, weights).items()}
+    w = packed(case, leaves)
+    leaves["x"] = x = leaf(x)
+    state = tuple(map(leaf, state))
+    return w, x, state, leaves | dict(zip(case.cell.state, state, strict=True))
 
 
 def by_torch(case: Case, arrays, dh, d_state) -> dict[str, np.ndarray]:
     """Return the same from the judge."""
-    weights, x, state = arrays
-    w, x, state = Weights(*map(leaf, weights)), leaf(x), tuple(map(leaf, state))
-    h, final = unrolled(case, w, x, state)
+    w, x, state, leaves = leaves_of(case, arrays)
+    h, final = Network(case, {}).layer(w, x, state)
     parts = [(h, dh), *zip(final, d_state or (), strict=False)]
     goal = sum((a * torch.tensor(d)).sum() for a, d in parts if d is not None)
-    leaves = {k: a for k, a in w._asdict().items() if a is not None} | {"x": x}
-    leaves |= dict(zip(case.cell.state, state, strict=True))
     found = torch.autograd.grad(goal, list(leaves.values()))
     return {name: d.numpy() for name, d in zip(leaves, found, strict=True)}
 
@@ -61,15 +92,14 @@ def test_gradients_against_autograd(case, shape, outer):
     weights, x, state, dh, d_state = material(case)
     dh, d_state = (None if outer == "d_state" else dh), (None if outer == "dh" else d_state)
     h, final, tape = unroll(case.cell, weights, x, state)
-    want_h, want_final = unrolled(
-        case, Weights(*map(torch.tensor, weights)), torch.tensor(x), tuple(map(torch.tensor, state))
-    )
-    assert_close(h, want_h, AUTOGRAD, "h")
-    assert_close(final, torch.stack(want_final), AUTOGRAD, "state")
+    w, x_, state_, _ = leaves_of(case, (weights, x, state))
+    want_h, want_final = Network(case, {}).layer(w, x_, state_)
+    assert_close(h, want_h.detach(), AUTOGRAD, "h")
+    assert_close(final, torch.stack(want_final).detach(), AUTOGRAD, "state")
     gradient = unroll_backward(case.cell, weights, tape, dh, d_state)
     assert (gradient.weights.b is None) == (not case.bias)
     want = by_torch(case, (weights, x, state), dh, d_state)
-    assert_all_close(named(case, gradient), want, AUTOGRAD)
+    assert_all_close(named(case, gradient), want, AUTOGRAD, AUTOGRAD_FLOOR)
 
 
 @each_cell
@@ -84,7 +114,8 @@ def test_gradients_against_finite_differences(case):
 
     _, _, tape = unroll(case.cell, weights, x, state)
     got = named(case, unroll_backward(case.cell, weights, tape, dh, d_state))
-    want = dict(zip(got, central_differences(goal, [*weights, x, *state]), strict=True))
+    moved = [*flat(case, weights).values(), x, *state]
+    want = dict(zip(got, central_differences(goal, moved), strict=True))
     assert_all_close(got, want, DIFFERENCES, DIFFERENCES_FLOOR)
 
 
@@ -93,7 +124,7 @@ def test_gradients_against_finite_differences(case):
 def test_every_backend_agrees_with_numpy(case, harness, dtype):
     harness = harness.at(dtype)
     weights, x, state, dh, d_state = material(case)
-    theirs = harness.arrays(weights)
+    theirs = on(harness, case, weights)
     h, final, tape = unroll(case.cell, theirs, harness.array(x), harness.arrays(state))
     gradient = unroll_backward(case.cell, theirs, tape, harness.array(dh), harness.arrays(d_state))
     want_h, want_final, numpy_tape = unroll(case.cell, weights, x, state)
@@ -116,8 +147,9 @@ def test_two_unrolls_that_share_weights_add_up_to_one(case):
     early = unroll_backward(case.cell, weights, tape_1, dh[:2], late.state)
 
     assert_close(end, final, FLOAT64)
-    for got_1, got_2, want in zip(early.weights, late.weights, whole.weights, strict=True):
-        assert_close(got_1 + got_2, want, FLOAT64)
+    parts = flat(case, early.weights), flat(case, late.weights)
+    for name, want in flat(case, whole.weights).items():
+        assert_close(parts[0][name] + parts[1][name], want, FLOAT64, name)
     assert_close(np.concatenate([early.x, late.x]), whole.x, FLOAT64)
     assert_close(early.state, whole.state, FLOAT64)
     assert h_1.shape[0] + h_2.shape[0] == 5
@@ -155,8 +187,8 @@ def test_linear_units_count():
 @each_cell
 def test_the_network_is_the_layer(case):
     weights, x, state, _, _ = material(case)
-    net = case.but(O=None).make(dtype="float64", rng=0)
-    net.parameters = {name: w for name, w in zip(LAYER, weights, strict=True)}  # noqa: C416
+    net = case.but(O=None).make(dtype="float64")
+    net.parameters = case.but(O=None).parameters()
     h, final, _ = unroll(case.cell, weights, x, state)
     y, net_final = net(x, tuple(part[None] for part in state))
     assert_close(y, h, 0.0)
@@ -165,7 +197,7 @@ def test_the_network_is_the_layer(case):
 
 def test_the_backend_casts_when_it_is_given(harness):
     weights, x, state, dh, _ = material(CELLS[0])
-    theirs = harness.arrays(weights)
+    theirs = on(harness, CELLS[0], weights)
     single = harness.at("float32").backend
     h, _, tape = unroll("elman", theirs, harness.array(x), harness.arrays(state), backend=single)
     assert h.dtype == single.dtype
@@ -268,7 +300,7 @@ def test_a_state_that_is_never_read_has_no_gradient(harness):
 
     case = Case("unread", Unread(), step)
     weights, x, state, dh, d_state = material(case)
-    theirs = harness.arrays(weights)
+    theirs = on(harness, case, weights)
     _, _, tape = unroll(case.cell, theirs, harness.array(x), harness.arrays(state))
     gradient = unroll_backward(case.cell, theirs, tape, harness.array(dh), harness.arrays(d_state))
     got = harness.hosts(named(case, gradient))
