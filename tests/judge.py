@@ -190,7 +190,12 @@ def judge(
     )
 
 
-def distance_from_kink(case: Case, parameters: Mapping[str, np.ndarray], problem: Problem) -> float:
+def distance_from_kink(
+    case: Case,
+    parameters: Mapping[str, np.ndarray],
+    problem: Problem,
+    masks: Masks = Masks(),  # noqa: B008
+) -> float:
     """Return how near any argument of a kinked function comes to zero; infinity without one."""
     nearest = [np.inf]
     if case.kink is not None:
@@ -200,7 +205,7 @@ def distance_from_kink(case: Case, parameters: Mapping[str, np.ndarray], problem
 
         p = {name: torch.tensor(array) for name, array in parameters.items()}
         state = tuple(map(torch.tensor, problem.state))
-        Network(case, p, visit=note).run(torch.tensor(problem.x), state)
+        Network(case, p, masks, note).run(torch.tensor(problem.x), state)
     return min(nearest)
 
 
@@ -209,8 +214,16 @@ def leaf(array: np.ndarray) -> torch.Tensor:
     return torch.tensor(array, dtype=torch.float64, requires_grad=True)
 
 
+SECOND_ORDER = (1 / 2,)
+FOURTH_ORDER = (2 / 3, -1 / 12)
+"""Weights of (f(kh) - f(-kh)) / h, k = 1, 2, ...; the cut-off is of order h² and h⁴."""
+
+
 def central_differences(
-    goal: Callable[[], float], arrays: Sequence[np.ndarray], step: float = 1e-5
+    goal: Callable[[], float],
+    arrays: Sequence[np.ndarray],
+    step: float = 1e-5,
+    weights: Sequence[float] = SECOND_ORDER,
 ) -> list[np.ndarray]:
     """Return the gradient of ``goal()`` by arrays that it reads; each entry is moved both ways."""
     gradients = []
@@ -218,11 +231,12 @@ def central_differences(
         gradient = np.zeros_like(array)
         for index in np.ndindex(array.shape):
             held = array[index]
-            array[index] = held + step
-            above = goal()
-            array[index] = held - step
-            below = goal()
+            for k, weight in enumerate(weights, start=1):
+                array[index] = held + k * step
+                above = goal()
+                array[index] = held - k * step
+                below = goal()
+                gradient[index] += weight * (above - below) / step
             array[index] = held
-            gradient[index] = (above - below) / (2 * step)
         gradients.append(gradient)
     return gradients

@@ -17,8 +17,8 @@ from tests.closeness import (
 )
 from tests.formulas import Tensors
 from tests.judge import Network, central_differences, leaf
-from xprnn import Weights, unroll, unroll_backward
-from xprnn.cells import GRU, LSTM, Elman, unit_names
+from xprnn import unroll, unroll_backward
+from xprnn.cells import Elman, unit_names
 from xprnn.layer import ExtendedWeights
 
 SHAPES = pytest.mark.parametrize(
