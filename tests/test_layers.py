@@ -143,7 +143,7 @@ def test_every_backend_agrees_with_numpy(case, harness):
 
 @pytest.mark.parametrize(
     "case",
-    [case for case in SOME if case.cell in (GRU(), LSTM(peepholes=True))],
+    [case for k, case in enumerate(SOME) if case.cell == (GRU(), LSTM(peepholes=True))[k % 2]],
     ids=lambda case: case.id,
 )
 def test_every_backend_agrees_on_other_stacks(case, harness):
