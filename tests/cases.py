@@ -3,16 +3,13 @@
 Shapes: T steps, B sequences, I inputs, H hidden units, O outputs.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pytest
-import torch
 
-from tests import formulas
-from tests.formulas import Formula
+from tests import steps
 from tests.gated import Gated
 from tests.leaky import LeakyUnit
 from xprnn import RNN
@@ -39,7 +36,7 @@ class Case:
     Attributes
     ----------
     step : callable
-        In torch, see `tests.formulas`.
+        The judges' copy of the cell's equations; see `tests.steps`.
     kink : callable or None
         Of a cell that can't be differentiated everywhere: the tensor that must stay away from zero.
     lengths : tuple of int, or None
@@ -48,8 +45,8 @@ class Case:
 
     id: str
     cell: Cell
-    step: Formula
-    kink: Callable[..., torch.Tensor] | None = None
+    step: steps.Formula
+    kink: steps.Formula | None = None
     T: int = 4
     B: int = 3
     I: int = 2  # noqa: E741
@@ -92,14 +89,14 @@ class Case:
         )
 
     def parameters(self, seed: int = 0) -> dict[str, np.ndarray]:
-        """Return host weights in float64."""
-        parameters = dict(self.make(dtype="float64", rng=seed).parameters)
+        """Return host weights in float64, no two of them alike."""
+        arrays = dict(self.make(dtype="float64", rng=seed).parameters)
         rng = np.random.default_rng([seed, 2])
-        for name, array in parameters.items():
-            if name.startswith("norm_"):
-                # Gains of one would hide what is done with them.
-                parameters[name] = array * rng.uniform(0.5, 1.5, array.shape)
-        return parameters
+        # Gains are made as ones, which would hide that one is forgotten.
+        return {
+            name: rng.uniform(0.5, 1.5, array.shape) if name.startswith("norm_") else array
+            for name, array in arrays.items()
+        }
 
     def problem(self, seed: int = 0) -> Problem:
         """Return data for the network."""
@@ -123,18 +120,18 @@ class Case:
 
 
 CELLS = (
-    Case("elman-tanh", Elman("tanh"), formulas.elman(torch.tanh)),
-    Case("elman-logistic", Elman("logistic"), formulas.elman(torch.sigmoid)),
-    Case("elman-relu", Elman("relu"), formulas.elman(torch.relu), kink=formulas.weighted_sum),
-    Case("elman-identity", Elman("identity"), formulas.elman(lambda z: z)),
-    Case("gru", GRU(), formulas.gru),
-    Case("lstm", LSTM(), formulas.lstm),
-    Case("lstm-peepholes", LSTM(peepholes=True), formulas.lstm),
-    Case("lstm-norm", LSTM(layer_norm=True), formulas.lstm),
-    Case("lstm-peepholes-norm", LSTM(1.0, peepholes=True, layer_norm=True), formulas.lstm),
-    Case("minimal-gated", MinimalGated(), formulas.minimal_gated),
-    Case("custom-leaky", LeakyUnit(), formulas.leaky),
-    Case("custom-gated", Gated(), formulas.gated),
+    Case("elman-tanh", Elman("tanh"), steps.elman("tanh")),
+    Case("elman-logistic", Elman("logistic"), steps.elman("sigmoid")),
+    Case("elman-relu", Elman("relu"), steps.elman("relu"), kink=steps.argument),
+    Case("elman-identity", Elman("identity"), steps.elman("identity")),
+    Case("gru", GRU(), steps.gru),
+    Case("lstm", LSTM(), steps.lstm),
+    Case("lstm-peepholes", LSTM(peepholes=True), steps.lstm),
+    Case("lstm-layer-norm", LSTM(layer_norm=True), steps.lstm),
+    Case("lstm-everything", LSTM(1.0, peepholes=True, layer_norm=True), steps.lstm),
+    Case("minimal-gated", MinimalGated(), steps.minimal_gated),
+    Case("custom-leaky", LeakyUnit(), steps.leaky),
+    Case("custom-gated", Gated(), steps.gated),
 )
 """One row a cell: sequence to sequence, with bias and readout."""
 

@@ -1,4 +1,4 @@
-"""What is right: a case's formula, differentiated by torch, and by finite differences.
+"""What is right: a case's formula, differentiated by torch, by JAX, and by finite differences.
 
 The network here knows nothing of the library's: sequences that end early are run by themselves, up
 to their own ends, and a reversed direction reads its sequence backwards, step by step.
@@ -7,13 +7,15 @@ to their own ends, and a reversed direction reads its sequence backwards, step b
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 
 from tests.cases import Case, Problem
-from tests.formulas import Tensors
+from tests.steps import JAX, TORCH, Tensor, Tensors, Words
 from xprnn import Run
-from xprnn.cells import has_layer_norm, unit_names
+from xprnn.cells import Cell, has_layer_norm, unit_names
 from xprnn.layer import ExtendedWeights
 
 
@@ -28,7 +30,7 @@ class Verdict(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """Dropout masks, as tensors; empty where there is no dropout.
+    """Dropout masks, as tensors of torch; empty where there is no dropout.
 
     Attributes
     ----------
@@ -42,114 +44,104 @@ class Masks(NamedTuple):
     recurrent: Tensors = ()
 
 
-class Network(NamedTuple):
-    """What the judge runs.
+def as_it_is(state: Tensors) -> Tensors:
+    return state
 
-    Attributes
-    ----------
-    visit : callable
-        ``visit(weights, x, state)``, called before every step.
-    carry : callable
-        What happens to a state on its way from one step to the next.
+
+def layer_weights(cell: Cell, p: Mapping[str, Any], ending: str = "_l0") -> ExtendedWeights:
+    """Return what one layer of a network has in one direction."""
+    norms = ("norm_ih", "norm_hh") if has_layer_norm(cell) else ()
+    return ExtendedWeights(
+        p[f"weight_ih{ending}"],
+        p[f"weight_hh{ending}"],
+        p.get(f"bias{ending}"),
+        tuple(p.get(f"{name}{ending}") for name in unit_names(cell)),
+        tuple(p[f"{name}{ending}"] for name in norms),
+    )
+
+
+def unrolled(
+    case: Case,
+    w: ExtendedWeights,
+    x: Tensor,
+    state: Tensors,
+    m: Words = TORCH,
+    carry: Callable[[Tensors], Tensors] = as_it_is,
+) -> tuple[Tensor, Tensors]:
+    """Return every step's h (T, B, H), and the final state.
+
+    ``carry`` is what happens to a state on its way from one step to the next.
     """
+    steps = []
+    for t, x_t in enumerate(x):
+        state = case.step(m, w, x_t, carry(state) if t else state)
+        steps.append(state[0])
+    return m.stack(steps), state
+
+
+class Network(NamedTuple):
+    """A case with parameters, in torch's words or in JAX's."""
 
     case: Case
-    parameters: Mapping[str, torch.Tensor]
+    parameters: Mapping[str, Tensor]
     masks: Masks = Masks()
-    visit: Callable[..., Any] = lambda *_: None
-    carry: Callable[[Tensors], Tensors] = lambda state: state
+    m: Words = TORCH
+    carry: Callable[[Tensors], Tensors] = as_it_is
 
-    def weights(self, suffix: str) -> ExtendedWeights:
-        """Return what one layer has in one direction."""
-        p, cell = self.parameters, self.case.cell
-        norms = ("norm_ih", "norm_hh") if has_layer_norm(cell) else ()
-        return ExtendedWeights(
-            p[f"weight_ih{suffix}"],
-            p[f"weight_hh{suffix}"],
-            p.get(f"bias{suffix}"),
-            tuple(p.get(f"{name}{suffix}") for name in unit_names(cell)),
-            tuple(p[f"{name}{suffix}"] for name in norms),
-        )
-
-    def suffixes(self) -> Iterator[tuple[int, str]]:
-        """Iterate over layers and endings, in the order of the state's first axis."""
+    def stack(self) -> Iterator[tuple[int, str]]:
+        """Iterate over layers and endings of names, in the order of the state's first axis."""
         for layer in range(self.case.layers):
             yield layer, f"_l{layer}"
             if self.case.bidirectional:
                 yield layer, f"_l{layer}_reverse"
 
-    def run(self, x: torch.Tensor, state: Tensors) -> tuple[torch.Tensor, Tensors]:
+    def run(self, x: Tensor, state: Tensors) -> tuple[Tensor, Tensors]:
         """Return output and final state; x (T, B, I) or (T, B), each state (layers·D, B, H)."""
-        outputs: list[Any] = [None] * x.shape[1]
-        finals: list[Any] = [None] * x.shape[1]
-        for members, length in self.groups(x):
-            y, final = self.together(members, x[:length, members], state)
-            missing = x.shape[0] - length
+        if self.case.lengths is None and not self.masks.recurrent:
+            return self.together(x, state, slice(None))
+        steps, batch = x.shape[:2]
+        outputs, finals = [], []
+        for b, length in enumerate(self.case.lengths or [steps] * batch):
+            mine = slice(b, b + 1)
+            y, final = self.together(x[:length, mine], tuple(s[:, mine] for s in state), mine)
             if self.case.returns == "sequence":
-                y = torch.cat([y, torch.zeros(missing, *y.shape[1:], dtype=y.dtype)])
-            for k, b in enumerate(members):
-                outputs[b] = y[..., k, :]
-                finals[b] = tuple(part[:, k] for part in final)
-        return torch.stack(outputs, dim=-2), tuple(
-            torch.stack(parts, dim=1) for parts in zip(*finals, strict=True)
+                y = torch.cat([y, torch.zeros(steps - length, *y.shape[1:], dtype=y.dtype)])
+            outputs.append(y)
+            finals.append(final)
+        return torch.cat(outputs, dim=-2), tuple(
+            torch.cat(parts, dim=1) for parts in zip(*finals, strict=True)
         )
 
-    def groups(self, x: torch.Tensor) -> list[tuple[list[int], int]]:
-        """Return which sequences can be run together, and their length."""
-        steps, batch = x.shape[:2]
-        lengths = self.case.lengths or (steps,) * batch
-        if self.masks.recurrent:
-            # Each has a U of its own.
-            return [([b], n) for b, n in enumerate(lengths)]
-        return [
-            ([b for b, n in enumerate(lengths) if n == length], length)
-            for length in sorted(set(lengths))
-        ]
-
-    def together(
-        self, members: list[int], x: torch.Tensor, state: Tensors
-    ) -> tuple[torch.Tensor, Tensors]:
-        """Run sequences of one length."""
-        case, p = self.case, self.parameters
+    def together(self, x: Tensor, state: Tensors, members: slice) -> tuple[Tensor, Tensors]:
+        """Run some of the sequences, all of one length."""
+        case, p, m = self.case, self.parameters, self.m
         if case.embedding_size is not None:
             x = p["embedding.weight"][x]
         finals: list[Tensors] = []
-        h: list[torch.Tensor] = []
-        for k, (layer, suffix) in enumerate(self.suffixes()):
-            weights, backwards = self.weights(suffix), suffix.endswith("_reverse")
-            if layer and not backwards:
-                x, h = torch.cat(h, dim=-1), []
+        h: list[Tensor] = []
+        for k, (layer, ending) in enumerate(self.stack()):
+            w, turn = layer_weights(case.cell, p, ending), as_it_is
+            if ending.endswith("_reverse"):
+                turn = m.turn
+            elif layer:
+                x, h = m.join(h), []
                 if self.masks.between:
                     x = x * self.masks.between[layer - 1][: x.shape[0], members]
             if self.masks.recurrent:
-                # A unit that is dropped is a column of zeros.
-                weights = weights._replace(U=weights.U * self.masks.recurrent[k][members])
-            steps, final = self.layer(
-                weights, x.flip(0) if backwards else x, tuple(part[k, members] for part in state)
-            )
-            h.append(steps.flip(0) if backwards else steps)
+                # A unit that is dropped is a column of zeros, of a U of the sequence's own.
+                w = w._replace(U=w.U * self.masks.recurrent[k][members])
+            first = tuple(part[k] for part in state)
+            steps, final = unrolled(case, w, turn(x), first, m, self.carry)
+            h.append(turn(steps))
             finals.append(final)
         if case.returns == "last":
-            top = finals[-2:] if case.bidirectional else finals[-1:]
-            h = [final[0] for final in top]
-        y = torch.cat(h, dim=-1)
+            h = [final[0] for final in finals[-2 if case.bidirectional else -1 :]]
+        y = m.join(h)
         if case.O is not None:
             y = y @ p["readout.weight"].T
             if case.bias:
                 y = y + p["readout.bias"]
-        return y, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
-
-    def layer(
-        self, weights: ExtendedWeights, x: torch.Tensor, state: Tensors
-    ) -> tuple[torch.Tensor, Tensors]:
-        """Return every step's h, and the final state."""
-        steps = []
-        for t, x_t in enumerate(x):
-            state = self.carry(state) if t else state
-            self.visit(weights, x_t, state)
-            state = self.case.step(weights, x_t, state)
-            steps.append(state[0])
-        return torch.stack(steps), state
+        return y, tuple(m.stack(parts) for parts in zip(*finals, strict=True))
 
 
 def masks_of(run: Run) -> Masks:
@@ -166,9 +158,9 @@ def judge(
     objective: Callable[[torch.Tensor], torch.Tensor] | None = None,
     *,
     masks: Masks = Masks(),  # noqa: B008
-    carry: Callable[[Tensors], Tensors] = lambda state: state,
+    carry: Callable[[Tensors], Tensors] = as_it_is,
 ) -> Verdict:
-    """Differentiate Σ y·d_output + Σ s·d_state, or an objective of the output."""
+    """Let torch differentiate Σ y·d_output + Σ s·d_state, or an objective of the output."""
     p = {name: leaf(array) for name, array in parameters.items()}
     floats = case.embedding_size is None
     x = leaf(problem.x) if floats else torch.tensor(problem.x)
@@ -190,6 +182,21 @@ def judge(
     )
 
 
+def judge_by_jax(case: Case, parameters: Mapping[str, np.ndarray], problem: Problem) -> Verdict:
+    """Let JAX differentiate Σ y·d_output + Σ s·d_state, of a case without lengths."""
+    jax.config.update("jax_enable_x64", True)
+
+    def goal(p: dict[str, Tensor], x: Tensor, state: Tensors) -> tuple[Tensor, Any]:
+        y, final = Network(case, p, m=JAX).run(x, state)
+        pairs = zip((y, *final), (problem.d_output, *problem.d_state), strict=True)
+        return sum((a * d).sum() for a, d in pairs), (y, final)
+
+    p, x, state = jax.tree.map(jnp.asarray, (dict(parameters), problem.x, problem.state))
+    gradient, (y, final) = jax.grad(goal, argnums=(0, 1, 2), has_aux=True)(p, x, state)
+    d_parameters, d_x, d_state = jax.tree.map(np.asarray, gradient)
+    return Verdict(np.asarray(y), tuple(map(np.asarray, final)), d_parameters, d_x, d_state)
+
+
 def distance_from_kink(
     case: Case,
     parameters: Mapping[str, np.ndarray],
@@ -200,12 +207,13 @@ def distance_from_kink(
     nearest = [np.inf]
     if case.kink is not None:
 
-        def note(*step: Any) -> None:
-            nearest.append(float(case.kink(*step).abs().min()))
+        def noting(*arguments: Any) -> Any:
+            nearest.append(float(case.kink(*arguments).abs().min()))
+            return case.step(*arguments)
 
         p = {name: torch.tensor(array) for name, array in parameters.items()}
         state = tuple(map(torch.tensor, problem.state))
-        Network(case, p, masks, note).run(torch.tensor(problem.x), state)
+        Network(case.but(step=noting), p, masks).run(torch.tensor(problem.x), state)
     return min(nearest)
 
 

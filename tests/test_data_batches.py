@@ -85,6 +85,32 @@ def test_the_order_is_the_same_on_every_backend(harness):
     assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_an_epoch_can_be_had_again(shuffle):
+    batches = minibatches(X, TARGET, 2, rng=5, shuffle=shuffle)
+    order_of(batches)
+    state = batches.state()
+    epochs = [order_of(batches) for _ in range(2)]
+    other = minibatches(X, TARGET, 2, rng=6, shuffle=shuffle)
+    for again in (batches, other):
+        again.restore(state)
+        assert [order_of(again) for _ in range(2)] == epochs
+    assert (epochs[0] == epochs[1]) is not shuffle
+
+
+def test_a_generator_of_another_kind_can_not_go_on():
+    state = minibatches(X, TARGET, 2, rng=5).state()
+    other = minibatches(X, TARGET, 2, rng=np.random.Generator(np.random.SFC64(0)))
+    with pytest.raises(ValueError, match="the random generator is a SFC64: expected a PCG64"):
+        other.restore(state)
+
+
+def test_every_epoch_of_chunks_is_the_same():
+    pieces = chunks(X, TARGET, 2)
+    pieces.restore(pieces.state())
+    assert len(list(pieces)) == 2
+
+
 def test_a_generator_is_used_as_it_is():
     rng = np.random.default_rng(5)
     assert order_of(minibatches(X, TARGET, 2, rng=rng)) == order_of(

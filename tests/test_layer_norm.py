@@ -13,7 +13,7 @@ from tests.closeness import (
     assert_close,
     between_backends,
 )
-from tests.judge import FOURTH_ORDER, Network, central_differences, leaf
+from tests.judge import FOURTH_ORDER, central_differences, layer_weights, leaf
 from tests.passes import gradients_of
 from tests.stacks import LENGTHS, SIZES
 from xprnn import RNN, fit, unroll, unroll_backward
@@ -25,7 +25,7 @@ from xprnn.sparse import SparseGradient
 
 RNG = np.random.default_rng(0)
 A, GAIN, DV = RNG.normal(1.0, 3.0, (4, 3, 7)), RNG.uniform(0.5, 1.5, 7), RNG.normal(size=(4, 3, 7))
-NORMALISED = tuple(row for row in CELLS if row.id in ("lstm-norm", "custom-leaky"))
+NORMALISED = tuple(row for row in CELLS if row.id in ("lstm-layer-norm", "custom-leaky"))
 each_normalised = pytest.mark.parametrize("case", NORMALISED, ids=lambda case: case.id)
 
 
@@ -131,7 +131,7 @@ def test_tokens_are_one_hot_vectors(case, window):
 def test_the_functional_core(case):
     case = case.but(**SIZES | {"O": None})
     problem = case.problem()
-    weights = Network(case, case.parameters()).weights("_l0")
+    weights = layer_weights(case.cell, case.parameters())
     assert isinstance(weights, ExtendedWeights)
     assert len(weights.gains) == 2
     h, _, tape = unroll(case.cell, weights, problem.x)

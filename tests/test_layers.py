@@ -111,9 +111,10 @@ def test_against_finite_differences_in_some_direction(case):
         assert_close(np.sum(got[name] * direction), want, 0.0, name, floor)
 
 
-@pytest.mark.parametrize(
-    "case", [c.but(T=3, B=2, H=2, lengths=(3, 2)) for c in DEEP], ids=lambda c: c.id
-)
+ENTRIES = [case.but(T=3, B=2, H=2, lengths=(3, 2)) for case in (DEEP[0], DEEP[4], *DEEP[8:])]
+
+
+@pytest.mark.parametrize("case", ENTRIES, ids=lambda case: case.id)
 def test_against_finite_differences_entry_by_entry(case):
     net, problem, forward = same_twice(case)
     run = forward()
@@ -136,14 +137,14 @@ def agrees_with_numpy(case, harness):
     assert_all_close(gradients, want, tolerance)
 
 
-@each_deep
+@pytest.mark.parametrize("case", [DEEP[k] for k in (2, 4, 5, 8, 9, 11)], ids=lambda case: case.id)
 def test_every_backend_agrees_with_numpy(case, harness):
     agrees_with_numpy(case, harness)
 
 
 @pytest.mark.parametrize(
     "case",
-    [case for k, case in enumerate(SOME) if case.cell == (GRU(), LSTM(peepholes=True))[k % 2]],
+    [case for k, case in enumerate(SOME) if case.cell == (GRU(), LSTM(peepholes=True))[k % 2]][::2],
     ids=lambda case: case.id,
 )
 def test_every_backend_agrees_on_other_stacks(case, harness):
@@ -263,7 +264,7 @@ def test_one_of_something(case, sizes):
     assert_all_close(gradients, all_of(verdict, case.cell), AUTOGRAD, AUTOGRAD_FLOOR)
 
 
-@pytest.mark.parametrize("case", DEEP[4:10:4], ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [DEEP[8]], ids=lambda case: case.id)
 def test_no_sequence_at_all(case, harness):
     case = case.but(B=0, lengths=())
     run, gradients = on_backend(case, harness, rng=SEED)

@@ -6,7 +6,7 @@ import torch
 
 from tests.cases import CELLS, FORMS, Case, each_cell
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close
-from tests.judge import Network, judge, leaf
+from tests.judge import judge, layer_weights, leaf
 from tests.passes import gradients_of
 from tests.stacks import DEEP, LENGTHS, SIZES, each_deep
 from xprnn import RNN, unroll, unroll_backward
@@ -199,7 +199,7 @@ def test_a_loss_by_itself_takes_what_is_valid(harness, loss):
 def test_the_functional_core(case):
     """One layer: the state is that of each sequence's last step, and h is zero beyond."""
     net = case.but(**SIZES | {"O": None}, lengths=LENGTHS)
-    problem, weights = net.problem(), _weights(net)
+    problem, weights = net.problem(), layer_weights(case.cell, net.parameters())
     state = tuple(part[0] for part in problem.state)
     h, final, tape = unroll(case.cell, weights, problem.x, state, lengths=LENGTHS)
     want = judge(net, net.parameters(), problem)
@@ -217,10 +217,6 @@ def test_the_functional_core(case):
     assert np.array_equal(huge, h)
     again = unroll_backward(case.cell, weights, tape, problem.d_output, d_state)
     assert np.array_equal(again.weights.W, got.weights.W)
-
-
-def _weights(case: Case):
-    return Network(case, case.parameters()).weights("_l0")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from tests.closeness import FLOAT64, assert_close
 from xprnn.optim import SGD, Rprop, clip_by_norm, clip_by_value, global_norm
 from xprnn.sparse import (
     SparseGradient,
+    add,
     clipped,
     dense,
     plus,
@@ -128,3 +129,45 @@ def test_sums_in_blocks_are_sums(harness):
     np.add.at(expected, index, rows)
     np.testing.assert_array_equal(harness.backend.to_numpy(found), np.unique(index))
     np.testing.assert_allclose(harness.host(sums), expected[np.unique(index)], atol=1e-11)
+
+
+@axes
+def test_sums(harness, axis):
+    g, want = sparse(harness, axis), whole(axis)
+    other = SparseGradient(
+        harness.array([0, 1]),
+        harness.array(DENSE[:, [1, 3]] + 2 if axis == 1 else (DENSE[:, [1, 3]] + 2).T),
+        g.shape,
+        axis,
+    )
+    more = harness.host(other.to_dense())
+    total = add(g, other)
+    assert isinstance(total, SparseGradient)
+    assert (total.shape, total.axis) == (g.shape, axis)
+    assert harness.backend.to_numpy(total.indices).tolist() == [0, 1, 3]
+    assert harness.host(total.to_dense()).tolist() == (want + more).tolist()
+    assert harness.host(g.to_dense()).tolist() == want.tolist()
+    a = harness.array(more)
+    for one, two in ((g, a), (a, g)):
+        assert harness.host(add(one, two)).tolist() == (want + more).tolist()
+    assert harness.host(add(a, a)).tolist() == (2 * more).tolist()
+    assert harness.host(a).tolist() == more.tolist()
+
+
+def test_sums_along_different_axes(harness):
+    columns = sparse(harness, 1)
+    rows = SparseGradient(harness.array([2]), harness.array([[1.0, 2.0, 3.0, 4.0]]), (3, 4), axis=0)
+    want = DENSE + harness.host(rows.to_dense())
+    for one, two in ((columns, rows), (rows, columns)):
+        assert harness.host(add(one, two)).tolist() == want.tolist()
+
+
+@axes
+def test_the_sum_with_nothing(harness, axis):
+    g = sparse(harness, axis)
+    none = SparseGradient(
+        g.indices[:0], g.values[:0, :] if axis == 0 else g.values[:, :0], g.shape, axis
+    )
+    for one, two in ((g, none), (none, g), (none, none)):
+        want = 0 * whole(axis) if one is two else whole(axis)
+        assert harness.host(dense(add(one, two))).tolist() == want.tolist()

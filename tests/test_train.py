@@ -1,9 +1,10 @@
 """Training: what a step does, what the history says, when it stops."""
 
+import time
+
 import numpy as np
 import pytest
 
-import xprnn
 from tests.cases import each_cell
 from tests.closeness import assert_all_close, assert_close, assert_same_history
 from tests.process import run_python
@@ -62,8 +63,8 @@ def test_the_same_history_on_every_backend(harness):
 def test_the_loss_falls(case):
     problem = case.problem()
     net = case.make(dtype="float64", rng=0)
-    history = fit(net, (problem.x, problem.target), optimizer=SGD(0.1), epochs=30)
-    assert history.loss[-1] < 0.96 * history.loss[0]
+    history = fit(net, (problem.x, problem.target), optimizer=SGD(0.15), epochs=100)
+    assert history.loss[-1] < 0.9 * history.loss[0]
     assert all(
         later < earlier for earlier, later in zip(history.loss, history.loss[1:], strict=False)
     )
@@ -333,6 +334,6 @@ def test_the_best_weights_are_kept_when_a_callback_stops():
 
 def test_the_time_is_added_up(monkeypatch):
     ticks = iter(range(100))
-    monkeypatch.setattr(xprnn.train.time, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
     history = fit(scalar_net(1.0), (ONE, ZERO), epochs=3)
     assert history.seconds == 3.0

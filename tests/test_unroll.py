@@ -1,5 +1,6 @@
 """The functional core: one layer in one direction, and two that share their weights."""
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -15,8 +16,8 @@ from tests.closeness import (
     assert_close,
     between_backends,
 )
-from tests.formulas import Tensors
-from tests.judge import Network, central_differences, leaf
+from tests.judge import central_differences, layer_weights, leaf, unrolled
+from tests.steps import argument
 from xprnn import unroll, unroll_backward
 from xprnn.cells import Elman, unit_names
 from xprnn.layer import ExtendedWeights
@@ -31,55 +32,38 @@ SHAPES = pytest.mark.parametrize(
 def material(case: Case):
     """Return weights, x, state, dh and d_state: host arrays."""
     case = case.but(O=None, returns="sequence")
-    weights = Network(case, case.parameters()).weights("_l0")
-    problem = case.problem()
-    state = tuple(part[0] for part in problem.state)
-    return weights, problem.x, state, problem.d_output, tuple(part[0] for part in problem.d_state)
+    weights, problem = layer_weights(case.cell, case.parameters()), case.problem()
+    state, d_state = (tuple(part[0] for part in s) for s in (problem.state, problem.d_state))
+    return weights, problem.x, state, problem.d_output, d_state
 
 
-def flat(case: Case, weights) -> dict[str, np.ndarray]:
-    """Return what there is of a layer's weights, or of their gradients, by name."""
-    W, U, b, units, gains = ExtendedWeights(*weights)
-    names = unit_names(case.cell)
-    found = {"W": W, "U": U, "b": b} | dict(zip(names, units, strict=not units))
-    found |= dict(zip(("gain_u", "gain_v"), gains, strict=False))
-    return {name: array for name, array in found.items() if array is not None}
+def each(convert, w: ExtendedWeights) -> ExtendedWeights:
+    """Return the weights with every array converted."""
+    return jax.tree.map(convert, w)
 
 
-def packed(case: Case, named) -> ExtendedWeights:
-    """Return the weights again."""
-    units = tuple(named.get(name) for name in unit_names(case.cell))
-    gains = tuple(named[name] for name in ("gain_u", "gain_v") if name in named)
-    return ExtendedWeights(named["W"], named["U"], named.get("b"), units, gains)
+def by_name(case: Case, w) -> dict[str, object]:
+    """Return weights, or their gradients, that are there."""
+    w = ExtendedWeights(*w)
+    named = {"W": w.W, "U": w.U, "b": w.b, **dict(zip(("γ_u", "γ_v"), w.gains, strict=False))}
+    named |= dict(zip(unit_names(case.cell), w.units, strict=True))
+    return {name: array for name, array in named.items() if array is not None}
 
 
 def named(case: Case, gradient) -> dict[str, np.ndarray]:
     """Return a layer's gradients under one roof."""
     states = dict(zip(case.cell.state, gradient.state, strict=True))
-    return flat(case, gradient.weights) | {"x": gradient.x} | states
-
-
-def on(harness, case: Case, weights) -> ExtendedWeights:
-    """Return the weights on a backend."""
-    return packed(case, harness.named(flat(case, weights)))
-
-
-def leaves_of(case: Case, arrays) -> tuple[ExtendedWeights, torch.Tensor, Tensors, dict]:
-    """Return weights, x and state as tensors, and all of them by name."""
-    weights, x, state = arrays
-    leaves = {name: leaf(array) for name, array in flat(case, weights).items()}
-    w = packed(case, leaves)
-    leaves["x"] = x = leaf(x)
-    state = tuple(map(leaf, state))
-    return w, x, state, leaves | dict(zip(case.cell.state, state, strict=True))
+    return by_name(case, gradient.weights) | {"x": gradient.x} | states
 
 
 def by_torch(case: Case, arrays, dh, d_state) -> dict[str, np.ndarray]:
     """Return the same from the judge."""
-    w, x, state, leaves = leaves_of(case, arrays)
-    h, final = Network(case, {}).layer(w, x, state)
+    weights, x, state = arrays
+    w, x, state = each(leaf, weights), leaf(x), tuple(map(leaf, state))
+    h, final = unrolled(case, w, x, state)
     parts = [(h, dh), *zip(final, d_state or (), strict=False)]
     goal = sum((a * torch.tensor(d)).sum() for a, d in parts if d is not None)
+    leaves = by_name(case, w) | {"x": x} | dict(zip(case.cell.state, state, strict=True))
     found = torch.autograd.grad(goal, list(leaves.values()))
     return {name: d.numpy() for name, d in zip(leaves, found, strict=True)}
 
@@ -92,10 +76,11 @@ def test_gradients_against_autograd(case, shape, outer):
     weights, x, state, dh, d_state = material(case)
     dh, d_state = (None if outer == "d_state" else dh), (None if outer == "dh" else d_state)
     h, final, tape = unroll(case.cell, weights, x, state)
-    w, x_, state_, _ = leaves_of(case, (weights, x, state))
-    want_h, want_final = Network(case, {}).layer(w, x_, state_)
-    assert_close(h, want_h.detach(), AUTOGRAD, "h")
-    assert_close(final, torch.stack(want_final).detach(), AUTOGRAD, "state")
+    want_h, want_final = unrolled(
+        case, each(torch.tensor, weights), torch.tensor(x), tuple(map(torch.tensor, state))
+    )
+    assert_close(h, want_h, AUTOGRAD, "h")
+    assert_close(final, torch.stack(want_final), AUTOGRAD, "state")
     gradient = unroll_backward(case.cell, weights, tape, dh, d_state)
     assert (gradient.weights.b is None) == (not case.bias)
     want = by_torch(case, (weights, x, state), dh, d_state)
@@ -114,7 +99,7 @@ def test_gradients_against_finite_differences(case):
 
     _, _, tape = unroll(case.cell, weights, x, state)
     got = named(case, unroll_backward(case.cell, weights, tape, dh, d_state))
-    moved = [*flat(case, weights).values(), x, *state]
+    moved = [*by_name(case, weights).values(), x, *state]
     want = dict(zip(got, central_differences(goal, moved), strict=True))
     assert_all_close(got, want, DIFFERENCES, DIFFERENCES_FLOOR)
 
@@ -124,7 +109,7 @@ def test_gradients_against_finite_differences(case):
 def test_every_backend_agrees_with_numpy(case, harness, dtype):
     harness = harness.at(dtype)
     weights, x, state, dh, d_state = material(case)
-    theirs = on(harness, case, weights)
+    theirs = each(harness.array, weights)
     h, final, tape = unroll(case.cell, theirs, harness.array(x), harness.arrays(state))
     gradient = unroll_backward(case.cell, theirs, tape, harness.array(dh), harness.arrays(d_state))
     want_h, want_final, numpy_tape = unroll(case.cell, weights, x, state)
@@ -147,9 +132,9 @@ def test_two_unrolls_that_share_weights_add_up_to_one(case):
     early = unroll_backward(case.cell, weights, tape_1, dh[:2], late.state)
 
     assert_close(end, final, FLOAT64)
-    parts = flat(case, early.weights), flat(case, late.weights)
-    for name, want in flat(case, whole.weights).items():
-        assert_close(parts[0][name] + parts[1][name], want, FLOAT64, name)
+    first, second = by_name(case, early.weights), by_name(case, late.weights)
+    for name, want in by_name(case, whole.weights).items():
+        assert_close(first[name] + second[name], want, FLOAT64, name)
     assert_close(np.concatenate([early.x, late.x]), whole.x, FLOAT64)
     assert_close(early.state, whole.state, FLOAT64)
     assert h_1.shape[0] + h_2.shape[0] == 5
@@ -197,7 +182,7 @@ def test_the_network_is_the_layer(case):
 
 def test_the_backend_casts_when_it_is_given(harness):
     weights, x, state, dh, _ = material(CELLS[0])
-    theirs = on(harness, CELLS[0], weights)
+    theirs = each(harness.array, weights)
     single = harness.at("float32").backend
     h, _, tape = unroll("elman", theirs, harness.array(x), harness.arrays(state), backend=single)
     assert h.dtype == single.dtype
@@ -285,7 +270,7 @@ class Unread:
 
 
 def test_a_cell_that_saves_nothing():
-    case = Case("leaky", Leaky(), lambda w, x, s: (0.5 * s[0] + x @ w.W.T + s[0] @ w.U.T + w.b,))
+    case = Case("leaky", Leaky(), lambda m, w, x, s: (0.5 * s[0] + argument(m, w, x, s),))
     weights, x, state, dh, d_state = material(case)
     _, _, tape = unroll(case.cell, weights, x, state)
     gradient = unroll_backward(case.cell, weights, tape, dh, d_state)
@@ -294,13 +279,13 @@ def test_a_cell_that_saves_nothing():
 
 
 def test_a_state_that_is_never_read_has_no_gradient(harness):
-    def step(w, x, state):
+    def step(m, w, x, state):
         u = x @ w.W.T + w.b
         return u + state[0] @ w.U.T, 2 * u + 0 * state[1]
 
     case = Case("unread", Unread(), step)
     weights, x, state, dh, d_state = material(case)
-    theirs = on(harness, case, weights)
+    theirs = each(harness.array, weights)
     _, _, tape = unroll(case.cell, theirs, harness.array(x), harness.arrays(state))
     gradient = unroll_backward(case.cell, theirs, tape, harness.array(dh), harness.arrays(d_state))
     got = harness.hosts(named(case, gradient))

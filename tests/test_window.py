@@ -8,8 +8,9 @@ import torch
 
 from tests.cases import CELLS, each_case, each_cell
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close
-from tests.judge import Network
-from tests.test_unroll import Leaky, leaves_of, material, named
+from tests.judge import leaf, unrolled
+from tests.steps import TORCH
+from tests.test_unroll import Leaky, by_name, each, material, named
 from xprnn import RNN, fit, unroll, unroll_backward
 from xprnn.losses import SquaredError
 from xprnn.optim import SGD
@@ -23,18 +24,19 @@ def nested_loops(case, arrays, outer, window: int) -> dict[str, np.ndarray]:
     The loss of step t sees the states before step t - window as given numbers; the initial state
     is one of its variables where the window includes the first step.
     """
-    (dh, d_state), layer = outer, Network(case, {}).layer
-    w, x, state, leaves = leaves_of(case, arrays)
+    (weights, x, state), (dh, d_state) = arrays, outer
+    w, x, state = each(leaf, weights), leaf(x), tuple(map(leaf, state))
+    leaves = by_name(case, w) | {"x": x} | dict(zip(case.cell.state, state, strict=True))
     total = {name: np.zeros(tuple(a.shape)) for name, a in leaves.items()}
     steps = x.shape[0]
     before = [state]
     with torch.no_grad():
         for x_t in x:
-            before.append(case.step(w, x_t, before[-1]))
+            before.append(case.step(TORCH, w, x_t, before[-1]))
     for t in range(steps):
         start = max(0, t - window)
         at_start = state if start == 0 else before[start]
-        h, end = layer(w, x[start : t + 1], at_start)
+        h, end = unrolled(case, w, x[start : t + 1], at_start)
         goal = (h[-1] * torch.tensor(dh[t])).sum()
         if t == steps - 1:
             goal = goal + sum(

@@ -8,10 +8,10 @@ import torch
 
 from tests.cases import CELLS, Case, each_cell
 from tests.closeness import AUTOGRAD, AUTOGRAD_FLOOR, FLOAT64, assert_all_close, assert_close
-from tests.formulas import Tensors
-from tests.judge import Masks, Network, judge, leaf, masks_of
+from tests.judge import Masks, Network, judge, layer_weights, leaf, masks_of
 from tests.passes import all_of, on_backend, on_numpy
 from tests.stacks import DEEP, LENGTHS, SIZES
+from tests.steps import Tensors
 from xprnn.losses import CrossEntropy, SquaredError
 
 SEED = 3
@@ -20,13 +20,13 @@ SEED = 3
 def step_of(net: Network, states: list[Tensors], x: torch.Tensor, t: int) -> list[Tensors]:
     """Go one step, upwards through all layers, with one sequence; x (1, I)."""
     after = []
-    for k, (state, (_, ending)) in enumerate(zip(states, net.suffixes(), strict=True)):
-        weights, masks = net.weights(ending), net.masks
+    for k, (state, (_, ending)) in enumerate(zip(states, net.stack(), strict=True)):
+        w, masks = layer_weights(net.case.cell, net.parameters, ending), net.masks
         if k and masks.between:
             x = x * masks.between[k - 1][t]
         if masks.recurrent:
-            weights = weights._replace(U=weights.U * masks.recurrent[k])
-        after.append(net.case.step(weights, x, state))
+            w = w._replace(U=w.U * masks.recurrent[k])
+        after.append(net.case.step(net.m, w, x, state))
         x = after[-1][0]
     return after
 

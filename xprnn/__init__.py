@@ -1,9 +1,20 @@
 """Recurrent networks with explicit gradients, written once for every array library."""
 
-from xprnn import cells, data, diagnostics, initializers, losses, optim
+from xprnn import (
+    cells,
+    data,
+    diagnostics,
+    formula,
+    initializers,
+    interop,
+    losses,
+    optim,
+    testing,
+)
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
 from xprnn.bptt import unroll, unroll_backward
+from xprnn.checkpoint import Checkpoint
 from xprnn.committee import merge
 from xprnn.forecast import Forecaster
 from xprnn.history import History
@@ -17,6 +28,7 @@ from xprnn.train import TrainingInterrupted, evaluate, fit
 __all__ = [
     "RNN",
     "Backend",
+    "Checkpoint",
     "Forecaster",
     "Gradient",
     "History",
@@ -34,11 +46,14 @@ __all__ = [
     "diagnostics",
     "evaluate",
     "fit",
+    "formula",
     "get_backend",
     "initializers",
+    "interop",
     "losses",
     "merge",
     "optim",
+    "testing",
     "unroll",
     "unroll_backward",
 ]

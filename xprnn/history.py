@@ -3,9 +3,11 @@
 import json
 import math
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xprnn.files import write_atomic
 
@@ -46,12 +48,19 @@ class History:
         The epoch whose weights are kept, if there was early stopping.
     seconds : float
         What all epochs took together.  Not part of the file, so that equal runs write equal files.
+    optimizer_state : object
+        What the optimizer remembered at the end, as its ``init`` and ``update`` return it.  Not
+        part of the file.
+    resumed : int or None
+        After how many updates the run was taken up from a checkpoint; None if it was not.
     """
 
     records: list[Record] = field(default_factory=list)
     stopped: str = ""
     best_epoch: int | None = None
     seconds: float = 0.0
+    optimizer_state: Any = field(default=None, repr=False, compare=False)
+    resumed: int | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -65,6 +74,21 @@ class History:
     def validation_loss(self) -> list[float | None]:
         """Every epoch's validation loss."""
         return [record.validation_loss for record in self.records]
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {
+            "records": partial(_first, self.records, len(self.records)),
+            "stopped": self.stopped,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Become what `state` told of."""
+        self.records = [Record(*values) for values in state["records"]]
+        self.stopped, self.best_epoch = state["stopped"], state["best_epoch"]
+        self.seconds = state["seconds"]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write JSON lines, one object an epoch with the fields of `Record`.
@@ -95,3 +119,7 @@ class History:
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{str(path)!r}, line {number}: not a record ({error})") from error
         return cls(records)
+
+
+def _first(records: Sequence[Record], count: int) -> list[list[Any]]:
+    return [list(record) for record in records[:count]]

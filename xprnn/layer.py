@@ -19,7 +19,8 @@ from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell, unit_names
 from xprnn.normalization import Normalized
 from xprnn.projection import input_gradient, project, project_backward
-from xprnn.recurrence import Recurrent, Reversed, Trajectory, run_backward, run_forward
+from xprnn.recurrence import Recurrent, Reversed, Trajectory
+from xprnn.timeloop import run_backward, run_forward
 from xprnn.truncation import Sweep, summed, sweep
 
 
@@ -141,7 +142,7 @@ def run_layer(
     gain_u, gain_v = weights.gains or (None, None)
     recurrent = Recurrent(weights.U, units, gain_v, mask, valid)
     u, normalized = project(xp, weights.W, weights.b, x, gain_u)
-    trajectory = run_forward(xp, cell, u, recurrent, state, save=save)
+    trajectory = run_forward(backend, cell, u, recurrent, state, save=save)
     return Unrolled(
         _within(xp, valid, trajectory.states[0][1:, ...]),
         tuple(part[steps, ...] for part in trajectory.states),
@@ -153,9 +154,9 @@ def run_layer_backward(
     cell: Cell, weights: ExtendedWeights, tape: Tape, dh: Array | None, d_state: Arrays
 ) -> LayerGradient:
     """Propagate gradients back through `run_layer`, its arguments known to be right."""
-    xp, recurrent = tape.backend.xp, _recurrent(weights, tape)
-    dh = _within(xp, recurrent.valid, dh)
-    back = run_backward(xp, cell, recurrent, tape.trajectory, dh, d_state)
+    recurrent = _recurrent(weights, tape)
+    dh = _within(tape.backend.xp, recurrent.valid, dh)
+    back = run_backward(tape.backend, cell, recurrent, tape.trajectory, dh, d_state)
     return _layer_gradient(weights, tape, back)
 
 

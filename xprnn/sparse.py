@@ -6,6 +6,7 @@ here take it and a dense gradient alike, so that an optimizer's lines need not k
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -97,6 +98,22 @@ def plus(a: Array, g: GradientArray) -> Array:
     return a + g
 
 
+def add(g: GradientArray, other: GradientArray) -> GradientArray:
+    """Return g + other; sparse if both are, and along the same axis."""
+    if not isinstance(g, SparseGradient):
+        return plus(g, other)
+    if not isinstance(other, SparseGradient) or other.axis != g.axis:
+        return plus(dense(other), g)
+    primitives = primitives_of(g.values)
+    xp = primitives.namespace()
+    indices = xp.concat([g.indices, other.indices])
+    values = xp.concat([g.values, other.values], axis=g.axis)
+    rows = values if g.axis == 0 else xp.matrix_transpose(values)
+    indices, rows = primitives.sum_by_index(rows, indices)
+    values = rows if g.axis == 0 else xp.matrix_transpose(rows)
+    return SparseGradient(indices, values, g.shape, g.axis)
+
+
 def plus_times(a: Array, g: GradientArray, factor: float) -> Array:
     """Return a + g · factor, dense, with one array for the product and the sum."""
     if isinstance(g, SparseGradient):
@@ -129,3 +146,35 @@ def clipped(g: GradientArray, limit: float) -> GradientArray:
 def dense(g: GradientArray) -> Array:
     """Return g as an ordinary array."""
     return g.to_dense() if isinstance(g, SparseGradient) else g
+
+
+def lazily(
+    rule: Callable[..., tuple[Array | None, ...]], g: GradientArray, *arrays: Array | None
+) -> tuple[Array | None, ...]:
+    """Apply an elementwise rule to a gradient and the arrays of its shape that it changes.
+
+    With a sparse gradient the rule sees only the rows or columns that the gradient holds, and the
+    others stay as they are, bit for bit.
+
+    Parameters
+    ----------
+    rule : callable
+        ``rule(g, *arrays)`` returns the arrays' new values, as many as there are.
+    g : array or SparseGradient
+    *arrays : array or None
+        None stays None, and the rule gets it as it is.
+
+    Returns
+    -------
+    tuple of array or None
+        New arrays of the whole shape.
+    """
+    if not isinstance(g, SparseGradient):
+        return rule(g, *arrays)
+    primitives = primitives_of(g.values)
+    xp, at = primitives.namespace(), g.indices
+    held = [None if a is None else xp.take(a, at, axis=g.axis) for a in arrays]
+    return tuple(
+        None if a is None else primitives.put_at(a, at, new, g.axis)
+        for a, new in zip(arrays, rule(g.values, *held), strict=True)
+    )

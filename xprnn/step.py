@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from xprnn.accumulation import Accumulation
 from xprnn.backend.types import Array
 from xprnn.data.batches import Batch
 from xprnn.history import History
-from xprnn.losses import Loss
+from xprnn.losses import Loss, where_valid
 from xprnn.network import RNN
 from xprnn.optim import Optimizer, Scalable, clip_by_norm, clip_by_value
+from xprnn.sparse import GradientArray
+from xprnn.tally import valid_steps
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -42,7 +45,17 @@ class NonFiniteLossError(FloatingPointError):
 
 @dataclass
 class TrainingStep:
-    """One training step, and what it remembers from each to the next."""
+    """One training step, and what it remembers from each to the next.
+
+    Attributes
+    ----------
+    memory : object
+        The optimizer's.
+    updates : int
+        Made so far.
+    epoch, batch : int
+        Where the training is, both from 1.
+    """
 
     net: RNN
     loss: Loss
@@ -50,35 +63,58 @@ class TrainingStep:
     clip_norm: float | None
     clip_value: float | None
     window: int | None
+    accumulate: int
+    history: History
 
     def __post_init__(self) -> None:
         self.memory: Any = self.optimizer.init(self.net.parameters)
-        self.batch = 0
+        self.updates = self.epoch = self.batch = 0
         # Updates make new arrays, so keeping old weights means keeping references.
         self.good = self.finite = dict(self.net.parameters)
+        self.joined = Accumulation(self.loss)
 
-    def __call__(self, batch: Batch, state: Any, epoch: int, history: History) -> Any:
-        """Return the loss, the norm before clipping (or None) and the final state."""
+    def __call__(self, batch: Batch, state: Any) -> tuple[float, Array | None, Any]:
+        """Return the loss, the norm before clipping (None without, or without update), the state.
+
+        Every so many batches make an update.
+        """
+        self.batch += 1
         # What is not finite is found out here and told as an error: a warning would only repeat it.
         with self.net.backend.library.quiet():
-            return self._run(batch, state, epoch, history)
+            value, gradient, final = self.net.loss_and_grad(
+                batch.x, batch.target, self.loss, state, self.window, batch.lengths
+            )
+            reported = float(value)
+            if not math.isfinite(reported):
+                self.fail(f"the loss is {reported}")
+            self.good = dict(self.net.parameters)
+            if self.accumulate == 1:
+                return reported, self._update(gradient.parameters), final
+            self.joined.add(gradient.parameters, self.entries(batch))
+        return reported, self.finish() if self.joined.batches == self.accumulate else None, final
 
-    def _run(self, batch: Batch, state: Any, epoch: int, history: History) -> Any:
-        net = self.net
-        value, gradient, final = net.loss_and_grad(
-            batch.x, batch.target, self.loss, state, self.window
-        )
-        reported = float(value)
-        if not math.isfinite(reported):
-            self.fail(f"the loss is {reported}", history, epoch)
-        self.good = dict(net.parameters)
-        gradients, norm = gradient.parameters, None
+    def entries(self, batch: Batch) -> int:
+        """Return how many entries the loss of a batch is over."""
+        return self.loss.entries(batch.target, *where_valid(valid_steps(self.net, batch)))
+
+    def finish(self) -> Array | None:
+        """Make the update of batches that still wait for one; return the norm before clipping."""
+        if not self.joined.batches:
+            return None
+        gradients = self.joined.gradients
+        self.joined.clear()
+        with self.net.backend.library.quiet():
+            return self._update(gradients)
+
+    def _update(self, gradients: dict[str, GradientArray]) -> Array | None:
+        net, norm = self.net, None
         if self.clip_value is not None:
             gradients = clip_by_value(gradients, self.clip_value)
         if self.clip_norm is not None:
             gradients, norm = clip_by_norm(gradients, self.clip_norm)
         net.parameters, self.memory = self.optimizer.update(gradients, self.memory, net.parameters)
-        return reported, norm, final
+        self.updates += 1
+        return norm
 
     def scale(self, factor: float) -> None:
         """Multiply the learning rate."""
@@ -88,51 +124,42 @@ class TrainingStep:
             )
         self.memory = self.optimizer.scaled(self.memory, factor)
 
-    def check_weights(self, epoch: int, history: History) -> None:
+    def begin(self, epoch: int) -> None:
+        """Begin an epoch."""
+        self.epoch, self.batch = epoch, 0
+
+    def check_weights(self) -> None:
         """Find an update that went wrong although its loss was finite."""
         bad = self.not_finite(self.net.parameters)
         if bad:
-            self.fail(f"the update made {', '.join(bad)} infinite or NaN", history, epoch)
+            self.fail(f"the update made {', '.join(bad)} infinite or NaN")
         self.finite = dict(self.net.parameters)
 
-    def fail(self, what: str, history: History, epoch: int) -> None:
+    def fail(self, what: str) -> None:
         # A saturated tanh gives a finite loss with infinite weights: those are no good.
         self.net.parameters = self.finite if self.not_finite(self.good) else self.good
-        history.stopped = "non-finite"
-        raise NonFiniteLossError(what, epoch, self.batch, history)
+        self.history.stopped = "non-finite"
+        raise NonFiniteLossError(what, self.epoch, self.batch, self.history)
 
     def not_finite(self, parameters: Mapping[str, Array]) -> list[str]:
         """Return the names of the parameters with an entry that is infinite or NaN."""
         xp = self.net.backend.xp
         return [name for name, p in parameters.items() if not bool(xp.all(xp.isfinite(p)))]
 
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps; after an update, when no batches wait for one."""
+        return {
+            "parameters": dict(self.net.parameters),
+            "memory": self.memory,
+            "updates": self.updates,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "good": self.good,
+            "finite": self.finite,
+        }
 
-class BestWeights:
-    """The best weights so far."""
-
-    def __init__(self, net: RNN, min_delta: float) -> None:
-        self.net, self.min_delta = net, min_delta
-        self.epoch, self.value = 0, math.inf
-        self.parameters = dict(net.parameters)
-
-    def note(self, epoch: int, value: float) -> None:
-        if value < self.value - self.min_delta:
-            self.epoch, self.value = epoch, value
-            self.parameters = dict(self.net.parameters)
-
-
-class TotalLoss:
-    """A loss over several batches: a mean over all entries, or a sum."""
-
-    def __init__(self, loss: Loss) -> None:
-        self.loss, self.mean = loss, loss.reduction == "mean"
-        self.total, self.entries, self.batches = 0.0, 0, 0
-
-    def add(self, value: float, target: Array) -> None:
-        entries = self.loss.entries(target)
-        self.total += value * entries if self.mean else value
-        self.entries += entries
-        self.batches += 1
-
-    def value(self) -> float:
-        return self.total / max(1, self.entries) if self.mean else self.total
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.net.parameters = state["parameters"]
+        self.memory, self.updates = state["memory"], state["updates"]
+        self.epoch, self.batch = state["epoch"], state["batch"]
+        self.good, self.finite = state["good"], state["finite"]

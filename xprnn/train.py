@@ -1,55 +1,41 @@
-"""The training loop."""
+"""The training loop as its users call it."""
 
-import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeAlias, cast
+import os
+from collections.abc import Sequence
 
 from xprnn import checks
 from xprnn.arguments import check_window
-from xprnn.backend.types import Array
-from xprnn.data.batches import Batch
-from xprnn.history import History, Record
+from xprnn.checkpoint import Checkpoint
+from xprnn.data.batches import Batches
+from xprnn.evaluation import evaluate
+from xprnn.history import History
 from xprnn.losses import Loss, get_loss
 from xprnn.network import RNN
-from xprnn.optim import SGD, Optimizer
-from xprnn.step import BestWeights, TotalLoss, TrainingStep
+from xprnn.optim import SGD, Optimizer, get_optimizer
+from xprnn.step import TrainingStep
+from xprnn.tally import BestWeights
+from xprnn.training import Callback, RateScale, Training, TrainingInterrupted
 
-Callback: TypeAlias = Callable[[RNN, Record], object]
-RateScale: TypeAlias = Callable[[Sequence[float]], float]
-Pair: TypeAlias = tuple[Array, Array]
-Batches: TypeAlias = Iterable[Batch | Pair] | Pair
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during training; the network holds the weights so far.
-
-    Attributes
-    ----------
-    history : History
-        The epochs completed before.
-    """
-
-    def __init__(self, history: History) -> None:
-        super().__init__(f"training interrupted after {len(history)} epochs")
-        self.history = history
+__all__ = ["Batches", "Callback", "RateScale", "TrainingInterrupted", "evaluate", "fit"]
 
 
-def fit(  # noqa: PLR0912
+def fit(
     net: RNN,
     batches: Batches,
     *,
     loss: str | Loss = "squared_error",
-    optimizer: Optimizer | None = None,
+    optimizer: str | Optimizer | None = None,
     epochs: int = 1,
     window: int | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
+    accumulate: int = 1,
     rate_scale: RateScale | None = None,
     validation: Batches | None = None,
     patience: int | None = None,
     min_delta: float = 0.0,
     callbacks: Sequence[Callback] = (),
+    checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
 ) -> History:
     """Train a network, in place.
 
@@ -60,16 +46,20 @@ def fit(  # noqa: PLR0912
     batches : iterable of (x, target) or of Batch, or one pair
         Iterated once an epoch, so a generator serves for one epoch only; see `xprnn.data`.
     loss : str or Loss
-    optimizer : Optimizer, optional
-        None: ``SGD()``.
+    optimizer : str or Optimizer, optional
+        A name of `xprnn.optim.OPTIMIZERS` stands for its default options; None: ``SGD()``.
     epochs : int
     window : int, optional
         Windowed truncation: every step's loss reaches back through exactly this many steps before
         it.  None: all the way.
     clip_norm : float, optional
-        Scale the gradients of a batch so that their norm, all together, is at most this.
+        Scale the gradients of an update so that their norm, all together, is at most this.  The
+        history reports the norm before, the largest of every epoch.
     clip_value : float, optional
         Move every gradient entry into ±clip_value (before the norm is taken).
+    accumulate : int
+        Make an update of so many batches, with the gradient that they would have as one; of those
+        that are left over at the end of an epoch, too.
     rate_scale : callable, optional
         Called after every epoch with the losses so far (of the validation data if there is any,
         else of the training), returns what the optimizer's learning rate is multiplied by from
@@ -84,7 +74,12 @@ def fit(  # noqa: PLR0912
     callbacks : sequence of callable
         Each called with the network and the `Record` of the epoch that has ended; one that returns
         a true value stops the training.  A callback may replace parameters, but must not write into
-        their arrays, which the best weights so far may share.
+        their arrays, which the best weights so far may share.  One with the methods ``state`` and
+        ``restore`` is part of the checkpoint.
+    checkpoint : Checkpoint or path, optional
+        A file that is written now and then, so that a run that was stopped, in whatever way, can go
+        on and end with the same bits; see `Checkpoint`.  A path stands for ``Checkpoint(path)``,
+        which is written every minute and refuses to go on from a file that is there.
 
     Returns
     -------
@@ -93,11 +88,16 @@ def fit(  # noqa: PLR0912
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type or out of range, or data does not fit the network.
+        If an argument is of the wrong type or out of range, data does not fit the network, or the
+        checkpoint is damaged or of another training (what differs is named).
     NonFiniteLossError
         If a loss becomes NaN or infinite; it names epoch and batch.
     TrainingInterrupted
         On Ctrl-C, a `KeyboardInterrupt` with the history.
+    FileExistsError
+        If there is a checkpoint, and it was not said that the training goes on from it.
+    OSError
+        If the checkpoint can't be read or written.
 
     Examples
     --------
@@ -115,10 +115,12 @@ def fit(  # noqa: PLR0912
     step = TrainingStep(
         net,
         get_loss(loss),
-        _check_optimizer(optimizer),
+        SGD() if optimizer is None else get_optimizer(optimizer),
         None if clip_norm is None else checks.number("clip_norm", clip_norm, open_=True),
         None if clip_value is None else checks.number("clip_value", clip_value, open_=True),
         check_window(window),
+        checks.positive_int("accumulate", accumulate),
+        History(),
     )
     if patience is not None:
         patience = checks.positive_int("patience", patience)
@@ -127,117 +129,9 @@ def fit(  # noqa: PLR0912
     min_delta = checks.number("min_delta", min_delta)
     if rate_scale is not None:
         step.scale(1.0)
-    history = History()
     best = BestWeights(net, min_delta) if patience is not None else None
-    try:
-        for epoch in range(1, epochs + 1):
-            started = time.perf_counter()
-            mean_or_sum, norm = _epoch(step, batches, epoch, history)
-            validated = None
-            if validation is not None:
-                with net.backend.library.quiet():
-                    validated = evaluate(net, validation, loss=step.loss)
-                if not math.isfinite(validated):
-                    step.fail(f"the validation loss is {validated}", history, epoch)
-            record = Record(epoch, mean_or_sum, validated, norm)
-            history.records.append(record)
-            history.seconds += time.perf_counter() - started
-            if best is not None and validated is not None:
-                best.note(epoch, validated)
-                history.best_epoch = best.epoch
-            if rate_scale is not None:
-                losses = history.loss if validation is None else history.validation_loss
-                step.scale(rate_scale(cast("list[float]", losses)))
-            # A list, because every callback is called, also after one that asks to stop.
-            if any([callback(net, record) for callback in callbacks]):  # noqa: C419
-                history.stopped = "callback"
-                break
-            if best is not None and patience is not None and epoch - best.epoch >= patience:
-                history.stopped = "patience"
-                break
-        else:
-            history.stopped = "epochs"
-    except KeyboardInterrupt:
-        history.stopped = "interrupted"
-        raise TrainingInterrupted(history) from None
-    finally:
-        if best is not None and best.epoch:
-            net.parameters = best.parameters
-    return history
-
-
-def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") -> float:
-    """Return a network's loss over data, without training.
-
-    Parameters
-    ----------
-    net : RNN
-    batches : iterable of (x, target) or of Batch, or one pair
-    loss : str or Loss
-
-    Returns
-    -------
-    float
-        Over all batches together: the mean over all entries, or their sum, by the loss's reduction.
-    """
-    loss = get_loss(loss)
-    total, state = TotalLoss(loss), None
-    for batch in _each(batches):
-        output, final = net(batch.x, state if batch.carry else None)
-        target = loss.check(tuple(output.shape), batch.target, net.backend)
-        total.add(float(loss(output, target)), target)
-        state = final
-    if total.batches == 0:
-        # Not a loss of zero, which early stopping would take for the best of all.
-        raise ValueError(
-            "no batch to evaluate: expected at least one (a generator can be used once only)"
-        )
-    return total.value()
-
-
-def _epoch(
-    step: TrainingStep, batches: Batches, epoch: int, history: History
-) -> tuple[float, float | None]:
-    """Return the epoch's loss and its largest gradient norm."""
-    total, largest, final = TotalLoss(step.loss), None, None
-    step.batch = 0
-    for batch in _each(batches):
-        step.batch += 1
-        value, norm, final = step(batch, final if batch.carry else None, epoch, history)
-        total.add(value, batch.target)
-        if norm is not None:
-            largest = max(float(norm), largest or 0.0)
-    if step.batch == 0:
-        again = " (a generator can be used for one epoch only)" if epoch > 1 else ""
-        raise ValueError(f"batches is empty in epoch {epoch}: expected at least one batch{again}")
-    step.check_weights(epoch, history)
-    return total.value(), largest
-
-
-def _each(batches: Batches) -> Iterator[Batch]:
-    """Iterate over an iterable of batches, or over the one pair that was given."""
-    pair = isinstance(batches, tuple) and len(batches) == 2 and hasattr(batches[0], "shape")
-    if isinstance(batches, Batch) or pair:
-        batches = (batches,)  # type: ignore[assignment]
-    if not isinstance(batches, Iterable):
-        raise TypeError(f"batches is {type(batches).__name__}: expected an iterable of batches")
-    for number, batch in enumerate(batches, start=1):
-        if isinstance(batch, Batch):
-            yield batch
-        elif isinstance(batch, tuple | list) and len(batch) == 2:
-            yield Batch(*batch)
-        else:
-            raise TypeError(
-                f"batch {number} is {type(batch).__name__}: expected (x, target) or a Batch"
-            )
-
-
-def _check_optimizer(optimizer: Optimizer | None) -> Optimizer:
-    if optimizer is None:
-        return SGD()
-    if isinstance(optimizer, type) or not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"optimizer is {optimizer!r}: expected an instance with the methods init and update, "
-            "such as xprnn.optim.SGD(0.01)"
-        )
-    return optimizer
+    training = Training(step, batches, epochs, rate_scale, validation, best, patience, callbacks)
+    if checkpoint is not None:
+        keep = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+        training.keep(keep)
+    return training.run()

@@ -6,7 +6,7 @@ No other package names one.  A library is imported when a backend of it is asked
 from xprnn.backend._backend import FLOATS, Backend, describe, dtype_name
 from xprnn.backend._library import Library
 from xprnn.backend._open import available_backends, backend_of, get_backend, probe
-from xprnn.backend._registry import from_host_beside, namespace_of, primitives_of
+from xprnn.backend._registry import from_host_beside, library_of, namespace_of, primitives_of
 
 __all__ = [
     "FLOATS",
@@ -18,6 +18,7 @@ __all__ = [
     "dtype_name",
     "from_host_beside",
     "get_backend",
+    "library_of",
     "namespace_of",
     "primitives_of",
     "probe",

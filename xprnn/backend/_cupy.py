@@ -3,7 +3,7 @@
 import importlib
 
 from xprnn.backend._library import Library
-from xprnn.backend._numpy import add_in_place
+from xprnn.backend._numpy import add_in_place, put_in_place
 from xprnn.backend.host import HostArray, np
 from xprnn.backend.types import Array, Device, Namespace
 
@@ -56,13 +56,22 @@ class CuPy(Library):
         host: HostArray = a.get()
         return host
 
+    def synchronize(self) -> None:
+        importlib.import_module("cupy").cuda.get_current_stream().synchronize()
+
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return add_in_place(a.copy(), index, values, axis)
+
+    def put_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
+        return put_in_place(a.copy(), index, values, axis)
 
     def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
         rows = self.namespace().arange(a.shape[0], device=self.device_of(a))
         a[rows, columns] += values
         return a
+
+    def exp_over(self, a: Array) -> Array:
+        return self.namespace().exp(a, out=a)
 
     def _count(self) -> int:
         cupy = importlib.import_module("cupy")

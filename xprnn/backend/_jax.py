@@ -1,6 +1,7 @@
 """JAX, run eagerly."""
 
 import importlib
+import math
 
 from xprnn.backend._library import Library
 from xprnn.backend.types import Array, Device, Namespace
@@ -48,8 +49,15 @@ class Jax(Library):
     def device_name(self, device: Device) -> str:
         return f"{device.platform}:{device.id}"
 
+    def strides(self, a: Array) -> tuple[int, ...]:
+        # JAX does not say how its arrays lie, and always lays them out in one way.
+        return tuple(math.prod(a.shape[axis + 1 :]) for axis in range(a.ndim))
+
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return a.at[index].add(values) if axis == 0 else a.at[:, index].add(values)
+
+    def put_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
+        return a.at[index].set(values) if axis == 0 else a.at[:, index].set(values)
 
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
         # JAX arrays can't be written to.

@@ -20,6 +20,8 @@ class Library(ABC):
     """The module whose presence in ``sys.modules`` means that arrays of this library can exist."""
     install: ClassVar[str]
     """The command that installs it."""
+    lowering: ClassVar[str | None] = None
+    """The name of the lowering of `xprnn.formula` that is made for its arrays."""
 
     @abstractmethod
     def namespace(self) -> Namespace:
@@ -65,6 +67,14 @@ class Library(ABC):
         """Return the array without what its library may have attached to it (a graph, say)."""
         return a
 
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was told: for measuring times."""
+        return  # a library whose calls return when they are done
+
+    def strides(self, a: Array) -> tuple[int, ...]:
+        """Return how far apart in memory neighbours along each axis lie, in whatever unit."""
+        return tuple(a.strides)
+
     def quiet(self) -> AbstractContextManager[object]:
         """Return a context without the library's own warnings of overflow and NaN."""
         return nullcontext()
@@ -93,15 +103,30 @@ class Library(ABC):
         ``a`` is (M, K), ``index`` (n,) sorted and without duplicates, and ``values`` has n entries
         along the axis.  A new array; here in the standard's words, with a dense one in between.
         """
-        xp = self.namespace()
         if index.shape[0] == 0:
-            return xp.asarray(a, copy=True)
+            return self.namespace().asarray(a, copy=True)
+        hit, spread = self._spread(a, index, values, axis)
+        xp = self.namespace()
+        return a + xp.where(hit, spread, xp.zeros_like(spread))
+
+    def put_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
+        """Return ``a`` with its rows (axis 0) or columns (axis 1) at ``index`` replaced.
+
+        As `add_at` otherwise: a new array, of the same (M, K).
+        """
+        if index.shape[0] == 0:
+            return self.namespace().asarray(a, copy=True)
+        hit, spread = self._spread(a, index, values, axis)
+        return self.namespace().where(hit, spread, a)
+
+    def _spread(self, a: Array, index: Array, values: Array, axis: int) -> tuple[Array, Array]:
+        """Return which rows or columns of ``a`` are meant, and the values in its whole shape."""
+        xp = self.namespace()
         each = xp.arange(a.shape[axis], dtype=index.dtype, device=self.device_of(a))
         place = xp.clip(xp.searchsorted(index, each), max=index.shape[0] - 1)
         hit = xp.take(index, place, axis=0) == each
         spread = xp.take(values, place, axis=axis)
-        hit = hit[:, None] if axis == 0 else hit[None, :]
-        return a + xp.where(hit, spread, xp.zeros_like(spread))
+        return (hit[:, None] if axis == 0 else hit[None, :]), spread
 
     def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
         """Return ``a`` (N, K) with ``values`` (N,) added, each to its row's entry in ``columns``.
@@ -112,10 +137,15 @@ class Library(ABC):
         each = xp.arange(a.shape[1], dtype=columns.dtype, device=self.device_of(a))
         return xp.where(each[None, :] == columns[:, None], a + values[:, None], a)
 
+    def exp_over(self, a: Array) -> Array:
+        """Return exp(a).  The caller gives ``a`` up: it may be the array that is returned."""
+        return self.namespace().exp(a)
+
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
         """Return ``a`` with some rows replaced.
 
-        The caller gives ``a`` up: it may be the array that is returned.
+        The caller gives ``a`` up: it may be the array that is returned.  The block may be these
+        rows themselves.
         """
         a[rows, :] = block
         return a

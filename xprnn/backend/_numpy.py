@@ -15,6 +15,7 @@ class NumPy(Library):
     name = "numpy"
     module = "numpy"
     install = "pip install numpy"
+    lowering = "numpy"
 
     def namespace(self) -> Namespace:
         return array_api_compat.numpy
@@ -51,8 +52,20 @@ class NumPy(Library):
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return add_in_place(a.copy(), index, values, axis)
 
+    def put_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
+        return put_in_place(a.copy(), index, values, axis)
+
     def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
         a[np.arange(len(a)), columns] += values
+        return a
+
+    def exp_over(self, a: Array) -> Array:
+        return np.exp(a, out=a)
+
+    def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
+        place = a[rows]
+        if place.__array_interface__["data"] != block.__array_interface__["data"]:
+            place[...] = block
         return a
 
 
@@ -62,4 +75,13 @@ def add_in_place(a: Array, index: Array, values: Array, axis: int) -> Array:
         a[index] += values
     else:
         a[:, index] += values
+    return a
+
+
+def put_in_place(a: Array, index: Array, values: Array, axis: int) -> Array:
+    """Replace rows or columns; NumPy and CuPy alike."""
+    if axis == 0:
+        a[index] = values
+    else:
+        a[:, index] = values
     return a

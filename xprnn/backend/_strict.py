@@ -37,6 +37,9 @@ class Strict(Library):
     def device_name(self, device: Device) -> str:
         return next(name for name in self.devices() if self.device(name) == device)
 
+    def strides(self, a: Array) -> tuple[int, ...]:
+        return self.to_host(a).strides
+
     def quiet(self) -> AbstractContextManager[object]:
         # It computes with NumPy, and so warns as NumPy does.
         return np.errstate(over="ignore", invalid="ignore")

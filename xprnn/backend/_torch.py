@@ -38,8 +38,14 @@ class Torch(Library):
     def plain(self, a: Array) -> Array:
         return a.detach()
 
+    def strides(self, a: Array) -> tuple[int, ...]:
+        return tuple(a.stride())
+
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return a.index_add(axis, index, values)
+
+    def put_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
+        return a.index_copy(axis, index, values)
 
     def to_host(self, a: Array) -> HostArray:
         host: HostArray = a.detach().cpu().numpy()

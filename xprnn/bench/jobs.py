@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from xprnn.backend.host import HostArray, np
+from xprnn.backend.memory import keep_freed_memory
 from xprnn.bench.plain import (
     LanguageWeights,
     SineWeights,
@@ -133,4 +134,5 @@ JOBS: dict[str, Any] = {
 }
 
 if __name__ == "__main__":
+    keep_freed_memory()  # for both sides alike, as the command line does
     print(json.dumps(JOBS[sys.argv[1]](**json.loads(sys.argv[2]))))  # noqa: T201

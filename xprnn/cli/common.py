@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from xprnn import checks
+from xprnn.checkpoint import Checkpoint
+from xprnn.cli.choices import check_choices
 from xprnn.files import output_folder
 from xprnn.history import History, Record
 from xprnn.network import RNN
@@ -46,38 +48,61 @@ def common_options() -> Parser:
     return parser
 
 
-def training_options(
-    parser: argparse.ArgumentParser, *, hidden: int, lr: float, momentum: float
-) -> None:
-    """Add the options that every training has, in the API's words."""
-    group = parser.add_argument_group("network and training")
-    add = group.add_argument
-    add("--hidden", type=int, default=hidden, help=f"neurons (default {hidden})")
-    add(
-        "--activation",
-        default="tanh",
-        help="tanh (default), logistic, relu or identity",
-    )
-    add("--lr", type=float, default=lr, help=f"learning rate (default {lr:g})")
-    add("--momentum", type=float, default=momentum, help=f"of SGD (default {momentum:g})")
-    add("--clip", type=float, default=1.0, help="limit of the gradient's norm (default 1)")
+def training_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every training has, besides those of `xprnn.cli.choices`."""
+    add = parser.add_argument_group("run").add_argument
     add(
         "--threads",
         type=int,
         default=1,
         help="of BLAS while training (default 1; more pay for large networks on a quiet machine)",
     )
+    add(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="written every minute, so that a training that was stopped can go on",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint, if there is one; every other option as before",
+    )
 
 
 def check_training(args: argparse.Namespace) -> None:
-    """Refuse what `training_options` can't mean, in the words of the command line."""
-    checks.positive_int("--hidden", args.hidden)
+    """Refuse what the options can't mean, in the words of the command line."""
+    check_choices(args)
     checks.positive_int("--threads", args.threads)
     if args.epochs is not None:
         checks.positive_int("--epochs", args.epochs)
-    checks.number("--lr", args.lr, open_=True)
-    checks.number("--momentum", args.momentum, below=1.0)
-    checks.number("--clip", args.clip, open_=True)
+    if args.resume and args.checkpoint is None:
+        raise ValueError("--resume needs --checkpoint FILE: which one to go on from")
+
+
+def checkpoints(args: argparse.Namespace, count: int | None = None) -> list[Checkpoint | None]:
+    """Return the checkpoints that were asked for: one, or one for each of some trainings, numbered.
+
+    Before the work it is found out whether they can be written, and are not in the way.
+    """
+    file: Path | None = args.checkpoint
+    if file is None:
+        return [None] * (count or 1)
+    files = [file]
+    if count is not None:
+        files = [file.with_name(f"{file.stem}-{k}{file.suffix}") for k in range(1, count + 1)]
+    found = [Checkpoint(file, resume=args.resume) for file in files]
+    output_folder(file.parent)
+    there = [one for one in found if one.file.exists() or one.previous.exists()]
+    if there and not args.resume:
+        raise FileExistsError(
+            f"there is a checkpoint {str(there[0].file)!r} already: --resume goes on from it; to "
+            "begin anew, remove it or name another file"
+        )
+    if args.resume and not there:
+        message = f"xprnn: there is no checkpoint {str(files[0])!r} yet: beginning anew"
+        print(message, file=sys.stderr, flush=True)
+    return [*found]
 
 
 def seed(text: str) -> int:
@@ -121,7 +146,7 @@ class Progress:
     """
 
     def __init__(self, epochs: int) -> None:
-        self.epochs, self.done = epochs, 0
+        self.epochs, self.done, self.restored = epochs, 0, 0
         self.started = time.perf_counter()
         self.bar: Any = None
 
@@ -142,13 +167,26 @@ class Progress:
             return
         every = max(1, self.epochs // 10)
         if self.done == 1 or self.done % every == 0 or self.done == self.epochs:
-            each = (time.perf_counter() - self.started) / self.done
+            each = (time.perf_counter() - self.started) / (self.done - self.restored)
             print(
                 f"epoch {self.done}/{self.epochs}, loss {record.loss:.4g}, "
                 f"{each * (self.epochs - self.done):.0f} s left",
                 file=sys.stderr,
                 flush=True,
             )
+
+    def state(self) -> int:
+        """Return how many epochs are done, for a checkpoint."""
+        return self.done
+
+    def restore(self, state: int) -> None:
+        """Say that the training goes on."""
+        more = state - self.done
+        self.done, self.restored = state, self.restored + more
+        if self.bar is not None:
+            self.bar.update(more)
+            return
+        print(f"epoch {self.done}/{self.epochs} is done, going on", file=sys.stderr, flush=True)
 
     def __exit__(
         self,
@@ -168,11 +206,14 @@ class Ending:
 
     Attributes
     ----------
+    checkpoint : path or None
+        That of `fit`, if there is one.
     histories : list of History
         To be appended to; the one of a training that ended early is appended here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, checkpoint: Path | None = None) -> None:
+        self.checkpoint = checkpoint
         self.histories: list[History] = []
         self.error: NonFiniteLossError | TrainingInterrupted | None = None
 
@@ -206,7 +247,8 @@ class Ending:
         if self.error is None:
             return 0
         if isinstance(self.error, TrainingInterrupted):
-            print(f"xprnn: {self.error}; the model so far is {model}", file=sys.stderr)
+            then = "" if self.checkpoint is None else "; the same command with --resume goes on"
+            print(f"xprnn: {self.error}; the model so far is {model}{then}", file=sys.stderr)
             return 130
         print(f"xprnn: error: {self.error}; it is {model}", file=sys.stderr)
         return 1

@@ -5,10 +5,12 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 
 from xprnn._version import __version__
-from xprnn.cli import apply, bench, info, sample, series, sine, text
+from xprnn.backend.memory import keep_freed_memory
+from xprnn.cli import apply, bench, bench_layer, bench_quality, info, sample, series, sine, text
 from xprnn.cli.common import Parser, common_options
 
 
@@ -32,8 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     args = build_parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run
+    keep_freed_memory()
     try:
-        status = run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show
+            status = run(args)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as error:
@@ -50,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             print(f"xprnn: error: {_one_line(error)}", file=sys.stderr)
         return 1
+
+
+def _show(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"xprnn: warning: {message}", file=sys.stderr, flush=True)
 
 
 def _one_line(error: Exception) -> str:
@@ -82,7 +91,7 @@ def build_parser() -> Parser:
     benchmarks = commands.add_parser(
         "bench",
         help="measure",
-        description="Measure, as ratios of times taken in one run.",
+        description="Compare with other code: times, as ratios taken in one run, and results.",
         epilog="example:\n  xprnn bench origins",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -95,6 +104,8 @@ def build_parser() -> Parser:
         (commands, "sample", sample),
         (commands, "info", info),
         (measured, "origins", bench),
+        (measured, "layer", bench_layer),
+        (measured, "quality", bench_quality),
     ):
         command = group.add_parser(
             name,

@@ -1,11 +1,11 @@
 """Batches: what a training loop is fed with."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from xprnn import checks
 from xprnn.backend import describe, from_host_beside, namespace_of
-from xprnn.backend.host import Seed, generator
+from xprnn.backend.host import Seed, generator, random_state, restore_random
 from xprnn.backend.types import Array
 
 
@@ -21,11 +21,47 @@ class Batch(NamedTuple):
     carry : bool
         Whether the sequences go on where those of the batch before ended, so that its final state
         is this one's initial state.
+    lengths : sequence of int or None
+        How many of the T steps each sequence has, on the host; None: all of them.
     """
 
     x: Array
     target: Array
     carry: bool = False
+    lengths: Sequence[int] | None = None
+
+
+Pair: TypeAlias = tuple[Array, Array]
+Batches: TypeAlias = Iterable[Batch | Pair] | Pair
+
+
+def each_batch(batches: Batches) -> Iterator[Batch]:
+    """Iterate over an iterable of batches, or over the one pair that was given.
+
+    Raises
+    ------
+    TypeError
+        If it is neither, or something in it is no batch.
+    """
+    if is_one(batches):
+        batches = (batches,)  # type: ignore[assignment]
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"batches is {type(batches).__name__}: expected an iterable of batches")
+    for number, batch in enumerate(batches, start=1):
+        if isinstance(batch, Batch):
+            yield batch
+        elif isinstance(batch, tuple | list) and len(batch) == 2:
+            yield Batch(*batch)
+        else:
+            raise TypeError(
+                f"batch {number} is {type(batch).__name__}: expected (x, target) or a Batch"
+            )
+
+
+def is_one(batches: object) -> bool:
+    """Whether it is one batch, and not an iterable of them."""
+    pair = isinstance(batches, tuple) and len(batches) == 2 and hasattr(batches[0], "shape")
+    return isinstance(batches, Batch) or pair
 
 
 class minibatches:  # noqa: N801
@@ -40,6 +76,8 @@ class minibatches:  # noqa: N801
     target : array, (T, N, O) or (N, O), or of integers, (T, N) or (N,)
     size : int
         Sequences a batch; the last batch of an epoch may be smaller.
+    lengths : sequence of int, optional
+        How many of the T steps each of the N sequences has, on the host.
     shuffle : bool
     rng : int, numpy.random.Generator or None
         Where the order is drawn from.
@@ -58,7 +96,14 @@ class minibatches:  # noqa: N801
     """
 
     def __init__(
-        self, x: Array, target: Array, size: int, *, shuffle: bool = True, rng: Seed = None
+        self,
+        x: Array,
+        target: Array,
+        size: int,
+        *,
+        lengths: Sequence[int] | None = None,
+        shuffle: bool = True,
+        rng: Seed = None,
     ) -> None:
         self.x, self.target = x, target
         self.size = checks.positive_int("size", size)
@@ -68,23 +113,39 @@ class minibatches:  # noqa: N801
         self._axis = _batch_axis(x, target)
         if x.shape[1] == 0:
             raise ValueError(f"x has shape {tuple(x.shape)}: expected at least one sequence")
+        if lengths is not None and len(lengths) != x.shape[1]:
+            raise ValueError(
+                f"lengths has {len(lengths)} entries: expected one per sequence, {x.shape[1]}"
+            )
+        self.lengths = None if lengths is None else [int(n) for n in lengths]
 
     def __len__(self) -> int:
         return _ceil(self.x.shape[1], self.size)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next epoch's order depends on: where the random generator is."""
+        return random_state(self._rng)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Make the next epoch's order the one that was to come when `state` was asked."""
+        restore_random(self._rng, state)
 
     def __iter__(self) -> Iterator[Batch]:
         xp, count = self._xp, self.x.shape[1]
         order = self._rng.permutation(count) if self.shuffle else None
         for start in range(0, count, self.size):
             stop = min(start + self.size, count)
+            numbers = range(count) if order is None else order
+            part = [self.lengths[k] for k in numbers[start:stop]] if self.lengths else None
             if order is None:
                 these = (slice(None),) * self._axis + (slice(start, stop), ...)
-                yield Batch(self.x[:, start:stop, ...], self.target[these])
+                yield Batch(self.x[:, start:stop, ...], self.target[these], lengths=part)
             else:
                 picked = from_host_beside(self.x, order[start:stop])
                 yield Batch(
                     xp.take(self.x, picked, axis=1),
                     xp.take(self.target, picked, axis=self._axis),
+                    lengths=part,
                 )
 
 
@@ -134,6 +195,13 @@ class chunks:  # noqa: N801
 
     def __len__(self) -> int:
         return _ceil(self.x.shape[0], self.steps)
+
+    def state(self) -> None:
+        """Return what the next epoch depends on: nothing."""
+
+    def restore(self, state: None) -> None:
+        """Do nothing, as every epoch is the same."""
+        del state
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, self.x.shape[0], self.steps):

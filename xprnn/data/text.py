@@ -6,15 +6,23 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 from xprnn import checks
 from xprnn.backend import Backend
-from xprnn.backend.host import HostArray, Seed, generator, np
+from xprnn.backend.host import (
+    HostArray,
+    Seed,
+    generator,
+    np,
+    random_state,
+    restore_random,
+)
 from xprnn.data.batches import Batch
 from xprnn.data.decoding import decoded
 from xprnn.losses import PADDING
@@ -246,6 +254,14 @@ class sentence_batches:  # noqa: N801
 
     def __len__(self) -> int:
         return math.ceil(len(self.encoded) / self.size)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next epoch's order depends on: where the random generator is."""
+        return random_state(self._rng)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Make the next epoch's order the one that was to come when `state` was asked."""
+        restore_random(self._rng, state)
 
     def __iter__(self) -> Iterator[Batch]:
         lengths = np.array([len(sentence) for sentence in self.encoded])

@@ -1,19 +1,40 @@
-"""Weights and configuration in one safetensors file: no pickle, so loading runs no code.
+"""Arrays and plain data in one safetensors file: no pickle, so loading runs no code.
 
-The file's metadata holds ``format`` ("xprnn"), ``version`` (of this layout) and ``config`` (JSON).
+The file's metadata holds ``format`` ("xprnn" for a model), ``version`` (of its layout) and
+``config`` (JSON).
 """
 
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from xprnn.backend.host import HostArray
 from xprnn.files import write_atomic
 
-FORMAT = "xprnn"
-VERSION = 1
+
+class Kind(NamedTuple):
+    """A kind of file.
+
+    Attributes
+    ----------
+    name : str
+        In messages.
+    format, version : str
+        In the file.
+    """
+
+    name: str
+    format: str
+    version: str
+
+
+MODEL = Kind("model", "xprnn", "1")
+
+
+class DamagedFileError(ValueError):
+    """A file that is no whole safetensors file."""
 
 
 def write_model(
@@ -28,19 +49,35 @@ def write_model(
     OSError
         If the file can't be written; one that was there before stays as it was.
     """
-    from safetensors.numpy import save
-
-    metadata = {
-        "format": FORMAT,
-        "version": str(VERSION),
-        "config": json.dumps(config, sort_keys=True, allow_nan=False),
-    }
-    content = save({k: a.copy(order="C") for k, a in arrays.items()}, metadata)
-    write_atomic(path, _in_order(content))
+    write_atomic(path, packed(MODEL, arrays, config))
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dict[str, Any]]:
-    """Read a model file.
+    """Read a model file; see `read`."""
+    return read(MODEL, path)
+
+
+def packed(kind: Kind, arrays: Mapping[str, HostArray], config: Mapping[str, Any]) -> bytes:
+    """Return the content of a file.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the configuration is not plain JSON data.
+    """
+    from safetensors.numpy import save
+
+    metadata = {
+        "format": kind.format,
+        "version": kind.version,
+        "config": json.dumps(config, sort_keys=True, allow_nan=False),
+    }
+    content = save({k: a.copy(order="C") for k, a in arrays.items()}, metadata)
+    return _in_order(content)
+
+
+def read(kind: Kind, path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dict[str, Any]]:
+    """Read a file of a kind.
 
     Returns
     -------
@@ -51,33 +88,35 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dict
     ------
     FileNotFoundError
         If there is no such file.
+    DamagedFileError
+        If it is cut off, or no safetensors file.
     ValueError
-        If it is no model of xprnn, is cut off, or is of a newer version.
+        If it is not of this kind, or of another version.
     """
     from safetensors import SafetensorError, safe_open
 
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"there is no model file {str(file)!r}")
+        raise FileNotFoundError(f"there is no {kind.name} file {str(file)!r}")
     try:
         with safe_open(file, framework="np") as opened:
             metadata = opened.metadata() or {}
             # Others' tensors may have a dtype that NumPy lacks.
-            names = opened.keys() if metadata.get("format") == FORMAT else ()
+            names = opened.keys() if metadata.get("format") == kind.format else ()
             arrays = {name: opened.get_tensor(name) for name in names}
     except (SafetensorError, ValueError) as error:
-        raise ValueError(
+        raise DamagedFileError(
             f"{str(file)!r} is not a whole safetensors file; cut off, or something else? ({error})"
         ) from error
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") != kind.format:
         raise ValueError(
-            f"{str(file)!r} is a safetensors file, but not a model saved by xprnn "
+            f"{str(file)!r} is a safetensors file, but not a {kind.name} saved by xprnn "
             f"(its metadata has format {metadata.get('format')!r})"
         )
-    if metadata.get("version") != str(VERSION):
+    if metadata.get("version") != kind.version:
         raise ValueError(
-            f"{str(file)!r} has version {metadata.get('version')!r} of the model format: "
-            f"this xprnn reads version {VERSION}"
+            f"{str(file)!r} has version {metadata.get('version')!r} of the {kind.name} format: "
+            f"this xprnn reads version {kind.version}"
         )
     try:
         config = json.loads(metadata["config"])

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from xprnn import checks
-from xprnn.backend import Backend, namespace_of, primitives_of
+from xprnn.backend import Backend, Library, namespace_of, primitives_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.losses.protocol import sum_dtype
 
@@ -68,12 +68,13 @@ class CrossEntropy:
         return int(xp.sum(xp.astype(target >= 0, xp.int32)))
 
     def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:
-        xp = namespace_of(output)
+        primitives = primitives_of(output)
+        xp = primitives.namespace()
         logits, classes, weights = self._rows(xp, output, _existing(xp, target, valid))
         total = xp.sum(weights[:0, ...])
         for rows in _blocks(logits):
             part = logits[rows, :], classes[rows], weights[rows, :]
-            total = total + _value(xp, *part)[0]
+            total = total + _value(primitives, *part, overwrite=False)[0]
         return total
 
     def value_and_grad(
@@ -88,11 +89,12 @@ class CrossEntropy:
             gradient = xp.empty_like(logits)
         for rows in blocks:
             weight = weights[rows, :]
-            part, exponentials, Z, chosen = _value(xp, logits[rows, :], classes[rows], weight)
+            part, block, Z, chosen = _value(
+                primitives, logits[rows, :], classes[rows], weight, overwrite=overwrite
+            )
             total = total + part
-            block = primitives.add_to_entries(
-                exponentials * (weight / Z), chosen, -weight[:, 0]
-            )  # from (2)
+            block *= weight / Z
+            block = primitives.add_to_entries(block, chosen, -weight[:, 0])  # from (2)
             block = xp.astype(block, gradient.dtype, copy=False)
             gradient = primitives.put_rows(gradient, rows, block)
         return total, xp.reshape(gradient, output.shape)
@@ -117,15 +119,23 @@ def _existing(xp: Namespace, target: Array, valid: Array | None) -> Array:
 
 
 def _value(
-    xp: Namespace, logits: Array, classes: Array, weights: Array
+    primitives: Library, logits: Array, classes: Array, weights: Array, *, overwrite: bool
 ) -> tuple[Array, Array, Array, Array]:
-    """Return the loss, exp(y - m), Z (N, 1), and the targets with padding replaced by class 0."""
+    """Return the loss, exp(y - m), Z (N, 1), and the targets with padding replaced by class 0.
+
+    With ``overwrite`` the exponentials take the place of the logits.
+    """
+    xp = primitives.namespace()
     chosen = xp.where(classes == PADDING, xp.zeros_like(classes), classes)
     logits = xp.astype(logits, weights.dtype, copy=False)
     m = xp.max(logits, axis=-1, keepdims=True)
-    exponentials = xp.exp(logits - m)
-    Z = xp.sum(exponentials, axis=-1, keepdims=True)  # (1)
     picked = xp.take_along_axis(logits, chosen[:, None], axis=-1)
+    if overwrite:
+        logits -= m
+    else:
+        logits = logits - m
+    exponentials = primitives.exp_over(logits)
+    Z = xp.sum(exponentials, axis=-1, keepdims=True)  # (1)
     # m - picked first: a large m would swallow the logarithm.
     return xp.sum(weights * (xp.log(Z) + (m - picked))), exponentials, Z, chosen  # (2)
 

@@ -1,20 +1,40 @@
-"""Optimizers, one file a rule; schedules of their learning rates; clipping."""
+"""Optimizers, one file a rule; groups, averages; schedules of learning rates; clipping."""
 
 from xprnn.optim import schedules
+from xprnn.optim.adagrad import Adagrad, AdagradState
+from xprnn.optim.adam import Adam, AdamState
+from xprnn.optim.adamw import AdamW
+from xprnn.optim.averaged import Averaged, AveragedState
+from xprnn.optim.by_name import ByName, ByNameState
 from xprnn.optim.clipping import clip_by_norm, clip_by_value, global_norm
 from xprnn.optim.protocol import Optimizer, Scalable
+from xprnn.optim.registry import OPTIMIZERS, get_optimizer
+from xprnn.optim.rmsprop import RMSprop, RMSpropState
 from xprnn.optim.rprop import Rprop, RpropState
 from xprnn.optim.sgd import SGD, SGDState
 
 __all__ = [
+    "OPTIMIZERS",
     "SGD",
+    "Adagrad",
+    "AdagradState",
+    "Adam",
+    "AdamState",
+    "AdamW",
+    "Averaged",
+    "AveragedState",
+    "ByName",
+    "ByNameState",
     "Optimizer",
+    "RMSprop",
+    "RMSpropState",
     "Rprop",
     "RpropState",
     "SGDState",
     "Scalable",
     "clip_by_norm",
     "clip_by_value",
+    "get_optimizer",
     "global_norm",
     "schedules",
 ]

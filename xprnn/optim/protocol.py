@@ -32,3 +32,16 @@ class Scalable(Optimizer, Protocol):
     def scaled(self, state: Any, factor: float) -> Any:
         """Return the state, the learning rate of all further updates multiplied by the factor."""
         ...
+
+
+def scaled(optimizer: Optimizer, state: Any, factor: float) -> Any:
+    """Return the state of an optimizer within another one, its learning rate scaled.
+
+    Raises
+    ------
+    TypeError
+        If it has none.
+    """
+    if not isinstance(optimizer, Scalable):
+        raise TypeError(f"{optimizer} has no learning rate to scale")
+    return optimizer.scaled(state, factor)

@@ -95,3 +95,9 @@ def as_schedule(name: str, rate: float | Schedule) -> Schedule:
         return rate
     fixed = checks.number(name, rate, open_=True)
     return lambda _: fixed
+
+
+def rate_at(rate: float | Schedule, iteration: int) -> float:
+    """Return the rate after so many updates."""
+    # float, because a NumPy number would give the parameters a dtype of its own.
+    return float(as_schedule("learning_rate", rate)(iteration))

@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 from xprnn import checks
 from xprnn.backend.types import Array
+from xprnn.optim.decay import Decayed, check_decayed, decay_of
+from xprnn.optim.entries import update_each, zeros_like
 from xprnn.optim.protocol import Gradients, Parameters
-from xprnn.optim.schedules import Schedule, as_schedule
-from xprnn.sparse import plus_times
+from xprnn.optim.schedules import Schedule, as_schedule, rate_at
+from xprnn.sparse import GradientArray, plus_times
 
 
 class SGDState(NamedTuple):
@@ -39,8 +41,11 @@ class SGD:
         θ = θ + v                                                     (3)
         θ = θ + momentum·v - η g                                      (3'), with Nesterov's momentum
 
-    A sparse gradient gives the update that its dense form would give; without momentum the new
-    parameter is a copy of the old one, changed only in the rows or columns that the gradient holds.
+    With ``weight_decay`` λ, g is the gradient plus λθ.
+
+    A sparse gradient gives the update that its dense form would give; without momentum and weight
+    decay the new parameter is a copy of the old one, changed only in the rows or columns that the
+    gradient holds.
 
     Parameters
     ----------
@@ -51,12 +56,21 @@ class SGD:
     nesterov : bool
         Look ahead along the momentum; needs one.
     decay : float
-        At zero or above; ``iteration`` counts updates, from 0.
+        Of the learning rate, at zero or above; ``iteration`` counts updates, from 0.
+    weight_decay : float
+        λ, at zero or above.
+    decayed : str, sequence of str, or callable, optional
+        What the weight decay is for: patterns of parameter names, or ``decayed(name, array)``.
+        None: the parameters with two axes or more, so biases are left alone.
+    lazy : bool
+        True: the rows (or columns) that a sparse gradient does not hold stay as they are, with
+        their velocity, neither moved by it nor decayed.
 
     Raises
     ------
     TypeError, ValueError
-        If an option is no number, or out of range.
+        If an option is of the wrong type, or out of range; by `init`, if a pattern matches no
+        parameter.
 
     Notes
     -----
@@ -76,18 +90,27 @@ class SGD:
     momentum: float = 0.0
     nesterov: bool = False
     decay: float = 0.0
+    weight_decay: float = 0.0
+    decayed: Decayed = None
+    lazy: bool = False
 
     def __post_init__(self) -> None:
         as_schedule("learning_rate", self.learning_rate)
-        object.__setattr__(self, "momentum", checks.number("momentum", self.momentum, below=1.0))
-        object.__setattr__(self, "decay", checks.number("decay", self.decay))
+        checked = {
+            "momentum": checks.number("momentum", self.momentum, below=1.0),
+            "decay": checks.number("decay", self.decay),
+            "weight_decay": checks.number("weight_decay", self.weight_decay),
+            "decayed": check_decayed(self.decayed),
+            "lazy": checks.boolean("lazy", self.lazy),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov is True, but momentum is 0: expected a momentum above 0")
 
     def rate(self, state: SGDState) -> float:
         """Return the learning rate of the next update."""
-        # float, because a NumPy number would give the parameters a dtype of its own.
-        initial = float(as_schedule("learning_rate", self.learning_rate)(state.iteration))
+        initial = rate_at(self.learning_rate, state.iteration)
         return state.scale * initial / (1 + self.decay * state.iteration)  # (1)
 
     def scaled(self, state: SGDState, factor: float) -> SGDState:
@@ -95,23 +118,35 @@ class SGD:
         return state._replace(scale=state.scale * factor)
 
     def init(self, parameters: Parameters) -> SGDState:
-        return SGDState(0, {k: 0 * p for k, p in parameters.items()} if self.momentum else {})
+        # Finds a pattern that matches nothing before any work is done.
+        decay_of(self.weight_decay, self.decayed, parameters)
+        return SGDState(0, zeros_like(parameters, when=self.momentum > 0))
 
     def update(
         self, gradients: Gradients, state: SGDState, parameters: Parameters
     ) -> tuple[dict[str, Array], SGDState]:
         rate, momentum = self.rate(state), self.momentum
-        if not momentum:
-            moved = {k: plus_times(p, gradients[k], -rate) for k, p in parameters.items()}
-            return moved, state._replace(iteration=state.iteration + 1)
-        velocity = {
-            k: plus_times(momentum * v, gradients[k], -rate) for k, v in state.velocity.items()
-        }  # (2)
-        if self.nesterov:
-            moved = {
-                k: plus_times(p + momentum * velocity[k], gradients[k], -rate)
-                for k, p in parameters.items()
-            }  # (3')
-        else:
-            moved = {k: p + velocity[k] for k, p in parameters.items()}  # (3)
+
+        def rule(
+            decay: float, g: GradientArray, p: Array, v: Array | None
+        ) -> tuple[Array | None, ...]:
+            def less_decay(a: Array) -> Array:
+                # With plus_times(..., g, -rate), -η (g + λθ), and a sparse g need not be dense.
+                return a - rate * decay * p if decay else a
+
+            if v is None:
+                return plus_times(less_decay(p), g, -rate), None
+            v = plus_times(less_decay(momentum * v), g, -rate)  # (2)
+            if self.nesterov:
+                return plus_times(less_decay(p + momentum * v), g, -rate), v  # (3')
+            return p + v, v  # (3)
+
+        moved, velocity = update_each(
+            rule,
+            gradients,
+            parameters,
+            state.velocity,
+            decay=decay_of(self.weight_decay, self.decayed, parameters),
+            lazy=self.lazy,
+        )
         return moved, SGDState(state.iteration + 1, velocity, state.scale)

@@ -1,0 +1,369 @@
+"""The lowered time loops against the plain one."""
+
+import logging
+import threading
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from tests.cases import CELLS
+from tests.closeness import assert_close
+from tests.odd_cells import ODD_CELLS
+from tests.process import run_python
+from xprnn import RNN, formula, get_backend
+from xprnn.cells import ACTIVATIONS, GRU, LSTM, Activation, Elman, MinimalGated, unit_names
+from xprnn.formula import numpy_lowering
+from xprnn.recurrence import Recurrent, run_backward, run_forward
+from xprnn.timeloop import run_backward as chosen_backward
+from xprnn.timeloop import run_forward as chosen_forward
+
+TOLERANCE = {"float64": 1e-13, "float32": 3e-6, "float16": 3e-2}
+
+OURS = (GRU(), LSTM(), LSTM(peepholes=True), MinimalGated())
+EVERY = {f"{cell}".replace(" ", ""): cell for cell in (*(c.cell for c in CELLS), *OURS, *ODD_CELLS)}
+
+each_cell = pytest.mark.parametrize("cell", EVERY.values(), ids=EVERY)
+
+
+@dataclass
+class Problem:
+    """Arguments of a time loop, nothing in them zero."""
+
+    cell: object
+    steps: int = 5
+    batch: int = 3
+    hidden: int = 4
+    dtype: str = "float64"
+    masked: bool = False
+    seed: int = 0
+    prepare: object = staticmethod(lambda a: a)
+
+    def __post_init__(self):
+        rng = np.random.default_rng(self.seed)
+        T, B, H, G = self.steps, self.batch, self.hidden, self.cell.gates
+
+        def draw(*shape):
+            return self.prepare(rng.normal(size=shape).astype(self.dtype))
+
+        self.backend = get_backend("numpy", dtype=self.dtype)
+        self.u, U = draw(T, B, G * H), draw(G * H, H) / np.asarray(2 * H**0.5, self.dtype)
+        units = tuple(draw(H) for _ in unit_names(self.cell))
+        mask = draw(B, H) if self.masked else None
+        self.recurrent = Recurrent(self.prepare(U), units, None, mask)
+        self.state, self.d_state = (tuple(draw(B, H) for _ in self.cell.state) for _ in range(2))
+        self.dh = draw(T, B, H)
+
+    def plain(self, dh=None, save=True):
+        """Return what the reference finds."""
+        xp = self.backend.xp
+        there = run_forward(xp, self.cell, self.u, self.recurrent, self.state, save=save)
+        if not save:
+            return there, None
+        return there, run_backward(xp, self.cell, self.recurrent, there, dh, self.d_state)
+
+    def chosen(self, dh=None, save=True):
+        """Return what the library finds."""
+        there = chosen_forward(
+            self.backend, self.cell, self.u, self.recurrent, self.state, save=save
+        )
+        if not save:
+            return there, None
+        return there, chosen_backward(
+            self.backend, self.cell, self.recurrent, there, dh, self.d_state
+        )
+
+    def compare(self, dh=None, save=True):
+        """Hold one to the other."""
+        assert formula.lowering_for(self.backend, self.cell) is not None
+        (there, back), (want_there, want_back) = self.chosen(dh, save), self.plain(dh, save)
+        tolerance = TOLERANCE[self.dtype]
+        self.compare_arrays("states", there.states, want_there.states, tolerance)
+        self.compare_arrays("saved", there.saved, want_there.saved, tolerance)
+        if save:
+            self.compare_arrays("units", back.units, want_back.units, tolerance)
+            self.compare_arrays("state", back.state, want_back.state, tolerance)
+            self.compare_arrays("du, da", back[:2], want_back[:2], tolerance)
+            assert back.du is back.da or want_back.du is not want_back.da
+
+    def compare_arrays(self, name, got, want, tolerance):
+        assert len(got) == len(want)
+        for k, (a, b) in enumerate(zip(got, want, strict=True)):
+            assert a.dtype == b.dtype
+            # assert_close takes differences, which truth values don't have.
+            pair = (np.asarray(c, self.dtype) if c.dtype == bool else c for c in (a, b))
+            assert_close(*pair, tolerance, f"{name}[{k}]", floor=tolerance)
+
+
+@pytest.fixture(params=[2**18, 1], ids=["blocks", "steps"])
+def blocks(request, monkeypatch):
+    """Compute ahead for all steps at once, and for one at a time."""
+    monkeypatch.setattr(numpy_lowering, "CACHE", request.param)
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("outer", [True, False], ids=["dh", "no-dh"])
+@each_cell
+def test_the_same_as_the_plain_loop(cell, outer, dtype):
+    problem = Problem(cell, dtype=dtype)
+    problem.compare(problem.dh if outer else None)
+
+
+SHAPES = [(1, 1, 1), (1, 3, 4), (40, 1, 3), (3, 2, 1), (9, 0, 4)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@each_cell
+def test_shapes(cell, shape):
+    problem = Problem(cell, *shape)
+    problem.compare(problem.dh)
+
+
+@pytest.mark.parametrize("outer", [True, False], ids=["dh", "no-dh"])
+@each_cell
+def test_a_mask_on_the_way_into_u(cell, outer):
+    problem = Problem(cell, masked=True)
+    problem.compare(problem.dh if outer else None)
+
+
+@each_cell
+def test_without_a_tape(cell):
+    Problem(cell).compare(save=False)
+
+
+@pytest.mark.parametrize("save", [True, False])
+@each_cell
+def test_blocks_that_do_not_divide_the_steps(cell, save, monkeypatch):
+    monkeypatch.setattr(numpy_lowering.Compiled, "block", lambda self, steps, entry: 3)
+    problem = Problem(cell, steps=7)
+    problem.compare(problem.dh, save)
+
+
+def read_only(a):
+    a.flags.writeable = False
+    return a
+
+
+def strided(a):
+    wide = np.full([2 * n for n in a.shape], np.nan, a.dtype)
+    wide[tuple(slice(None, None, 2) for _ in a.shape)] = a
+    return wide[tuple(slice(None, None, 2) for _ in a.shape)]
+
+
+def reversed_in_memory(a):
+    return np.asfortranarray(a[::-1])[::-1]
+
+
+@pytest.mark.parametrize("prepare", [read_only, strided, reversed_in_memory])
+@each_cell
+def test_arguments_of_any_layout_and_none_is_written_to(cell, prepare):
+    problem = Problem(cell, prepare=prepare, masked=True)
+    kept = [a.copy() for a in (problem.u, problem.dh, *problem.state, *problem.d_state)]
+    problem.compare(problem.dh)
+    now = (problem.u, problem.dh, *problem.state, *problem.d_state)
+    for a, b in zip(now, kept, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@each_cell
+def test_a_tape_is_not_written_to_either(cell):
+    problem = Problem(cell)
+    there, _ = problem.chosen()
+    for array in (*there.states, *there.saved):
+        read_only(array)
+    backend, recurrent = problem.backend, problem.recurrent
+    first, second = (
+        chosen_backward(backend, cell, recurrent, there, problem.dh, problem.d_state)
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.du, second.du)
+    np.testing.assert_array_equal(first.da, second.da)
+
+
+@each_cell
+def test_a_tape_of_one_loop_serves_the_other(cell):
+    problem = Problem(cell)
+    (there, back), (plain_there, plain_back) = problem.chosen(problem.dh), problem.plain(problem.dh)
+    arguments = (cell, problem.recurrent)
+    mixed = run_backward(problem.backend.xp, *arguments, there, problem.dh, problem.d_state)
+    assert_close(mixed.da, plain_back.da, 1e-13)
+    mixed = chosen_backward(problem.backend, *arguments, plain_there, problem.dh, problem.d_state)
+    assert_close(mixed.da, back.da, 1e-13)
+
+
+@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM(), MinimalGated()], ids=str)
+def test_a_tape_is_as_large_as_what_is_saved(cell):
+    problem = Problem(cell)
+    there, _ = problem.chosen()
+    kept = {id(a if a.base is None else a.base): a.base for a in (*there.states, *there.saved)}
+    names = {"Elman": 1, "GRU": 5, "LSTM": 7, "MinimalGated": 4}
+    assert len(kept) == names[type(cell).__name__]
+
+
+def test_two_threads_at_once():
+    cells = [GRU(), LSTM(peepholes=True)]
+    problems = [Problem(cell, steps=60, hidden=16, seed=k) for k, cell in enumerate(cells)]
+    wanted = [problem.chosen(problem.dh)[1].du for problem in problems]
+    faults = []
+
+    def work(problem, want):
+        results = [problem.chosen(problem.dh)[1].du for _ in range(30)]
+        faults.extend(problem.cell for du in results if not np.array_equal(du, want))
+
+    threads = [
+        threading.Thread(target=work, args=pair)
+        for pair in [*zip(problems, wanted, strict=True)] * 2
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+
+
+def test_nan_and_infinity_pass_as_they_do_in_the_plain_loop():
+    problem = Problem(Elman("relu"), prepare=np.array)
+    problem.u[1, 0, 0], problem.u[2, 1, 1], problem.u[3, 2, 2] = np.nan, np.inf, -np.inf
+    with np.errstate(invalid="ignore"):
+        there, want = problem.chosen(save=False)[0], problem.plain(save=False)[0]
+    np.testing.assert_array_equal(there.states[0], want.states[0])
+    assert np.isnan(there.states[0]).any()
+
+
+def test_a_network_computes_the_same_without_lowering():
+    net = RNN(2, 5, 3, cell=LSTM(), dtype="float64", rng=0)
+    x = np.random.default_rng(0).normal(size=(6, 2, 2))
+    target = np.zeros((6, 2, 3))
+    value, gradient = net.value_and_grad(x, target)
+    with formula.disable_lowering():
+        assert not formula.lowering_enabled()
+        assert formula.lowering_for(net.backend, net.cell) is None
+        want_value, want = net.value_and_grad(x, target)
+    assert formula.lowering_enabled()
+    assert float(value) == pytest.approx(float(want_value), rel=1e-14)
+    for name, array in want.parameters.items():
+        assert_close(gradient.parameters[name], array, 1e-13, name)
+
+
+def test_the_switch_is_of_one_thread():
+    seen = []
+    with formula.disable_lowering():
+        thread = threading.Thread(target=lambda: seen.append(formula.lowering_enabled()))
+        thread.start()
+        thread.join()
+    assert seen == [True]
+
+
+@pytest.mark.parametrize(
+    ("word", "outcome"),
+    [
+        ("off", nullcontext()),
+        ("on", nullcontext()),
+        ("no", pytest.raises(ValueError, match="XPRNN_LOWERING is 'no': expected 'on' or 'off'")),
+    ],
+)
+def test_the_switch_of_the_environment(word, outcome, monkeypatch):
+    monkeypatch.setenv("XPRNN_LOWERING", word)
+    with outcome:
+        assert formula.lowering_enabled() == (word == "on")
+
+
+@dataclass(frozen=True)
+class Impatient(Elman):
+    """A cell that looks at its values."""
+
+    def forward(self, xp, u, v, state):
+        if xp.max(u[0]) > 0:
+            return super().forward(xp, u, v, state)
+        return state, state
+
+
+def test_a_cell_that_cannot_be_traced_runs_plainly_and_says_why(caplog):
+    cell = Impatient()
+    problem = Problem(cell)
+    with caplog.at_level(logging.INFO, "xprnn"):
+        assert formula.lowering_for(problem.backend, cell) is None
+        assert formula.lowering_for(problem.backend, cell) is None
+    (record,) = caplog.records
+    reason = "Impatient.forward can't be traced: it uses xp.max, which is no elementwise function"
+    assert record.message == f"{cell} runs as plain array code: {reason}"
+    assert formula.explain(cell) == record.message
+    np.testing.assert_array_equal(problem.chosen()[1].du, problem.plain()[1].du)
+
+
+def test_what_explain_says():
+    assert formula.explain("elman", "array_api_strict") == (
+        "Elman(activation='tanh') runs as plain array code: "
+        "the backend 'array_api_strict' has no lowering"
+    )
+    with formula.disable_lowering():
+        assert formula.explain("elman").endswith("runs as plain array code: lowering is disabled")
+    assert "is lowered to NumPy calls: 2 operations forward" in formula.explain("elman")
+
+
+@dataclass
+class Changing:
+    """A cell whose factor can be changed."""
+
+    factor: float = 1.0
+    gates: ClassVar[int] = 1
+    state: ClassVar[tuple[str, ...]] = ("h",)
+
+    def forward(self, xp, u, v, state):
+        return (self.factor * (u[0] + v[0]),), ()
+
+    def backward(self, xp, saved, previous, d_state):
+        d = (self.factor * d_state[0],)
+        return d, d, (None,)
+
+
+def test_a_cell_that_changes_is_traced_anew():
+    cell = Changing()
+    problem = Problem(cell)
+    before = problem.chosen()[0].states[0].copy()
+    cell.factor = 0.5
+    problem.compare()
+    assert not np.allclose(before, problem.chosen()[0].states[0])
+    cell.factor = 1.0
+    np.testing.assert_array_equal(problem.chosen()[0].states[0], before)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A frozen cell with a field that can change nevertheless."""
+
+    factors: list = field(default_factory=lambda: [1.0])
+    gates: ClassVar[int] = 1
+    state: ClassVar[tuple[str, ...]] = ("h",)
+    forward = lambda self, xp, u, v, state: ((self.factors[0] * (u[0] + v[0]),), ())  # noqa: E731
+
+    def backward(self, xp, saved, previous, d_state):
+        d = (self.factors[0] * d_state[0],)
+        return d, d, (None,)
+
+
+def test_a_list_in_a_frozen_cell():
+    cell = Listing()
+    problem = Problem(cell)
+    problem.compare()
+    cell.factors[0] = 0.5
+    problem.compare()
+
+
+def test_another_cell_of_the_same_fields_is_another():
+    mine = Activation("tanh", lambda xp, z: z / 2, lambda xp, h: xp.ones_like(h) / 2)
+    for activation in (ACTIVATIONS["tanh"], mine):
+        Problem(Elman(activation)).compare()
+
+
+def test_nothing_but_numpy_is_imported_for_it():
+    code = """
+import sys, numpy as np, xprnn
+net = xprnn.RNN(1, 3, 1, rng=0)
+net.value_and_grad(np.ones((4, 2, 1), "f"), np.ones((4, 2, 1), "f"))
+print(*sorted({"numba", "scipy", "threadpoolctl", "torch", "jax"} & set(sys.modules)))
+"""
+    assert run_python(code).split() == []

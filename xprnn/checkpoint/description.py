@@ -1,0 +1,99 @@
+"""What something is, in plain data that can be compared: of options, not of what they do."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+from xprnn.backend import describe as in_words
+from xprnn.backend.host import np
+from xprnn.checkpoint.parts import digest
+
+DEPTH = 8
+"""How far into objects within objects a description goes."""
+
+
+def description(value: Any, depth: int = DEPTH) -> Any:
+    """Return plain JSON data that says what an option is.
+
+    A number, text or None is itself; a dataclass is its type and fields; a function is its name,
+    the numbers and text in it and what it has taken along (so that two schedules with another rate
+    differ); any other object is its type and public attributes.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if depth == 0:
+        return type(value).__qualname__
+    if isinstance(value, Mapping):
+        return {str(k): description(v, depth - 1) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [description(part, depth - 1) for part in value]
+    if isinstance(value, np.ndarray):
+        return f"{in_words(value)}, {digest(value)[:12]}"
+    return {k: description(v, depth - 1) for k, v in _parts(value)}
+
+
+def differences(mine: Any, theirs: Any, name: str = "") -> list[str]:
+    """Return in words how one description differs from another, the one in a checkpoint."""
+    if isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
+        pairs = enumerate(zip(mine, theirs, strict=True))
+        return [found for k, (a, b) in pairs for found in differences(a, b, f"{name}[{k}]")]
+    if not (isinstance(mine, dict) and isinstance(theirs, dict)):
+        return [] if mine == theirs else [_differs(name, mine, theirs)]
+    if mine.get("type") != theirs.get("type"):
+        return [_differs(name, mine, theirs)]
+    found = []
+    for key in [*mine, *(key for key in theirs if key not in mine)]:
+        inside = f"{name}.{key}" if name else key
+        found += differences(mine.get(key), theirs.get(key), inside)
+    return found
+
+
+def _differs(name: str, mine: Any, theirs: Any) -> str:
+    return f"{name} is {_words(mine)}, in the checkpoint {_words(theirs)}"
+
+
+def _words(described: Any) -> str:
+    return str(described["type"]) if isinstance(described, dict) else repr(described)
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what an object consists of; first of all its type."""
+    if isinstance(value, partial):
+        yield "type", f"partial of {_name(value.func)}"
+        yield "function", value.func
+        yield "args", value.args
+        yield from value.keywords.items()
+    elif isinstance(value, MethodType):
+        yield "type", _name(value)
+        yield "of", value.__self__
+    elif isinstance(value, FunctionType):
+        yield from _function(value)
+    else:
+        named = isinstance(value, type | BuiltinFunctionType)
+        yield "type", _name(value if named else type(value))
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            names = [field.name for field in dataclasses.fields(value)]
+            yield from ((name, getattr(value, name)) for name in names)
+        elif hasattr(value, "__dict__") and not isinstance(value, type):
+            yield from ((k, v) for k, v in vars(value).items() if not k.startswith("_"))
+
+
+def _function(value: FunctionType) -> Iterator[tuple[str, Any]]:
+    code = value.__code__
+    yield "type", f"the function {_name(value)}"
+    constants = code.co_consts[1:] if value.__doc__ else code.co_consts
+    yield "constants", [c for c in constants if isinstance(c, int | float | str)]
+    yield "defaults", value.__defaults__
+    for name, cell in zip(code.co_freevars, value.__closure__ or (), strict=True):
+        yield name, cell.cell_contents
+
+
+def _name(value: Any) -> str:
+    return str(getattr(value, "__qualname__", type(value).__qualname__))

@@ -1,0 +1,147 @@
+"""Nested data as JSON and arrays, and back, to the bit.
+
+Numbers, text and None stand for themselves, and everything else is an object with one key that says
+what it is.  A dict keeps its order, an array its dtype and its layout in memory: products of the
+same numbers that lie differently may be rounded differently.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from xprnn.backend import Backend, describe
+from xprnn.backend.host import HostArray, np
+
+Kinds = dict[str, type]
+
+
+def named_kinds(value: Any) -> Kinds:
+    """Return the NamedTuple classes in nested data, by name: those that `unpack` can make."""
+    if isinstance(value, partial):
+        value = value()
+    if isinstance(value, Mapping):
+        inside, found = list(value.values()), Kinds()
+    elif isinstance(value, tuple | list):
+        inside = list(value)
+        found = {type(value).__qualname__: type(value)} if hasattr(value, "_fields") else {}
+    else:
+        return {}
+    for part in inside:
+        found |= named_kinds(part)
+    return found
+
+
+class Packer:
+    """Nested data as JSON, its arrays put aside.
+
+    Attributes
+    ----------
+    arrays : dict of host array
+        By name; an array that occurs twice is here once.
+    """
+
+    def __init__(self, backend: Backend, kinds: Kinds) -> None:
+        self.backend, self.kinds = backend, kinds
+        self.arrays: dict[str, HostArray] = {}
+        self._names: dict[int, str] = {}
+
+    def __call__(self, value: Any, name: str) -> Any:
+        """Return JSON data.
+
+        Raises
+        ------
+        TypeError
+            If there is something that can't be kept, or a NamedTuple that is not of the kinds.
+        """
+        if isinstance(value, partial):
+            value = value()
+        if value is None or isinstance(value, bool | str):
+            return value
+        if isinstance(value, np.generic):
+            # Before float, which a NumPy float64 is too: its dtype would be lost.
+            return {"scalar": self._put(np.asarray(value), value, name)}
+        if isinstance(value, int | float):
+            return value if math.isfinite(value) else {"float": repr(value)}
+        if isinstance(value, Mapping):
+            items = [[self(k, name), self(v, f"{name}/{k}")] for k, v in value.items()]
+            return {"dict": items}
+        if isinstance(value, tuple | list):
+            return self._sequence(value, name)
+        return self._array(value, name)
+
+    def _sequence(self, value: Any, name: str) -> Any:
+        parts = [self(part, f"{name}/{k}") for k, part in enumerate(value)]
+        kind = type(value)
+        if isinstance(value, list):
+            return {"list": parts}
+        if kind is tuple:
+            return {"tuple": parts}
+        if self.kinds.get(kind.__qualname__) is not kind:
+            raise TypeError(
+                f"{name} became a {kind.__qualname__}, of which there was none at the beginning: "
+                "a checkpoint could not make it again"
+            )
+        return {"named": [kind.__qualname__, *parts]}
+
+    def _array(self, value: Any, name: str) -> Any:
+        library = self.backend.library
+        if library.is_array(value):
+            strides = library.strides(value)
+            # From the axis along which neighbours are farthest apart to the one where they touch.
+            order = sorted(range(len(strides)), key=lambda axis: -abs(strides[axis]))
+            if id(value) not in self._names:
+                turned = self.backend.xp.permute_dims(library.plain(value), tuple(order))
+                self._put(self.backend.to_numpy(turned), value, name)
+            return {"array": [self._names[id(value)], *order]}
+        if isinstance(value, np.ndarray):
+            return {"host": self._put(value, value, name)}
+        raise TypeError(
+            f"{name} is {describe(value)}: a checkpoint can keep None, numbers, text, arrays of "
+            f"the backend {self.backend.name!r}, and tuples, lists and dicts of them"
+        )
+
+    def _put(self, host: HostArray, value: object, name: str) -> str:
+        while name in self.arrays:
+            name += "'"
+        self.arrays[name] = host
+        self._names[id(value)] = name
+        return name
+
+
+class Unpacker:
+    """What `Packer` packed, made again."""
+
+    def __init__(self, backend: Backend, kinds: Kinds, arrays: Mapping[str, HostArray]) -> None:
+        self.backend, self.kinds, self.arrays = backend, kinds, arrays
+        self._made: dict[str, Any] = {}
+
+    def __call__(self, packed: Any) -> Any:
+        if not isinstance(packed, dict):
+            return packed
+        ((what, value),) = packed.items()
+        if what == "float":
+            return float(value)
+        if what == "dict":
+            return {self(k): self(v) for k, v in value}
+        if what == "list":
+            return [self(part) for part in value]
+        if what == "tuple":
+            return tuple(self(part) for part in value)
+        if what == "named":
+            if value[0] not in self.kinds:
+                raise ValueError(f"it holds a {value[0]}, of which there is none in this one")
+            return self.kinds[value[0]](*(self(part) for part in value[1:]))
+        if what == "array":
+            return self._array(*value)
+        # A copy is aligned as NumPy's own arrays are.
+        host = self.arrays[value].copy()
+        return host[()] if what == "scalar" else host
+
+    def _array(self, name: str, *order: int) -> Any:
+        if name not in self._made:
+            backend = self.backend
+            array = backend.library.from_host(self.arrays[name].copy(), backend.device)
+            back = tuple(order.index(axis) for axis in range(len(order)))
+            self._made[name] = backend.xp.permute_dims(array, back)
+        return self._made[name]

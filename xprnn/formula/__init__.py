@@ -1,0 +1,12 @@
+"""One readable source, as fast as code for one backend: formulas traced, and lowered.
+
+A cell's `forward` and `backward` are called once with symbolic operands (`trace`), which gives
+lists of elementwise operations (`program`).  A lowering makes the time loop of one library from
+them: the formulas are stated in `xprnn.cells` and nowhere else.  The plain loop of
+`xprnn.recurrence` stays the reference, and runs every cell that can't be traced.
+"""
+
+from xprnn.formula.lowering import disable_lowering, explain, lowering_enabled, lowering_for
+from xprnn.formula.trace import Untraceable
+
+__all__ = ["Untraceable", "disable_lowering", "explain", "lowering_enabled", "lowering_for"]

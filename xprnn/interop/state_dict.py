@@ -1,0 +1,198 @@
+"""Names, shapes and entries of torch's state dicts: what is there, and what is refused."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xprnn import checks
+from xprnn.architecture import Architecture
+from xprnn.backend import describe, library_of
+from xprnn.backend.host import HostArray, np
+from xprnn.cells import ACTIVATIONS, GRU, LSTM, Cell, Elman, get_cell
+
+BY_GATES = {1: "elman", 3: "gru", 4: "lstm"}
+"""The cell that a number of gates stands for."""
+
+_RECURRENT = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh)_l([0-9]+)(_reverse)?")
+_PROJECTION = re.compile(r"weight_hr_l[0-9]+(_reverse)?")
+_ELSEWHERE = re.compile(r"(|.*\.)weight_hh_l0")
+_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the parts of a torch module are called, each with its dot; None: not there."""
+
+    rnn: str
+    readout: str | None
+    embedding: str | None
+
+    @classmethod
+    def checked(cls, rnn: str, readout: str | None, embedding: str | None) -> "Names":
+        if not isinstance(rnn, str):
+            raise TypeError(f"rnn is {rnn!r} ({type(rnn).__name__}): expected a text")
+        readout, embedding = _with_dot("readout", readout), _with_dot("embedding", embedding)
+        if readout is not None and readout == embedding:
+            raise ValueError(f"readout and embedding are both {readout!r}: expected two names")
+        return cls(_with_dot("rnn", rnn) or "", readout, embedding)
+
+    def of(self, name: str) -> tuple[str, ...]:
+        """Return the torch names of a parameter: one; two of b; none of b_hn, which is in those."""
+        part, dot, kind = name.partition(".")
+        if dot:
+            prefix = self.readout if part == "readout" else self.embedding
+            return () if prefix is None else (prefix + kind,)
+        kind, _, suffix = name.partition("_l")
+        if kind == "bias":
+            return f"{self.rnn}bias_ih_l{suffix}", f"{self.rnn}bias_hh_l{suffix}"
+        return () if kind == "bias_hn" else (self.rnn + name,)
+
+
+def _with_dot(argument: str, name: str | None) -> str | None:
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"{argument} is {name!r} ({type(name).__name__}): expected a text or None")
+    return name if not name or name.endswith(".") else f"{name}."
+
+
+def check_cell(cell: Cell) -> None:
+    """Refuse a cell that torch does not have; one derived from ours may be any."""
+    match cell:
+        case LSTM(peepholes=has, layer_norm=normalised):
+            known = not (has or normalised)
+        case Elman(phi=phi):
+            known = phi in (ACTIVATIONS["tanh"], ACTIVATIONS["relu"])
+        case _:
+            known = isinstance(cell, GRU)
+    if not known or type(cell) not in (Elman, GRU, LSTM):
+        raise ValueError(
+            f"cell is {cell}: torch has no such cell; expected Elman with tanh or relu, GRU, or "
+            "LSTM without peepholes and layer_norm"
+        )
+
+
+def host_arrays(state_dict: object) -> dict[str, HostArray]:
+    """Return copies of the entries, known to be floats."""
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(
+            f"state_dict is {type(state_dict).__name__}: expected a mapping of names to arrays, "
+            "such as module.state_dict()"
+        )
+    return {_name(key): _host(key, value) for key, value in state_dict.items()}
+
+
+def _name(key: object) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"the state dict has the key {key!r}: expected names")
+    return key
+
+
+def _host(name: object, value: object) -> HostArray:
+    library = library_of(value)
+    try:
+        host = np.array(value if library is None else library.to_host(value))
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise TypeError(f"{name} is {describe(value)}: NumPy can't hold it: {reason}") from error
+    if host.dtype.kind != "f":
+        raise TypeError(f"{name} is {describe(value)}: expected an array of floats")
+    return host
+
+
+def architecture_of(
+    state: Mapping[str, HostArray], names: Names, cell: str | Cell | None, **options: Any
+) -> Architecture:
+    """Return the architecture that names and shapes tell of, once they are known to fit it."""
+    recurrent = [name.removeprefix(names.rnn) for name in state if name.startswith(names.rnn)]
+    projections = [names.rnn + name for name in recurrent if _PROJECTION.fullmatch(name)]
+    if projections:
+        raise ValueError(
+            f"the state dict has {_listed(projections)}: "
+            "projections (proj_size) are not supported here"
+        )
+    made, hidden = _cell_and_size(state, names, cell)
+    present = [found for name in recurrent if (found := _RECURRENT.fullmatch(name))]
+    layers, bidirectional = len({found[2] for found in present}), any(f[3] for f in present)
+    features = hidden * (2 if bidirectional else 1)
+    table = _shape(state, names.of("embedding.weight"), ("V", "E"))
+    first = _shape(state, names.of("weight_ih_l0"), (made.gates * hidden, "I"))
+    last = _shape(state, names.of("readout.weight"), ("O", features))
+    biases = [names.of("readout.bias"), *(names.of(f"bias_l{layer}") for layer in range(layers))]
+    architecture = Architecture(
+        # Where there is no first, that is found out below, with all else that is missing.
+        input_size=table[0] if table else first[1] if first else 1,
+        hidden_size=hidden,
+        output_size=last[0] if last else None,
+        cell=made,
+        bias=any(name in state for pair in biases for name in pair),
+        layers=layers,
+        bidirectional=bidirectional,
+        embedding_size=table[1] if table else None,
+        **options,
+    )
+    _check_entries(state, names, architecture)
+    return architecture
+
+
+def _cell_and_size(
+    state: Mapping[str, HostArray], names: Names, cell: str | Cell | None
+) -> tuple[Cell, int]:
+    """Return the cell and H."""
+    if cell is not None:
+        check_cell(get_cell(cell))
+    (name,) = names.of("weight_hh_l0")
+    if name not in state:
+        others = [at for other in state if (at := _ELSEWHERE.fullmatch(other))]
+        hint = f"; pass rnn={others[0][1]!r} for {others[0][0]!r}" if others else ""
+        raise KeyError(f"the state dict lacks {name!r}: it has {_listed(state)}{hint}")
+    shape = state[name].shape
+    if len(shape) != 2 or 0 in shape or shape[0] % shape[1]:
+        raise ValueError(f"{name} has shape {shape}: expected (G·H, H)")
+    gates, hidden = shape[0] // shape[1], shape[1]
+    found = f"{name} has shape {shape}, of {gates} gates"
+    if cell is None and gates not in BY_GATES:
+        raise ValueError(f"{found}: expected 1 (RNN), 3 (GRU) or 4 (LSTM)")
+    made = get_cell(BY_GATES[gates] if cell is None else cell)
+    if made.gates != gates:
+        raise ValueError(f"{found}: {made} has {made.gates}")
+    return made, hidden
+
+
+def _shape(
+    state: Mapping[str, HostArray], names: tuple[str, ...], expected: checks.Shape
+) -> tuple[int, ...] | None:
+    """Return the shape of an entry, known to be as expected; None if it is not there."""
+    for name in names:
+        if name in state:
+            checks.fit(name, state[name], expected)
+            return tuple(state[name].shape)
+    return None
+
+
+def _check_entries(
+    state: Mapping[str, HostArray], names: Names, architecture: Architecture
+) -> None:
+    """Refuse a state dict that is not that of the architecture."""
+    shapes = architecture.shapes().items()
+    expected = {theirs: shape for name, shape in shapes for theirs in names.of(name)}
+    missing = [name for name in expected if name not in state]
+    extra = [name for name in state if name not in expected]
+    faults = []
+    if missing:
+        also = " (biases are everywhere or nowhere here: zeros stand for none)"
+        faults.append(f"lacks {_listed(missing)}{also * any('bias' in name for name in missing)}")
+    if extra:
+        faults.append(f"has {_listed(extra)} besides what makes the network")
+    if faults:
+        raise KeyError(f"the state dict {' and '.join(faults)}: expected {_listed(expected)}")
+    for name, shape in expected.items():
+        checks.fit(name, state[name], shape)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return names for a message, the first of them if there are many."""
+    every = [repr(name) for name in names]
+    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
+    return (", ".join(every[:_SHOWN]) or "nothing") + more

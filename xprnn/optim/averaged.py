@@ -1,0 +1,128 @@
+"""Averaging of the weights that an optimizer passes through."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+from xprnn import checks
+from xprnn.backend.types import Array
+from xprnn.optim.protocol import Gradients, Optimizer, Parameters, scaled
+from xprnn.optim.registry import get_optimizer
+
+
+class AveragedState(NamedTuple):
+    """The averaged weights, and what the optimizer remembers.
+
+    Attributes
+    ----------
+    iteration : int
+        Updates done.
+    average : dict of array
+        The average of the parameters, ready to be used in their place.
+    optimizer : object
+        The optimizer's state.
+    """
+
+    iteration: int
+    average: dict[str, Array]
+    optimizer: Any
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """An optimizer, and beside it the exponential moving average of the weights that it makes.
+
+    ::
+
+        c = (1 - decay) / (1 - decayᵗ)     of update t = 1, 2, ...    (1)
+        c = 1 / t                          if decay is 1              (1')
+        a = a + c (θ - a)                                             (2)
+
+    The training goes on from θ as it would without; the average, ``state.average``, lies nearer the
+    middle of what a noisy training wanders about, and is often the better network.
+
+    Parameters
+    ----------
+    optimizer : Optimizer or str
+    decay : float
+        From 0 (the newest weights alone) to 1 (the mean of all); the average reaches back over
+        about 1 / (1 - decay) updates.
+    corrected : bool
+        True: (1), so that the average is one of the weights θ₁ to θₜ and not of the initial ones,
+        as Adam corrects its moments.  False: c = 1 - decay, and the average starts at the initial
+        weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of the wrong type, or out of range.
+
+    Notes
+    -----
+    The average of all weights moves at every update, also where a sparse gradient holds nothing.
+
+    References
+    ----------
+    B. Polyak and A. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM Journal
+    on Control and Optimization 30 (1992), for the mean of all.
+    D. Kingma and J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, section 7.2, for
+    the moving average and its correction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> averaged, p = Averaged("sgd", decay=1.0), {"w": np.array([1.0])}
+    >>> state = averaged.init(p)
+    >>> for _ in range(3):
+    ...     p, state = averaged.update({"w": np.array([100.0])}, state, p)
+    >>> p["w"], state.average["w"]
+    (array([-2.]), array([-1.]))
+    """
+
+    optimizer: Optimizer | str
+    decay: float = 0.999
+    corrected: bool = True
+
+    def __post_init__(self) -> None:
+        decay = checks.number("decay", self.decay)
+        if decay > 1:
+            raise ValueError(f"decay is {decay!r}: expected a number from 0 to 1")
+        if decay == 1 and not checks.boolean("corrected", self.corrected):
+            raise ValueError(
+                "decay is 1, but corrected is False: the average would stay at the initial weights"
+            )
+        object.__setattr__(self, "optimizer", get_optimizer(self.optimizer))
+        object.__setattr__(self, "decay", decay)
+        object.__setattr__(self, "corrected", checks.boolean("corrected", self.corrected))
+
+    def init(self, parameters: Parameters) -> AveragedState:
+        return AveragedState(0, dict(parameters), self._rule.init(parameters))
+
+    def update(
+        self, gradients: Gradients, state: AveragedState, parameters: Parameters
+    ) -> tuple[dict[str, Array], AveragedState]:
+        moved, memory = self._rule.update(gradients, state.optimizer, parameters)
+        t = state.iteration + 1
+        weight = self._weight(t)
+        average = {k: a + weight * (moved[k] - a) for k, a in state.average.items()}  # (2)
+        return moved, AveragedState(t, average, memory)
+
+    def scaled(self, state: AveragedState, factor: float) -> AveragedState:
+        """Return the state, the learning rate of all further updates multiplied by the factor.
+
+        Raises
+        ------
+        TypeError
+            If the optimizer has none.
+        """
+        return state._replace(optimizer=scaled(self._rule, state.optimizer, factor))
+
+    @property
+    def _rule(self) -> Optimizer:
+        return cast("Optimizer", self.optimizer)
+
+    def _weight(self, t: int) -> float:
+        if not self.corrected:
+            return 1 - self.decay
+        if self.decay == 1:
+            return 1 / t  # (1')
+        return (1 - self.decay) / (1 - self.decay**t)  # (1)

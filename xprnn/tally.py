@@ -1,0 +1,120 @@
+"""What a training adds up: an epoch's loss, and the best weights."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from xprnn.arguments import check_lengths, within
+from xprnn.backend.types import Array
+from xprnn.data.batches import Batch
+from xprnn.losses import Loss
+from xprnn.network import RNN
+
+
+def valid_steps(net: RNN, batch: Batch) -> Array | None:
+    """Return which steps of a batch have an output of the network and a loss; None if all do."""
+    if net.returns == "last":
+        return None
+    steps, sequences = batch.x.shape[:2]
+    return within(net.backend, check_lengths(batch.lengths, steps, sequences), steps)
+
+
+class Epoch:
+    """What adds up during an epoch.
+
+    Attributes
+    ----------
+    total : TotalLoss
+    norm : float or None
+        The largest of the gradients before clipping.
+    carried : tuple of array or None
+        The state that the last batch ended with.
+    over : bool
+        Whether the next batch begins another epoch.
+    """
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss, self.total = loss, TotalLoss(loss)
+        self.norm: float | None = None
+        self.carried: Any = None
+        self.over = True
+        self.started = self.before = 0.0
+
+    def begin(self) -> None:
+        """Begin an epoch."""
+        self.total = TotalLoss(self.loss)
+        self.norm, self.over = None, False
+        self.started, self.before = time.perf_counter(), 0.0
+
+    def end(self) -> None:
+        """End it; nothing is carried over to the next."""
+        self.carried, self.over = None, True
+
+    def add(self, value: float, entries: int, norm: Array | None) -> None:
+        """Add a batch, whose loss is over so many entries."""
+        self.total.add(value, entries)
+        self.see(norm)
+
+    def see(self, norm: Array | None) -> None:
+        """Add the norm of an update, if there was one."""
+        if norm is not None:
+            self.norm = max(float(norm), self.norm or 0.0)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken, also before an interruption."""
+        return self.before + time.perf_counter() - self.started
+
+    def state(self) -> dict[str, Any]:
+        total = self.total
+        return {
+            "total": (total.total, total.entries, total.batches),
+            "norm": self.norm,
+            "carried": self.carried,
+            "over": self.over,
+            "seconds": 0.0 if self.over else self.seconds,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.begin()
+        self.total.total, self.total.entries, self.total.batches = state["total"]
+        self.norm, self.carried, self.over = state["norm"], state["carried"], state["over"]
+        self.before = state["seconds"]
+
+
+class BestWeights:
+    """The best weights so far."""
+
+    def __init__(self, net: RNN, min_delta: float) -> None:
+        self.net, self.min_delta = net, min_delta
+        self.epoch, self.value = 0, math.inf
+        self.parameters = dict(net.parameters)
+
+    def note(self, epoch: int, value: float) -> None:
+        if value < self.value - self.min_delta:
+            self.epoch, self.value = epoch, value
+            self.parameters = dict(self.net.parameters)
+
+    def state(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "value": self.value, "parameters": self.parameters}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.epoch, self.value = state["epoch"], state["value"]
+        self.parameters = state["parameters"]
+
+
+class TotalLoss:
+    """A loss over several batches: a mean over all entries, or a sum."""
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss, self.mean = loss, loss.reduction == "mean"
+        self.total, self.entries, self.batches = 0.0, 0, 0
+
+    def add(self, value: float, entries: int) -> None:
+        self.total += value * entries if self.mean else value
+        self.entries += entries
+        self.batches += 1
+
+    def value(self) -> float:
+        return self.total / max(1, self.entries) if self.mean else self.total

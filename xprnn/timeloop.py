@@ -1,0 +1,50 @@
+"""The time loop: lowered to the backend where it can be, plain array code where it can't.
+
+Both give the same to rounding; `xprnn.recurrence` is the reference.
+"""
+
+from xprnn.backend import Backend
+from xprnn.backend.types import Array
+from xprnn.cells import Arrays, Cell
+from xprnn.formula import lowering_for
+from xprnn.formula.numpy_lowering import NumPyLoops
+from xprnn.recurrence import Recurrent, Reversed, Trajectory
+from xprnn.recurrence import run_backward as plain_backward
+from xprnn.recurrence import run_forward as plain_forward
+
+
+def run_forward(
+    backend: Backend, cell: Cell, u: Array, recurrent: Recurrent, state: Arrays, *, save: bool
+) -> Trajectory:
+    """Carry the state from step 0 to step T-1: see `xprnn.recurrence.run_forward`."""
+    loops = _loops(backend, cell, recurrent)
+    if loops is None:
+        return plain_forward(backend.xp, cell, u, recurrent, state, save=save)
+    U, units, _, mask, _ = recurrent
+    return Trajectory(*loops.forward(u, U, units, state, mask=mask, save=save))
+
+
+def run_backward(
+    backend: Backend,
+    cell: Cell,
+    recurrent: Recurrent,
+    trajectory: Trajectory,
+    dh: Array | None,
+    d_state: Arrays,
+) -> Reversed:
+    """Carry the gradient from step T-1 to step 0: see `xprnn.recurrence.run_backward`."""
+    loops = _loops(backend, cell, recurrent)
+    if loops is None:
+        return plain_backward(backend.xp, cell, recurrent, trajectory, dh, d_state)
+    U, units, _, mask, _ = recurrent
+    states, saved, _ = trajectory
+    du, da, d_units, d_initial = loops.backward(U, units, states, saved, dh, d_state, mask=mask)
+    return Reversed(du, da, d_units, None, d_initial)
+
+
+def _loops(backend: Backend, cell: Cell, recurrent: Recurrent) -> NumPyLoops | None:
+    """Return the lowering, if there is one for this layer."""
+    # Normalising is no elementwise operation, and lengths are not lowered yet.
+    if recurrent.gain is not None or recurrent.valid is not None:
+        return None
+    return lowering_for(backend, cell)
