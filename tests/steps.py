@@ -24,15 +24,35 @@ class Words(NamedTuple):
     sigmoid: Callable[[Tensor], Tensor]
     relu: Callable[[Tensor], Tensor]
     stack: Callable[[list[Tensor]], Tensor]
+    join: Callable[[list[Tensor]], Tensor]
+    """Along the last axis."""
     split: Callable[[Tensor, int], list[Tensor]]
     """In equal parts along the last axis."""
+    turn: Callable[[Tensor], Tensor]
+    """From the last step to the first."""
 
     def identity(self, a: Tensor) -> Tensor:
         return a
 
 
-TORCH = Words(torch.tanh, torch.sigmoid, torch.relu, torch.stack, lambda a, n: a.chunk(n, dim=-1))
-JAX = Words(jnp.tanh, jax.nn.sigmoid, jax.nn.relu, jnp.stack, lambda a, n: jnp.split(a, n, axis=-1))
+TORCH = Words(
+    torch.tanh,
+    torch.sigmoid,
+    torch.relu,
+    torch.stack,
+    lambda parts: torch.cat(parts, dim=-1),
+    lambda a, n: a.chunk(n, dim=-1),
+    lambda a: a.flip(0),
+)
+JAX = Words(
+    jnp.tanh,
+    jax.nn.sigmoid,
+    jax.nn.relu,
+    jnp.stack,
+    lambda parts: jnp.concatenate(parts, axis=-1),
+    lambda a, n: jnp.split(a, n, axis=-1),
+    lambda a: a[::-1],
+)
 
 Formula: TypeAlias = Callable[[Words, ExtendedWeights, Tensor, Tensors], Any]
 
@@ -89,3 +109,9 @@ def gated(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensors:
     (u_1, u_2), (v_1, v_2) = m.split(u, 2), m.split(v, 2)
     c = m.tanh(u_1 + c * v_1)
     return c * (u_2 + v_2) + 0.5 * h, c
+
+
+def leaky(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensors:
+    """Of `tests.leaky.LeakyUnit`."""
+    (h,), (leak,), (u, v) = state, w.units, projections(w, x, state[0])
+    return ((1 - leak) * h + leak * m.tanh(u + 2 * v),)

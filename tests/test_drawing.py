@@ -9,7 +9,7 @@ import pytest
 from matplotlib.patches import Circle
 
 import xprnn
-from tests.cases import Case, each_case, each_cell
+from tests.cases import CELLS, FORMS, Case, each_cell, in_forms
 from tests.gated import Gated
 from xprnn.architecture import Architecture
 from xprnn.cells import LSTM, Activation, Elman, has_layer_norm
@@ -25,9 +25,13 @@ SYMBOLS = {
     "peephole_i_l0": "peephole_i",
     "peephole_f_l0": "peephole_f",
     "peephole_o_l0": "peephole_o",
+    "leak_l0": "leak",
     "readout.weight": "R",
     "readout.bias": "r",
 }
+# A drawing shows the form, and what a cell's parameters and states are called: no need for both.
+ROWS = CELLS + in_forms((CELLS[0], CELLS[8]), tuple(FORMS)[1:])
+each_case = pytest.mark.parametrize("case", ROWS, ids=lambda case: case.id)
 LARGE = Case("large", Gated(), None, I=12345, H=1024, O=54321)  # type: ignore[arg-type]
 
 
