@@ -13,6 +13,7 @@ import xprnn
 from tests.cli_tools import run, run_module
 from xprnn.cells import CELLS
 from xprnn.cli import parity
+from xprnn.cli.main import build_parser
 from xprnn.testing.suite import PROBLEMS
 
 SMALL = ("--cells", "elman", "--sizes", "3,2,2,4,2", "--steps", "2")
@@ -242,6 +243,26 @@ def test_a_terminal_shows_a_bar_and_the_table_all_the_same(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     result = small(*words, terminal=True)
     assert (result.status, result.err) == (0, "")
+
+
+def test_the_page_says_what_happens(tmp_path, capsys):
+    page = (Path(__file__).parents[1] / "docs" / "testing.md").read_text(encoding="utf-8")
+    section = page.partition("## Parity of backends\n")[2].partition("\n## ")[0]
+    example, library = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    exec(compile(example, "testing.md", "exec"), {})
+    assert "torch on cpu in float32" in capsys.readouterr().out
+
+    (tmp_path / "mylibrary.py").write_text(library)
+    (words,) = re.findall(r"`xprnn (parity .*mylibrary: .*?)`", section)
+    result = run_module(*words.split(), "--steps", 2, cwd=tmp_path)
+    assert result.status == 1
+    *_, printed = re.findall(r"^```text\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    shown = "DISAGREES: mylibrary: in float64\n  functions: tanh[0, 0] off by 1.0e-06 (1.0e-12 all"
+    assert shown in printed
+    assert shown in result.out
+    for line in re.findall(r"^xprnn .*", section, re.MULTILINE):
+        words = line.partition("#")[0].partition(">")[0].split()[1:]
+        assert callable(build_parser().parse_args(words).run)
 
 
 def test_everything_is_the_default(monkeypatch):

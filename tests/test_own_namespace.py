@@ -77,7 +77,7 @@ def test_a_backend_of_it_can_be_copied_and_pickled(spec):
             "exp, log$",
         ),
         ("json:", ValueError, "'json:' lacks functions .*: __array_namespace_info__, abs, all, .*"),
-        ("math:pi", ValueError, "and 26 more$"),
+        ("math:pi", ValueError, r"clip and \d+ more$"),
         (
             "tests.namespaces:lists",
             ValueError,

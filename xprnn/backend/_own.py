@@ -1,6 +1,7 @@
 """A namespace of the user's own, known by its import path and by the standard alone."""
 
 import importlib
+import math
 from contextlib import AbstractContextManager
 from operator import attrgetter
 from typing import Any
@@ -11,10 +12,10 @@ from xprnn.backend.types import Array, Device, Namespace
 
 FUNCTIONS = (
     *("__array_namespace_info__", "abs", "all", "arange", "asarray", "astype", "broadcast_to"),
-    *("clip", "concat", "empty", "empty_like", "exp", "finfo", "isdtype", "isfinite", "log"),
-    *("matrix_transpose", "max", "maximum", "ones_like", "reshape", "searchsorted", "sign", "sqrt"),
-    *("stack", "sum", "take", "take_along_axis", "tanh", "unique_inverse", "unstack", "where"),
-    *("zeros", "zeros_like"),
+    *("clip", "concat", "empty", "empty_like", "exp", "finfo", "flip", "full_like", "isdtype"),
+    *("isfinite", "log", "matrix_transpose", "max", "maximum", "mean", "ones_like"),
+    *("permute_dims", "reshape", "searchsorted", "sign", "sqrt", "stack", "sum", "take"),
+    *("take_along_axis", "tanh", "unique_inverse", "unstack", "where", "zeros", "zeros_like"),
 )
 """The functions of the standard that xprnn uses; operators and indexing come on top."""
 
@@ -117,6 +118,10 @@ class Own(Library):
             if host.dtype.kind in "fiub" and host.shape == shape:
                 return host
         return self._entry_by_entry(a, shape)
+
+    def strides(self, a: Array) -> tuple[int, ...]:
+        # The standard does not say how arrays lie.
+        return tuple(math.prod(a.shape[axis + 1 :]) for axis in range(a.ndim))
 
     def quiet(self) -> AbstractContextManager[object]:
         # It may well compute with NumPy, and then warns as NumPy does.

@@ -75,6 +75,7 @@ CALLS: Mapping[str, Call] = {
     "empty_like": lambda xp, o: xp.zeros_like(xp.empty_like(o.x)),
     "zeros": lambda xp, o: xp.zeros((2, 3), dtype=o.x.dtype, device=o.device),
     "zeros_like": lambda xp, o: xp.zeros_like(o.x),
+    "full_like": lambda xp, o: xp.full_like(o.x, 1.5),
     "ones_like": lambda xp, o: xp.ones_like(o.x),
     "astype": lambda xp, o: (xp.astype(o.flags, o.x.dtype), xp.astype(o.x, o.x.dtype, copy=False)),
     "reshape": lambda xp, o: xp.reshape(xp.matrix_transpose(o.x), (2, 10)),
@@ -82,6 +83,8 @@ CALLS: Mapping[str, Call] = {
         xp.matrix_transpose(o.x),
         xp.matrix_transpose(o.x[None, ...]),
     ),
+    "permute_dims": lambda xp, o: xp.permute_dims(o.x[None, ...], (1, 2, 0)),
+    "flip": lambda xp, o: (xp.flip(o.x, axis=0), xp.flip(o.x, axis=1)),
     "broadcast_to": lambda xp, o: xp.broadcast_to(o.x[None, ...], (2, 4, 5)),
     "stack": lambda xp, o: xp.stack((o.x, o.positive)),
     "unstack": lambda xp, o: tuple(xp.unstack(o.x)),
@@ -105,6 +108,7 @@ CALLS: Mapping[str, Call] = {
     "clip": lambda xp, o: (xp.clip(o.x, -0.5, 0.5), xp.clip(o.x, max=0.25), xp.clip(o.x, min=0.25)),
     "maximum": lambda xp, o: (xp.maximum(o.x, o.positive), xp.maximum(o.x, 0.0)),
     "max": lambda xp, o: (xp.max(o.x), xp.max(o.x, axis=-1, keepdims=True)),
+    "mean": lambda xp, o: (xp.mean(o.x), xp.mean(o.x, axis=-1, keepdims=True)),
     "sum": lambda xp, o: (xp.sum(o.x), xp.sum(o.x, axis=0), xp.sum(o.x, axis=-1, keepdims=True)),
     "operator @": lambda xp, o: (
         o.x @ o.y,
@@ -124,7 +128,8 @@ CALLS: Mapping[str, Call] = {
         0 * o.x,
     ),
     "operators += *=": _in_place,
-    "operators == < & |": lambda _, o: (
+    "operators == < & | ~": lambda _, o: (
+        ~o.flags,
         o.index == 1,
         o.x < o.positive,
         o.x >= 0,

@@ -145,7 +145,9 @@ def train(
         clipped, _ = clip_by_norm(disturb(gradient.parameters), CLIP)
         parameters, memory = optimizer.update(clipped, memory, parameters)
         net.parameters = parameters
-        # The number is waited for, as a library may return before it has computed.
+        # A library may return before it has computed, and one of the user's own can't be told to
+        # wait, but for a number.
+        net.backend.library.synchronize()
         float(value)
         times.append(time.perf_counter() - started)
     return Trained(parameters, float(np.median(times)))

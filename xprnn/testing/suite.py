@@ -1,6 +1,7 @@
 """Small problems that between them use everything: every cell, on every backend."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from xprnn.backend import Backend
@@ -61,13 +62,8 @@ def run_suite(
         Of weights and data.
     """
     for name, cell in cells.items():
-        for problem, (shape, options) in _problems(cell, sizes, steps, seed).items():
-
-            def make_net(
-                backend: Backend, cell: Cell = cell, shape: tuple[int, int, int] = shape
-            ) -> RNN:
-                return RNN(*shape, cell=cell, backend=backend, rng=seed)
-
+        for problem, (network, options) in _problems(cell, sizes, steps, seed).items():
+            make_net = partial(_make_net, network)
             try:
                 report = assert_parity(make_net, backends=backends, dtypes=dtypes, **options)
             except ParityError as error:
@@ -75,27 +71,32 @@ def run_suite(
             yield Result(name, problem, report)
 
 
+def _make_net(options: dict[str, Any], backend: Backend) -> RNN:
+    return RNN(**options, backend=backend)
+
+
 def _problems(
     cell: Cell, sizes: Sizes, steps: int, seed: int
-) -> dict[str, tuple[tuple[int, int, int], dict[str, Any]]]:
-    """Return, by name, input, hidden and output size, and the arguments of `assert_parity`."""
+) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Return, by name, the arguments of `RNN`, and those of `assert_parity`."""
     T, B, I, H, O = sizes  # noqa: E741
     rng = generator(seed)
+    network = {"input_size": I, "hidden_size": H, "output_size": O, "cell": cell, "rng": seed}
     numbers = {
         "x": rng.normal(size=(T, B, I)),
         "state": [rng.normal(size=(1, B, H)) for _ in cell.state],
         "steps": steps,
         "rng": seed,
     }
-    # Sparse gradients and windowed truncation are part of this problem, and the training, which
-    # takes most of the time, of the other.  One class would be certain, and its gradient zero.
-    classes = max(2, O)
+    # The training, which takes most of the time, is part of the other problem, and of this one all
+    # that it leaves out.  One class would be certain, and its gradient zero.
+    more = network | {"output_size": max(2, O), "layers": 2, "bidirectional": True, "dropout": 0.2}
     tokens = {
         "x": rng.integers(0, I, size=(T, B)),
         "loss": "cross_entropy",
+        "lengths": rng.integers(1, T + 1, size=B).tolist(),
         "window": 2,
         "steps": 0,
         "rng": seed,
     }
-    given = ((I, H, O), numbers), ((I, H, classes), tokens)
-    return dict(zip(PROBLEMS, given, strict=True))
+    return dict(zip(PROBLEMS, ((network, numbers), (more, tokens)), strict=True))
