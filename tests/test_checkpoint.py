@@ -98,7 +98,15 @@ def a_generator():
     return net, {"batches": (pair for _ in range(4) for pair in Drawn(1)), "optimizer": SGD(0.5)}
 
 
+def unequal_lengths():
+    net = RNN(2, 5, 2, cell="lstm", bidirectional=True, dtype="float64", rng=0)
+    lengths = [6, 1, 3, 5, 2, 6, 4, 4, 1, 2]
+    data = minibatches(X, Y, 4, lengths=lengths, rng=1)
+    return net, {"batches": data, "optimizer": "adam", "epochs": 3, "accumulate": 2}
+
+
 RUNS = (
+    unequal_lengths,
     everything,
     stopped_by_patience,
     carried,
@@ -138,7 +146,7 @@ def test_killed_after_any_checkpoint_it_ends_with_the_same_bits(make, path):
         assert remains(net, history) == wanted
         for file in path.parent.iterdir():
             file.unlink()
-    fewer_or_more = {"words": 4, "one_pair": 10, "a_generator": 13}
+    fewer_or_more = {"words": 4, "one_pair": 10, "a_generator": 13, "unequal_lengths": 6}
     assert number - 1 == fewer_or_more.get(make.__name__, 12)
     assert remains(*want) == wanted
 
@@ -170,11 +178,19 @@ def plain_optimizers():
                 found.append(kind())
             except TypeError:
                 continue
-    assert len(found) >= 2
+    assert len(found) >= 6
     return found
 
 
-@pytest.mark.parametrize("optimizer", plain_optimizers(), ids=lambda o: type(o).__name__)
+WRAPPED = (
+    optim.ByName({"readout.*": "adam", "*_hh_*": None}, otherwise=SGD(0.1, momentum=0.5)),
+    optim.Averaged(optim.ByName({"readout.*": SGD(0.2)}, otherwise="adam"), decay=0.9),
+)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [*plain_optimizers(), *WRAPPED], ids=lambda o: type(o).__name__
+)
 @pytest.mark.parametrize("tokens", [False, True], ids=["dense", "sparse"])
 def test_every_optimizer(optimizer, tokens, path):
     def make():
@@ -487,6 +503,10 @@ def test_time_is_added_up_over_interruptions(path, monkeypatch):
             r"net.dropout is 0\.5, in the checkpoint 0\.0",
         ),
         ({"optimizer": optim.Rprop()}, "optimizer is Rprop, in the checkpoint SGD"),
+        (
+            {"optimizer": optim.ByName({"readout.*": None}, otherwise=SGD(0.5))},
+            "optimizer is ByName, in the checkpoint SGD",
+        ),
         ({"optimizer": SGD(0.5)}, r"optimizer.momentum is 0\.0, in the checkpoint 0\.5"),
         (
             {"optimizer": SGD(schedules.cosine(0.5, 9), momentum=0.5)},

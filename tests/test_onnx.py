@@ -10,7 +10,7 @@ from onnx.backend.test.case import node as standard
 from onnx.backend.test.case.node import gru, lstm, rnn
 from onnx.reference import ReferenceEvaluator
 
-from tests.closeness import AUTOGRAD, assert_close, float32
+from tests.closeness import AUTOGRAD, assert_close, between_backends
 from tests.onnx_nodes import Node
 
 KINDS = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -62,7 +62,7 @@ def test_published_case(case):
         wanted = dict(zip(node.outputs, by_reference(node), strict=True))
     got = node.run()
     for name, array in wanted.items():
-        assert_close(got[name], array, float32(len(node.operands["X"])), name)
+        assert_close(got[name], array, between_backends("float32", len(node.operands["X"])), name)
 
 
 @dataclass(frozen=True)
@@ -147,4 +147,4 @@ def test_against_onnx_runtime(row, lengths):
     """In float32, the only precision that it has here."""
     node = row.node("float32", lengths=lengths)
     for (name, got), want in zip(node.run().items(), by_runtime(node), strict=True):
-        assert_close(got, want, float32(len(node.operands["X"])), name)
+        assert_close(got, want, between_backends("float32", len(node.operands["X"])), name)

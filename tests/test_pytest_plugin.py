@@ -28,7 +28,8 @@ def project(pytester, monkeypatch):
     monkeypatch.delitem(sys.modules, "pytest_xprnn", raising=False)
 
     def run(*arguments, **files):
-        pytester.makepyfile(**{name: textwrap.dedent(text) for name, text in files.items()})
+        for name, text in files.items():
+            pytester.makepyfile(**{name: textwrap.dedent(text)})
         return pytester.runpytest_inprocess("-p", "pytest_xprnn", "-W", "error", *arguments)
 
     return run
@@ -103,6 +104,28 @@ def test_a_device_is_opened(project):
     project("--xprnn-backends=array_api_strict@device1", test_it=code).assert_outcomes(passed=1)
 
 
+def test_a_namespace_of_the_user_s_own(project):
+    code = """
+    import pytest
+
+    @pytest.mark.skip_backend("array_api_strict:")
+    def test_skipped(backend):
+        pass
+
+    def test_it(backend):
+        assert backend.name == "array_api_strict:"
+        assert backend.xp.sum(backend.asarray([1.0, 2.0])) == 3
+    """
+    result = project("--xprnn-backends=array_api_strict:", test_it=code)
+    result.assert_outcomes(passed=1, skipped=1)
+
+
+def test_a_namespace_that_can_t_be_imported_is_an_error(project):
+    result = project("--xprnn-backends=nosuch:xp", test_it=ONE)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*ImportError: the namespace 'nosuch:xp': can't import*"])
+
+
 def test_a_device_that_is_not_there_is_an_error(project):
     result = project("--xprnn-backends=jax@gpu:7", test_it=ONE)
     result.assert_outcomes(errors=1)
@@ -174,12 +197,12 @@ def test_a_marker_may_name_one_device(project):
 @pytest.mark.parametrize(
     ("marker", "message"),
     [
-        ("skip_backend('trch')", "ValueError: skip_backend names 'trch': the backends are 'numpy'"),
+        ("skip_backend('trch')", "ValueError: skip_backend names 'trch': known are 'numpy'"),
         ("skip_backend", "TypeError: skip_backend takes one name of a backend, got ()"),
         ("skip_backend('jax', 'x')", "skip_backend takes one name of a backend, got ('jax', 'x')"),
         ("skip_backend(['jax'])", "skip_backend takes one name of a backend, got (['jax'],)"),
         ("skip_backend('jax', strict=1)", "skip_backend has no ['strict']: known are reason"),
-        ("xfail_backend('trch')", "ValueError: xfail_backend names 'trch': the backends are "),
+        ("xfail_backend('trch')", "ValueError: xfail_backend names 'trch': known are "),
         ("xfail_backend('jax', run=1)", "no ['run']: known are raises, reason, strict"),
     ],
 )
@@ -263,6 +286,14 @@ def backend(request):
     return request.param
 """
 
+OWN_PLAIN_FIXTURE = """
+import pytest
+
+@pytest.fixture
+def backend():
+    return "a"
+"""
+
 OWN_HOOK = """
 def pytest_addoption(parser):
     parser.addoption("--backends", default="a,b")
@@ -286,14 +317,20 @@ PARAMETRIZED = STRANGER + "test_it = pytest.mark.parametrize('backend', ['a', 'b
 
 
 @pytest.mark.parametrize(
-    ("conftest", "code"),
-    [(OWN_FIXTURE, STRANGER), (OWN_HOOK, STRANGER), ("", PARAMETRIZED)],
-    ids=["fixture", "hook", "mark"],
+    ("conftest", "code", "names"),
+    [
+        (OWN_FIXTURE, STRANGER, ["[a]", "[b]"]),
+        (OWN_PLAIN_FIXTURE, STRANGER, [""]),
+        (OWN_HOOK, STRANGER, ["[a]", "[b]"]),
+        ("", PARAMETRIZED, ["[a]", "[b]"]),
+    ],
+    ids=["fixture", "plain-fixture", "hook", "mark"],
 )
-def test_a_project_with_backends_of_its_own_is_left_alone(project, conftest, code):
+def test_a_project_with_backends_of_its_own_is_left_alone(project, conftest, code, names):
     result = project("-v", conftest=conftest, test_it=code)
-    result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["*::test_it[[]a[]] *", "*::test_it[[]b[]] *"])
+    result.assert_outcomes(passed=len(names))
+    run = [line.split()[0] for line in result.outlines if " PASSED " in line]
+    assert run == [f"test_it.py::test_it{name}" for name in names]
 
 
 def test_installed_and_unused_it_imports_nothing(pytester, monkeypatch):
@@ -315,3 +352,70 @@ def test_installed_and_unused_it_imports_nothing(pytester, monkeypatch):
             assert not loaded & {"xprnn", "numpy", "torch", "jax"}
     """)
     pytester.runpytest_subprocess("--strict-markers").assert_outcomes(passed=1)
+
+
+# The page: its repository, as printed.
+
+HEADING = "## In your own tests"
+
+
+def page_section():
+    for path in (ROOT / "docs").glob("testing*.md"):
+        if HEADING in (text := path.read_text()):
+            return text.partition(HEADING)[2].partition("\n## ")[0]
+    raise AssertionError(f"no page has the heading {HEADING!r}")
+
+
+def printed_files():
+    """Return the files of the example, by path."""
+    return dict(re.findall(r"^`([\w/.]+)`\n\n```\w+\n(.*?)^```", page_section(), re.M | re.S))
+
+
+def write_example(pytester, files):
+    for path, text in files.items():
+        (pytester.path / path).parent.mkdir(exist_ok=True)
+        (pytester.path / path).write_text(text)
+
+
+def test_the_example_is_printed_whole():
+    section, files = page_section(), printed_files()
+    tree = section.partition("    leaky/\n")[2].partition("\n\n")[0]
+    names = [line.strip() for line in tree.splitlines()]
+    assert names == ["pyproject.toml", "src/", "leaky.py", "tests/", "test_leaky.py"]
+    assert set(files) == {"pyproject.toml", "src/leaky.py", "tests/test_leaky.py"}
+    short = re.search(r"two lines:\n\n```python\n(.*?)```", section, re.S)[1]
+    assert len(short.splitlines()) == 2
+    assert files["tests/test_leaky.py"].endswith(short)
+    assert set(tomllib.loads(files["pyproject.toml"])["tool"]["pytest"]["ini_options"]) == {
+        *("pythonpath", "testpaths", "xprnn_backends"),
+    }
+
+
+def test_the_example_runs_as_printed(project, pytester):
+    write_example(pytester, printed_files())
+    project().assert_outcomes(passed=USABLE, skipped=len(NAMES) - USABLE)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("(1 - z * z)", "(1 + z * z)"), ("(self.keep * dh,)", "(None,)")]
+)
+def test_the_example_finds_a_wrong_derivative(project, pytester, right, wrong):
+    files = printed_files()
+    assert right in files["src/leaky.py"]
+    files["src/leaky.py"] = files["src/leaky.py"].replace(right, wrong)
+    write_example(pytester, files)
+    project("--xprnn-backends=numpy,torch").assert_outcomes(failed=2)
+
+
+@pytest.mark.parametrize("path", ["test_something", "xprnn_dtype"])
+def test_the_other_examples_run(project, path):
+    (block,) = (
+        block
+        for block in re.findall(r"^```python\n(.*?)^```", page_section(), re.M | re.S)
+        if f"def {path}" in block
+    )
+    used = "" if path == "test_something" else "def test_it(backend, xprnn_dtype):\n    pass\n"
+    code = f"import pytest\n\n{block}\n\n{used}"
+    outcomes = {"passed": 1, "failed": 1, "skipped": 1} if not used else {"passed": 6}
+    result = project("--xprnn-backends=numpy,torch,jax", test_it=code)
+    result.assert_outcomes(**outcomes)

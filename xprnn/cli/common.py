@@ -29,17 +29,18 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see '{self.prog} --help')\n")
 
 
-def common_options() -> Parser:
-    """Return the options that every command has."""
+def common_options(*, several: bool = False) -> Parser:
+    """Return the options that every command has; without those that are to take several values."""
     parser = Parser(add_help=False)
     group = parser.add_argument_group("options of every command")
-    group.add_argument(
-        "--backend",
-        default="numpy",
-        help="numpy (default), cupy, torch, jax, array_api_strict, or auto: "
-        "cupy where a CUDA device works, else numpy",
-    )
-    group.add_argument("--dtype", default="float32", help="float32 (default) or float64")
+    if not several:
+        group.add_argument(
+            "--backend",
+            default="numpy",
+            help="numpy (default), cupy, torch, jax, array_api_strict, or auto: "
+            "cupy where a CUDA device works, else numpy",
+        )
+        group.add_argument("--dtype", default="float32", help="float32 (default) or float64")
     group.add_argument(
         "--seed", type=seed, default=0, help="of everything that is drawn (default 0)"
     )

@@ -112,6 +112,7 @@ def random_directions(
     return [*each, Directions("all", tuple(drawn))]
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def compare(
     probes: Entries | Directions,
     shape: Index | None,
@@ -134,17 +135,18 @@ def compare(
     if not count:
         return Finding(name, shape, 0, 0, None, 0.0, 0.0, 0.0, "zero")
     m = np.maximum(np.abs(g), np.abs(n))
-    m = m + SMALL * np.max(m, where=~slopes.kink, initial=0.0)
+    m = m + SMALL * np.max(m, where=np.isfinite(m) & ~slopes.kink, initial=0.0)
     off = np.abs(g - n)
     # By how many times the tolerance; what is not finite is beyond all, and kinks are left out.
     rounding = 16 * EPS * size + slopes.noise + SMALLEST
-    excess = np.where(np.isfinite(off), off / (tolerance * m + rounding), np.inf)
+    finite = np.isfinite(off)
+    excess = np.where(finite, off / (tolerance * m + rounding), np.inf)
     excess = np.where(slopes.kink & np.isfinite(g), -1.0, excess)
     k = int(np.argmax(excess))
     parts = gradients.values() if shape is None else (gradients[name],)
-    unseen = np.min(rounding) > np.max(np.maximum(np.abs(g), np.abs(n))) / 8
+    unseen = np.min(rounding) > np.max(m) / 8
     some = any(np.any(part) for part in parts)
-    if not np.isfinite(off[k]) or not all(np.all(np.isfinite(part)) for part in parts):
+    if not finite[k] or not all(np.all(np.isfinite(part)) for part in parts):
         verdict = "not finite"
     elif kinks == count:
         verdict = "kinks"

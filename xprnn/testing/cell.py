@@ -5,6 +5,7 @@ from xprnn.backend import Backend, get_backend
 from xprnn.backend.host import HostArray, Seed, generator, np
 from xprnn.backend.types import Array
 from xprnn.cells import Cell, get_cell, unit_names
+from xprnn.formula import lowering_for
 from xprnn.testing.agreement import Gradients
 from xprnn.testing.analytic import Analytic
 from xprnn.testing.checking import Options, check
@@ -39,7 +40,8 @@ def check_cell(
     tolerance : float, optional
         See `check_gradients`.
     lowering : Lowering, optional
-        Time loops made from the cell's formulas, which must compute what the formulas do.
+        Time loops made from the cell's formulas, which must compute what the formulas do.  None:
+        those that the cell has on this backend, if any.
     rng : int, numpy.random.Generator or None
         Where the arguments are drawn from.
 
@@ -60,7 +62,7 @@ def check_cell(
     >>> import xprnn
     >>> report = xprnn.testing.check_cell("elman")
     >>> [finding.name for finding in report.findings]
-    ['u[0]', 'v[0]', 'previous h']
+    ['u[0]', 'v[0]', 'previous h', 'lowered h', 'lowered du', ...]
     """
     cell, random = get_cell(cell), generator(rng)
     checks.choice("mode", mode, ("auto", "central", "complex"))
@@ -72,6 +74,8 @@ def check_cell(
         subject = _Subject(cell, double, sample)
         found = check(subject.function(), subject.gradients(), subject.size(), options, random)
         findings = list(found.findings)
+        if lowering is None:
+            lowering = lowering_for(double, cell)
         if lowering is not None:
             findings += compare_lowering(cell, lowering, double, random)
     report = GradientReport(

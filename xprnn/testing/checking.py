@@ -82,8 +82,8 @@ def check(
         If the complex step is asked for, and can't be used.
     """
     at_rest = f.terms({})
+    _repeatable(f, at_rest, 64 * EPS * (size + f.grain))
     rounding = rounding_of(f, at_rest, rng)
-    _repeatable(f, at_rest, rounding + 64 * EPS * size)
     probes, every = _probes(f.variables, options, rng)
     reason: str | None = "central differences were asked for"
     if options.mode != "central":

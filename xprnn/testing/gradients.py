@@ -59,8 +59,8 @@ def check_gradients(
     window : int, optional
         See `RNN.backward`.  The truncated gradient is not that of the objective, but it is that of
         another one, in which each output is computed from the steps of its window alone, starting
-        from a state that is held as it is; that one is differentiated.  There is none for
-        bidirectional networks and for dropout.
+        from a state that is held as it is; that one is differentiated.  There is none in both
+        directions, with dropout, or with lengths.
     mode : {"auto", "central", "complex", "directions"}
         ``"central"``: central differences, every entry.  ``"complex"``: complex step, every entry;
         right to rounding, but everything between the parameters and the objective must be analytic

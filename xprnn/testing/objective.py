@@ -28,6 +28,7 @@ from xprnn.testing.passes import Call, Outputs, Point, run, run_windowed, states
 
 INPUT = "input"
 STATE = "state "
+NEAR = 1e-7
 
 
 class Goal(Protocol):
@@ -141,8 +142,13 @@ def with_loss(
             f"the gradient of {loss} is {describe(dy)}: expected the output's shape "
             f"{tuple(y.shape)} and dtype {dtype_name(y.dtype)}"
         )
-    host = backend.to_numpy(y)
-    size = abs(reported) + _size((host,), (backend.to_numpy(dy),))
+    host, weights = backend.to_numpy(y), backend.to_numpy(dy)
+    # Where dy is a small difference, as y - target is, its rounding is relative to what it is a
+    # difference of: how it changes with y says how large that is.
+    near = backend.asarray(host + NEAR * np.maximum(1, np.abs(host)))
+    _, changed = loss.value_and_grad(near, target, *valid)
+    change = (backend.to_numpy(changed) - weights) / NEAR
+    size = abs(reported) + _size((host,), (weights,)) + _size((host,), (change,))
     return WithLoss(loss, target, valid, size, float(np.max(np.abs(host), initial=1.0)))
 
 
@@ -199,7 +205,8 @@ class Objective:
     def _held(self) -> tuple[HostArray, ...] | None:
         """The states that windows start from; None if nothing is truncated."""
         window = self.window
-        if window is None or not truncates(self.net, window, self.point.x.shape[0]):
+        steps = self.point.x.shape[0]
+        if window is None or not truncates(self.net, window, steps, self.call):
             return None
         states = states_before(self.net, self.point, self.call, window)
         return tuple(self.net.backend.to_numpy(part) for part in states)

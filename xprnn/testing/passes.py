@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from xprnn.backend.host import generator
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
+from xprnn.formula import disable_lowering
 from xprnn.network import RNN
 from xprnn.propagation import forward
 from xprnn.testing.analytic import Analytic
@@ -62,7 +63,7 @@ class Call:
 
 def has_dropout(net: RNN) -> bool:
     """Return whether a network drops anything."""
-    return any(getattr(net, name, 0) for name in ("dropout", "recurrent_dropout"))
+    return net.dropout > 0 or net.recurrent_dropout > 0
 
 
 def run(net: RNN, point: Point, call: Call) -> Outputs:
@@ -72,17 +73,19 @@ def run(net: RNN, point: Point, call: Call) -> Outputs:
         net.parameters = point.parameters
         output, state, _ = net.forward(point.x, point.state, **options)
         return Outputs(output, state)
-    # The border refuses complex numbers, so this goes below it.
+    # The border refuses complex numbers, so this goes below it; and only plain array code takes
+    # them.
     if "rng" in options:
         options["rng"] = generator(call.seed)
     backend = replace(net.backend, xp=Analytic(net.backend.xp))
-    output, state, _ = forward(
-        net.architecture, backend, point.parameters, point.x, point.state, save=True, **options
-    )
+    with disable_lowering():
+        output, state, _ = forward(
+            net.architecture, backend, point.parameters, point.x, point.state, save=True, **options
+        )
     return Outputs(output, state)
 
 
-def truncates(net: RNN, window: int | None, steps: int) -> bool:
+def truncates(net: RNN, window: int | None, steps: int, call: Call) -> bool:
     """Return whether a window is too short for some path through so many steps.
 
     Raises
@@ -90,16 +93,20 @@ def truncates(net: RNN, window: int | None, steps: int) -> bool:
     ValueError
         If it is, and there is no function whose gradient the truncated one would be.
     """
-    both = getattr(net, "bidirectional", False)
     # Through several layers in both directions a path can go forth and back.
-    if window is None or window >= (steps - 1) * (getattr(net, "layers", 1) if both else 1):
+    if window is None or window >= (steps - 1) * (net.layers if net.bidirectional else 1):
         return False
-    if both or has_dropout(net):
-        what = "a bidirectional network" if both else "a network with dropout"
-        raise ValueError(
-            f"window is {window}, and truncates the gradients of {steps} steps: those of {what} "
-            "can't be checked, because no forward pass over windows has them for its gradients"
-        )
+    unlike = {
+        "in both directions": net.bidirectional,
+        "with dropout": has_dropout(net),
+        "with lengths": call.lengths is not None,
+    }
+    for words, given in unlike.items():
+        if given:
+            raise ValueError(
+                f"window is {window}, which truncates the gradients of {steps} steps: {words} "
+                "that can't be checked, because no pass over windows has them for its gradients"
+            )
     return True
 
 

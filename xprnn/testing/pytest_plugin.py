@@ -10,7 +10,9 @@ from xprnn.backend.about import NAMES
 
 
 def chosen_backends(config: pytest.Config) -> list[str]:
-    """Return the backends to run through, ``"numpy"`` or ``"torch@cuda"``, as asked for; or all.
+    """Return the backends to run through, as asked for, or all that xprnn knows.
+
+    One is ``"numpy"``, ``"torch@cuda"`` or ``"module:namespace"``, a namespace of the user's own.
 
     Raises
     ------
@@ -21,9 +23,8 @@ def chosen_backends(config: pytest.Config) -> list[str]:
     words = config.getini("xprnn_backends") if option is None else [option]
     specs = [spec.strip() for word in words for spec in word.split(",") if spec.strip()]
     for spec in specs:
-        name = _name(spec)
-        if name not in NAMES:
-            raise pytest.UsageError(f"xprnn has no backend {name!r}: known are {_known()}")
+        if not _is_known(spec):
+            raise pytest.UsageError(f"xprnn has no backend {spec!r}: {_known()}")
     # Twice the same would give two tests one name.
     return list(dict.fromkeys(specs)) or list(NAMES)
 
@@ -36,7 +37,8 @@ def open_backend(request: pytest.FixtureRequest, dtype: str) -> Backend:
     TypeError, ValueError
         If a marker of the test doesn't name a backend, or holds anything unknown.
     ImportError, RuntimeError, ValueError
-        See `get_backend`: of a backend that works, but not on this device or in this dtype.
+        See `get_backend`: of a library that works, but not on this device or in this dtype, and of
+        a namespace of the user's own.
     """
     spec = getattr(request, "param", None)
     if spec is None:
@@ -48,9 +50,10 @@ def open_backend(request: pytest.FixtureRequest, dtype: str) -> Backend:
     for mark in request.node.iter_markers("xfail_backend"):
         if _marked(mark, {"reason", "raises", "strict"}) in (name, spec):
             request.applymarker(pytest.mark.xfail(**mark.kwargs))
-    found = probe(name)
-    if not found.usable:
-        pytest.skip(found.reason)
+    if name in NAMES:
+        found = probe(name)
+        if not found.usable:
+            pytest.skip(found.reason)
     return get_backend(name, device or None, dtype)
 
 
@@ -63,14 +66,16 @@ def _marked(mark: pytest.Mark, options: set[str]) -> str:
             f"{mark.name} has no {sorted(unknown)}: known are {', '.join(sorted(options))}"
         )
     spec: str = mark.args[0]
-    if _name(spec) not in NAMES:
-        raise ValueError(f"{mark.name} names {spec!r}: the backends are {_known()}")
+    if not _is_known(spec):
+        raise ValueError(f"{mark.name} names {spec!r}: {_known()}")
     return spec
 
 
-def _name(spec: str) -> str:
-    return spec.partition("@")[0]
+def _is_known(spec: str) -> bool:
+    name = spec.partition("@")[0]
+    return name in NAMES or ":" in name
 
 
 def _known() -> str:
-    return ", ".join(repr(name) for name in NAMES)
+    names = ", ".join(repr(name) for name in NAMES)
+    return f"known are {names}, and 'module:namespace' for a namespace of your own"
