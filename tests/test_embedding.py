@@ -8,10 +8,11 @@ import pytest
 from tests.cases import CELLS, FORMS, Case, each_cell
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close, between_backends
 from tests.judge import central_differences, judge, masks_of
+from tests.optimizers import RULES
 from tests.passes import all_of, gradients_of, on_backend, on_numpy
 from tests.stacks import DROPOUT, LENGTHS
 from xprnn import RNN, evaluate, fit
-from xprnn.optim import SGD, Rprop
+from xprnn.optim import OPTIMIZERS, SGD
 from xprnn.sparse import SparseGradient
 
 SIZES = {"T": 5, "B": 3, "I": 11, "H": 4, "O": 6, "embedding_size": 7}
@@ -107,11 +108,10 @@ def test_any_integers_do(harness, dtype):
     assert_close(harness.host(output), want.output, FLOAT64)
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [SGD(0.5), SGD(0.5, momentum=0.5, nesterov=True), SGD(0.1, decay=0.1), Rprop()],
-    ids=str,
-)
+EXACT = [row.ours for row in RULES if row.exact]
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1, decay=0.1), *EXACT], ids=str)
 @pytest.mark.parametrize("clip", [{}, {"clip_norm": 0.05, "clip_value": 0.01}])
 def test_training_is_that_of_a_dense_matrix(optimizer, clip):
     """Step for step: the gradient of a linear layer over one-hot vectors, made dense."""
@@ -136,10 +136,11 @@ def forget_sparsity(net: RNN) -> None:
     net.loss_and_grad = dense  # type: ignore[method-assign]
 
 
-def test_rows_of_words_that_do_not_come_stay():
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_rows_of_words_that_do_not_come_stay(optimizer):
     net, problem = CASE.make(dtype="float64", rng=0), CASE.problem()
     before = net.parameters[NAME].copy()
-    history = fit(net, (problem.x, problem.target), optimizer=SGD(0.5), epochs=5)
+    history = fit(net, (problem.x, problem.target), optimizer=optimizer, epochs=5)
     changed = np.any(net.parameters[NAME] != before, axis=1)
     assert np.flatnonzero(changed).tolist() == np.unique(problem.x).tolist()
     assert history.loss[-1] < history.loss[0]
