@@ -193,5 +193,5 @@ def _of_the_cell(net: RNN) -> str:
     try:
         check_cell(net.cell, backend=net.backend)
     except AssertionError as error:
-        return f"check_cell, too: {str(error).splitlines()[0]}"
+        return f"check_cell fails, too; look there first: {str(error).splitlines()[0]}"
     return f"check_cell finds nothing wrong with {net.cell} alone"
