@@ -67,8 +67,12 @@ def test_both_train_the_same(optimizer):
 
 def test_the_first_losses_agree_to_float32_rounding():
     ours, theirs = trained(SETTING._replace(dtype="float32", steps=3))
-    assert ours[-1].losses == pytest.approx(theirs[-1].losses, rel=between_backends("float32", 3 * SETTING.chunk))
-    assert ours[0].held_out == pytest.approx(theirs[0].held_out, rel=between_backends("float32", SETTING.chunk))
+    assert ours[-1].losses == pytest.approx(
+        theirs[-1].losses, rel=between_backends("float32", 3 * SETTING.chunk)
+    )
+    assert ours[0].held_out == pytest.approx(
+        theirs[0].held_out, rel=between_backends("float32", SETTING.chunk)
+    )
 
 
 def test_a_loss_that_is_not_finite_ends_a_training():
