@@ -3,20 +3,16 @@
 Shapes: T steps, B sequences, I inputs, H hidden units, O outputs.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pytest
-import torch
 
+from tests import steps
 from tests.gated import Gated
-from xprnn import RNN, Weights
-from xprnn.cells import Cell, Elman
-
-Tensors: TypeAlias = tuple[torch.Tensor, ...]
-Formula: TypeAlias = Callable[[Weights, torch.Tensor, Tensors], Any]
+from xprnn import RNN
+from xprnn.cells import GRU, LSTM, Cell, Elman, MinimalGated
 
 
 class Problem(NamedTuple):
@@ -36,16 +32,15 @@ class Case:
     Attributes
     ----------
     step : callable
-        ``step(weights, x (B, I), state) -> state`` in torch, written without looking at the cell's
-        own code: the judge.
+        The judges' copy of the cell's equations; see `tests.steps`.
     kink : callable or None
         Of a cell that can't be differentiated everywhere: the tensor that must stay away from zero.
     """
 
     id: str
     cell: Cell
-    step: Formula
-    kink: Formula | None = None
+    step: steps.Formula
+    kink: steps.Formula | None = None
     T: int = 4
     B: int = 3
     I: int = 2  # noqa: E741
@@ -67,8 +62,14 @@ class Case:
         )
 
     def parameters(self, seed: int = 0) -> dict[str, np.ndarray]:
-        """Return host weights in float64."""
-        return dict(self.make(dtype="float64", rng=seed).parameters)
+        """Return host weights in float64, no two of them alike."""
+        arrays = dict(self.make(dtype="float64", rng=seed).parameters)
+        rng = np.random.default_rng([seed, 2])
+        # Gains are made as ones, which would hide that one is forgotten.
+        return {
+            name: rng.uniform(0.5, 1.5, array.shape) if name.startswith("norm_") else array
+            for name, array in arrays.items()
+        }
 
     def problem(self, seed: int = 0) -> Problem:
         """Return data for the network."""
@@ -89,29 +90,17 @@ class Case:
         return replace(self, **changes)
 
 
-def _sum(w: Weights, x: torch.Tensor, state: Tensors) -> torch.Tensor:
-    z = x @ w.W.T + state[0] @ w.U.T
-    return z if w.b is None else z + w.b
-
-
-def _elman(activation: Callable[[torch.Tensor], torch.Tensor]) -> Formula:
-    return lambda w, x, state: (activation(_sum(w, x, state)),)
-
-
-def _gated(w: Weights, x: torch.Tensor, state: Tensors) -> Tensors:
-    u, v = x @ w.W.T, state[0] @ w.U.T
-    u = u if w.b is None else u + w.b
-    (u_1, u_2), (v_1, v_2) = u.chunk(2, dim=-1), v.chunk(2, dim=-1)
-    c = torch.tanh(u_1 + state[1] * v_1)
-    return c * (u_2 + v_2) + 0.5 * state[0], c
-
-
 CELLS = (
-    Case("elman-tanh", Elman("tanh"), _elman(torch.tanh)),
-    Case("elman-logistic", Elman("logistic"), _elman(torch.sigmoid)),
-    Case("elman-relu", Elman("relu"), _elman(torch.relu), kink=_sum),
-    Case("elman-identity", Elman("identity"), _elman(lambda z: z)),
-    Case("custom-gated", Gated(), _gated),
+    Case("elman-tanh", Elman("tanh"), steps.elman("tanh")),
+    Case("elman-logistic", Elman("logistic"), steps.elman("sigmoid")),
+    Case("elman-relu", Elman("relu"), steps.elman("relu"), kink=steps.argument),
+    Case("elman-identity", Elman("identity"), steps.elman("identity")),
+    Case("gru", GRU(), steps.gru),
+    Case("lstm", LSTM(), steps.lstm),
+    Case("lstm-peepholes", LSTM(peepholes=True), steps.lstm),
+    Case("lstm-layer-norm", LSTM(layer_norm=True), steps.lstm),
+    Case("minimal-gated", MinimalGated(), steps.minimal_gated),
+    Case("custom-gated", Gated(), steps.gated),
 )
 """One row a cell: sequence to sequence, with bias and readout."""
 

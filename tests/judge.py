@@ -1,16 +1,17 @@
-"""What is right: a case's formula, differentiated by torch, and by finite differences."""
+"""What is right: a case's formula, differentiated by torch, by JAX, and by finite differences."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 
 from tests.cases import Case, Problem
-from xprnn import Weights
-
-LAYER = {"weight_ih_l0": "W", "weight_hh_l0": "U", "bias_l0": "b"}
-"""A network's parameters, by their names in `Weights`."""
+from tests.steps import JAX, TORCH, Tensor, Tensors, Words
+from xprnn.cells import Cell, has_layer_norm, unit_names
+from xprnn.layer import ExtendedWeights
 
 
 class Verdict(NamedTuple):
@@ -23,23 +24,34 @@ class Verdict(NamedTuple):
     d_state: tuple[np.ndarray, ...]
 
 
+def layer_weights(cell: Cell, p: Mapping[str, Any]) -> ExtendedWeights:
+    """Return the weights of a network's first layer."""
+    return ExtendedWeights(
+        p["weight_ih_l0"],
+        p["weight_hh_l0"],
+        p.get("bias_l0"),
+        tuple(p.get(f"{name}_l0") for name in unit_names(cell)),
+        (p["norm_ih_l0"], p["norm_hh_l0"]) if has_layer_norm(cell) else (),
+    )
+
+
 def unrolled(
-    case: Case, weights: Weights, x: torch.Tensor, state: tuple[torch.Tensor, ...]
-) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    case: Case, w: ExtendedWeights, x: Tensor, state: Tensors, m: Words = TORCH
+) -> tuple[Tensor, Tensors]:
     """Return every step's h (T, B, H), and the final state."""
     steps = []
     for x_t in x:
-        state = case.step(weights, x_t, state)
+        state = case.step(m, w, x_t, state)
         steps.append(state[0])
-    return torch.stack(steps), state
+    return m.stack(steps), state
 
 
 def outputs(
-    case: Case, p: Mapping[str, torch.Tensor], x: torch.Tensor, state: tuple[torch.Tensor, ...]
-) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    case: Case, p: Mapping[str, Tensor], x: Tensor, state: Tensors, m: Words = TORCH
+) -> tuple[Tensor, Tensors]:
     """Return the network's output, and its final state (1, B, H)."""
-    weights = Weights(**{field: p[name] for name, field in LAYER.items() if name in p})
-    y, final = unrolled(case, weights, x, tuple(part[0] for part in state))
+    w, first = layer_weights(case.cell, p), tuple(part[0] for part in state)
+    y, final = unrolled(case, w, x, first, m)
     if case.returns == "last":
         y = y[-1]
     if case.O is not None:
@@ -55,7 +67,7 @@ def judge(
     problem: Problem,
     objective: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Verdict:
-    """Differentiate Σ y·d_output + Σ s·d_state, or an objective of the output."""
+    """Let torch differentiate Σ y·d_output + Σ s·d_state, or an objective of the output."""
     p = {name: leaf(array) for name, array in parameters.items()}
     x, state = leaf(problem.x), tuple(leaf(part) for part in problem.state)
     y, final = outputs(case, p, x, state)
@@ -76,17 +88,32 @@ def judge(
     )
 
 
+def judge_by_jax(case: Case, parameters: Mapping[str, np.ndarray], problem: Problem) -> Verdict:
+    """Let JAX differentiate Σ y·d_output + Σ s·d_state."""
+    jax.config.update("jax_enable_x64", True)
+
+    def goal(p: dict[str, Tensor], x: Tensor, state: Tensors) -> tuple[Tensor, Any]:
+        y, final = outputs(case, p, x, state, JAX)
+        pairs = zip((y, *final), (problem.d_output, *problem.d_state), strict=True)
+        return sum((a * d).sum() for a, d in pairs), (y, final)
+
+    p, x, state = jax.tree.map(jnp.asarray, (dict(parameters), problem.x, problem.state))
+    gradient, (y, final) = jax.grad(goal, argnums=(0, 1, 2), has_aux=True)(p, x, state)
+    d_parameters, d_x, d_state = jax.tree.map(np.asarray, gradient)
+    return Verdict(np.asarray(y), tuple(map(np.asarray, final)), d_parameters, d_x, d_state)
+
+
 def distance_from_kink(case: Case, parameters: Mapping[str, np.ndarray], problem: Problem) -> float:
     """Return how near any argument of a kinked function comes to zero; infinity without one."""
     if case.kink is None:
         return np.inf
     p = {name: torch.tensor(array) for name, array in parameters.items()}
-    weights = Weights(**{field: p[name] for name, field in LAYER.items() if name in p})
+    w = layer_weights(case.cell, p)
     state = tuple(torch.tensor(part[0]) for part in problem.state)
     nearest = np.inf
     for x_t in torch.tensor(problem.x):
-        nearest = min(nearest, float(case.kink(weights, x_t, state).abs().min()))
-        state = case.step(weights, x_t, state)
+        nearest = min(nearest, float(case.kink(TORCH, w, x_t, state).abs().min()))
+        state = case.step(TORCH, w, x_t, state)
     return nearest
 
 

@@ -13,7 +13,7 @@ from tests.closeness import (
     assert_close,
     between_backends,
 )
-from tests.judge import central_differences, distance_from_kink, judge
+from tests.judge import central_differences, distance_from_kink, judge, judge_by_jax
 from xprnn import RNN, Run, losses
 
 
@@ -74,6 +74,15 @@ def test_against_finite_differences(case):
 def test_against_autograd(case):
     run, gradients = on_numpy(case)
     verdict = judge(case, case.parameters(), case.problem())
+    assert_close(run.output, verdict.output, AUTOGRAD, "output")
+    assert_close(run.state, verdict.state, AUTOGRAD, "state")
+    assert_all_close(gradients, all_of(verdict, case), AUTOGRAD)
+
+
+@each_cell
+def test_against_grad_of_jax(case):
+    run, gradients = on_numpy(case)
+    verdict = judge_by_jax(case, case.parameters(), case.problem())
     assert_close(run.output, verdict.output, AUTOGRAD, "output")
     assert_close(run.state, verdict.state, AUTOGRAD, "state")
     assert_all_close(gradients, all_of(verdict, case), AUTOGRAD)
