@@ -97,6 +97,7 @@ class Sheet:
 
 
 def elman():
+    """Draw the Elman cell."""
     sheet = Sheet(16, 5.6)
     sheet.variable(0.3, 4.2, "h(t-1)", "left")
     top = sheet.projections(3, 11, 7, [(1.1, 3.8), (1.1, 1.9)])
@@ -114,6 +115,7 @@ def elman():
 
 
 def gru():
+    """Draw the GRU."""
     sheet = Sheet(20, 10)
     rise, line = 5.5, 8.6
     sheet.variable(0.3, line, "h(t-1)", "left")
@@ -156,6 +158,7 @@ def gru():
 
 
 def minimal_gated():
+    """Draw the minimal gated unit."""
     sheet = Sheet(20, 10)
     rise, line = 5.2, 8.2
     sheet.variable(0.3, line, "h(t-1)", "left")
@@ -191,6 +194,7 @@ def minimal_gated():
 
 
 def lstm():
+    """Draw the LSTM."""
     sheet = Sheet(20, 10)
     gate, rise, line = 4.2, 6.2, 8.6
     sheet.variable(0.3, line, "c(t-1)", "left")
