@@ -91,8 +91,8 @@ print(xprnn.formula.explain(Leaky()))
 #
 # White noise in; out come two running means of it, one over about 3 steps and one over about 30.
 # The time constants begin anywhere from 2 to 50 steps.  All networks have the same number of units.
-# Leaky, with twelve numbers more than Elman, ends well below it; GRU and LSTM, with about three times
-# as many, end lower still, and take longer.
+# Leaky, with twelve numbers more than Elman, ends well below it; GRU and LSTM, with about three
+# times as many, end lower still, and take longer.
 
 
 # %%

@@ -33,7 +33,7 @@ def numbered(text):
 def test_the_python_runs_top_to_bottom(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code = blocks("python")
-    assert len(code) == 4
+    assert len(code) == 5
     namespace = {}
     for block in code:
         exec(compile(block, str(README), "exec"), namespace)
