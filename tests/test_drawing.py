@@ -9,10 +9,10 @@ import pytest
 from matplotlib.patches import Circle
 
 import xprnn
-from tests.cases import Case, each_case, each_cell
+from tests.cases import CELLS, Case, each_case, each_cell
 from tests.gated import Gated
 from xprnn.architecture import Architecture
-from xprnn.cells import LSTM, Activation, Elman, has_layer_norm
+from xprnn.cells import LSTM, Activation, Elman, has_layer_norm, unit_names
 from xprnn.diagnostics import draw, draw_text, save_figure
 
 SYMBOLS = {
@@ -21,12 +21,10 @@ SYMBOLS = {
     "bias_l0": "b",
     "norm_ih_l0": "γ_u",
     "norm_hh_l0": "γ_v",
-    "bias_hn_l0": "bias_hn",
-    "peephole_i_l0": "peephole_i",
-    "peephole_f_l0": "peephole_f",
-    "peephole_o_l0": "peephole_o",
     "readout.weight": "R",
     "readout.bias": "r",
+    # What a cell names itself has no letter.
+    **{f"{name}_l0": name for case in CELLS for name in unit_names(case.cell)},
 }
 LARGE = Case("large", Gated(), None, I=12345, H=1024, O=54321)  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ import xprnn
 from tests.cases import CELLS, each_case, each_cell
 from tests.closeness import FLOAT64, assert_all_close, assert_close
 from xprnn import RNN, Gradient, Run
-from xprnn.cells import GRU, LSTM, Elman
+from xprnn.cells import Elman, has_layer_norm, unit_names
 
 ELMAN = CELLS[0]
 
@@ -28,11 +28,10 @@ def test_names_and_shapes_of_parameters(case):
     shapes = {"weight_ih_l0": (rows, case.I), "weight_hh_l0": (rows, case.H)}
     if case.bias:
         shapes["bias_l0"] = (rows,)
-    if case.cell == GRU() and case.bias:
-        shapes["bias_hn_l0"] = (case.H,)
-    if case.cell == LSTM(peepholes=True):
-        shapes |= {f"peephole_{gate}_l0": (case.H,) for gate in "ifo"}
-    if case.cell == LSTM(layer_norm=True):
+    for name in unit_names(case.cell):
+        if case.bias or not name.startswith("bias"):
+            shapes[f"{name}_l0"] = (case.H,)
+    if has_layer_norm(case.cell):
         shapes |= {"norm_ih_l0": (rows,), "norm_hh_l0": (rows,)}
     if case.O is not None:
         shapes["readout.weight"] = (case.O, case.H)

@@ -26,7 +26,7 @@ def blocks(language, page=README):
 
 def numbered(text):
     """Return the numbered equations, by number, spaces aside."""
-    lines = [re.fullmatch(r" {4,}(\S[^#]*\S) +\((\d)\)", line) for line in text.splitlines()]
+    lines = [re.fullmatch(r" {4,}([^#]*[^#\s]) +\((\d)\)", line) for line in text.splitlines()]
     return {found[2]: " ".join(found[1].split()) for found in lines if found}
 
 
