@@ -12,7 +12,7 @@ import xprnn
 from tests.cases import CELLS, FORMS, Case, each_cell, in_forms
 from tests.gated import Gated
 from xprnn.architecture import Architecture
-from xprnn.cells import LSTM, Activation, Elman, has_layer_norm
+from xprnn.cells import LSTM, Activation, Elman, has_layer_norm, unit_names
 from xprnn.diagnostics import draw, draw_text, save_figure
 
 SYMBOLS = {
@@ -21,13 +21,10 @@ SYMBOLS = {
     "bias_l0": "b",
     "norm_ih_l0": "γ_u",
     "norm_hh_l0": "γ_v",
-    "bias_hn_l0": "bias_hn",
-    "peephole_i_l0": "peephole_i",
-    "peephole_f_l0": "peephole_f",
-    "peephole_o_l0": "peephole_o",
-    "leak_l0": "leak",
     "readout.weight": "R",
     "readout.bias": "r",
+    # What a cell names itself has no letter.
+    **{f"{name}_l0": name for case in CELLS for name in unit_names(case.cell)},
 }
 # A drawing shows the form, and what a cell's parameters and states are called: no need for both.
 ROWS = CELLS + in_forms((CELLS[0], CELLS[8]), tuple(FORMS)[1:])

@@ -8,6 +8,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # By file: small arguments, and the pictures that are made.
 SMALL = {
+    "bring_your_own_cell.py": (["--epochs", "2"], {"loss.png"}),
     "counting_ones.py": (
         ["--length", "4", "--sequences", "8", "--every", "100"],
         {"counting_ones.png"},

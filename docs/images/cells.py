@@ -1,0 +1,252 @@
+"""Draw the data flow of every cell: ``python docs/images/cells.py`` writes docs/images/cell-*.png.
+
+It needs matplotlib and nothing of xprnn; the numbers in parentheses are those of the equations in
+``xprnn/cells/`` and on the pages in ``docs/cells/``.
+"""
+
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyBboxPatch
+
+HERE = Path(__file__).parent
+LINE, NONLINEAR, PRODUCT, STATE = "0.25", "#0b6fb8", "0.45", "#d1495b"
+INCHES = 0.5  # per unit of the coordinates
+
+mpl.rcParams["mathtext.fontset"] = "dejavuserif"
+mpl.rcParams["font.family"] = "DejaVu Serif"
+
+
+class Sheet:
+    """A drawing on which a unit is half an inch, with its origin at the lower left."""
+
+    def __init__(self, width, height):
+        self.figure = Figure(figsize=(width * INCHES, height * INCHES))
+        self.axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axes.set(xlim=(0, width), ylim=(0, height))
+        self.axes.set_axis_off()
+
+    def words(self, x, y, text, *, size=11, color="black", ha="center"):
+        self.axes.text(x, y, text, size=size, color=color, ha=ha, va="center", zorder=5)
+
+    def box(self, x, y, text, number="", *, width=1.5, height=0.95, color=NONLINEAR):
+        corner = (x - width / 2 + 0.1, y - height / 2 + 0.1)
+        shape = FancyBboxPatch(
+            corner,
+            width - 0.2,
+            height - 0.2,
+            boxstyle="round,pad=0.1",
+            facecolor="white",
+            edgecolor=color,
+            lw=1.8,
+            zorder=4,
+        )
+        self.axes.add_patch(shape)
+        self.words(x, y, text, size=12)
+        self._number(x - width / 2 - 0.1, y + height / 2 + 0.12, number, "right")
+
+    def operation(self, x, y, text, number="", *, above=True):
+        circle = Circle((x, y), 0.36, facecolor="white", edgecolor=LINE, lw=1.5, zorder=4)
+        self.axes.add_patch(circle)
+        self.words(x, y - 0.02, text, size=13)
+        self._number(x + 0.42, y + (0.5 if above else -0.5), number, "left")
+
+    def _number(self, x, y, number, ha):
+        if number:
+            self.words(x, y, f"({number})", size=9.5, color="0.4", ha=ha)
+
+    def variable(self, x, y, text, ha="center"):
+        self.words(x, y, f"${text}$", size=14, color=STATE, ha=ha)
+
+    def path(self, *points, arrow=True, over=False, dashed=False):
+        """Draw straight lines from point to point; ``over``: with a gap in what they cross."""
+        style = (0, (4, 2.5)) if dashed else "-"
+        xs, ys = zip(*points, strict=True)
+        z = 3 if over else 1
+        if over:
+            self.axes.plot(xs, ys, color="white", lw=8, solid_capstyle="butt", zorder=z - 0.1)
+        self.axes.plot(xs, ys, color=LINE, lw=1.4, ls=style, solid_capstyle="butt", zorder=z)
+        if arrow:
+            (x0, y0), (x1, y1) = points[-2:]
+            length = ((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5
+            back = (x1 - 0.3 * (x1 - x0) / length, y1 - 0.3 * (y1 - y0) / length)
+            look = {"arrowstyle": "-|>", "color": LINE, "lw": 1.4, "shrinkA": 0, "shrinkB": 0}
+            self.axes.annotate("", xy=(x1, y1), xytext=back, arrowprops=look, zorder=z)
+
+    def dot(self, x, y):
+        """Mark where a line branches."""
+        self.axes.add_patch(Circle((x, y), 0.09, color=LINE, zorder=3.5))
+
+    def projections(self, left, right, middle, entry):
+        """Draw both projections as one box at y = 1.9, with x(t) below; return its top."""
+        text = r"$u(t) = W\,x(t) + b \qquad v(t) = U\,h(t-1)$"
+        self.box((left + right) / 2, 1.9, text, width=right - left, height=1.0, color=PRODUCT)
+        self.variable(middle, 0.4, "x(t)")
+        self.path((middle, 0.75), (middle, 1.4))
+        self.path(*entry, (left, 1.9))
+        return 2.4
+
+    def signal(self, x, bottom, top, text):
+        """Draw an arrow up from the projections, with what it carries beside it."""
+        self.path((x, bottom), (x, top))
+        self.words(x + 0.15, bottom + 0.42, f"${text}$", ha="left")
+
+    def save(self, name):
+        self.figure.savefig(HERE / f"cell-{name}.png", dpi=150)
+
+
+def elman():
+    """Draw the Elman cell."""
+    sheet = Sheet(16, 5.6)
+    sheet.variable(0.3, 4.2, "h(t-1)", "left")
+    top = sheet.projections(3, 11, 7, [(1.1, 3.8), (1.1, 1.9)])
+    sheet.path((5, top), (5, 4.2), (6.64, 4.2))
+    sheet.words(5.15, 3.1, "$u$", ha="left")
+    sheet.path((7, top), (7, 3.84))
+    sheet.words(7.15, 3.1, "$v$", ha="left")
+    sheet.operation(7, 4.2, "+", "1")
+    sheet.path((7.36, 4.2), (9.75, 4.2))
+    sheet.words(8.5, 4.5, "$z$")
+    sheet.box(10.5, 4.2, "$φ$", "2")
+    sheet.path((11.25, 4.2), (14.3, 4.2))
+    sheet.variable(14.45, 4.2, "h(t)", "left")
+    sheet.save("elman")
+
+
+def gru():
+    """Draw the GRU."""
+    sheet = Sheet(20, 10)
+    rise, line = 5.5, 8.6
+    sheet.variable(0.3, line, "h(t-1)", "left")
+    top = sheet.projections(3, 16, 9.4, [(2.4, line), (2.4, 1.9)])
+    sheet.path((2.2, line), (10.84, line))
+    sheet.dot(2.4, line)
+    sheet.signal(4.2, top, 3.52, "u_r+v_r")
+    sheet.box(4.2, 4, "$σ$", "1")
+    sheet.path((4.2, 4.47), (4.2, rise), (6.84, rise))
+    sheet.words(5.5, rise + 0.3, "$r$")
+    sheet.signal(7.2, top, 3.64, "v_n")
+    sheet.operation(7.2, 4, "+", "3")
+    sheet.words(5.75, 4, "$b_{hn}$")
+    sheet.path((6.25, 4), (6.84, 4))
+    sheet.path((7.2, 4.36), (7.2, rise - 0.36))
+    sheet.words(7.35, 4.85, "$m$", ha="left")
+    sheet.operation(7.2, rise, "×")
+    sheet.path((7.56, rise), (9.04, rise))
+    sheet.signal(9.4, top, rise - 0.36, "u_n")
+    sheet.operation(9.4, rise, "+")
+    sheet.path((9.76, rise), (10.45, rise))
+    sheet.box(11.2, rise, "tanh", "4")
+    sheet.path((11.2, rise + 0.47), (11.2, line - 0.36))
+    sheet.words(11.35, 6.45, "$n$", ha="left")
+    sheet.operation(11.2, line, "−")
+    sheet.path((11.56, line), (13.44, line))
+    sheet.words(12.5, line + 0.35, r"$h(t-1)-n$", size=10)
+    sheet.signal(13.8, top, 3.52, "u_z+v_z")
+    sheet.box(13.8, 4, "$σ$", "2")
+    sheet.dot(11.2, 7.1)
+    sheet.path((11.2, 7.1), (16.2, 7.1), (16.2, line - 0.36))
+    sheet.path((13.8, 4.47), (13.8, line - 0.36), over=True)
+    sheet.words(13.95, 5.5, "$z$", ha="left")
+    sheet.operation(13.8, line, "×")
+    sheet.path((14.16, line), (15.84, line))
+    sheet.operation(16.2, line, "+", "5")
+    sheet.path((16.56, line), (18.3, line))
+    sheet.variable(18.45, line, "h(t)", "left")
+    sheet.save("gru")
+
+
+def minimal_gated():
+    """Draw the minimal gated unit."""
+    sheet = Sheet(20, 10)
+    rise, line = 5.2, 8.2
+    sheet.variable(0.3, line, "h(t-1)", "left")
+    top = sheet.projections(3, 13, 7.2, [(2.4, line), (2.4, 1.9)])
+    sheet.path((2.2, line), (10.84, line))
+    sheet.dot(2.4, line)
+    sheet.signal(4.2, top, 3.32, "u_f+v_f")
+    sheet.box(4.2, 3.8, "$σ$", "1")
+    sheet.path((4.2, 4.27), (4.2, rise), (6.84, rise))
+    sheet.words(5.5, rise + 0.3, "$f$")
+    sheet.signal(7.2, top, rise - 0.36, "v_n")
+    sheet.operation(7.2, rise, "×")
+    sheet.path((7.56, rise), (9.04, rise))
+    sheet.signal(9.4, top, rise - 0.36, "u_n")
+    sheet.operation(9.4, rise, "+")
+    sheet.path((9.76, rise), (10.45, rise))
+    sheet.box(11.2, rise, "tanh", "2")
+    sheet.dot(4.2, rise)
+    sheet.path((4.2, rise), (4.2, 6.7), (13.8, 6.7), (13.8, line - 0.36))
+    sheet.path((11.2, rise + 0.47), (11.2, line - 0.36), over=True)
+    sheet.words(11.35, 6.1, "$n$", ha="left")
+    sheet.operation(11.2, line, "−")
+    sheet.path((11.56, line), (13.44, line))
+    sheet.words(12.5, line + 0.35, r"$n-h(t-1)$", size=10)
+    sheet.operation(13.8, line, "×")
+    sheet.path((14.16, line), (15.84, line))
+    sheet.dot(3.2, line)
+    sheet.path((3.2, line), (3.2, 9.5), (16.2, 9.5), (16.2, line + 0.36))
+    sheet.operation(16.2, line, "+", "3")
+    sheet.path((16.56, line), (18.3, line))
+    sheet.variable(18.45, line, "h(t)", "left")
+    sheet.save("minimal-gated")
+
+
+def lstm():
+    """Draw the LSTM."""
+    sheet = Sheet(20, 10)
+    gate, rise, line = 4.2, 6.2, 8.6
+    sheet.variable(0.3, line, "c(t-1)", "left")
+    sheet.variable(0.3, 1.9, "h(t-1)", "left")
+    top = sheet.projections(3, 15, 9, [(2.2, 1.9)])
+    sheet.path((2.2, line), (4.64, line))
+    for x, name, function, number in (
+        (5.0, "f", "$σ$", "2"),
+        (7.6, "i", "$σ$", "1"),
+        (10.2, "g", "tanh", "3"),
+        (13.2, "o", "$σ$", "5"),
+    ):
+        sheet.signal(x, top, gate - 0.48, f"u_{name}+v_{name}")
+        sheet.box(x, gate, function, number)
+    sheet.path((5.0, gate + 0.47), (5.0, line - 0.36), over=True)
+    sheet.words(5.15, 7.2, "$f$", ha="left")
+    sheet.operation(5.0, line, "×")
+    sheet.path((5.36, line), (8.54, line))
+    sheet.words(6.9, line + 0.35, r"$f\,c(t-1)$", size=10)
+    sheet.path((7.6, gate + 0.47), (7.6, rise), (8.54, rise))
+    sheet.words(7.75, 5.6, "$i$", ha="left")
+    sheet.path((10.2, gate + 0.47), (10.2, rise), (9.26, rise))
+    sheet.words(10.35, 5.6, "$g$", ha="left")
+    sheet.operation(8.9, rise, "×", above=True)
+    sheet.path((8.9, rise + 0.36), (8.9, line - 0.36))
+    sheet.operation(8.9, line, "+", "4")
+    sheet.path((9.26, line), (18.3, line))
+    sheet.variable(18.45, line, "c(t)", "left")
+    sheet.dot(16.2, line)
+    sheet.path((16.2, line), (16.2, rise + 0.87))
+    sheet.box(16.2, rise + 0.4, "tanh")
+    sheet.path((16.2, rise - 0.07), (16.2, gate + 0.36))
+    sheet.path((13.95, gate), (15.84, gate))
+    sheet.words(14.9, gate + 0.3, "$o$")
+    sheet.operation(16.2, gate, "×", "6", above=False)
+    sheet.path((16.56, gate), (18.3, gate))
+    sheet.variable(18.45, gate, "h(t)", "left")
+    # The peepholes.
+    sheet.dot(3.2, line)
+    sheet.path((3.2, line), (3.2, gate), (4.25, gate), dashed=True)
+    sheet.words(3.55, gate - 0.35, "$p_f$")
+    sheet.dot(3.2, 5.4)
+    sheet.path((3.2, 5.4), (6.1, 5.4), (6.1, gate), (6.85, gate), dashed=True)
+    sheet.words(5.85, 5.7, "$p_i$")
+    sheet.dot(11.7, line)
+    sheet.path((11.7, line), (11.7, gate), (12.45, gate), dashed=True)
+    sheet.words(11.85, 7.2, "$p_o$", ha="left")
+    sheet.words(17.5, 2.1, "dashed: peepholes,", size=10.5, color="0.35")
+    sheet.words(17.5, 1.65, "an option", size=10.5, color="0.35")
+    sheet.save("lstm")
+
+
+if __name__ == "__main__":
+    for draw in (elman, gru, lstm, minimal_gated):
+        draw()
