@@ -54,7 +54,7 @@ def prepare(cell: str, case: LayerCase, device: str, threads: int) -> Callable[[
         bound = case.hidden**-0.5
         shapes = ((case.inputs, rows), (case.hidden, rows), (rows,), (rows,))
         weights = tuple(
-            jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+            jax.random.uniform(key, shape, x.dtype, minval=-bound, maxval=bound)
             for key, shape in zip(keys, shapes, strict=True)
         )
 
