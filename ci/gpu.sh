@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What needs a CUDA device: the tests on CuPy, and a record of what ran where.
+# What needs a CUDA device: the tests on CuPy, its parity with NumPy, and records of what ran where.
 #
 #   bash ci/gpu.sh [FOLDER]      on a machine with CuPy, pytest and the library's dependencies;
-#                                the record goes to FOLDER (default docs/records)
+#                                the records go to FOLDER (default docs/records)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -45,3 +45,11 @@ print(f"written: {path}")
 if counts["skipped"] == counts["tests"]:
     sys.exit("every test was skipped: no CUDA device was used")
 PYTHON
+
+# Date, versions, device and every error; written whatever they are.
+parity="$folder/parity-$(date +%F).json"
+status=0
+"$python" -m xprnn parity --backends numpy,cupy --json >"$parity" || status=$?
+printf 'written: %s\n' "$parity"
+[ "$status" -eq 0 ] || printf 'no parity of CuPy and NumPy: see there\n' >&2
+exit "$status"

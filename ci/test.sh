@@ -23,5 +23,7 @@ run ruff format --check
 run mypy
 printf '\n== lint-imports\n'
 "$venv/bin/lint-imports"
-run pytest --quiet --cov --cov-report=term
+# As many processes as cores, one BLAS thread each: two pools of threads would wait for each other.
+export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+run pytest --quiet --numprocesses auto --cov --cov-report=term
 printf '\nall checks passed\n'

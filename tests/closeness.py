@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 
 from xprnn.history import Record
+from xprnn.testing import tolerances
 
 AUTOGRAD = 1e-10
 """Against torch in float64: the same formula, summed in another order."""
+
+AUTOGRAD_FLOOR = 1e-12
+"""The same, absolute: where the exact gradient is zero, both have nothing but roundings, which a
+normalisation of almost nothing makes 300 times larger."""
 
 DIFFERENCES = 1e-8
 """Against central differences of step h = 1e-5, relative: the cut-off is of order h²."""
@@ -14,18 +19,11 @@ DIFFERENCES = 1e-8
 DIFFERENCES_FLOOR = 5e-10
 """The same, absolute: the objective, of order 10, has roundings of 1e-15, divided by h."""
 
-FLOAT64 = 1e-12
-"""Between backends in float64: some thousand roundings of 1e-16."""
+FLOAT64 = tolerances.FLOAT64
+"""Between backends in float64."""
 
-
-def float32(steps: int) -> float:
-    """Return the tolerance of float32: roundings add up over the steps, forward and backward."""
-    return 16 * steps * float(np.finfo(np.float32).eps)
-
-
-def between_backends(dtype: str, steps: int) -> float:
-    """Return the tolerance between two backends that compute in a dtype."""
-    return FLOAT64 if dtype == "float64" else float32(steps)
+between_backends = tolerances.tolerance
+"""Between two backends that compute in a dtype, for so many steps."""
 
 
 def assert_close(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.cli_tools import run
-from tests.closeness import float32
+from tests.closeness import between_backends
 from xprnn.bench import quality
 from xprnn.bench.peers import torch_quality
 from xprnn.bench.quality import Curves, moved_by_roundings, problem_of, run_quality
@@ -67,8 +67,12 @@ def test_both_train_the_same(optimizer):
 
 def test_the_first_losses_agree_to_float32_rounding():
     ours, theirs = trained(SETTING._replace(dtype="float32", steps=3))
-    assert ours[-1].losses == pytest.approx(theirs[-1].losses, rel=float32(3 * SETTING.chunk))
-    assert ours[0].held_out == pytest.approx(theirs[0].held_out, rel=float32(SETTING.chunk))
+    assert ours[-1].losses == pytest.approx(
+        theirs[-1].losses, rel=between_backends("float32", 3 * SETTING.chunk)
+    )
+    assert ours[0].held_out == pytest.approx(
+        theirs[0].held_out, rel=between_backends("float32", SETTING.chunk)
+    )
 
 
 def test_a_loss_that_is_not_finite_ends_a_training():
@@ -131,7 +135,7 @@ def test_the_command(tmp_path, monkeypatch):
     assert [row[-4] for row in rows] == [f"{x:.4f}" for x in facts["held_out_losses"]["xprnn"]]
     losses = facts["training_losses"]
     assert {name: len(each) for name, each in losses.items()} == dict.fromkeys(quality.RUNS, 7)
-    assert losses["xprnn"] == pytest.approx(losses["torch"], rel=float32(7 * 9))
+    assert losses["xprnn"] == pytest.approx(losses["torch"], rel=between_backends("float32", 7 * 9))
     assert losses["xprnn"] != losses["torch"]
     assert 1e-4 < facts["apart"]["moved"]["training"] < 1e-1
     assert "cats.txt: 816 characters, the last 163 held out" in result.out

@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -97,7 +98,15 @@ def a_generator():
     return net, {"batches": (pair for _ in range(4) for pair in Drawn(1)), "optimizer": SGD(0.5)}
 
 
+def unequal_lengths():
+    net = RNN(2, 5, 2, cell="lstm", bidirectional=True, dtype="float64", rng=0)
+    lengths = [6, 1, 3, 5, 2, 6, 4, 4, 1, 2]
+    data = minibatches(X, Y, 4, lengths=lengths, rng=1)
+    return net, {"batches": data, "optimizer": "adam", "epochs": 3, "accumulate": 2}
+
+
 RUNS = (
+    unequal_lengths,
     everything,
     stopped_by_patience,
     carried,
@@ -137,7 +146,7 @@ def test_killed_after_any_checkpoint_it_ends_with_the_same_bits(make, path):
         assert remains(net, history) == wanted
         for file in path.parent.iterdir():
             file.unlink()
-    fewer_or_more = {"words": 4, "one_pair": 10, "a_generator": 13}
+    fewer_or_more = {"words": 4, "one_pair": 10, "a_generator": 13, "unequal_lengths": 6}
     assert number - 1 == fewer_or_more.get(make.__name__, 12)
     assert remains(*want) == wanted
 
@@ -169,11 +178,19 @@ def plain_optimizers():
                 found.append(kind())
             except TypeError:
                 continue
-    assert len(found) >= 2
+    assert len(found) >= 6
     return found
 
 
-@pytest.mark.parametrize("optimizer", plain_optimizers(), ids=lambda o: type(o).__name__)
+WRAPPED = (
+    optim.ByName({"readout.*": "adam", "*_hh_*": None}, otherwise=SGD(0.1, momentum=0.5)),
+    optim.Averaged(optim.ByName({"readout.*": SGD(0.2)}, otherwise="adam"), decay=0.9),
+)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [*plain_optimizers(), *WRAPPED], ids=lambda o: type(o).__name__
+)
 @pytest.mark.parametrize("tokens", [False, True], ids=["dense", "sparse"])
 def test_every_optimizer(optimizer, tokens, path):
     def make():
@@ -207,23 +224,33 @@ def test_on_every_backend(harness, path):
     assert remains(net, history) == wanted
 
 
-def test_a_gradient_that_lies_transposed_in_memory_stays_so(path):
-    """Of the same numbers that lie differently, products are rounded differently."""
+@dataclass(frozen=True)
+class Transposed(SGD):
+    """SGD whose new parameters lie column by column, as a gradient might make them."""
+
+    def update(self, gradients, state, parameters):
+        new, state = super().update(gradients, state, parameters)
+        return {k: np.asfortranarray(p) for k, p in new.items()}, state
+
+
+def test_arrays_lie_in_memory_as_they_did(path):
+    """Of the same numbers that lie differently, products may be rounded differently."""
 
     def make():
         net = RNN(40, 60, 40, rng=0)
         x = np.random.default_rng(1).normal(size=(9, 7, 40)).astype("float32")
-        net.parameters = {k: np.asfortranarray(p) for k, p in net.parameters.items()}
-        return net, {"batches": [(x, x)] * 2, "optimizer": SGD(0.3, momentum=0.9), "epochs": 5}
+        rule = Transposed(0.3, momentum=0.9)
+        return net, {"batches": [(x, x)] * 2, "optimizer": rule, "epochs": 3}
 
     want, history = train(make)
-    wanted = remains(want, history)
-    with killed_after_write(5):
+    with killed_after_write(4):
         train(make, Checkpoint(path, every_steps=1))
-    net, history = train(make, Checkpoint(path, resume=True))
-    assert remains(net, history) == wanted
-    for name, p in want.parameters.items():
-        assert net.parameters[name].strides == p.strides
+    for _ in range(2):  # the second time all is restored and nothing computed
+        net, again = train(make, Checkpoint(path, resume=True))
+        assert remains(net, again) == remains(want, history)
+        assert not net.parameters["weight_hh_l0"].flags.c_contiguous
+        for name, p in want.parameters.items():
+            assert net.parameters[name].strides == p.strides
 
 
 def test_a_run_that_has_ended_is_returned_as_it_ended(path):
@@ -476,6 +503,10 @@ def test_time_is_added_up_over_interruptions(path, monkeypatch):
             r"net.dropout is 0\.5, in the checkpoint 0\.0",
         ),
         ({"optimizer": optim.Rprop()}, "optimizer is Rprop, in the checkpoint SGD"),
+        (
+            {"optimizer": optim.ByName({"readout.*": None}, otherwise=SGD(0.5))},
+            "optimizer is ByName, in the checkpoint SGD",
+        ),
         ({"optimizer": SGD(0.5)}, r"optimizer.momentum is 0\.0, in the checkpoint 0\.5"),
         (
             {"optimizer": SGD(schedules.cosine(0.5, 9), momentum=0.5)},
@@ -520,6 +551,41 @@ def test_another_training_is_refused_and_the_difference_named(change, message, p
     with pytest.raises(ValueError, match="run.ckpt' is of another training: " + message):
         fit(net, **options, checkpoint=Checkpoint(path, resume=True))
     assert all(net.parameters[name] is p for name, p in had.items())
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        (2, "batches end after 2 batches of epoch 2: expected at least 3, as before"),
+        (4, "batches go on after 3 batches of epoch 2: expected an end there, as before"),
+    ],
+)
+def test_data_of_unknown_length_that_end_elsewhere(count, message, path):
+    class Some:
+        def __init__(self, count):
+            self.count = count
+
+        def __iter__(self):
+            return iter([(X, Y)] * self.count)
+
+    def run(count, **options):
+        fit(RNN(2, 3, 2, dtype="float64", rng=0), Some(count), epochs=2, **options)
+
+    run(3, checkpoint=path)
+    with pytest.raises(ValueError, match=message):
+        run(count, checkpoint=Checkpoint(path, resume=True))
+
+
+def test_data_that_are_drawn_without_a_seed_are_found_out(path):
+    def make():
+        net, options = of_the_users_own()
+        return net, {**options, "batches": Drawn(None)}
+
+    with killed_after_write(6):
+        train(make, Checkpoint(path, every_steps=1))
+    message = r"of epoch 2, batch 1, x has other values than before \(data that draws random numb"
+    with pytest.raises(ValueError, match=message):
+        train(make, Checkpoint(path, resume=True))
 
 
 def test_another_backend_is_refused(path):

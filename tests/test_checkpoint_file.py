@@ -52,6 +52,17 @@ def test_one_that_is_no_good_is_not_kept(path):
     assert number_of(Checkpoint(kept.previous)) == 1
 
 
+def test_two_names_of_one_file_become_two_files(path):
+    """As a process leaves them that was killed between its two renamings."""
+    kept = Checkpoint(path)
+    write(kept, content(1), keep=True)
+    kept.previous.hardlink_to(path)
+    write(kept, content(2), keep=True)
+    assert (number_of(kept), number_of(Checkpoint(kept.previous))) == (2, 1)
+    names = sorted(file.name for file in path.parent.iterdir())
+    assert names == ["run.ckpt", "run.ckpt.previous"]
+
+
 def test_a_file_system_without_links(path, monkeypatch):
     def refuse(*_):
         raise OSError(95, "Operation not supported")
@@ -102,6 +113,7 @@ for last in range(1, 100):
         found = newest(kept)
         assert found in (number - 1, number), (last, number, found)
         assert killed or found == number
+        assert kept.file.exists() or sys.argv[2] == "without links"
         if kept.previous.exists():
             assert newest(Checkpoint(kept.previous)) in (number - 2, number - 1, number)
         seen.append(found)
@@ -182,6 +194,16 @@ def test_the_damaged_one_never_takes_the_place_of_the_good_one(two, path):
         assert find(Checkpoint(kept.previous)) is not None
     again = train(carried, kept)
     assert again[1].resumed == 4
+    assert remains(*again) == wanted
+
+
+def test_after_damage_the_one_before_is_kept_again(two, path):
+    kept, wanted = two
+    path.write_bytes(path.read_bytes()[:-5])
+    with warnings.catch_warnings(action="ignore"):
+        train(carried, kept)
+    again = train(carried, Checkpoint(kept.previous, resume=True))
+    assert again[1].resumed == 9
     assert remains(*again) == wanted
 
 

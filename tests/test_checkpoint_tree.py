@@ -144,7 +144,7 @@ def test_what_is_expensive_is_worked_out_when_it_is_packed():
     assert called == [3]
 
 
-@pytest.mark.parametrize("value", [{1}, object(), b"bytes", 1j, lambda: 0], ids=repr)
+@pytest.mark.parametrize("value", [{1}, object(), b"bytes", 1j, lambda: 0])
 def test_what_can_not_be_kept(value):
     message = r"it/deep/0 is .*: a checkpoint can keep None, numbers, text, arrays of the backend"
     with pytest.raises(TypeError, match=message):
@@ -248,12 +248,16 @@ def test_what_is_the_same(mine, theirs):
             "it.names[1].momentum is 0.5, in the checkpoint 0.9",
         ),
         (Rule(1, ("a",)), Rule(1, ("a", "b")), "it.names is ['a'], in the checkpoint ['a', 'b']"),
-        ({"a": 1}, {"b": 1}, "it.a is 1, in the checkpoint None"),
+        ({"a": None}, {}, "it.a is None, in the checkpoint not there"),
+        ({}, {"a": None}, "it.a is not there, in the checkpoint None"),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, "it.order[0] is 'a', in the checkpoint 'b'"),
+        (1, {"a": 1}, "it is 1, in the checkpoint {'a': 1, 'order': ['a']}"),
         (np.ones(2), np.zeros(2), "it is 'numpy.ndarray of shape (2,) and dtype float64, "),
     ],
 )
 def test_what_is_different_is_named(mine, theirs, message):
-    found = differences(description(mine), description(theirs), "it")
+    kept = json.loads(json.dumps(description(theirs), sort_keys=True))
+    found = differences(description(mine), kept, "it")
     assert found[0].startswith(message)
 
 

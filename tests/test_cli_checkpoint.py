@@ -20,6 +20,10 @@ SERIES = (
     " --batch 64"
 )
 WORDS = "train text corpus.txt --hidden 8 --epochs 4"
+MORE = (
+    "--cell lstm --layers 2 --dropout 0.3 --recurrent-dropout 0.2 --optimizer adam"
+    " --schedule cosine"
+)
 CHARACTERS = "train text corpus.txt --hidden 8 --epochs 3 --level characters --chunk 40"
 
 
@@ -57,12 +61,13 @@ def killed_after_epochs(monkeypatch, words, epochs):
     ("command", "kills", "names"),
     [
         (SINE, (3, 2), ["run.ckpt"]),
+        (f"{SINE} {MORE}", (3,), ["run.ckpt"]),
         (WORDS, (2, 1), ["run.ckpt"]),
         (CHARACTERS, (2,), ["run.ckpt"]),
         # Once in the second network, and once right after what was behind it.
         (SERIES, (5, 1), ["run-1.ckpt", "run-2.ckpt", "run-3.ckpt"]),
     ],
-    ids=["sine", "words", "characters", "csv"],
+    ids=["sine", "sine with more", "words", "characters", "csv"],
 )
 def test_a_training_that_was_killed_ends_with_the_same_files(
     here, monkeypatch, command, kills, names

@@ -21,7 +21,9 @@ COMMANDS = (
     ("apply",),
     ("sample",),
     ("bench", "origins"),
+    ("bench", "layer"),
     ("info",),
+    ("parity",),
 )
 CSV = "train csv sunspots --column SUNACTIVITY"
 

@@ -9,18 +9,29 @@ import pytest
 from matplotlib.patches import Circle
 
 import xprnn
-from tests.cases import Case, each_case, each_cell
+from tests.cases import CELLS, FORMS, Case, each_cell, in_forms
 from tests.gated import Gated
-from xprnn.cells import Activation, Elman
+from xprnn.architecture import Architecture
+from xprnn.cells import LSTM, Activation, Elman, has_layer_norm
 from xprnn.diagnostics import draw, draw_text, save_figure
 
 SYMBOLS = {
     "weight_ih_l0": "W",
     "weight_hh_l0": "U",
     "bias_l0": "b",
+    "norm_ih_l0": "γ_u",
+    "norm_hh_l0": "γ_v",
+    "bias_hn_l0": "bias_hn",
+    "peephole_i_l0": "peephole_i",
+    "peephole_f_l0": "peephole_f",
+    "peephole_o_l0": "peephole_o",
+    "leak_l0": "leak",
     "readout.weight": "R",
     "readout.bias": "r",
 }
+# A drawing shows the form, and what a cell's parameters and states are called: no need for both.
+ROWS = CELLS + in_forms((CELLS[0], CELLS[8]), tuple(FORMS)[1:])
+each_case = pytest.mark.parametrize("case", ROWS, ids=lambda case: case.id)
 LARGE = Case("large", Gated(), None, I=12345, H=1024, O=54321)  # type: ignore[arg-type]
 
 
@@ -107,7 +118,8 @@ def test_every_parameter_is_named_with_its_shape(case):
     lines = [line for each in words for line in each.split("\n")]
     for name, array in net.parameters.items():
         assert lines.count(f"{SYMBOLS[name]} = {name} {tuple(array.shape)}") == 1
-    assert sum(" = " in line and line[0] in "WUbRr" for line in lines) == len(net.parameters)
+    beginnings = [line.partition(" = ")[0] for line in lines if " = " in line]
+    assert sum(words in SYMBOLS.values() for words in beginnings) == len(net.parameters)
     outputs = case.H if case.O is None else case.O
     y = f"(B, {outputs})" if case.returns == "last" else f"(T, B, {outputs})"
     assert {f"(T, B, {case.I})", f"(T, B, {case.H})", y} <= set(words)
@@ -125,7 +137,15 @@ def test_unfolded_arrows_carry_their_symbols(case):
 
 @pytest.mark.parametrize("steps", [1, 3, 12])
 @pytest.mark.parametrize("returns", ["sequence", "last"])
-@pytest.mark.parametrize("case", [LARGE, LARGE.but(I=1, H=1, O=None, cell=Elman())])
+@pytest.mark.parametrize(
+    "case",
+    [
+        LARGE,
+        LARGE.but(I=1, H=1, O=None, cell=Elman()),
+        LARGE.but(cell=LSTM(peepholes=True, layer_norm=True)),
+    ],
+    ids=["large", "small", "everything"],
+)
 def test_nothing_overlaps_or_leaves_the_picture(case, steps, returns):
     shown = Shown(draw(Sketch(case, returns), steps))
     boxes = {text: text.get_window_extent() for text in shown.texts}
@@ -146,11 +166,7 @@ class Sketch:
     def __init__(self, case, returns):
         self.input_size, self.hidden_size, self.output_size = case.I, case.H, case.O
         self.cell, self.returns = case.cell, returns
-        rows = case.cell.gates * case.H
-        shapes = {"weight_ih_l0": (rows, case.I), "weight_hh_l0": (rows, case.H)}
-        shapes["bias_l0"] = (rows,)
-        if case.O is not None:
-            shapes |= {"readout.weight": (case.O, case.H), "readout.bias": (case.O,)}
+        shapes = Architecture(case.I, case.H, case.O, case.cell, True, returns).shapes()
         self.parameters = {
             name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()
         }
@@ -172,11 +188,14 @@ def test_the_equations_are_those_of_the_network(case):
     )
     assert equations == "\n".join(draw_text(net).split("\n")[:2])
     state, output = equations.split("\n")
-    given = " + b" if case.bias else ""
-    if isinstance(net.cell, Gated):
-        assert state.startswith(f"h(t), c(t) = cell(W x(t){given}, U h(t-1), c(t-1))  ")
+    b = " + b" if case.bias else ""
+    u, v = f"W x(t){b}", "U h(t-1)"
+    if has_layer_norm(net.cell):
+        u, v = f"γ_u N(W x(t)){b}", "γ_v N(U h(t-1))"
+    if len(net.cell.state) == 2:
+        assert state.startswith(f"h(t), c(t) = cell({u}, {v}, c(t-1))  ")
     else:
-        assert state.startswith(f"h(t) = cell(W x(t){given}, U h(t-1))  ")
+        assert state.startswith(f"h(t) = cell({u}, {v})  ")
     h = "h(T)" if case.returns == "last" else "h(t)"
     wanted = h if case.O is None else f"R {h} + r" if case.bias else f"R {h}"
     assert output.split("  ")[0] == f"{'y' if case.returns == 'last' else 'y(t)'} = {wanted}"

@@ -122,7 +122,7 @@ def test_batches_are_scaled_windows_with_their_targets(difference):
     want = [scaled[k : k + WINDOW + 1] for k in range(len(scaled) - WINDOW)]
     batches = f.batches(VALUES, 7, np.random.default_rng(0))
     got = []
-    for x, target, _ in batches:
+    for x, target, *_ in batches:
         assert x.shape == (WINDOW, len(target), 1)
         got += np.concatenate([x[:, :, 0].T, target], axis=1).tolist()
     np.testing.assert_allclose(sorted(got), sorted(map(list, want)), rtol=1e-12)

@@ -1,10 +1,13 @@
-"""Every gradient of every case: by finite differences, by torch, and on every backend."""
+"""Every gradient of every case: by finite differences, by torch, and on every backend.
+
+Of one layer; `tests.test_layers` goes on from there.
+"""
 
 import numpy as np
 import pytest
 import torch
 
-from tests.cases import CASES, CELLS, Case, each_case, each_cell
+from tests.cases import CASES, each_case, each_cell, each_form
 from tests.closeness import (
     AUTOGRAD,
     DIFFERENCES,
@@ -13,29 +16,9 @@ from tests.closeness import (
     assert_close,
     between_backends,
 )
-from tests.judge import central_differences, distance_from_kink, judge
-from xprnn import RNN, Run, losses
-
-
-def run_and_gradient(net: RNN, x, state, d_output, d_state) -> tuple[Run, dict]:
-    """Return a forward pass, and all of its gradients under one roof."""
-    run = net.forward(x, state)
-    gradient = net.backward(run, d_output, d_state)
-    return run, gradient.parameters | {"input": gradient.input} | dict(
-        zip((f"state {name}" for name in net.cell.state), gradient.state, strict=True)
-    )
-
-
-def on_numpy(case: Case) -> tuple[Run, dict[str, np.ndarray]]:
-    net = case.make(dtype="float64")
-    net.parameters = case.parameters()
-    problem = case.problem()
-    return run_and_gradient(net, problem.x, problem.state, problem.d_output, problem.d_state)
-
-
-def all_of(verdict, case: Case) -> dict[str, np.ndarray]:
-    states = zip((f"state {name}" for name in case.cell.state), verdict.d_state, strict=True)
-    return verdict.d_parameters | {"input": verdict.d_input} | dict(states)
+from tests.judge import central_differences, distance_from_kink, judge, judge_by_jax
+from tests.passes import all_of, on_backend, on_numpy
+from xprnn import losses
 
 
 def test_the_cases_are_hard_enough():
@@ -70,34 +53,43 @@ def test_against_finite_differences(case):
     assert_all_close(on_numpy(case)[1], want, DIFFERENCES, DIFFERENCES_FLOOR)
 
 
-@each_case
+@each_form
 def test_against_autograd(case):
     run, gradients = on_numpy(case)
     verdict = judge(case, case.parameters(), case.problem())
     assert_close(run.output, verdict.output, AUTOGRAD, "output")
     assert_close(run.state, verdict.state, AUTOGRAD, "state")
-    assert_all_close(gradients, all_of(verdict, case), AUTOGRAD)
+    assert_all_close(gradients, all_of(verdict, case.cell), AUTOGRAD)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@each_case
-def test_every_backend_agrees_with_numpy(case, harness, dtype):
-    harness = harness.at(dtype)
-    problem = case.problem()
-    run, gradients = run_and_gradient(
-        harness.net(case),
-        harness.array(problem.x),
-        harness.arrays(problem.state),
-        harness.array(problem.d_output),
-        harness.arrays(problem.d_state),
-    )
+@each_cell
+def test_against_grad_of_jax(case):
+    run, gradients = on_numpy(case)
+    verdict = judge_by_jax(case, case.parameters(), case.problem())
+    assert_close(run.output, verdict.output, AUTOGRAD, "output")
+    assert_close(run.state, verdict.state, AUTOGRAD, "state")
+    assert_all_close(gradients, all_of(verdict, case.cell), AUTOGRAD)
+
+
+def agrees_with_numpy(case, harness):
+    run, gradients = on_backend(case, harness)
     want_run, want = on_numpy(case)
-    tolerance = between_backends(dtype, case.T)
+    tolerance = between_backends(harness.dtype, case.T)
     # `host` looks at namespace, device and dtype first, `assert_close` at the shape.
     assert_close(harness.host(run.output), want_run.output, tolerance, "output")
     for got, part in zip(run.state, want_run.state, strict=True):
         assert_close(harness.host(got), part, tolerance, "state")
-    assert_all_close(harness.hosts(gradients), want, tolerance)
+    assert_all_close(gradients, want, tolerance)
+
+
+@each_case
+def test_every_backend_agrees_with_numpy(case, harness):
+    agrees_with_numpy(case, harness)
+
+
+@each_cell
+def test_every_backend_agrees_in_single_precision(case, harness):
+    agrees_with_numpy(case, harness.at("float32"))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -175,23 +167,3 @@ def test_backward_twice_gives_the_same(case):
     second = net.backward(run, problem.d_output, problem.d_state)
     assert_all_close(first.parameters, second.parameters, 0.0)
     assert_close(first.state, second.state, 0.0)
-
-
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_against_the_recurrent_network_of_torch(activation):
-    case = next(row for row in CELLS if row.id == f"elman-{activation}").but(O=None)
-    problem, parameters = case.problem(), case.parameters()
-    theirs = torch.nn.RNN(case.I, case.H, nonlinearity=activation, dtype=torch.float64)
-    with torch.no_grad():
-        theirs.weight_ih_l0.copy_(torch.tensor(parameters["weight_ih_l0"]))
-        theirs.weight_hh_l0.copy_(torch.tensor(parameters["weight_hh_l0"]))
-        theirs.bias_ih_l0.copy_(torch.tensor(parameters["bias_l0"]))
-        theirs.bias_hh_l0.zero_()
-    y, h = theirs(torch.tensor(problem.x), torch.tensor(problem.state[0]))
-    ours, gradients = on_numpy(case)
-    assert_close(ours.output, y.detach(), AUTOGRAD)
-    assert_close(ours.state[0], h.detach(), AUTOGRAD)
-    goal = (y * torch.tensor(problem.d_output)).sum() + (h * torch.tensor(problem.d_state[0])).sum()
-    goal.backward()
-    assert_close(gradients["weight_hh_l0"], theirs.weight_hh_l0.grad, AUTOGRAD)
-    assert_close(gradients["weight_ih_l0"], theirs.weight_ih_l0.grad, AUTOGRAD)

@@ -6,12 +6,30 @@ import numpy as np
 import pytest
 
 import xprnn
-from tests.cases import CELLS, each_case, each_cell
+from tests.cases import CELLS, each_case, each_cell, each_form
 from tests.closeness import FLOAT64, assert_all_close, assert_close
+from tests.leaky import LeakyUnit
 from xprnn import RNN, Gradient, Run
-from xprnn.cells import Elman
+from xprnn.cells import GRU, LSTM, Elman
 
 ELMAN = CELLS[0]
+
+PEEPHOLES = ("peephole_i", "peephole_f", "peephole_o")
+UNITS = {
+    GRU(): ("bias_hn",),
+    LSTM(peepholes=True): PEEPHOLES,
+    LSTM(1.0, peepholes=True, layer_norm=True): PEEPHOLES,
+    LeakyUnit(): ("leak",),
+}
+"""The parameters per unit, (H,), that a cell has."""
+
+NORMS = ("norm_ih", "norm_hh")
+GAINS = {
+    LSTM(layer_norm=True): NORMS,
+    LSTM(1.0, peepholes=True, layer_norm=True): NORMS,
+    LeakyUnit(): NORMS,
+}
+"""The gains, (G·H,), of the cells that normalise."""
 
 
 def test_the_public_names():
@@ -22,12 +40,17 @@ def test_the_public_names():
     assert all(hasattr(xprnn, name) for name in xprnn.__all__)
 
 
-@each_case
+@each_form
 def test_names_and_shapes_of_parameters(case):
     rows = case.cell.gates * case.H
     shapes = {"weight_ih_l0": (rows, case.I), "weight_hh_l0": (rows, case.H)}
     if case.bias:
         shapes["bias_l0"] = (rows,)
+    for name in UNITS.get(case.cell, ()):
+        if case.bias or name != "bias_hn":
+            shapes[f"{name}_l0"] = (case.H,)
+    for name in GAINS.get(case.cell, ()):
+        shapes[f"{name}_l0"] = (rows,)
     if case.O is not None:
         shapes["readout.weight"] = (case.O, case.H)
         if case.bias:

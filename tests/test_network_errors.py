@@ -39,6 +39,28 @@ def poisoned(a: np.ndarray, index: tuple[int, ...], value: float) -> np.ndarray:
             "cell is <class .*Elman'>: expected a name or a cell inst",
         ),
         ({"cell": 3}, TypeError, "cell is 3: expected a name or a cell instance"),
+        ({"layers": 0}, ValueError, "layers is 0: expected an int of at least 1"),
+        ({"layers": -1}, ValueError, "layers is -1: expected an int of at least 1"),
+        ({"layers": 2.0}, TypeError, r"layers is 2\.0 \(float\): expected an int"),
+        ({"layers": True}, TypeError, r"layers is True \(bool\): expected an int"),
+        ({"bidirectional": 1}, TypeError, r"bidirectional is 1 \(int\): expected True or False"),
+        ({"bidirectional": None}, TypeError, r"bidirectional is None \(NoneType\): expected True"),
+        ({"dropout": 1.0}, ValueError, r"dropout is 1\.0: expected a number at least 0 and below"),
+        ({"dropout": -0.1}, ValueError, r"dropout is -0\.1: expected a number at least 0 and be"),
+        ({"dropout": NAN}, ValueError, "dropout is nan: expected a number at least 0 and below 1"),
+        ({"dropout": "0.1"}, TypeError, r"dropout is '0\.1' \(str\): expected a number"),
+        ({"dropout": True}, TypeError, r"dropout is True \(bool\): expected a number"),
+        ({"dropout": None}, TypeError, r"dropout is None \(NoneType\): expected a number"),
+        (
+            {"recurrent_dropout": 1},
+            ValueError,
+            r"recurrent_dropout is 1\.0: expected a number at least 0 and below 1",
+        ),
+        ({"recurrent_dropout": -1}, ValueError, r"recurrent_dropout is -1\.0: expected a number"),
+        ({"recurrent_dropout": INF}, ValueError, "recurrent_dropout is inf: expected a number"),
+        ({"embedding_size": 0}, ValueError, "embedding_size is 0: expected an int of at least 1"),
+        ({"embedding_size": 2.5}, TypeError, r"embedding_size is 2\.5 \(float\): expected an int"),
+        ({"embedding_size": "3"}, TypeError, r"embedding_size is '3' \(str\): expected an int"),
         ({"returns": "all"}, ValueError, "returns is 'all': expected 'sequence' or 'last'"),
         ({"returns": None}, ValueError, "returns is None: expected 'sequence' or 'last'"),
         ({"backend": "numpie"}, ValueError, "unknown backend 'numpie': known are 'numpy', 'cupy'"),
@@ -154,6 +176,45 @@ def test_a_state_that_does_not_fit(net, state, error, message):
     for use in (net, net.forward, lambda x, state: net.value_and_grad(x, Y, state=state)):
         with pytest.raises(error, match=message):
             use(X, state)
+
+
+H = np.ones((6, 3, 5))
+"""A state variable of three layers in both directions."""
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "message"),
+    [
+        ((H,), ValueError, r"state has 1 arrays: expected \(h, c\), each of shape \(6, 3, 5\)"),
+        (
+            (H, H, H),
+            ValueError,
+            r"state has 3 arrays: expected \(h, c\), each of shape \(6, 3, 5\)",
+        ),
+        (H, TypeError, r"state is of type ndarray: expected a tuple \(h, c\), each of shape"),
+        ((H[:3], H), ValueError, r"state\[0\] has shape \(3, 3, 5\): expected \(6, 3, 5\)"),
+        ((H, H[:1]), ValueError, r"state\[1\] has shape \(1, 3, 5\): expected \(6, 3, 5\)"),
+        ((H, H[:, :2]), ValueError, r"state\[1\] has shape \(6, 2, 5\): expected \(6, 3, 5\)"),
+        ((H, H[..., :4]), ValueError, r"state\[1\] has shape \(6, 3, 4\): expected \(6, 3, 5\)"),
+        ((H, H[0]), ValueError, r"state\[1\] has shape \(3, 5\): expected \(6, 3, 5\)"),
+        ((H, H.astype(int)), TypeError, r"state\[1\] has dtype int64: expected floats"),
+        ((H, None), TypeError, r"state\[1\] is a NoneType: expected an array of the backend"),
+        (
+            (H, poisoned(H, (4, 0, 2), INF)),
+            ValueError,
+            r"state\[1\]\[4, 0, 2\] is inf: expected finite",
+        ),
+    ],
+)
+def test_a_state_of_two_variables_that_does_not_fit(state, error, message):
+    net = RNN(2, 5, 1, cell="lstm", layers=3, bidirectional=True, dtype="float64", rng=0)
+    for use in (net, net.forward, lambda x, state: net.value_and_grad(x, Y, state=state)):
+        with pytest.raises(error, match=message):
+            use(X, state)
+    if "finite" not in message:
+        run = net.forward(X)
+        with pytest.raises(error, match=f"d_{message}"):
+            net.backward(run, Y, state)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close
-from tests.scripted import ONE, ZERO, Scripted, scalar_net
+from tests.scripted import ONE, ZERO, Scripted, scalar_net, weight
 from xprnn import RNN, fit
 from xprnn.losses import SquaredError
 from xprnn.optim import SGD, Adam, Averaged, ByName, Rprop
@@ -134,6 +134,14 @@ def test_groups_may_have_an_average():
     state = averaged.init(p)
     _, state = averaged.update(p, state, p)
     assert_all_close(state.average, {"a": np.ones(1), "b": np.full(1, 0.5)}, 1e-15)
+
+
+def test_the_average_after_fit():
+    """The weight is 1, ½, ¼, ⅛ with the output as gradient: the mean of the last three."""
+    net = scalar_net(1.0)
+    history = fit(net, (ONE, ZERO), optimizer=Averaged(SGD(0.5), decay=1), epochs=3)
+    net.parameters = history.optimizer_state.average
+    assert weight(net) == pytest.approx(0.875 / 3, rel=1e-15)
 
 
 def test_a_rule_without_a_rate():

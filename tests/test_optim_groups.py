@@ -103,6 +103,16 @@ def test_the_readout_alone_is_trained():
     assert changed == ["readout.weight", "readout.bias"]
 
 
+def test_the_embedding_is_not_trained():
+    net = RNN(6, 3, 1, cell="gru", layers=2, embedding_size=2, dtype="float64", rng=0)
+    tokens, target = np.array([[0, 2], [5, 2]]), np.ones((2, 2, 1))
+    before = dict(net.parameters)
+    by_name = ByName({"embedding.*": None}, otherwise=AdamW())
+    fit(net, (tokens, target), optimizer=by_name, epochs=2)
+    same = [name for name, p in net.parameters.items() if not np.any(p != before[name])]
+    assert same == ["embedding.weight"]
+
+
 def test_a_rule_without_a_rate():
     by_name = ByName({"bias_*": Rprop(0.1)}, otherwise=SGD())
     assert isinstance(by_name, Scalable)

@@ -8,7 +8,7 @@ import pytest
 from tests.closeness import AUTOGRAD, assert_all_close, assert_close, between_backends
 from tests.optimizers import each_rule, walk
 from tests.scripted import ONE, ZERO, scalar_net, weight
-from xprnn import fit
+from xprnn import RNN, Checkpoint, fit
 from xprnn.optim import (
     OPTIMIZERS,
     SGD,
@@ -178,6 +178,25 @@ def test_a_state_is_plain_numbers_and_arrays(row):
     kinds = {type(leaf) for leaf in leaves(state)}
     assert kinds <= {int, float, np.ndarray, type(None)}
     assert np.ndarray in kinds or row.id in {"sgd", "sgd-decay"}
+
+
+@each_rule
+def test_a_training_goes_on_where_it_was(row, tmp_path):
+    optimizer = ByName(
+        {"bias_*": Averaged(row.ours), "readout.bias": None}, otherwise=Averaged(row.ours)
+    )
+    options = {"optimizer": optimizer, "batches": (np.ones((2, 3, 2)), np.ones((2, 3, 1)))}
+    path, found = tmp_path / "run.ckpt", []
+    for epochs in ((4,), (2, 4)):
+        for upto in epochs:
+            # What goes on has other weights at first, so a new beginning would show.
+            net = RNN(2, 3, 1, dtype="float64", rng=epochs.index(upto))
+            keep = None if epochs == (4,) else Checkpoint(path, resume=True)
+            history = fit(net, epochs=upto, checkpoint=keep, **options)
+        assert len(history) == 4
+        found.append((*net.parameters.values(), *leaves(history.optimizer_state)))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])

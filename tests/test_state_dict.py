@@ -519,7 +519,6 @@ class Derived(LSTM):
         Elman("identity"),
         Elman(Activation("tanh", ACTIVATIONS["relu"].forward, ACTIVATIONS["tanh"].derivative)),
     ],
-    ids=repr,
 )
 def test_cells_that_torch_does_not_have(cell):
     with pytest.raises(ValueError, match="torch has no such cell; expected"):

@@ -1,5 +1,6 @@
 """The functional core: one layer in one direction, and two that share their weights."""
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -7,6 +8,7 @@ import torch
 from tests.cases import CELLS, Case, each_cell
 from tests.closeness import (
     AUTOGRAD,
+    AUTOGRAD_FLOOR,
     DIFFERENCES,
     DIFFERENCES_FLOOR,
     FLOAT64,
@@ -14,9 +16,11 @@ from tests.closeness import (
     assert_close,
     between_backends,
 )
-from tests.judge import LAYER, central_differences, leaf, unrolled
-from xprnn import Weights, unroll, unroll_backward
-from xprnn.cells import Elman
+from tests.judge import central_differences, layer_weights, leaf, unrolled
+from tests.steps import argument
+from xprnn import unroll, unroll_backward
+from xprnn.cells import Elman, unit_names
+from xprnn.layer import ExtendedWeights
 
 SHAPES = pytest.mark.parametrize(
     "shape",
@@ -27,28 +31,39 @@ SHAPES = pytest.mark.parametrize(
 
 def material(case: Case):
     """Return weights, x, state, dh and d_state: host arrays."""
-    parameters = case.but(O=None).parameters()
-    weights = tuple(parameters[name] for name in LAYER if name in parameters)
-    problem = case.but(O=None, returns="sequence").problem()
-    state = tuple(part[0] for part in problem.state)
-    return weights, problem.x, state, problem.d_output, tuple(part[0] for part in problem.d_state)
+    case = case.but(O=None, returns="sequence")
+    weights, problem = layer_weights(case.cell, case.parameters()), case.problem()
+    state, d_state = (tuple(part[0] for part in s) for s in (problem.state, problem.d_state))
+    return weights, problem.x, state, problem.d_output, d_state
+
+
+def each(convert, w: ExtendedWeights) -> ExtendedWeights:
+    """Return the weights with every array converted."""
+    return jax.tree.map(convert, w)
+
+
+def by_name(case: Case, w) -> dict[str, object]:
+    """Return weights, or their gradients, that are there."""
+    w = ExtendedWeights(*w)
+    named = {"W": w.W, "U": w.U, "b": w.b, **dict(zip(("γ_u", "γ_v"), w.gains, strict=False))}
+    named |= dict(zip(unit_names(case.cell), w.units, strict=True))
+    return {name: array for name, array in named.items() if array is not None}
 
 
 def named(case: Case, gradient) -> dict[str, np.ndarray]:
     """Return a layer's gradients under one roof."""
-    weights = {k: g for k, g in gradient.weights._asdict().items() if g is not None}
-    return weights | {"x": gradient.x} | dict(zip(case.cell.state, gradient.state, strict=True))
+    states = dict(zip(case.cell.state, gradient.state, strict=True))
+    return by_name(case, gradient.weights) | {"x": gradient.x} | states
 
 
 def by_torch(case: Case, arrays, dh, d_state) -> dict[str, np.ndarray]:
     """Return the same from the judge."""
     weights, x, state = arrays
-    w, x, state = Weights(*map(leaf, weights)), leaf(x), tuple(map(leaf, state))
+    w, x, state = each(leaf, weights), leaf(x), tuple(map(leaf, state))
     h, final = unrolled(case, w, x, state)
     parts = [(h, dh), *zip(final, d_state or (), strict=False)]
     goal = sum((a * torch.tensor(d)).sum() for a, d in parts if d is not None)
-    leaves = {k: a for k, a in w._asdict().items() if a is not None} | {"x": x}
-    leaves |= dict(zip(case.cell.state, state, strict=True))
+    leaves = by_name(case, w) | {"x": x} | dict(zip(case.cell.state, state, strict=True))
     found = torch.autograd.grad(goal, list(leaves.values()))
     return {name: d.numpy() for name, d in zip(leaves, found, strict=True)}
 
@@ -62,14 +77,14 @@ def test_gradients_against_autograd(case, shape, outer):
     dh, d_state = (None if outer == "d_state" else dh), (None if outer == "dh" else d_state)
     h, final, tape = unroll(case.cell, weights, x, state)
     want_h, want_final = unrolled(
-        case, Weights(*map(torch.tensor, weights)), torch.tensor(x), tuple(map(torch.tensor, state))
+        case, each(torch.tensor, weights), torch.tensor(x), tuple(map(torch.tensor, state))
     )
     assert_close(h, want_h, AUTOGRAD, "h")
     assert_close(final, torch.stack(want_final), AUTOGRAD, "state")
     gradient = unroll_backward(case.cell, weights, tape, dh, d_state)
     assert (gradient.weights.b is None) == (not case.bias)
     want = by_torch(case, (weights, x, state), dh, d_state)
-    assert_all_close(named(case, gradient), want, AUTOGRAD)
+    assert_all_close(named(case, gradient), want, AUTOGRAD, AUTOGRAD_FLOOR)
 
 
 @each_cell
@@ -84,7 +99,8 @@ def test_gradients_against_finite_differences(case):
 
     _, _, tape = unroll(case.cell, weights, x, state)
     got = named(case, unroll_backward(case.cell, weights, tape, dh, d_state))
-    want = dict(zip(got, central_differences(goal, [*weights, x, *state]), strict=True))
+    moved = [*by_name(case, weights).values(), x, *state]
+    want = dict(zip(got, central_differences(goal, moved), strict=True))
     assert_all_close(got, want, DIFFERENCES, DIFFERENCES_FLOOR)
 
 
@@ -93,7 +109,7 @@ def test_gradients_against_finite_differences(case):
 def test_every_backend_agrees_with_numpy(case, harness, dtype):
     harness = harness.at(dtype)
     weights, x, state, dh, d_state = material(case)
-    theirs = harness.arrays(weights)
+    theirs = each(harness.array, weights)
     h, final, tape = unroll(case.cell, theirs, harness.array(x), harness.arrays(state))
     gradient = unroll_backward(case.cell, theirs, tape, harness.array(dh), harness.arrays(d_state))
     want_h, want_final, numpy_tape = unroll(case.cell, weights, x, state)
@@ -116,8 +132,9 @@ def test_two_unrolls_that_share_weights_add_up_to_one(case):
     early = unroll_backward(case.cell, weights, tape_1, dh[:2], late.state)
 
     assert_close(end, final, FLOAT64)
-    for got_1, got_2, want in zip(early.weights, late.weights, whole.weights, strict=True):
-        assert_close(got_1 + got_2, want, FLOAT64)
+    first, second = by_name(case, early.weights), by_name(case, late.weights)
+    for name, want in by_name(case, whole.weights).items():
+        assert_close(first[name] + second[name], want, FLOAT64, name)
     assert_close(np.concatenate([early.x, late.x]), whole.x, FLOAT64)
     assert_close(early.state, whole.state, FLOAT64)
     assert h_1.shape[0] + h_2.shape[0] == 5
@@ -155,8 +172,8 @@ def test_linear_units_count():
 @each_cell
 def test_the_network_is_the_layer(case):
     weights, x, state, _, _ = material(case)
-    net = case.but(O=None).make(dtype="float64", rng=0)
-    net.parameters = {name: w for name, w in zip(LAYER, weights, strict=True)}  # noqa: C416
+    net = case.but(O=None).make(dtype="float64")
+    net.parameters = case.but(O=None).parameters()
     h, final, _ = unroll(case.cell, weights, x, state)
     y, net_final = net(x, tuple(part[None] for part in state))
     assert_close(y, h, 0.0)
@@ -165,7 +182,7 @@ def test_the_network_is_the_layer(case):
 
 def test_the_backend_casts_when_it_is_given(harness):
     weights, x, state, dh, _ = material(CELLS[0])
-    theirs = harness.arrays(weights)
+    theirs = each(harness.array, weights)
     single = harness.at("float32").backend
     h, _, tape = unroll("elman", theirs, harness.array(x), harness.arrays(state), backend=single)
     assert h.dtype == single.dtype
@@ -253,7 +270,7 @@ class Unread:
 
 
 def test_a_cell_that_saves_nothing():
-    case = Case("leaky", Leaky(), lambda w, x, s: (0.5 * s[0] + x @ w.W.T + s[0] @ w.U.T + w.b,))
+    case = Case("leaky", Leaky(), lambda m, w, x, s: (0.5 * s[0] + argument(m, w, x, s),))
     weights, x, state, dh, d_state = material(case)
     _, _, tape = unroll(case.cell, weights, x, state)
     gradient = unroll_backward(case.cell, weights, tape, dh, d_state)
@@ -262,13 +279,13 @@ def test_a_cell_that_saves_nothing():
 
 
 def test_a_state_that_is_never_read_has_no_gradient(harness):
-    def step(w, x, state):
+    def step(m, w, x, state):
         u = x @ w.W.T + w.b
         return u + state[0] @ w.U.T, 2 * u + 0 * state[1]
 
     case = Case("unread", Unread(), step)
     weights, x, state, dh, d_state = material(case)
-    theirs = harness.arrays(weights)
+    theirs = each(harness.array, weights)
     _, _, tape = unroll(case.cell, theirs, harness.array(x), harness.arrays(state))
     gradient = unroll_backward(case.cell, theirs, tape, harness.array(dh), harness.arrays(d_state))
     got = harness.hosts(named(case, gradient))

@@ -9,8 +9,9 @@ import torch
 from tests.cases import CELLS, each_case, each_cell
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close
 from tests.judge import leaf, unrolled
-from tests.test_unroll import Leaky, material, named
-from xprnn import RNN, Weights, fit, unroll, unroll_backward
+from tests.steps import TORCH
+from tests.test_unroll import Leaky, by_name, each, material, named
+from xprnn import RNN, fit, unroll, unroll_backward
 from xprnn.losses import SquaredError
 from xprnn.optim import SGD
 
@@ -24,15 +25,14 @@ def nested_loops(case, arrays, outer, window: int) -> dict[str, np.ndarray]:
     is one of its variables where the window includes the first step.
     """
     (weights, x, state), (dh, d_state) = arrays, outer
-    w, x, state = Weights(*map(leaf, weights)), leaf(x), tuple(map(leaf, state))
-    leaves = {k: a for k, a in w._asdict().items() if a is not None} | {"x": x}
-    leaves |= dict(zip(case.cell.state, state, strict=True))
+    w, x, state = each(leaf, weights), leaf(x), tuple(map(leaf, state))
+    leaves = by_name(case, w) | {"x": x} | dict(zip(case.cell.state, state, strict=True))
     total = {name: np.zeros(tuple(a.shape)) for name, a in leaves.items()}
     steps = x.shape[0]
     before = [state]
     with torch.no_grad():
         for x_t in x:
-            before.append(case.step(w, x_t, before[-1]))
+            before.append(case.step(TORCH, w, x_t, before[-1]))
     for t in range(steps):
         start = max(0, t - window)
         at_start = state if start == 0 else before[start]

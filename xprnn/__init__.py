@@ -1,6 +1,16 @@
 """Recurrent networks with explicit gradients, written once for every array library."""
 
-from xprnn import cells, data, diagnostics, formula, initializers, interop, losses, optim
+from xprnn import (
+    cells,
+    data,
+    diagnostics,
+    formula,
+    initializers,
+    interop,
+    losses,
+    optim,
+    testing,
+)
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
 from xprnn.bptt import unroll, unroll_backward
@@ -43,6 +53,7 @@ __all__ = [
     "losses",
     "merge",
     "optim",
+    "testing",
     "unroll",
     "unroll_backward",
 ]

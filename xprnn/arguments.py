@@ -5,7 +5,7 @@ import operator
 from xprnn import checks
 from xprnn.backend import Backend, describe
 from xprnn.backend.host import np
-from xprnn.backend.types import Array
+from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell
 
 
@@ -79,7 +79,9 @@ def check_lengths(lengths: object, steps: int, batch: int) -> tuple[int, ...] | 
         # Not int(), which would take 2.5 for 2.
         numbers = tuple(operator.index(n) for n in lengths)
     except TypeError:
-        raise TypeError(f"lengths is {lengths!r}: expected integers") from None
+        numbers = None
+    if numbers is None or any(isinstance(n, bool) for n in lengths):
+        raise TypeError(f"lengths is {lengths!r}: expected integers")
     if len(numbers) != batch:
         raise ValueError(f"lengths has {len(numbers)} entries: expected one per sequence, {batch}")
     for k, n in enumerate(numbers):
@@ -93,3 +95,16 @@ def within(backend: Backend, lengths: tuple[int, ...] | None, steps: int) -> Arr
     if lengths is None:
         return None
     return backend.asarray(np.arange(steps)[:, None, None] < np.array(lengths)[None, :, None])
+
+
+def only_within(xp: Namespace, valid: Array | None, x: Array) -> Array:
+    """Return an input that holds nothing of its own beyond the sequences' ends.
+
+    Zeros, because what overflows is NaN when it is multiplied by zero on the way back; and the
+    sequence's first token, because any other would count as seen.
+    """
+    if valid is None:
+        return x
+    if x.ndim == 2:
+        return xp.where(valid[..., 0], x, x[:1, ...])
+    return xp.where(valid, x, xp.zeros_like(x))

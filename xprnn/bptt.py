@@ -12,6 +12,7 @@ from xprnn.arguments import (
     check_lengths,
     check_state,
     check_window,
+    only_within,
     within,
     zero_state,
 )
@@ -92,6 +93,7 @@ def unroll(
     else:
         state = check_state("state", state, backend, cell, (batch, hidden))
     valid = within(backend, check_lengths(lengths, steps, batch), steps)
+    x = only_within(backend.xp, valid, x)
     return run_layer(backend, cell, weights, x, state, valid=valid)
 
 

@@ -19,8 +19,8 @@ def merge(nets: Sequence[RNN]) -> RNN:
     Parameters
     ----------
     nets : sequence of RNN
-        At least one, of one layer in one direction, alike in everything but weights and hidden
-        size, each with a readout.
+        At least one, each with a readout; several must have one layer in one direction each, and
+        be alike in everything but weights and hidden size.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def merge(nets: Sequence[RNN]) -> RNN:
     for k, net in enumerate(nets):
         if net.output_size is None:
             raise ValueError(f"nets[{k}] has no readout, so its output can't be averaged: {net}")
-        if net.layers > 1 or net.bidirectional or net.embedding_size or has_layer_norm(net.cell):
+        if len(nets) > 1 and _is_more(net):
             raise ValueError(
                 f"nets[{k}] is {net}: expected one layer in one direction, without embedding and "
                 "without layer normalisation"
@@ -63,6 +63,8 @@ def merge(nets: Sequence[RNN]) -> RNN:
                 )
     backend, gates, hidden = first.backend, first.cell.gates, [net.hidden_size for net in nets]
     host = [{k: backend.to_numpy(p) for k, p in net.parameters.items()} for net in nets]
+    if len(nets) == 1:
+        return RNN.assembled(first.architecture, backend, {k: p.copy() for k, p in host[0].items()})
     arrays = {
         "weight_ih_l0": _by_gate([p["weight_ih_l0"] for p in host], gates),
         "weight_hh_l0": _block_diagonal([p["weight_hh_l0"] for p in host], gates),
@@ -75,6 +77,13 @@ def merge(nets: Sequence[RNN]) -> RNN:
         arrays[f"{name}_l0"] = np.concatenate([p[f"{name}_l0"] for p in host])
     architecture = replace(first.architecture, hidden_size=sum(hidden))
     return RNN.assembled(architecture, backend, arrays)
+
+
+def _is_more(net: RNN) -> bool:
+    """Whether the network is more than one layer in one direction with U, W and b."""
+    return bool(
+        net.layers > 1 or net.bidirectional or net.embedding_size or has_layer_norm(net.cell)
+    )
 
 
 def _by_gate(parts: Sequence[HostArray], gates: int) -> HostArray:

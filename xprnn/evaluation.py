@@ -1,9 +1,9 @@
 """A network's loss over data."""
 
 from xprnn.data.batches import Batches, each_batch
-from xprnn.losses import Loss, get_loss
+from xprnn.losses import Loss, get_loss, where_valid
 from xprnn.network import RNN
-from xprnn.tally import TotalLoss
+from xprnn.tally import TotalLoss, valid_steps
 
 
 def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") -> float:
@@ -23,9 +23,10 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
     loss = get_loss(loss)
     total, state = TotalLoss(loss), None
     for batch in each_batch(batches):
-        output, final = net(batch.x, state if batch.carry else None)
+        output, final = net(batch.x, state if batch.carry else None, batch.lengths)
         target = loss.check(tuple(output.shape), batch.target, net.backend)
-        total.add(float(loss(output, target)), target)
+        valid = where_valid(valid_steps(net, batch))
+        total.add(float(loss(output, target, *valid)), loss.entries(target, *valid))
         state = final
     if total.batches == 0:
         # Not a loss of zero, which early stopping would take for the best of all.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from xprnn.architecture import Architecture, Direction
-from xprnn.arguments import within
+from xprnn.arguments import only_within, within
 from xprnn.backend import Backend
 from xprnn.backend.host import Generator
 from xprnn.backend.types import Array, Namespace
@@ -47,6 +47,7 @@ class NetworkTape(NamedTuple):
     architecture : Architecture
     backend : Backend
     x : array, (T, B, I), or of integers, (T, B)
+        See `xprnn.arguments.only_within`.
     valid : array of bool, (T, B, 1), or None
         Which steps are within their sequence; None: all.
     layers : tuple of Tape
@@ -140,7 +141,7 @@ def forward(
     xp = backend.xp
     steps, batch = x.shape[:2]
     valid = within(backend, lengths, steps)
-    inputs = x
+    inputs = x = only_within(xp, valid, x)
     if architecture.embedding_size is not None:
         inputs = look_up(xp, parameters["embedding.weight"], x)  # (1)
     tapes: list[Tape] = []

@@ -9,10 +9,11 @@ from xprnn.accumulation import Accumulation
 from xprnn.backend.types import Array
 from xprnn.data.batches import Batch
 from xprnn.history import History
-from xprnn.losses import Loss
+from xprnn.losses import Loss, where_valid
 from xprnn.network import RNN
 from xprnn.optim import Optimizer, Scalable, clip_by_norm, clip_by_value
 from xprnn.sparse import GradientArray
+from xprnn.tally import valid_steps
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -81,7 +82,7 @@ class TrainingStep:
         # What is not finite is found out here and told as an error: a warning would only repeat it.
         with self.net.backend.library.quiet():
             value, gradient, final = self.net.loss_and_grad(
-                batch.x, batch.target, self.loss, state, self.window
+                batch.x, batch.target, self.loss, state, self.window, batch.lengths
             )
             reported = float(value)
             if not math.isfinite(reported):
@@ -89,8 +90,12 @@ class TrainingStep:
             self.good = dict(self.net.parameters)
             if self.accumulate == 1:
                 return reported, self._update(gradient.parameters), final
-            self.joined.add(gradient.parameters, self.loss.entries(batch.target))
+            self.joined.add(gradient.parameters, self.entries(batch))
         return reported, self.finish() if self.joined.batches == self.accumulate else None, final
+
+    def entries(self, batch: Batch) -> int:
+        """Return how many entries the loss of a batch is over."""
+        return self.loss.entries(batch.target, *where_valid(valid_steps(self.net, batch)))
 
     def finish(self) -> Array | None:
         """Make the update of batches that still wait for one; return the norm before clipping."""

@@ -5,9 +5,19 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from xprnn.arguments import check_lengths, within
 from xprnn.backend.types import Array
+from xprnn.data.batches import Batch
 from xprnn.losses import Loss
 from xprnn.network import RNN
+
+
+def valid_steps(net: RNN, batch: Batch) -> Array | None:
+    """Return which steps of a batch have an output of the network and a loss; None if all do."""
+    if net.returns == "last":
+        return None
+    steps, sequences = batch.x.shape[:2]
+    return within(net.backend, check_lengths(batch.lengths, steps, sequences), steps)
 
 
 class Epoch:
@@ -41,9 +51,9 @@ class Epoch:
         """End it; nothing is carried over to the next."""
         self.carried, self.over = None, True
 
-    def add(self, value: float, target: Array, norm: Array | None) -> None:
-        """Add a batch."""
-        self.total.add(value, target)
+    def add(self, value: float, entries: int, norm: Array | None) -> None:
+        """Add a batch, whose loss is over so many entries."""
+        self.total.add(value, entries)
         self.see(norm)
 
     def see(self, norm: Array | None) -> None:
@@ -101,8 +111,7 @@ class TotalLoss:
         self.loss, self.mean = loss, loss.reduction == "mean"
         self.total, self.entries, self.batches = 0.0, 0, 0
 
-    def add(self, value: float, target: Array) -> None:
-        entries = self.loss.entries(target)
+    def add(self, value: float, entries: int) -> None:
         self.total += value * entries if self.mean else value
         self.entries += entries
         self.batches += 1

@@ -143,7 +143,7 @@ class Training:
         for batch in each_batch(self.batches):
             before = step.updates
             value, norm, epoch.carried = step(batch, epoch.carried if batch.carry else None)
-            epoch.add(value, batch.target, norm)
+            epoch.add(value, step.entries(batch), norm)
             if self.keeper is not None and step.updates > before:
                 self.keeper.update(step.updates)
         if step.batch == 0:

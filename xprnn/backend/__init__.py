@@ -6,10 +6,18 @@ No other package names one.  A library is imported when a backend of it is asked
 from xprnn.backend._backend import FLOATS, Backend, describe, dtype_name
 from xprnn.backend._library import Library
 from xprnn.backend._open import available_backends, backend_of, get_backend, probe
-from xprnn.backend._registry import from_host_beside, library_of, namespace_of, primitives_of
+from xprnn.backend._own import FUNCTIONS
+from xprnn.backend._registry import (
+    from_host_beside,
+    library_of,
+    namespace_of,
+    prefer,
+    primitives_of,
+)
 
 __all__ = [
     "FLOATS",
+    "FUNCTIONS",
     "Backend",
     "Library",
     "available_backends",
@@ -20,6 +28,7 @@ __all__ = [
     "get_backend",
     "library_of",
     "namespace_of",
+    "prefer",
     "primitives_of",
     "probe",
 ]

@@ -48,6 +48,10 @@ class CuPy(Library):
     def device_name(self, device: Device) -> str:
         return f"cuda:{device.id}"
 
+    def hardware(self, device: Device) -> str:
+        properties = importlib.import_module("cupy").cuda.runtime.getDeviceProperties(device.id)
+        return str(properties["name"].decode())
+
     def from_host(self, a: HostArray, device: Device) -> Array:
         with device:
             return self.namespace().asarray(np.ascontiguousarray(a).reshape(a.shape))

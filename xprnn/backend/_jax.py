@@ -53,6 +53,9 @@ class Jax(Library):
         # JAX does not say how its arrays lie, and always lays them out in one way.
         return tuple(math.prod(a.shape[axis + 1 :]) for axis in range(a.ndim))
 
+    def hardware(self, device: Device) -> str:
+        return "" if device.platform == "cpu" else str(device.device_kind)
+
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return a.at[index].add(values) if axis == 0 else a.at[:, index].add(values)
 

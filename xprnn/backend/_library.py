@@ -15,10 +15,10 @@ class Library(ABC):
     Nothing is imported before `namespace` is called.
     """
 
-    name: ClassVar[str]
-    module: ClassVar[str]
+    name: str
+    module: str
     """The module whose presence in ``sys.modules`` means that arrays of this library can exist."""
-    install: ClassVar[str]
+    install: str
     """The command that installs it."""
     lowering: ClassVar[str | None] = None
     """The name of the lowering of `xprnn.formula` that is made for its arrays."""
@@ -49,6 +49,11 @@ class Library(ABC):
     def device_name(self, device: Device) -> str:
         """Return the text that `device` takes for this device."""
         return str(device)
+
+    def hardware(self, device: Device) -> str:
+        """Return what the device's maker calls it; empty where the library does not say."""
+        del device
+        return ""
 
     def prepare(self, dtype: str) -> None:
         """Do what the library needs before it can compute in ``dtype`` (by default nothing)."""

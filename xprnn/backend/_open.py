@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from xprnn.backend._backend import FLOATS, Backend, describe, dtype_name
 from xprnn.backend._library import Library
-from xprnn.backend._registry import LIBRARIES, library_of
+from xprnn.backend._registry import LIBRARIES, library_named, library_of
 from xprnn.backend.types import Array, Device, DType
 
 
@@ -19,8 +19,10 @@ def get_backend(
     ----------
     name : str or Backend
         ``"numpy"``, ``"cupy"``, ``"torch"``, ``"jax"``, ``"array_api_strict"``, or ``"auto"``:
-        CuPy where a CUDA device works, else NumPy.  A `Backend` is returned as it is, or with the
-        device and dtype given.
+        CuPy where a CUDA device works, else NumPy.  ``"module:attribute"`` (``"module:"`` for the
+        module itself) is imported and used as an array API namespace of the user's own, of which
+        nothing is asked beyond the standard.  A `Backend` is returned as it is, or with the device
+        and dtype given.
     device : optional
         A device in the library's own words (``"cuda:1"``, ``"cpu"``, a device object).
         None: the library's default.
@@ -34,14 +36,22 @@ def get_backend(
     Raises
     ------
     ImportError
-        If the library is missing; the message says what to install.
+        If the library is missing; the message says what to install.  If the user's own module
+        can't be imported.
     RuntimeError
         If the library is there, but no device works; the message says why.
     ValueError
-        If the name, the device or the dtype is unknown.
+        If the name, the device or the dtype is unknown, or the user's own namespace lacks a
+        function.
 
     Notes
     -----
+    A namespace of the user's own whose arrays are of a class of their own is a backend like any
+    other.  One that wraps another library, and so has that library's arrays, computes the network
+    with its own functions, but losses, optimizers and sparse gradients, which find the namespace by
+    the array, with those of the library whose arrays they are; `xprnn.testing.assert_parity` alone
+    makes its functions count everywhere.
+
     JAX computes in float64 only with its process-wide flag ``jax_enable_x64``; asking for float64
     here turns it on.
 
@@ -64,10 +74,7 @@ def get_backend(
     wanted = "float32" if dtype is None else dtype
     if name == "auto":
         return _open(LIBRARIES["cupy" if probe("cupy").usable else "numpy"], device, wanted)
-    if name not in LIBRARIES:
-        known = ", ".join(repr(n) for n in (*LIBRARIES, "auto"))
-        raise ValueError(f"unknown backend {name!r}: known are {known}")
-    return _open(LIBRARIES[name], device, wanted)
+    return _open(library_named(name), device, wanted)
 
 
 class Probe(NamedTuple):
@@ -86,9 +93,9 @@ class Probe(NamedTuple):
 
 def probe(name: str) -> Probe:
     """Try a library out: import it, and open its default device."""
-    library = LIBRARIES[name]
     version = None
     try:
+        library = library_named(name)
         _load(library)
         version = library.version()
         library.device(None)

@@ -35,6 +35,10 @@ class Torch(Library):
         torch = importlib.import_module("torch")
         return ("cpu", *(f"cuda:{k}" for k in range(torch.cuda.device_count())))
 
+    def hardware(self, device: Device) -> str:
+        torch = importlib.import_module("torch")
+        return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else ""
+
     def plain(self, a: Array) -> Array:
         return a.detach()
 

@@ -14,6 +14,8 @@ from xprnn.checkpoint.parts import digest
 DEPTH = 8
 """How far into objects within objects a description goes."""
 
+MISSING = object()
+
 
 def description(value: Any, depth: int = DEPTH) -> Any:
     """Return plain JSON data that says what an option is.
@@ -31,7 +33,9 @@ def description(value: Any, depth: int = DEPTH) -> Any:
     if depth == 0:
         return type(value).__qualname__
     if isinstance(value, Mapping):
-        return {str(k): description(v, depth - 1) for k, v in value.items()}
+        # The file's JSON is sorted, but of patterns, for one, the first that matches counts.
+        named = {str(k): description(v, depth - 1) for k, v in value.items()}
+        return {"order": list(named), **named}
     if isinstance(value, tuple | list):
         return [description(part, depth - 1) for part in value]
     if isinstance(value, np.ndarray):
@@ -50,8 +54,10 @@ def differences(mine: Any, theirs: Any, name: str = "") -> list[str]:
         return [_differs(name, mine, theirs)]
     found = []
     for key in [*mine, *(key for key in theirs if key not in mine)]:
+        if key == "order" and set(mine) != set(theirs):
+            continue
         inside = f"{name}.{key}" if name else key
-        found += differences(mine.get(key), theirs.get(key), inside)
+        found += differences(mine.get(key, MISSING), theirs.get(key, MISSING), inside)
     return found
 
 
@@ -60,7 +66,11 @@ def _differs(name: str, mine: Any, theirs: Any) -> str:
 
 
 def _words(described: Any) -> str:
-    return str(described["type"]) if isinstance(described, dict) else repr(described)
+    if described is MISSING:
+        return "not there"
+    if isinstance(described, dict) and "type" in described:
+        return str(described["type"])
+    return repr(described)
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:

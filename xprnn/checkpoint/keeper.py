@@ -34,7 +34,7 @@ class Keeper:
         self, checkpoint: Checkpoint, backend: Backend, parts: Parts, same: Mapping[str, Any]
     ) -> None:
         self.checkpoint, self.backend, self.parts = checkpoint, backend, parts
-        self.same = description(same)
+        self.same = {name: description(value) for name, value in same.items()}
         self.snapshot: dict[str, Any] = {}
         self.due = False
         self.keep = True

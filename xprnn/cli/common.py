@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from xprnn import checks
 from xprnn.checkpoint import Checkpoint
+from xprnn.cli.choices import check_choices
 from xprnn.files import output_folder
 from xprnn.history import History, Record
 from xprnn.network import RNN
@@ -28,17 +29,18 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see '{self.prog} --help')\n")
 
 
-def common_options() -> Parser:
-    """Return the options that every command has."""
+def common_options(*, several: bool = False) -> Parser:
+    """Return the options that every command has; without those that are to take several values."""
     parser = Parser(add_help=False)
     group = parser.add_argument_group("options of every command")
-    group.add_argument(
-        "--backend",
-        default="numpy",
-        help="numpy (default), cupy, torch, jax, array_api_strict, or auto: "
-        "cupy where a CUDA device works, else numpy",
-    )
-    group.add_argument("--dtype", default="float32", help="float32 (default) or float64")
+    if not several:
+        group.add_argument(
+            "--backend",
+            default="numpy",
+            help="numpy (default), cupy, torch, jax, array_api_strict, or auto: "
+            "cupy where a CUDA device works, else numpy",
+        )
+        group.add_argument("--dtype", default="float32", help="float32 (default) or float64")
     group.add_argument(
         "--seed", type=seed, default=0, help="of everything that is drawn (default 0)"
     )
@@ -47,21 +49,9 @@ def common_options() -> Parser:
     return parser
 
 
-def training_options(
-    parser: argparse.ArgumentParser, *, hidden: int, lr: float, momentum: float
-) -> None:
-    """Add the options that every training has, in the API's words."""
-    group = parser.add_argument_group("network and training")
-    add = group.add_argument
-    add("--hidden", type=int, default=hidden, help=f"neurons (default {hidden})")
-    add(
-        "--activation",
-        default="tanh",
-        help="tanh (default), logistic, relu or identity",
-    )
-    add("--lr", type=float, default=lr, help=f"learning rate (default {lr:g})")
-    add("--momentum", type=float, default=momentum, help=f"of SGD (default {momentum:g})")
-    add("--clip", type=float, default=1.0, help="limit of the gradient's norm (default 1)")
+def training_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every training has, besides those of `xprnn.cli.choices`."""
+    add = parser.add_argument_group("run").add_argument
     add(
         "--threads",
         type=int,
@@ -82,14 +72,11 @@ def training_options(
 
 
 def check_training(args: argparse.Namespace) -> None:
-    """Refuse what `training_options` can't mean, in the words of the command line."""
-    checks.positive_int("--hidden", args.hidden)
+    """Refuse what the options can't mean, in the words of the command line."""
+    check_choices(args)
     checks.positive_int("--threads", args.threads)
     if args.epochs is not None:
         checks.positive_int("--epochs", args.epochs)
-    checks.number("--lr", args.lr, open_=True)
-    checks.number("--momentum", args.momentum, below=1.0)
-    checks.number("--clip", args.clip, open_=True)
     if args.resume and args.checkpoint is None:
         raise ValueError("--resume needs --checkpoint FILE: which one to go on from")
 

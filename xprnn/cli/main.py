@@ -10,7 +10,18 @@ from collections.abc import Callable, Sequence
 
 from xprnn._version import __version__
 from xprnn.backend.memory import keep_freed_memory
-from xprnn.cli import apply, bench, bench_layer, bench_quality, info, sample, series, sine, text
+from xprnn.cli import (
+    apply,
+    bench,
+    bench_layer,
+    bench_quality,
+    info,
+    parity,
+    sample,
+    series,
+    sine,
+    text,
+)
 from xprnn.cli.common import Parser, common_options
 
 
@@ -78,7 +89,7 @@ def build_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"xprnn {__version__}")
-    common = common_options()
+    common, several = common_options(), common_options(several=True)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     train = commands.add_parser(
         "train",
@@ -103,13 +114,14 @@ def build_parser() -> Parser:
         (commands, "apply", apply),
         (commands, "sample", sample),
         (commands, "info", info),
+        (commands, "parity", parity),
         (measured, "origins", bench),
         (measured, "layer", bench_layer),
         (measured, "quality", bench_quality),
     ):
         command = group.add_parser(
             name,
-            parents=[common],
+            parents=[several if module is parity else common],
             help=module.HELP,
             description=module.DESCRIPTION,
             epilog=module.EXAMPLE,

@@ -9,7 +9,7 @@ from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
 from xprnn.backend.host import HostArray, generator
 from xprnn.backend.threads import blas_threads
-from xprnn.cells import Elman
+from xprnn.cli.choices import network, network_options, optimizer, optimizer_options, rate_scale
 from xprnn.cli.common import (
     MODEL,
     Ending,
@@ -26,7 +26,6 @@ from xprnn.committee import merge
 from xprnn.data import Autoregression, Series, persistence, read_csv, rmse, sunspots
 from xprnn.forecast import Forecaster
 from xprnn.network import RNN
-from xprnn.optim import SGD
 from xprnn.train import fit
 
 UPDATES = 2000
@@ -46,7 +45,9 @@ examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     file_options(parser, required=True)
-    training_options(parser, hidden=10, lr=0.1, momentum=0.9)
+    network_options(parser, hidden=10, bidirectional=True)
+    optimizer_options(parser, lr=0.1, momentum=0.9, schedule="inverse")
+    training_options(parser)
     add = parser.add_argument
     add("--window", type=int, default=22, help="values that a forecast is made from (default 22)")
     add("--networks", type=int, default=5, help="how many are averaged (default 5)")
@@ -103,12 +104,17 @@ def run(args: argparse.Namespace) -> int:
     cut = _cut(len(values), args)
     rng = generator(args.seed)
     count = checks.positive_int("--networks", args.networks)
+    if count > 1 and (args.layers > 1 or args.bidirectional):
+        raise ValueError(
+            f"--networks {count} become one network of one layer and direction: expected "
+            "--networks 1 with --layers or --bidirectional"
+        )
     nets = [
         RNN(
             1,
             args.hidden,
             1,
-            cell=Elman(args.activation),
+            **network(args),
             returns="last",
             backend=backend,
             rng=rng,
@@ -122,8 +128,7 @@ def run(args: argparse.Namespace) -> int:
     batches = forecasters[0].batches(values[:cut], args.batch, rng)
     epochs: int = math.ceil(UPDATES / len(batches)) if args.epochs is None else args.epochs
     # The learning rate ends at a tenth: the last updates settle what the first ones found.
-    decay = 9 / (epochs * len(batches))
-    optimizer = SGD(args.lr, momentum=args.momentum, decay=decay)
+    chosen = optimizer(args, epochs * len(batches))
     kept_in = checkpoints(args, count)
     folder = results_folder(args.out, "csv")
 
@@ -138,9 +143,10 @@ def run(args: argparse.Namespace) -> int:
             history = fit(
                 net,
                 batches,
-                optimizer=optimizer,
+                optimizer=chosen,
                 epochs=epochs,
                 clip_norm=args.clip,
+                rate_scale=rate_scale(args),
                 callbacks=[progress],
                 checkpoint=checkpoint,
             )

@@ -2,13 +2,21 @@
 
 import argparse
 import shlex
+from dataclasses import replace
 
 from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
 from xprnn.backend.host import HostArray, generator, np
 from xprnn.backend.threads import blas_threads
 from xprnn.backend.types import Array
-from xprnn.cells import Elman
+from xprnn.cli.choices import (
+    check_window_option,
+    network,
+    network_options,
+    optimizer,
+    optimizer_options,
+    rate_scale,
+)
 from xprnn.cli.common import (
     HISTORY,
     MODEL,
@@ -41,9 +49,16 @@ examples:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    training_options(parser, hidden=100, lr=0.02, momentum=0.95)
+    network_options(parser, hidden=100, bidirectional=True)
+    optimizer_options(parser, lr=0.02, momentum=0.95, schedule="constant")
+    training_options(parser)
     parser.add_argument("--epochs", type=int, default=600, help="updates (default 600)")
-    parser.add_argument("--decay", type=float, default=0.0, help="of the learning rate (default 0)")
+    parser.add_argument(
+        "--decay", type=float, default=0.0, help="of sgd's learning rate (default 0)"
+    )
+    parser.add_argument(
+        "--window", type=int, help="every loss reaches back this many steps (default: all)"
+    )
     parser.add_argument("--noise", type=float, default=0.1, help="deviation (default 0.1)")
 
 
@@ -52,13 +67,16 @@ def run(args: argparse.Namespace) -> int:
     check_extras()
     check_training(args)
     checks.number("--decay", args.decay)
+    if args.decay and args.optimizer != "sgd":
+        raise ValueError(f"--decay is of sgd, and --optimizer is {args.optimizer}")
+    check_window_option(args)
     checks.number("--noise", args.noise)
     backend = get_backend(args.backend, dtype=args.dtype)
     rng = generator(args.seed)
     x, y = sine(noise=args.noise, rng=rng)
     # Scaled to ±1: the uniform initial weights are made for inputs of that size.
     scale = 1 / float(np.max(np.abs(x)))
-    net = RNN(1, args.hidden, 1, cell=Elman(args.activation), backend=backend, rng=rng)
+    net = RNN(1, args.hidden, 1, **network(args), backend=backend, rng=rng)
     net.metadata = {
         "task": TASK,
         "input_scale": scale,
@@ -66,7 +84,9 @@ def run(args: argparse.Namespace) -> int:
         "trained_to": float(x[-1, 0, 0]),
         "seed": args.seed,
     }
-    optimizer = SGD(args.lr, momentum=args.momentum, decay=args.decay)
+    chosen = optimizer(args, args.epochs)
+    if isinstance(chosen, SGD):
+        chosen = replace(chosen, decay=args.decay)
     (checkpoint,) = checkpoints(args)
     folder = results_folder(args.out, "sine")
     data = backend.asarray(x * scale), backend.asarray(y)
@@ -78,9 +98,11 @@ def run(args: argparse.Namespace) -> int:
         history = fit(
             net,
             data,
-            optimizer=optimizer,
+            optimizer=chosen,
             epochs=args.epochs,
+            window=args.window,
             clip_norm=args.clip,
+            rate_scale=rate_scale(args),
             # On its own data: nothing is to be generalised here, but the loss of a network near the
             # edge of stability leaps now and then, and the last epoch may be such a one.
             validation=data,

@@ -10,7 +10,14 @@ from xprnn import checks, diagnostics
 from xprnn.backend import Backend, get_backend
 from xprnn.backend.host import Generator, HostArray, generator
 from xprnn.backend.threads import blas_threads
-from xprnn.cells import Elman
+from xprnn.cli.choices import (
+    check_window_option,
+    network,
+    network_options,
+    optimizer,
+    optimizer_options,
+    rate_scale,
+)
 from xprnn.cli.common import (
     HISTORY,
     MODEL,
@@ -37,9 +44,7 @@ from xprnn.data.text import (
 )
 from xprnn.language import LEVELS, LanguageModel
 from xprnn.network import RNN
-from xprnn.optim import SGD
-from xprnn.optim.schedules import halve_on_rise
-from xprnn.train import Batches, evaluate, fit
+from xprnn.train import evaluate, fit
 
 HELP = "train a language model on a text"
 DESCRIPTION = """\
@@ -60,8 +65,8 @@ class Task(NamedTuple):
     """A text made ready."""
 
     vocabulary: Vocabulary
-    training: Batches
-    held_out: Batches
+    training: chunks | sentence_batches
+    held_out: chunks | sentence_batches
     counted: tuple[list[HostArray], list[HostArray]]
     what: str
 
@@ -79,7 +84,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="how many tokens, 3 special ones included; rarer ones are UNKNOWN "
         "(default: up to 8000 words, all characters)",
     )
-    training_options(parser, hidden=128, lr=0.1, momentum=0.9)
+    network_options(parser, hidden=128)
+    add("--embedding", type=int, metavar="SIZE", help="a vector per token (default: one-hot)")
+    optimizer_options(parser, lr=0.1, momentum=0.9, schedule="halve")
+    training_options(parser)
     add("--epochs", type=int, default=10, help="passes over the text (default 10)")
     add("--batch", type=int, default=16, help="sentences or streams an update (default 16)")
     add("--chunk", type=int, default=50, help="characters an update and stream (default 50)")
@@ -91,15 +99,22 @@ def run(args: argparse.Namespace) -> int:
     """Train, compare, write, tell."""
     check_extras()
     share = _check(args)
-    cell = Elman(args.activation)
     backend = get_backend(args.backend, dtype=args.dtype)
     text = python_topics() if args.file is None else read_text(args.file, args.encoding)
     rng = generator(args.seed)
     prepare = _words if args.level == "words" else _characters
     task = prepare(text, 1 - share, args, backend, rng)
     size = len(task.vocabulary)
-    net = RNN(size, args.hidden, size, cell=cell, backend=backend, rng=rng)
-    optimizer = SGD(args.lr, momentum=args.momentum)
+    net = RNN(
+        size,
+        args.hidden,
+        size,
+        **network(args),
+        embedding_size=args.embedding,
+        backend=backend,
+        rng=rng,
+    )
+    chosen = optimizer(args, args.epochs * len(task.training))
     (checkpoint,) = checkpoints(args)
     folder = results_folder(args.out, "text")
     print(task.what, flush=True)
@@ -113,11 +128,11 @@ def run(args: argparse.Namespace) -> int:
             net,
             task.training,
             loss="cross_entropy",
-            optimizer=optimizer,
+            optimizer=chosen,
             epochs=args.epochs,
             window=args.window,
             clip_norm=args.clip,
-            rate_scale=halve_on_rise,
+            rate_scale=rate_scale(args),
             validation=task.held_out,
             patience=args.epochs,
             callbacks=[progress],
@@ -158,8 +173,9 @@ def _check(args: argparse.Namespace) -> float:
     check_training(args)
     checks.positive_int("--batch", args.batch)
     checks.positive_int("--chunk", args.chunk)
-    if args.window is not None and args.window < 0:
-        raise ValueError(f"--window is {args.window}: expected 0 or more steps")
+    check_window_option(args)
+    if args.embedding is not None:
+        checks.positive_int("--embedding", args.embedding)
     if args.vocabulary is not None and args.vocabulary <= len(SPECIAL):
         raise ValueError(
             f"--vocabulary is {args.vocabulary}: expected more than the {len(SPECIAL)} special "

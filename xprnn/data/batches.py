@@ -1,6 +1,6 @@
 """Batches: what a training loop is fed with."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from xprnn import checks
@@ -21,11 +21,14 @@ class Batch(NamedTuple):
     carry : bool
         Whether the sequences go on where those of the batch before ended, so that its final state
         is this one's initial state.
+    lengths : sequence of int or None
+        How many of the T steps each sequence has, on the host; None: all of them.
     """
 
     x: Array
     target: Array
     carry: bool = False
+    lengths: Sequence[int] | None = None
 
 
 Pair: TypeAlias = tuple[Array, Array]
@@ -73,6 +76,8 @@ class minibatches:  # noqa: N801
     target : array, (T, N, O) or (N, O), or of integers, (T, N) or (N,)
     size : int
         Sequences a batch; the last batch of an epoch may be smaller.
+    lengths : sequence of int, optional
+        How many of the T steps each of the N sequences has, on the host.
     shuffle : bool
     rng : int, numpy.random.Generator or None
         Where the order is drawn from.
@@ -91,7 +96,14 @@ class minibatches:  # noqa: N801
     """
 
     def __init__(
-        self, x: Array, target: Array, size: int, *, shuffle: bool = True, rng: Seed = None
+        self,
+        x: Array,
+        target: Array,
+        size: int,
+        *,
+        lengths: Sequence[int] | None = None,
+        shuffle: bool = True,
+        rng: Seed = None,
     ) -> None:
         self.x, self.target = x, target
         self.size = checks.positive_int("size", size)
@@ -101,6 +113,11 @@ class minibatches:  # noqa: N801
         self._axis = _batch_axis(x, target)
         if x.shape[1] == 0:
             raise ValueError(f"x has shape {tuple(x.shape)}: expected at least one sequence")
+        if lengths is not None and len(lengths) != x.shape[1]:
+            raise ValueError(
+                f"lengths has {len(lengths)} entries: expected one per sequence, {x.shape[1]}"
+            )
+        self.lengths = None if lengths is None else [int(n) for n in lengths]
 
     def __len__(self) -> int:
         return _ceil(self.x.shape[1], self.size)
@@ -118,14 +135,17 @@ class minibatches:  # noqa: N801
         order = self._rng.permutation(count) if self.shuffle else None
         for start in range(0, count, self.size):
             stop = min(start + self.size, count)
+            numbers = range(count) if order is None else order
+            part = [self.lengths[k] for k in numbers[start:stop]] if self.lengths else None
             if order is None:
                 these = (slice(None),) * self._axis + (slice(start, stop), ...)
-                yield Batch(self.x[:, start:stop, ...], self.target[these])
+                yield Batch(self.x[:, start:stop, ...], self.target[these], lengths=part)
             else:
                 picked = from_host_beside(self.x, order[start:stop])
                 yield Batch(
                     xp.take(self.x, picked, axis=1),
                     xp.take(self.target, picked, axis=self._axis),
+                    lengths=part,
                 )
 
 

@@ -7,14 +7,17 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from xprnn import checks
 from xprnn.backend.types import Array
-from xprnn.cells import Activation, Cell
+from xprnn.cells import Activation, Cell, unit_names
 from xprnn.diagnostics.plots import DATA, MODEL, SECOND, Figure, _figure
 
-# What each parameter is in the equations, and the arrow that it belongs to.
+# What each parameter is in the equations, and the arrow that it belongs to; those that a cell names
+# itself are beside the state.
 PARAMETERS = {
     "weight_ih_l0": ("W", "input"),
     "bias_l0": ("b", "input"),
     "weight_hh_l0": ("U", "state"),
+    "norm_ih_l0": ("γ_u", "input"),
+    "norm_hh_l0": ("γ_v", "state"),
     "readout.weight": ("R", "output"),
     "readout.bias": ("r", "output"),
 }
@@ -192,8 +195,9 @@ def _plan(net: Network, steps: int) -> Plan:
         raise TypeError(f"net is of type {type(net).__name__}: expected an xprnn.RNN")
     steps = checks.positive_int("steps", steps)
     parameters: dict[str, list[Parameter]] = {"input": [], "state": [], "output": []}
+    known = PARAMETERS | {f"{name}_l0": (name, "state") for name in unit_names(net.cell)}
     for name, array in net.parameters.items():
-        symbol, arrow = PARAMETERS[name]
+        symbol, arrow = known[name]
         parameters[arrow].append(Parameter(symbol, name, tuple(array.shape)))
     last = net.returns == "last"
     outputs = net.hidden_size if net.output_size is None else net.output_size
@@ -213,9 +217,13 @@ def _plan(net: Network, steps: int) -> Plan:
 
 def _equations(net: Network, parameters: dict[str, list[Parameter]]) -> tuple[str, ...]:
     last = net.returns == "last"
-    bias = " + b" if len(parameters["input"]) > 1 else ""
-    before = ", ".join(["U h(t-1)", *(f"{s}(t-1)" for s in net.cell.state[1:])])
-    state = f"{', '.join(f'{s}(t)' for s in net.cell.state)} = cell(W x(t){bias}, {before})"
+    symbols = {p.symbol for each in parameters.values() for p in each}
+    u, v = "W x(t)", "U h(t-1)"
+    if "γ_u" in symbols:
+        u, v = f"γ_u N({u})", f"γ_v N({v})"
+    u += " + b" if "b" in symbols else ""
+    before = ", ".join([v, *(f"{s}(t-1)" for s in net.cell.state[1:])])
+    state = f"{', '.join(f'{s}(t)' for s in net.cell.state)} = cell({u}, {before})"
     h = "h(T)" if last else "h(t)"
     readout = parameters["output"]
     output = f"{'y' if last else 'y(t)'} = " + (
@@ -239,9 +247,10 @@ def _text_folded(plan: Plan) -> list[str]:
     """Draw input, state and output on top of each other, and what belongs to them beside them."""
     node = ", ".join(plan.state)
     middle = 8 + len(node) // 2
-    width = max(len(p.name) for each in plan.parameters.values() for p in each)
+    shown = [p for each in plan.parameters.values() for p in each]
+    symbol, width = (max(len(p[k]) for p in shown) for k in (0, 1))
     rows = {
-        arrow: [f"{p.symbol}  {p.name:{width}}  {p.shape}" for p in each]
+        arrow: [f"{p.symbol:{symbol}}  {p.name:{width}}  {p.shape}" for p in each]
         for arrow, each in plan.parameters.items()
     }
     return [
@@ -249,6 +258,7 @@ def _text_folded(plan: Plan) -> list[str]:
         *_text_arrow(middle, rows["output"] or ["y = h"]),
         _line((3, f"┌──→ {node} ──┐"), (BESIDE, plan.shapes["h"])),
         _line((3, f"└────{'─' * len(node)}───┘"), (BESIDE, rows["state"][0])),
+        *(_line((BESIDE, row)) for row in rows["state"][1:]),
         *_text_arrow(middle, rows["input"]),
         _line((middle, "x"), (BESIDE, plan.shapes["x"])),
     ]

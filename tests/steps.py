@@ -1,0 +1,117 @@
+"""The equations of every cell once more, for the judges: written without looking at the cells.
+
+A step is ``step(m, w, x (B, I), state) -> state``: m offers the words of mathematics as torch or
+JAX has them, so that one text is differentiated by both; w is an `xprnn.layer.ExtendedWeights`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import torch
+
+from xprnn.layer import ExtendedWeights
+
+Tensor: TypeAlias = Any
+Tensors: TypeAlias = tuple[Tensor, ...]
+
+
+class Words(NamedTuple):
+    """What the equations need beside operators."""
+
+    tanh: Callable[[Tensor], Tensor]
+    sigmoid: Callable[[Tensor], Tensor]
+    relu: Callable[[Tensor], Tensor]
+    stack: Callable[[list[Tensor]], Tensor]
+    join: Callable[[list[Tensor]], Tensor]
+    """Along the last axis."""
+    split: Callable[[Tensor, int], list[Tensor]]
+    """In equal parts along the last axis."""
+    turn: Callable[[Tensor], Tensor]
+    """From the last step to the first."""
+
+    def identity(self, a: Tensor) -> Tensor:
+        return a
+
+
+TORCH = Words(
+    torch.tanh,
+    torch.sigmoid,
+    torch.relu,
+    torch.stack,
+    lambda parts: torch.cat(parts, dim=-1),
+    lambda a, n: a.chunk(n, dim=-1),
+    lambda a: a.flip(0),
+)
+JAX = Words(
+    jnp.tanh,
+    jax.nn.sigmoid,
+    jax.nn.relu,
+    jnp.stack,
+    lambda parts: jnp.concatenate(parts, axis=-1),
+    lambda a, n: jnp.split(a, n, axis=-1),
+    lambda a: a[::-1],
+)
+
+Formula: TypeAlias = Callable[[Words, ExtendedWeights, Tensor, Tensors], Any]
+
+
+def normalized(a: Tensor) -> Tensor:
+    centred = a - a.mean(-1)[..., None]
+    return centred / ((centred**2).mean(-1)[..., None] + 1e-5) ** 0.5
+
+
+def projections(w: ExtendedWeights, x: Tensor, h: Tensor) -> Tensors:
+    """Return W x + b and U h, each normalised and scaled first if there are gains."""
+    u, v = x @ w.W.T, h @ w.U.T
+    if w.gains:
+        u, v = w.gains[0] * normalized(u), w.gains[1] * normalized(v)
+    return u if w.b is None else u + w.b, v
+
+
+def argument(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensor:
+    """Return what the Elman cell's activation is applied to."""
+    u, v = projections(w, x, state[0])
+    return u + v
+
+
+def elman(activation: str) -> Formula:
+    return lambda m, w, x, state: (getattr(m, activation)(argument(m, w, x, state)),)
+
+
+def gru(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensors:
+    ((h,), (b_hn,)), (u, v) = (state, w.units), projections(w, x, state[0])
+    (u_r, u_z, u_n), (v_r, v_z, v_n) = m.split(u, 3), m.split(v, 3)
+    r, z = m.sigmoid(u_r + v_r), m.sigmoid(u_z + v_z)
+    n = m.tanh(u_n + r * (v_n if b_hn is None else v_n + b_hn))
+    return ((1 - z) * n + z * h,)
+
+
+def lstm(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensors:
+    (h, c), (p_i, p_f, p_o) = state, w.units or (0, 0, 0)
+    a_i, a_f, a_g, a_o = m.split(sum(projections(w, x, h)), 4)
+    i, f = m.sigmoid(a_i + p_i * c), m.sigmoid(a_f + p_f * c)
+    c = f * c + i * m.tanh(a_g)
+    return m.sigmoid(a_o + p_o * c) * m.tanh(c), c
+
+
+def minimal_gated(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensors:
+    (h,), (u, v) = state, projections(w, x, state[0])
+    (u_f, u_n), (v_f, v_n) = m.split(u, 2), m.split(v, 2)
+    f = m.sigmoid(u_f + v_f)
+    return ((1 - f) * h + f * m.tanh(u_n + f * v_n),)
+
+
+def gated(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensors:
+    """Of `tests.gated.Gated`."""
+    (h, c), (u, v) = state, projections(w, x, state[0])
+    (u_1, u_2), (v_1, v_2) = m.split(u, 2), m.split(v, 2)
+    c = m.tanh(u_1 + c * v_1)
+    return c * (u_2 + v_2) + 0.5 * h, c
+
+
+def leaky(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensors:
+    """Of `tests.leaky.LeakyUnit`."""
+    (h,), (leak,), (u, v) = state, w.units, projections(w, x, state[0])
+    return ((1 - leak) * h + leak * m.tanh(u + 2 * v),)

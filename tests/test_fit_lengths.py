@@ -1,0 +1,59 @@
+"""Training and evaluating with sequences of unequal lengths."""
+
+import numpy as np
+import pytest
+
+from tests.closeness import FLOAT64, assert_close
+from xprnn import RNN, Backend, evaluate, fit, get_backend
+from xprnn.data import Batch, minibatches
+from xprnn.optim import SGD
+
+LENGTHS = [5, 2, 4, 1, 3, 5, 2]
+BACKEND: Backend = get_backend("numpy", dtype="float64")
+
+
+def problem(returns: str) -> tuple[RNN, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    net = RNN(2, 4, 3, cell="lstm", returns=returns, dtype="float64", rng=1)
+    shape = (7, 3) if returns == "last" else (5, 7, 3)
+    return net, rng.normal(size=(5, 7, 2)), rng.normal(size=shape)
+
+
+@pytest.mark.parametrize("returns", ["sequence", "last"])
+def test_the_loss_is_over_the_steps_that_exist(returns):
+    net, x, target = problem(returns)
+    losses, counts = [], []
+    for k, n in enumerate(LENGTHS):
+        part = target[k : k + 1] if returns == "last" else target[:n, k : k + 1]
+        losses.append(evaluate(net, (x[:n, k : k + 1], part)))
+        counts.append(1 if returns == "last" else n)
+    want = np.average(losses, weights=counts)
+    whole = evaluate(net, [Batch(x, target, lengths=LENGTHS)])
+    parts = evaluate(net, minibatches(x, target, 3, lengths=LENGTHS, shuffle=False))
+    assert [whole, parts] == pytest.approx([want, want], rel=1e-12)
+
+
+@pytest.mark.parametrize("returns", ["sequence", "last"])
+def test_accumulated_like_the_joined_batch(returns):
+    found = []
+    for accumulate, size in ((1, 7), (3, 3)):
+        net, x, target = problem(returns)
+        batches = minibatches(x, target, size, lengths=LENGTHS, shuffle=False)
+        history = fit(net, batches, optimizer=SGD(0.1), epochs=2, accumulate=accumulate)
+        found.append((net, history))
+    (one, first), (other, second) = found
+    for name, parameter in one.parameters.items():
+        assert_close(other.parameters[name], parameter, FLOAT64, name)
+    assert first.loss == pytest.approx(second.loss, rel=1e-12)
+
+
+def test_shuffled_lengths_stay_with_their_sequences():
+    x = np.broadcast_to(np.array(LENGTHS, dtype="float64")[:, None], (5, 7, 1))
+    for batch in minibatches(x, x, 2, lengths=LENGTHS, rng=0):
+        assert batch.lengths == batch.x[0, :, 0].tolist()
+
+
+def test_as_many_lengths_as_sequences():
+    x = np.zeros((5, 7, 1))
+    with pytest.raises(ValueError, match="lengths has 2 entries: expected one per sequence, 7"):
+        minibatches(x, x, 2, lengths=[1, 2])

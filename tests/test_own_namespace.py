@@ -1,0 +1,268 @@
+"""Namespaces of the user's own: opened by their path, with nothing but the standard."""
+
+import copy
+import inspect
+import pickle
+import re
+from pathlib import Path
+
+import array_api_strict
+import numpy as np
+import pytest
+
+import xprnn
+from tests import namespaces
+from xprnn import RNN, fit, get_backend
+from xprnn.backend import (
+    FUNCTIONS,
+    backend_of,
+    from_host_beside,
+    namespace_of,
+    prefer,
+    primitives_of,
+    probe,
+)
+from xprnn.data import minibatches
+from xprnn.losses import CrossEntropy
+from xprnn.sparse import SparseGradient, sum_columns
+
+VAULT = "tests.namespaces:vault"
+DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64")
+
+
+def test_a_namespace_is_opened_by_its_path():
+    be = get_backend("tests.namespaces:same", dtype="float64")
+    assert (be.name, be.dtype_name) == ("tests.namespaces:same", "float64")
+    assert be.xp is namespaces.same
+    assert be.asarray([1, 2.5]).dtype == array_api_strict.float64
+    assert be.owns(be.asarray([1.0]))
+    assert be == get_backend("tests.namespaces:same", dtype="float64")
+    assert be != get_backend("array_api_strict", dtype="float64")
+
+
+def test_a_module_may_be_the_namespace():
+    be = get_backend("array_api_strict:")
+    assert be.xp is array_api_strict
+    assert be.library.version() == array_api_strict.__version__
+    found = probe("array_api_strict:")
+    assert (found.usable, found.version) == (True, array_api_strict.__version__)
+
+
+def test_a_namespace_may_be_an_attribute_of_an_attribute():
+    assert get_backend("tests:namespaces.same").xp is namespaces.same
+
+
+def test_a_version_is_that_of_the_standard_if_there_is_no_other():
+    assert get_backend("array_api_compat.torch:").library.version().startswith("array API 20")
+
+
+@pytest.mark.parametrize("spec", [VAULT, "tests.namespaces:same"])
+def test_a_backend_of_it_can_be_copied_and_pickled(spec):
+    be = get_backend(spec, dtype="float64")
+    assert pickle.loads(pickle.dumps(be)) == be
+    assert copy.deepcopy(be) is be
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ("nosuch:xp", ImportError, r"the namespace 'nosuch:xp': can't import 'nosuch' \(ModuleNot"),
+        ("tests.nosuch:xp", ImportError, r"can't import 'tests.nosuch' \(ModuleNotFoundError: No "),
+        (":xp", ImportError, r"the namespace ':xp': can't import '' \(ValueError: "),
+        ("tests.namespaces:nosuch", ValueError, "the module 'tests.namespaces' has no 'nosuch'"),
+        (
+            "tests.namespaces:no_log",
+            ValueError,
+            "'tests.namespaces:no_log' lacks functions of the array API standard that xprnn needs: "
+            "exp, log$",
+        ),
+        ("json:", ValueError, "'json:' lacks functions .*: __array_namespace_info__, abs, all, .*"),
+        ("math:pi", ValueError, r"clip and \d+ more$"),
+        (
+            "tests.namespaces:lists",
+            ValueError,
+            "'tests.namespaces:lists' makes objects of type list, which lack attributes of the "
+            "standard's arrays: device, dtype, ndim, shape",
+        ),
+        (
+            "tests.namespaces:empty_fails",
+            ValueError,
+            r"'tests.namespaces:empty_fails' can't make an array: empty\(0\) fails: out of order",
+        ),
+        ("numpi", ValueError, "unknown backend 'numpi': .* and 'module:namespace' for a namespace"),
+    ],
+)
+def test_what_can_not_be_opened(spec, error, message):
+    with pytest.raises(error, match=message):
+        get_backend(spec)
+    found = probe(spec)
+    assert not found.usable
+    assert re.search(message, found.reason)
+
+
+def test_a_module_with_an_error_is_named(tmp_path, monkeypatch):
+    (tmp_path / "faulty_module.py").write_text("def f(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match=r"can't import 'faulty_module' \(SyntaxError: "):
+        get_backend("faulty_module:xp")
+
+
+def test_a_namespace_that_was_repaired_can_be_opened(monkeypatch):
+    with pytest.raises(ValueError, match="has no 'repaired'"):
+        get_backend("tests.namespaces:repaired")
+    monkeypatch.setattr(namespaces, "repaired", namespaces.same, raising=False)
+    assert get_backend("tests.namespaces:repaired").xp is namespaces.same
+
+
+def test_devices():
+    be = get_backend("tests.namespaces:same", "array_api_strict.Device('device1')")
+    assert be.device == array_api_strict.Device("device1")
+    assert get_backend("tests.namespaces:same", array_api_strict.Device("device2")).device == (
+        array_api_strict.Device("device2")
+    )
+    assert be.owns(be.asarray([1.0]))
+    assert not be.owns(get_backend("tests.namespaces:same").asarray([1.0]))
+    assert be.to_numpy(be.asarray([1.5, 2.0])).tolist() == [1.5, 2]
+    assert get_backend(VAULT).device == "vault"
+    assert get_backend(VAULT).library.hardware("vault") == ""
+    with pytest.raises(ValueError, match=r"device is 'attic': tests.namespaces:vault has 'vault'"):
+        get_backend(VAULT, "attic")
+    # It lists None, for wherever it pleases, beside its devices.
+    assert "None" not in get_backend("jax.numpy:").library.devices()
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0, 3), (2, 0)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("spec", [VAULT, "tests.namespaces:same", "numpy:"])
+def test_host_arrays_go_there_and_back(spec, dtype, shape):
+    be = get_backend(spec, dtype="float64")
+    host = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+    there = be.library.from_host(host, be.device)
+    assert isinstance(there, type(be.xp.empty(0)))
+    assert be.xp.isdtype(there.dtype, getattr(be.xp, dtype))
+    back = be.to_numpy(there)
+    assert (back.dtype, back.shape) == (host.dtype, shape)
+    assert np.array_equal(back, host)
+
+
+def test_a_host_array_is_not_shared():
+    host = np.zeros(2)
+    there = get_backend("numpy:", dtype="float64").library.from_host(host, "cpu")
+    host += 1
+    assert there.tolist() == [0, 0]
+
+
+def test_arrays_of_a_class_of_their_own_are_known():
+    be = get_backend(VAULT, dtype="float64")
+    array = be.asarray([1.0, 2.0])
+    assert backend_of(array) == be
+    assert namespace_of(array) is namespaces.vault
+    assert be.owns(from_host_beside(array, np.array([1])))
+    with pytest.raises(TypeError, match=r"an array of the backend 'tests\.namespaces:vault': take"):
+        get_backend("numpy").asarray(array)
+
+
+def test_a_class_derived_from_a_known_one_is_known_and_the_known_one_still():
+    be = get_backend("tests.namespaces:careless", dtype="float64")
+    assert namespace_of(be.asarray([1.0])) is namespaces.careless
+    for known in (np.ones(2), np.float64(1)):
+        assert backend_of(known) == get_backend("numpy", dtype="float64")
+    assert type(get_backend("numpy").asarray([1.0])) is np.ndarray
+
+
+def test_an_array_that_is_anothers_too_is_the_others_unless_preferred():
+    be = get_backend("tests.namespaces:off_tanh", dtype="float64")
+    array, numpy = be.asarray([1.0]), np.ones(1)
+    assert be.library.shared
+    assert primitives_of(array).name == "array_api_strict"
+    with prefer(be.library):
+        assert namespace_of(array) is namespaces.off_tanh
+        assert primitives_of(numpy).name == "numpy"
+        with prefer(get_backend("numpy").library):
+            assert primitives_of(array).name == "array_api_strict"
+        assert namespace_of(array) is namespaces.off_tanh
+    assert primitives_of(array).name == "array_api_strict"
+
+
+def test_a_preference_ends_with_an_error():
+    be = get_backend("tests.namespaces:off_tanh")
+    with pytest.raises(ZeroDivisionError), prefer(be.library):
+        raise ZeroDivisionError
+    assert primitives_of(be.asarray([1.0])).name == "array_api_strict"
+
+
+def test_a_sum_of_host_arrays_is_a_scalar_of_theirs():
+    be = get_backend("tests.namespaces:off_tanh_numpy", dtype="float64")
+    total = be.xp.sum(be.asarray([1.0, 2.0]))
+    assert be.owns(total)
+    with prefer(be.library):
+        assert namespace_of(total) is namespaces.off_tanh_numpy
+
+
+def test_a_network_trains_on_arrays_that_nothing_else_can_read():
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 5, size=(6, 4))
+    nets = [RNN(5, 4, 5, backend=spec, dtype="float64", rng=0) for spec in (VAULT, "numpy")]
+    histories = []
+    for net in nets:
+        x = net.backend.asarray(tokens)
+        batches = minibatches(x, x, 2, rng=0)
+        histories.append(fit(net, batches, loss="cross_entropy", epochs=2, clip_norm=1.0))
+    assert histories[0].loss == pytest.approx(histories[1].loss, rel=1e-13)
+    for name, array in nets[1].parameters.items():
+        there = nets[0].backend.to_numpy(nets[0].parameters[name])
+        np.testing.assert_allclose(there, array, rtol=0, atol=1e-13)
+
+
+def test_a_network_can_be_saved_from_and_loaded_to_it(tmp_path):
+    net = RNN(2, 3, 2, backend=VAULT, rng=0)
+    net.save(tmp_path / "model.safetensors")
+    same = RNN.load(tmp_path / "model.safetensors", backend=VAULT)
+    assert same.backend == net.backend
+    assert np.array_equal(
+        same.backend.to_numpy(same.parameters["bias_l0"]), RNN(2, 3, 2, rng=0).parameters["bias_l0"]
+    )
+
+
+def test_cross_entropy_needs_no_writing():
+    be = get_backend(VAULT, dtype="float64")
+    logits = np.random.default_rng(0).normal(size=(3, 2, 4))
+    target = np.array([[0, 3], [-1, 1], [2, 2]])
+    value, gradient = CrossEntropy().value_and_grad(be.asarray(logits), be.asarray(target))
+    want_value, want = CrossEntropy().value_and_grad(logits, target)
+    assert float(value) == pytest.approx(float(want_value), rel=1e-14)
+    np.testing.assert_allclose(be.to_numpy(gradient), want, rtol=0, atol=1e-14)
+
+
+def test_rows_are_put_without_writing():
+    library = get_backend("tests.namespaces:same").library
+    a = array_api_strict.zeros((4, 2))
+    made = library.put_rows(a, slice(1, 3), array_api_strict.ones((2, 2)))
+    assert np.asarray(made).tolist() == [[0, 0], [1, 1], [1, 1], [0, 0]]
+    assert np.asarray(a).tolist() == [[0, 0]] * 4
+
+
+def test_sums_into_columns():
+    be = get_backend(VAULT, dtype="float64")
+    rows, tokens = be.asarray([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), be.asarray([2, 0, 2])
+    gradient = sum_columns(rows, tokens, 3)
+    assert isinstance(gradient, SparseGradient)
+    assert be.to_numpy(gradient.to_dense()).tolist() == [[3, 0, 6], [4, 0, 8]]
+
+
+def test_every_function_that_is_used_is_asked_for():
+    """A function that is not in the list would be missed when it is called, not when opened."""
+    root = Path(xprnn.__file__).parent
+    call = re.compile(
+        r"(?:\bxp|namespace\(\)|_namespace\(\w+\)|namespace_of\(\w+\))\s*\.\s*([a-z_][a-z_0-9]*)\b"
+    )
+    named = {"_cupy.py", "_jax.py", "_numpy.py", "_strict.py", "_torch.py"}
+    used = {
+        name
+        for path in root.rglob("*.py")
+        if path.name not in named
+        for name in call.findall(path.read_text(encoding="utf-8"))
+    }
+    functions = {name for name in used if inspect.isfunction(getattr(array_api_strict, name, None))}
+    assert functions == set(FUNCTIONS)
+    assert list(FUNCTIONS) == sorted(FUNCTIONS)

@@ -1,0 +1,611 @@
+"""Parity: what agrees is said to, what does not is caught and pointed at."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.cases import each_cell
+from xprnn import RNN, get_backend
+from xprnn.backend import FUNCTIONS
+from xprnn.cells import Elman
+from xprnn.losses import SquaredError
+from xprnn.optim import OPTIMIZERS, SGD, Rprop
+from xprnn.testing import (
+    ParityError,
+    ParityReport,
+    Row,
+    Side,
+    assert_parity,
+    slack,
+    tolerance,
+    tolerance_after,
+)
+from xprnn.testing.functions import CALLS
+
+QUANTITIES = (
+    *("functions", "structure", "output", "state", "loss", "gradients", "update"),
+    "training",
+)
+OWN = "tests.namespaces"
+X = np.random.default_rng(0).normal(size=(4, 3, 2))
+
+
+def small(backend):
+    """Return a small network, for `X`."""
+    return RNN(2, 5, 2, backend=backend, rng=0)
+
+
+def failed(make_net, *arguments, **options) -> ParityReport:
+    """Return the report of a check that has to fail."""
+    with pytest.raises(ParityError) as caught:
+        assert_parity(make_net, *arguments, **options)
+    assert not caught.value.report.agrees
+    return caught.value.report
+
+
+def wrong(report: ParityReport) -> dict[tuple[str, str], list[str]]:
+    """Return the quantities that disagree, by backend and dtype, where some do."""
+    return {
+        (side.backend, side.dtype): list(dict.fromkeys(row.quantity for row in side.failures))
+        for side in report.sides
+        if side.failures
+    }
+
+
+def side_of(report: ParityReport, backend: str, dtype: str = "float64") -> Side:
+    (side,) = [s for s in report.sides if (s.backend, s.dtype) == (backend, dtype)]
+    return side
+
+
+def rows_of(side: Side, quantity: str) -> list[Row]:
+    return [row for row in side.rows if row.quantity == quantity]
+
+
+@each_cell
+def test_backends_agree(case):
+    problem = case.problem()
+    report = assert_parity(
+        lambda backend: case.make(backend=backend, rng=0),
+        problem.x,
+        ["array_api_strict", "torch"],
+        target=problem.target,
+        state=problem.state,
+        steps=3,
+    )
+    assert report.agrees
+    assert (report.reference, report.steps, report.zero) == ("numpy", 3, ())
+    assert [(side.backend, side.dtype) for side in report.sides] == [
+        (backend, dtype)
+        for backend in ("numpy", "array_api_strict", "torch")
+        for dtype in ("float64", "float32")
+    ]
+    for side in report.sides:
+        assert tuple(row.quantity for row in side.rows) == QUANTITIES
+        assert all(row.agrees for row in side.rows)
+        assert side.seconds > 0
+        assert side.device
+    assert all(row.error == 0 for row in report.sides[0].rows)
+    for side in report.sides[1::2]:
+        # What is rounded to float32 is not equal to float64, or float32 was not what computed.
+        assert all(rows_of(side, q)[0].error > 1e-9 for q in ("output", "gradients", "training"))
+
+
+@pytest.mark.parametrize("returns", ["sequence", "last"])
+@pytest.mark.parametrize("window", [None, 2])
+def test_backends_agree_on_tokens(returns, window):
+    tokens = np.random.default_rng(0).integers(0, 6, size=(5, 3))
+    report = assert_parity(
+        lambda backend: RNN(6, 4, 3, returns=returns, backend=backend, rng=0),
+        tokens,
+        ["array_api_strict", f"{OWN}:vault"],
+        loss="cross_entropy",
+        window=window,
+        steps=2,
+    )
+    assert report.agrees
+    # Nothing is the gradient of an integer.
+    assert rows_of(report.sides[0], "structure")[0].where == "9 arrays as expected"
+
+
+def test_backends_agree_in_jax():
+    # Little of everything, as JAX compiles every function for each shape and dtype.
+    rules = {"sgd": SGD()}
+    report = assert_parity(small, X, ["jax"], dtypes=["float64"], optimizers=rules, steps=0)
+    assert report.sides[-1].device == "cpu:0"
+
+
+def test_other_devices_other_references_and_few_dtypes():
+    device = get_backend("array_api_strict", "device1")
+    report = assert_parity(small, X, [device, "numpy"], "array_api_strict", steps=0)
+    assert [(side.backend, side.device) for side in report.sides[::2]] == [
+        ("array_api_strict", "CPU_DEVICE"),
+        ("array_api_strict", "device1"),
+        ("numpy", "cpu"),
+    ]
+    report = assert_parity(small, X, ["torch"], dtypes=["float32"], steps=0)
+    assert [side.dtype for side in report.sides] == ["float32", "float32"]
+    assert all(side.seconds is None for side in report.sides)
+    assert "training" not in {row.quantity for side in report.sides for row in side.rows}
+
+
+def test_without_a_list_it_is_all_that_are_installed(monkeypatch):
+    monkeypatch.setattr(
+        "xprnn.testing.parity.available_backends", lambda: ("numpy", "array_api_strict")
+    )
+    report = assert_parity(small, X, steps=0)
+    assert [side.backend for side in report.sides[::2]] == ["numpy", "array_api_strict"]
+
+
+def test_a_backend_is_compared_once():
+    report = assert_parity(small, X.tolist(), ["torch", "numpy", "torch"], steps=0)
+    assert [side.backend for side in report.sides[::2]] == ["numpy", "torch"]
+
+
+@pytest.mark.parametrize("name", ["same", "vault"])
+def test_a_namespace_of_ones_own_agrees(name):
+    assert assert_parity(small, X, [f"{OWN}:{name}"], steps=2).agrees
+
+
+COMPUTED = ["functions", "output", "state", "loss", "gradients", "update", "training"]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtypes", "quantities", "where"),
+    [
+        ("off_tanh", ["float64"], COMPUTED, "tanh["),
+        ("off_tanh_numpy", ["float64"], COMPUTED, "tanh["),
+        ("nan_tanh", ["float64", "float32"], COMPUTED, "tanh["),
+        ("careless", ["float64", "float32"], COMPUTED, "operator @["),
+        ("rounding_asarray", ["float64", "float32"], COMPUTED, "asarray["),
+        (
+            "wide_sum",
+            ["float32"],
+            ["functions", "structure"],
+            "sum returns an array of dtype float64: expected float32",
+        ),
+        (
+            "stray_sum",
+            ["float64", "float32"],
+            ["functions", "structure"],
+            "sum returns an array on device array_api_strict.Device('device1'): expected ",
+        ),
+        (
+            "host_sum",
+            ["float64", "float32"],
+            ["functions", "structure"],
+            "sum returns an array that is numpy.ndarray of shape () and dtype float",
+        ),
+        (
+            "flat_stack",
+            ["float64", "float32"],
+            ["functions", "run"],
+            "stack returns an array of shape (8, 5): expected (2, 4, 5)",
+        ),
+        (
+            "failing_exp",
+            ["float64", "float32"],
+            ["functions"],
+            "exp fails: ZeroDivisionError: no exp today",
+        ),
+        # What optimizers alone use: they look the namespace up by the array, which is another's.
+        ("off_sqrt", ["float64"], ["functions", "update"], "sqrt["),
+        ("off_search", ["float64", "float32"], ["functions"], "searchsorted["),
+    ],
+)
+def test_a_wrong_function_is_caught_and_named(name, dtypes, quantities, where):
+    report = failed(small, X, [f"{OWN}:{name}"], steps=2)
+    assert wrong(report) == {(f"{OWN}:{name}", dtype): quantities for dtype in dtypes}
+    for dtype in dtypes:
+        (row,) = rows_of(side_of(report, f"{OWN}:{name}", dtype), "functions")
+        assert row.where.startswith(where)
+
+
+def test_how_wrong_it_is_and_where_is_said():
+    with pytest.raises(ParityError) as caught:
+        assert_parity(small, X, [f"{OWN}:off_tanh"], steps=2)
+    report, words = caught.value.report, str(caught.value).splitlines()
+    side = side_of(report, f"{OWN}:off_tanh")
+    (tanh,) = rows_of(side, "functions")
+    assert tanh.error == pytest.approx(1e-6, rel=0.2)
+    assert tanh.tolerance == 1e-12
+    gradients = {row.where.partition("[")[0]: row for row in rows_of(side, "gradients")}
+    assert set(gradients) == {*small(get_backend()).parameters, "input", "state"}
+    assert all(1e-8 < row.error < 1e-4 for row in gradients.values())
+    assert report.worst[0] is side
+    assert report.worst[1].used == max(row.used for row in side.rows)
+    assert words[0].startswith(
+        f"{OWN}:off_tanh in float64 disagrees with numpy in float64; the worst is gradients: "
+    )
+    assert words[1].startswith(f"{OWN}:off_tanh on array_api_strict.Device('CPU_DEVICE') in float6")
+    assert words[2].startswith("  DISAGREES: functions: tanh[")
+    assert words[2].endswith("off by 1.0e-06 (1.0e-12 allowed)")
+    assert words[3] == "  structure: 10 arrays as expected"
+    assert words[7].endswith(", and 6 more")
+    # What agrees is not told: neither numpy nor this namespace in float32.
+    assert len(words) == 10
+
+
+def test_the_worst_entry_is_the_one_that_is_named():
+    class Off:
+        """An optimizer that is wrong in one entry, where arrays aren't NumPy's."""
+
+        def init(self, _):
+            return 0
+
+        def update(self, gradients, state, parameters):
+            moved = dict(SGD(0.1).update(gradients, SGD(0.1).init(parameters), parameters)[0])
+            if isinstance(moved["weight_hh_l0"], torch.Tensor):
+                moved["weight_hh_l0"][3, 1] += 1e-9
+                moved["weight_hh_l0"][2, 2] += 1e-10
+            return moved, state + 1
+
+    report = failed(small, X, ["torch"], optimizers={"sgd": SGD(0.1), "off": Off()}, steps=2)
+    assert wrong(report) == {("torch", "float64"): ["update"]}
+    (row,) = rows_of(side_of(report, "torch"), "update")
+    largest = np.max(np.abs(small(get_backend(dtype="float64")).parameters["weight_hh_l0"]))
+    assert row.where == "off: weight_hh_l0[3, 1]"
+    assert row.error == pytest.approx(1e-9 / largest, rel=0.1)
+
+
+def test_an_update_of_another_dtype_is_not_compared():
+    class Wide:
+        """An optimizer that returns float64, where arrays aren't NumPy's."""
+
+        def init(self, _):
+            return 0
+
+        def update(self, gradients, state, parameters):
+            moved = SGD(0.1).update(gradients, SGD(0.1).init(parameters), parameters)[0]
+            if isinstance(moved["bias_l0"], torch.Tensor):
+                moved = {name: array.to(torch.float64) for name, array in moved.items()}
+            return moved, state
+
+    report = failed(small, X, ["torch"], optimizers={"wide": Wide()}, steps=1)
+    assert wrong(report) == {("torch", "float32"): ["structure"]}
+    side = side_of(report, "torch", "float32")
+    assert side.failures[0].where == (
+        "after wide: weight_ih_l0 is an array of dtype float64: expected float32"
+    )
+    assert side.rows[-1].quantity == "structure"
+
+
+def test_what_goes_wrong_after_the_first_step_is_found_in_the_training():
+    class Tired:
+        """An optimizer whose third step is wrong, where arrays aren't NumPy's."""
+
+        def init(self, _):
+            return 0
+
+        def update(self, gradients, state, parameters):
+            moved = dict(SGD(0.1).update(gradients, SGD(0.1).init(parameters), parameters)[0])
+            if isinstance(moved["bias_l0"], torch.Tensor) and state == 2:
+                moved["bias_l0"] = moved["bias_l0"] + 1e-9
+            return moved, state + 1
+
+    assert assert_parity(small, X, ["torch"], optimizers={"tired": Tired()}, steps=2).agrees
+    report = failed(small, X, ["torch"], optimizers={"tired": Tired()}, steps=3)
+    assert wrong(report) == {("torch", "float64"): ["training"]}
+    assert rows_of(side_of(report, "torch"), "training")[0].where.startswith("bias_l0[")
+    # The first optimizer trains, the others take one step.
+    rules = {"sgd": SGD(0.1), "tired": Tired()}
+    assert assert_parity(small, X, ["torch"], optimizers=rules, steps=3).agrees
+
+
+def test_networks_of_all_kinds():
+    rng = np.random.default_rng(0)
+
+    def make_net(backend):
+        return RNN(
+            *(6, 4, 3),
+            cell="gru",
+            layers=2,
+            bidirectional=True,
+            dropout=0.3,
+            recurrent_dropout=0.2,
+            embedding_size=3,
+            backend=backend,
+            rng=0,
+        )
+
+    report = assert_parity(
+        make_net,
+        rng.integers(0, 6, size=(5, 3)),
+        [f"{OWN}:vault", "torch"],
+        loss="cross_entropy",
+        state=[rng.normal(size=(4, 3, 4))],
+        lengths=[5, 2, 4],
+        steps=3,
+    )
+    # Masks are the same everywhere and at every call, and so are no slack.
+    rows = [row for side in report.sides if side.dtype == "float64" for row in side.rows]
+    assert max(row.tolerance for row in rows if row.quantity != "training") < 1e-11
+    assert report.zero == ()
+
+
+def test_lengths_are_not_forgotten():
+    short, whole = (
+        assert_parity(small, X, ["array_api_strict"], lengths=lengths, steps=0, dtypes=["float64"])
+        for lengths in ([1, 1, 1], None)
+    )
+    # After one step from the zero state nothing reaches U.
+    assert short.zero == ("weight_hh_l0",)
+    assert whole.zero == ()
+
+
+class Slanted(Elman):
+    """An Elman cell whose derivative is wrong where arrays aren't NumPy's."""
+
+    def backward(self, xp, saved, previous, d_state):
+        dz, _, rest = super().backward(xp, saved, previous, d_state)
+        dz = (dz[0] * 1.0000001,) if "torch" in xp.__name__ else dz
+        return dz, dz, rest
+
+
+def test_a_wrong_gradient_is_told_from_a_wrong_output():
+    def make_net(backend):
+        return RNN(2, 5, 2, cell=Slanted(), backend=backend, rng=0)
+
+    report = failed(make_net, X, ["torch", "array_api_strict"], steps=2)
+    assert wrong(report) == {("torch", "float64"): ["gradients", "update", "training"]}
+    names = {row.where.partition("[")[0] for row in rows_of(side_of(report, "torch"), "gradients")}
+    assert names == {"weight_ih_l0", "weight_hh_l0", "bias_l0", "input", "state"}
+
+
+def test_sparse_gradients_are_compared_in_full():
+    tokens = np.random.default_rng(0).integers(0, 6, size=(5, 3))
+    report = failed(
+        lambda backend: RNN(6, 4, 3, backend=backend, rng=0),
+        tokens,
+        [f"{OWN}:off_search"],
+        loss="cross_entropy",
+        steps=1,
+        dtypes=["float64"],
+    )
+    side = side_of(report, f"{OWN}:off_search")
+    (row,) = rows_of(side, "gradients")
+    assert row.where.startswith("weight_ih_l0[")
+
+
+def test_optimizers_are_those_that_are_registered():
+    report = assert_parity(small, X, ["torch"], steps=0, dtypes=["float32"])
+    assert {"sgd", "rprop"} <= set(OPTIMIZERS)
+    seen = []
+
+    class Counted(SGD):
+        def update(self, gradients, state, parameters):
+            seen.append(type(next(iter(parameters.values()))))
+            return super().update(gradients, state, parameters)
+
+    assert report.agrees
+    assert_parity(small, X, ["torch"], steps=0, dtypes=["float64"], optimizers={"c": Counted()})
+    assert torch.Tensor in seen
+
+
+# Problems that say nothing.
+
+
+def test_gradients_that_are_all_zero_agree_with_nothing():
+    def make_net(backend):
+        return RNN(2, 5, 2, backend=backend, initializer="zeros")
+
+    report = failed(make_net, X, ["torch"], target=np.zeros((4, 3, 2)))
+    (side,) = report.sides
+    (row,) = side.rows
+    assert (side.backend, row.quantity, row.error) == ("numpy", "gradients", math.inf)
+    with pytest.raises(ParityError, match="numpy can't be the reference; the worst is gradients: "):
+        assert_parity(make_net, X, ["torch"], target=np.zeros((4, 3, 2)))
+    with pytest.raises(AssertionError, match="every gradient of a parameter is zero on the refer"):
+        assert_parity(make_net, X, ["torch"], target=np.zeros((4, 3, 2)))
+
+
+def test_a_gradient_that_is_zero_is_named():
+    report = assert_parity(small, X[:1], ["torch"], steps=0)
+    assert report.zero == ("weight_hh_l0",)
+    assert str(report).endswith("zero on numpy, so shown by nothing: weight_hh_l0")
+
+
+def test_a_gradient_that_is_zero_may_not_be_another_elsewhere():
+    class Half(Elman):
+        def backward(self, xp, saved, previous, d_state):
+            dz, _, rest = super().backward(xp, saved, previous, d_state)
+            dz = (dz[0] * (1e-9 if "torch" in xp.__name__ else 0.0),)
+            return dz, dz, rest
+
+    report = failed(
+        lambda backend: RNN(2, 5, 2, cell=Half(), backend=backend, rng=0), X, ["torch"], steps=0
+    )
+    assert set(report.zero) == {"weight_ih_l0", "weight_hh_l0", "bias_l0", "input", "state[0]"}
+    assert "gradients" in wrong(report)["torch", "float64"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SpoiledError(SquaredError):
+    """A loss whose value and gradient are multiplied with something."""
+
+    value: object = 1.0
+    gradient: object = 1.0
+
+    def value_and_grad(self, output, target, **options):
+        value, gradient = super().value_and_grad(output, target, **options)
+        return value * self.value, gradient * self.gradient
+
+
+@pytest.mark.parametrize(("factor", "value"), [(math.nan, "nan"), (math.inf, "inf")])
+def test_what_is_not_finite_agrees_with_nothing(factor, value):
+    with pytest.raises(ParityError, match=rf"numpy can't .* the worst is loss: loss is {value} on"):
+        assert_parity(small, X, ["torch"], loss=SpoiledError(value=factor))
+
+
+def test_gradients_that_are_not_finite_are_named():
+    with pytest.raises(ParityError, match=r"worst is gradients: weight_ih_l0\[0, 0\] is nan on"):
+        assert_parity(small, X, ["torch"], loss=SpoiledError(gradient=math.nan))
+
+
+def test_a_training_that_explodes_agrees_with_nothing():
+    with pytest.raises(ParityError, match=r"the worst is training: weight_ih_l0\[\d, \d\] is "):
+        assert_parity(small, X, ["torch"], optimizers={"sgd": SGD(1e200)}, steps=5)
+
+
+def test_a_loss_that_is_no_number_is_refused():
+    message = (
+        r"the loss .* returned numpy.ndarray of shape \(3,\) and dtype float64: expected one "
+        "number, an array of no dimensions"
+    )
+    with pytest.raises(TypeError, match=message):
+        assert_parity(small, X, ["torch"], loss=SpoiledError(value=np.ones(3)))
+
+
+# What make_net must do.
+
+
+def test_a_network_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"make_net returned NoneType: expected an xprnn\.RNN"):
+        assert_parity(lambda backend: None, X, ["torch"])
+
+
+@pytest.mark.parametrize(
+    ("make_net", "message"),
+    [
+        (
+            lambda backend: RNN(2, 5, 2, backend=backend.name, rng=0),
+            r"on numpy \(cpu, float64\) and returned one on numpy \(cpu, float32\): expected RNN",
+        ),
+        (
+            lambda backend: RNN(2, 5, 2, dtype=backend.dtype_name, rng=0),
+            r"on array_api_strict \(array_api_strict.Device\('CPU_DEVICE'\), float64\) and "
+            r"returned one on numpy \(cpu, float64\)",
+        ),
+        (
+            lambda backend: RNN(2, 5, 2, backend=backend),
+            r"make_net's network on numpy \(cpu, float64\) has another weight_ih_l0 than the refer",
+        ),
+        (
+            lambda backend: RNN(2, 5, 2, backend=backend, rng=len(backend.name)),
+            r"make_net's network on array_api_strict .* has another weight_ih_l0 than the refer",
+        ),
+        (
+            lambda backend: RNN(2, len(backend.name), 2, backend=backend, initializer="normal"),
+            "has another weight_ih_l0",
+        ),
+        (
+            lambda backend: RNN(2, 5, 2, backend=backend, bias=backend.name == "numpy", rng=0),
+            r"another (bias_l0|readout\.weight) than the reference's: expected the same weights ev",
+        ),
+    ],
+)
+def test_a_network_that_is_another_is_refused(make_net, message):
+    with pytest.raises(ValueError, match=message):
+        assert_parity(make_net, X, ["array_api_strict"], steps=0)
+
+
+def test_what_fails_elsewhere_alone_disagrees():
+    def make_net(backend):
+        if backend.name == "torch":
+            raise MemoryError("no room")
+        return small(backend)
+
+    report = failed(make_net, X, ["torch", "array_api_strict"], steps=0)
+    assert wrong(report) == {("torch", "float64"): ["run"], ("torch", "float32"): ["run"]}
+    assert report.worst[1].where == "MemoryError: no room"
+
+
+# Arguments.
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"backends": ["numpie"]}, ValueError, "unknown backend 'numpie': known are 'numpy', "),
+        ({"reference": "numpie"}, ValueError, "unknown backend 'numpie'"),
+        ({"backends": "torch"}, TypeError, "backends is 'torch': expected a list"),
+        ({"backends": []}, TypeError, r"backends is \[\]: expected a list"),
+        ({"backends": ["numpy"]}, ValueError, r"no backend to compare numpy with: got \['numpy'\]"),
+        ({"dtypes": "float64"}, TypeError, "dtypes is 'float64': expected a list"),
+        ({"dtypes": ["float16"]}, ValueError, "dtypes is 'float16': expected 'float64' or 'float3"),
+        ({"steps": -1}, ValueError, "steps is -1: expected an int of at least 1"),
+        ({"steps": 1.5}, TypeError, r"steps is 1.5 \(float\): expected an int"),
+        ({"loss": "cubed"}, ValueError, "unknown loss 'cubed'"),
+        ({"optimizers": {}}, TypeError, r"optimizers is \{\}: expected a mapping, name -> optim"),
+        ({"optimizers": SGD()}, TypeError, r"optimizers is SGD\(.*\): expected a mapping"),
+        ({"optimizers": {"sgd": SGD}}, TypeError, r"optimizers\['sgd'\] is <class .*: expected an"),
+        ({"x": X[..., :1]}, ValueError, r"x has shape \(4, 3, 1\): expected \(T, B, 2\)"),
+        (
+            {"x": torch.ones(4, 3, 2)},
+            TypeError,
+            "an array of the backend 'torch': take it to",
+        ),
+        ({"target": X[:2]}, ValueError, r"target has shape \(2, 3, 2\): expected \(4, 3, 2\)"),
+        ({"state": X}, ValueError, "state has 4 arrays"),
+        ({"window": -1}, ValueError, "window is -1"),
+        ({"rng": -1}, ValueError, "rng is -1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(options, error, message):
+    options = {"x": X, "backends": ["array_api_strict"]} | options
+    with pytest.raises(error, match=message):
+        assert_parity(small, **options)
+
+
+def test_a_backend_that_is_not_installed_is_no_agreement(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "array_api_compat.cupy", None)
+    with pytest.raises(ImportError, match="the backend 'cupy' is not installed"):
+        assert_parity(small, X, ["cupy"])
+
+
+def test_the_reports_are_frozen():
+    report = assert_parity(small, X, ["torch"], steps=0, dtypes=["float64"])
+    for part in (report, report.sides[0], report.sides[0].rows[0]):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            part.dtype = "float16"
+
+
+# Tolerances.
+
+
+def test_tolerances_know_nothing_but_dtype_and_steps():
+    eps = 2.0**-23
+    assert tolerance("float64", 1) == tolerance("float64", 1000) == 1e-12
+    assert tolerance("float32", 10) == 160 * eps
+    assert tolerance_after("float32", 10, 100) == 160 * eps
+    assert tolerance_after("float32", 1, 100) == 100 * eps
+    assert tolerance_after("float64", 1, 100) == 1e-12
+
+
+def test_a_sign_that_rounding_decides_is_forgiven_and_only_there(monkeypatch):
+    """The gradient of one bias is zero but for rounding, so that Rprop steps either way."""
+
+    def make_net(backend):
+        return RNN(2, 5, 2, backend=backend, rng=0)
+
+    y = make_net(get_backend(dtype="float64"))(X)[0]
+    away = np.resize([1.0, -1.0], (4, 3, 1)) * [1.0, 0.0] + [0.0, 1.0]
+    options = {"target": y + away, "optimizers": {"rprop": Rprop()}, "steps": 0}
+    report = assert_parity(make_net, X, [f"{OWN}:nudged_sum"], **options)
+    # Nothing else was forgiven: an update that is off by far less than a step is seen.
+    assert max(row.tolerance for row in rows_of(report.sides[0], "update")) < 1e-11
+    monkeypatch.setattr(slack.Slackness, "_of_updates", lambda *_: {})
+    report = failed(make_net, X, [f"{OWN}:nudged_sum"], dtypes=["float64"], **options)
+    assert wrong(report) == {(f"{OWN}:nudged_sum", "float64"): ["update"]}
+    (row,) = rows_of(side_of(report, f"{OWN}:nudged_sum"), "update")
+    assert row.where == "rprop: readout.bias[0]"
+
+
+def test_sums_that_cancel_are_forgiven_their_rounding(monkeypatch):
+    """Of one hidden unit, the gradient of its only recurrent weight may be next to zero."""
+    tokens = np.zeros((20, 4), int)
+
+    def make_net(backend):
+        return RNN(1, 1, 4, cell=Elman("logistic"), backend=backend, rng=1427)
+
+    options = {"loss": "cross_entropy", "window": 5, "steps": 0, "rng": 1427}
+    assert assert_parity(make_net, tokens, ["torch"], **options).agrees
+    monkeypatch.setattr(slack, "FACTOR", 0.0)
+    assert failed(make_net, tokens, ["torch"], **options)
+
+
+def test_every_function_that_is_needed_is_tried():
+    assert set(FUNCTIONS) <= set(CALLS)
+    assert {name for name in CALLS if not name.startswith("operator")} == set(FUNCTIONS)

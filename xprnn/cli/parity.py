@@ -1,0 +1,164 @@
+"""``xprnn parity``: whether the backends compute the same."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from xprnn import checks
+from xprnn.backend import get_backend, probe
+from xprnn.backend.about import NAMES
+from xprnn.backend.threads import blas_threads
+from xprnn.cells import CELLS, get_cell
+from xprnn.cli.parity_table import Place, Table, facts_of, head, tail
+from xprnn.files import output_folder, write_atomic
+from xprnn.testing.parity import DTYPES
+from xprnn.testing.suite import PROBLEMS, Result, Sizes, run_suite
+
+HELP = "check that all backends compute the same, one of your own too"
+DESCRIPTION = """\
+Compute the same networks on every backend and compare with NumPy in float64: each function of the
+namespace by itself, output, every gradient, an update by every optimizer, and a training.  Printed
+are the largest errors, relative to each array's largest entry, and where they are; a ! stands where
+one is beyond its tolerance.  The exit status is 1 if anything disagrees, or if a backend that was
+named can't be used.  --out writes parity.json."""
+EXAMPLE = """\
+examples:
+  xprnn parity
+  xprnn parity --backends numpy,torch --cells elman --dtype float64
+  xprnn parity --backend mylibrary:namespace
+  xprnn parity --json > parity.json"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options; --backend and --dtype, of which others take one, take several."""
+    add = parser.add_argument
+    add("--backends", metavar="NAMES", help="with commas between (default: all that there are)")
+    add(
+        "--backend",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="one more; module:namespace (module: for the module itself) is an array library of "
+        "your own; may be repeated",
+    )
+    add("--cells", metavar="NAMES", default=",".join(CELLS), help="with commas (default: all)")
+    standard = ",".join(map(str, Sizes()))
+    add(
+        "--sizes",
+        metavar="T,B,I,H,O",
+        type=sizes,
+        default=Sizes(),
+        help=f"steps, sequences, inputs, hidden units, outputs (default {standard})",
+    )
+    add("--dtype", metavar="NAMES", default=",".join(DTYPES), help="default float64,float32")
+    add("--steps", type=int, default=100, help="of the training (default 100)")
+    add("--json", action="store_true", help="print the result as JSON instead of a table")
+
+
+def sizes(text: str) -> Sizes:
+    """Parse the sizes."""
+    words = text.split(",")
+    if len(words) != len(Sizes()) or not all(word.strip().isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} is not five integers with commas, T,B,I,H,O")
+    return Sizes(*map(int, words))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compute, compare, print."""
+    for letter, size in args.sizes._asdict().items():
+        checks.positive_int(f"{letter} of --sizes", size)
+    checks.positive_int("--steps", args.steps)
+    cells = {name: get_cell(name) for name in _words("--cells", args.cells)}
+    dtypes = [checks.choice("--dtype", name, DTYPES) for name in _words("--dtype", args.dtype)]
+    folder = None if args.out is None else output_folder(args.out)
+    listed = NAMES if args.backends is None else _words("--backends", args.backends)
+    places = [_place(name) for name in dict.fromkeys((*listed, *args.backend))]
+    if "numpy" not in [place.name for place in places]:
+        places.insert(0, _place("numpy"))
+    backends = [place.backend for place in places if place.backend is not None]
+    table = Table([place.name for place in places], list(cells), args.steps)
+    results: list[Result] = []
+    with _screen(len(cells) * len(PROBLEMS), silent=args.json) as (tell, advance), blas_threads(1):
+        tell(head(places))
+        if not any(backend.name != "numpy" for backend in backends):
+            raise RuntimeError("there is no backend to compare with numpy")
+        tell([table.head()])
+        for name, cell in cells.items():
+            mine = []
+            for result in run_suite(
+                {name: cell},
+                backends,
+                args.sizes,
+                dtypes=dtypes,
+                steps=args.steps,
+                seed=args.seed,
+            ):
+                mine.append(result)
+                advance()
+            tell(table.lines(mine))
+            results += mine
+        tell(tail(results))
+        facts = facts_of(places, results, args.sizes, args.steps, args.seed)
+    text = json.dumps(facts, indent=2)
+    if args.json:
+        print(text)
+    if folder is not None:
+        write_atomic(folder / "parity.json", f"{text}\n".encode())
+        if not args.json:
+            print(f"written to {folder}: parity.json")
+    named = args.backend if args.backends is None else [place.name for place in places]
+    missing = [place.name for place in places if place.backend is None and place.name in named]
+    if missing:
+        print(f"xprnn: error: can't be used: {', '.join(missing)}", file=sys.stderr)
+    return int(bool(missing) or not facts["agrees"])
+
+
+def _words(option: str, text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise ValueError(f"{option} is {text!r}: expected names with commas between")
+    return words
+
+
+def _place(name: str) -> Place:
+    """Open a backend; one that is known and can't be used is listed as such."""
+    if name in NAMES:
+        found = probe(name)
+        backend = get_backend(name) if found.usable else None
+        return Place(name, backend, found.version, found.reason)
+    here = str(Path.cwd())
+    if ":" in name and here not in sys.path:
+        # A user's own module is more often here than installed; a command doesn't look here.
+        sys.path.append(here)
+    backend = get_backend(name)
+    return Place(name, backend, backend.library.version(), "")
+
+
+@contextmanager
+def _screen(
+    total: int, *, silent: bool
+) -> Iterator[tuple[Callable[[Sequence[str] | Iterator[str]], None], Callable[[], object]]]:
+    """Return a function that prints lines, and one that advances a bar, if there is a terminal."""
+    bar = None
+    if sys.stderr.isatty():
+        try:
+            from tqdm import tqdm
+
+            bar = tqdm(total=total, desc="parity", unit="problem", file=sys.stderr, leave=False)
+        except ImportError:
+            pass  # the table itself shows how far it is
+
+    def tell(lines: Sequence[str] | Iterator[str]) -> None:
+        for line in () if silent else lines:
+            if bar is not None:
+                bar.clear()
+            print(line, flush=True)
+
+    try:
+        yield tell, (lambda: None) if bar is None else bar.update
+    finally:
+        if bar is not None:
+            bar.close()

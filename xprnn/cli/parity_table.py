@@ -1,0 +1,247 @@
+"""What ``xprnn parity`` found, as a table and as JSON."""
+
+import math
+import platform
+import textwrap
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any, NamedTuple
+
+from xprnn._version import __version__
+from xprnn.backend import Backend
+from xprnn.backend.about import blas
+from xprnn.testing import Row
+from xprnn.testing.report import and_more, worst_of_each
+from xprnn.testing.suite import Result, Sizes
+
+COLUMNS = {
+    "functions": ("functions",),
+    "output": ("structure", "output", "state", "loss", "run"),
+    "gradients": ("gradients",),
+    "update": ("update",),
+    "training": ("training",),
+}
+"""The table's columns, and the quantities of which each shows the worst."""
+
+WIDTH = 100
+WIDEST = 20
+"""Of a backend's name in the table."""
+MOST = 12
+"""Disagreements of one backend in one dtype that are told."""
+
+
+class Place(NamedTuple):
+    """A backend of the list: opened, or why it can't be.
+
+    Attributes
+    ----------
+    name : str
+    backend : Backend or None
+    version : str or None
+    reason : str
+    """
+
+    name: str
+    backend: Backend | None
+    version: str | None
+    reason: str
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        backend, device, hardware = self.backend, "", ""
+        if backend is not None:
+            device = backend.library.device_name(backend.device)
+            hardware = backend.library.hardware(backend.device)
+        return {
+            "name": self.name,
+            "version": self.version,
+            "usable": backend is not None,
+            "device": device,
+            "hardware": hardware,
+            "reason": self.reason,
+        }
+
+    def __str__(self) -> str:
+        facts = self.facts()
+        if self.backend is None:
+            return f"not usable: {self.reason}"
+        return ", ".join(filter(None, (self.version, facts["device"], facts["hardware"])))
+
+
+class Found(NamedTuple):
+    """A row of a report, and what it is of."""
+
+    cell: str
+    problem: str
+    backend: str
+    dtype: str
+    row: Row
+
+    def __str__(self) -> str:
+        # What a function does depends on no cell.
+        case = "" if self.row.quantity == "functions" else f"{self.cell}, {self.problem}, "
+        return f"{case}{self.row}"
+
+
+def found_in(results: Sequence[Result]) -> list[Found]:
+    """Return all rows of the reports."""
+    return [
+        Found(result.cell, result.problem, side.backend, side.dtype, row)
+        for result in results
+        for side in result.report.sides
+        for row in side.rows
+    ]
+
+
+def head(places: Sequence[Place]) -> Iterator[str]:
+    """Return the lines that say what there is."""
+    width = max(len(place.name) for place in places)
+    yield f"xprnn {__version__}, Python {platform.python_version()}, {platform.platform()}"
+    yield "backends:"
+    for place in places:
+        yield from _wrapped(f"  {place.name:<{width}}  {place}", width + 4)
+
+
+class Table:
+    """The table, whose lines can be had as results come about.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the backends.
+    cells : sequence of str
+    steps : int
+        Of the training.
+    """
+
+    def __init__(self, names: Sequence[str], cells: Sequence[str], steps: int) -> None:
+        self.steps = steps
+        self.cell = max(map(len, ("cell", *cells)))
+        self.name = min(WIDEST, max(map(len, ("backend", *names))))
+
+    def head(self) -> str:
+        """Return the line above the rows."""
+        training = f"{self.steps} step" + "s" * (self.steps != 1)
+        titles = "".join(f"{title:>10}" for title in [*list(COLUMNS)[:-1], training])
+        return f"{'cell':<{self.cell}} {'backend':<{self.name}} {'dtype':<7}{titles} ms/step"
+
+    def lines(self, results: Sequence[Result]) -> Iterator[str]:
+        """Return the lines of one cell, given its results on all problems."""
+        seconds = {
+            (side.backend, side.dtype): side.seconds
+            for result in results
+            for side in result.report.sides
+            if side.seconds is not None
+        }
+        for (name, dtype), rows in _by_side(found_in(results)).items():
+            parts = [[f.row for f in rows if f.row.quantity in kinds] for kinds in COLUMNS.values()]
+            time = seconds.get((name, dtype))
+            yield (
+                f"{results[0].cell:<{self.cell}} {_short(name, self.name):<{self.name}} {dtype:<7}"
+                f"{''.join(map(_part, parts))}{'-' if time is None else f'{1000 * time:.2f}':>8}"
+            )
+
+
+def tail(results: Sequence[Result]) -> Iterator[str]:
+    """Return the lines that say where errors are."""
+    sides = _by_side(found_in(results))
+    yield "nearest to its tolerance, or furthest beyond:"
+    for (name, dtype), rows in sides.items():
+        worst = max(rows, key=lambda found: found.row.used)
+        yield from _wrapped(f"  {name} in {dtype}: {worst}", 6)
+    if all(found.row.agrees for rows in sides.values() for found in rows):
+        yield "all of them agree"
+        return
+    for (name, dtype), rows in sides.items():
+        # The same function, found wrong in every case, is told once.
+        wrong = list(dict.fromkeys(_disagreements(rows)))
+        if wrong:
+            yield f"DISAGREES: {name} in {dtype}"
+            for words in wrong[:MOST]:
+                yield from _wrapped(f"  {words}", 6)
+            if len(wrong) > MOST:
+                yield f"  and {len(wrong) - MOST} more lines; --json has everything"
+
+
+def facts_of(
+    places: Sequence[Place], results: Sequence[Result], sizes: Sizes, steps: int, seed: int
+) -> dict[str, Any]:
+    """Return all of it as plain data, infinite numbers as None."""
+    return {
+        "date": date.today().isoformat(),
+        "xprnn": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "blas": blas(),
+        "backends": [place.facts() for place in places],
+        "reference": results[0].report.reference,
+        "sizes": sizes._asdict(),
+        "steps": steps,
+        "seed": seed,
+        "agrees": all(result.report.agrees for result in results),
+        "rows": [
+            {
+                "cell": found.cell,
+                "problem": found.problem,
+                "backend": found.backend,
+                "dtype": found.dtype,
+                "quantity": found.row.quantity,
+                "error": _finite(found.row.error),
+                "tolerance": _finite(found.row.tolerance),
+                "where": found.row.where,
+                "agrees": found.row.agrees,
+            }
+            for found in found_in(results)
+        ],
+        "times": [
+            {
+                "cell": result.cell,
+                "backend": side.backend,
+                "dtype": side.dtype,
+                "seconds": side.seconds,
+            }
+            for result in results
+            for side in result.report.sides
+            if side.seconds is not None
+        ],
+    }
+
+
+def _by_side(rows: Sequence[Found]) -> dict[tuple[str, str], list[Found]]:
+    sides: dict[tuple[str, str], list[Found]] = {}
+    for found in rows:
+        sides.setdefault((found.backend, found.dtype), []).append(found)
+    return sides
+
+
+def _disagreements(found: Sequence[Found]) -> Iterator[str]:
+    """Return the worst of every quantity of every case, in words."""
+    cases: dict[tuple[str, str], list[Row]] = {}
+    for one in found:
+        if not one.row.agrees:
+            cases.setdefault((one.cell, one.problem), []).append(one.row)
+    for (cell, problem), rows in cases.items():
+        for row, more in worst_of_each(rows):
+            yield f"{Found(cell, problem, '', '', row)}{and_more(more)}"
+
+
+def _part(rows: Sequence[Row]) -> str:
+    """Return one entry of the table, ten wide: the worst of some rows."""
+    if not rows:
+        return f"{'-':>9} "
+    worst = max(rows, key=lambda row: row.used)
+    words = f"{worst.error:.1e}" if math.isfinite(worst.error) else "wrong"
+    return f"{'0' if worst.error == 0 else words:>9}{' ' if worst.agrees else '!'}"
+
+
+def _short(name: str, width: int) -> str:
+    # The end of module:namespace says more than its beginning.
+    return name if len(name) <= width else f"…{name[1 - width :]}"
+
+
+def _wrapped(line: str, indent: int) -> list[str]:
+    return textwrap.wrap(line, WIDTH, subsequent_indent=" " * indent, drop_whitespace=True)
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None

@@ -1,0 +1,228 @@
+"""Whether a cell keeps its contract: what it returns, and that it leaves its arguments alone."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, NoReturn
+
+from xprnn.backend import Backend, describe, dtype_name, get_backend
+from xprnn.backend.host import Generator, HostArray, Seed, generator, np
+from xprnn.backend.types import Array
+from xprnn.cells import Arrays, Cell, get_cell, unit_names
+
+
+class ContractError(AssertionError):
+    """A cell or a loss does not return what it should, or writes into what it was given."""
+
+
+class Sample(NamedTuple):
+    """Arguments of one step, (B, H) each, and (H,) each for the units."""
+
+    u: Arrays
+    v: Arrays
+    units: Arrays
+    state: Arrays
+    d_state: Arrays
+
+
+class Step(NamedTuple):
+    """What a cell makes of a sample."""
+
+    state: Arrays
+    saved: Arrays
+    du: Arrays
+    dv: Arrays
+    d_previous: tuple[Array | None, ...]
+
+
+def check_contract(cell: str | Cell, *, backend: str | Backend = "numpy", rng: Seed = 0) -> None:
+    """Find out whether a cell returns what the engine expects, in float64 and in float32.
+
+    The arity, shape, dtype and library of everything that `forward` and `backward` return; that
+    neither writes into its arguments, that the same arguments give the same result, and that
+    `backward` gives the same for all steps at once, (T, B, H), as for each by itself.  Whether the
+    numbers are right is for `check_cell` to say.
+
+    Parameters
+    ----------
+    cell : str or Cell
+    backend : str or Backend
+    rng : int, numpy.random.Generator or None
+        Where the arguments are drawn from.
+
+    Raises
+    ------
+    ContractError
+        The first thing that is wrong: what was returned, and what was expected.
+    """
+    cell, random = get_cell(cell), generator(rng)
+    for dtype in ("float32", "float64"):
+        contract_in(cell, get_backend(backend, dtype=dtype), random)
+
+
+def contract_in(cell: Cell, backend: Backend, rng: Generator) -> None:
+    """Check a cell's contract in one dtype."""
+    samples = [draw(cell, backend, rng) for _ in range(2)]
+    steps = [take_step(cell, backend, sample) for sample in samples]
+    _repeatable(cell, backend, samples[0], steps[0])
+    _all_at_once(cell, backend, samples, steps)
+
+
+def draw(cell: Cell, backend: Backend, rng: Generator, batch: int = 3, hidden: int = 4) -> Sample:
+    """Return random arguments."""
+
+    def arrays(count: int, *shape: int) -> Arrays:
+        return tuple(backend.asarray(rng.normal(size=shape)) for _ in range(count))
+
+    variables = len(cell.state)
+    return Sample(
+        arrays(cell.gates, batch, hidden),
+        arrays(cell.gates, batch, hidden),
+        arrays(len(unit_names(cell)), hidden),
+        arrays(variables, batch, hidden),
+        arrays(variables, batch, hidden),
+    )
+
+
+def take_step(cell: Cell, backend: Backend, sample: Sample) -> Step:
+    """Return what a cell makes of a sample, known to be of the right form.
+
+    Raises
+    ------
+    ContractError
+        If it is not, or an argument has been written into.
+    """
+    xp, shape = backend.xp, tuple(sample.u[0].shape)
+    variables = f"({', '.join(cell.state)})"
+    v = (*sample.v, *sample.units)
+    before = _hosts(backend, u=sample.u, v=v, state=sample.state)
+    returned = cell.forward(xp, sample.u, v, sample.state)
+    _unchanged(cell, "forward", before, _hosts(backend, u=sample.u, v=v, state=sample.state))
+    state, saved = _parts(cell, "forward", returned, ("state", "saved"))
+    _count(cell, "forward's state", state, len(cell.state), variables)
+    _arrays(cell, "forward's state", state, backend, shape)
+    _count(cell, "forward's saved", saved)
+    _arrays(cell, "forward's saved", saved, backend, shape, saved=True)
+
+    kept = (*saved, *sample.units)
+    given: dict[str, Arrays] = {"saved": kept, "previous": sample.state, "d_state": sample.d_state}
+    before = _hosts(backend, **given)
+    gradients = cell.backward(xp, kept, sample.state, sample.d_state)
+    _unchanged(cell, "backward", before, _hosts(backend, **given))
+    du, dv, d_previous = _parts(cell, "backward", gradients, ("du", "dv", "d_previous"))
+    gates, units = cell.gates, unit_names(cell)
+    also = f" and one for each of {', '.join(units)}" if units else ""
+    _count(cell, "backward's du", du, gates, f"G = {gates}")
+    _count(cell, "backward's dv", dv, gates + len(units), f"G = {gates}{also}")
+    _count(cell, "backward's d_previous", d_previous, len(cell.state), variables)
+    _arrays(cell, "backward's du", du, backend, shape)
+    _arrays(cell, "backward's dv", dv, backend, shape)
+    _arrays(cell, "backward's d_previous", d_previous, backend, shape, optional=True)
+    return Step(tuple(state), tuple(saved), tuple(du), tuple(dv), tuple(d_previous))
+
+
+def _repeatable(cell: Cell, backend: Backend, sample: Sample, first: Step) -> None:
+    """Find out whether the same step gives the same."""
+    again = take_step(cell, backend, sample)
+    for field, one, other in zip(Step._fields, first, again, strict=True):
+        for k, (a, b) in enumerate(zip(one, other, strict=True)):
+            if a is not None and not _same(backend.to_numpy(a), backend.to_numpy(b)):
+                _fail(cell, f"{field}[{k}] is another when the same step is taken again")
+
+
+def _all_at_once(cell: Cell, backend: Backend, samples: list[Sample], steps: list[Step]) -> None:
+    """Find out whether `backward` of all steps at once is that of each."""
+    xp, shape = backend.xp, (len(samples), *samples[0].u[0].shape)
+    # The units are the same at all steps.
+    units = samples[0].units
+
+    def stacked(parts: Iterable[Arrays]) -> Arrays:
+        return tuple(xp.stack(arrays) for arrays in zip(*parts, strict=True))
+
+    each = [
+        cell.backward(xp, (*step.saved, *units), sample.state, sample.d_state)
+        for sample, step in zip(samples, steps, strict=True)
+    ]
+    whole = cell.backward(
+        xp,
+        (*stacked(step.saved for step in steps), *units),
+        stacked(sample.state for sample in samples),
+        stacked(sample.d_state for sample in samples),
+    )
+    near = 64 * float(xp.finfo(backend.dtype).eps)
+    for j, word in enumerate(("du", "dv", "d_previous")):
+        name = f"backward's {word}, of all steps at once,"
+        _count(cell, name, whole[j], len(each[0][j]), "as of one step")
+        _arrays(cell, name, whole[j], backend, shape, optional=word == "d_previous")
+        for k, array in enumerate(whole[j]):
+            if array is None:
+                continue
+            got = backend.to_numpy(array)
+            want = np.stack([backend.to_numpy(one[j][k]) for one in each])
+            largest = np.max(np.abs(want), where=np.isfinite(want), initial=1.0)
+            if not np.allclose(got, want, rtol=0, atol=near * largest, equal_nan=True):
+                _fail(cell, f"{name} differs from that of each step by itself in block {k}")
+
+
+def _parts(cell: Cell, method: str, returned: object, names: tuple[str, ...]) -> tuple[Any, ...]:
+    wanted = f"({', '.join(names)})"
+    if not isinstance(returned, tuple | list) or len(returned) != len(names):
+        _fail(cell, f"{method} returned {_what(returned)}: expected {wanted}")
+    return tuple(returned)
+
+
+def _count(cell: Cell, name: str, parts: object, count: int | None = None, of: str = "") -> None:
+    if not isinstance(parts, tuple | list):
+        _fail(cell, f"{name} is {_what(parts)}: expected a tuple of arrays")
+    if count is not None and len(parts) != count:
+        blocks = "array" if len(parts) == 1 else "arrays"
+        _fail(cell, f"{name} has {len(parts)} {blocks}: expected {count}, {of}")
+
+
+def _arrays(
+    cell: Cell,
+    name: str,
+    parts: Arrays,
+    backend: Backend,
+    shape: tuple[int, ...],
+    *,
+    optional: bool = False,
+    saved: bool = False,
+) -> None:
+    for k, a in enumerate(parts):
+        if optional and a is None:
+            continue
+        if not backend.library.is_array(a):
+            _fail(cell, f"{name}[{k}] is {_what(a)}: expected an array of {backend.name}")
+        if tuple(a.shape) != shape:
+            _fail(cell, f"{name}[{k}] has shape {tuple(a.shape)}: expected {shape}")
+        # A cell may save truth values.
+        if a.dtype != backend.dtype and (not saved or backend.xp.isdtype(a.dtype, "real floating")):
+            given = dtype_name(a.dtype)
+            _fail(cell, f"{name}[{k}] has dtype {given}: expected {backend.dtype_name}, as given")
+
+
+def _hosts(backend: Backend, **named: Arrays) -> dict[str, HostArray]:
+    return {
+        f"{name}[{k}]": np.array(backend.to_numpy(a))
+        for name, arrays in named.items()
+        for k, a in enumerate(arrays)
+    }
+
+
+def _unchanged(
+    cell: Cell, method: str, before: dict[str, HostArray], after: dict[str, HostArray]
+) -> None:
+    for name, array in before.items():
+        if not _same(array, after[name]):
+            _fail(cell, f"{method} writes into {name}: expected it to leave its arguments alone")
+
+
+def _same(a: HostArray, b: HostArray) -> bool:
+    return np.array_equal(a, b, equal_nan=True)
+
+
+def _what(a: object) -> str:
+    return f"a {type(a).__name__} of {len(a)}" if isinstance(a, tuple | list) else describe(a)
+
+
+def _fail(cell: Cell, what: str) -> NoReturn:
+    raise ContractError(f"{cell}: {what}")

@@ -1,0 +1,249 @@
+"""What is differentiated: a network's objective, of its parameters, its input and its state.
+
+Either of ::
+
+    Σ y d_output + Σ s d_state          with random d_output and d_state  (1)
+    L(y)                                a loss                            (2)
+
+for outputs y and final state s.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from xprnn.backend import Backend, describe, dtype_name
+from xprnn.backend.host import HostArray, np
+from xprnn.backend.types import Array
+from xprnn.cells import Arrays
+from xprnn.losses import Loss
+from xprnn.network import RNN
+from xprnn.propagation import Gradient
+from xprnn.sparse import dense
+from xprnn.testing.agreement import Gradients
+from xprnn.testing.contract import ContractError
+from xprnn.testing.differences import Direction, Function
+from xprnn.testing.passes import Call, Outputs, Point, run, run_windowed, states_before, truncates
+
+INPUT = "input"
+STATE = "state "
+NEAR = 1e-7
+
+
+class Goal(Protocol):
+    """(1) or (2)."""
+
+    @property
+    def size(self) -> float:
+        """S of `xprnn.testing.agreement`."""
+        ...
+
+    @property
+    def grain(self) -> float:
+        """See `Function`."""
+        ...
+
+    def terms(self, backend: Backend, outputs: Outputs) -> HostArray:
+        """Return the numbers that the objective is the sum of; of complex outputs complex."""
+        ...
+
+    def gradient(self, net: RNN, point: Point, call: Call, window: int | None) -> Gradient:
+        """Return the gradient under test."""
+        ...
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """(1), for outputs and weights on the host."""
+
+    outputs: tuple[HostArray, ...]
+    weights: tuple[HostArray, ...]
+
+    @cached_property
+    def size(self) -> float:
+        """S of `xprnn.testing.agreement`."""
+        return _size(self.outputs, self.weights)
+
+    @property
+    def grain(self) -> float:
+        """Zero: the terms are products."""
+        return 0.0
+
+    def terms(self, backend: Backend, outputs: Outputs) -> HostArray:
+        arrays = (outputs.output, *outputs.state)
+        pairs = zip(arrays, self.weights, strict=True)
+        return np.concatenate([(backend.to_numpy(a) * w).ravel() for a, w in pairs])
+
+    def gradient(self, net: RNN, point: Point, call: Call, window: int | None) -> Gradient:
+        net.parameters = point.parameters
+        made = net.forward(point.x, point.state, **call.options(net))
+        d_output, *d_state = (net.backend.asarray(w) for w in self.weights)
+        return net.backward(made, d_output, tuple(d_state), window)
+
+
+@dataclass(frozen=True)
+class WithLoss:
+    """(2)."""
+
+    loss: Loss
+    target: Array
+    valid: tuple[Array, ...]
+    size: float
+    grain: float
+
+    def terms(self, backend: Backend, outputs: Outputs) -> HostArray:
+        value = self.loss(outputs.output, self.target, *self.valid)
+        return backend.to_numpy(value).reshape(1)
+
+    def gradient(self, net: RNN, point: Point, call: Call, window: int | None) -> Gradient:
+        net.parameters = point.parameters
+        _, gradient = net.value_and_grad(
+            point.x,
+            self.target,
+            self.loss,
+            state=point.state,
+            window=window,
+            **call.options(net),
+        )
+        return gradient
+
+
+def with_loss(
+    net: RNN, outputs: Outputs, loss: Loss, target: Array, lengths: Sequence[int] | None
+) -> WithLoss:
+    """Return (2), once the loss is known to return what it should.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the target does not fit.
+    ContractError
+        If the loss's value is not zero-dimensional, is not the one that it differentiates, or its
+        gradient does not have the form of the output.
+    """
+    backend, y = net.backend, outputs.output
+    target = loss.check(tuple(y.shape), target, backend)
+    valid: tuple[Array, ...] = ()
+    if lengths is not None and net.returns == "sequence":
+        steps = np.arange(y.shape[0])[:, None, None]
+        valid = (backend.asarray(steps < np.asarray(lengths)[None, :, None]),)
+    reported = _scalar(backend, f"{loss} returned", loss(y, target, *valid))
+    value, dy = loss.value_and_grad(y, target, *valid)
+    differentiated = _scalar(backend, f"the value of value_and_grad of {loss} is", value)
+    if not np.isclose(reported, differentiated, rtol=1e-9, atol=0, equal_nan=True):
+        raise ContractError(
+            f"{loss} reports {reported!r}, but value_and_grad says {differentiated!r}: expected "
+            "the number that it differentiates"
+        )
+    wanted = (tuple(y.shape), y.dtype)
+    if not backend.library.is_array(dy) or (tuple(dy.shape), dy.dtype) != wanted:
+        raise ContractError(
+            f"the gradient of {loss} is {describe(dy)}: expected the output's shape "
+            f"{tuple(y.shape)} and dtype {dtype_name(y.dtype)}"
+        )
+    host, weights = backend.to_numpy(y), backend.to_numpy(dy)
+    # Where dy is a small difference, as y - target is, its rounding is relative to what it is a
+    # difference of: how it changes with y says how large that is.
+    near = backend.asarray(host + NEAR * np.maximum(1, np.abs(host)))
+    _, changed = loss.value_and_grad(near, target, *valid)
+    change = (backend.to_numpy(changed) - weights) / NEAR
+    size = abs(reported) + _size((host,), (weights,)) + _size((host,), (change,))
+    return WithLoss(loss, target, valid, size, float(np.max(np.abs(host), initial=1.0)))
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A network's objective, at a point.
+
+    Attributes
+    ----------
+    net : RNN
+        In float64, ours to change.
+    point : Point
+        Where it is differentiated.
+    call : Call
+    goal : Goal
+    window : int or None
+    """
+
+    net: RNN
+    point: Point
+    call: Call
+    goal: Goal
+    window: int | None
+
+    @cached_property
+    def function(self) -> Function:
+        """The objective as a function of host arrays: parameters, input if of floats, state."""
+        return Function(
+            {name: self.net.backend.to_numpy(a) for name, a in self._arrays.items()},
+            self._terms,
+            self.goal.grain,
+        )
+
+    def gradients(self) -> Gradients:
+        """Return the gradients under test, on the host, by the same names."""
+        found = self.goal.gradient(self.net, self.point, self.call, self.window)
+        named = {**found.parameters, **self._named_state(found.state)}
+        if INPUT in self._arrays:
+            named[INPUT] = found.input
+        return {name: self.net.backend.to_numpy(dense(named[name])) for name in self._arrays}
+
+    @cached_property
+    def _arrays(self) -> dict[str, Array]:
+        arrays = dict(self.point.parameters)
+        if self.point.x.ndim == 3:
+            arrays[INPUT] = self.point.x
+        return arrays | self._named_state(self.point.state)
+
+    @cached_property
+    def _complex_arrays(self) -> dict[str, Array]:
+        return {name: self._device(a + 0j) for name, a in self.function.variables.items()}
+
+    @cached_property
+    def _held(self) -> tuple[HostArray, ...] | None:
+        """The states that windows start from; None if nothing is truncated."""
+        window = self.window
+        steps = self.point.x.shape[0]
+        if window is None or not truncates(self.net, window, steps, self.call):
+            return None
+        states = states_before(self.net, self.point, self.call, window)
+        return tuple(self.net.backend.to_numpy(part) for part in states)
+
+    def _terms(self, moved: Direction) -> HostArray:
+        backend = self.net.backend
+        real = not any(np.iscomplexobj(a) for a in moved.values())
+        arrays = dict(self._arrays if real else self._complex_arrays)
+        arrays |= {name: self._device(a) for name, a in moved.items()}
+        point = Point(
+            {name: arrays[name] for name in self.point.parameters},
+            arrays.get(INPUT, self.point.x),
+            tuple(arrays[STATE + name] for name in self.net.cell.state),
+            real,
+        )
+        if self.window is None or self._held is None:
+            outputs = run(self.net, point, self.call)
+        else:
+            held = tuple(self._device(part if real else part + 0j) for part in self._held)
+            outputs = run_windowed(self.net, point, self.call, self.window, held)
+        return self.goal.terms(backend, outputs)
+
+    def _device(self, a: HostArray) -> Array:
+        # `asarray` takes real numbers only.
+        return self.net.backend.library.from_host(a, self.net.backend.device)
+
+    def _named_state(self, state: Arrays) -> dict[str, Array]:
+        names = (STATE + name for name in self.net.cell.state)
+        return dict(zip(names, state, strict=True))
+
+
+def _size(arrays: Sequence[HostArray], weights: Sequence[HostArray]) -> float:
+    pairs = zip(arrays, weights, strict=True)
+    return float(np.sqrt(sum(np.sum((w * np.maximum(1, np.abs(a))) ** 2) for a, w in pairs)))
+
+
+def _scalar(backend: Backend, words: str, value: object) -> float:
+    if not backend.library.is_array(value) or tuple(value.shape) != ():  # type: ignore[attr-defined]
+        raise ContractError(f"{words} {describe(value)}: expected a zero-dimensional array")
+    return float(backend.to_numpy(value))

@@ -1,0 +1,148 @@
+"""Forward passes with other arrays than a network's own: real or complex, whole or in windows.
+
+All that the gradient check knows of the engine stands here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from xprnn.backend.host import generator
+from xprnn.backend.types import Array
+from xprnn.cells import Arrays
+from xprnn.formula import disable_lowering
+from xprnn.network import RNN
+from xprnn.propagation import forward
+from xprnn.testing.analytic import Analytic
+
+
+class Point(NamedTuple):
+    """What an objective depends on.
+
+    Attributes
+    ----------
+    parameters : mapping of str to array
+    x : array, (T, B, I), or of integers, (T, B)
+    state : tuple of array
+    real : bool
+        False: parameters, state, and x if it is not integers, are complex.
+    """
+
+    parameters: Mapping[str, Array]
+    x: Array
+    state: Arrays
+    real: bool = True
+
+
+class Outputs(NamedTuple):
+    """Output and final state of a forward pass."""
+
+    output: Array
+    state: Arrays
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a network is called with, beside what the objective depends on.
+
+    Attributes
+    ----------
+    lengths : sequence of int, or None
+    seed : int
+        Of the dropout masks, so that they are the same in every pass.
+    """
+
+    lengths: Sequence[int] | None
+    seed: int
+
+    def options(self, net: RNN) -> dict[str, Any]:
+        """Return keyword arguments of `RNN.forward`: those that change anything."""
+        lengths = {} if self.lengths is None else {"lengths": self.lengths}
+        return lengths | ({"rng": self.seed} if has_dropout(net) else {})
+
+
+def has_dropout(net: RNN) -> bool:
+    """Return whether a network drops anything."""
+    return net.dropout > 0 or net.recurrent_dropout > 0
+
+
+def run(net: RNN, point: Point, call: Call) -> Outputs:
+    """Run a network at a point.  The network is the check's own, and changed."""
+    options = call.options(net)
+    if point.real:
+        net.parameters = point.parameters
+        output, state, _ = net.forward(point.x, point.state, **options)
+        return Outputs(output, state)
+    # The border refuses complex numbers, so this goes below it; and only plain array code takes
+    # them.
+    if "rng" in options:
+        options["rng"] = generator(call.seed)
+    backend = replace(net.backend, xp=Analytic(net.backend.xp))
+    with disable_lowering():
+        output, state, _ = forward(
+            net.architecture, backend, point.parameters, point.x, point.state, save=True, **options
+        )
+    return Outputs(output, state)
+
+
+def truncates(net: RNN, window: int | None, steps: int, call: Call) -> bool:
+    """Return whether a window is too short for some path through so many steps.
+
+    Raises
+    ------
+    ValueError
+        If it is, and there is no function whose gradient the truncated one would be.
+    """
+    # Through several layers in both directions a path can go forth and back.
+    if window is None or window >= (steps - 1) * (net.layers if net.bidirectional else 1):
+        return False
+    unlike = {
+        "in both directions": net.bidirectional,
+        "with dropout": has_dropout(net),
+        "with lengths": call.lengths is not None,
+    }
+    for words, given in unlike.items():
+        if given:
+            raise ValueError(
+                f"window is {window}, which truncates the gradients of {steps} steps: {words} "
+                "that can't be checked, because no pass over windows has them for its gradients"
+            )
+    return True
+
+
+def states_before(net: RNN, point: Point, call: Call, window: int) -> Arrays:
+    """Return the states that the windows 1, 2, ... start from, side by side as one batch.
+
+    Window j is over the steps j to j + window; window 0 starts from the initial state.
+    """
+    state, found = point.state, []
+    for t in range(point.x.shape[0] - window - 1):
+        one = point._replace(x=point.x[t : t + 1, ...], state=state)
+        state = run(net, one, call).state
+        found.append(state)
+    return tuple(net.backend.xp.concat(parts, axis=1) for parts in zip(*found, strict=True))
+
+
+def run_windowed(net: RNN, point: Point, call: Call, window: int, held: Arrays) -> Outputs:
+    """Run a network so that each output depends on ``window`` steps before its own, no further.
+
+    Its gradient is the truncated one.  Every output but the first ones comes from a pass over its
+    own window alone, which starts from a state that is held as it is; these passes are one batch.
+
+    Parameters
+    ----------
+    held : tuple of array
+        Of `states_before`.
+    """
+    xp, size = net.backend.xp, window + 1
+    steps, batch = point.x.shape[:2]
+    starts = range(1, steps - window)
+    windows = xp.concat([point.x[j : j + size, ...] for j in starts], axis=1)
+    late = run(net, point._replace(x=windows, state=held), call)
+    final = tuple(part[:, -batch:, :] for part in late.state)
+    if net.returns == "last":
+        return Outputs(late.output[-batch:, :], final)
+    early = run(net, point._replace(x=point.x[:size, ...]), call)
+    last = late.output[-1, ...]
+    last = xp.reshape(last, (len(starts), batch, last.shape[1]))
+    return Outputs(xp.concat((early.output, last), axis=0), final)

@@ -1,0 +1,157 @@
+"""What a check of parity found, and how it says so."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity on one backend in one dtype: the worst entry.
+
+    Where several arrays of a quantity disagree, each has a row.
+
+    Attributes
+    ----------
+    quantity : str
+        ``"functions"`` (of the namespace, each by itself), ``"structure"`` (namespace, device,
+        dtype, shape), ``"output"``, ``"state"``, ``"loss"``, ``"gradients"``, ``"update"`` (one
+        step of every optimizer), ``"training"`` (many steps of the first), or ``"run"``, where an
+        exception ended the check.
+    error, tolerance : float
+        Relative to the largest entry of the reference's array.  The error is infinite where the
+        structure is wrong, or what should be finite is not.
+    where : str
+        Name and index of the entry: ``"weight_hh_l0[3, 1]"``; empty if there is no error.  For the
+        structure and for exceptions what is wrong.
+    """
+
+    quantity: str
+    error: float
+    tolerance: float
+    where: str
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the error is within the tolerance."""
+        return self.error <= self.tolerance
+
+    @property
+    def used(self) -> float:
+        """Return the error as a part of the tolerance."""
+        return self.error / self.tolerance if self.tolerance else self.error
+
+    def __str__(self) -> str:
+        if self.tolerance == 0:
+            return f"{self.quantity}: {self.where}"
+        if self.error == 0:
+            return f"{self.quantity}: equal"
+        if not math.isfinite(self.error):
+            return f"{self.quantity}: {self.where} is not finite"
+        return (
+            f"{self.quantity}: {self.where} off by {self.error:.1e} ({self.tolerance:.1e} allowed)"
+        )
+
+
+@dataclass(frozen=True)
+class Side:
+    """One backend in one dtype, against the reference in float64.
+
+    Attributes
+    ----------
+    backend, device, dtype : str
+    rows : tuple of Row
+        In the order in which things are computed.
+    seconds : float or None
+        The median time of a training step; None if it did not come to one.
+    """
+
+    backend: str
+    device: str
+    dtype: str
+    rows: tuple[Row, ...]
+    seconds: float | None
+
+    @property
+    def failures(self) -> tuple[Row, ...]:
+        """Return the rows that disagree."""
+        return tuple(row for row in self.rows if not row.agrees)
+
+    def __str__(self) -> str:
+        time = "" if self.seconds is None else f", {1000 * self.seconds:.2f} ms a step"
+        lines = [f"{self.backend} on {self.device} in {self.dtype}{time}"]
+        for row, more in worst_of_each(self.rows):
+            lines.append(f"  {'' if row.agrees else 'DISAGREES: '}{row}{and_more(more)}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """All of it.
+
+    Attributes
+    ----------
+    reference : str
+    steps : int
+        Training steps.
+    sides : tuple of Side
+        The reference itself comes first.
+    zero : tuple of str
+        Gradients that are zero on the reference, so that agreement on them says nothing.
+    """
+
+    reference: str
+    steps: int
+    sides: tuple[Side, ...]
+    zero: tuple[str, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing disagrees."""
+        return not any(side.failures for side in self.sides)
+
+    @property
+    def worst(self) -> tuple[Side, Row]:
+        """Return the row whose error is largest by its tolerance; of equals the first."""
+        pairs = [(side, row) for side in self.sides for row in side.rows]
+        return max(pairs, key=lambda pair: pair[1].used)
+
+    def __str__(self) -> str:
+        lines = [str(side) for side in self.sides]
+        if self.zero:
+            lines.append(f"zero on {self.reference}, so shown by nothing: {', '.join(self.zero)}")
+        return "\n".join(lines)
+
+
+class ParityError(AssertionError):
+    """A backend disagrees with the reference, or the reference's numbers are none to agree with.
+
+    Attributes
+    ----------
+    report : ParityReport
+    """
+
+    def __init__(self, report: ParityReport) -> None:
+        wrong = [side for side in report.sides if side.failures]
+        side, row = report.worst
+        fault = f"{side.backend} in {side.dtype} disagrees with {report.reference} in float64"
+        if len(report.sides) == 1:
+            fault = f"{report.reference} can't be the reference"
+        super().__init__("\n".join([f"{fault}; the worst is {row}", *map(str, wrong)]))
+        self.report = report
+
+
+def worst_of_each(rows: Sequence[Row]) -> list[tuple[Row, int]]:
+    """Return the worst row of every quantity, and how many more of them disagree."""
+    by_quantity: dict[str, list[Row]] = {}
+    for row in rows:
+        by_quantity.setdefault(row.quantity, []).append(row)
+    return [
+        (max(mine, key=lambda row: row.used), max(0, sum(not row.agrees for row in mine) - 1))
+        for mine in by_quantity.values()
+    ]
+
+
+def and_more(count: int) -> str:
+    """Say how many more there are, if any."""
+    return f", and {count} more" if count else ""
