@@ -20,7 +20,7 @@ def plot_quality(curves: Curves, *, title: str = "") -> Figure:
     figure = MatplotlibFigure(figsize=(9, 7), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     steps = np.arange(1, len(curves.losses["xprnn"]) + 1)
-    for name, color, style, width in (("xprnn", MODEL, "-", 2.5), ("torch", SECOND, "--", 1.0)):
+    for name, color, style, width in (("xprnn", MODEL, "-", 2.5), ("torch", SECOND, "--", 0.7)):
         label = f"{name}, training"
         above.plot(steps, curves.losses[name], style, color=color, lw=width, label=label)
     for name, color, mark, size in (("xprnn", MODEL, "o", 8), ("torch", SECOND, "x", 6)):
@@ -42,7 +42,8 @@ def plot_quality(curves: Curves, *, title: str = "") -> Figure:
     below.set_yscale("log")
     below.set_xlabel("update")
     below.set_ylabel("training losses apart")
-    below.legend(frameon=False, markerscale=4)
+    # Above the axes, where no points are beneath it.
+    below.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, markerscale=4)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(visible=True, color="0.93")
