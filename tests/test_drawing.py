@@ -296,3 +296,40 @@ def test_a_missing_matplotlib_is_named_and_the_text_needs_none(monkeypatch):
 def test_a_drawing_is_written_as_a_picture(tmp_path):
     save_figure(draw(xprnn.RNN(1, 2)), tmp_path / "network.png")
     assert (tmp_path / "network.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_layer_stands_for_all():
+    net = network_of_many()
+    text = draw_text(net, steps=2)
+    for line in (
+        "h(t), c(t) = cell(W E[x(t)] + b, U h(t-1), c(t-1))    cell: LSTM(0.0, False, False)",
+        "2 layers, each reading the h of the one below",
+        "in both directions, their h concatenated",
+        "dropout 0.1 between layers",
+        "dropout 0.2 of h(t-1)",
+    ):
+        assert f"\n{line}\n" in f"\n{text}"
+    words = " ".join(text.split())
+    assert "U weight_hh_l0 … weight_hh_l1_reverse (16, 4)" in words
+    assert "W weight_ih_l0 … weight_ih_l1_reverse (16, 3) or (16, 8)" in words
+    assert "E embedding.weight (7, 3)" in words
+    assert "(T, B, 8)" in words
+    assert "x (T, B), below 7" in words
+    figure = draw(net, steps=2)
+    shown = {line for text in figure.axes[0].texts for line in text.get_text().splitlines()}
+    assert "E = embedding.weight (7, 3)" in shown
+    assert "2 layers, each reading the h of the one below" in shown
+
+
+def network_of_many():
+    return xprnn.RNN(
+        7,
+        4,
+        2,
+        cell="lstm",
+        layers=2,
+        bidirectional=True,
+        dropout=0.1,
+        recurrent_dropout=0.2,
+        embedding_size=3,
+    )

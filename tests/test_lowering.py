@@ -367,3 +367,10 @@ net.value_and_grad(np.ones((4, 2, 1), "f"), np.ones((4, 2, 1), "f"))
 print(*sorted({"numba", "scipy", "threadpoolctl", "torch", "jax"} & set(sys.modules)))
 """
     assert run_python(code).split() == []
+
+
+def test_what_is_not_lowered_says_so():
+    cell = LSTM(layer_norm=True)
+    assert (
+        formula.explain(cell) == f"{cell} runs as plain array code: it normalises its projections"
+    )

@@ -278,8 +278,9 @@ class RNN:
         state : tuple of array, (layers·D, B, H) each, optional
             The initial state; None for zero.
         lengths : sequence of int, optional
-            How many of the T steps each sequence has: on the host, from 1 to T.  Beyond, whatever x
-            holds there, the state is held and the output is zero.  None: all of them.
+            How many of the T steps each sequence has: on the host, from 1 to T.  Beyond, whatever
+            finite numbers x holds there, the state is held and the output is zero.  None: all of
+            them.
 
         Returns
         -------

@@ -1,6 +1,7 @@
 """A network drawn folded and unfolded in time, as a picture and as text."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -10,21 +11,26 @@ from xprnn.backend.types import Array
 from xprnn.cells import Activation, Cell, unit_names
 from xprnn.diagnostics.plots import DATA, MODEL, SECOND, Figure, _figure
 
-# What each parameter is in the equations, and the arrow that it belongs to; those that a cell names
-# itself are beside the state.
+# What each parameter is in the equations, and the arrow that it belongs to, the layer and direction
+# left out of its name; those that a cell names itself are beside the state.
 PARAMETERS = {
-    "weight_ih_l0": ("W", "input"),
-    "bias_l0": ("b", "input"),
-    "weight_hh_l0": ("U", "state"),
-    "norm_ih_l0": ("γ_u", "input"),
-    "norm_hh_l0": ("γ_v", "state"),
+    "weight_ih": ("W", "input"),
+    "bias": ("b", "input"),
+    "weight_hh": ("U", "state"),
+    "norm_ih": ("γ_u", "input"),
+    "norm_hh": ("γ_v", "state"),
+    "embedding.weight": ("E", "input"),
     "readout.weight": ("R", "output"),
     "readout.bias": ("r", "output"),
 }
 
 # Of the picture, in inches: a node's radius, the distances of rows and columns, where the folded
-# network and the initial state stand, the height of a line of words, and what is left around all.
+# network and the initial state stand, the height of a line of words, and what is left around all;
+# and the width of a character of words.
 RADIUS, ROW, COLUMN, FOLDED, UNFOLDED, LINE, MARGIN = 0.36, 1.45, 1.5, 1.65, 5.6, 0.26, 0.3
+CHARACTER = 0.088
+
+_LAYER = re.compile(r"_l\d+(_reverse)?$")
 
 COLORS = {"x": DATA, "h": MODEL, "y": SECOND}
 
@@ -49,15 +55,29 @@ class Network(Protocol):
     @property
     def returns(self) -> str: ...
     @property
+    def layers(self) -> int: ...
+    @property
+    def bidirectional(self) -> bool: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def recurrent_dropout(self) -> float: ...
+    @property
+    def embedding_size(self) -> int | None: ...
+    @property
     def parameters(self) -> Mapping[str, Array]: ...
 
 
 class Parameter(NamedTuple):
-    """A parameter's letter in the equations, its name, and its shape."""
+    """A parameter's letter in the equations, its name, and its shape.
+
+    In a network of several layers or directions it stands for that of all of them: from which name
+    to which, and their shapes.
+    """
 
     symbol: str
     name: str
-    shape: tuple[int, ...]
+    shape: str
 
 
 class Plan(NamedTuple):
@@ -94,7 +114,8 @@ def draw(net: Network, steps: int = 3) -> Figure:
         y(t) = R h(t) + r
 
     On the left every arrow carries its parameters, with their names and shapes; on the right every
-    step has a copy of them, and there is one state more than there are steps, the initial one.
+    step has a copy of them, and there is one state more than there are steps, the initial one.  Of
+    several layers or directions one is drawn, its parameters standing for those of all.
 
     Parameters
     ----------
@@ -120,7 +141,8 @@ def draw(net: Network, steps: int = 3) -> Figure:
     figure, axes = _figure()
     top = 2 * ROW + RADIUS + 2 * MARGIN
     bottom = -RADIUS - LINE * len(plan.equations) - 2 * MARGIN
-    right = UNFOLDED + plan.steps * COLUMN + RADIUS + MARGIN
+    left = _unfolded_from(plan)
+    right = left + plan.steps * COLUMN + RADIUS + MARGIN
     # A unit is an inch, so that words never grow into each other, however many steps there are.
     figure.set_layout_engine("none")
     figure.set_size_inches(right, top - bottom)
@@ -130,8 +152,8 @@ def draw(net: Network, steps: int = 3) -> Figure:
     axes.set_axis_off()
 
     _draw_folded(axes, plan)
-    _draw_unfolded(axes, plan)
-    for x, words in ((MARGIN, "folded"), (UNFOLDED - RADIUS, "unfolded in time")):
+    _draw_unfolded(axes, plan, left)
+    for x, words in ((MARGIN, "folded"), (left - RADIUS, "unfolded in time")):
         _words(axes, x, top - MARGIN, [words], size=12)
     _words(axes, MARGIN, (bottom - RADIUS) / 2, plan.equations, family="monospace")
     return figure
@@ -195,18 +217,27 @@ def _plan(net: Network, steps: int) -> Plan:
         raise TypeError(f"net is of type {type(net).__name__}: expected an xprnn.RNN")
     steps = checks.positive_int("steps", steps)
     parameters: dict[str, list[Parameter]] = {"input": [], "state": [], "output": []}
-    known = PARAMETERS | {f"{name}_l0": (name, "state") for name in unit_names(net.cell)}
+    known = PARAMETERS | {name: (name, "state") for name in unit_names(net.cell)}
+    alike: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, array in net.parameters.items():
-        symbol, arrow = known[name]
-        parameters[arrow].append(Parameter(symbol, name, tuple(array.shape)))
+        alike.setdefault(_LAYER.sub("", name), {})[name] = tuple(array.shape)
+    for kind, shapes in alike.items():
+        symbol, arrow = known[kind]
+        first, *others = shapes
+        named = f"{first} … {others[-1]}" if others else first
+        # Of the layers above the first, the inputs have another size.
+        given = " or ".join(map(str, dict.fromkeys(shapes.values())))
+        parameters[arrow].append(Parameter(symbol, named, given))
     last = net.returns == "last"
-    outputs = net.hidden_size if net.output_size is None else net.output_size
+    features = net.hidden_size * (2 if net.bidirectional else 1)
+    outputs = features if net.output_size is None else net.output_size
+    tokens = net.embedding_size is not None
     return Plan(
         _equations(net, parameters),
         parameters,
         {
-            "x": f"(T, B, {net.input_size})",
-            "h": f"(T, B, {net.hidden_size})",
+            "x": f"(T, B), below {net.input_size}" if tokens else f"(T, B, {net.input_size})",
+            "h": f"(T, B, {features})",
             "y": f"(B, {outputs})" if last else f"(T, B, {outputs})",
         },
         tuple(net.cell.state),
@@ -218,7 +249,7 @@ def _plan(net: Network, steps: int) -> Plan:
 def _equations(net: Network, parameters: dict[str, list[Parameter]]) -> tuple[str, ...]:
     last = net.returns == "last"
     symbols = {p.symbol for each in parameters.values() for p in each}
-    u, v = "W x(t)", "U h(t-1)"
+    u, v = "W E[x(t)]" if "E" in symbols else "W x(t)", "U h(t-1)"
     if "γ_u" in symbols:
         u, v = f"γ_u N({u})", f"γ_v N({v})"
     u += " + b" if "b" in symbols else ""
@@ -233,7 +264,21 @@ def _equations(net: Network, parameters: dict[str, list[Parameter]]) -> tuple[st
     return (
         f"{state:{width}}cell: {_cell_name(net.cell)}",
         f"{output:{width}}T: the last step" if last else output,
+        *_stack(net),
     )
+
+
+def _stack(net: Network) -> tuple[str, ...]:
+    """Say what the picture of one layer in one direction leaves out."""
+    words = []
+    if net.layers > 1:
+        words.append(f"{net.layers} layers, each reading the h of the one below")
+    if net.bidirectional:
+        words.append("in both directions, their h concatenated")
+    for name, where in (("dropout", "between layers"), ("recurrent_dropout", "of h(t-1)")):
+        if getattr(net, name):
+            words.append(f"dropout {getattr(net, name):g} {where}")
+    return tuple(words)
 
 
 def _cell_name(cell: Any) -> str:
@@ -313,9 +358,17 @@ def _draw_folded(axes: Any, plan: Plan) -> None:
         _words(axes, FOLDED - RADIUS - 0.12, at[1], [plan.shapes[letter]], ha="right")
 
 
-def _draw_unfolded(axes: Any, plan: Plan) -> None:
+def _unfolded_from(plan: Plan) -> float:
+    """Return where the initial state stands: further right, if words would reach it."""
+    if all("…" not in p.name for each in plan.parameters.values() for p in each):
+        return UNFOLDED
+    rows = (f"{p.symbol} = {p.name} {p.shape}" for each in plan.parameters.values() for p in each)
+    return FOLDED + RADIUS + 0.45 + CHARACTER * max(map(len, rows)) + RADIUS + MARGIN
+
+
+def _draw_unfolded(axes: Any, plan: Plan, left: float) -> None:
     for t in range(plan.steps + 1):
-        column = UNFOLDED + t * COLUMN
+        column = left + t * COLUMN
         x, state, y = ((column, row * ROW) for row in range(3))
         _node(axes, state, "\n".join(f"{s}({t})" for s in plan.state), COLORS["h"], given=t == 0)
         if t > 0:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from xprnn.backend import Backend, get_backend
-from xprnn.cells import Cell, get_cell
+from xprnn.cells import Cell, get_cell, has_layer_norm
 from xprnn.formula.numpy_lowering import Formulas, NumPyLoops, trace
 from xprnn.formula.trace import Untraceable
 
@@ -79,6 +79,8 @@ def lowering_enabled() -> bool:
 def explain(cell: str | Cell, backend: str | Backend = "numpy") -> str:
     """Say how a cell runs on a backend, and if it is not lowered, why.
 
+    Batches with lengths run as plain array code, whatever the cell.
+
     Parameters
     ----------
     cell : str or Cell
@@ -98,6 +100,9 @@ def explain(cell: str | Cell, backend: str | Backend = "numpy") -> str:
     found = _known(cell)
     if found.loops is None:
         return f"{plain}: {found.reason}"
+    if has_layer_norm(cell):
+        # Mean and variance are no elementwise operations.
+        return f"{plain}: it normalises its projections"
     formulas = found.loops.formulas
     return (
         f"{cell} is lowered to NumPy calls: {formulas.forward.operations()} operations forward, "
