@@ -160,6 +160,9 @@ def test_nothing_overlaps_or_leaves_the_picture(case, steps, returns):
 class Sketch:
     """A network as far as a drawing goes, without the gigabytes that its weights would take."""
 
+    layers, bidirectional, embedding_size = 1, False, None
+    dropout = recurrent_dropout = 0.0
+
     def __init__(self, case, returns):
         self.input_size, self.hidden_size, self.output_size = case.I, case.H, case.O
         self.cell, self.returns = case.cell, returns
