@@ -1,5 +1,6 @@
 """`check_cell` and `check_contract`: right cells pass everywhere, wrong ones are named."""
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -261,6 +262,7 @@ def test_a_lowering_that_computes_something_else_is_named(changes, wanted):
         return
     with pytest.raises(GradientError, match="the lowering computes something else") as caught:
         check_cell(LSTM(), lowering=lowering)
+    assert re.match(r"lowered .*\] is \S+, but \S+ by plain array code\n", str(caught.value))
     named = {finding.name for finding in caught.value.report.failures}
     assert named == {f"lowered{m} {name}" for m in ("", " masked") for name in wanted}
 

@@ -94,6 +94,13 @@ def test_a_kink_is_found_or_avoided(distance, side):
         assert not found.kink[0]
 
 
+def test_a_small_kink_is_one_if_it_is_larger_than_rounding():
+    bent = of(lambda a: 1 + a + 2e-5 * np.maximum(a, 0), [0.0])
+    assert slopes(bent).kink.tolist() == [True]
+    lost = of(lambda a: 1 + a + 2e-9 * np.maximum(a, 0), [0.0])
+    assert slopes(lost).kink.tolist() == [False]
+
+
 def test_a_jump_is_a_kink():
     assert slopes(of(lambda a: np.where(a > 1e-9, 1.0, 0.0) + a, [0.0])).kink.tolist() == [True]
 
@@ -176,6 +183,7 @@ def test_the_worst_entry_is_the_one_farthest_beyond_its_tolerance():
     assert found.error == pytest.approx(1e-2 / (2e-2 + 3e-3), rel=1e-4)
     nan = compared([1.0, 2.0, np.nan], [9.0, 2.0, 1.0])
     assert nan.index == (2,)
+    assert compared([1.0, np.nan], [1.0, 1.0], kink=[False, True]).index == (1,)
 
 
 def test_inner_products_of_directions():

@@ -141,14 +141,17 @@ def _message(report: GradientReport) -> str:
     if not report.failures:
         return "every gradient is zero, or lost in rounding: that shows nothing"
     worst, *others = report.failures
-    lines = [worst.sentence(report.method), _look_at(worst)]
+    lines = [*_lines(worst, report.method)]
     if others:
         lines.append(f"not right, too: {', '.join(finding.name for finding in others)}")
     return "\n".join(lines)
 
 
-def _look_at(finding: Finding) -> str:
-    name = finding.name
-    if name.startswith("lowered "):
-        return "the lowering computes something else than the formulas that it was made from"
-    return f"look at the lines of the cell's backward that make it: {name}"
+def _lines(worst: Finding, method: str) -> tuple[str, str]:
+    if worst.name.startswith("lowered "):
+        return (
+            f"{worst.where} is {worst.backward:.10g}, but {worst.numeric:.10g} by plain array code",
+            "the lowering computes something else than the formulas that it was made from",
+        )
+    line = f"look at the lines of the cell's backward that make it: {worst.name}"
+    return worst.sentence(method), line

@@ -15,6 +15,7 @@ from xprnn.testing.agreement import (
     compare,
     random_directions,
 )
+from xprnn.testing.contract import ContractError
 from xprnn.testing.differences import (
     EPS,
     Function,
@@ -134,7 +135,7 @@ def _repeatable(f: Function, at_rest: HostArray, allowed: float) -> None:
     """Refuse a function that gives something else each time."""
     off = abs(float(np.sum(f.terms({}) - at_rest)))
     if off > allowed:
-        raise AssertionError(
+        raise ContractError(
             f"two forward passes with the same arguments differ by {off:.3g}: "
             "there is nothing to differentiate"
         )

@@ -10,7 +10,7 @@ from xprnn.cells import Arrays, Cell, get_cell, unit_names
 
 
 class ContractError(AssertionError):
-    """A cell or a loss does not return what it should, or writes into what it was given."""
+    """A cell, a loss or a network does not return what it should, or writes into its arguments."""
 
 
 class Sample(NamedTuple):

@@ -133,8 +133,8 @@ def central(
         # An entry whose slope is nearly zero is compared with the others' slopes.
         slopes = np.abs(value)
         allowed = limit * (slopes + 1e-3 * np.max(slopes, initial=0.0)) + 4 * noise
-        # What is not finite is no kink, and no smaller step makes it finite.
-        kink &= (rough > allowed) & np.isfinite(value)
+        # False for what is not finite, which no smaller step makes finite.
+        kink &= rough > allowed
     return Slopes(value, noise, kink)
 
 
