@@ -181,5 +181,10 @@ def _out_of_order(*_: Any, **__: Any) -> Any:
     raise RuntimeError("out of order")
 
 
+narrow = Changed(
+    array_api_strict,
+    empty=lambda shape, **_: array_api_strict.empty(shape, dtype=array_api_strict.float32),
+)
+"""As JAX without its flag: asked for float64, it computes in float32 and does not say so."""
 lists = Changed(array_api_strict, empty=lambda shape, **_: [])
 empty_fails = Changed(array_api_strict, empty=_out_of_order)

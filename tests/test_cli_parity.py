@@ -195,6 +195,7 @@ def test_the_folder_gets_a_file_and_the_screen_a_word(tmp_path):
         ("--backends numpie", 1, "unknown backend 'numpie': known are 'numpy', 'cupy', 'torch',"),
         ("--backend nosuch:xp", 1, "the namespace 'nosuch:xp': can't import 'nosuch' (ModuleNot"),
         ("--backend json:", 1, "the namespace 'json:' lacks functions of the array API standard"),
+        ("--backend tests.namespaces:narrow", 1, "dtype is 'float64': tests.namespaces:narrow mak"),
         ("--backends numpy,,torch", 1, "--backends is 'numpy,,torch': expected names with comma"),
         ("--cells elman,nosuch", 1, "unknown cell 'nosuch': known are 'elman'"),
         ("--dtype float16", 1, "--dtype is 'float16': expected 'float64' or 'float32'"),
@@ -243,6 +244,13 @@ def test_a_terminal_shows_a_bar_and_the_table_all_the_same(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     result = small(*words, terminal=True)
     assert (result.status, result.err) == (0, "")
+
+
+def test_one_of_everything():
+    words = ("--backends", "torch", "--cells", "elman", "--sizes", "1,1,1,1,1", "--steps", "1")
+    result = run("parity", *words)
+    assert (result.status, result.err) == (0, "")
+    assert result.out.partition("ms/step")[0].split()[-2:] == ["1", "step"]
 
 
 def test_the_page_says_what_happens(tmp_path, capsys):

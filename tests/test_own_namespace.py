@@ -114,6 +114,13 @@ def test_a_namespace_that_was_repaired_can_be_opened(monkeypatch):
     assert get_backend("tests.namespaces:repaired").xp is namespaces.same
 
 
+def test_a_dtype_that_is_silently_another_is_refused():
+    message = r"dtype is 'float64': tests\.namespaces:narrow makes arrays of float32 of it"
+    with pytest.raises(ValueError, match=message):
+        get_backend("tests.namespaces:narrow", dtype="float64")
+    assert get_backend("tests.namespaces:narrow").dtype_name == "float32"
+
+
 def test_devices():
     be = get_backend("tests.namespaces:same", "array_api_strict.Device('device1')")
     assert be.device == array_api_strict.Device("device1")

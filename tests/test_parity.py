@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import array_api_strict
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,7 @@ from xprnn.testing import (
     tolerance_after,
 )
 from xprnn.testing.functions import CALLS
+from xprnn.testing.problem import Trained
 
 QUANTITIES = (
     *("functions", "structure", "output", "state", "loss", "gradients", "update"),
@@ -449,6 +451,12 @@ def test_a_training_that_explodes_agrees_with_nothing():
         assert_parity(small, X, ["torch"], optimizers={"sgd": SGD(1e200)}, steps=5)
 
 
+def test_a_training_is_clipped():
+    loss = SpoiledError(value=1e30, gradient=1e30)
+    report = assert_parity(small, X, ["torch"], loss=loss, steps=20, dtypes=["float64"])
+    assert rows_of(report.sides[-1], "training")[0].agrees
+
+
 def test_a_loss_that_is_no_number_is_refused():
     message = (
         r"the loss .* returned numpy.ndarray of shape \(3,\) and dtype float64: expected one "
@@ -519,6 +527,11 @@ def test_what_fails_elsewhere_alone_disagrees():
     ("options", "error", "message"),
     [
         ({"backends": ["numpie"]}, ValueError, "unknown backend 'numpie': known are 'numpy', "),
+        (
+            {"backends": [f"{OWN}:narrow"]},
+            ValueError,
+            r"tests\.namespaces:narrow makes arrays of flo",
+        ),
         ({"reference": "numpie"}, ValueError, "unknown backend 'numpie'"),
         ({"backends": "torch"}, TypeError, "backends is 'torch': expected a list"),
         ({"backends": []}, TypeError, r"backends is \[\]: expected a list"),
@@ -583,9 +596,21 @@ def test_a_sign_that_rounding_decides_is_forgiven_and_only_there(monkeypatch):
     y = make_net(get_backend(dtype="float64"))(X)[0]
     away = np.resize([1.0, -1.0], (4, 3, 1)) * [1.0, 0.0] + [0.0, 1.0]
     options = {"target": y + away, "optimizers": {"rprop": Rprop()}, "steps": 0}
-    report = assert_parity(make_net, X, [f"{OWN}:nudged_sum"], **options)
-    # Nothing else was forgiven: an update that is off by far less than a step is seen.
-    assert max(row.tolerance for row in rows_of(report.sides[0], "update")) < 1e-11
+    assert assert_parity(make_net, X, [f"{OWN}:nudged_sum"], **options).agrees
+
+    class Off(Rprop):
+        def update(self, gradients, state, parameters):
+            moved, state = super().update(gradients, state, parameters)
+            bias = moved["readout.bias"]
+            if not isinstance(bias, np.ndarray):
+                bias = bias + array_api_strict.asarray([0.0, 1e-9], dtype=bias.dtype)
+            return moved | {"readout.bias": bias}, state
+
+    # The entry beside it was forgiven nothing.
+    off = options | {"optimizers": {"rprop": Off()}}
+    report = failed(make_net, X, [f"{OWN}:nudged_sum"], dtypes=["float64"], **off)
+    (row,) = rows_of(side_of(report, f"{OWN}:nudged_sum"), "update")
+    assert row.where == "rprop: readout.bias[1]"
     monkeypatch.setattr(slack.Slackness, "_of_updates", lambda *_: {})
     report = failed(make_net, X, [f"{OWN}:nudged_sum"], dtypes=["float64"], **options)
     assert wrong(report) == {(f"{OWN}:nudged_sum", "float64"): ["update"]}
@@ -604,6 +629,32 @@ def test_sums_that_cancel_are_forgiven_their_rounding(monkeypatch):
     assert assert_parity(make_net, tokens, ["torch"], **options).agrees
     monkeypatch.setattr(slack, "FACTOR", 0.0)
     assert failed(make_net, tokens, ["torch"], **options)
+
+
+def test_a_training_that_amplifies_is_forgiven_what_rounding_makes_of_it(monkeypatch):
+    """Learning rates far too large: every rounding is a different path."""
+
+    def make_net(backend):
+        return RNN(2, 5, 2, backend=backend, rng=4)
+
+    options = {"optimizers": {"sgd": SGD(2.0, momentum=0.9)}, "steps": 40, "dtypes": ["float32"]}
+    report = assert_parity(make_net, X, ["torch"], **options)
+    (row,) = rows_of(report.sides[0], "training")
+    # How little it shows can be seen.
+    assert row.tolerance > 1e-3
+    with monkeypatch.context() as patch:
+        patch.setattr(slack.Slackness, "_of_training", lambda *_: {})
+        assert wrong(failed(make_net, X, ["torch"], **options)) == {
+            ("numpy", "float32"): ["training"],
+            ("torch", "float32"): ["training"],
+        }
+
+    def explode(problem, net, *_):
+        return Trained({name: p * math.inf for name, p in net.parameters.items()}, 0.0)
+
+    monkeypatch.setattr(slack, "train", explode)
+    report = failed(make_net, X, ["torch"], **options)
+    assert all(math.isfinite(row.tolerance) for side in report.sides for row in side.rows)
 
 
 def test_every_function_that_is_needed_is_tried():

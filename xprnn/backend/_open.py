@@ -148,4 +148,9 @@ def _open(library: Library, device: Device, dtype: str | DType) -> Backend:
     library.prepare(name)
     where = library.device(device)
     # From an array, because the namespace may hold a scalar type where arrays have a dtype object.
-    return Backend(library.name, xp, where, xp.empty(0, dtype=getattr(xp, name)).dtype, library)
+    made = xp.empty(0, dtype=getattr(xp, name)).dtype
+    if dtype_name(made) != name:
+        raise ValueError(
+            f"dtype is {dtype!r}: {library.name} makes arrays of {dtype_name(made)} of it"
+        )
+    return Backend(library.name, xp, where, made, library)

@@ -79,6 +79,9 @@ def run(args: argparse.Namespace) -> int:
     if "numpy" not in [place.name for place in places]:
         places.insert(0, _place("numpy"))
     backends = [place.backend for place in places if place.backend is not None]
+    for backend in backends:
+        for dtype in dtypes:
+            get_backend(backend, dtype=dtype)  # so that what it can't do is said at once
     table = Table([place.name for place in places], list(cells), args.steps)
     results: list[Result] = []
     with _screen(len(cells) * len(PROBLEMS), silent=args.json) as (tell, advance), blas_threads(1):

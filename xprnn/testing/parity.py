@@ -110,7 +110,11 @@ def assert_parity(
     rules = _optimizers(optimizers)
     names = available_backends() if backends is None else _several("backends", backends)
     first = get_backend(reference, dtype="float64")
-    opened = _others(names, first)
+    opened = [
+        get_backend(backend, dtype=dtype)
+        for backend in (first, *_others(names, first))
+        for dtype in dtypes
+    ]
     host = get_backend("numpy", dtype="float64")
     problem = Problem(
         make_net,
@@ -129,11 +133,7 @@ def assert_parity(
         device = first.library.device_name(first.device)
         side = Side(first.name, device, first.dtype_name, (fault,), None)
         raise ParityError(ParityReport(first.name, steps, (side,), truth.zero))
-    sides = tuple(
-        Measurement(problem, truth, get_backend(backend, dtype=dtype)).run(rules, steps)
-        for backend in (first, *opened)
-        for dtype in dtypes
-    )
+    sides = tuple(Measurement(problem, truth, backend).run(rules, steps) for backend in opened)
     report = ParityReport(first.name, steps, sides, truth.zero)
     if not report.agrees:
         raise ParityError(report)
