@@ -64,13 +64,10 @@ def sweep(
     first, last = (None, None) if valid is None else _ends(xp, valid)
     G = _direct(xp, previous[0].shape, dh, d_state, last)
     if before is not None:
-        reaching = before.step.state
-        if first is not None:
-            # What the first step puts on the initial state is no state's of the sequence.
-            reaching = tuple(xp.where(first, xp.zeros_like(part), part) for part in reaching)
+        # What goes on from the first step of a sequence that begins later reaches no parameter.
         G = tuple(
             xp.concat((part[:-1, ...] + reach[1:, ...], part[-1:, ...]), axis=0)
-            for part, reach in zip(G, reaching, strict=True)
+            for part, reach in zip(G, before.step.state, strict=True)
         )  # (1)
     return Sweep(
         step_back(xp, cell, recurrent, trajectory.saved, previous, trajectory.normalized, valid, G),
