@@ -5,7 +5,7 @@ from xprnn.backend import Backend, get_backend
 from xprnn.backend.host import HostArray, Seed, generator, np
 from xprnn.backend.types import Array
 from xprnn.cells import Cell, get_cell, unit_names
-from xprnn.formula import lowering_for
+from xprnn.formula import lowerings_of
 from xprnn.testing.agreement import Gradients
 from xprnn.testing.analytic import Analytic
 from xprnn.testing.checking import Options, check
@@ -74,10 +74,8 @@ def check_cell(
         subject = _Subject(cell, double, sample)
         found = check(subject.function(), subject.gradients(), subject.size(), options, random)
         findings = list(found.findings)
-        if lowering is None:
-            lowering = lowering_for(double, cell)
-        if lowering is not None:
-            findings += compare_lowering(cell, lowering, double, random)
+        for loops in lowerings_of(double, cell) if lowering is None else (lowering,):
+            findings += compare_lowering(cell, loops, double, random)
     report = GradientReport(
         f"backward of {cell}", found.method, found.tolerance, tuple(findings), found.notes
     )
