@@ -111,3 +111,21 @@ def test_saved_and_loaded(tmp_path):
 def test_another_network_is_no_language_model():
     with pytest.raises(ValueError, match=r"no language model \(its task: None\)"):
         LanguageModel.of(RNN(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (RNN(6, 2, 7), "has 6 inputs, 7 outputs .*: expected 7, 7 and 'sequence', for a"),
+        (RNN(7, 2), "has 7 inputs, None outputs"),
+        (RNN(7, 2, 7, returns="last"), "and returns 'last': expected 7, 7 and 'sequence'"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_vocabulary(net, message):
+    with pytest.raises(ValueError, match=message):
+        LanguageModel(net, Vocabulary.of(["abcd"]), "words")
+
+
+def test_a_level_that_there_is_not():
+    with pytest.raises(ValueError, match="level is 'letters': expected 'words' or 'characters'"):
+        model("letters")

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from xprnn import checks
 from xprnn.backend.host import HostArray, Seed, generator, np
@@ -22,7 +23,8 @@ TASK = "text"
 LEVELS = ("words", "characters")
 
 
-class LanguageModel(NamedTuple):
+@dataclass(frozen=True)
+class LanguageModel:
     """A network with its vocabulary.
 
     Attributes
@@ -32,11 +34,28 @@ class LanguageModel(NamedTuple):
     vocabulary : Vocabulary
     level : {"words", "characters"}
         Words come in sentences, each read from a zero state; characters are one long stream.
+
+    Raises
+    ------
+    ValueError
+        If the network has not as many inputs and outputs as there are tokens, one output for each
+        step, or the level is neither.
     """
 
     net: RNN
     vocabulary: Vocabulary
     level: str
+
+    def __post_init__(self) -> None:
+        checks.choice("level", self.level, LEVELS)
+        tokens, net = len(self.vocabulary), self.net
+        sizes = (net.input_size, net.output_size, net.returns)
+        if sizes != (tokens, tokens, "sequence"):
+            raise ValueError(
+                f"the network has {net.input_size} inputs, {net.output_size} outputs and returns "
+                f"{net.returns!r}: expected {tokens}, {tokens} and 'sequence', for a vocabulary "
+                f"of {tokens} tokens"
+            )
 
     @classmethod
     def of(cls, net: RNN) -> "LanguageModel":

@@ -190,7 +190,8 @@ def _words(
     split = [words(sentence) for sentence in sentences(text)]
     split = [sentence for sentence in split if sentence]
     border = _border(len(split), cut, "sentences")
-    known = len({word for sentence in split[:border] for word in sentence}) + 3
+    known = len({word for sentence in split[:border] for word in sentence}) + len(SPECIAL)
+    _check_vocabulary(args.vocabulary, known, "words and signs")
     size = min(8000, known) if args.vocabulary is None else args.vocabulary
     vocabulary = Vocabulary.of(split[:border], size)
     encoded = [vocabulary.encode_sentence(sentence) for sentence in split]
@@ -217,6 +218,7 @@ def _characters(
                 f"the {name} part has {length} characters, too few for {args.batch} streams: "
                 f"expected {advice}a longer text"
             )
+    _check_vocabulary(args.vocabulary, len(set(text[:border])) + len(SPECIAL), "characters")
     vocabulary = Vocabulary.of([text[:border]], args.vocabulary)
     training, held_out = vocabulary.encode(text[:border]), vocabulary.encode(text[border:])
     made = []
@@ -236,8 +238,21 @@ def _characters(
 def _border(count: int, cut: float, what: str) -> int:
     border = round(count * cut)
     if border < 1 or border >= count:
-        raise ValueError(f"the text has {count} {what}: too few to hold a part of them out")
+        rule = "sentences end at . ! ? or an empty line; without those, try --level characters"
+        advice = f" ({rule})" if what == "sentences" else ""
+        raise ValueError(
+            f"the text has {count} {what if count != 1 else what.removesuffix('s')}: too few to "
+            f"hold a part out{advice}"
+        )
     return border
+
+
+def _check_vocabulary(size: int | None, known: int, what: str) -> None:
+    if size is not None and size > known:
+        raise ValueError(
+            f"--vocabulary is {size}, but the part that is trained on has {known - len(SPECIAL)} "
+            f"different {what}: expected at most {known} ({len(SPECIAL)} are special)"
+        )
 
 
 def _compare(net: RNN, task: Task, token: str) -> None:
