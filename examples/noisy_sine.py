@@ -221,7 +221,7 @@ LABELS = (
     "+ 4 outer product",
     "+ 2 errors",
     "+ 1 derivatives",
-    "+ 3 W_hᵀ",
+    "+ 3 transpose",
 )
 
 
@@ -399,6 +399,7 @@ def main(argv=None):
         print(f"  {name}: {outcome(curve)}")
     draw("trainings.png", plot_trainings(trainings))
     print(f"pictures: {args.out}")
+    diagnostics.show_pictures(args.out)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ SMALL = {
         {"network.png", "one_to_many.png", "closed_loop.png"},
     ),
     "language_model.py": (
-        ["--epochs", "2", "--hidden", "6", "--sentences", "120"],
+        ["--epochs", "2", "--hidden", "6", "--sentences", "120", "--trial", "1000"],
         {"loss.png"},
     ),
     "noisy_sine.py": (

@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
             f"trained {len(history)} epochs in {history.seconds:.1f} s on {backend.name} "
             f"({backend.device}, {backend.dtype_name}), seed {args.seed}; {kept}"
         )
-        _compare(net, task, token)
+        counted = _compare(net, task, token)
         sample = shlex.join(("xprnn", "sample", str(folder / MODEL)))
         files = {
             MODEL: f"the network and its vocabulary; next: {sample}",
@@ -159,6 +159,7 @@ def run(args: argparse.Namespace) -> int:
             figure = diagnostics.plot_loss(
                 history.loss,
                 history.validation_loss,
+                others={f"{ORDER}-gram, held out:": counted},
                 best_epoch=history.best_epoch,
                 title=f"Loss per {token}, nats",
             )
@@ -255,8 +256,8 @@ def _check_vocabulary(size: int | None, known: int, what: str) -> None:
         )
 
 
-def _compare(net: RNN, task: Task, token: str) -> None:
-    """Print losses and perplexities."""
+def _compare(net: RNN, task: Task, token: str) -> float:
+    """Print losses and perplexities; return the held-out loss of the model that counts."""
     counted = NGram.fitted(task.counted[0], ORDER, len(task.vocabulary))
     # Weights that a training ended with may overflow here; the loss says so, without a warning.
     with net.backend.library.quiet():
@@ -269,6 +270,7 @@ def _compare(net: RNN, task: Task, token: str) -> None:
     for name, losses in rows:
         training, held_out = map(_loss, losses)
         print(f"  {name:<36} {training:>16} {held_out:>16}")
+    return ngram[1]
 
 
 def _loss(loss: float) -> str:
