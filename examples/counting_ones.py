@@ -245,6 +245,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.length < 2:
         parser.error(f"--length is {args.length}: expected at least 2, a last step and one before")
+    if args.every < 1:
+        parser.error(f"--every is {args.every}: expected at least 1")
     args.out.mkdir(parents=True, exist_ok=True)
 
     x, target = xprnn.data.count_ones(args.length, args.sequences, rng=0)

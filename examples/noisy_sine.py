@@ -350,6 +350,8 @@ def main(argv=None):
     parser.add_argument("--window", type=int, help="with the lecture's settings: steps back")
     parser.add_argument("--out", type=Path, default=Path("runs/noisy_sine"))
     args = parser.parse_args(argv)
+    if args.every < 1:
+        parser.error(f"--every is {args.every}: expected at least 1")
     args.out.mkdir(parents=True, exist_ok=True)
     size = {"epochs": args.epochs, "neurons": args.neurons}
 
