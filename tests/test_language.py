@@ -39,6 +39,11 @@ def test_sample_follows_the_model():
     assert always("SENTENCE_END").sample("a", 2, rng=0) == "a\n\n"
 
 
+def test_of_several_sentences_the_last_goes_on():
+    made = model(dtype="float64")
+    assert made.sample("c b. A b. a", 9, rng=2) == "c b.\na b.\n" + made.sample("a", 9, rng=2)
+
+
 @pytest.mark.parametrize("token", ["UNKNOWN", "SENTENCE_START"])
 def test_what_is_never_written(token):
     assert token not in always(token).sample("", 20, rng=0)

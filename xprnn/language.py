@@ -15,6 +15,7 @@ from xprnn.data.text import (
     UNKNOWN,
     Vocabulary,
     join_words,
+    sentences,
     words,
 )
 from xprnn.network import RNN
@@ -111,7 +112,8 @@ class LanguageModel:
         Parameters
         ----------
         prompt : str
-            May be empty; unknown tokens are read as `UNKNOWN`.
+            May be empty; unknown tokens are read as `UNKNOWN`.  Of several sentences a model of
+            words goes on with the last.
         length : int
             How many tokens to write; the end of a sentence counts as one, though it is not seen.
         temperature : float
@@ -132,11 +134,13 @@ class LanguageModel:
         length = checks.positive_int("length", length)
         temperature = checks.number("temperature", temperature, open_=True)
         random = generator(rng)
-        written = self.split(prompt)
-        first = [SENTENCE_START] if self.level == "words" else ([] if written else ["\n"])
+        parts, first = [self.split(prompt)], [] if prompt else ["\n"]
+        if self.level == "words":
+            # Every sentence was read from a zero state, so only the last one matters.
+            parts, first = [words(part) for part in sentences(prompt)] or [[]], [SENTENCE_START]
         state: Arrays | None
-        logits, state = self._read(self.vocabulary.encode([*first, *written]), None)
-        parts, index = [written], self.vocabulary.index
+        logits, state = self._read(self.vocabulary.encode([*first, *parts[-1]]), None)
+        index = self.vocabulary.index
         barred = [index[UNKNOWN], index[SENTENCE_START]]
         if self.level == "characters":
             barred.append(index[SENTENCE_END])
