@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from xprnn import checks
 from xprnn.backend.host import Generator, Seed, generator, np
+from xprnn.backend.threads import blas_threads
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.losses import Loss, get_loss
@@ -119,7 +120,7 @@ def check_gradients(
         raise TypeError(f"net is of type {type(net).__name__}: expected xprnn.RNN itself")
     options, random = Options(mode, directions, tolerance), generator(rng)
     double = net.to(net.backend, dtype="float64")
-    with double.backend.library.quiet():
+    with double.backend.library.quiet(), blas_threads(1):
         for backend in (net.backend, double.backend):
             contract_in(net.cell, backend, random)
         objective = _objective(net, double, x, state, target, loss, lengths, window, random)
