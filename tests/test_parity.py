@@ -222,6 +222,7 @@ def test_how_wrong_it_is_and_where_is_said():
     assert words[0].startswith(
         f"{OWN}:off_tanh in float64 disagrees with numpy in float64; the worst is gradients: "
     )
+    assert f"; look first at {tanh}" in words[0]
     assert words[1].startswith(f"{OWN}:off_tanh on array_api_strict.Device('CPU_DEVICE') in float6")
     assert words[2].startswith("  DISAGREES: functions: tanh[")
     assert words[2].endswith("off by 1.0e-06 (1.0e-12 allowed)")
