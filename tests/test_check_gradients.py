@@ -591,6 +591,15 @@ def test_passed_is_about_all_findings():
     assert replace(report, findings=()).empty
 
 
+def test_all_arrays_together_are_named_last():
+    report = check_gradients(network(), data(), mode="directions")
+    *others, together = report.findings
+    assert together.name == "all"
+    wrong = replace(others[2], verdict="wrong", error=1e-3)
+    worst = replace(together, verdict="wrong", error=1e-2)
+    assert replace(report, findings=(wrong, worst)).failures == (wrong, worst)
+
+
 def test_importing_it_loads_no_test_framework():
     code = (
         "import sys, xprnn; print(xprnn.testing.check_gradients.__name__, 'pytest' in sys.modules)"

@@ -138,7 +138,8 @@ class _Subject:
 def _message(report: GradientReport) -> str:
     if not report.failures:
         return "every gradient is zero, or lost in rounding: that shows nothing"
-    worst, *others = report.failures
+    # If the formulas are wrong, what was made of them is beside the point.
+    worst, *others = sorted(report.failures, key=_is_lowered)
     lines = [*_lines(worst, report.method)]
     if others:
         lines.append(f"not right, too: {', '.join(finding.name for finding in others)}")
@@ -146,10 +147,14 @@ def _message(report: GradientReport) -> str:
 
 
 def _lines(worst: Finding, method: str) -> tuple[str, str]:
-    if worst.name.startswith("lowered "):
+    if _is_lowered(worst):
         return (
             f"{worst.where} is {worst.backward:.10g}, but {worst.numeric:.10g} by plain array code",
             "the lowering computes something else than the formulas that it was made from",
         )
     line = f"look at the lines of the cell's backward that make it: {worst.name}"
     return worst.sentence(method), line
+
+
+def _is_lowered(finding: Finding) -> bool:
+    return finding.name.startswith("lowered ")
