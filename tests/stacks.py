@@ -65,5 +65,4 @@ DEEP = tuple(_stack(row, number, (2, True, LENGTHS, DROPOUT)) for number, row in
 """Every cell once, with everything."""
 
 each_stack = pytest.mark.parametrize("case", STACKS, ids=lambda case: case.id)
-each_of_some = pytest.mark.parametrize("case", SOME, ids=lambda case: case.id)
 each_deep = pytest.mark.parametrize("case", DEEP, ids=lambda case: case.id)
