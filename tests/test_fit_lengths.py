@@ -81,3 +81,11 @@ def test_lengths_are_part_of_a_batch():
     message = r"batch 1 is tuple of 3: expected \(x, target\) or a Batch\(x, target, lengths="
     with pytest.raises(TypeError, match=message):
         fit(net, [(x, target, LENGTHS)])
+
+
+def test_the_batch_that_does_not_fit_is_named():
+    net, x, target = problem("sequence")
+    good, bad = Batch(x, target), Batch(x, target, lengths=[9] * 7)
+    with pytest.raises(ValueError, match=r"lengths\[0\] is 9") as caught:
+        fit(net, [good, good, bad], epochs=2)
+    assert caught.value.__notes__ == ["in epoch 1, batch 3"]
