@@ -97,13 +97,13 @@ def _chosen(library: str) -> tuple[str, ...]:
     names = LOWERINGS.get(library, ())
     if not names or not lowering_enabled():
         return ()
-    word = _word()
-    if "numba" in names:
-        missing = numba_missing()
-        if word == "numba" and missing:
-            raise ImportError(f"{VARIABLE} is 'numba', but {missing}")
-        if word == "numpy" or missing:
-            names = tuple(name for name in names if name != "numba")
+    if "numba" not in names or _word() == "numpy":
+        return tuple(name for name in names if name != "numba")
+    missing = numba_missing()
+    if missing and _word() == "numba":
+        raise ImportError(f"{VARIABLE} is 'numba', but {missing}")
+    if missing:
+        return tuple(name for name in names if name != "numba")
     return names
 
 

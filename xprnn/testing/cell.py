@@ -74,8 +74,12 @@ def check_cell(
         subject = _Subject(cell, double, sample)
         found = check(subject.function(), subject.gradients(), subject.size(), options, random)
         findings = list(found.findings)
-        for loops in lowerings_of(double, cell) if lowering is None else (lowering,):
-            findings += compare_lowering(cell, loops, double, random)
+        if lowering is not None:
+            findings += compare_lowering(cell, lowering, double, random)
+        else:
+            for loops in reversed(lowerings_of(double, cell)):
+                words = "lowered" if loops.name == "numpy" else f"lowered by {loops.name}"
+                findings += compare_lowering(cell, loops, double, random, words)
     report = GradientReport(
         f"backward of {cell}", found.method, found.tolerance, tuple(findings), found.notes
     )
