@@ -56,6 +56,10 @@ class Problem:
         self.state, self.d_state = (tuple(draw(B, H) for _ in self.cell.state) for _ in range(2))
         self.dh = draw(T, B, H)
 
+    def work(self, direction="forward"):
+        """Return what is asked of a lowering."""
+        return formula.Work(direction, self.dtype, self.steps, self.batch, lengths=False)
+
     def plain(self, dh=None, save=True):
         """Return what the reference finds."""
         xp = self.backend.xp
@@ -77,7 +81,8 @@ class Problem:
 
     def compare(self, dh=None, save=True):
         """Hold one to the other."""
-        assert formula.lowering_for(self.backend, self.cell) is not None
+        for direction in ("forward", "backward"):
+            assert formula.lowering_for(self.backend, self.cell, self.work(direction)) is not None
         (there, back), (want_there, want_back) = self.chosen(dh, save), self.plain(dh, save)
         tolerance = TOLERANCE[self.dtype]
         self.compare_arrays("states", there.states, want_there.states, tolerance)
@@ -240,7 +245,9 @@ def test_a_network_computes_the_same_without_lowering():
     value, gradient = net.value_and_grad(x, target)
     with formula.disable_lowering():
         assert not formula.lowering_enabled()
-        assert formula.lowering_for(net.backend, net.cell) is None
+        work = formula.Work("forward", "float64", 6, 2, lengths=False)
+        assert formula.lowering_for(net.backend, net.cell, work) is None
+        assert formula.lowerings_of(net.backend, net.cell) == ()
         want_value, want = net.value_and_grad(x, target)
     assert formula.lowering_enabled()
     assert float(value) == pytest.approx(float(want_value), rel=1e-14)
@@ -262,13 +269,21 @@ def test_the_switch_is_of_one_thread():
     [
         ("off", nullcontext()),
         ("on", nullcontext()),
-        ("no", pytest.raises(ValueError, match="XPRNN_LOWERING is 'no': expected 'on' or 'off'")),
+        ("numpy", nullcontext()),
+        ("numba", nullcontext()),
+        (
+            "no",
+            pytest.raises(
+                ValueError,
+                match="XPRNN_LOWERING is 'no': expected one of 'on', 'off', 'numpy', 'numba'",
+            ),
+        ),
     ],
 )
 def test_the_switch_of_the_environment(word, outcome, monkeypatch):
     monkeypatch.setenv("XPRNN_LOWERING", word)
     with outcome:
-        assert formula.lowering_enabled() == (word == "on")
+        assert formula.lowering_enabled() == (word != "off")
 
 
 @dataclass(frozen=True)
@@ -285,8 +300,8 @@ def test_a_cell_that_cannot_be_traced_runs_plainly_and_says_why(caplog):
     cell = Impatient()
     problem = Problem(cell)
     with caplog.at_level(logging.INFO, "xprnn"):
-        assert formula.lowering_for(problem.backend, cell) is None
-        assert formula.lowering_for(problem.backend, cell) is None
+        assert formula.lowering_for(problem.backend, cell, problem.work()) is None
+        assert formula.lowering_for(problem.backend, cell, problem.work("backward")) is None
     (record,) = caplog.records
     reason = "Impatient.forward can't be traced: it uses xp.max, which is no elementwise function"
     assert record.message == f"{cell} runs as plain array code: {reason}"
@@ -301,7 +316,10 @@ def test_what_explain_says():
     )
     with formula.disable_lowering():
         assert formula.explain("elman").endswith("runs as plain array code: lowering is disabled")
-    assert "is lowered to NumPy calls: 2 operations forward" in formula.explain("elman")
+    assert formula.explain("elman").splitlines() == [
+        "Elman(activation='tanh') is lowered to NumPy calls: 2 operations forward, 3 backward",
+        "XPRNN_LOWERING is 'numpy': Numba is not used",
+    ]
 
 
 @dataclass
