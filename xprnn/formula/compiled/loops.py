@@ -152,6 +152,7 @@ def _names(loop: Loop, dtype: str) -> dict[str, Any]:
         "tanh": getattr(functions, f"tanh{bits}"),
         "call_product": products.call_product,
         "pack": getattr(products, f"pack{bits}"),
+        "hold": primitives.hold,
         "meet": primitives.meet,
         "row": primitives.row,
         "empty": np.empty,
