@@ -147,6 +147,7 @@ def _names(loop: Loop, dtype: str) -> dict[str, Any]:
     }
     names |= {
         "round": np.rint,
+        "floor_divide": functions.floor_divide,
         "maximum": functions.maximum,
         "minimum": functions.minimum,
         "tanh": getattr(functions, f"tanh{bits}"),
