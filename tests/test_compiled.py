@@ -185,10 +185,10 @@ def test_what_is_not_finite_passes_as_it_does_in_the_plain_loop(cell, value):
         want_there, want = problem.plain(problem.dh)
         there = forward(problem, loops)
         back = backward(problem, loops, want_there, problem.dh)
-    pairs = [*zip((*there.states, *there.saved), (*want_there.states, *want_there.saved))]
-    pairs += [(back.du, want.du), (back.da, want.da), *zip(back.state, want.state)]
-    assert not all(np.isfinite(b).all() for _, b in pairs)
-    for a, b in pairs:
+    got = (*there.states, *there.saved, back.du, back.da, *back.state)
+    wanted = (*want_there.states, *want_there.saved, want.du, want.da, *want.state)
+    assert not all(np.isfinite(b).all() for b in wanted)
+    for a, b in zip(got, wanted, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
