@@ -27,8 +27,10 @@ _WIDE = bool(_FEATURES.get("avx512f"))
 VECTOR_BYTES = 64 if _WIDE else 32 if _FEATURES.get("avx2") else 16
 _TALL = VECTOR_BYTES != 32
 """Whether there are 32 registers for the sums of a tile, not 16."""
-_SUMS = 8
-"""Sums that must be under way at once to hide how long a multiplication takes."""
+_PARTS = {1: 4, 2: 2} if _TALL else {1: 2}
+"""By the rows of a tile, in how many sums each entry is formed: enough must be under way at once to
+hide how long a multiplication takes.  Not by its vectors: where a thread's columns end decides what
+panel an entry is in, and must not decide in what order it is summed."""
 _DEPTH = 256
 """Entries of k per pass: a panel's part stays in the cache while the rows of a go by."""
 
@@ -47,7 +49,7 @@ def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
     vector = ir.VectorType(scalar, width)
     nothing = ir.Constant(vector, ir.Undefined)
     first = ir.Constant(ir.VectorType(_INDEX, width), [0] * width)
-    parts = max(1, min(4, _SUMS // (rows * vectors)))
+    parts = _PARTS.get(rows, 1)
 
     def number(value: int) -> Any:
         return ir.Constant(_WORD, value)
