@@ -68,21 +68,23 @@ def array(name: str, a: object, backend: Backend, shape: Shape) -> Array:
     """
     own(name, a, backend)
     dtype = a.dtype  # type: ignore[attr-defined]
-    if not backend.xp.isdtype(dtype, "real floating"):
+    same = dtype == backend.dtype
+    if not same and not backend.xp.isdtype(dtype, "real floating"):
         converts = f" ({name} = net.backend.asarray({name}, dtype={backend.dtype_name!r}) converts)"
         real = backend.xp.isdtype(dtype, ("integral", "bool"))
         raise TypeError(
             f"{name} has dtype {dtype_name(dtype)}: expected floats{converts if real else ''}"
         )
     fit(name, a, shape)
-    return backend.xp.astype(backend.library.plain(a), backend.dtype, copy=False)
+    plain = backend.library.plain(a)
+    return plain if same else backend.xp.astype(plain, backend.dtype, copy=False)
 
 
 def is_integer(a: object, backend: Backend) -> bool:
     """Whether ``a`` is an array of the backend of an integer dtype."""
-    return backend.library.is_array(a) and bool(
-        backend.xp.isdtype(a.dtype, "integral")  # type: ignore[attr-defined]
-    )
+    if not backend.library.is_array(a) or a.dtype == backend.dtype:  # type: ignore[attr-defined]
+        return False
+    return bool(backend.xp.isdtype(a.dtype, "integral"))  # type: ignore[attr-defined]
 
 
 def tokens(
