@@ -22,17 +22,15 @@ from xprnn.backend import Backend, backend_of, get_backend
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell, get_cell, has_layer_norm, unit_names
 from xprnn.layer import (
-    ExtendedWeights,
-    LayerGradient,
     Tape,
     Unrolled,
-    Weights,
     run_layer,
     run_layer_backward,
     sweep_layer,
     swept_layer,
     whole,
 )
+from xprnn.weights import ExtendedWeights, LayerGradient, Weights
 
 
 def unroll(
@@ -52,7 +50,7 @@ def unroll(
     cell : str or Cell
     weights : Weights, ExtendedWeights or tuple
         ``(W, U)`` or ``(W, U, b)``, shapes (G·H, I), (G·H, H) and (G·H,); more for cells with
-        per-unit parameters or layer normalisation, see `xprnn.layer.ExtendedWeights`.
+        per-unit parameters or layer normalisation, see `xprnn.weights.ExtendedWeights`.
     x : array, (T, B, I), or of integers, (T, B)
         An integer stands for the one-hot vector of length I.
     state : tuple of array, (B, H) each, optional

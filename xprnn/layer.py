@@ -20,45 +20,9 @@ from xprnn.cells import Arrays, Cell, unit_names
 from xprnn.projection import input_gradient, project, project_backward
 from xprnn.recurrence import Recurrent, Reversed
 from xprnn.segments import Kept, Segment, check_again, copied, cut, gathered, joined
-from xprnn.sparse import add
 from xprnn.timeloop import run_backward, run_forward
 from xprnn.truncation import Sweep, summed, sweep
-
-
-class Weights(NamedTuple):
-    """The parameters of one layer in one direction, or their gradients.
-
-    Attributes
-    ----------
-    W : array, (G·H, I)
-    U : array, (G·H, H)
-    b : array, (G·H,), or None
-    """
-
-    W: Array
-    U: Array
-    b: Array | None = None
-
-
-class ExtendedWeights(NamedTuple):
-    """The same, of a cell that has more.
-
-    Attributes
-    ----------
-    W, U, b
-        As in `Weights`.
-    units : tuple of array, (H,) each
-        The cell's per-unit parameters, in the order in which it names them; None for one that is
-        zero because there are no biases.
-    gains : tuple of array, (G·H,) each
-        Of a cell with layer normalisation: that of W x, and that of U h.
-    """
-
-    W: Array
-    U: Array
-    b: Array | None = None
-    units: tuple[Array | None, ...] = ()
-    gains: tuple[Array, ...] = ()
+from xprnn.weights import ExtendedWeights, LayerGradient, plus
 
 
 class Tape(NamedTuple):
@@ -81,24 +45,6 @@ class Tape(NamedTuple):
     def recomputes(self) -> bool:
         """Whether it holds no more than the backward pass can't compute again."""
         return any(segment.kept is None for segment in self.segments)
-
-
-class LayerGradient(NamedTuple):
-    """The gradients of one layer.
-
-    Attributes
-    ----------
-    weights : Weights or ExtendedWeights
-        W's is a `SparseGradient` if the input was integers.
-    x : array, (T, B, I), or None
-        None if the input was integers.
-    state : tuple of array, (B, H) each
-        Of the initial state.
-    """
-
-    weights: Weights | ExtendedWeights
-    x: Array | None
-    state: Arrays
 
 
 class Unrolled(NamedTuple):
@@ -148,10 +94,9 @@ def run_layer(
     own = recompute or len(borders) > 1
     gain = weights.gains[1] if weights.gains else None
     recurrent = Recurrent(weights.U, _units(backend, cell, weights), gain, mask, valid)
-    tape = Tape(backend, x, recurrent, ())
 
     def run(steps: slice, before: Arrays) -> tuple[Segment, Array]:
-        kept = _run_segment(cell, weights, tape, steps, before, save=save)
+        kept = _run_segment(backend, cell, weights, x, recurrent, steps, before, save=save)
         states = kept.trajectory.states
         after = tuple(part[-1, ...] for part in states)
         after = copied(xp, after) if own else after
@@ -166,7 +111,7 @@ def run_layer(
         state = segment.after
         segments.append(segment)
         h = gathered(backend, h, steps, piece, x.shape[0])
-    return Unrolled(h, state, tape._replace(segments=tuple(segments)))
+    return Unrolled(h, state, Tape(backend, x, recurrent, tuple(segments)))
 
 
 def run_layer_backward(
@@ -183,7 +128,7 @@ def run_layer_backward(
     for segment in reversed(tape.segments):
         share = _segment_gradient(cell, weights, tape, segment, dh, d_state)
         d_state = share.state
-        total = share.weights if total is None else _sum(total, share.weights)
+        total = share.weights if total is None else plus(total, share.weights)
         if share.x is not None:
             dx = gathered(tape.backend, dx, segment.steps, share.x, tape.x.shape[0])
     assert total is not None
@@ -234,13 +179,21 @@ def _whole(tape: Tape) -> Kept:
 
 
 def _run_segment(
-    cell: Cell, weights: ExtendedWeights, tape: Tape, steps: slice, state: Arrays, *, save: bool
+    backend: Backend,
+    cell: Cell,
+    weights: ExtendedWeights,
+    x: Array,
+    recurrent: Recurrent,
+    steps: slice,
+    state: Arrays,
+    *,
+    save: bool,
 ) -> Kept:
     """Run the layer over a segment."""
-    gain, xp = weights.gains[0] if weights.gains else None, tape.backend.xp
-    u, normalized = project(xp, weights.W, weights.b, tape.x[steps, ...], gain)
-    recurrent = _recurrent(weights, tape, steps)
-    return Kept(normalized, run_forward(tape.backend, cell, u, recurrent, state, save=save))
+    gain = weights.gains[0] if weights.gains else None
+    u, normalized = project(backend.xp, weights.W, weights.b, x[steps, ...], gain)
+    recurrent = _of(recurrent, steps)
+    return Kept(normalized, run_forward(backend, cell, u, recurrent, state, save=save))
 
 
 def _segment_gradient(
@@ -252,20 +205,26 @@ def _segment_gradient(
     d_state: Arrays,
 ) -> LayerGradient:
     """Propagate gradients back through a segment."""
-    kept, steps = segment.kept, segment.steps
+    (steps, before, _, kept), backend = segment, tape.backend
+    recurrent = _recurrent(weights, tape)
     if kept is None:
-        kept = _run_segment(cell, weights, tape, steps, segment.before, save=True)
-        check_again(tape.backend.xp, segment, kept)
-    recurrent = _recurrent(weights, tape, steps)
-    dh = _within(tape.backend.xp, recurrent.valid, _at(dh, steps))
-    back = run_backward(tape.backend, cell, recurrent, kept.trajectory, dh, d_state)
+        kept = _run_segment(backend, cell, weights, tape.x, recurrent, steps, before, save=True)
+        check_again(backend.xp, segment, kept)
+    recurrent = _of(recurrent, steps)
+    dh = _within(backend.xp, recurrent.valid, _at(dh, steps))
+    back = run_backward(backend, cell, recurrent, kept.trajectory, dh, d_state)
     return _layer_gradient(weights, tape, steps, kept, back)
 
 
-def _recurrent(weights: ExtendedWeights, tape: Tape, steps: slice | None = None) -> Recurrent:
+def _recurrent(weights: ExtendedWeights, tape: Tape) -> Recurrent:
     # The units and the mask are those of the forward pass, U is the one that is given.
-    valid = tape.recurrent.valid if steps is None else _at(tape.recurrent.valid, steps)
-    return tape.recurrent._replace(U=weights.U, valid=valid)
+    return tape.recurrent._replace(U=weights.U)
+
+
+def _of(recurrent: Recurrent, steps: slice) -> Recurrent:
+    """Return what is applied at some steps."""
+    valid = recurrent.valid
+    return recurrent if valid is None else recurrent._replace(valid=valid[steps, ...])
 
 
 def _layer_gradient(
@@ -287,22 +246,6 @@ def _layer_gradient(
     )
     return LayerGradient(
         ExtendedWeights(projection.W, dU, projection.b, units, gains), projection.x, back.state
-    )
-
-
-def _sum(total: Weights | ExtendedWeights, share: Weights | ExtendedWeights) -> ExtendedWeights:
-    """Return what several segments put on the weights."""
-    total, share = ExtendedWeights(*total), ExtendedWeights(*share)
-
-    def plus(a: Array | None, b: Array | None) -> Array | None:
-        return None if a is None else add(a, b)
-
-    return ExtendedWeights(
-        plus(total.W, share.W),
-        plus(total.U, share.U),
-        plus(total.b, share.b),
-        tuple(map(plus, total.units, share.units)),
-        tuple(map(plus, total.gains, share.gains)),
     )
 
 

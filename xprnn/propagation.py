@@ -24,10 +24,7 @@ from xprnn.cells import Arrays, has_layer_norm, unit_names
 from xprnn.dropout import mask
 from xprnn.embedding import look_up, look_up_backward
 from xprnn.layer import (
-    ExtendedWeights,
-    LayerGradient,
     Tape,
-    Weights,
     run_layer,
     run_layer_backward,
     sweep_input,
@@ -38,6 +35,7 @@ from xprnn.layer import (
 from xprnn.readout import read_out, read_out_backward
 from xprnn.sparse import GradientArray
 from xprnn.truncation import Sweep
+from xprnn.weights import ExtendedWeights, LayerGradient, Weights
 
 
 class NetworkTape(NamedTuple):

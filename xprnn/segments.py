@@ -23,6 +23,7 @@ arXiv:1604.06174.
 import itertools
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from xprnn.backend import Backend
@@ -75,17 +76,18 @@ def least_steps(steps: int, batch: int) -> int:
     return max(math.isqrt(steps - 1) + 1, -(-ROWS // max(batch, 1)), STEPS)
 
 
-def cut(steps: int, batch: int) -> list[slice]:
+@lru_cache(maxsize=1024)
+def cut(steps: int, batch: int) -> tuple[slice, ...]:
     """Return the segments of a sequence, as even as may be.
 
     Examples
     --------
     >>> cut(10_000, 1)
-    [slice(0, 5000, None), slice(5000, 10000, None)]
+    (slice(0, 5000, None), slice(5000, 10000, None))
     """
     count = max(1, steps // least_steps(steps, batch))
     borders = [steps * k // count for k in range(count + 1)]
-    return [slice(*pair) for pair in itertools.pairwise(borders)]
+    return tuple(itertools.starmap(slice, itertools.pairwise(borders)))
 
 
 def copied(xp: Namespace, arrays: Arrays) -> Arrays:
