@@ -137,7 +137,7 @@ def test_long_sequences_as_they_are_cut(cell):
 
 
 def test_how_a_sequence_is_cut():
-    for steps, batch in [(1, 1), (5, 0), (4096, 1), (8191, 1), (8192, 1), (100, 64), (10**5, 1)]:
+    for steps, batch in [(1, 1), (5, 0), (4096, 1), (8191, 1), (8192, 1), (20, 5000), (10**5, 1)]:
         parts = cut(steps, batch)
         sizes = [part.stop - part.start for part in parts]
         borders = [0, *(part.stop for part in parts)]
@@ -167,6 +167,15 @@ def test_memory(cell, kept, monkeypatch):
     tapes = [peak_of(lambda r=r: net.forward(x, recompute=r)) for r in (False, True)]
     assert tapes[1] < 2 * one
     assert tapes[0] > kept * one
+
+
+def test_memory_of_layers(monkeypatch):
+    """Of each layer there is h, and what reaches it is gone when the one below is reached."""
+    monkeypatch.setattr(xprnn.layer, "cut", pieces_of(50))
+    net = RNN(2, 64, 1, layers=6, dtype="float32", rng=0)
+    x, target = np.ones((2000, 1, 2), "float32"), np.zeros((2000, 1, 1), "float32")
+    peak = peak_of(lambda: net.value_and_grad(x, target, recompute=True))
+    assert peak < (6 + 4) * 4 * 2000 * 64
 
 
 def test_inference_keeps_no_more_than_the_outputs(monkeypatch):
