@@ -19,11 +19,12 @@ from xprnn.committee import merge
 from xprnn.forecast import Forecaster
 from xprnn.history import History
 from xprnn.language import LanguageModel
-from xprnn.layer import LayerGradient, Tape, Weights
+from xprnn.layer import Tape
 from xprnn.network import RNN
 from xprnn.propagation import Gradient, Run
 from xprnn.step import NonFiniteLossError
 from xprnn.train import TrainingInterrupted, evaluate, fit
+from xprnn.weights import LayerGradient, Weights
 
 __all__ = [
     "RNN",

@@ -147,12 +147,12 @@ class Library(ABC):
         return self.namespace().exp(a)
 
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
-        """Return ``a`` with some rows replaced.
+        """Return ``a`` with some rows (entries along its first axis) replaced.
 
         The caller gives ``a`` up: it may be the array that is returned.  The block may be these
         rows themselves.
         """
-        a[rows, :] = block
+        a[rows, ...] = block
         return a
 
     def version(self) -> str:
