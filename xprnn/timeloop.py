@@ -3,11 +3,13 @@
 Both give the same to rounding; `xprnn.recurrence` is the reference.
 """
 
+from typing import Any
+
 from xprnn.backend import Backend
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell
 from xprnn.formula import lowering_for
-from xprnn.formula.numpy_lowering import NumPyLoops
+from xprnn.formula.lowering import Loops
 from xprnn.recurrence import Recurrent, Reversed, Trajectory
 from xprnn.recurrence import run_backward as plain_backward
 from xprnn.recurrence import run_forward as plain_forward
@@ -20,8 +22,8 @@ def run_forward(
     loops = _loops(backend, cell, recurrent)
     if loops is None:
         return plain_forward(backend.xp, cell, u, recurrent, state, save=save)
-    U, units, _, mask, _ = recurrent
-    return Trajectory(*loops.forward(u, U, units, state, mask=mask, save=save))
+    U, units = recurrent.U, recurrent.units
+    return Trajectory(*loops.forward(u, U, units, state, save=save, **_options(recurrent)))
 
 
 def run_backward(
@@ -36,15 +38,23 @@ def run_backward(
     loops = _loops(backend, cell, recurrent)
     if loops is None:
         return plain_backward(backend.xp, cell, recurrent, trajectory, dh, d_state)
-    U, units, _, mask, _ = recurrent
-    states, saved, _ = trajectory
-    du, da, d_units, d_initial = loops.backward(U, units, states, saved, dh, d_state, mask=mask)
+    U, units, (states, saved, _) = recurrent.U, recurrent.units, trajectory
+    du, da, d_units, d_initial = loops.backward(
+        U, units, states, saved, dh, d_state, **_options(recurrent)
+    )
     return Reversed(du, da, d_units, None, d_initial)
 
 
-def _loops(backend: Backend, cell: Cell, recurrent: Recurrent) -> NumPyLoops | None:
+def _loops(backend: Backend, cell: Cell, recurrent: Recurrent) -> Loops | None:
     """Return the lowering, if there is one for this layer."""
-    # Normalising is no elementwise operation, and lengths are not lowered yet.
-    if recurrent.gain is not None or recurrent.valid is not None:
+    # Normalising is no elementwise operation.
+    if recurrent.gain is not None:
         return None
-    return lowering_for(backend, cell)
+    loops = lowering_for(backend, cell)
+    return None if loops is None or (recurrent.valid is not None and not loops.lengths) else loops
+
+
+def _options(recurrent: Recurrent) -> dict[str, Any]:
+    """Return the arguments that are there."""
+    given = {"mask": recurrent.mask, "valid": recurrent.valid}
+    return {name: array for name, array in given.items() if array is not None}

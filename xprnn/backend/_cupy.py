@@ -2,6 +2,7 @@
 
 import importlib
 
+from xprnn.backend._kernels import CuPyKernels
 from xprnn.backend._library import Library
 from xprnn.backend._numpy import add_in_place, put_in_place
 from xprnn.backend.host import HostArray, np
@@ -14,6 +15,7 @@ class CuPy(Library):
     name = "cupy"
     module = "cupy"
     install = 'pip install "xprnn[cuda13]" (or "xprnn[cuda12]", by the driver)'
+    lowering = "cupy"
 
     def namespace(self) -> Namespace:
         return importlib.import_module("array_api_compat.cupy")
@@ -59,6 +61,9 @@ class CuPy(Library):
     def to_host(self, a: Array) -> HostArray:
         host: HostArray = a.get()
         return host
+
+    def kernels(self) -> CuPyKernels:
+        return CuPyKernels()
 
     def synchronize(self) -> None:
         importlib.import_module("cupy").cuda.get_current_stream().synchronize()

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
+from xprnn.backend._kernels import Kernels
 from xprnn.backend.host import HostArray, np
 from xprnn.backend.types import Array, Device, Namespace
 
@@ -71,6 +72,10 @@ class Library(ABC):
     def plain(self, a: Array) -> Array:
         """Return the array without what its library may have attached to it (a graph, say)."""
         return a
+
+    def kernels(self) -> Kernels:
+        """Return what compiles and launches kernels in CUDA C; for a lowering that writes them."""
+        raise NotImplementedError(f"{self.name} launches no kernels")
 
     def synchronize(self) -> None:
         """Wait until the device has done what it was told: for measuring times."""

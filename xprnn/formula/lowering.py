@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from xprnn.backend import Backend, get_backend
 from xprnn.cells import Cell, get_cell, has_layer_norm
+from xprnn.formula.cupy_lowering import CuPyLoops
 from xprnn.formula.numpy_lowering import Formulas, NumPyLoops, trace
 from xprnn.formula.trace import Untraceable
 
-LOWERINGS: dict[str, Callable[[Formulas], NumPyLoops]] = {"numpy": NumPyLoops}
+Loops: TypeAlias = NumPyLoops | CuPyLoops
+
+LOWERINGS: dict[str, Callable[[Formulas], Loops]] = {"numpy": NumPyLoops, "cupy": CuPyLoops}
 """By the name that a library gives its lowering."""
 
 VARIABLE = "XPRNN_LOWERING"
@@ -46,17 +49,17 @@ def disable_lowering() -> Iterator[None]:
         _allowed.reset(token)
 
 
-def lowering_for(backend: Backend, cell: Cell) -> NumPyLoops | None:
+def lowering_for(backend: Backend, cell: Cell) -> Loops | None:
     """Return the compiled time loops of a cell; None where it runs as plain array code.
 
     That is: the backend has no lowering, lowering is disabled, or the cell can't be traced (see
     `explain`).
     """
-    make = LOWERINGS.get(f"{backend.library.lowering}")
-    if make is None or not lowering_enabled():
+    name = f"{backend.library.lowering}"
+    if name not in LOWERINGS or not lowering_enabled():
         return None
-    found = _known(cell)
-    return found.loops
+    traced = _known(cell).traced
+    return None if traced is None else _loops(traced, name)
 
 
 def lowering_enabled() -> bool:
@@ -79,7 +82,7 @@ def lowering_enabled() -> bool:
 def explain(cell: str | Cell, backend: str | Backend = "numpy") -> str:
     """Say how a cell runs on a backend, and if it is not lowered, why.
 
-    Batches with lengths run as plain array code, whatever the cell.
+    On NumPy, batches with lengths run as plain array code, whatever the cell.
 
     Parameters
     ----------
@@ -98,27 +101,39 @@ def explain(cell: str | Cell, backend: str | Backend = "numpy") -> str:
     if not lowering_enabled():
         return f"{plain}: lowering is disabled"
     found = _known(cell)
-    if found.loops is None:
+    if found.traced is None:
         return f"{plain}: {found.reason}"
     if has_layer_norm(cell):
         # Mean and variance are no elementwise operations.
         return f"{plain}: it normalises its projections"
-    formulas = found.loops.formulas
+    loops = _loops(found.traced, backend.library.lowering)
+    formulas = loops.formulas
     return (
-        f"{cell} is lowered to NumPy calls: {formulas.forward.operations()} operations forward, "
+        f"{cell} is lowered to {loops.target}: {formulas.forward.operations()} operations forward, "
         f"{formulas.backward.operations()} backward"
     )
 
 
-class _Found(NamedTuple):
-    """A cell's loops, or why there are none."""
+class _Text(NamedTuple):
+    text: str
+    formulas: Formulas
 
-    loops: NumPyLoops | None
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Text) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+class _Found(NamedTuple):
+    """A cell's formulas, or why there are none."""
+
+    traced: _Text | None
     reason: str = ""
 
 
 def _known(cell: Cell) -> _Found:
-    """Return a cell's loops, traced before if nothing of the cell can have changed since."""
+    """Return a cell's formulas, traced before if nothing of the cell can have changed since."""
     same: Any = cell
     kind: Any = type(cell)
     options = getattr(kind, "__dataclass_params__", None)
@@ -144,20 +159,9 @@ def _traced(cell: Cell) -> _Found:
         _log.info("%s runs as plain array code: %s", cell, error)
         return _Found(None, f"{error}")
     # The text says all there is to a formula, and what is compiled for one is kept.
-    return _Found(_loops(_Text(repr(formulas), formulas)))
-
-
-class _Text(NamedTuple):
-    text: str
-    formulas: Formulas
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Text) and self.text == other.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
+    return _Found(_Text(repr(formulas), formulas))
 
 
 @lru_cache(maxsize=256)
-def _loops(known: _Text) -> NumPyLoops:
-    return NumPyLoops(known.formulas)
+def _loops(known: _Text, name: str) -> Loops:
+    return LOWERINGS[name](known.formulas)

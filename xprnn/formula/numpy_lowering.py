@@ -68,6 +68,10 @@ class Compiled(NamedTuple):
 class NumPyLoops:
     """A cell's time loop, forward and reversed, in NumPy calls without allocations."""
 
+    target = "NumPy calls"
+    lengths = False
+    """Whether it takes ``valid=``."""
+
     def __init__(self, formulas: Formulas) -> None:
         self.formulas = formulas
         # Two threads may both compile a loop; either is as good.

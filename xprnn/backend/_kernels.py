@@ -1,0 +1,58 @@
+"""Kernels written in CUDA C, for libraries that can compile and launch them."""
+
+import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from typing import Any, Protocol, TypeAlias
+
+from xprnn.backend.types import Array
+
+Launch: TypeAlias = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], object]
+"""``launch(grid, block, arguments)``; integers are passed as 64 bits, arrays as pointers."""
+
+
+class Kernels(Protocol):
+    """What a lowering to CUDA kernels needs of a library."""
+
+    def compiled(self, name: str, text: str) -> Launch:
+        """Return a kernel, compiled when it is launched for the first time."""
+        ...
+
+    def contiguous(self, a: Array) -> Array:
+        """Return the array in C's order, a copy if it is in another."""
+        ...
+
+    def product(self, a: Array, b: Array, out: Array) -> object:
+        """Write a b, both of two axes, into ``out``."""
+        ...
+
+    def beside(self, a: Array) -> AbstractContextManager[object]:
+        """Return a context in which kernels run on the device of ``a``."""
+        ...
+
+
+class CuPyKernels:
+    """Those of CuPy."""
+
+    def compiled(self, name: str, text: str) -> Launch:
+        return _compiled(name, text)
+
+    def contiguous(self, a: Array) -> Array:
+        return importlib.import_module("cupy").ascontiguousarray(a)
+
+    def product(self, a: Array, b: Array, out: Array) -> object:
+        # cuBLAS straight away: matmul is a generalised ufunc there, which looks at its operands in
+        # Python first.  Transposed matrices are not copied; the output must be contiguous.
+        return a.dot(b, out)
+
+    def beside(self, a: Array) -> AbstractContextManager[object]:
+        device: AbstractContextManager[object] = a.device
+        return device
+
+
+@lru_cache(maxsize=1024)
+def _compiled(name: str, text: str) -> Launch:
+    module = importlib.import_module("cupy").RawModule(code=text)
+    launch: Launch = module.get_function(name)
+    return launch
