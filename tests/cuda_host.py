@@ -9,8 +9,6 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from xprnn.formula.cuda_functions import HALF
 
 COMPILER = shutil.which("g++") or shutil.which("c++")

@@ -4,8 +4,8 @@ import ctypes
 import functools
 from importlib.metadata import files
 
-OPTIONS = ("--gpu-architecture=compute_90", "--std=c++14", "--Ofast-compile=max")
-"""A device of Hopper's kind, and the standard that CuPy asks for."""
+OPTIONS = ("--std=c++14", "--Ofast-compile=max")
+"""The standard that CuPy asks for; and to be quick here, because nothing is run."""
 
 
 @functools.cache
@@ -15,14 +15,18 @@ def _library() -> ctypes.CDLL:
     return ctypes.CDLL(str(path.locate()))
 
 
-def compile_cuda(text: str) -> tuple[str, str]:
-    """Return the assembly (PTX), and what the compiler had to say; an error if it can't."""
+def compile_cuda(text: str, *, machine_code: bool = False) -> tuple[str, str]:
+    """Return the assembly (PTX), and what the compiler had to say; an error if it can't.
+
+    For a device of Hopper's kind; with ``machine_code`` down to what that one runs.
+    """
+    options = (f"--gpu-architecture={'sm' if machine_code else 'compute'}_90", *OPTIONS)
     library, program = _library(), ctypes.c_void_p()
     made = library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"x.cu", 0, None, None)
     assert made == 0
     try:
-        words = (ctypes.c_char_p * len(OPTIONS))(*(option.encode() for option in OPTIONS))
-        status = library.nvrtcCompileProgram(program, len(OPTIONS), words)
+        words = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+        status = library.nvrtcCompileProgram(program, len(options), words)
         log = _text(library.nvrtcGetProgramLogSize, library.nvrtcGetProgramLog, program)
         assert status == 0, log
         return _text(library.nvrtcGetPTXSize, library.nvrtcGetPTX, program), log

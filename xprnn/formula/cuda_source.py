@@ -17,6 +17,7 @@ Arrays are those of the whole sequence, contiguous; the kernel is told t.  Names
     du, dv, total0      results: (T, B, G·H), and sums over t per sequence and unit, (B, H)
 """
 
+import re
 from typing import NamedTuple
 
 from xprnn.formula.cuda_functions import PRECISIONS, expression, literal, prelude
@@ -144,6 +145,9 @@ class _Kernel:
         head = ", ".join(f"long long {number}" for number in NUMBERS)
         pointers = "".join(f",\n    {type_}{a}" for a, type_ in self.arguments.items())
         body = "\n".join(f"        {line}" for line in self.lines + self.stores)
+        # What is unused would be warned of.
+        places = {"i": "b * H + j", "w": f"{self.gates} * b * H + j"}
+        used = [f"{k} = {v}" for k, v in places.items() if re.search(rf"\b{k}\b", body)]
         ops = {node.op for node in self.program.nodes}
         text = f"""{prelude(self.precision, ops)}
 extern "C" __global__ void {name}(
@@ -153,7 +157,7 @@ extern "C" __global__ void {name}(
     if (j >= H) return;
     const long long n = B * H, rows = (long long)gridDim.y * blockDim.y;
     for (long long b = (long long)blockIdx.y * blockDim.y + threadIdx.y; b < B; b += rows) {{
-        const long long i = b * H + j, w = {self.gates} * b * H + j;
+        const long long {", ".join(used)};
 {body}
     }}
 }}

@@ -119,7 +119,8 @@ class CuPyLoops:
                     saved.append(make.empty(steps, batch, hidden, dtype=dtype))
                     arrays[f"saved{k}"] = saved[k]
             if "masked" in source.arguments:
-                arrays["masked"] = state[0] * mask
+                arrays["masked"] = make.empty(batch, hidden)
+                arrays["masked"][...] = state[0] * mask
             pointers = tuple(arrays[name] for name in source.arguments)
             left, right, out = arrays.get("masked"), device.contiguous(U).T, arrays["v"]
             grid, block = _geometry(batch, hidden)
