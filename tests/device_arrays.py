@@ -129,7 +129,7 @@ class RawModule:
 @contextmanager
 def device_arrays():
     """Put the stand-in in the place of CuPy."""
-    from xprnn.backend import prefer
+    from xprnn.backend import _kernels, prefer
     from xprnn.backend._registry import LIBRARIES
 
     cupy, namespace = ModuleType("cupy"), Namespace("array_api_compat.cupy")
@@ -148,10 +148,13 @@ def device_arrays():
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
     EVENTS.clear()
+    # Where there is a real CuPy, neither must get what was compiled for the other.
+    _kernels._compiled.cache_clear()
     try:
         with prefer(LIBRARIES["cupy"]):
             yield
     finally:
+        _kernels._compiled.cache_clear()
         for name, module in before.items():
             if module is None:
                 del sys.modules[name]

@@ -5,7 +5,6 @@ its scheduling, and CuPy itself.
 """
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,25 +12,16 @@ import pytest
 from tests import cuda_host, device_arrays
 from tests.cases import CELLS
 from tests.closeness import assert_close
-from tests.cuda_cells import TRACED, VARIANTS, kernels
+from tests.cuda_cells import TRACED, kernels
+from tests.cuda_problem import CHOSEN, Device, plain, problem
 from tests.device_arrays import EVENTS, on_device
 from xprnn import formula, get_backend
-from xprnn.cells import GRU, LSTM, Elman, MinimalGated, unit_names
+from xprnn.cells import GRU, LSTM, Elman, MinimalGated
 from xprnn.formula.cuda_source import Variant
-from xprnn.formula.cupy_lowering import CuPyLoops
-from xprnn.recurrence import Recurrent, run_backward, run_forward
-from xprnn.testing.lowering import compare_lowering
+from xprnn.recurrence import Recurrent, run_backward
 from xprnn.timeloop import run_backward as chosen_backward
-from xprnn.timeloop import run_forward as chosen_forward
 
 pytestmark = pytest.mark.skipif(cuda_host.COMPILER is None, reason="there is no C++ compiler")
-
-TOLERANCE = {"float64": 1e-13, "float32": 3e-6, "float16": 3e-2}
-LENGTHS = (5, 0, 3)
-
-# Every variant in float64; in the others what has all of it, and what has nothing of it.
-CHOSEN = tuple(v for v in VARIANTS if v.dtype == "float64" or v.masked == v.lengths)
-CHOSEN = tuple(v for v in CHOSEN if v.dtype != "float16" or v.masked)
 
 each_cell = pytest.mark.parametrize("cell", TRACED.values(), ids=TRACED)
 
@@ -39,94 +29,15 @@ each_cell = pytest.mark.parametrize("cell", TRACED.values(), ids=TRACED)
 @pytest.fixture(autouse=True)
 def device():
     with device_arrays.device_arrays():
-        yield
-
-
-def problem(cell, variant, steps=5, batch=3, hidden=4):
-    """Return arguments of a time loop, host arrays, nothing in them zero."""
-    rng = np.random.default_rng(0)
-
-    def draw(*shape):
-        return rng.normal(size=shape).astype(variant.dtype)
-
-    states = [tuple(draw(batch, hidden) for _ in cell.state) for _ in range(2)]
-    valid = np.arange(steps)[:, None, None] < np.resize(LENGTHS, batch)[:, None]
-    return SimpleNamespace(
-        u=draw(steps, batch, cell.gates * hidden),
-        recurrent=Recurrent(
-            draw(cell.gates * hidden, hidden) / np.asarray(2 * hidden**0.5, variant.dtype),
-            tuple(draw(hidden) for _ in unit_names(cell)),
-            None,
-            draw(batch, hidden) if variant.masked else None,
-            valid if variant.lengths else None,
-        ),
-        state=states[0],
-        d_state=states[1],
-        dh=draw(steps, batch, hidden),
-        valid=valid,
-    )
-
-
-def plain(cell, p, dh, *, save=True):
-    xp = get_backend("numpy").xp
-    there = run_forward(xp, cell, p.u, p.recurrent, p.state, save=save)
-    return there, run_backward(xp, cell, p.recurrent, there, dh, p.d_state) if save else None
-
-
-def lowered(cell, p, dh, *, save=True):
-    backend = get_backend("cupy", dtype=p.u.dtype.name)
-    assert isinstance(formula.lowering_for(backend, cell), CuPyLoops)
-    u, state, d_state = on_device(p.u), on_device(p.state), on_device(p.d_state)
-    recurrent = on_device(p.recurrent)
-    there = chosen_forward(backend, cell, u, recurrent, state, save=save)
-    if not save:
-        return there, None
-    return there, chosen_backward(backend, cell, recurrent, there, on_device(dh), d_state)
-
-
-def compare(cell, p, dh, *, save=True):
-    """Hold the loops to the reference."""
-    (there, back), (want_there, want_back) = (f(cell, p, dh, save=save) for f in (lowered, plain))
-    pairs = {"states": (there.states, want_there.states)}
-    # Beyond an end, what is saved is not used: the state is held, and kept as such.
-    inside = True if p.recurrent.valid is None else p.valid
-    pairs["saved"] = tuple(
-        tuple(np.where(inside, a, 0) for a in t.saved) for t in (there, want_there)
-    )
-    if save:
-        pairs |= {
-            name: (getattr(back, name), getattr(want_back, name)) for name in ("units", "state")
-        }
-        pairs["du, da"] = back[:2], want_back[:2]
-        assert back.du is back.da or want_back.du is not want_back.da
-    tolerance = TOLERANCE[p.u.dtype.name]
-    for name, (got, want) in pairs.items():
-        assert len(got) == len(want), name
-        for k, (a, b) in enumerate(zip(got, want, strict=True)):
-            assert a.dtype == b.dtype, f"{name}[{k}]"
-            numbers = (np.asarray(c, "float64") for c in (a, b))
-            assert_close(*numbers, tolerance, f"{name}[{k}]", floor=tolerance)
+        yield Device(on_device)
 
 
 @each_cell
-def test_the_same_as_the_plain_loop(cell, monkeypatch):
-    """In all dtypes, with and without mask, lengths, gradients of all outputs, tape."""
+def test_the_same_as_the_plain_loop(cell, device, monkeypatch):
     texts = [kernel.text for kernel in kernels(cell, CHOSEN)]
     ready = dict(zip(texts, cuda_host.compiled(texts), strict=True))
     monkeypatch.setattr(device_arrays, "KERNELS", ready)
-    for variant in CHOSEN:
-        p = problem(cell, variant)
-        compare(cell, p, p.dh)
-        compare(cell, p, None)
-        compare(cell, p, None, save=False)
-    for shape in [(1, 1, 1), (1, 3, 4), (40, 1, 3), (3, 2, 1), (2, 2, 130), (2, 70, 2), (9, 0, 4)]:
-        p = problem(cell, Variant("float64", True, True), *shape)
-        compare(cell, p, p.dh)
-    backend = get_backend("cupy", dtype="float64")
-    findings = compare_lowering(
-        cell, formula.lowering_for(backend, cell), backend, np.random.default_rng(0)
-    )
-    assert [f for f in findings if f.verdict == "wrong"] == []
+    device.compare_all(cell)
 
 
 @pytest.fixture
@@ -137,9 +48,9 @@ def two_rows(monkeypatch):
 
 
 @pytest.mark.usefixtures("two_rows")
-def test_more_sequences_than_the_grid_holds():
+def test_more_sequences_than_the_grid_holds(device):
     p = problem(LSTM(), Variant("float64", True, True), steps=3, batch=11, hidden=5)
-    compare(LSTM(), p, p.dh)
+    device.compare(LSTM(), p, p.dh)
 
 
 def strided(a):
@@ -154,7 +65,7 @@ def read_only(a):
 
 
 @pytest.mark.parametrize("prepare", [strided, np.asfortranarray, read_only])
-def test_arguments_of_any_layout(prepare):
+def test_arguments_of_any_layout(prepare, device):
     cell = LSTM(peepholes=True)
     p = problem(cell, Variant("float64", True, True))
     made = {
@@ -165,15 +76,15 @@ def test_arguments_of_any_layout(prepare):
     p.recurrent = Recurrent(units=tuple(map(prepare, p.recurrent.units)), **made)
     p.u, p.dh = prepare(p.u), prepare(p.dh)
     p.state, p.d_state = (tuple(map(prepare, s)) for s in (p.state, p.d_state))
-    compare(cell, p, p.dh)
+    device.compare(cell, p, p.dh)
 
 
-def test_a_tape_of_one_loop_serves_the_other():
+def test_a_tape_of_one_loop_serves_the_other(device):
     cell, variant = GRU(), Variant("float64", True, True)
     p = problem(cell, variant)
     want_there, want = plain(cell, p, p.dh)
     backend, recurrent = get_backend("cupy", dtype="float64"), on_device(p.recurrent)
-    there, _ = lowered(cell, p, p.dh)
+    there, _ = device.lowered(cell, p, p.dh)
     host = lambda arrays: tuple(np.array(a) for a in arrays)  # noqa: E731
     mixed = there._replace(states=host(there.states), saved=host(there.saved))
     xp = get_backend("numpy").xp
@@ -188,12 +99,12 @@ def test_a_tape_of_one_loop_serves_the_other():
 
 @pytest.mark.parametrize("variant", [Variant("float32"), Variant("float32", True, True)])
 @pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM(), LSTM(peepholes=True)], ids=str)
-def test_one_product_and_one_launch_a_step_and_nothing_is_made(cell, variant):
+def test_one_product_and_one_launch_a_step_and_nothing_is_made(cell, variant, device):
     counts = []
     for steps in (5, 9):
         p = problem(cell, variant, steps=steps)
         EVENTS.clear()
-        lowered(cell, p, p.dh)
+        device.lowered(cell, p, p.dh)
         assert EVENTS["launch"] == EVENTS["product"] == 2 * steps
         assert EVENTS["read"] == 1  # when the backend was opened
         counts.append(EVENTS["empty"])
@@ -201,8 +112,8 @@ def test_one_product_and_one_launch_a_step_and_nothing_is_made(cell, variant):
 
 
 @pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM(), MinimalGated()], ids=str)
-def test_a_tape_is_as_large_as_what_is_saved(cell):
-    there, _ = lowered(cell, problem(cell, Variant("float64")), None)
+def test_a_tape_is_as_large_as_what_is_saved(cell, device):
+    there, _ = device.lowered(cell, problem(cell, Variant("float64")), None)
     kept = {id(_owner(a)) for a in (*there.states, *there.saved)}
     assert len(kept) == {"Elman": 1, "GRU": 5, "LSTM": 7, "MinimalGated": 4}[type(cell).__name__]
 
@@ -213,12 +124,12 @@ def _owner(a):
     return a
 
 
-def test_nan_passes_as_it_does_in_the_plain_loop():
+def test_nan_passes_as_it_does_in_the_plain_loop(device):
     cell = Elman("relu")
     p = problem(cell, Variant("float64"))
     p.u[1, 0, 0], p.u[2, 1, 1], p.u[3, 2, 2] = np.nan, np.inf, -np.inf
     with np.errstate(invalid="ignore"):
-        got, want = (f(cell, p, None, save=False)[0].states[0] for f in (lowered, plain))
+        got, want = (f(cell, p, None, save=False)[0].states[0] for f in (device.lowered, plain))
     np.testing.assert_array_equal(got, want)
     assert np.isnan(got).any()
 
