@@ -8,7 +8,7 @@ from tests.cases import CELLS
 from tests.odd_cells import ODD_CELLS
 from xprnn.formula.cuda_source import KernelSource, Variant
 from xprnn.formula.cupy_lowering import CuPyLoops
-from xprnn.formula.numpy_lowering import trace
+from xprnn.formula.trace import trace
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "bring_your_own_cell.py"
 

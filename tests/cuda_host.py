@@ -21,10 +21,24 @@ SHIM = """
 static struct { unsigned x, y; } blockIdx, threadIdx, blockDim, gridDim;
 """
 
-# The two conversions are instructions of the device.
+# The two conversions are instructions of the device; not every C++ compiler has such a type.
 HALF_ON_HOST = """
-inline float load(const unsigned short* p, long long k) { return ((const _Float16*)p)[k]; }
-inline void store(unsigned short* p, long long k, float x) { ((_Float16*)p)[k] = x; }
+inline float load(const unsigned short* p, long long k) {
+    const int bits = p[k] & 0x7fff, e = bits >> 10, m = bits & 0x3ff;
+    float size = e ? ldexpf(m + 1024, e - 25) : ldexpf(m, -24);
+    if (e == 31) size = m ? NAN : INFINITY;
+    return p[k] & 0x8000 ? -size : size;
+}
+inline void store(unsigned short* p, long long k, float x) {
+    const float size = fabsf(x);
+    int e, bits;
+    if (x != x) bits = 0x7e00;
+    else if (size >= 65520) bits = 0x7c00;
+    else if (size < ldexpf(1, -14)) bits = rintf(ldexpf(size, 24));
+    // To the nearest, ties to even, and into the next exponent where that is nearest.
+    else { const float m = frexpf(size, &e); bits = ((e + 13) << 10) + (int)rintf(m * 2048); }
+    p[k] = bits | (signbit(x) ? 0x8000 : 0);
+}
 """
 
 SIGNATURE = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')

@@ -13,6 +13,7 @@ from xprnn import formula, get_backend
 from xprnn.cells import unit_names
 from xprnn.formula.cuda_source import Variant
 from xprnn.formula.cupy_lowering import CuPyLoops
+from xprnn.formula.trace import trace
 from xprnn.recurrence import Recurrent, run_backward, run_forward
 from xprnn.testing.lowering import compare_lowering
 from xprnn.timeloop import run_backward as chosen_backward
@@ -85,7 +86,7 @@ class Device:
     def lowered(self, cell: Any, p: Any, dh: Any, *, save: bool = True) -> Any:
         """Return what the loops find."""
         backend = get_backend("cupy", dtype=p.u.dtype.name)
-        assert isinstance(formula.lowering_for(backend, cell), CuPyLoops)
+        assert "is lowered to CUDA kernels" in formula.explain(cell, backend)
         u, recurrent, state = (self.there(a) for a in (p.u, p.recurrent, p.state))
         there = chosen_forward(backend, cell, u, recurrent, state, save=save)
         if not save:
@@ -127,6 +128,5 @@ class Device:
             p = problem(cell, Variant("float64", True, True), *shape)
             self.compare(cell, p, p.dh)
         backend = get_backend("cupy", dtype="float64")
-        loops = formula.lowering_for(backend, cell)
-        findings = compare_lowering(cell, loops, backend, np.random.default_rng(0))
+        findings = compare_lowering(cell, CuPyLoops(trace(cell)), backend, np.random.default_rng(0))
         assert [f for f in findings if f.verdict == "wrong"] == []

@@ -51,7 +51,8 @@ def _loops(backend: Backend, cell: Cell, recurrent: Recurrent) -> Loops | None:
     if recurrent.gain is not None:
         return None
     loops = lowering_for(backend, cell)
-    return None if loops is None or (recurrent.valid is not None and not loops.lengths) else loops
+    suits = loops is not None and (recurrent.valid is None or loops.takes_lengths())
+    return loops if suits else None
 
 
 def _options(recurrent: Recurrent) -> dict[str, Any]:

@@ -6,7 +6,7 @@ as little as can be: what is elementwise is one kernel (`xprnn.formula.cuda_sour
 dropout mask and the ends of sequences included.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from xprnn.backend import dtype_name, primitives_of
 from xprnn.backend.types import Array
@@ -19,8 +19,8 @@ from xprnn.formula.cuda_source import (
     keeps_rest,
     saved_homes,
 )
-from xprnn.formula.numpy_lowering import Formulas
 from xprnn.formula.program import BOOL, Program, pruned
+from xprnn.formula.trace import Formulas
 
 THREADS = 128
 """In a block: few enough that small layers are spread over the device."""
@@ -32,9 +32,7 @@ ROWS = 65535
 class CuPyLoops:
     """A cell's time loop, forward and reversed, in CUDA kernels."""
 
-    target = "CUDA kernels"
-    lengths = True
-    """Whether it takes ``valid=``."""
+    name: ClassVar[str] = "cupy"
 
     def __init__(self, formulas: Formulas) -> None:
         self.formulas = formulas
@@ -42,6 +40,14 @@ class CuPyLoops:
         self.without_tape = pruned(Program(program.nodes, {**program.outputs, "saved": ()}))
         # Two threads may both write a source; either is as good.
         self._sources: dict[tuple[Any, ...], KernelSource] = {}
+
+    def takes_lengths(self) -> bool:
+        """Whether ``valid=`` is an argument."""
+        return True
+
+    def describe(self) -> str:
+        """Say what a cell is made into, and at what cost."""
+        return "lowered to CUDA kernels, one a step each way"
 
     def forward_kernel(self, variant: Variant, *, save: bool) -> KernelSource:
         """Return the kernel of a step forward."""

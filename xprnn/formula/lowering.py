@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, TypeAlias
 from xprnn.backend import Backend, get_backend
 from xprnn.cells import Cell, get_cell, has_layer_norm
 from xprnn.formula.cupy_lowering import CuPyLoops
-from xprnn.formula.numpy_lowering import Formulas, NumPyLoops, trace
-from xprnn.formula.trace import Untraceable
+from xprnn.formula.numpy_lowering import NumPyLoops
+from xprnn.formula.trace import Formulas, Untraceable, trace
 
 Loops: TypeAlias = NumPyLoops | CuPyLoops
 
@@ -109,7 +109,7 @@ def explain(cell: str | Cell, backend: str | Backend = "numpy") -> str:
     loops = _loops(found.traced, backend.library.lowering)
     formulas = loops.formulas
     return (
-        f"{cell} is lowered to {loops.target}: {formulas.forward.operations()} operations forward, "
+        f"{cell} is {loops.describe()}: {formulas.forward.operations()} operations forward, "
         f"{formulas.backward.operations()} backward"
     )
 

@@ -5,15 +5,15 @@ networks, or one, at the same time.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from xprnn.backend.host import np
 from xprnn.backend.types import Array
-from xprnn.cells import Arrays, Cell
+from xprnn.cells import Arrays
 from xprnn.formula.numpy_source import backward_source, forward_source
 from xprnn.formula.plan import Plan, plan_backward, plan_forward
 from xprnn.formula.program import ARITHMETIC, COMPARISONS, LOGIC, Program, pruned
-from xprnn.formula.trace import trace_backward, trace_forward
+from xprnn.formula.trace import Formulas
 
 CACHE = 2**20
 """Bytes that a block of steps may fill, all its buffers together: they are read again at once."""
@@ -21,27 +21,6 @@ CACHE = 2**20
 _NAMES = {name: getattr(np, name) for name in (ARITHMETIC | COMPARISONS | LOGIC) if name != "round"}
 _NAMES |= {name: getattr(np, name) for name in ("array", "copyto", "dot", "empty", "zeros")}
 _NAMES |= {"round": np.rint, "inf": np.inf, "nan": np.nan}
-
-
-class Formulas(NamedTuple):
-    """A cell, traced."""
-
-    gates: int
-    forward: Program
-    backward: Program
-
-
-def trace(cell: Cell) -> Formulas:
-    """Return a cell's formulas as programs.
-
-    Raises
-    ------
-    Untraceable
-        If they can't be written as lists of elementwise operations; the message says why.
-    """
-    forward = trace_forward(cell)
-    kinds = [forward.nodes[index].kind for index in forward.outputs["saved"] if index is not None]
-    return Formulas(cell.gates, forward, trace_backward(cell, kinds))
 
 
 class Compiled(NamedTuple):
@@ -68,14 +47,19 @@ class Compiled(NamedTuple):
 class NumPyLoops:
     """A cell's time loop, forward and reversed, in NumPy calls without allocations."""
 
-    target = "NumPy calls"
-    lengths = False
-    """Whether it takes ``valid=``."""
+    name: ClassVar[str] = "numpy"
 
     def __init__(self, formulas: Formulas) -> None:
         self.formulas = formulas
         # Two threads may both compile a loop; either is as good.
         self._loops: dict[tuple[str, bool, bool], Compiled] = {}
+
+    def takes_lengths(self) -> bool:
+        """Whether ``valid=`` is an argument."""
+        return False
+
+    def describe(self) -> str:
+        return "lowered to NumPy calls"
 
     def forward_loop(self, *, masked: bool, save: bool) -> Compiled:
         """Return the loop from step 0 to step T-1."""
