@@ -126,6 +126,20 @@ class RawModule:
         return launch
 
 
+class ReductionKernel:
+    """The one that there is: a sum of squares in float64."""
+
+    def __init__(self, given, result, term, *rest):
+        assert (given, result) == ("T x", "float64 y")
+        assert term == "static_cast<double>(x) * static_cast<double>(x)"
+        assert rest == ("a + b", "y = a", "0", "xprnn_square_sum")
+
+    def __call__(self, a):
+        # A device doesn't warn.
+        with np.errstate(over="ignore"):
+            return on_device(np.sum(np.square(a.view(np.ndarray), dtype=np.float64)))
+
+
 @contextmanager
 def device_arrays():
     """Put the stand-in in the place of CuPy."""
@@ -137,7 +151,7 @@ def device_arrays():
     cupy.arange = lambda n, dtype: on_device(np.arange(n, dtype=dtype))
     cupy.sum = lambda a: on_device(np.sum(a))
     cupy.ascontiguousarray = lambda a: on_device(np.ascontiguousarray(a).reshape(a.shape))
-    cupy.RawModule = RawModule
+    cupy.RawModule, cupy.ReductionKernel = RawModule, ReductionKernel
     cupy.cuda = SimpleNamespace(
         Device=Device,
         runtime=SimpleNamespace(getDeviceCount=lambda: 1),
@@ -150,11 +164,13 @@ def device_arrays():
     EVENTS.clear()
     # Where there is a real CuPy, neither must get what was compiled for the other.
     _kernels._compiled.cache_clear()
+    _kernels.square_sum.cache_clear()
     try:
         with prefer(LIBRARIES["cupy"]):
             yield
     finally:
         _kernels._compiled.cache_clear()
+        _kernels.square_sum.cache_clear()
         for name, module in before.items():
             if module is None:
                 del sys.modules[name]

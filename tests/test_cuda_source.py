@@ -119,13 +119,18 @@ def test_constants_are_rounded_as_the_dtype_does(dtype):
     values = (0.1, -1 / 3, 1e-5, 65504.0, 1e300, -np.inf, np.nan, 7.0)
     builder = Builder()
     a = builder.input("u0")
+    constants = [builder.constant(value) for value in values]
     truth = builder.apply("isnan", a)
-    nodes = [builder.apply("where", truth, a, builder.constant(value)) for value in values]
+    nodes = [builder.apply("where", truth, a, k) for k in constants]
+    nodes += [builder.apply("equal", a, k) for k in constants]
     program = builder.program({"state": (builder.apply("add", a, a),), "saved": tuple(nodes)})
-    got = saved_of(program, np.zeros((1, 2)), np.zeros((1, 2)), dtype)
     with np.errstate(over="ignore"):
-        for k, value in enumerate(values):
-            np.testing.assert_array_equal(got[k], np.full((1, 2), value).astype(dtype))
+        held = np.array([values]).astype(dtype)
+    got = saved_of(program, np.nan_to_num(held, posinf=np.inf, neginf=-np.inf), held, dtype)
+    for k, value in enumerate(held[0]):
+        np.testing.assert_array_equal(got[k], np.full((1, len(values)), value))
+        # The array's number and the constant are one, not neighbours.
+        assert got[len(values) + k][0, k] == (not np.isnan(value))
 
 
 def test_every_function_has_an_expression():

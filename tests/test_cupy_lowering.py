@@ -15,9 +15,11 @@ from tests.closeness import assert_close
 from tests.cuda_cells import TRACED, kernels
 from tests.cuda_problem import CHOSEN, Device, plain, problem
 from tests.device_arrays import EVENTS, on_device
-from xprnn import formula, get_backend
+from xprnn import RNN, fit, formula, get_backend
 from xprnn.cells import GRU, LSTM, Elman, MinimalGated
+from xprnn.data import minibatches
 from xprnn.formula.cuda_source import Variant
+from xprnn.optim import global_norm
 from xprnn.recurrence import Recurrent, run_backward
 from xprnn.timeloop import run_backward as chosen_backward
 
@@ -157,3 +159,42 @@ def test_a_network_and_all_its_gradients(case, lengths):
 def test_what_explain_says():
     said = formula.explain("elman", "cupy")
     assert "is lowered to CUDA kernels, one a step each way: 2 operations forward" in said
+
+
+def reads_a_step(make, loss, **options):
+    """Return how often a training waits for the device, for every batch more."""
+    counts = []
+    for batches in (2, 3, 4):
+        net, data = make(batches)
+        EVENTS.clear()
+        fit(net, data, epochs=1, loss=loss, optimizer="adam", **options)
+        counts.append(EVENTS["read"])
+    assert counts[2] - counts[1] == counts[1] - counts[0]
+    return counts[1] - counts[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 1e-3}, {"clip_value": 0.1}], ids=str)
+def test_what_a_training_step_waits_for(options):
+    """Two checks of the data, and the loss; of tokens their number, too."""
+
+    def series(batches):
+        net = RNN(2, 3, 2, cell="lstm", backend="cupy", rng=0)
+        x = net.backend.asarray(np.random.default_rng(0).normal(size=(3, 2 * batches, 2)))
+        return net, minibatches(x, x, 2, rng=0)
+
+    def text(batches):
+        net = RNN(4, 3, 4, cell="gru", backend="cupy", rng=0)
+        x = net.backend.asarray(np.random.default_rng(0).integers(0, 4, (3, 2 * batches)))
+        return net, minibatches(x, x, 2, rng=0)
+
+    assert reads_a_step(series, "squared_error", **options) == 3
+    assert reads_a_step(text, "cross_entropy", **options) == 4
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_norm_of_large_gradients(dtype):
+    largest = float(np.finfo(dtype).max) / 4
+    host = {"a": np.full((2, 2), largest, dtype), "b": np.full(3, -largest / 2, dtype)}
+    norm = global_norm({name: on_device(a) for name, a in host.items()})
+    assert norm.dtype == dtype
+    assert float(norm) == pytest.approx(largest * 4.75**0.5, rel=2 * float(np.finfo(dtype).eps))

@@ -2,7 +2,7 @@
 
 import importlib
 
-from xprnn.backend._kernels import CuPyKernels
+from xprnn.backend._kernels import CuPyKernels, square_sum
 from xprnn.backend._library import Library
 from xprnn.backend._numpy import add_in_place, put_in_place
 from xprnn.backend.host import HostArray, np
@@ -67,6 +67,9 @@ class CuPy(Library):
 
     def synchronize(self) -> None:
         importlib.import_module("cupy").cuda.get_current_stream().synchronize()
+
+    def square_sum(self, a: Array) -> Array:
+        return square_sum()(a)
 
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return add_in_place(a.copy(), index, values, axis)

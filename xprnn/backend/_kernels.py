@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Protocol, TypeAlias
 
 from xprnn.backend.types import Array
@@ -56,3 +56,18 @@ def _compiled(name: str, text: str) -> Launch:
     module = importlib.import_module("cupy").RawModule(code=text)
     launch: Launch = module.get_function(name)
     return launch
+
+
+@cache
+def square_sum() -> Callable[[Array], Array]:
+    """Return a function that sums the squares of an array's entries, in float64, in one launch."""
+    kernel: Callable[[Array], Array] = importlib.import_module("cupy").ReductionKernel(
+        "T x",
+        "float64 y",
+        "static_cast<double>(x) * static_cast<double>(x)",
+        "a + b",
+        "y = a",
+        "0",
+        "xprnn_square_sum",
+    )
+    return kernel

@@ -89,6 +89,13 @@ class Library(ABC):
         """Return a context without the library's own warnings of overflow and NaN."""
         return nullcontext()
 
+    def square_sum(self, a: Array) -> Array:
+        """Return the sum of the squares of all entries, zero-dimensional.
+
+        In float64 where that costs the library nothing: then no square is too large.
+        """
+        return self.namespace().sum(a * a)
+
     def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
         """Return the distinct entries of ``index`` (N,), ascending, and (n, K): for each of them
         the sum of its rows (N, K).
