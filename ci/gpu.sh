@@ -23,9 +23,11 @@ record() {
     "$python" ci/gpu_record.py "$1" "$2" "$folder/cuda-$1-$today.json" || failed+=("$1")
 }
 
-# The kernels first: if they are wrong, little else is worth a look.
-"$python" -m pytest --quiet -p no:cacheprovider -k cupy --junitxml "$work/tests.xml" \
-    tests/test_cupy_device.py tests || failed+=(tests)
+# The kernels first: if they are wrong, little else is worth a look.  What stands in for a device is
+# no proof here.
+"$python" -m pytest --quiet -p no:cacheprovider -k cupy --continue-on-collection-errors \
+    --junitxml "$work/tests.xml" \
+    --ignore tests/test_cupy_lowering.py tests/test_cupy_device.py tests || failed+=(tests)
 record tests "$work/tests.xml"
 
 # Date, versions, device and every error; written whatever they are.
