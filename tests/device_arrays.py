@@ -105,25 +105,22 @@ class Namespace(ModuleType):
         return function
 
 
-class RawModule:
-    """Source that is compiled when a kernel of it is launched."""
+class RawKernel:
+    """Source that is compiled when it is launched."""
 
-    def __init__(self, *, code):
+    def __init__(self, code, name):
+        assert f"void {name}(" in code
         self.code = code
 
-    def get_function(self, name):
-        def launch(grid, block, arguments):
-            EVENTS["launch"] += 1
-            across, down = block
-            assert 0 < across * down <= 1024
-            assert 0 < grid[0] < 2**31
-            assert 0 < grid[1] < 2**16
-            for a in arguments:
-                assert isinstance(a, int | DeviceArray)
-            (KERNELS.get(self.code) or cuda_host.alone(self.code))(grid, block, arguments)
-
-        assert f"void {name}(" in self.code
-        return launch
+    def __call__(self, grid, block, arguments):
+        EVENTS["launch"] += 1
+        across, down = block
+        assert 0 < across * down <= 1024
+        assert 0 < grid[0] < 2**31
+        assert 0 < grid[1] < 2**16
+        for a in arguments:
+            assert isinstance(a, int | DeviceArray)
+        (KERNELS.get(self.code) or cuda_host.alone(self.code))(grid, block, arguments)
 
 
 class ReductionKernel:
@@ -151,7 +148,7 @@ def device_arrays():
     cupy.arange = lambda n, dtype: on_device(np.arange(n, dtype=dtype))
     cupy.sum = lambda a: on_device(np.sum(a))
     cupy.ascontiguousarray = lambda a: on_device(np.ascontiguousarray(a).reshape(a.shape))
-    cupy.RawModule, cupy.ReductionKernel = RawModule, ReductionKernel
+    cupy.RawKernel, cupy.ReductionKernel = RawKernel, ReductionKernel
     cupy.cuda = SimpleNamespace(
         Device=Device,
         runtime=SimpleNamespace(getDeviceCount=lambda: 1),

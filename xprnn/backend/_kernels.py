@@ -16,7 +16,7 @@ class Kernels(Protocol):
     """What a lowering to CUDA kernels needs of a library."""
 
     def compiled(self, name: str, text: str) -> Launch:
-        """Return a kernel, compiled when it is launched for the first time."""
+        """Return a kernel, compiled when it is launched for the first time on a device."""
         ...
 
     def contiguous(self, a: Array) -> Array:
@@ -53,8 +53,8 @@ class CuPyKernels:
 
 @lru_cache(maxsize=1024)
 def _compiled(name: str, text: str) -> Launch:
-    module = importlib.import_module("cupy").RawModule(code=text)
-    launch: Launch = module.get_function(name)
+    # Not of a RawModule, which compiles at once, and for the device of that moment.
+    launch: Launch = importlib.import_module("cupy").RawKernel(text, name)
     return launch
 
 
