@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
+from xprnn.backend._kernels import Kernels
 from xprnn.backend.host import HostArray, np
 from xprnn.backend.types import Array, Device, Namespace
 
@@ -72,6 +73,10 @@ class Library(ABC):
         """Return the array without what its library may have attached to it (a graph, say)."""
         return a
 
+    def kernels(self) -> Kernels:
+        """Return what compiles and launches kernels in CUDA C; for a lowering that writes them."""
+        raise NotImplementedError(f"{self.name} launches no kernels")
+
     def synchronize(self) -> None:
         """Wait until the device has done what it was told: for measuring times."""
         return  # a library whose calls return when they are done
@@ -83,6 +88,13 @@ class Library(ABC):
     def quiet(self) -> AbstractContextManager[object]:
         """Return a context without the library's own warnings of overflow and NaN."""
         return nullcontext()
+
+    def square_sum(self, a: Array) -> Array:
+        """Return the sum of the squares of all entries, zero-dimensional.
+
+        In float64 where that costs the library nothing: then no square is too large.
+        """
+        return self.namespace().sum(a * a)
 
     def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
         """Return the distinct entries of ``index`` (N,), ascending, and (n, K): for each of them

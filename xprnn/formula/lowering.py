@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 from xprnn.backend import Backend, get_backend
 from xprnn.cells import Cell, get_cell, has_layer_norm
+from xprnn.formula.cupy_lowering import CuPyLoops
 from xprnn.formula.numpy_lowering import NumPyLoops
 from xprnn.formula.protocol import Loops, Work
 from xprnn.formula.trace import Formulas, Untraceable, trace
 
-LOWERINGS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "numpy")}
+LOWERINGS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "numpy"), "cupy": ("cupy",)}
 """By the name that a library gives its lowering, those that there are, the fastest first."""
 
 VARIABLE = "XPRNN_LOWERING"
@@ -217,8 +218,8 @@ def _traced(cell: Cell) -> _Known:
 @lru_cache(maxsize=256)
 def _loops(traced: _Text, name: str) -> Loops:
     """Return the loops of a formula, which keep what is compiled for it."""
-    if name == "numpy":
-        return NumPyLoops(traced.formulas)
+    if name != "numba":
+        return {"numpy": NumPyLoops, "cupy": CuPyLoops}[name](traced.formulas)
     loops: Loops = importlib.import_module("xprnn.formula.compiled.loops").NumbaLoops(
         traced.formulas
     )
