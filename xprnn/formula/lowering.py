@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, lru_cache
-from importlib import metadata
 from typing import Any, NamedTuple
 
 from xprnn.backend import Backend, get_backend
@@ -113,6 +112,8 @@ def numba_missing() -> str:
     """Say why Numba can't be used; nothing if it can."""
     if importlib.util.find_spec("numba") is None:
         return 'Numba is not installed: pip install "xprnn[jit]"'
+    from importlib import metadata  # loads a great deal
+
     version = metadata.version("numba")
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < NUMBA:
         return f"Numba {version} is too old: {NUMBA[0]}.{NUMBA[1]} is needed"
@@ -219,7 +220,7 @@ def _traced(cell: Cell) -> _Known:
 def _loops(traced: _Text, name: str) -> Loops:
     """Return the loops of a formula, which keep what is compiled for it."""
     if name != "numba":
-        return {"numpy": NumPyLoops, "cupy": CuPyLoops}[name](traced.formulas)
+        return NumPyLoops(traced.formulas) if name == "numpy" else CuPyLoops(traced.formulas)
     loops: Loops = importlib.import_module("xprnn.formula.compiled.loops").NumbaLoops(
         traced.formulas
     )
