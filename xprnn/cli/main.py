@@ -15,6 +15,7 @@ from xprnn.cli import (
     bench,
     bench_layer,
     bench_quality,
+    bench_train,
     info,
     parity,
     sample,
@@ -117,6 +118,7 @@ def build_parser() -> Parser:
         (commands, "parity", parity),
         (measured, "origins", bench),
         (measured, "layer", bench_layer),
+        (measured, "train", bench_train),
         (measured, "quality", bench_quality),
     ):
         command = group.add_parser(
