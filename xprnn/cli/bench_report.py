@@ -97,6 +97,21 @@ def choice_options(parser: argparse.ArgumentParser, cases: Iterable[str]) -> Non
     parser.add_argument("--cases", default=names, help=f"of {names} (default: all)")
 
 
+def lowering_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--lowering``."""
+    parser.add_argument(
+        "--lowering",
+        metavar="NAME",
+        help=f"of xprnn's cells: {', '.join(LOWERINGS)} (default: as XPRNN_LOWERING says)",
+    )
+
+
+def lowering_wanted(args: argparse.Namespace) -> str | None:
+    """Return the lowering that is asked for, if one is."""
+    wanted = args.lowering
+    return None if wanted is None else checks.choice("--lowering", wanted, LOWERINGS)
+
+
 def timing_options(
     parser: argparse.ArgumentParser, cases: Iterable[str], peers: Sequence[str]
 ) -> None:
@@ -104,11 +119,7 @@ def timing_options(
     against_option(parser, peers)
     choice_options(parser, cases)
     threads_option(parser, "cores to use")
-    parser.add_argument(
-        "--lowering",
-        metavar="NAME",
-        help=f"of xprnn's cells: {', '.join(LOWERINGS)} (default: as XPRNN_LOWERING says)",
-    )
+    lowering_option(parser)
     parser.add_argument(
         "--seconds", type=float, default=1.0, help="measured in a process (default 1)"
     )
@@ -120,11 +131,10 @@ def timing_options(
 
 def setting_of(args: argparse.Namespace) -> Setting:
     """Return how to time, in the options' words where they make no sense."""
-    lowering = args.lowering
     return Setting(
         checks.positive_int("--threads", args.threads),
         args.backend,
-        None if lowering is None else checks.choice("--lowering", lowering, LOWERINGS),
+        lowering_wanted(args),
         checks.number("--seconds", args.seconds, open_=True),
         checks.positive_int("--rounds", args.rounds),
     )
