@@ -42,6 +42,20 @@ def test_in_a_process_of_its_own():
     assert row.ratio is None
 
 
+@on_linux
+@pytest.mark.parametrize(("library", "place"), [("xprnn", "numpy"), ("torch", "cpu")])
+def test_what_a_process_does(library, place, monkeypatch):
+    held, lengths = [], []
+    monkeypatch.setattr(memory, "hold_to", held.append)
+    monkeypatch.setattr(
+        memory, "peak_of", lambda work: lengths.append(float(work())) or len(lengths)
+    )
+    found = memory._main(library, "training", "elman", "forecast", 9, place, 1)
+    assert found["bytes"] == 1
+    assert found["seconds"] > 0
+    assert (held, len(lengths)) == ([1], 1)
+
+
 def results(found, seen):
     def result_of(module, *words, what, threads, **variables):
         seen.append((*words, variables))
