@@ -185,6 +185,7 @@ def main(argv=None):
     )
     diagnostics.save_figure(figure, args.out / "loss.png")
     print(f"written: {args.out}")
+    diagnostics.show_pictures(args.out)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""Two weights learn to count the ones in a sequence, and why plain gradient descent fails at it.
-
-x is a binary sequence, the target the number of its ones.  The state is a single number:
-
-    h(t) = w_x x(t) + w_rec h(t-1)        h(0) = 0        y = h(T)        L = ½ mean((y - target)²)
-
-The answer is w_x = w_rec = 1.  The second half of the example puts a logistic function into every
-step but the last, out of two unrolls that share their weights.
-
-Run it with ``python examples/counting_ones.py [--length T] [--every N] [--out FOLDER]``.
-"""
+# %% [markdown]
+# # Counting ones
+#
+# Two weights learn to count the ones in a sequence, and why plain gradient descent fails at it.
+#
+# x is a binary sequence, the target the number of its ones.  The state is a single number:
+#
+#     h(t) = w_x x(t) + w_rec h(t-1)      h(0) = 0      y = h(T)      L = ½ mean((y - target)²)
+#
+# The answer is w_x = w_rec = 1.  The second half of the example puts a logistic function into every
+# step but the last, out of two unrolls that share their weights.  The page `docs/counting-ones.md`
+# goes with it.
+#
+# As a script: `python examples/counting_ones.py [--length T] [--every N] [--out FOLDER]`.
 
 # %%
 import argparse
@@ -48,7 +51,9 @@ def weights_of(net):
 
 
 # %% [markdown]
-# Backpropagation through time gets the gradient of every state first, dh(t) = w_rec dh(t+1), and
+# ## Backpropagation through time
+#
+# It gets the gradient of every state first, dh(t) = w_rec dh(t+1), and
 # uses it for both weights: dw_x = Σ dh(t) x(t), dw_rec = Σ dh(t) h(t-1).  What decides is that
 # power of w_rec.
 
@@ -59,6 +64,10 @@ def state_gradients(net, x, target):
     _, gradient = net.value_and_grad(x, target)
     dh = np.abs(gradient.input[:, :, 0]).mean(axis=1)  # w_x dh(t), and w_x cancels out
     return dh / dh[-1]
+
+
+# %% [markdown]
+# ## Trainings, and the surface that they walk on
 
 
 # %%
@@ -130,6 +139,8 @@ def plot_walks(walks, x, target):
 
 
 # %% [markdown]
+# ## With a logistic function
+#
 # The same with a logistic function σ in every step but the last, which has none because a value of
 # σ, being below one, could not be a count:
 #
@@ -220,9 +231,13 @@ def say_what_it_counts(length):
     return weights, losses
 
 
+# %% [markdown]
+# ## All of it
+
+
 # %%
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Two weights learn to count the ones.")
     parser.add_argument("--length", type=int, default=10, help="steps of a sequence")
     parser.add_argument("--sequences", type=int, default=20)
     parser.add_argument("--every", type=int, default=1, help="print the gradient so often")
@@ -230,6 +245,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.length < 2:
         parser.error(f"--length is {args.length}: expected at least 2, a last step and one before")
+    if args.every < 1:
+        parser.error(f"--every is {args.every}: expected at least 1")
     args.out.mkdir(parents=True, exist_ok=True)
 
     x, target = xprnn.data.count_ones(args.length, args.sequences, rng=0)
@@ -261,6 +278,7 @@ def main(argv=None):
     check_gradient({"w_x": np.full((1, 1), -1.5), "w_rec": np.full((1, 1), 2.0)}, x, target)
     for length in (2, 5, 10):
         say_what_it_counts(length)
+    diagnostics.show_pictures(args.out)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""The general recurrent network: many inputs or one, many outputs or one.
-
-    h(t) = φ(W x(t) + U h(t-1) + b)        y(t) = R h(t) + r, or softmax of it
-
-Many-to-many, many-to-one, and one-to-many in two ways: an input at the first step and zeros after,
-and a closed loop, in which every output is the next input.  All of it is the same network.
-
-Run it with ``python examples/general_network.py [--epochs N] [--out FOLDER]``.
-"""
+# %% [markdown]
+# # The general recurrent network: many inputs or one, many outputs or one
+#
+#     h(t) = φ(W x(t) + U h(t-1) + b)        y(t) = R h(t) + r, or softmax of it
+#
+# Many-to-many, many-to-one, and one-to-many in two ways: an input at the first step and zeros
+# after, and a closed loop, in which every output is the next input.  All of it is the same network.
+# The page `docs/general-network.md` goes with it.
+#
+# As a script: `python examples/general_network.py [--epochs N] [--out FOLDER]`.
 
 # %%
 import argparse
@@ -19,7 +20,9 @@ from xprnn import diagnostics
 from xprnn.cells import Elman
 
 # %% [markdown]
-# Many-to-many: a word in, the next word out.  The same word is followed by different ones, so only
+# ## Many-to-many
+#
+# A word in, the next word out.  The same word is followed by different ones, so only
 # the state can tell which.
 
 
@@ -37,7 +40,9 @@ def many_to_many(epochs):
 
 
 # %% [markdown]
-# Many-to-one: are there more ones than zeros?  ``returns="last"`` has one output a sequence.
+# ## Many-to-one
+#
+# Are there more ones than zeros?  ``returns="last"`` has one output a sequence.
 
 
 # %%
@@ -52,7 +57,9 @@ def many_to_one(epochs, length=7):
 
 
 # %% [markdown]
-# One-to-many: strike a bell once, x(1) = a, and let it ring, y(t) = a 0.9^t cos(π t / 5).
+# ## One-to-many
+#
+# Strike a bell once, x(1) = a, and let it ring, y(t) = a 0.9^t cos(π t / 5).
 
 
 # %%
@@ -83,7 +90,9 @@ def loss_of(history):
 
 
 # %% [markdown]
-# Closed loop, for generation: one step after the other, the output being the next input.
+# ## Closed loop, for generation
+#
+# One step after the other, the output being the next input.
 
 
 # %%
@@ -98,7 +107,9 @@ def generate(net, x, steps):
 
 
 # %% [markdown]
-# Closed loop, for training.  With x(t+1) = R h(t) + r the steps after the first one are
+# ## Closed loop, for training
+#
+# With x(t+1) = R h(t) + r the steps after the first one are
 #
 #     h(t+1) = φ(W (R h(t) + r) + U h(t) + b) = φ(U' h(t) + b')
 #     U' = U + W R        b' = b + W r                                                 (1)
@@ -198,9 +209,13 @@ def two_ways_to_train(epochs, steps=60, seed=0):
     return losses
 
 
+# %% [markdown]
+# ## All of it
+
+
 # %%
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="The general recurrent network.")
     parser.add_argument("--epochs", type=int, default=400)
     parser.add_argument("--out", type=Path, default=Path("runs/general_network"))
     args = parser.parse_args(argv)
@@ -225,6 +240,7 @@ def main(argv=None):
     draw("one_to_many.png", bell(x)[0], sound, 20)
     draw("closed_loop.png", y, wave(len(y))[1:], 60)
     print(f"pictures: {args.out}")
+    diagnostics.show_pictures(args.out)
 
 
 if __name__ == "__main__":

@@ -43,21 +43,52 @@ def read(count, size):
 # %% [markdown]
 # ## Training, as the original did
 #
-# Windowed truncation: each step's loss is propagated back through that step and the 4 before it.
-# The learning rate is halved whenever the evaluated loss has risen.  Unlike the original, several
-# sentences go into one update.
+# Its own trial: 100 sentences, one an update, a learning rate of 0.005 for the sum over a
+# sentence, 9 epochs.  Windowed truncation: each step's loss is propagated back through that step
+# and the 4 before it.  The learning rate is halved whenever the evaluated loss has risen.  The
+# network has the original's size, 8000 words, so that it begins with the same loss, log 8000.
+
+# %%
+PUBLISHED = (8.987, 8.976, 8.960, 8.930, 8.862, 6.914, 6.302, 6.015, 5.834, 5.711)
+
+
+def trial(encoded, *, size=8000, hidden=100, epochs=9, seed=0):
+    """Train as the original did; return the losses per word, from the start on, and seconds."""
+    net = xprnn.RNN(size, hidden, size, bias=False, rng=seed)
+    batches = [(sentence[:-1, None], sentence[1:, None]) for sentence in encoded]
+    total = xprnn.losses.CrossEntropy("sum")
+    before = xprnn.evaluate(net, batches, loss=total)
+    history = xprnn.fit(
+        net,
+        batches,
+        loss=total,
+        optimizer=xprnn.optim.SGD(0.005),
+        epochs=epochs,
+        window=4,
+        rate_scale=halve_on_rise,
+        validation=batches,
+    )
+    words = sum(len(target) for _, target in batches)
+    return [loss / words for loss in (before, *history.validation_loss)], history.seconds
+
+
+# %% [markdown]
+# ## Training, better
+#
+# Eight sentences go into one update, by Adam, and biases are learned too: enough to overtake, in
+# seconds, a model that counts which words follow which two.
 
 
 # %%
 def train(vocabulary, training, held_out, *, hidden, epochs, window=4, seed=0):
     """Train a model, and return it with its history."""
     size = len(vocabulary)
-    net = xprnn.RNN(size, hidden, size, bias=False, rng=seed)
+    net = xprnn.RNN(size, hidden, size, rng=seed)
     history = xprnn.fit(
         net,
-        sentence_batches(training, 16, net.backend, rng=seed),
+        sentence_batches(training, 8, net.backend, rng=seed),
         loss="cross_entropy",
-        optimizer=xprnn.optim.SGD(0.3, momentum=0.9),
+        optimizer=xprnn.optim.Adam(0.003),
         epochs=epochs,
         window=window,
         clip_norm=1.0,
@@ -85,12 +116,19 @@ def main(argv=None):
     parser.add_argument("--hidden", type=int, default=100)
     parser.add_argument("--sentences", type=int, default=1500)
     parser.add_argument("--vocabulary", type=int, default=1000)
+    parser.add_argument("--trial", type=int, default=8000, help="words in the original's trial")
     parser.add_argument("--out", type=Path, default=Path("runs/language_model"))
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
 
     vocabulary, training, held_out = read(args.sentences, args.vocabulary)
     print(f"{len(training)} sentences, {len(held_out)} held out, {len(vocabulary)} words")
+
+    losses, seconds = trial(training[:100], size=args.trial)
+    print(f"the original's trial, 100 sentences, 9 epochs in {seconds:.1f} s; loss per word:")
+    print("  published", *(f"{loss:.3f}" for loss in PUBLISHED))
+    print("  here     ", *(f"{loss:.3f}" for loss in losses))
+
     model, history = train(vocabulary, training, held_out, hidden=args.hidden, epochs=args.epochs)
     counted = xprnn.data.NGram.fitted(training, 3, len(vocabulary))
     print(f"held-out loss per word: {min(history.validation_loss):.3f}")
@@ -101,8 +139,14 @@ def main(argv=None):
     print(model.sample("the", 30, temperature=0.7, rng=0))
 
     model.save(args.out / "model.safetensors")
-    figure = diagnostics.plot_loss(history.loss, history.validation_loss, title="Loss per word")
+    figure = diagnostics.plot_loss(
+        history.loss,
+        history.validation_loss,
+        others={"3-gram, held out:": counted.loss(held_out)},
+        title="Loss per word",
+    )
     diagnostics.save_figure(figure, args.out / "loss.png")
+    diagnostics.show_pictures(args.out)
 
 
 # %%

@@ -221,7 +221,7 @@ LABELS = (
     "+ 4 outer product",
     "+ 2 errors",
     "+ 1 derivatives",
-    "+ 3 W_hᵀ",
+    "+ 3 transpose",
 )
 
 
@@ -350,6 +350,8 @@ def main(argv=None):
     parser.add_argument("--window", type=int, help="with the lecture's settings: steps back")
     parser.add_argument("--out", type=Path, default=Path("runs/noisy_sine"))
     args = parser.parse_args(argv)
+    if args.every < 1:
+        parser.error(f"--every is {args.every}: expected at least 1")
     args.out.mkdir(parents=True, exist_ok=True)
     size = {"epochs": args.epochs, "neurons": args.neurons}
 
@@ -399,6 +401,7 @@ def main(argv=None):
         print(f"  {name}: {outcome(curve)}")
     draw("trainings.png", plot_trainings(trainings))
     print(f"pictures: {args.out}")
+    diagnostics.show_pictures(args.out)
 
 
 if __name__ == "__main__":

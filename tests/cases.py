@@ -135,6 +135,13 @@ CELLS = (
 )
 """One row a cell: sequence to sequence, with bias and readout."""
 
+
+def row_of(name: str) -> Case:
+    """Return the row of that name: where it stands in the table is nobody's business."""
+    (case,) = (case for case in CELLS if case.id == name)
+    return case
+
+
 FORMS: dict[str, dict[str, Any]] = {
     "": {},
     "-last": {"returns": "last"},

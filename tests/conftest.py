@@ -1,5 +1,6 @@
 """The backends that a test runs on."""
 
+import os
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -9,6 +10,9 @@ import pytest
 from tests.cases import Case
 from xprnn import RNN, Backend, get_backend
 from xprnn.backend import probe
+
+# Compiling takes a second and more per formula: tests/test_compiled*.py do it for every cell.
+os.environ.setdefault("XPRNN_LOWERING", "numpy")
 
 FLAVOURS = {
     "numpy": ("numpy", None),

@@ -27,6 +27,13 @@ def without(base: Any, *names: str) -> SimpleNamespace:
 same = Changed(array_api_strict)
 off_tanh = Changed(array_api_strict, tanh=lambda x: array_api_strict.tanh(x) + 1e-6)
 off_tanh_numpy = Changed(np, tanh=lambda x: np.tanh(x) + 1e-6)
+narrow_tanh = Changed(
+    array_api_strict,
+    tanh=lambda x: array_api_strict.astype(
+        array_api_strict.tanh(array_api_strict.astype(x, array_api_strict.float32)), x.dtype
+    ),
+)
+"""By way of float32."""
 wide_sum = Changed(
     array_api_strict,
     sum=lambda x, **options: array_api_strict.sum(x, dtype=array_api_strict.float64, **options),

@@ -64,6 +64,12 @@ SOME = tuple(
 DEEP = tuple(_stack(row, number, (2, True, LENGTHS, DROPOUT)) for number, row in enumerate(CELLS))
 """Every cell once, with everything."""
 
+
+def deep_of(name: str) -> Case:
+    """Return that of the row of this name."""
+    (deep,) = (deep for row, deep in zip(CELLS, DEEP, strict=True) if row.id == name)
+    return deep
+
+
 each_stack = pytest.mark.parametrize("case", STACKS, ids=lambda case: case.id)
-each_of_some = pytest.mark.parametrize("case", SOME, ids=lambda case: case.id)
 each_deep = pytest.mark.parametrize("case", DEEP, ids=lambda case: case.id)

@@ -60,7 +60,7 @@ ALONE = [
 ]
 
 
-@pytest.mark.parametrize(("lowering", "said"), [("off", "is disabled"), ("on", "is lowered to")])
+@pytest.mark.parametrize(("lowering", "said"), [("off", "is disabled"), ("numpy", "NumPy calls")])
 def test_in_a_process_of_its_own(lowering, said):
     done = run("bench", "layer", *ALONE, "--lowering", lowering)
     assert done.status == 0, done.err

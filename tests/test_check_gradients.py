@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xprnn
-from tests.cases import CELLS, each_case, each_cell
+from tests.cases import CELLS, each_case, each_cell, row_of
 from tests.gated import Gated
 from tests.process import run_python
 from tests.spoiled import SPOILS, Spoiled
@@ -20,7 +20,7 @@ from xprnn.testing import ContractError, GradientError, check_gradients
 MODES = ("central", "complex", "directions")
 T, B, I, H, O = 4, 3, 2, 5, 2  # noqa: E741
 GATED = next(case for case in CELLS if case.id == "custom-gated")
-SOME = (CELLS[0], next(case for case in CELLS if case.kink), GATED)
+SOME = (row_of("elman-tanh"), next(case for case in CELLS if case.kink), GATED)
 
 
 def network(**options):
@@ -589,6 +589,15 @@ def test_passed_is_about_all_findings():
     worse = replace(report.findings[0], verdict="wrong")
     assert not replace(report, findings=(worse, *report.findings[1:])).passed
     assert replace(report, findings=()).empty
+
+
+def test_all_arrays_together_are_named_last():
+    report = check_gradients(network(), data(), mode="directions")
+    *others, together = report.findings
+    assert together.name == "all"
+    wrong = replace(others[2], verdict="wrong", error=1e-3)
+    worst = replace(together, verdict="wrong", error=1e-2)
+    assert replace(report, findings=(wrong, worst)).failures == (wrong, worst)
 
 
 def test_importing_it_loads_no_test_framework():

@@ -89,6 +89,37 @@ def test_what_was_named_and_is_missing_is_an_error_at_the_end(monkeypatch, words
     assert "all of them agree" in result.out
 
 
+def test_devices_are_told_apart():
+    names = ["numpy", "array_api_strict", "array_api_strict@device1"]
+    result = small("--backends", ",".join(names), "--dtype", "float64", "--json")
+    assert result.status == 0
+    facts = json.loads(result.out)
+    devices = ["cpu", "CPU_DEVICE", "device1"]
+    assert [(b["name"], b["device"]) for b in facts["backends"]] == list(
+        zip(names, devices, strict=True)
+    )
+    for found in (facts["rows"], facts["times"]):
+        assert list(dict.fromkeys((f["backend"], f["device"]) for f in found)) == list(
+            zip(names, devices, strict=True)
+        )
+    alone = ("--backends", "array_api_strict@device2", "--backend", "array_api_strict:@device1")
+    result = small(*alone, "--dtype", "float64")
+    assert result.status == 1
+    assert result.error.startswith("xprnn: error: device is 'device1': array_api_strict")
+    result = small(*alone[:2], "--dtype", "float64")
+    assert result.status == 0
+    assert [row[1] for row in table(result.out)] == ["numpy", "…_api_strict@device2"]
+    assert "\n  array_api_strict@device2 in float64: " in result.out
+
+
+@pytest.mark.parametrize("name", ["torch@cuda:77", "numpy@gpu"])
+def test_a_device_that_is_not_there_is_an_error(name):
+    result = small("--backends", name)
+    assert result.status == 1
+    assert result.error.startswith(f"xprnn: error: device is '{name.partition('@')[2]}': ")
+    assert "namespace" not in result.error
+
+
 def test_a_wrong_namespace_is_shown_to_be_wrong_and_where():
     result = small("--backends", "numpy", "--backend", OFF, "--backend", "tests.namespaces:vault")
     assert (result.status, result.err) == (1, "")
@@ -197,7 +228,7 @@ def test_the_folder_gets_a_file_and_the_screen_a_word(tmp_path):
         ("--backend json:", 1, "the namespace 'json:' lacks functions of the array API standard"),
         ("--backend tests.namespaces:narrow", 1, "dtype is 'float64': tests.namespaces:narrow mak"),
         ("--backends numpy,,torch", 1, "--backends is 'numpy,,torch': expected names with comma"),
-        ("--cells elman,nosuch", 1, "unknown cell 'nosuch': known are 'elman'"),
+        ("--cells elman,nosuch", 1, "unknown cell 'nosuch': known are "),
         ("--dtype float16", 1, "--dtype is 'float16': expected 'float64' or 'float32'"),
         ("--steps 0", 1, "--steps is 0: expected an int of at least 1"),
         ("--sizes 3,2,0,4,2", 1, "I of --sizes is 0: expected an int of at least 1"),

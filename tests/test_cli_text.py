@@ -56,6 +56,27 @@ def test_sample_to_a_file(corpus, tmp_path, capsys):
     assert (tmp_path / "s" / "sample.txt").read_text() == expected + "\n"
 
 
+def test_a_prompt_that_is_not_utf_8_is_written_as_it_came(corpus, tmp_path, capsys):
+    train(corpus, tmp_path / "run")
+    words = ["sample", str(tmp_path / "run" / "model.safetensors"), "--out", str(tmp_path)]
+    assert main([*words, "--prompt", "caf\udce9"]) == 0
+    assert (tmp_path / "sample.txt").read_bytes().startswith(b"caf \xe9")
+    assert "read as UNKNOWN: 'caf', '\\udce9'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--length", "0"), "--length is 0: expected an int of at least 1"),
+        (("--temperature", "0"), "--temperature is 0.0: expected a number above 0"),
+        (("--temperature", "nan"), "--temperature is nan: expected a number above 0"),
+    ],
+)
+def test_samples_that_are_refused_before_the_model_is_read(options, message, capsys):
+    assert main(["sample", "no model", *options]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_the_same_seed_gives_the_same_files(corpus, tmp_path):
     for name in ("one", "two"):
         assert train(corpus, tmp_path / name, "--seed", "3") == 0
@@ -68,8 +89,23 @@ def test_the_same_seed_gives_the_same_files(corpus, tmp_path):
     [
         (b"", (), "holds no text"),
         (b"caf\xe9 au lait", (), "line 1, byte 3 of the file: not utf-8"),
-        (b"one sentence only", (), "the text has 1 sentences: too few"),
-        (TEXT.encode(), ("--vocabulary", "99"), "but the corpus has 15 different tokens"),
+        (
+            b"one sentence only",
+            (),
+            "the text has 1 sentence: too few to hold a part out (sentences end at . ! ? or an "
+            "empty line; without those, try --level characters)",
+        ),
+        (
+            TEXT.encode(),
+            ("--vocabulary", "99"),
+            "--vocabulary is 99, but the part that is trained on has 15 different words and signs: "
+            "expected at most 18 (3 are special)",
+        ),
+        (
+            TEXT.encode(),
+            ("--vocabulary", "99", "--level", "characters"),
+            "--vocabulary is 99, but the part that is trained on has 19 different characters",
+        ),
         (TEXT.encode(), ("--window", "-1"), ": --window is -1: expected 0 or more steps"),
         (TEXT.encode(), ("--held-out", "1.5"), "--held-out is 1.5"),
         (TEXT.encode(), ("--encoding", "klingon"), "the encoding is 'klingon', which Python does"),

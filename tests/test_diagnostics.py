@@ -103,6 +103,26 @@ def test_a_loss_alone():
     assert figure.axes[0].get_yscale() == "log"
 
 
+def test_loss_beside_others():
+    figure = plot_loss([3.0, 2.0], others={"3-gram:": 2.5})
+    assert list(lines_of(figure)["3-gram: 2.5"].get_ydata()) == [2.5, 2.5]
+
+
+@pytest.mark.parametrize("loss", [[2.3, 1.7], [0.31, 0.22], [9.5, 4.0]])
+def test_a_short_axis_has_plain_numbers(loss, tmp_path):
+    figure = plot_loss(loss)
+    save_figure(figure, tmp_path / "loss.png")
+    axis = figure.axes[0].yaxis
+    texts = [tick.label1.get_text() for tick in axis.get_major_ticks() + axis.get_minor_ticks()]
+    assert [float(text) for text in texts if text]
+
+
+def test_a_long_axis_has_powers():
+    figure = plot_loss([2.3, 0.001])
+    texts = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert any("10^{-2}" in text for text in texts)
+
+
 def test_a_single_epoch_is_a_point_that_can_be_seen():
     assert lines_of(plot_loss([3.0]))["training"].get_marker() == "."
 

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.patches import Circle
 
 import xprnn
-from tests.cases import CELLS, FORMS, Case, each_cell, in_forms
+from tests.cases import CELLS, FORMS, Case, each_cell, in_forms, row_of
 from tests.gated import Gated
 from xprnn.architecture import Architecture
 from xprnn.cells import LSTM, Activation, Elman, has_layer_norm, unit_names
@@ -27,7 +27,7 @@ SYMBOLS = {
     **{f"{name}_l0": name for case in CELLS for name in unit_names(case.cell)},
 }
 # A drawing shows the form, and what a cell's parameters and states are called: no need for both.
-ROWS = CELLS + in_forms((CELLS[0], CELLS[8]), tuple(FORMS)[1:])
+ROWS = CELLS + in_forms((row_of("elman-tanh"), row_of("lstm-everything")), tuple(FORMS)[1:])
 each_case = pytest.mark.parametrize("case", ROWS, ids=lambda case: case.id)
 LARGE = Case("large", Gated(), None, I=12345, H=1024, O=54321)  # type: ignore[arg-type]
 

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from tests.cases import CELLS, each_cell
+from tests.cases import each_cell, row_of
 from tests.closeness import FLOAT64, assert_close, between_backends
 from tests.judge import masks_of
 from tests.passes import on_backend, on_numpy
@@ -16,7 +16,7 @@ from xprnn.dropout import mask
 from xprnn.optim import SGD
 
 BOTH = {"dropout": 0.4, "recurrent_dropout": 0.25}
-CASE = CELLS[4].but(**SIZES, layers=3, bidirectional=True, **BOTH)
+CASE = row_of("gru").but(**SIZES, layers=3, bidirectional=True, **BOTH)
 PROBLEM = CASE.problem()
 
 
@@ -179,7 +179,7 @@ def test_a_network_with_the_mean_of_its_masks_is_the_network_without():
 
     A wrong scale, or inference with a mask, would be seen at once.
     """
-    case = CELLS[3].but(**SIZES | {"T": 1, "B": 1}, layers=2, **BOTH)
+    case = row_of("elman-identity").but(**SIZES | {"T": 1, "B": 1}, layers=2, **BOTH)
     net, problem = net_of(case), case.problem()
     # Every sequence of the batch is one draw.
     draws = 20_000
@@ -194,7 +194,7 @@ def test_a_network_with_the_mean_of_its_masks_is_the_network_without():
 
 def test_a_unit_that_is_dropped_is_not_seen_at_any_step():
     """U's columns of the units that the mask drops have no gradient, of any step."""
-    case = CELLS[5].but(**SIZES | {"B": 1}, recurrent_dropout=0.5)
+    case = row_of("lstm").but(**SIZES | {"B": 1}, recurrent_dropout=0.5)
     run, gradients = on_numpy(case, rng=1)
     (m,) = masks_of(run).recurrent
     dropped = m.numpy()[0] == 0
@@ -203,7 +203,7 @@ def test_a_unit_that_is_dropped_is_not_seen_at_any_step():
 
 
 def test_between_layers_means_not_below_the_first_and_not_above_the_last():
-    case = CELLS[0].but(**SIZES, dropout=0.9)
+    case = row_of("elman-tanh").but(**SIZES, dropout=0.9)
     net, problem = net_of(case), case.problem()
     assert net.forward(problem.x).tape.masks == ()
     assert np.array_equal(net.forward(problem.x).output, net(problem.x)[0])

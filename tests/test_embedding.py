@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from tests.cases import CELLS, FORMS, Case, each_cell
+from tests.cases import FORMS, Case, each_cell, row_of
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close, between_backends
 from tests.judge import central_differences, judge, masks_of
 from tests.optimizers import RULES
@@ -16,7 +16,7 @@ from xprnn.optim import OPTIMIZERS, SGD
 from xprnn.sparse import SparseGradient
 
 SIZES = {"T": 5, "B": 3, "I": 11, "H": 4, "O": 6, "embedding_size": 7}
-CASE = CELLS[4].but(**SIZES)
+CASE = row_of("gru").but(**SIZES)
 NAME = "embedding.weight"
 
 
@@ -45,7 +45,7 @@ def test_a_row_is_a_one_hot_vector_times_the_matrix(case, stack):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_against_autograd(form):
-    case = CELLS[8].but(
+    case = row_of("lstm-everything").but(
         **SIZES | FORMS[form] | DROPOUT, layers=2, bidirectional=True, lengths=LENGTHS
     )
     run, got = on_numpy(case, rng=0)
@@ -71,7 +71,7 @@ def test_against_finite_differences():
 
 @pytest.mark.parametrize(
     ("row", "dtype"),
-    [(CELLS[4], "float32"), (CELLS[8], "float64")],
+    [(row_of("gru"), "float32"), (row_of("lstm-everything"), "float64")],
     ids=lambda v: getattr(v, "id", v),
 )
 def test_every_backend_agrees_with_numpy(harness, row, dtype):

@@ -18,7 +18,7 @@ SMALL = {
         {"network.png", "one_to_many.png", "closed_loop.png"},
     ),
     "language_model.py": (
-        ["--epochs", "2", "--hidden", "6", "--sentences", "120"],
+        ["--epochs", "2", "--hidden", "6", "--sentences", "120", "--trial", "1000"],
         {"loss.png"},
     ),
     "noisy_sine.py": (
@@ -47,3 +47,12 @@ def test_example(name, tmp_path, capsys):
     main([*arguments, "--out", str(tmp_path)])
     assert "loss" in capsys.readouterr().out
     assert {path.name for path in tmp_path.glob("*.png")} == pictures
+
+
+@pytest.mark.parametrize("name", ["counting_ones.py", "noisy_sine.py"])
+def test_every_zero_is_refused(name, tmp_path, capsys):
+    main = runpy.run_path(str(EXAMPLES / name))["main"]
+    with pytest.raises(SystemExit):
+        main(["--every", "0", "--out", str(tmp_path / "out")])
+    assert "--every is 0: expected at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tests.closeness import FLOAT64, assert_close
 from xprnn import RNN, Backend, evaluate, fit, get_backend
@@ -53,7 +54,38 @@ def test_shuffled_lengths_stay_with_their_sequences():
         assert batch.lengths == batch.x[0, :, 0].tolist()
 
 
-def test_as_many_lengths_as_sequences():
+@pytest.mark.parametrize(
+    ("lengths", "error", "message"),
+    [
+        ([1, 2], ValueError, "lengths has 2 entries: expected one per sequence, 7"),
+        ([5, 5, 5, 0, 5, 5, 5], ValueError, r"lengths\[3\] is 0: expected 1 to 5"),
+        ([5, 5, 5, 5, 5, 5, 6], ValueError, r"lengths\[6\] is 6: expected 1 to 5"),
+        ([2.5] * 7, TypeError, r"lengths is \[2\.5, .*: expected integers"),
+        (torch.tensor(LENGTHS), TypeError, "lengths is torch.Tensor .*stay on the host"),
+    ],
+    ids=str,
+)
+def test_lengths_are_checked_before_the_first_batch(lengths, error, message):
     x = np.zeros((5, 7, 1))
-    with pytest.raises(ValueError, match="lengths has 2 entries: expected one per sequence, 7"):
-        minibatches(x, x, 2, lengths=[1, 2])
+    with pytest.raises(error, match=message):
+        minibatches(x, x, 2, lengths=lengths)
+
+
+def test_whole_sequences_need_no_lengths():
+    x = np.zeros((5, 7, 1))
+    assert {batch.lengths for batch in minibatches(x, x, 2, lengths=[5] * 7)} == {None}
+
+
+def test_lengths_are_part_of_a_batch():
+    net, x, target = problem("sequence")
+    message = r"batch 1 is tuple of 3: expected \(x, target\) or a Batch\(x, target, lengths="
+    with pytest.raises(TypeError, match=message):
+        fit(net, [(x, target, LENGTHS)])
+
+
+def test_the_batch_that_does_not_fit_is_named():
+    net, x, target = problem("sequence")
+    good, bad = Batch(x, target), Batch(x, target, lengths=[9] * 7)
+    with pytest.raises(ValueError, match=r"lengths\[0\] is 9") as caught:
+        fit(net, [good, good, bad], epochs=2)
+    assert caught.value.__notes__ == ["in epoch 1, batch 3"]

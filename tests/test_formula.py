@@ -10,12 +10,12 @@ from tests.gated import Gated
 from xprnn.cells import GRU, LSTM, Elman
 from xprnn.formula import Untraceable
 from xprnn.formula.linear import regrouped
-from xprnn.formula.numpy_lowering import NumPyLoops, trace
+from xprnn.formula.numpy_lowering import NumPyLoops
 from xprnn.formula.phases import Phase, late_nodes
 from xprnn.formula.plan import plan_backward, plan_forward
 from xprnn.formula.program import Builder, Node, Program
 from xprnn.formula.storage import Storage
-from xprnn.formula.trace import Tracer, trace_forward
+from xprnn.formula.trace import Tracer, trace, trace_forward
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import xprnn
-from tests.cases import CELLS, Problem
+from tests.cases import Problem, row_of
 from tests.closeness import AUTOGRAD, DIFFERENCES, DIFFERENCES_FLOOR, assert_all_close, assert_close
 from tests.gated import Gated
 from tests.judge import central_differences, judge, leaf
@@ -22,7 +22,7 @@ PAGE = (ROOT / "docs" / "general-network.md").read_text()
 example = SimpleNamespace(**runpy.run_path(str(ROOT / "examples" / "general_network.py")))
 
 STEPS, BATCH, INPUTS, HIDDEN = 4, 3, 5, 6
-ELMAN = CELLS[0].but(T=STEPS, B=BATCH, I=INPUTS, H=HIDDEN)
+ELMAN = row_of("elman-tanh").but(T=STEPS, B=BATCH, I=INPUTS, H=HIDDEN)
 
 
 def squares(y, target):

@@ -39,6 +39,11 @@ def test_sample_follows_the_model():
     assert always("SENTENCE_END").sample("a", 2, rng=0) == "a\n\n"
 
 
+def test_of_several_sentences_the_last_goes_on():
+    made = model(dtype="float64")
+    assert made.sample("c b. A b. a", 9, rng=2) == "c b.\na b.\n" + made.sample("a", 9, rng=2)
+
+
 @pytest.mark.parametrize("token", ["UNKNOWN", "SENTENCE_START"])
 def test_what_is_never_written(token):
     assert token not in always(token).sample("", 20, rng=0)
@@ -111,3 +116,21 @@ def test_saved_and_loaded(tmp_path):
 def test_another_network_is_no_language_model():
     with pytest.raises(ValueError, match=r"no language model \(its task: None\)"):
         LanguageModel.of(RNN(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (RNN(6, 2, 7), "has 6 inputs, 7 outputs .*: expected 7, 7 and 'sequence', for a"),
+        (RNN(7, 2), "has 7 inputs, None outputs"),
+        (RNN(7, 2, 7, returns="last"), "and returns 'last': expected 7, 7 and 'sequence'"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_vocabulary(net, message):
+    with pytest.raises(ValueError, match=message):
+        LanguageModel(net, Vocabulary.of(["abcd"]), "words")
+
+
+def test_a_level_that_there_is_not():
+    with pytest.raises(ValueError, match="level is 'letters': expected 'words' or 'characters'"):
+        model("letters")

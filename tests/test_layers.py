@@ -1,12 +1,13 @@
 """Layers, directions, lengths and dropout together: every gradient, by torch and by differences."""
 
 from collections import Counter
+from functools import partial
 from itertools import combinations, product
 
 import numpy as np
 import pytest
 
-from tests.cases import CELLS, each_cell
+from tests.cases import CELLS, each_cell, row_of
 from tests.closeness import (
     AUTOGRAD,
     AUTOGRAD_FLOOR,
@@ -19,18 +20,27 @@ from tests.closeness import (
 )
 from tests.judge import FOURTH_ORDER, central_differences, distance_from_kink, judge, masks_of
 from tests.passes import all_of, gradients_of, on_backend, on_numpy
-from tests.stacks import DEEP, SIZES, SOME, STACKS, each_deep, each_of_some, each_stack
-from xprnn.cells import GRU, LSTM, has_layer_norm
+from tests.stacks import DEEP, SIZES, SOME, STACKS, deep_of, each_deep, each_stack
+from xprnn.cells import has_layer_norm
 
 SEED = 11
 """Of the dropout masks."""
 
 
 def same_twice(case):
-    """Return network, problem and a function that runs it, each time with the same masks."""
-    net, problem = case.make(dtype="float64"), case.problem()
+    """Return network, problem and a function that runs it, each time with the same masks.
+
+    The problem is the first of some whose arguments stay away from a kink: farther than any of them
+    is moved, the weights by 1e-5 along a vector of length one.
+    """
+    net = case.make(dtype="float64")
     net.parameters = {name: array.copy() for name, array in case.parameters().items()}
-    return net, problem, lambda: net.forward(problem.x, problem.state, case.lengths, rng=SEED)
+    for seed in range(5):
+        problem = case.problem(seed)
+        run = partial(net.forward, problem.x, problem.state, case.lengths, rng=SEED)
+        if distance_from_kink(case, case.parameters(), problem, masks_of(run())) > 1e-4:
+            return net, problem, run
+    pytest.fail("no problem stays away from the kink")
 
 
 def goal_of(run, problem) -> float:
@@ -86,15 +96,11 @@ def test_against_autograd(case):
     assert_all_close(gradients, all_of(verdict, case.cell), AUTOGRAD)
 
 
-@each_of_some
+@each_stack
 def test_against_finite_differences_in_some_direction(case):
     """A random direction finds any error; every array is moved by itself, so that it is named."""
     net, problem, forward = same_twice(case)
-    run = forward()
-    masks = masks_of(run)
-    # Farther than any argument is moved: the weights by 1e-5 along a vector of length one.
-    assert distance_from_kink(case, case.parameters(), problem, masks) > 1e-4
-    got = gradients_of(net, run, problem.d_output, problem.d_state)
+    got = gradients_of(net, forward(), problem.d_output, problem.d_state)
     rng = np.random.default_rng(0)
     for name, array in variables(net, problem).items():
         direction = rng.normal(size=array.shape)
@@ -111,15 +117,27 @@ def test_against_finite_differences_in_some_direction(case):
         assert_close(np.sum(got[name] * direction), want, 0.0, name, floor)
 
 
-ENTRIES = [case.but(T=3, B=2, H=2, lengths=(3, 2)) for case in (DEEP[0], DEEP[4], *DEEP[8:])]
+ALIKE = [
+    "elman-logistic",
+    "elman-relu",
+    "elman-identity",
+    "lstm",
+    "lstm-peepholes",
+    "lstm-layer-norm",
+]
+"""Cells that differ from another in an option."""
+
+ENTRIES = [
+    deep.but(T=3, B=2, H=2, lengths=(3, 2))
+    for row, deep in zip(CELLS, DEEP, strict=True)
+    if row.id not in ALIKE
+]
 
 
 @pytest.mark.parametrize("case", ENTRIES, ids=lambda case: case.id)
 def test_against_finite_differences_entry_by_entry(case):
     net, problem, forward = same_twice(case)
-    run = forward()
-    assert distance_from_kink(case, case.parameters(), problem, masks_of(run)) > 1e-4
-    got = gradients_of(net, run, problem.d_output, problem.d_state)
+    got = gradients_of(net, forward(), problem.d_output, problem.d_state)
     moved = variables(net, problem)
     found = central_differences(
         lambda: goal_of(forward(), problem), list(moved.values()), **stencil(case)
@@ -137,17 +155,23 @@ def agrees_with_numpy(case, harness):
     assert_all_close(gradients, want, tolerance)
 
 
-@pytest.mark.parametrize("case", [DEEP[k] for k in (2, 4, 5, 8, 9, 11)], ids=lambda case: case.id)
+@each_deep
 def test_every_backend_agrees_with_numpy(case, harness):
     agrees_with_numpy(case, harness)
 
 
+# JAX compiles every shape anew, which takes a hundred times as long.
+@pytest.mark.parametrize("harness", ["numpy-readonly", "strict", "torch"], indirect=True)
+@each_stack
+def test_backends_agree_with_numpy_on_every_stack(case, harness):
+    agrees_with_numpy(case, harness)
+
+
+# Normalising almost nothing makes roundings some hundred times larger: only float64 has room.
 @pytest.mark.parametrize(
-    "case",
-    [case for k, case in enumerate(SOME) if case.cell == (GRU(), LSTM(peepholes=True))[k % 2]][::2],
-    ids=lambda case: case.id,
+    "case", [case for case in SOME if not has_layer_norm(case.cell)], ids=lambda case: case.id
 )
-def test_every_backend_agrees_on_other_stacks(case, harness):
+def test_every_backend_agrees_in_single_precision(case, harness):
     agrees_with_numpy(case, harness.at("float32"))
 
 
@@ -169,7 +193,11 @@ def test_names_and_shapes(case):
 
 def test_the_state_is_ordered_by_layer_and_then_by_direction():
     """A state variable of a network that only remembers comes out where it went in."""
-    net = CELLS[3].but(layers=2, bidirectional=True, bias=False, O=None).make(dtype="float64")
+    net = (
+        row_of("elman-identity")
+        .but(layers=2, bidirectional=True, bias=False, O=None)
+        .make(dtype="float64")
+    )
     rows = net.hidden_size
     net.parameters = {
         name: np.eye(rows) if "hh" in name else np.zeros(p.shape)
@@ -264,7 +292,7 @@ def test_one_of_something(case, sizes):
     assert_all_close(gradients, all_of(verdict, case.cell), AUTOGRAD, AUTOGRAD_FLOOR)
 
 
-@pytest.mark.parametrize("case", [DEEP[8]], ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [deep_of("lstm-everything")], ids=lambda case: case.id)
 def test_no_sequence_at_all(case, harness):
     case = case.but(B=0, lengths=())
     run, gradients = on_backend(case, harness, rng=SEED)

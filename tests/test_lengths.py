@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cases import CELLS, FORMS, Case, each_cell
+from tests.cases import FORMS, Case, each_cell, row_of
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close
 from tests.judge import judge, layer_weights, leaf
 from tests.passes import gradients_of
-from tests.stacks import DEEP, LENGTHS, SIZES, each_deep
+from tests.stacks import LENGTHS, SIZES, deep_of, each_deep
 from xprnn import RNN, unroll, unroll_backward
 from xprnn.cells import LSTM
 from xprnn.losses import CrossEntropy, SquaredError, get_loss
@@ -79,7 +79,7 @@ def test_beyond_an_end_all_is_zero(case):
 @pytest.mark.parametrize("value", [1e30, 3.4e38])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_nothing_overflows(dtype, value):
-    case = deep(CELLS[7])
+    case = deep(row_of("lstm-layer-norm"))
     net, problem = case.make(dtype=dtype, rng=0), case.problem()
     value = min(value, float(np.finfo(dtype).max))
     x, target = problem.x.astype(dtype), problem.target.astype(dtype)
@@ -92,7 +92,7 @@ def test_nothing_overflows(dtype, value):
 @pytest.mark.parametrize("embedding_size", [None, 3])
 def test_no_token_is_seen_beyond_an_end(embedding_size):
     """Not even with a gradient of zero: some optimizers move every row that comes."""
-    case = deep(CELLS[4], I=7).but(embedding_size=embedding_size)
+    case = deep(row_of("gru"), I=7).but(embedding_size=embedding_size)
     net, problem = case.make(dtype="float64", rng=0), case.problem()
     tokens = np.random.default_rng(0).integers(0, 6, BEYOND.shape)
     name = "weight_ih_l0" if embedding_size is None else "embedding.weight"
@@ -109,7 +109,11 @@ def test_no_token_is_seen_beyond_an_end(embedding_size):
 
 @pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("row", [CELLS[4], CELLS[8], CELLS[11]], ids=lambda row: row.id)
+@pytest.mark.parametrize(
+    "row",
+    [row_of(name) for name in ("gru", "lstm-everything", "custom-gated")],
+    ids=lambda row: row.id,
+)
 def test_a_batch_is_its_sequences_one_by_one(row, form, window):
     """Output, state and every gradient, of each sequence cut to its length."""
     case = deep(row, **FORMS[form])
@@ -179,7 +183,7 @@ def test_losses_are_of_the_steps_that_exist(case, returns, loss):
 
 @each_loss
 def test_a_loss_by_itself_takes_what_is_valid(harness, loss):
-    case = CELLS[0].but(**SIZES)
+    case = row_of("elman-tanh").but(**SIZES)
     output, target = case.problem().d_output, target_for(case, loss)
     valid = harness.backend.asarray(~BEYOND[..., None])
     given = harness.array(output), harness.array(target), valid
@@ -225,7 +229,7 @@ def test_the_functional_core(case):
     ids=["list", "tuple", "array", "uint8", "scalars"],
 )
 def test_how_lengths_are_given(lengths):
-    case = deep(CELLS[0])
+    case = deep(row_of("elman-tanh"))
     net, x = case.make(dtype="float64", rng=0), case.problem().x
     want = net.forward(x, None, LENGTHS)
     got = net.forward(x, lengths=lengths)
@@ -244,7 +248,7 @@ def test_whole_sequences_need_no_lengths(case):
 
 def test_lengths_are_kept_by_the_run():
     """A run is differentiated as it was made, whatever the network is used for in between."""
-    case = deep(CELLS[5])
+    case = deep(row_of("lstm"))
     net, problem = case.make(dtype="float64", rng=0), case.problem()
     run = net.forward(problem.x, problem.state, LENGTHS)
     want = net.backward(run, problem.d_output).input
@@ -252,7 +256,7 @@ def test_lengths_are_kept_by_the_run():
     assert np.array_equal(net.backward(run, problem.d_output).input, want)
 
 
-@pytest.mark.parametrize("case", [DEEP[5]], ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [deep_of("lstm")], ids=lambda case: case.id)
 def test_the_last_output_is_that_of_both_final_states(case):
     case = case.but(returns="last", O=None, dropout=0.0, recurrent_dropout=0.0)
     net, problem = case.make(dtype="float64", rng=0), case.problem()
@@ -280,7 +284,9 @@ X, Y = np.ones((5, 3, 2)), np.zeros((5, 3, 1))
         ([5, 2.0, 5], TypeError, r"lengths is \[5, 2\.0, 5\]: expected integers"),
         ([5, None, 5], TypeError, r"lengths is \[5, None, 5\]: expected integers"),
         (np.ones(3), TypeError, r"lengths is array\(\[1\., 1\., 1\.\]\): expected integers"),
-        (np.ones((3, 2), int), TypeError, r"lengths is array\(\[\[1, 1\],"),
+        (np.ones((1, 3), int), ValueError, r"lengths has shape \(1, 3\): expected \(3,\)"),
+        (np.array(5), ValueError, r"lengths has shape \(\): expected \(3,\)"),
+        ([*torch.tensor([5, 5, 5])], TypeError, r"lengths is \[tensor\(5\), .*: expected integers"),
         ([True] * 3, TypeError, r"lengths is \[True, True, True\]: expected integers"),
         (5, TypeError, "lengths is int: expected a list, a tuple or a NumPy array of ints"),
         ("555", TypeError, "lengths is str: expected a list, a tuple or a NumPy array of ints"),

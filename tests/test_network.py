@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import xprnn
-from tests.cases import CELLS, each_case, each_cell, each_form
+from tests.cases import each_case, each_cell, each_form, row_of
 from tests.closeness import FLOAT64, assert_all_close, assert_close
 from xprnn import RNN, Gradient, Run
 from xprnn.cells import Elman, has_layer_norm, unit_names
 
-ELMAN = CELLS[0]
+ELMAN = row_of("elman-tanh")
 
 
 def test_the_public_names():
@@ -255,7 +255,7 @@ def test_the_moved_network_is_another_one():
 
 
 def test_a_custom_cell_moves():
-    case = CELLS[-1]
+    case = row_of("custom-gated")
     net = case.make(dtype="float64", rng=0)
     assert net.to("torch").cell is case.cell
 

@@ -68,3 +68,16 @@ def test_texts_too_short_for_the_longest_grams():
     text = np.array([0, 1, 1])
     expected = [by_hand([0, 1], 2, text[:k].tolist(), int(text[k]), 1) for k in (1, 2)]
     assert model.loss([text]) == pytest.approx(-np.mean(np.log(expected)), rel=1e-13)
+
+
+def test_bad_texts():
+    model = NGram.fitted([np.arange(3)], 2, 4)
+    with pytest.raises(ValueError, match="texts is empty"):
+        NGram.fitted([], 2, 4)
+    with pytest.raises(ValueError, match=r"texts\[1\]\[2\] is 4: expected 0 to 3"):
+        NGram.fitted([np.arange(3), np.array([0, 1, 4])], 2, 4)
+    with pytest.raises(ValueError, match=r"texts\[0\]\[1\] is -1: expected 0 to 3"):
+        model.loss([np.array([0, -1])])
+    for nothing in ([], [np.arange(1)], [np.arange(0)]):
+        with pytest.raises(ValueError, match="no text has two tokens"):
+            model.loss(nothing)

@@ -1,7 +1,9 @@
 """Every example is a notebook: jupytext's percent format, explained, run cell by cell."""
 
 import re
+import runpy
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import jupytext
@@ -9,6 +11,7 @@ import nbformat
 import pytest
 
 from tests.test_examples import EXAMPLES, SMALL
+from xprnn import diagnostics
 
 MARKER = re.compile(r"# %%( \[markdown\])?")
 
@@ -30,9 +33,8 @@ def test_is_in_percent_format(name):
     assert [line for line in markers if not MARKER.fullmatch(line)] == []
     notebook = notebook_of(name)
     nbformat.validate(notebook)
-    # One more if the file begins with a docstring, which is a cell without a marker.
-    begins = 0 if lines[0].startswith("# %%") else 1
-    assert len(notebook.cells) == len(markers) + begins
+    assert len(notebook.cells) == len(markers)
+    assert notebook.cells[0].source.startswith("# "), "a notebook begins with its title"
     for cell in notebook.cells:
         assert cell.source.strip(), "an empty cell"
         if cell.cell_type == "code":
@@ -54,3 +56,26 @@ def test_runs_from_top_to_bottom(name, tmp_path, monkeypatch, capsys):
             exec(compile(cell.source, f"{name}, cell {number}", "exec"), vars(main))
     assert capsys.readouterr().out
     assert {path.name for path in tmp_path.glob("*.png")} == pictures
+
+
+def test_the_pictures_are_shown(name, tmp_path, monkeypatch):
+    shown = []
+    ipython, tools = ModuleType("IPython"), ModuleType("IPython.display")
+    ipython.get_ipython = object
+    tools.Image, tools.display = lambda filename: Path(filename).name, shown.append
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", tools)
+    arguments, pictures = SMALL[name]
+    runpy.run_path(str(EXAMPLES / name))["main"]([*arguments, "--out", str(tmp_path)])
+    assert shown == sorted(pictures)
+
+
+def test_nothing_is_shown_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "picture.png").write_bytes(b"")
+    ipython = ModuleType("IPython")
+    ipython.get_ipython = lambda: None
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", None)
+    diagnostics.show_pictures(tmp_path)
+    monkeypatch.delitem(sys.modules, "IPython")
+    diagnostics.show_pictures(tmp_path)

@@ -15,6 +15,7 @@ from xprnn.cells import Elman
 from xprnn.losses import SquaredError
 from xprnn.optim import OPTIMIZERS, SGD, Rprop
 from xprnn.testing import (
+    ContractError,
     ParityError,
     ParityReport,
     Row,
@@ -221,6 +222,7 @@ def test_how_wrong_it_is_and_where_is_said():
     assert words[0].startswith(
         f"{OWN}:off_tanh in float64 disagrees with numpy in float64; the worst is gradients: "
     )
+    assert f"; look first at {tanh}" in words[0]
     assert words[1].startswith(f"{OWN}:off_tanh on array_api_strict.Device('CPU_DEVICE') in float6")
     assert words[2].startswith("  DISAGREES: functions: tanh[")
     assert words[2].endswith("off by 1.0e-06 (1.0e-12 allowed)")
@@ -464,6 +466,27 @@ def test_a_loss_that_is_no_number_is_refused():
     )
     with pytest.raises(TypeError, match=message):
         assert_parity(small, X, ["torch"], loss=SpoiledError(value=np.ones(3)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda du, dv, ds: (du, dv), r"backward returned a tuple of 2: expected \(du, dv, d_prev"),
+        (lambda du, dv, ds: ((du[0].T,), dv, ds), r"du\[0\] has shape \(4, 3\): expected \(3, 4\)"),
+        (
+            lambda du, dv, ds: ((np.asarray(du[0], "float32"),), dv, ds),
+            r"backward's du\[0\] has dtype float32: expected float64, as given",
+        ),
+    ],
+    ids=["arity", "shape", "dtype"],
+)
+def test_a_cell_of_the_wrong_form_is_said_to_be_one(change, words):
+    class Misshapen(Elman):
+        def backward(self, xp, saved, previous, d_state):
+            return change(*super().backward(xp, saved, previous, d_state))
+
+    with pytest.raises(ContractError, match=words):
+        assert_parity(lambda b: RNN(2, 5, 2, cell=Misshapen(), backend=b), X, ["torch"])
 
 
 # What make_net must do.

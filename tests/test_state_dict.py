@@ -341,13 +341,17 @@ def refused(change: Any, error: type[Exception], match: str, **options: Any) -> 
 
 @pytest.mark.parametrize("name", list(Model().state_dict()))
 def test_a_missing_entry_is_named(name):
-    if name in ("emb.weight", "head.weight"):
-        # What can be absent altogether: then something else does not fit.
-        other = {"emb.weight": None, "head.weight": "has 'head.bias' besides"}[name]
-        if other:
-            refused(lambda s: s.pop(name), KeyError, other)
-        return
     refused(lambda s: s.pop(name), KeyError, f"lacks {name!r}")
+
+
+def test_by_the_usual_names_parts_may_be_missing():
+    """Which is what a network without them has."""
+    net = RNN(I, H, rng=0)
+    named = {"readout": "readout", "embedding": "embedding"}
+    assert from_state_dict(to_state_dict(net), **named).output_size is None
+    for part in named:
+        with pytest.raises(KeyError, match=r"lacks 'other\.weight': expected .*'other\.weight'"):
+            from_state_dict(to_state_dict(net), **named | {part: "other"})
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,28 @@ def test_sentence_batches_put_similar_lengths_together():
     assert padded < 0.1 * lengths.sum()
 
 
+def test_sentences_are_padded_to_twice_their_length_at_most():
+    lengths = [2, 2, 3, 5, 9, 9, 10, 17, 200, 390, 399, 400]
+    batches = sentence_batches(encoded(*lengths), 5, BACKEND, shuffle=False)
+    shapes = [batch.x.shape for batch in batches]
+    assert shapes == [(2, 3), (8, 3), (16, 2), (398, 3), (399, 1)]
+    assert len(batches) == len(shapes)
+    shuffled = sentence_batches(encoded(*lengths), 5, BACKEND, rng=0)
+    assert sorted(batch.x.shape for batch in shuffled) == sorted(shapes)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (("a", "b"), r"tokens begin with \('a', 'b'\): expected \('UNKNOWN', "),
+        ((*SPECIAL, "a", "b", "a"), "tokens has 'a' 2 times: expected each once"),
+    ],
+)
+def test_tokens_that_are_no_vocabulary(tokens, message):
+    with pytest.raises(ValueError, match=message):
+        Vocabulary(tokens)
+
+
 def test_bad_sentences():
     with pytest.raises(ValueError, match=r"encoded is empty: expected at least one sentence"):
         sentence_batches([], 2, BACKEND)

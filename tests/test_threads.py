@@ -2,13 +2,16 @@
 
 import sys
 
+import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
 from tests.cli_tools import run
+from xprnn import RNN
 from xprnn.backend.about import blas
 from xprnn.backend.threads import blas_threads
 from xprnn.cli import sine
+from xprnn.testing import check_gradients
 
 
 def counts():
@@ -42,6 +45,20 @@ def test_trainings_use_as_many_as_asked(threads, monkeypatch, tmp_path):
     words = ["--hidden", "3", "--epochs", "2", "--threads", threads, "--out", tmp_path]
     assert run("train", "sine", *words).status == 0
     assert seen == [{threads}]
+
+
+def test_gradients_are_checked_with_one(monkeypatch):
+    seen, forward = set(), RNN.forward
+
+    def watch(*args, **options):
+        seen.update(counts())
+        return forward(*args, **options)
+
+    monkeypatch.setattr(RNN, "forward", watch)
+    with blas_threads(2):
+        check_gradients(RNN(2, 3, 1, rng=0), np.ones((3, 2, 2), "float32"))
+        assert counts() == {2}
+    assert seen == {1}
 
 
 def test_a_bad_number(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.cases import CELLS, each_case, each_cell
+from tests.cases import each_case, each_cell, row_of
 from tests.closeness import (
     FLOAT64,
     assert_all_close,
@@ -77,7 +77,7 @@ def test_in_every_network(case, window):
 
 
 def test_the_gradient_holds_the_words_seen_and_no_others(harness):
-    case = case_of(CELLS[0])
+    case = case_of(row_of("elman-tanh"))
     _, got = by_tokens(case, harness)
     g = got.parameters["weight_ih_l0"]
     assert isinstance(g, SparseGradient)
@@ -88,7 +88,7 @@ def test_the_gradient_holds_the_words_seen_and_no_others(harness):
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8"])
 def test_any_integers_do(harness, dtype):
-    case = case_of(CELLS[0])
+    case = case_of(row_of("elman-tanh"))
     net, problem = harness.net(case), case.problem()
     output, _ = net(harness.array(TOKENS.astype(dtype)))
     want, _ = net(harness.array(one_hot(TOKENS)))
@@ -104,7 +104,7 @@ def test_any_integers_do(harness, dtype):
 
 
 def test_an_empty_batch(harness):
-    case = case_of(CELLS[0]).but(B=0)
+    case = case_of(row_of("elman-tanh")).but(B=0)
     net, problem = harness.net(case), case.problem()
     value, gradient = net.value_and_grad(
         harness.array(TOKENS[:, :0]), harness.array(problem.target)
@@ -139,7 +139,7 @@ def test_the_functional_core_takes_tokens(case):
     "sgd", [SGD(0.5), SGD(0.5, momentum=0.5, nesterov=True)], ids=["plain", "momentum"]
 )
 def test_training_on_tokens_is_training_on_one_hot_vectors(harness, sgd, options):
-    case = case_of(CELLS[0])
+    case = case_of(row_of("elman-tanh"))
     target = case.problem().target
     net, twin = harness.net(case), case.make(dtype="float64")
     twin.parameters = case.parameters()

@@ -180,7 +180,7 @@ def test_an_empty_batch_has_no_loss():
     [
         (3, TypeError, "batches is int: expected an iterable of batches"),
         ([ONE, ZERO], TypeError, r"batch 1 is ndarray: expected \(x, target\) or a Batch"),
-        ([PAIR, (ONE,)], TypeError, r"batch 2 is tuple: expected \(x, target\) or a Batch"),
+        ([PAIR, (ONE,)], TypeError, r"batch 2 is tuple of 1: expected \(x, target\) or a Batch"),
         ((ONE, ZERO[0]), ValueError, r"target has shape \(1, 1\): expected \(1, 1, 1\)"),
         ((ONE * np.nan, ZERO), ValueError, r"x\[0, 0, 0\] is nan: expected finite"),
     ],

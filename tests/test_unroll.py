@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cases import CELLS, Case, each_cell
+from tests.cases import Case, each_cell, row_of
 from tests.closeness import (
     AUTOGRAD,
     AUTOGRAD_FLOOR,
@@ -181,7 +181,7 @@ def test_the_network_is_the_layer(case):
 
 
 def test_the_backend_casts_when_it_is_given(harness):
-    weights, x, state, dh, _ = material(CELLS[0])
+    weights, x, state, dh, _ = material(row_of("elman-tanh"))
     theirs = each(harness.array, weights)
     single = harness.at("float32").backend
     h, _, tape = unroll("elman", theirs, harness.array(x), harness.arrays(state), backend=single)

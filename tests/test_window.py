@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cases import CELLS, each_case, each_cell
+from tests.cases import each_case, each_cell, row_of
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close
 from tests.judge import leaf, unrolled
 from tests.steps import TORCH
@@ -76,7 +76,7 @@ def test_windows_differ_until_they_hold_everything(case):
 
 @pytest.mark.parametrize("outer", ["dh", "d_state"])
 def test_one_gradient_may_be_left_out(outer):
-    case = CELLS[0].but(T=6)
+    case = row_of("elman-tanh").but(T=6)
     weights, x, state, dh, d_state = material(case)
     _, _, tape = unroll(case.cell, weights, x, state)
     zeros = np.zeros_like(dh), tuple(np.zeros_like(part) for part in d_state)
@@ -123,7 +123,7 @@ def test_the_network_truncates_its_layer(case):
 
 
 def test_value_and_grad_and_training_take_a_window():
-    case = CELLS[0].but(T=6)
+    case = row_of("elman-tanh").but(T=6)
     problem = case.problem()
     net, twin = (case.make(dtype="float64", rng=0) for _ in range(2))
     value, cut = net.value_and_grad(problem.x, problem.target, window=2)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cases import CELLS, Case, each_cell
+from tests.cases import CELLS, Case, each_cell, row_of
 from tests.closeness import AUTOGRAD, AUTOGRAD_FLOOR, FLOAT64, assert_all_close, assert_close
 from tests.judge import Masks, Network, judge, layer_weights, leaf, masks_of
 from tests.passes import all_of, on_backend, on_numpy
-from tests.stacks import DEEP, LENGTHS, SIZES
+from tests.stacks import LENGTHS, SIZES, deep_of
 from tests.steps import Tensors
 from xprnn.losses import CrossEntropy, SquaredError
 
@@ -128,7 +128,7 @@ def by_hops(case: Case, masks: Masks) -> list[dict[str, np.ndarray]]:
 
 
 def test_hops_are_steps_where_time_has_one_direction():
-    case = CELLS[4].but(**SIZES, layers=2, lengths=LENGTHS)
+    case = row_of("gru").but(**SIZES, layers=2, lengths=LENGTHS)
     for window, want in enumerate(by_hops(case, Masks())):
         assert_all_close(by_definition(case, window, Masks()), want, AUTOGRAD, AUTOGRAD_FLOOR)
 
@@ -172,7 +172,7 @@ def test_windows_differ_until_they_hold_everything(case):
 @pytest.mark.parametrize(("layers", "bidirectional"), [*product((1, 3), (False, True))])
 def test_a_step_reaches_as_far_as_the_window(layers, bidirectional):
     """With a loss at one step alone, the gradient of the input shows how far it goes."""
-    case = CELLS[5].but(T=7, B=1, layers=layers, bidirectional=bidirectional)
+    case = row_of("lstm").but(T=7, B=1, layers=layers, bidirectional=bidirectional)
     net, problem = case.make(dtype="float64", rng=0), case.problem()
     run = net.forward(problem.x)
     d_output = np.zeros_like(problem.d_output)
@@ -183,7 +183,11 @@ def test_a_step_reaches_as_far_as_the_window(layers, bidirectional):
         assert reached.tolist() == [3 - window <= t <= last for t in range(7)]
 
 
-@pytest.mark.parametrize("case", [DEEP[4], DEEP[8], DEEP[11]], ids=lambda case: case.id)
+@pytest.mark.parametrize(
+    "case",
+    [deep_of(name) for name in ("gru", "lstm-everything", "custom-gated")],
+    ids=lambda case: case.id,
+)
 def test_every_backend_agrees_with_numpy(case, harness):
     _, got = on_backend(case, harness, window=2, rng=SEED)
     _, want = on_numpy(case, window=2, rng=SEED)
@@ -192,7 +196,7 @@ def test_every_backend_agrees_with_numpy(case, harness):
 
 @pytest.mark.parametrize("loss", [SquaredError(), CrossEntropy("sum")], ids=str)
 def test_value_and_grad_cuts_the_gradient_of_its_loss(loss):
-    case = CELLS[6].but(**SIZES, layers=2, lengths=LENGTHS)
+    case = row_of("lstm-peepholes").but(**SIZES, layers=2, lengths=LENGTHS)
     net, problem = case.make(dtype="float64", rng=0), case.problem()
     target = problem.target
     if isinstance(loss, CrossEntropy):

@@ -1,7 +1,5 @@
 """What goes into a network, checked: input, state, lengths, window."""
 
-import operator
-
 from xprnn import checks
 from xprnn.backend import Backend, describe
 from xprnn.backend.host import np
@@ -75,13 +73,12 @@ def check_lengths(lengths: object, steps: int, batch: int) -> tuple[int, ...] | 
             f"lengths is {describe(lengths)}: expected a list, a tuple or a NumPy array of ints "
             "(lengths stay on the host)"
         )
-    try:
-        # Not int(), which would take 2.5 for 2.
-        numbers = tuple(operator.index(n) for n in lengths)
-    except TypeError:
-        numbers = None
-    if numbers is None or any(isinstance(n, bool) for n in lengths):
+    if isinstance(lengths, np.ndarray) and lengths.ndim != 1:
+        raise ValueError(f"lengths has shape {lengths.shape}: expected ({batch},)")
+    # Not __index__, which would fetch a number from a device.
+    if not all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in lengths):
         raise TypeError(f"lengths is {lengths!r}: expected integers")
+    numbers = tuple(int(n) for n in lengths)
     if len(numbers) != batch:
         raise ValueError(f"lengths has {len(numbers)} entries: expected one per sequence, {batch}")
     for k, n in enumerate(numbers):

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from xprnn import checks
 from xprnn.backend.host import HostArray, Seed, generator, np
@@ -14,6 +15,7 @@ from xprnn.data.text import (
     UNKNOWN,
     Vocabulary,
     join_words,
+    sentences,
     words,
 )
 from xprnn.network import RNN
@@ -22,7 +24,8 @@ TASK = "text"
 LEVELS = ("words", "characters")
 
 
-class LanguageModel(NamedTuple):
+@dataclass(frozen=True)
+class LanguageModel:
     """A network with its vocabulary.
 
     Attributes
@@ -32,11 +35,28 @@ class LanguageModel(NamedTuple):
     vocabulary : Vocabulary
     level : {"words", "characters"}
         Words come in sentences, each read from a zero state; characters are one long stream.
+
+    Raises
+    ------
+    ValueError
+        If the network has not as many inputs and outputs as there are tokens, one output for each
+        step, or the level is neither.
     """
 
     net: RNN
     vocabulary: Vocabulary
     level: str
+
+    def __post_init__(self) -> None:
+        checks.choice("level", self.level, LEVELS)
+        tokens, net = len(self.vocabulary), self.net
+        sizes = (net.input_size, net.output_size, net.returns)
+        if sizes != (tokens, tokens, "sequence"):
+            raise ValueError(
+                f"the network has {net.input_size} inputs, {net.output_size} outputs and returns "
+                f"{net.returns!r}: expected {tokens}, {tokens} and 'sequence', for a vocabulary "
+                f"of {tokens} tokens"
+            )
 
     @classmethod
     def of(cls, net: RNN) -> "LanguageModel":
@@ -92,7 +112,8 @@ class LanguageModel(NamedTuple):
         Parameters
         ----------
         prompt : str
-            May be empty; unknown tokens are read as `UNKNOWN`.
+            May be empty; unknown tokens are read as `UNKNOWN`.  Of several sentences a model of
+            words goes on with the last.
         length : int
             How many tokens to write; the end of a sentence counts as one, though it is not seen.
         temperature : float
@@ -113,11 +134,13 @@ class LanguageModel(NamedTuple):
         length = checks.positive_int("length", length)
         temperature = checks.number("temperature", temperature, open_=True)
         random = generator(rng)
-        written = self.split(prompt)
-        first = [SENTENCE_START] if self.level == "words" else ([] if written else ["\n"])
+        parts, first = [self.split(prompt)], [] if prompt else ["\n"]
+        if self.level == "words":
+            # Every sentence was read from a zero state, so only the last one matters.
+            parts, first = [words(part) for part in sentences(prompt)] or [[]], [SENTENCE_START]
         state: Arrays | None
-        logits, state = self._read(self.vocabulary.encode([*first, *written]), None)
-        parts, index = [written], self.vocabulary.index
+        logits, state = self._read(self.vocabulary.encode([*first, *parts[-1]]), None)
+        index = self.vocabulary.index
         barred = [index[UNKNOWN], index[SENTENCE_START]]
         if self.level == "characters":
             barred.append(index[SENTENCE_END])

@@ -24,7 +24,7 @@ from xprnn.initializers import Initializer
 from xprnn.interop.safetensors import read_model, write_model
 from xprnn.losses import Loss, get_loss, where_valid
 from xprnn.parameters import Parameters
-from xprnn.propagation import Gradient, Run, backward, check_run, forward
+from xprnn.propagation import Gradient, Run, backward, check_run, forward, gradient_within
 
 
 class RNN:
@@ -355,6 +355,7 @@ class RNN:
         else:
             shape = self.architecture.state_shape(batch)
             d_state = check_state("d_state", d_state, backend, cell, shape)
+        d_output = gradient_within(run.tape, d_output)
         return backward(self._parameters, run.tape, d_output, d_state, check_window(window))
 
     def value_and_grad(

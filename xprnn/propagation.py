@@ -115,6 +115,14 @@ def check_run(architecture: Architecture, backend: Backend, run: Run) -> None:
         raise ValueError(f"run is of another network: {', '.join(differences)}")
 
 
+def gradient_within(tape: NetworkTape, d_output: Array) -> Array:
+    """Return the gradient of an output with zeros beyond the sequences' ends."""
+    if tape.valid is None or tape.architecture.returns == "last":
+        return d_output
+    xp = tape.backend.xp
+    return xp.where(tape.valid, d_output, xp.zeros_like(d_output[..., :1]))
+
+
 def forward(
     architecture: Architecture,
     backend: Backend,
@@ -171,7 +179,10 @@ def forward(
     output = h = _joined(xp, outputs)
     if architecture.output_size is not None:
         R, r = parameters["readout.weight"], parameters.get("readout.bias")
-        output = _output_within(architecture, xp, valid, read_out(xp, R, r, h))  # (5)
+        output = read_out(xp, R, r, h)  # (5)
+        if valid is not None and architecture.returns == "sequence":
+            # Where h is zero, beyond the sequences' ends, y is r; in place, for it may be large.
+            output *= xp.astype(valid, output.dtype)
     tape = NetworkTape(architecture, backend, x, valid, tuple(tapes), tuple(masks), h)
     return Run(output, _stacked(xp, finals), tape)
 
@@ -188,7 +199,7 @@ def backward(
     Parameters
     ----------
     d_output : array
-        Of the output, in its shape.
+        Of the output, in its shape; zero beyond the sequences' ends, see `gradient_within`.
     d_state : tuple of array, (layers·D, B, H) each
         Of the final state.
     window : int or None
@@ -197,9 +208,8 @@ def backward(
     gradients: dict[str, GradientArray] = {}
     dh = d_output
     if architecture.output_size is not None:
-        dy = _output_within(architecture, xp, tape.valid, d_output)
         R, r = parameters["readout.weight"], parameters.get("readout.bias")
-        readout = read_out_backward(xp, R, r, tape.h, dy)
+        readout = read_out_backward(xp, R, r, tape.h, d_output)
         dh, gradients["readout.weight"] = readout.h, readout.weight
         gradients["readout.bias"] = readout.bias  # from (5)
     stack = list(architecture.stack())
@@ -332,15 +342,6 @@ def _times(a: Array, m: Array | None) -> Array:
 def _turned(xp: Namespace, direction: Direction, a: Array | None) -> Array | None:
     """Return a, reversed in time for the reversed direction."""
     return xp.flip(a, axis=0) if direction.reverse and a is not None else a
-
-
-def _output_within(
-    architecture: Architecture, xp: Namespace, valid: Array | None, y: Array
-) -> Array:
-    """Return y with zeros beyond the sequences' ends."""
-    if valid is None or architecture.returns == "last":
-        return y
-    return xp.where(valid, y, xp.zeros_like(y))
 
 
 def _joined(xp: Namespace, parts: list[Array]) -> Array:

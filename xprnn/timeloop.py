@@ -6,8 +6,7 @@ Both give the same to rounding; `xprnn.recurrence` is the reference.
 from xprnn.backend import Backend
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell
-from xprnn.formula import lowering_for
-from xprnn.formula.numpy_lowering import NumPyLoops
+from xprnn.formula import Loops, Work, lowering_for
 from xprnn.recurrence import Recurrent, Reversed, Trajectory
 from xprnn.recurrence import run_backward as plain_backward
 from xprnn.recurrence import run_forward as plain_forward
@@ -17,11 +16,11 @@ def run_forward(
     backend: Backend, cell: Cell, u: Array, recurrent: Recurrent, state: Arrays, *, save: bool
 ) -> Trajectory:
     """Carry the state from step 0 to step T-1: see `xprnn.recurrence.run_forward`."""
-    loops = _loops(backend, cell, recurrent)
+    loops = _loops("forward", backend, cell, recurrent, u.shape[:2])
     if loops is None:
         return plain_forward(backend.xp, cell, u, recurrent, state, save=save)
-    U, units, _, mask, _ = recurrent
-    return Trajectory(*loops.forward(u, U, units, state, mask=mask, save=save))
+    U, units, _, mask, valid = recurrent
+    return Trajectory(*loops.forward(u, U, units, state, mask=mask, valid=valid, save=save))
 
 
 def run_backward(
@@ -33,18 +32,24 @@ def run_backward(
     d_state: Arrays,
 ) -> Reversed:
     """Carry the gradient from step T-1 to step 0: see `xprnn.recurrence.run_backward`."""
-    loops = _loops(backend, cell, recurrent)
+    states, saved, _ = trajectory
+    steps, batch = states[0].shape[0] - 1, states[0].shape[1]
+    loops = _loops("backward", backend, cell, recurrent, (steps, batch))
     if loops is None:
         return plain_backward(backend.xp, cell, recurrent, trajectory, dh, d_state)
-    U, units, _, mask, _ = recurrent
-    states, saved, _ = trajectory
-    du, da, d_units, d_initial = loops.backward(U, units, states, saved, dh, d_state, mask=mask)
+    U, units, _, mask, valid = recurrent
+    du, da, d_units, d_initial = loops.backward(
+        U, units, states, saved, dh, d_state, mask=mask, valid=valid
+    )
     return Reversed(du, da, d_units, None, d_initial)
 
 
-def _loops(backend: Backend, cell: Cell, recurrent: Recurrent) -> NumPyLoops | None:
+def _loops(
+    direction: str, backend: Backend, cell: Cell, recurrent: Recurrent, shape: tuple[int, int]
+) -> Loops | None:
     """Return the lowering, if there is one for this layer."""
-    # Normalising is no elementwise operation, and lengths are not lowered yet.
-    if recurrent.gain is not None or recurrent.valid is not None:
+    if recurrent.gain is not None:  # normalising is no elementwise operation
         return None
-    return lowering_for(backend, cell)
+    steps, batch = shape
+    work = Work(direction, backend.dtype_name, steps, batch, recurrent.valid is not None)
+    return lowering_for(backend, cell, work)

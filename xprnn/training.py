@@ -142,7 +142,11 @@ class Training:
         step, epoch = self.step, self.epoch
         for batch in each_batch(self.batches):
             before = step.updates
-            value, norm, epoch.carried = step(batch, epoch.carried if batch.carry else None)
+            try:
+                value, norm, epoch.carried = step(batch, epoch.carried if batch.carry else None)
+            except (TypeError, ValueError) as error:
+                error.add_note(f"in epoch {step.epoch}, batch {step.batch}")
+                raise
             epoch.add(value, step.entries(batch), norm)
             if self.keeper is not None and step.updates > before:
                 self.keeper.update(step.updates)

@@ -26,9 +26,9 @@ class GRU:
     Notes
     -----
     The reset gate r is applied *after* the product with U, as in ``torch.nn.GRU`` and in cuDNN.  In
-    the paper it is applied before, n = tanh(u_n + U_n (r h)): that is a second product within the
-    step, which waits for the first, and the one product that all gates share is what makes this
-    engine fast; the two forms are equally good in practice, so there is no option for it.
+    the paper it is applied before, n = tanh(u_n + U_n (r h)).  There is no option for that: it is a
+    second product within the step, which waits for the first, and a cell of this engine stands
+    behind one product (docs/cells/gru.md says more).
 
     References
     ----------

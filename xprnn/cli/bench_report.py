@@ -8,6 +8,7 @@ import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
+from textwrap import indent
 from typing import Any
 
 from xprnn import checks
@@ -169,8 +170,8 @@ def tell_lowering(report: Report, cells: Sequence[str], setting: Setting) -> dic
     found = lowering_of(cells, setting)
     said = "" if setting.lowering is None else f" ({setting.lowering} asked for)"
     report.tell(f"lowering{said}:")
-    for line in found.values():
-        report.tell(f"  {line}")
+    for lines in found.values():
+        report.tell(indent(lines, "  "))
     return found
 
 

@@ -28,6 +28,7 @@ EXAMPLE = """\
 examples:
   xprnn parity
   xprnn parity --backends numpy,torch --cells elman --dtype float64
+  xprnn parity --backends torch,torch@cuda
   xprnn parity --backend mylibrary:namespace
   xprnn parity --json > parity.json"""
 
@@ -35,7 +36,11 @@ examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options; --backend and --dtype, of which others take one, take several."""
     add = parser.add_argument
-    add("--backends", metavar="NAMES", help="with commas between (default: all that there are)")
+    add(
+        "--backends",
+        metavar="NAMES",
+        help="with commas between, torch@cuda:1 for a device (default: all that there are)",
+    )
     add(
         "--backend",
         metavar="NAME",
@@ -82,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     for backend in backends:
         for dtype in dtypes:
             get_backend(backend, dtype=dtype)  # so that what it can't do is said at once
-    table = Table([place.name for place in places], list(cells), args.steps)
+    table = Table(places, list(cells), args.steps)
     results: list[Result] = []
     with _screen(len(cells) * len(PROBLEMS), silent=args.json) as (tell, advance), blas_threads(1):
         tell(head(places))
@@ -103,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
                 advance()
             tell(table.lines(mine))
             results += mine
-        tell(tail(results))
+        tell(tail(results, places))
         facts = facts_of(places, results, args.sizes, args.steps, args.seed)
     text = json.dumps(facts, indent=2)
     if args.json:
@@ -127,16 +132,17 @@ def _words(option: str, text: str) -> list[str]:
 
 
 def _place(name: str) -> Place:
-    """Open a backend; one that is known and can't be used is listed as such."""
-    if name in NAMES:
-        found = probe(name)
-        backend = get_backend(name) if found.usable else None
+    """Open a backend, of a device if there is an @; one that can't be used is listed as such."""
+    library, _, device = name.partition("@")
+    if library in NAMES:
+        found = probe(library)
+        backend = get_backend(library, device or None) if found.usable else None
         return Place(name, backend, found.version, found.reason)
     here = str(Path.cwd())
-    if ":" in name and here not in sys.path:
+    if ":" in library and here not in sys.path:
         # A user's own module is more often here than installed; a command doesn't look here.
         sys.path.append(here)
-    backend = get_backend(name)
+    backend = get_backend(library, device or None)
     return Place(name, backend, backend.library.version(), "")
 
 

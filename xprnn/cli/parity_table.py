@@ -3,14 +3,14 @@
 import math
 import platform
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 
 from xprnn._version import __version__
 from xprnn.backend import Backend
 from xprnn.backend.about import blas
-from xprnn.testing import Row
+from xprnn.testing import Row, Side
 from xprnn.testing.report import and_more, worst_of_each
 from xprnn.testing.suite import Result, Sizes
 
@@ -74,6 +74,7 @@ class Found(NamedTuple):
     cell: str
     problem: str
     backend: str
+    device: str
     dtype: str
     row: Row
 
@@ -83,10 +84,11 @@ class Found(NamedTuple):
         return f"{case}{self.row}"
 
 
-def found_in(results: Sequence[Result]) -> list[Found]:
+def found_in(results: Sequence[Result], places: Sequence[Place]) -> list[Found]:
     """Return all rows of the reports."""
+    named = _names(places)
     return [
-        Found(result.cell, result.problem, side.backend, side.dtype, row)
+        Found(result.cell, result.problem, named(side), side.device, side.dtype, row)
         for result in results
         for side in result.report.sides
         for row in side.rows
@@ -107,17 +109,16 @@ class Table:
 
     Parameters
     ----------
-    names : sequence of str
-        Of the backends.
+    places : sequence of Place
     cells : sequence of str
     steps : int
         Of the training.
     """
 
-    def __init__(self, names: Sequence[str], cells: Sequence[str], steps: int) -> None:
-        self.steps = steps
+    def __init__(self, places: Sequence[Place], cells: Sequence[str], steps: int) -> None:
+        self.steps, self.places = steps, places
         self.cell = max(map(len, ("cell", *cells)))
-        self.name = min(WIDEST, max(map(len, ("backend", *names))))
+        self.name = min(WIDEST, max(map(len, ("backend", *(place.name for place in places)))))
 
     def head(self) -> str:
         """Return the line above the rows."""
@@ -127,13 +128,14 @@ class Table:
 
     def lines(self, results: Sequence[Result]) -> Iterator[str]:
         """Return the lines of one cell, given its results on all problems."""
+        named = _names(self.places)
         seconds = {
-            (side.backend, side.dtype): side.seconds
+            (named(side), side.dtype): side.seconds
             for result in results
             for side in result.report.sides
             if side.seconds is not None
         }
-        for (name, dtype), rows in _by_side(found_in(results)).items():
+        for (name, dtype), rows in _by_side(found_in(results, self.places)).items():
             parts = [[f.row for f in rows if f.row.quantity in kinds] for kinds in COLUMNS.values()]
             time = seconds.get((name, dtype))
             yield (
@@ -142,9 +144,9 @@ class Table:
             )
 
 
-def tail(results: Sequence[Result]) -> Iterator[str]:
+def tail(results: Sequence[Result], places: Sequence[Place]) -> Iterator[str]:
     """Return the lines that say where errors are."""
-    sides = _by_side(found_in(results))
+    sides = _by_side(found_in(results, places))
     yield "nearest to its tolerance, or furthest beyond:"
     for (name, dtype), rows in sides.items():
         worst = max(rows, key=lambda found: found.row.used)
@@ -167,6 +169,7 @@ def facts_of(
     places: Sequence[Place], results: Sequence[Result], sizes: Sizes, steps: int, seed: int
 ) -> dict[str, Any]:
     """Return all of it as plain data, infinite numbers as None."""
+    named = _names(places)
     return {
         "date": date.today().isoformat(),
         "xprnn": __version__,
@@ -184,6 +187,7 @@ def facts_of(
                 "cell": found.cell,
                 "problem": found.problem,
                 "backend": found.backend,
+                "device": found.device,
                 "dtype": found.dtype,
                 "quantity": found.row.quantity,
                 "error": _finite(found.row.error),
@@ -191,12 +195,13 @@ def facts_of(
                 "where": found.row.where,
                 "agrees": found.row.agrees,
             }
-            for found in found_in(results)
+            for found in found_in(results, places)
         ],
         "times": [
             {
                 "cell": result.cell,
-                "backend": side.backend,
+                "backend": named(side),
+                "device": side.device,
                 "dtype": side.dtype,
                 "seconds": side.seconds,
             }
@@ -205,6 +210,15 @@ def facts_of(
             if side.seconds is not None
         ],
     }
+
+
+def _names(places: Sequence[Place]) -> Callable[[Side], str]:
+    """Return what says by which name of the list a side's backend is there."""
+    names: dict[tuple[str, str], str] = {}
+    for place in places:
+        if place.backend is not None:
+            names.setdefault((place.backend.name, place.facts()["device"]), place.name)
+    return lambda side: names.get((side.backend, side.device), side.backend)
 
 
 def _by_side(rows: Sequence[Found]) -> dict[tuple[str, str], list[Found]]:
@@ -222,7 +236,7 @@ def _disagreements(found: Sequence[Found]) -> Iterator[str]:
             cases.setdefault((one.cell, one.problem), []).append(one.row)
     for (cell, problem), rows in cases.items():
         for row, more in worst_of_each(rows):
-            yield f"{Found(cell, problem, '', '', row)}{and_more(more)}"
+            yield f"{Found(cell, problem, '', '', '', row)}{and_more(more)}"
 
 
 def _part(rows: Sequence[Row]) -> str:

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from xprnn import checks
 from xprnn.cli.common import say_written
 from xprnn.files import output_folder, write_atomic
 from xprnn.language import LanguageModel
@@ -41,6 +42,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load, sample, tell."""
+    checks.positive_int("--length", args.length)
+    checks.number("--temperature", args.temperature, open_=True)
     model = LanguageModel.of(RNN.load(args.model, backend=args.backend, dtype=args.dtype))
     folder = None if args.out is None else output_folder(args.out)
     unknown = model.unknown(args.prompt)
@@ -53,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if folder is None:
         print(text)
     else:
-        write_atomic(folder / "sample.txt", f"{text}\n".encode())
+        # A prompt may hold bytes that are no UTF-8; they are written as they came.
+        write_atomic(folder / "sample.txt", f"{text}\n".encode(errors="surrogateescape"))
         say_written(folder, {"sample.txt": f"{len(text)} characters"})
     return 0

@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
             f"trained {len(history)} epochs in {history.seconds:.1f} s on {backend.name} "
             f"({backend.device}, {backend.dtype_name}), seed {args.seed}; {kept}"
         )
-        _compare(net, task, token)
+        counted = _compare(net, task, token)
         sample = shlex.join(("xprnn", "sample", str(folder / MODEL)))
         files = {
             MODEL: f"the network and its vocabulary; next: {sample}",
@@ -159,6 +159,7 @@ def run(args: argparse.Namespace) -> int:
             figure = diagnostics.plot_loss(
                 history.loss,
                 history.validation_loss,
+                others={f"{ORDER}-gram, held out:": counted},
                 best_epoch=history.best_epoch,
                 title=f"Loss per {token}, nats",
             )
@@ -190,7 +191,8 @@ def _words(
     split = [words(sentence) for sentence in sentences(text)]
     split = [sentence for sentence in split if sentence]
     border = _border(len(split), cut, "sentences")
-    known = len({word for sentence in split[:border] for word in sentence}) + 3
+    known = len({word for sentence in split[:border] for word in sentence}) + len(SPECIAL)
+    _check_vocabulary(args.vocabulary, known, "words and signs")
     size = min(8000, known) if args.vocabulary is None else args.vocabulary
     vocabulary = Vocabulary.of(split[:border], size)
     encoded = [vocabulary.encode_sentence(sentence) for sentence in split]
@@ -217,6 +219,7 @@ def _characters(
                 f"the {name} part has {length} characters, too few for {args.batch} streams: "
                 f"expected {advice}a longer text"
             )
+    _check_vocabulary(args.vocabulary, len(set(text[:border])) + len(SPECIAL), "characters")
     vocabulary = Vocabulary.of([text[:border]], args.vocabulary)
     training, held_out = vocabulary.encode(text[:border]), vocabulary.encode(text[border:])
     made = []
@@ -236,12 +239,25 @@ def _characters(
 def _border(count: int, cut: float, what: str) -> int:
     border = round(count * cut)
     if border < 1 or border >= count:
-        raise ValueError(f"the text has {count} {what}: too few to hold a part of them out")
+        rule = "sentences end at . ! ? or an empty line; without those, try --level characters"
+        advice = f" ({rule})" if what == "sentences" else ""
+        raise ValueError(
+            f"the text has {count} {what if count != 1 else what.removesuffix('s')}: too few to "
+            f"hold a part out{advice}"
+        )
     return border
 
 
-def _compare(net: RNN, task: Task, token: str) -> None:
-    """Print losses and perplexities."""
+def _check_vocabulary(size: int | None, known: int, what: str) -> None:
+    if size is not None and size > known:
+        raise ValueError(
+            f"--vocabulary is {size}, but the part that is trained on has {known - len(SPECIAL)} "
+            f"different {what}: expected at most {known} ({len(SPECIAL)} are special)"
+        )
+
+
+def _compare(net: RNN, task: Task, token: str) -> float:
+    """Print losses and perplexities; return the held-out loss of the model that counts."""
     counted = NGram.fitted(task.counted[0], ORDER, len(task.vocabulary))
     # Weights that a training ended with may overflow here; the loss says so, without a warning.
     with net.backend.library.quiet():
@@ -254,6 +270,7 @@ def _compare(net: RNN, task: Task, token: str) -> None:
     for name, losses in rows:
         training, held_out = map(_loss, losses)
         print(f"  {name:<36} {training:>16} {held_out:>16}")
+    return ngram[1]
 
 
 def _loss(loss: float) -> str:

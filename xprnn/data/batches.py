@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from xprnn import checks
+from xprnn.arguments import check_lengths
 from xprnn.backend import describe, from_host_beside, namespace_of
 from xprnn.backend.host import Seed, generator, random_state, restore_random
 from xprnn.backend.types import Array
@@ -54,8 +55,14 @@ def each_batch(batches: Batches) -> Iterator[Batch]:
             yield Batch(*batch)
         else:
             raise TypeError(
-                f"batch {number} is {type(batch).__name__}: expected (x, target) or a Batch"
+                f"batch {number} is {_kind(batch)}: expected (x, target) or a "
+                "Batch(x, target, lengths=...)"
             )
+
+
+def _kind(batch: object) -> str:
+    count = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
+    return f"{type(batch).__name__}{count}"
 
 
 def is_one(batches: object) -> bool:
@@ -113,11 +120,7 @@ class minibatches:  # noqa: N801
         self._axis = _batch_axis(x, target)
         if x.shape[1] == 0:
             raise ValueError(f"x has shape {tuple(x.shape)}: expected at least one sequence")
-        if lengths is not None and len(lengths) != x.shape[1]:
-            raise ValueError(
-                f"lengths has {len(lengths)} entries: expected one per sequence, {x.shape[1]}"
-            )
-        self.lengths = None if lengths is None else [int(n) for n in lengths]
+        self.lengths = check_lengths(lengths, *x.shape[:2])
 
     def __len__(self) -> int:
         return _ceil(self.x.shape[1], self.size)

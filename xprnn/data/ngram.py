@@ -52,10 +52,18 @@ class NGram:
             Token indices below ``size``; n-grams do not reach across texts.
         order : int
         size : int
+
+        Raises
+        ------
+        ValueError
+            If there are no texts, an index is out of range, or the n-grams are too many to number.
         """
+        if not len(texts):
+            raise ValueError("texts is empty: expected at least one text")
         order = checks.positive_int("order", order)
         if size**order >= 2**62:
             raise ValueError(f"{order}-grams of {size} tokens do not fit in 64 bits")
+        _check_tokens(texts, size)
         grams, contexts = [], []
         for length in range(1, order + 1):
             keys = np.concatenate([_keys(text, length, size) for text in texts])
@@ -85,9 +93,28 @@ class NGram:
         return logs
 
     def loss(self, texts: Sequence[HostArray]) -> float:
-        """Return the mean of -log P per token, in nats, over all tokens but each text's first."""
-        logs = [self.log_probability(text) for text in texts]
+        """Return the mean of -log P per token, in nats, over all tokens but each text's first.
+
+        Raises
+        ------
+        ValueError
+            If no text has a second token, or an index is out of range.
+        """
+        _check_tokens(texts, self.size)
+        if not any(len(text) > 1 for text in texts):
+            raise ValueError(
+                "no text has two tokens: expected at least one to look at and one to predict"
+            )
+        logs = [self.log_probability(text) for text in texts if len(text)]
         return float(-np.mean(np.concatenate(logs)))
+
+
+def _check_tokens(texts: Sequence[HostArray], size: int) -> None:
+    for k, text in enumerate(texts):
+        wrong = np.flatnonzero((text < 0) | (text >= size))
+        if len(wrong):
+            at = wrong[0]
+            raise ValueError(f"texts[{k}][{at}] is {text[at]}: expected 0 to {size - 1}")
 
 
 def _keys(text: HostArray, length: int, size: int) -> HostArray:

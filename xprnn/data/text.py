@@ -1,14 +1,10 @@
 """Text: sentences, tokens, vocabularies, and the batches that language models are trained on."""
 
-import json
-import math
 import os
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -25,10 +21,23 @@ from xprnn.backend.host import (
 )
 from xprnn.data.batches import Batch
 from xprnn.data.decoding import decoded
+from xprnn.data.vocabulary import SENTENCE_END, SENTENCE_START, SPECIAL, UNKNOWN, Vocabulary
 from xprnn.losses import PADDING
 
-UNKNOWN, SENTENCE_START, SENTENCE_END = "UNKNOWN", "SENTENCE_START", "SENTENCE_END"
-SPECIAL = (UNKNOWN, SENTENCE_START, SENTENCE_END)
+__all__ = [
+    "SENTENCE_END",
+    "SENTENCE_START",
+    "SPECIAL",
+    "UNKNOWN",
+    "Vocabulary",
+    "join_words",
+    "python_topics",
+    "read_text",
+    "sentence_batches",
+    "sentences",
+    "streams",
+    "words",
+]
 
 # A full stop, question or exclamation mark and the quotes and brackets closed behind it, with white
 # space behind them (not needed where a script has none); or an empty line.
@@ -109,91 +118,6 @@ def _token(*, ascii_: bool) -> re.Pattern[str]:
     return re.compile(rf"\w[\w{mark}]*(?:['’\-]\w[\w{mark}]*)*|[^\w\s][{mark}]*")
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """Tokens and their indices.
-
-    Attributes
-    ----------
-    tokens : tuple of str
-        By index: `UNKNOWN`, `SENTENCE_START`, `SENTENCE_END`, then the others, most frequent first.
-    """
-
-    tokens: tuple[str, ...]
-
-    @classmethod
-    def of(cls, texts: Iterable[Iterable[str]], size: int | None = None) -> "Vocabulary":
-        """Return the vocabulary of the most frequent tokens.
-
-        Parameters
-        ----------
-        texts : iterable of iterables of str
-            Tokenised sentences, or texts (iterables of characters).
-        size : int, optional
-            How many tokens, the three special ones included; None: all.  Of equally frequent ones
-            those that come first in the text are taken.
-
-        Raises
-        ------
-        ValueError
-            If there are no tokens, or fewer than asked for.
-        """
-        counts = Counter(token for text in texts for token in text)
-        for token in SPECIAL:
-            counts.pop(token, None)
-        if not counts:
-            raise ValueError("the corpus is empty: expected at least one token")
-        if size is not None:
-            size = checks.positive_int("size", size)
-            if size <= len(SPECIAL):
-                raise ValueError(f"size is {size}: expected more than {len(SPECIAL)}, {SPECIAL}")
-            if size > len(counts) + len(SPECIAL):
-                raise ValueError(
-                    f"size is {size}, but the corpus has {len(counts)} different tokens: "
-                    f"expected at most {len(counts) + len(SPECIAL)} ({len(SPECIAL)} are special)"
-                )
-            size -= len(SPECIAL)
-        return cls((*SPECIAL, *(token for token, _ in counts.most_common(size))))
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    @cached_property
-    def index(self) -> dict[str, int]:
-        """The index of every token."""
-        return {token: k for k, token in enumerate(self.tokens)}
-
-    def encode(self, tokens: Iterable[str]) -> HostArray:
-        """Return the tokens' indices (N,), int64; unknown ones get that of `UNKNOWN`."""
-        index = self.index
-        return np.array([index.get(token, 0) for token in tokens], dtype=np.int64)
-
-    def encode_sentence(self, tokens: Iterable[str]) -> HostArray:
-        """Return the indices of a sentence between `SENTENCE_START` and `SENTENCE_END`."""
-        return self.encode((SENTENCE_START, *tokens, SENTENCE_END))
-
-    def decode(self, indices: Iterable[int]) -> list[str]:
-        """Return the tokens of indices.
-
-        Raises
-        ------
-        ValueError
-            If an index is out of range; its position is named.
-        """
-        found = []
-        for position, k in enumerate(indices):
-            if not 0 <= k < len(self.tokens):
-                raise ValueError(
-                    f"indices[{position}] is {k}: expected 0 to {len(self.tokens) - 1}"
-                )
-            found.append(self.tokens[k])
-        return found
-
-    def to_json(self) -> str:
-        """Return the tokens as JSON text."""
-        return json.dumps(self.tokens, ensure_ascii=False)
-
-
 def join_words(tokens: Sequence[str]) -> str:
     """Join words and signs to readable text; the special tokens are left out.
 
@@ -210,15 +134,16 @@ def join_words(tokens: Sequence[str]) -> str:
 class sentence_batches:  # noqa: N801
     """Sentences of similar lengths, padded to the longest, in a new random order every epoch.
 
-    x is each sentence without its last token, the target without its first; behind a sentence's end
-    the target is -1, which the loss leaves out.
+    None is padded to more than twice its length, so a few long sentences among short ones make
+    batches of their own.  x is each sentence without its last token, the target without its first;
+    behind a sentence's end the target is -1, which the loss leaves out.
 
     Parameters
     ----------
     encoded : sequence of host array
         Sentences of at least two tokens, as `Vocabulary.encode_sentence` makes them.
     size : int
-        Sentences a batch.
+        The most sentences a batch.
     backend : Backend
     rng : int, numpy.random.Generator or None
         Where the order is drawn from; sentences of one length are batched with random others.
@@ -251,9 +176,11 @@ class sentence_batches:  # noqa: N801
         self.encoded, self.backend, self.shuffle = list(encoded), backend, shuffle
         self.size = checks.positive_int("size", size)
         self._rng = generator(rng)
+        self._lengths = np.array([len(sentence) for sentence in self.encoded])
+        self._borders = _borders(np.sort(self._lengths), self.size)
 
     def __len__(self) -> int:
-        return math.ceil(len(self.encoded) / self.size)
+        return len(self._borders)
 
     def state(self) -> dict[str, Any]:
         """Return what the next epoch's order depends on: where the random generator is."""
@@ -264,12 +191,12 @@ class sentence_batches:  # noqa: N801
         restore_random(self._rng, state)
 
     def __iter__(self) -> Iterator[Batch]:
-        lengths = np.array([len(sentence) for sentence in self.encoded])
-        order = self._rng.permutation(len(lengths)) if self.shuffle else np.arange(len(lengths))
-        order = order[np.argsort(lengths[order], kind="stable")]
-        starts = np.arange(0, len(order), self.size)
-        for start in self._rng.permutation(starts) if self.shuffle else starts:
-            yield self._padded([self.encoded[k] for k in order[start : start + self.size]])
+        count = len(self._lengths)
+        order = self._rng.permutation(count) if self.shuffle else np.arange(count)
+        order = order[np.argsort(self._lengths[order], kind="stable")]
+        borders = self._borders
+        for start, stop in self._rng.permutation(borders) if self.shuffle else borders:
+            yield self._padded([self.encoded[k] for k in order[start:stop]])
 
     def _padded(self, batch: list[HostArray]) -> Batch:
         steps = max(len(sentence) for sentence in batch) - 1
@@ -279,6 +206,18 @@ class sentence_batches:  # noqa: N801
             x[: len(sentence) - 1, k] = sentence[:-1]
             target[: len(sentence) - 1, k] = sentence[1:]
         return Batch(self.backend.asarray(x), self.backend.asarray(target))
+
+
+def _borders(lengths: HostArray, most: int) -> list[tuple[int, int]]:
+    """Return where batches of ascending lengths begin and end."""
+    borders, start = [], 0
+    while start < len(lengths):
+        # One step less than there are tokens is what is padded.
+        near = int(np.searchsorted(lengths, 2 * lengths[start] - 1, side="right"))
+        stop = min(start + most, near)
+        borders.append((start, stop))
+        start = stop
+    return borders
 
 
 def streams(indices: HostArray, count: int) -> tuple[HostArray, HostArray]:

@@ -1,6 +1,7 @@
 """Pictures of data, training, states and networks."""
 
 from xprnn.diagnostics.drawing import draw, draw_text
+from xprnn.diagnostics.notebook import show_pictures
 from xprnn.diagnostics.plots import (
     Figure,
     plot_fit,
@@ -19,4 +20,5 @@ __all__ = [
     "plot_loss",
     "plot_states",
     "save_figure",
+    "show_pictures",
 ]

@@ -6,7 +6,7 @@ pyplot's global state, so they work in any thread and without a screen.
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from xprnn import checks
@@ -69,6 +69,7 @@ def plot_loss(
     validation: Sequence[float | None] = (),
     *,
     floor: float | None = None,
+    others: Mapping[str, float] | None = None,
     best_epoch: int | None = None,
     title: str = "",
 ) -> Figure:
@@ -82,6 +83,8 @@ def plot_loss(
         Of the same epochs; entries that are None are left out.
     floor : float, optional
         A loss that can't be undercut without fitting noise; a dashed line.
+    others : mapping of str to float, optional
+        Losses to compare with, by name, such as a baseline's on the validation data; dash-dotted.
     best_epoch : int, optional
         The epoch whose weights were kept; a mark.
     title : str
@@ -107,8 +110,11 @@ def plot_loss(
         axes.axvline(best_epoch, color="0.6", lw=1, ls=":", label=f"kept: epoch {best_epoch}")
     if floor is not None:
         axes.axhline(floor, color="0.2", lw=1, ls="--", label=f"noise floor {floor:g}")
+    for name, other in ({} if others is None else others).items():
+        axes.axhline(other, color="0.45", lw=1.2, ls="-.", label=f"{name} {other:.4g}")
     _write(axes, xlabel="epoch", ylabel="loss", title=title)
     axes.grid(visible=True, which="both", color="0.9")
+    _plain_below_a_decade(axes)
     axes.legend(frameon=False)
     return figure
 
@@ -237,6 +243,14 @@ def _figure(height: float = 4.2) -> tuple[Figure, Any]:
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _plain_below_a_decade(axes: Any) -> None:
+    """Label a short logarithmic axis with 2.3, not with 2.3 × 10⁰."""
+    low, high = axes.get_ylim()
+    if high < 10 * low:
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
 
 
 def _write(axes: Any, *, xlabel: str, ylabel: str, title: str) -> None:

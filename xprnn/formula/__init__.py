@@ -6,7 +6,23 @@ them: the formulas are stated in `xprnn.cells` and nowhere else.  The plain loop
 `xprnn.recurrence` stays the reference, and runs every cell that can't be traced.
 """
 
-from xprnn.formula.lowering import disable_lowering, explain, lowering_enabled, lowering_for
+from xprnn.formula.lowering import (
+    disable_lowering,
+    explain,
+    lowering_enabled,
+    lowering_for,
+    lowerings_of,
+)
+from xprnn.formula.protocol import Loops, Work
 from xprnn.formula.trace import Untraceable
 
-__all__ = ["Untraceable", "disable_lowering", "explain", "lowering_enabled", "lowering_for"]
+__all__ = [
+    "Loops",
+    "Untraceable",
+    "Work",
+    "disable_lowering",
+    "explain",
+    "lowering_enabled",
+    "lowering_for",
+    "lowerings_of",
+]

@@ -1,22 +1,29 @@
 """Which cells are lowered, on which backend; and how to keep them from it."""
 
+import importlib.util
 import logging
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import metadata
 from typing import Any, NamedTuple
 
 from xprnn.backend import Backend, get_backend
 from xprnn.cells import Cell, get_cell, has_layer_norm
-from xprnn.formula.numpy_lowering import Formulas, NumPyLoops, trace
-from xprnn.formula.trace import Untraceable
+from xprnn.formula.numpy_lowering import NumPyLoops
+from xprnn.formula.protocol import Loops, Work
+from xprnn.formula.trace import Formulas, Untraceable, trace
 
-LOWERINGS: dict[str, Callable[[Formulas], NumPyLoops]] = {"numpy": NumPyLoops}
-"""By the name that a library gives its lowering."""
+LOWERINGS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "numpy")}
+"""By the name that a library gives its lowering, those that there are, the fastest first."""
 
 VARIABLE = "XPRNN_LOWERING"
+NUMBA = (0, 61)
+"""The oldest version of Numba that will do."""
+_WORDS = ("on", "off", "numpy", "numba")
 
 _allowed: ContextVar[bool | None] = ContextVar("allowed", default=None)
 _log = logging.getLogger("xprnn")
@@ -46,17 +53,22 @@ def disable_lowering() -> Iterator[None]:
         _allowed.reset(token)
 
 
-def lowering_for(backend: Backend, cell: Cell) -> NumPyLoops | None:
-    """Return the compiled time loops of a cell; None where it runs as plain array code.
+def lowering_for(backend: Backend, cell: Cell, work: Work) -> Loops | None:
+    """Return the time loops of a cell that do some work; None where it runs as plain array code.
 
-    That is: the backend has no lowering, lowering is disabled, or the cell can't be traced (see
-    `explain`).
+    That is: the backend has no lowering that suits, lowering is disabled, or the cell can't be
+    traced (see `explain`).
     """
-    make = LOWERINGS.get(f"{backend.library.lowering}")
-    if make is None or not lowering_enabled():
-        return None
-    found = _known(cell)
-    return found.loops
+    return next((loops for loops in lowerings_of(backend, cell) if loops.suits(work)), None)
+
+
+def lowerings_of(backend: Backend, cell: Cell) -> tuple[Loops, ...]:
+    """Return all time loops that a cell has on a backend, the fastest first."""
+    names = _chosen(f"{backend.library.lowering}")
+    if not names:
+        return ()
+    traced = _known(cell).traced
+    return () if traced is None else tuple(_loops(traced, name) for name in names)
 
 
 def lowering_enabled() -> bool:
@@ -65,31 +77,69 @@ def lowering_enabled() -> bool:
     Raises
     ------
     ValueError
-        If the environment variable ``XPRNN_LOWERING`` is neither ``on`` nor ``off``.
+        If the environment variable ``XPRNN_LOWERING`` is none of ``on``, ``off``, ``numpy`` and
+        ``numba``.
     """
     allowed = _allowed.get()
-    if allowed is not None:
-        return allowed
+    return _word() != "off" if allowed is None else allowed
+
+
+def _word() -> str:
     word = os.environ.get(VARIABLE, "on")
-    if word not in ("on", "off"):
-        raise ValueError(f"{VARIABLE} is {word!r}: expected 'on' or 'off'")
-    return word == "on"
+    if word not in _WORDS:
+        known = ", ".join(map(repr, _WORDS))
+        raise ValueError(f"{VARIABLE} is {word!r}: expected one of {known}")
+    return word
+
+
+def _chosen(library: str) -> tuple[str, ...]:
+    """Return which lowerings are used."""
+    names = LOWERINGS.get(library, ())
+    if not names or not lowering_enabled():
+        return ()
+    if "numba" not in names or _word() == "numpy":
+        return tuple(name for name in names if name != "numba")
+    missing = numba_missing()
+    if missing and _word() == "numba":
+        raise ImportError(f"{VARIABLE} is 'numba', but {missing}")
+    if missing:
+        return tuple(name for name in names if name != "numba")
+    return names
+
+
+@cache
+def numba_missing() -> str:
+    """Say why Numba can't be used; nothing if it can."""
+    if importlib.util.find_spec("numba") is None:
+        return 'Numba is not installed: pip install "xprnn[jit]"'
+    version = metadata.version("numba")
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < NUMBA:
+        return f"Numba {version} is too old: {NUMBA[0]}.{NUMBA[1]} is needed"
+    try:
+        importlib.import_module("xprnn.formula.compiled.loops")
+    except Exception as error:
+        # It refuses versions of NumPy that it doesn't know, and may do so in any way.
+        return f"Numba {version} can't be used: {error}"
+    return ""
 
 
 def explain(cell: str | Cell, backend: str | Backend = "numpy") -> str:
     """Say how a cell runs on a backend, and if it is not lowered, why.
-
-    Batches with lengths run as plain array code, whatever the cell.
 
     Parameters
     ----------
     cell : str or Cell
     backend : str or Backend
 
+    Returns
+    -------
+    str
+        A line for each lowering, the one that is used wherever it suits first.
+
     Examples
     --------
     >>> print(explain("elman"))
-    Elman(activation='tanh') is lowered to NumPy calls: 2 operations forward, 3 backward
+    Elman(activation='tanh') is ...: 2 operations forward, 3 backward...
     """
     cell, backend = get_cell(cell), get_backend(backend)
     plain = f"{cell} runs as plain array code"
@@ -97,28 +147,46 @@ def explain(cell: str | Cell, backend: str | Backend = "numpy") -> str:
         return f"{plain}: the backend {backend.name!r} has no lowering"
     if not lowering_enabled():
         return f"{plain}: lowering is disabled"
-    found = _known(cell)
-    if found.loops is None:
-        return f"{plain}: {found.reason}"
+    known = _known(cell)
+    if known.traced is None:
+        return f"{plain}: {known.reason}"
     if has_layer_norm(cell):
         # Mean and variance are no elementwise operations.
         return f"{plain}: it normalises its projections"
-    formulas = found.loops.formulas
-    return (
-        f"{cell} is lowered to NumPy calls: {formulas.forward.operations()} operations forward, "
+    first, *others = (loops.describe() for loops in lowerings_of(backend, cell))
+    formulas = known.traced.formulas
+    lines = [
+        f"{cell} is {first}: {formulas.forward.operations()} operations forward, "
         f"{formulas.backward.operations()} backward"
-    )
+    ]
+    lines += [f"where that does not suit, it is {words}" for words in others]
+    if backend.library.lowering == "numpy" and not others:
+        lines.append(numba_missing() or f"{VARIABLE} is 'numpy': Numba is not used")
+    return "\n".join(lines)
 
 
-class _Found(NamedTuple):
-    """A cell's loops, or why there are none."""
+class _Text(NamedTuple):
+    """Formulas, and the text that says all there is to them."""
 
-    loops: NumPyLoops | None
+    text: str
+    formulas: Formulas
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Text) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+class _Known(NamedTuple):
+    """A cell's formulas, or why there are none."""
+
+    traced: _Text | None
     reason: str = ""
 
 
-def _known(cell: Cell) -> _Found:
-    """Return a cell's loops, traced before if nothing of the cell can have changed since."""
+def _known(cell: Cell) -> _Known:
+    """Return a cell's formulas, traced before if nothing of the cell can have changed since."""
     same: Any = cell
     kind: Any = type(cell)
     options = getattr(kind, "__dataclass_params__", None)
@@ -132,32 +200,26 @@ def _known(cell: Cell) -> _Found:
 
 
 @lru_cache(maxsize=256)
-def _traced_once(cell: Cell, *methods: object) -> _Found:
+def _traced_once(cell: Cell, *methods: object) -> _Known:
     del methods
     return _traced(cell)
 
 
-def _traced(cell: Cell) -> _Found:
+def _traced(cell: Cell) -> _Known:
     try:
         formulas = trace(cell)
     except Untraceable as error:
         _log.info("%s runs as plain array code: %s", cell, error)
-        return _Found(None, f"{error}")
-    # The text says all there is to a formula, and what is compiled for one is kept.
-    return _Found(_loops(_Text(repr(formulas), formulas)))
-
-
-class _Text(NamedTuple):
-    text: str
-    formulas: Formulas
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Text) and self.text == other.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
+        return _Known(None, f"{error}")
+    return _Known(_Text(repr(formulas), formulas))
 
 
 @lru_cache(maxsize=256)
-def _loops(known: _Text) -> NumPyLoops:
-    return NumPyLoops(known.formulas)
+def _loops(traced: _Text, name: str) -> Loops:
+    """Return the loops of a formula, which keep what is compiled for it."""
+    if name == "numpy":
+        return NumPyLoops(traced.formulas)
+    loops: Loops = importlib.import_module("xprnn.formula.compiled.loops").NumbaLoops(
+        traced.formulas
+    )
+    return loops

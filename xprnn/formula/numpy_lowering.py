@@ -5,15 +5,16 @@ networks, or one, at the same time.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from xprnn.backend.host import np
 from xprnn.backend.types import Array
-from xprnn.cells import Arrays, Cell
+from xprnn.cells import Arrays
 from xprnn.formula.numpy_source import backward_source, forward_source
 from xprnn.formula.plan import Plan, plan_backward, plan_forward
 from xprnn.formula.program import ARITHMETIC, COMPARISONS, LOGIC, Program, pruned
-from xprnn.formula.trace import trace_backward, trace_forward
+from xprnn.formula.protocol import Work
+from xprnn.formula.trace import Formulas
 
 CACHE = 2**20
 """Bytes that a block of steps may fill, all its buffers together: they are read again at once."""
@@ -21,27 +22,6 @@ CACHE = 2**20
 _NAMES = {name: getattr(np, name) for name in (ARITHMETIC | COMPARISONS | LOGIC) if name != "round"}
 _NAMES |= {name: getattr(np, name) for name in ("array", "copyto", "dot", "empty", "zeros")}
 _NAMES |= {"round": np.rint, "inf": np.inf, "nan": np.nan}
-
-
-class Formulas(NamedTuple):
-    """A cell, traced."""
-
-    gates: int
-    forward: Program
-    backward: Program
-
-
-def trace(cell: Cell) -> Formulas:
-    """Return a cell's formulas as programs.
-
-    Raises
-    ------
-    Untraceable
-        If they can't be written as lists of elementwise operations; the message says why.
-    """
-    forward = trace_forward(cell)
-    kinds = [forward.nodes[index].kind for index in forward.outputs["saved"] if index is not None]
-    return Formulas(cell.gates, forward, trace_backward(cell, kinds))
 
 
 class Compiled(NamedTuple):
@@ -68,10 +48,18 @@ class Compiled(NamedTuple):
 class NumPyLoops:
     """A cell's time loop, forward and reversed, in NumPy calls without allocations."""
 
+    name: ClassVar[str] = "numpy"
+
     def __init__(self, formulas: Formulas) -> None:
         self.formulas = formulas
         # Two threads may both compile a loop; either is as good.
         self._loops: dict[tuple[str, bool, bool], Compiled] = {}
+
+    def suits(self, work: Work) -> bool:
+        return not work.lengths
+
+    def describe(self) -> str:
+        return "lowered to NumPy calls"
 
     def forward_loop(self, *, masked: bool, save: bool) -> Compiled:
         """Return the loop from step 0 to step T-1."""
@@ -102,25 +90,10 @@ class NumPyLoops:
         state: Arrays,
         *,
         mask: Array | None = None,
+        valid: Array | None = None,
         save: bool = True,
     ) -> tuple[Arrays, Arrays]:
-        """Carry the state from step 0 to step T-1: `xprnn.recurrence.run_forward`.
-
-        Parameters
-        ----------
-        u : array, (T, B, G·H)
-        U : array, (G·H, H)
-        units : tuple of array, (H,) each
-        state : tuple of array, (B, H) each
-        mask : array, (B, H), optional
-            What h(t-1) is multiplied by on its way to U.
-        save : bool
-
-        Returns
-        -------
-        states : tuple of array, (T+1, B, H) each
-        saved : tuple of array, (T, B, H) each
-        """
+        del valid
         loop = self.forward_loop(masked=mask is not None, save=save)
         steps, batch = u.shape[:2]
         block = loop.block(steps, batch * U.shape[1] * u.itemsize)
@@ -139,28 +112,9 @@ class NumPyLoops:
         d_state: Arrays,
         *,
         mask: Array | None = None,
+        valid: Array | None = None,
     ) -> tuple[Array, Array, Arrays, Arrays]:
-        """Carry the gradient from step T-1 to step 0: `xprnn.recurrence.run_backward`.
-
-        Parameters
-        ----------
-        U : array, (G·H, H)
-        units : tuple of array, (H,) each
-        states, saved : tuple of array
-            Of `forward`.
-        dh : array, (T, B, H), or None
-        d_state : tuple of array, (B, H) each
-        mask : array, (B, H), optional
-            That of `forward`.
-
-        Returns
-        -------
-        du, dv : array, (T, B, G·H)
-            One array if the cell's gradients of u and v are equal.
-        units : tuple of array, (H,) each
-        d_state : tuple of array, (B, H) each
-            Of the initial state.
-        """
+        del valid
         loop = self.backward_loop(outer=dh is not None, masked=mask is not None)
         steps = states[0].shape[0] - 1
         block = loop.block(steps, states[0][0].nbytes)

@@ -61,7 +61,7 @@ def input_place(node: Node, group: str) -> int | None:
 
 def plan_forward(program: Program, gates: int) -> Plan:
     """Return the plan of a forward loop."""
-    program, homes = _with_homes(program, (("state", "new"), ("saved", "kept")))
+    program, homes = with_homes(program, (("state", "new"), ("saved", "kept")))
     nodes = program.nodes
     late = late_nodes(nodes, lambda name: name.startswith(("v", "state")))
     loop = {index for index in program.outputs["state"] if index is not None}
@@ -89,7 +89,7 @@ def plan_backward(program: Program, gates: int) -> Plan:
     if program.outputs["du"] == program.outputs["dv"]:
         program = Program(program.nodes, {k: v for k, v in program.outputs.items() if k != "du"})
     groups = (("dv", "dv"), ("du", "du"), ("units", "unit_grad"))
-    program, homes = _with_homes(_with_exchanges(program), groups)
+    program, homes = with_homes(with_exchanges(program), groups)
     nodes = program.nodes
     late = late_nodes(nodes, lambda name: name.startswith("d_state"))
     previous = program.outputs["previous"]
@@ -110,7 +110,7 @@ def plan_backward(program: Program, gates: int) -> Plan:
     return Plan(program, phase, homes, steps, _blocks(nodes, phase, homes))
 
 
-def _with_homes(
+def with_homes(
     program: Program, groups: Iterable[tuple[str, str]]
 ) -> tuple[Program, dict[int, str]]:
     """Return a program whose results have names, each node one; by copies where need be."""
@@ -134,7 +134,7 @@ def _with_homes(
     return Program(tuple(nodes), outputs), homes
 
 
-def _with_exchanges(program: Program) -> Program:
+def with_exchanges(program: Program) -> Program:
     """Return a program that copies what is carried from one state variable to another.
 
     The one would be overwritten before the other is.

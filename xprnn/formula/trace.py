@@ -6,7 +6,7 @@ such a cell runs as plain array code.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from xprnn.backend.host import np
 from xprnn.cells import Cell, unit_names
@@ -246,6 +246,27 @@ class Tracer:
         if not isinstance(dtype, Kind):
             raise Untraceable(f"it names the dtype {dtype!r}: expected that of an argument")
         return dtype
+
+
+class Formulas(NamedTuple):
+    """A cell, traced."""
+
+    gates: int
+    forward: Program
+    backward: Program
+
+
+def trace(cell: Cell) -> Formulas:
+    """Return a cell's formulas as programs.
+
+    Raises
+    ------
+    Untraceable
+        If they can't be written as lists of elementwise operations; the message says why.
+    """
+    forward = trace_forward(cell)
+    kinds = [forward.nodes[index].kind for index in forward.outputs["saved"] if index is not None]
+    return Formulas(cell.gates, forward, trace_backward(cell, kinds))
 
 
 def trace_forward(cell: Cell) -> Program:

@@ -48,6 +48,11 @@ class Names:
             return f"{self.rnn}bias_ih_l{suffix}", f"{self.rnn}bias_hh_l{suffix}"
         return () if kind == "bias_hn" else (self.rnn + name,)
 
+    def asked_for(self) -> tuple[str, ...]:
+        """Return the torch names of what must be there, because it was called by a name."""
+        parts = (("readout", self.readout), ("embedding", self.embedding))
+        return tuple(f"{name}weight" for part, name in parts if name not in (None, f"{part}."))
+
 
 def _with_dot(argument: str, name: str | None) -> str | None:
     if name is None:
@@ -177,7 +182,8 @@ def _check_entries(
     """Refuse a state dict that is not that of the architecture."""
     shapes = architecture.shapes().items()
     expected = {theirs: shape for name, shape in shapes for theirs in names.of(name)}
-    missing = [name for name in expected if name not in state]
+    every = dict.fromkeys((*expected, *names.asked_for()))
+    missing = [name for name in every if name not in state]
     extra = [name for name in state if name not in expected]
     faults = []
     if missing:
@@ -186,7 +192,7 @@ def _check_entries(
     if extra:
         faults.append(f"has {_listed(extra)} besides what makes the network")
     if faults:
-        raise KeyError(f"the state dict {' and '.join(faults)}: expected {_listed(expected)}")
+        raise KeyError(f"the state dict {' and '.join(faults)}: expected {_listed(every)}")
     for name, shape in expected.items():
         checks.fit(name, state[name], shape)
 

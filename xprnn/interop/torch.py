@@ -121,8 +121,8 @@ def from_state_dict(
         ``"lstm"``.  A ``torch.nn.RNN`` with ``nonlinearity="relu"`` needs
         ``xprnn.cells.Elman("relu")``: its weights don't tell.
     rnn, readout, embedding : str or None
-        What the modules are called; see `to_state_dict`.  A readout or embedding that the state
-        dict does not have, the network does not have either.
+        What the modules are called; see `to_state_dict`.  Without ``"readout"`` or ``"embedding"``
+        in the state dict the network has none either; one by another name must be there.
     returns, dropout, recurrent_dropout
         See `RNN`; a state dict does not hold them.
     backend, device, dtype : optional

@@ -41,7 +41,7 @@ class Loss(Protocol):
     def value_and_grad(
         self, output: Array, target: Array, valid: Array | None = None, *, overwrite: bool = False
     ) -> tuple[Array, Array]:
-        """Return the value, and its gradient with respect to the output.
+        """Return the value, and its gradient with respect to the output, zero where not valid.
 
         With ``overwrite`` the caller gives the output up, so that the gradient may take its place.
         """

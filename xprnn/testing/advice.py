@@ -40,3 +40,16 @@ def network_advice(cell: Cell, hidden: int, finding: Finding) -> str:
     if index is not None and kind in ("weight_ih", "weight_hh", "bias") and cell.gates > 1:
         advice += f"[{index[0] // hidden}]"
     return advice
+
+
+def between_steps(wrong: set[str]) -> str:
+    """Return where to look if a right cell's gradients are wrong in so many arrays; or nothing."""
+    whole = {"weight_ih_l0", "weight_hh_l0"} <= wrong and any(n.startswith("state ") for n in wrong)
+    if not whole:
+        return ""
+    if wrong & {"readout.weight", "readout.bias"}:
+        return "the readout's are wrong, too: look where backward begins, at the loss or d_output"
+    return (
+        "with so much wrong, look between the steps: dh(t-1) = Uᵀ dv(t) + d_previous, and what "
+        "reaches h(t-1) from outside"
+    )

@@ -5,7 +5,7 @@ from xprnn.backend import Backend, get_backend
 from xprnn.backend.host import HostArray, Seed, generator, np
 from xprnn.backend.types import Array
 from xprnn.cells import Cell, get_cell, unit_names
-from xprnn.formula import lowering_for
+from xprnn.formula import lowerings_of
 from xprnn.testing.agreement import Gradients
 from xprnn.testing.analytic import Analytic
 from xprnn.testing.checking import Options, check
@@ -74,10 +74,12 @@ def check_cell(
         subject = _Subject(cell, double, sample)
         found = check(subject.function(), subject.gradients(), subject.size(), options, random)
         findings = list(found.findings)
-        if lowering is None:
-            lowering = lowering_for(double, cell)
         if lowering is not None:
             findings += compare_lowering(cell, lowering, double, random)
+        else:
+            for loops in reversed(lowerings_of(double, cell)):
+                words = "lowered" if loops.name == "numpy" else f"lowered by {loops.name}"
+                findings += compare_lowering(cell, loops, double, random, words)
     report = GradientReport(
         f"backward of {cell}", found.method, found.tolerance, tuple(findings), found.notes
     )
@@ -140,7 +142,8 @@ class _Subject:
 def _message(report: GradientReport) -> str:
     if not report.failures:
         return "every gradient is zero, or lost in rounding: that shows nothing"
-    worst, *others = report.failures
+    # If the formulas are wrong, what was made of them is beside the point.
+    worst, *others = sorted(report.failures, key=_is_lowered)
     lines = [*_lines(worst, report.method)]
     if others:
         lines.append(f"not right, too: {', '.join(finding.name for finding in others)}")
@@ -148,10 +151,14 @@ def _message(report: GradientReport) -> str:
 
 
 def _lines(worst: Finding, method: str) -> tuple[str, str]:
-    if worst.name.startswith("lowered "):
+    if _is_lowered(worst):
         return (
             f"{worst.where} is {worst.backward:.10g}, but {worst.numeric:.10g} by plain array code",
             "the lowering computes something else than the formulas that it was made from",
         )
     line = f"look at the lines of the cell's backward that make it: {worst.name}"
     return worst.sentence(method), line
+
+
+def _is_lowered(finding: Finding) -> bool:
+    return finding.name.startswith("lowered ")

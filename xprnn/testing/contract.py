@@ -7,6 +7,7 @@ from xprnn.backend import Backend, describe, dtype_name, get_backend
 from xprnn.backend.host import Generator, HostArray, Seed, generator, np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell, get_cell, unit_names
+from xprnn.testing.precision import ADVICE, narrower_in, watch
 
 
 class ContractError(AssertionError):
@@ -37,9 +38,10 @@ def check_contract(cell: str | Cell, *, backend: str | Backend = "numpy", rng: S
     """Find out whether a cell returns what the engine expects, in float64 and in float32.
 
     The arity, shape, dtype and library of everything that `forward` and `backward` return; that
-    neither writes into its arguments, that the same arguments give the same result, and that
-    `backward` gives the same for all steps at once, (T, B, H), as for each by itself.  Whether the
-    numbers are right is for `check_cell` to say.
+    neither writes into its arguments, nor into what it returned before; that the same arguments
+    give the same result, that `backward` gives the same for all steps at once, (T, B, H), as for
+    each by itself, and that nothing narrower than float64 takes part where the arguments are of
+    float64.  Whether the numbers are right is for `check_cell` to say.
 
     Parameters
     ----------
@@ -61,9 +63,14 @@ def check_contract(cell: str | Cell, *, backend: str | Backend = "numpy", rng: S
 def contract_in(cell: Cell, backend: Backend, rng: Generator) -> None:
     """Check a cell's contract in one dtype."""
     samples = [draw(cell, backend, rng) for _ in range(2)]
-    steps = [take_step(cell, backend, sample) for sample in samples]
-    _repeatable(cell, backend, samples[0], steps[0])
+    first = take_step(cell, backend, samples[0])
+    kept = _returned(backend, first)
+    steps = [first, take_step(cell, backend, samples[1])]
+    _not_overwritten(cell, kept, _returned(backend, first))
+    _repeatable(cell, backend, samples[0], first)
     _all_at_once(cell, backend, samples, steps)
+    if backend.dtype_name == "float64":
+        _all_in_float64(cell, backend, samples[0])
 
 
 def draw(cell: Cell, backend: Backend, rng: Generator, batch: int = 3, hidden: int = 4) -> Sample:
@@ -103,7 +110,7 @@ def take_step(cell: Cell, backend: Backend, sample: Sample) -> Step:
     _arrays(cell, "forward's saved", saved, backend, shape, saved=True)
 
     kept = (*saved, *sample.units)
-    given: dict[str, Arrays] = {"saved": kept, "previous": sample.state, "d_state": sample.d_state}
+    given = {"saved": kept, "previous": sample.state, "d_state": sample.d_state, "state": state}
     before = _hosts(backend, **given)
     gradients = cell.backward(xp, kept, sample.state, sample.d_state)
     _unchanged(cell, "backward", before, _hosts(backend, **given))
@@ -117,6 +124,44 @@ def take_step(cell: Cell, backend: Backend, sample: Sample) -> Step:
     _arrays(cell, "backward's dv", dv, backend, shape)
     _arrays(cell, "backward's d_previous", d_previous, backend, shape, optional=True)
     return Step(tuple(state), tuple(saved), tuple(du), tuple(dv), tuple(d_previous))
+
+
+def _returned(backend: Backend, step: Step) -> dict[str, HostArray]:
+    found: dict[str, HostArray] = {}
+    for field, arrays in step._asdict().items():
+        method = "forward" if field in ("state", "saved") else "backward"
+        there = {k: a for k, a in enumerate(arrays) if a is not None}
+        hosts = _hosts(backend, **{field: tuple(there.values())}).values()
+        found |= {f"{method}'s {field}[{k}]": a for k, a in zip(there, hosts, strict=True)}
+    return found
+
+
+def _not_overwritten(cell: Cell, before: dict[str, HostArray], after: dict[str, HostArray]) -> None:
+    for name, array in before.items():
+        if not _same(array, after[name]):
+            _fail(
+                cell,
+                f"{name} of one step is overwritten by the next step: expected new arrays from "
+                "every call, as all steps are kept until backward has gone through them",
+            )
+
+
+def _all_in_float64(cell: Cell, backend: Backend, sample: Sample) -> None:
+    """Find out whether a narrower float takes part; on the host, as the formula is the same."""
+    xp = get_backend("numpy", dtype="float64").xp
+    u, v, units, state, d_state = (watch(backend.to_numpy(a) for a in arrays) for arrays in sample)
+    saved: list[Array] = []
+
+    def forward() -> None:
+        saved.extend(cell.forward(xp, u, (*v, *units), state)[1])
+
+    def backward() -> None:
+        cell.backward(xp, (*watch(saved), *units), state, d_state)
+
+    for method in (forward, backward):
+        narrower = narrower_in(method)
+        if narrower is not None:
+            _fail(cell, f"{method.__name__} {narrower}: {ADVICE}")
 
 
 def _repeatable(cell: Cell, backend: Backend, sample: Sample, first: Step) -> None:

@@ -93,10 +93,9 @@ class GradientReport:
 
     @property
     def failures(self) -> tuple[Finding, ...]:
-        """The arrays whose gradients are wrong, the worst first."""
+        """The arrays whose gradients are wrong, the worst first, and all together last."""
         failures = [finding for finding in self.findings if not finding.passed]
-        # What is not finite has no error to compare, and is worse than any.
-        return tuple(sorted(failures, key=lambda f: -f.error if f.error == f.error else -math.inf))
+        return tuple(sorted(failures, key=_rank))
 
     @property
     def empty(self) -> bool:
@@ -140,6 +139,13 @@ class GradientError(AssertionError):
 
     def __str__(self) -> str:
         return f"{self.args[0]}\n\n{self.report}"
+
+
+def _rank(finding: Finding) -> tuple[bool, float]:
+    # "all" leads to no equation.
+    # What is not finite has no error to compare, and is worse than any.
+    error = -math.inf if math.isnan(finding.error) else -finding.error
+    return finding.shape is None, error
 
 
 def _cells(finding: Finding) -> tuple[str, ...]:

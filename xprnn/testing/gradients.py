@@ -4,17 +4,21 @@ from collections.abc import Sequence
 
 from xprnn import checks
 from xprnn.backend.host import Generator, Seed, generator, np
+from xprnn.backend.threads import blas_threads
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.losses import Loss, get_loss
 from xprnn.network import RNN
-from xprnn.testing.advice import network_advice
+from xprnn.testing.advice import between_steps, network_advice
 from xprnn.testing.cell import check_cell
 from xprnn.testing.checking import Options, check
 from xprnn.testing.contract import contract_in
 from xprnn.testing.findings import GradientError, GradientReport
+from xprnn.testing.independence import passes_apart
 from xprnn.testing.objective import Goal, Objective, Weighted, with_loss
 from xprnn.testing.passes import Call, Outputs, Point
+
+FINE = "check_cell finds nothing wrong with"
 
 
 def check_gradients(
@@ -91,7 +95,7 @@ def check_gradients(
         values, the equation it comes from, and what `check_cell` says of the cell.
     ContractError
         An AssertionError, too: the cell or the loss returns something of the wrong form, or writes
-        into its arguments.
+        into its arguments, or one pass of the network into the arrays of another.
     TypeError, ValueError
         If an argument does not fit, or a mode or window can't be checked.
 
@@ -116,10 +120,11 @@ def check_gradients(
         raise TypeError(f"net is of type {type(net).__name__}: expected xprnn.RNN itself")
     options, random = Options(mode, directions, tolerance), generator(rng)
     double = net.to(net.backend, dtype="float64")
-    with double.backend.library.quiet():
+    with double.backend.library.quiet(), blas_threads(1):
         for backend in (net.backend, double.backend):
             contract_in(net.cell, backend, random)
         objective = _objective(net, double, x, state, target, loss, lengths, window, random)
+        passes_apart(objective, random)
         gradients = objective.gradients()
         found = check(objective.function, gradients, objective.goal.size, options, random)
     notes = found.notes
@@ -186,6 +191,8 @@ def _message(report: GradientReport, net: RNN) -> str:
     if others:
         lines.append(f"not right, too: {', '.join(finding.name for finding in others)}")
     lines.append(_of_the_cell(net))
+    if lines[-1].startswith(FINE):
+        lines.append(between_steps({finding.name for finding in report.failures}))
     return "\n".join(line for line in lines if line)
 
 
@@ -194,4 +201,4 @@ def _of_the_cell(net: RNN) -> str:
         check_cell(net.cell, backend=net.backend)
     except AssertionError as error:
         return f"check_cell fails, too; look there first: {str(error).splitlines()[0]}"
-    return f"check_cell finds nothing wrong with {net.cell} alone"
+    return f"{FINE} {net.cell} alone"

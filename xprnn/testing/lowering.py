@@ -50,7 +50,7 @@ class Lowering(Protocol):
 
 
 def compare_lowering(
-    cell: Cell, lowering: Lowering, backend: Backend, rng: Generator
+    cell: Cell, lowering: Lowering, backend: Backend, rng: Generator, prefix: str = "lowered"
 ) -> list[Finding]:
     """Return how a lowering agrees with plain array code that calls the cell step by step.
 
@@ -84,7 +84,7 @@ def compare_lowering(
         got = (*states, du, dv, *d_units, *d_first)
         want = (*trajectory.states, back.du, back.da, *back.units, *back.state)
         findings += [
-            _finding(f"lowered{words} {name}", backend.to_numpy(a), backend.to_numpy(b))
+            _finding(f"{prefix}{words} {name}", backend.to_numpy(a), backend.to_numpy(b))
             for name, a, b in zip(names, got, want, strict=True)
         ]
     return findings

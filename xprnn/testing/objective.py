@@ -10,7 +10,7 @@ for outputs y and final state s.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 from xprnn.backend import Backend, describe, dtype_name
@@ -25,6 +25,7 @@ from xprnn.testing.agreement import Gradients
 from xprnn.testing.contract import ContractError
 from xprnn.testing.differences import Direction, Function
 from xprnn.testing.passes import Call, Outputs, Point, run, run_windowed, states_before, truncates
+from xprnn.testing.precision import ADVICE, narrower_in, watch
 
 INPUT = "input"
 STATE = "state "
@@ -120,7 +121,8 @@ def with_loss(
         If the target does not fit.
     ContractError
         If the loss's value is not zero-dimensional, is not the one that it differentiates, or its
-        gradient does not have the form of the output.
+        gradient does not have the form of the output; if the loss writes into its arguments, or
+        a narrower float than float64 takes part in it.
     """
     backend, y = net.backend, outputs.output
     target = loss.check(tuple(y.shape), target, backend)
@@ -128,8 +130,14 @@ def with_loss(
     if lengths is not None and net.returns == "sequence":
         steps = np.arange(y.shape[0])[:, None, None]
         valid = (backend.asarray(steps < np.asarray(lengths)[None, :, None]),)
+    before = {"output": (y, hosted(backend, y)), "target": (target, hosted(backend, target))}
     reported = _scalar(backend, f"{loss} returned", loss(y, target, *valid))
     value, dy = loss.value_and_grad(y, target, *valid)
+    for name, (array, kept) in before.items():
+        if not np.array_equal(hosted(backend, array), kept):
+            raise ContractError(
+                f"{loss} writes into the {name}: expected it to leave its arguments alone"
+            )
     differentiated = _scalar(backend, f"the value of value_and_grad of {loss} is", value)
     if not np.isclose(reported, differentiated, rtol=1e-9, atol=0, equal_nan=True):
         raise ContractError(
@@ -142,6 +150,7 @@ def with_loss(
             f"the gradient of {loss} is {describe(dy)}: expected the output's shape "
             f"{tuple(y.shape)} and dtype {dtype_name(y.dtype)}"
         )
+    _all_in_float64(loss, [hosted(backend, a) for a in (y, target, *valid)])
     host, weights = backend.to_numpy(y), backend.to_numpy(dy)
     # Where dy is a small difference, as y - target is, its rounding is relative to what it is a
     # difference of: how it changes with y says how large that is.
@@ -236,6 +245,20 @@ class Objective:
     def _named_state(self, state: Arrays) -> dict[str, Array]:
         names = (STATE + name for name in self.net.cell.state)
         return dict(zip(names, state, strict=True))
+
+
+def _all_in_float64(loss: Loss, hosts: Sequence[HostArray]) -> None:
+    y, target, *valid = watch(hosts)
+    for name, method in (("__call__", loss), ("value_and_grad", loss.value_and_grad)):
+        narrower = narrower_in(partial(method, y, target, *valid))
+        if narrower is not None:
+            raise ContractError(f"{name} of {loss} {narrower}: {ADVICE}")
+
+
+def hosted(backend: Backend, a: Array) -> HostArray:
+    """Return a copy on the host."""
+    # A host array may share the memory of one that is changed later.
+    return np.array(backend.to_numpy(a))
 
 
 def _size(arrays: Sequence[HostArray], weights: Sequence[HostArray]) -> float:

@@ -9,6 +9,7 @@ from xprnn.backend.host import Seed, generator
 from xprnn.backend.types import Array
 from xprnn.losses import Loss, get_loss
 from xprnn.optim import OPTIMIZERS, SGD, Optimizer
+from xprnn.testing.contract import check_contract
 from xprnn.testing.problem import MakeNet, Problem
 from xprnn.testing.report import ParityError, ParityReport, Side
 from xprnn.testing.side import Measurement
@@ -82,6 +83,9 @@ def assert_parity(
         An AssertionError with the report: if a backend disagrees, or can't do something, or if the
         reference's numbers are none to agree with, being NaN, infinite, or gradients that are all
         zero.
+    ContractError
+        An AssertionError, too: on the reference the cell returns something of the wrong form; see
+        `check_contract`.
     TypeError, ValueError
         If an argument is of the wrong type or unknown, a loss is no number, or ``make_net`` makes a
         network that is elsewhere or has other weights.
@@ -126,6 +130,7 @@ def assert_parity(
         window,
     )
     with prefer(first.library), first.library.quiet():
+        check_contract(problem.network(first).cell, backend=first)
         problem = problem.with_target(first, generator(rng))
         truth = take_truth(problem, first, rules, steps, dtypes)
     fault = truth.fault()

@@ -137,7 +137,12 @@ class ParityError(AssertionError):
         fault = f"{side.backend} in {side.dtype} disagrees with {report.reference} in float64"
         if len(report.sides) == 1:
             fault = f"{report.reference} can't be the reference"
-        super().__init__("\n".join([f"{fault}; the worst is {row}", *map(str, wrong)]))
+        lines = [f"{fault}; the worst is {row}"]
+        # What a network makes of a wrong function is larger, but not where to look.
+        alone = [failure for failure in side.failures if failure.quantity == "functions"]
+        if alone and row.quantity != "functions":
+            lines = [f"{lines[0]}; look first at {max(alone, key=lambda row: row.used)}"]
+        super().__init__("\n".join([*lines, *map(str, wrong)]))
         self.report = report
 
 

@@ -1,0 +1,53 @@
+"""What faults are planted in, and what is said of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from xprnn import RNN
+from xprnn.testing import GradientError, assert_parity, check_gradients
+
+X = np.random.default_rng(0).normal(size=(5, 3, 2))
+MODES = ("central", "complex", "directions")
+every_mode = pytest.mark.parametrize("mode", MODES)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """h(t) = tanh(u + v) + 0.3 h(t-1), right as it is."""
+
+    gates = 1
+    state = ("h",)
+
+    def forward(self, xp, u, v, state):
+        a = xp.tanh(u[0] + v[0])
+        return (a + 0.3 * state[0],), (a,)
+
+    def backward(self, xp, saved, previous, d_state):
+        (a,), (dh,) = saved, d_state
+        dz = dh * (1 - a * a)
+        return (dz,), (dz,), (0.3 * dh,)
+
+
+def network(cell=None, backend="numpy", **options):
+    return RNN(2, 4, 2, cell=cell or Carried(), backend=backend, rng=0, **options)
+
+
+def caught(kind=GradientError, cell=None, **options) -> str:
+    """Return the message of a check of gradients that has to fail, without the table."""
+    with pytest.raises(kind) as info:
+        check_gradients(network(cell), X, **options)
+    return str(info.value).partition("\n\n")[0]
+
+
+def disagreement(cell=None, backend="torch") -> str:
+    with pytest.raises(AssertionError) as info:
+        assert_parity(lambda backend: network(cell, backend), X, [backend], steps=2)
+    return str(info.value)
+
+
+def after(monkeypatch, module, name, change):
+    """Have what a function of the engine returns changed."""
+    right = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *a, **k: change(right(*a, **k)))

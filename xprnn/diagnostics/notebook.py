@@ -1,0 +1,22 @@
+"""Pictures in a notebook."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+
+def show_pictures(folder: str | os.PathLike[str]) -> None:
+    """Show a folder's PNG files, by name, where this runs in a notebook; elsewhere do nothing.
+
+    Examples
+    --------
+    >>> show_pictures("runs/noisy_sine")    # in a script: nothing
+    """
+    # A notebook has imported IPython; nobody else need have it.
+    ipython = sys.modules.get("IPython")
+    if ipython is None or ipython.get_ipython() is None:
+        return
+    tools = importlib.import_module("IPython.display")
+    for file in sorted(Path(folder).glob("*.png")):
+        tools.display(tools.Image(filename=str(file)))

@@ -1,0 +1,153 @@
+"""Compiling a loop, and keeping what was compiled on disk."""
+
+import hashlib
+import inspect
+import logging
+import os
+import sys
+import textwrap
+import time
+import warnings
+from collections.abc import Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numba
+
+from xprnn._version import __version__
+from xprnn.backend.host import np
+from xprnn.files import write_atomic
+from xprnn.formula.compiled import functions, primitives, products
+
+VARIABLE = "XPRNN_CACHE"
+_log = logging.getLogger("xprnn")
+_told = False
+_NUMBERS = (bool, int, float, np.generic)
+
+
+class Built(NamedTuple):
+    """A compiled function.
+
+    Attributes
+    ----------
+    call : callable
+        Or, with ``bare``, what has its address.
+    seconds : float
+        What it took to compile it, or to load what was compiled before.
+    cached : bool
+        Whether it was compiled before.
+    """
+
+    call: Any
+    seconds: float
+    cached: bool
+
+    def describe(self) -> str:
+        """Say what it took."""
+        return f"{'loaded' if self.cached else 'compiled'} in {self.seconds:.2f} s"
+
+
+def cache_folder() -> Path | None:
+    """Return where compiled code is kept: None for nowhere.
+
+    The environment variable ``XPRNN_CACHE`` names the folder, or is ``off``; otherwise it is
+    ``xprnn`` in the user's folder for caches.
+    """
+    given = os.environ.get(VARIABLE)
+    if given == "off":
+        return None
+    if given:
+        return Path(given)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "xprnn"
+
+
+def build(source: str, names: Mapping[str, object], signature: Any, *, bare: bool = False) -> Built:
+    """Compile a function for one signature.
+
+    Parameters
+    ----------
+    source : str
+        Of one function, whose text says all that it does but for ``names``.
+    names : mapping
+        The globals that it uses.
+    signature : numba signature
+    bare : bool
+        Whether it is to be called by its address, from other compiled code.
+    """
+    started = time.perf_counter()
+    name = source[4 : source.index("(")]
+    numbers = {key: value for key, value in names.items() if isinstance(value, _NUMBERS)}
+    file = _kept(f"{source}# {signature}\n# {numbers}\n", name)
+    # Numba imports the module of a function whose code it reads from disk.
+    namespace = {**names, "__name__": __name__}
+    exec(compile(source, f"<xprnn {name}>" if file is None else str(file), "exec"), namespace)
+    compiler: Any = numba.cfunc if bare else partial(numba.njit, nogil=True)
+    function = compiler(
+        signature, cache=file is not None, error_model="numpy", fastmath={"contract"}
+    )(namespace[name])
+    cached = bool(function.cache_hits if bare else function.stats.cache_hits)
+    seconds = time.perf_counter() - started
+    built = Built(function, seconds, cached)
+    _log.info("the loop %s was %s", name, built.describe())
+    return built
+
+
+@cache
+def product_address(dtype: str) -> int:
+    """Return where the compiled product (`products.product_for`) is: once per process."""
+    function = products.product_for(dtype)
+    used = inspect.getclosurevars(function)
+    source = textwrap.dedent(inspect.getsource(function))
+    built = build(source, {**used.globals, **used.nonlocals}, products.PRODUCT, bare=True)
+    # What is compiled stays as long as the object that compiled it.
+    _kept_alive.append(built)
+    return int(built.call.address)
+
+
+_kept_alive: list[Built] = []
+
+
+def _kept(source: str, name: str) -> Path | None:
+    """Return a file that holds the source, for Numba to keep compiled code beside it.
+
+    Its name says all that the compiled code depends on, but for the processor, which Numba sees to.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return None
+    parts = (
+        source,
+        numba.__version__,
+        __version__,
+        *map(inspect.getsource, (functions, primitives, products)),
+    )
+    file = folder / f"{name}_{hashlib.sha256(repr(parts).encode()).hexdigest()[:20]}.py"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            write_atomic(file, source.encode())
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"{folder} is not writable")
+    except OSError as error:
+        _tell_once(error)
+        return None
+    return file
+
+
+def _tell_once(error: OSError) -> None:
+    global _told  # noqa: PLW0603 - once per process is what is meant
+    if not _told:
+        _told = True
+        warnings.warn(
+            f"compiled time loops can't be kept, each process compiles its own: {error} "
+            f"({VARIABLE} names another folder, or is 'off')",
+            RuntimeWarning,
+            stacklevel=2,
+        )

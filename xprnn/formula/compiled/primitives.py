@@ -1,0 +1,86 @@
+"""What a compiled time loop needs that Numba has no word for: meetings of threads, bare rows."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
+
+_POSIX = os.name == "posix"
+_SPINS = 2000
+"""How often a waiting thread looks before it lets another one have its core."""
+_WORD = ir.IntType(64)
+
+
+@intrinsic
+def _add_and_get(typing: Any, address: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
+    """Add to a word that other threads read, and return what it was."""
+    del typing, address, value
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del context, signature
+        pointer = builder.inttoptr(args[0], _WORD.as_pointer())
+        return builder.atomic_rmw("add", pointer, args[1], "seq_cst")
+
+    return types.intp(types.intp, types.intp), codegen
+
+
+@intrinsic
+def _get(typing: Any, address: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return a word that other threads write."""
+    del typing, address
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del context, signature
+        pointer = builder.inttoptr(args[0], _WORD.as_pointer())
+        return builder.load_atomic(pointer, "acquire", 8)
+
+    return types.intp(types.intp), codegen
+
+
+@intrinsic
+def _let_go(typing: Any) -> tuple[Any, Callable[..., Any]]:
+    """Let another thread have the core, where the system has the C function for it."""
+    del typing
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del signature, args
+        if _POSIX:
+            kind = ir.FunctionType(ir.IntType(32), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def row(typing: Any, like: Any, address: Any, n: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return n numbers of the type of ``like`` as an array: a view, of which nothing is checked."""
+    del typing, address, n
+    kind = types.Array(like, 1, "C")
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del signature
+        array = cgutils.create_struct_proxy(kind)(context, builder)
+        size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+        pointer = builder.inttoptr(args[1], context.get_data_type(kind.dtype).as_pointer())
+        step = context.get_constant(types.intp, size)
+        populate_array(array, pointer, [args[2]], [step], step, None, None)
+        return array._getvalue()
+
+    return kind(like, types.intp, types.intp), codegen
+
+
+@njit(nogil=True, error_model="numpy")
+def meet(sync, team, count):
+    """Wait until all ``team`` threads have come here for the ``count``-th time."""
+    _add_and_get(sync, 1)
+    spins = 0
+    while _get(sync) < team * count:
+        spins += 1
+        if spins > _SPINS:
+            _let_go()
