@@ -1,8 +1,7 @@
 """NumPy: the host itself."""
 
+import importlib
 from contextlib import AbstractContextManager
-
-import array_api_compat.numpy
 
 from xprnn.backend._library import Library
 from xprnn.backend.host import HostArray, np
@@ -18,7 +17,8 @@ class NumPy(Library):
     lowering = "numpy"
 
     def namespace(self) -> Namespace:
-        return array_api_compat.numpy
+        # When it is first asked for: this loads every lazy part of NumPy, f2py and all.
+        return importlib.import_module("array_api_compat.numpy")
 
     def is_array(self, a: object) -> bool:
         # A sum of all entries is a NumPy scalar, where others give a zero-dimensional array.
