@@ -68,6 +68,9 @@ def array(name: str, a: object, backend: Backend, shape: Shape) -> Array:
     """
     own(name, a, backend)
     dtype = a.dtype  # type: ignore[attr-defined]
+    if dtype == backend.dtype:
+        fit(name, a, shape)
+        return backend.library.plain(a)
     if not backend.xp.isdtype(dtype, "real floating"):
         converts = f" ({name} = net.backend.asarray({name}, dtype={backend.dtype_name!r}) converts)"
         real = backend.xp.isdtype(dtype, ("integral", "bool"))

@@ -126,7 +126,7 @@ def plus_times(a: Array, g: GradientArray, factor: float) -> Array:
 def square_sum(g: GradientArray) -> Array:
     """Return the sum of the squares of all entries, zero-dimensional."""
     values = g.values if isinstance(g, SparseGradient) else g
-    return namespace_of(values).sum(values * values)
+    return primitives_of(values).square_sum(values)
 
 
 def largest_size(g: GradientArray) -> Array:

@@ -168,6 +168,10 @@ class Library(ABC):
         del into
         return rule(*arrays)
 
+    def square_sum(self, a: Array) -> Array:
+        """Return the sum of the squares of all entries, zero-dimensional."""
+        return self.namespace().sum(a * a)
+
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
         """Return ``a`` with some rows replaced.
 

@@ -10,6 +10,9 @@ from xprnn.backend._library import Library
 from xprnn.backend.host import HostArray, np
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
+RUN = 2**13
+"""Entries in a product of two vectors: few enough for one thread, and for the sum's rounding."""
+
 BLOCK = 2**16
 """Entries that an elementwise rule works on at a time: its temporaries stay in cache."""
 
@@ -97,6 +100,13 @@ class NumPy(Library):
                 if result is not None:
                     result[part] = block
         return tuple(results)
+
+    def square_sum(self, a: Array) -> Array:
+        if a.size <= RUN or a.dtype == np.float16 or not a.flags.c_contiguous:
+            return np.sum(a * a)
+        flat = a.reshape(-1)
+        runs = (flat[start : start + RUN] for start in range(0, a.size, RUN))
+        return np.sum(np.array([np.vdot(run, run) for run in runs], a.dtype))
 
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
         place = a[rows]
