@@ -68,16 +68,17 @@ def array(name: str, a: object, backend: Backend, shape: Shape) -> Array:
     """
     own(name, a, backend)
     dtype = a.dtype  # type: ignore[attr-defined]
-    same = dtype == backend.dtype
-    if not same and not backend.xp.isdtype(dtype, "real floating"):
+    if dtype == backend.dtype:
+        fit(name, a, shape)
+        return backend.library.plain(a)
+    if not backend.xp.isdtype(dtype, "real floating"):
         converts = f" ({name} = net.backend.asarray({name}, dtype={backend.dtype_name!r}) converts)"
         real = backend.xp.isdtype(dtype, ("integral", "bool"))
         raise TypeError(
             f"{name} has dtype {dtype_name(dtype)}: expected floats{converts if real else ''}"
         )
     fit(name, a, shape)
-    plain = backend.library.plain(a)
-    return plain if same else backend.xp.astype(plain, backend.dtype, copy=False)
+    return backend.xp.astype(backend.library.plain(a), backend.dtype, copy=False)
 
 
 def is_integer(a: object, backend: Backend) -> bool:

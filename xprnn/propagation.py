@@ -304,7 +304,8 @@ def _walk(
     for k in reversed(range(len(stack))):
         direction, d_final = stack[k], tuple(part[k, ...] for part in d_state)
         mine = slice(hidden, None) if direction.reverse else slice(0, hidden)
-        dh_k = arriving[..., mine]
+        # No view of all of it: a windowed sweep knows by the object that it has seen it before.
+        dh_k = arriving[..., mine] if architecture.bidirectional else arriving
         if direction.layer == architecture.layers - 1 and architecture.returns == "last":
             # The output is the final state, so its gradient enters there and at no step before.
             d_final, dh_k = (d_final[0] + dh_k, *d_final[1:]), None

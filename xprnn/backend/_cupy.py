@@ -74,8 +74,11 @@ class CuPy(Library):
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return add_in_place(a.copy(), index, values, axis)
 
-    def put_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
-        return put_in_place(a.copy(), index, values, axis)
+    def put_at(
+        self, a: Array, index: Array, values: Array, axis: int, into: Array | None = None
+    ) -> Array:
+        # The memory pool makes a new array as cheap as an old one, but not the copy.
+        return put_in_place(a if into is a else a.copy(), index, values, axis)
 
     def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
         rows = self.namespace().arange(a.shape[0], device=self.device_of(a))

@@ -2,12 +2,13 @@
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 from xprnn.backend._kernels import Kernels
 from xprnn.backend.host import HostArray, np
-from xprnn.backend.types import Array, Device, Namespace
+from xprnn.backend.types import Array, Device, Namespace, Rule
 
 
 class Library(ABC):
@@ -126,11 +127,15 @@ class Library(ABC):
         xp = self.namespace()
         return a + xp.where(hit, spread, xp.zeros_like(spread))
 
-    def put_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
+    def put_at(
+        self, a: Array, index: Array, values: Array, axis: int, into: Array | None = None
+    ) -> Array:
         """Return ``a`` with its rows (axis 0) or columns (axis 1) at ``index`` replaced.
 
-        As `add_at` otherwise: a new array, of the same (M, K).
+        As `add_at` otherwise: of the same (M, K), a new array or ``into``, an array that the caller
+        gives up.  That may be ``a`` itself.
         """
+        del into
         if index.shape[0] == 0:
             return self.namespace().asarray(a, copy=True)
         hit, spread = self._spread(a, index, values, axis)
@@ -157,6 +162,23 @@ class Library(ABC):
     def exp_over(self, a: Array) -> Array:
         """Return exp(a).  The caller gives ``a`` up: it may be the array that is returned."""
         return self.namespace().exp(a)
+
+    def elementwise(
+        self, rule: Rule, arrays: Sequence[Array | None], into: Sequence[Array | None]
+    ) -> tuple[Array | None, ...]:
+        """Return ``rule(*arrays)``, which is elementwise: one result for each array but the first.
+
+        Parameters
+        ----------
+        rule : callable
+        arrays : sequence of array or None
+            Of one shape.  The rule gets None as it is, and returns it in the same place.
+        into : sequence of array or None
+            For each result an array that the caller gives up, or None: the result may take its
+            place.  That may be the array that the result is the new value of.
+        """
+        del into
+        return rule(*arrays)
 
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
         """Return ``a`` with some rows (entries along its first axis) replaced.
