@@ -23,22 +23,33 @@ def gradients_of(
 
 
 def on_numpy(
-    case: Case, seed: int = 0, *, window: int | None = None, rng: Any = None
+    case: Case,
+    seed: int = 0,
+    *,
+    window: int | None = None,
+    rng: Any = None,
+    recompute: bool = False,
 ) -> tuple[Run, dict[str, np.ndarray]]:
     """Return a case's forward pass and gradients on NumPy in float64."""
     net, problem = case.make(dtype="float64"), case.problem(seed)
     net.parameters = case.parameters(seed)
-    run = net.forward(problem.x, problem.state, case.lengths, rng=rng)
+    run = net.forward(problem.x, problem.state, case.lengths, rng=rng, recompute=recompute)
     return run, gradients_of(net, run, problem.d_output, problem.d_state, window)
 
 
 def on_backend(
-    case: Case, harness: Any, seed: int = 0, *, window: int | None = None, rng: Any = None
+    case: Case,
+    harness: Any,
+    seed: int = 0,
+    *,
+    window: int | None = None,
+    rng: Any = None,
+    recompute: bool = False,
 ) -> tuple[Run, dict[str, np.ndarray]]:
     """Return the same on a backend: the pass as it is, the gradients on the host."""
     net, problem = harness.net(case, seed), case.problem(seed)
     x, state = harness.array(problem.x), harness.arrays(problem.state)
-    run = net.forward(x, state, case.lengths, rng=rng)
+    run = net.forward(x, state, case.lengths, rng=rng, recompute=recompute)
     outer = harness.array(problem.d_output), harness.arrays(problem.d_state)
     return run, harness.hosts(gradients_of(net, run, *outer, window))
 

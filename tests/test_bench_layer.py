@@ -1,14 +1,16 @@
 """bench layer: every library does the same work, and the table says what was measured."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 
 from tests.cli_tools import run
-from xprnn.bench import layer
+from xprnn.bench import layer, process, timing
 from xprnn.bench.case import CELLS, LayerCase
 from xprnn.bench.peers import jax_layer, torch_layer
+from xprnn.cli import bench_report
 
 CASE = LayerCase(3, 4, 2, 5)
 
@@ -31,7 +33,7 @@ def test_the_same_work(cell):
 
 def test_the_table(monkeypatch, tmp_path):
     times = {"xprnn": 0.002, "torch": 0.004, "jax": 0.008}
-    monkeypatch.setattr(layer, "_seconds", lambda library, *_: times[library])
+    monkeypatch.setattr(timing, "seconds_in", lambda module, library, *_: times[library])
     done = run("bench", "layer", "--cells", "gru", "--cases", "tiny,wide", "--out", tmp_path)
     assert done.status == 0, done.err
     assert (
@@ -43,14 +45,78 @@ def test_the_table(monkeypatch, tmp_path):
     assert set(found["versions"]) == {"numpy", "torch", "jax"}
 
 
-def test_in_a_process_of_its_own():
-    done = run(
-        "bench", "layer", *["--cells", "elman", "--cases", "tiny", "--against", "none", "--json"]
-    )
+ALONE = [
+    "--cells",
+    "elman",
+    "--cases",
+    "tiny",
+    "--against",
+    "none",
+    "--json",
+    "--seconds",
+    "0.02",
+    "--rounds",
+    "1",
+]
+
+
+@pytest.mark.parametrize(("lowering", "said"), [("off", "is disabled"), ("numpy", "NumPy calls")])
+def test_in_a_process_of_its_own(lowering, said):
+    done = run("bench", "layer", *ALONE, "--lowering", lowering)
     assert done.status == 0, done.err
-    (row,) = json.loads(done.out)["rows"]
+    found = json.loads(done.out)
+    (row,) = found["rows"]
     assert row["ours"] > 0
     assert (row["peers"], row["ratio"]) == ({}, None)
+    assert said in found["lowering"]["elman"]
+    assert found["lowering"]["elman"].startswith("Elman(")
+
+
+def test_libraries_take_turns_and_the_best_of_each_counts(monkeypatch):
+    order = []
+
+    def seconds(module, *words, threads, what, **variables):
+        order.append((words[0], variables))
+        disturbed = 10 if len(order) in {1, 5} else 1
+        return disturbed * {"xprnn": 0.002, "torch": 0.004, "jax": 0.003}[words[0]]
+
+    monkeypatch.setattr(timing, "result_of", seconds)
+    setting = timing.Setting(1, lowering="off")
+    (row,) = timing.compare("layer", ["gru"], ["tiny"], ["torch", "jax"], setting)
+    assert [library for library, _ in order] == ["xprnn", "torch", "jax"] * 2
+    assert row.ours == 0.002
+    assert row.peers == {"torch": 0.004, "jax": 0.003}
+    assert row.ratio == pytest.approx(2 / 3)
+    assert [variables for _, variables in order[:2]] == [{"XPRNN_LOWERING": "off"}, {}]
+
+
+def test_the_median_of_calls_after_warm_up():
+    waits = iter([0, 0, 0, *[0.002] * 5, *[0] * 3, 0.1])
+    assert 0.002 <= process.measure(lambda: time.sleep(next(waits)), 1e-9) < 0.1
+
+
+def test_a_peer_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(timing, "seconds_in", lambda *_: 0.002)
+    found = bench_report.importlib.util.find_spec
+    monkeypatch.setattr(
+        bench_report.importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "jax" else found(name, *rest),
+    )
+    words = ["bench", "layer", "--cells", "gru", "--cases", "tiny"]
+    lines = run(*words).out.splitlines()
+    assert "jax is not installed: nothing for it" in lines
+    assert lines[-2].split()[-1] == "1.00"
+    assert json.loads(run(*words, "--json").out)["missing"] == ["jax"]
+
+
+def test_a_process_that_fails_says_why():
+    setting = timing.Setting(1, backend="abacus")
+    with pytest.raises(RuntimeError, match=r"timing xprnn \(gru, tiny\) failed: .*'abacus'"):
+        list(timing.compare("layer", ["gru"], ["tiny"], [], setting))
+    done = run("bench", "layer", "--backend", "abacus")
+    assert done.status == 1
+    assert "the lowering of abacus failed: ValueError: unknown backend 'abacus'" in done.error
 
 
 @pytest.mark.parametrize(
@@ -60,6 +126,9 @@ def test_in_a_process_of_its_own():
         ("--cases huge", "--cases is 'huge': expected 'tiny'"),
         ("--against mxnet", "--against is 'mxnet': expected 'torch' or 'jax'"),
         ("--threads 0", "--threads is 0: expected an int of at least 1"),
+        ("--lowering fast", "--lowering is 'fast': expected 'off' or 'numpy' or 'numba' or 'on'"),
+        ("--seconds 0", "--seconds is 0.0: expected a number above 0"),
+        ("--rounds 0", "--rounds is 0: expected an int of at least 1"),
     ],
 )
 def test_what_makes_no_sense(words, message):

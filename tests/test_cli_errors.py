@@ -22,6 +22,9 @@ COMMANDS = (
     ("sample",),
     ("bench", "origins"),
     ("bench", "layer"),
+    ("bench", "train"),
+    ("bench", "memory"),
+    ("bench", "import"),
     ("info",),
     ("parity",),
 )

@@ -5,7 +5,17 @@ import pytest
 from tests.process import run_python
 
 ARRAYS = ("torch", "jax", "array_api_strict", "cupy")
-HEAVY = (*ARRAYS, "jaxlib", "matplotlib", "tqdm", "safetensors", "scipy", "pandas")
+HEAVY = (
+    *ARRAYS,
+    "jaxlib",
+    "matplotlib",
+    "tqdm",
+    "safetensors",
+    "scipy",
+    "pandas",
+    "numba",
+    "threadpoolctl",
+)
 
 LOADED = f"""
 import sys
@@ -15,6 +25,48 @@ print(*sorted(set({HEAVY}) & {{name.partition(".")[0] for name in sys.modules}})
 
 def test_importing_the_library_loads_no_other_array_library():
     assert run_python("import xprnn" + LOADED).split() == []
+
+
+OWN = """
+import sys, numpy.random
+before = set(sys.modules)
+import xprnn
+after = set(sys.modules) - before
+outside = {name.partition(".")[0] for name in after} - sys.stdlib_module_names
+print(*sorted(outside))
+print(*sorted(name for name in after if name.count(".") == 1 and name.startswith("xprnn.")))
+print(*sorted(name for name in after if name.startswith("numpy.")))
+print(*sorted({"unittest", "subprocess", "argparse", "asyncio", "multiprocessing"} & after))
+"""
+
+
+def test_importing_the_library_loads_itself_and_numpy_alone():
+    """Not even all of NumPy, nor those parts of xprnn that no training needs."""
+    outside, parts, numpys, standard = run_python(OWN).splitlines()
+    assert outside.split() == ["xprnn"]
+    late = {"xprnn.testing", "xprnn.diagnostics", "xprnn.cli", "xprnn.bench"}
+    assert not late & set(parts.split())
+    assert {"xprnn.network", "xprnn.train"} <= set(parts.split())
+    assert numpys.split() == []
+    assert standard.split() == []
+
+
+def test_late_parts_come_when_asked_for():
+    code = """
+import sys, xprnn
+for name in ("testing", "diagnostics"):
+    assert name in dir(xprnn) and name in xprnn.__all__
+    print(getattr(xprnn, name).__name__)
+try:
+    xprnn.tests
+except AttributeError as error:
+    print(error)
+"""
+    assert run_python(code).splitlines() == [
+        "xprnn.testing",
+        "xprnn.diagnostics",
+        "module 'xprnn' has no attribute 'tests'",
+    ]
 
 
 def test_training_on_numpy_loads_no_other_array_library():

@@ -238,3 +238,21 @@ def test_norms_whose_squares_do_not_fit(value, harness):
     else:
         # Too small to be squared is as good as zero, and is left alone.
         np.testing.assert_array_equal(harness.host(clipped["a"]), host.astype("float32"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(20_000,), (300, 90), (90, 300)])
+def test_the_norm_of_a_large_gradient(harness, shape, dtype):
+    """It is added up in runs, on NumPy."""
+    g = np.random.default_rng(0).normal(size=shape)
+    at = harness.at(dtype)
+    found = at.host(global_norm({"g": at.array(g, dtype), "h": at.array(np.ones(3), dtype)}))
+    wanted = np.sqrt(np.sum(at.host(at.array(g, dtype)).astype("float64") ** 2) + 3)
+    assert abs(found - wanted) < 4 * np.finfo(dtype).eps * wanted
+
+
+def test_a_norm_within_the_limit_is_no_pass_over_the_gradients():
+    g = {"g": np.ones(4)}
+    clipped, norm = clip_by_norm(g, 2.0)
+    assert clipped["g"] is g["g"]
+    assert norm == 2.0

@@ -1,16 +1,10 @@
 """Recurrent networks with explicit gradients, written once for every array library."""
 
-from xprnn import (
-    cells,
-    data,
-    diagnostics,
-    formula,
-    initializers,
-    interop,
-    losses,
-    optim,
-    testing,
-)
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from xprnn import cells, data, formula, initializers, interop, losses, optim
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
 from xprnn.bptt import unroll, unroll_backward
@@ -19,11 +13,15 @@ from xprnn.committee import merge
 from xprnn.forecast import Forecaster
 from xprnn.history import History
 from xprnn.language import LanguageModel
-from xprnn.layer import LayerGradient, Tape, Weights
+from xprnn.layer import Tape
 from xprnn.network import RNN
 from xprnn.propagation import Gradient, Run
 from xprnn.step import NonFiniteLossError
 from xprnn.train import TrainingInterrupted, evaluate, fit
+from xprnn.weights import LayerGradient, Weights
+
+if TYPE_CHECKING:
+    from xprnn import diagnostics, testing
 
 __all__ = [
     "RNN",
@@ -57,3 +55,17 @@ __all__ = [
     "unroll",
     "unroll_backward",
 ]
+
+LATE = ("diagnostics", "testing")
+"""Imported when they are first asked for: a training needs neither."""
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a part of the library that nothing else in it needs."""
+    if name in LATE:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *LATE})

@@ -61,6 +61,25 @@ def check_window(window: int | None) -> int | None:
     return int(window)
 
 
+def check_recompute(recompute: bool, window: int | None) -> bool:
+    """Return whether to recompute, known to be a truth value, and not together with a window."""
+    if checks.boolean("recompute", recompute) and window is not None:
+        raise ValueError(
+            f"recompute is True, and window is {window}: a window's sweeps go over all steps at "
+            "once, and need the whole tape; expected one of the two"
+        )
+    return recompute
+
+
+def check_whole(name: str, recomputes: bool, window: int | None) -> None:
+    """Refuse a tape of which a window's sweeps would need more than is there."""
+    if recomputes and window is not None:
+        raise ValueError(
+            f"window is {window}, and {name} was made with recompute=True: a window's sweeps go "
+            "over all steps at once, and need the whole tape; expected recompute=False or no window"
+        )
+
+
 def check_lengths(lengths: object, steps: int, batch: int) -> tuple[int, ...] | None:
     """Return the number of steps of every sequence; None if all are whole.
 

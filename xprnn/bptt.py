@@ -10,7 +10,9 @@ from xprnn import checks
 from xprnn.arguments import (
     check_input,
     check_lengths,
+    check_recompute,
     check_state,
+    check_whole,
     check_window,
     only_within,
     within,
@@ -20,16 +22,15 @@ from xprnn.backend import Backend, backend_of, get_backend
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell, get_cell, has_layer_norm, unit_names
 from xprnn.layer import (
-    ExtendedWeights,
-    LayerGradient,
     Tape,
     Unrolled,
-    Weights,
     run_layer,
     run_layer_backward,
     sweep_layer,
     swept_layer,
+    whole,
 )
+from xprnn.weights import ExtendedWeights, LayerGradient, Weights
 
 
 def unroll(
@@ -40,6 +41,7 @@ def unroll(
     *,
     lengths: Sequence[int] | None = None,
     backend: Backend | None = None,
+    recompute: bool = False,
 ) -> Unrolled:
     """Run one layer, in one direction, over a batch of sequences.
 
@@ -48,7 +50,7 @@ def unroll(
     cell : str or Cell
     weights : Weights, ExtendedWeights or tuple
         ``(W, U)`` or ``(W, U, b)``, shapes (G·H, I), (G·H, H) and (G·H,); more for cells with
-        per-unit parameters or layer normalisation, see `xprnn.layer.ExtendedWeights`.
+        per-unit parameters or layer normalisation, see `xprnn.weights.ExtendedWeights`.
     x : array, (T, B, I), or of integers, (T, B)
         An integer stands for the one-hot vector of length I.
     state : tuple of array, (B, H) each, optional
@@ -58,6 +60,11 @@ def unroll(
         held and h is zero.  None: all of them.
     backend : Backend, optional
         None: the backend of ``weights.W``, in its dtype.
+    recompute : bool
+        For long sequences: leave states at a few borders on the tape, and let `unroll_backward`
+        compute what is between them a second time.  The gradients are the same to the bit, the tape
+        takes memory as √T, and neither ``x`` nor the weights may change before it is used, which is
+        found out by a state that is not what it was.
 
     Returns
     -------
@@ -83,6 +90,7 @@ def unroll(
     array([1., 1., 2., 3.])
     """
     cell = get_cell(cell)
+    recompute = check_recompute(recompute, None)
     backend, weights = _check_weights(cell, weights, backend)
     gates_hidden, inputs = weights.W.shape
     hidden = gates_hidden // cell.gates
@@ -94,7 +102,7 @@ def unroll(
         state = check_state("state", state, backend, cell, (batch, hidden))
     valid = within(backend, check_lengths(lengths, steps, batch), steps)
     x = only_within(backend.xp, valid, x)
-    return run_layer(backend, cell, weights, x, state, valid=valid)
+    return run_layer(backend, cell, weights, x, state, valid=valid, recompute=recompute)
 
 
 def unroll_backward(
@@ -129,14 +137,15 @@ def unroll_backward(
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong type, backend, dtype, rank or size.
+        If an argument has the wrong type, backend, dtype, rank or size; if there is a window, and
+        the tape was made with ``recompute=True``; or if what it computes again is another.
     """
     cell = get_cell(cell)
     if not isinstance(tape, Tape):
         raise TypeError(f"tape is {type(tape).__name__}: expected the tape that unroll returned")
     backend, weights = _check_weights(cell, weights, tape.backend)
     steps, batch = tape.x.shape[:2]
-    hidden = tape.trajectory.states[0].shape[2]
+    hidden = tape.recurrent.U.shape[1]
     checks.fit("weights.U", weights.U, (cell.gates * hidden, hidden))
     checks.fit(
         "weights.W", weights.W, (cell.gates * hidden, "I" if tape.x.ndim == 2 else tape.x.shape[2])
@@ -148,9 +157,10 @@ def unroll_backward(
     else:
         d_state = check_state("d_state", d_state, backend, cell, (batch, hidden))
     window = check_window(window)
+    check_whole("tape", tape.recomputes, window)
     if window is None or window >= steps - 1:
         return _narrowed(run_layer_backward(cell, weights, tape, dh, d_state))
-    done = None
+    tape, done = whole(tape), None
     for _ in range(window + 1):
         done = sweep_layer(cell, weights, tape, dh, d_state, done)
     assert done is not None

@@ -68,6 +68,9 @@ def array(name: str, a: object, backend: Backend, shape: Shape) -> Array:
     """
     own(name, a, backend)
     dtype = a.dtype  # type: ignore[attr-defined]
+    if dtype == backend.dtype:
+        fit(name, a, shape)
+        return backend.library.plain(a)
     if not backend.xp.isdtype(dtype, "real floating"):
         converts = f" ({name} = net.backend.asarray({name}, dtype={backend.dtype_name!r}) converts)"
         real = backend.xp.isdtype(dtype, ("integral", "bool"))
@@ -80,9 +83,9 @@ def array(name: str, a: object, backend: Backend, shape: Shape) -> Array:
 
 def is_integer(a: object, backend: Backend) -> bool:
     """Whether ``a`` is an array of the backend of an integer dtype."""
-    return backend.library.is_array(a) and bool(
-        backend.xp.isdtype(a.dtype, "integral")  # type: ignore[attr-defined]
-    )
+    if not backend.library.is_array(a) or a.dtype == backend.dtype:  # type: ignore[attr-defined]
+        return False
+    return bool(backend.xp.isdtype(a.dtype, "integral"))  # type: ignore[attr-defined]
 
 
 def tokens(

@@ -1,7 +1,7 @@
 """One layer in one direction: everything around the time loop.
 
 The input's projection before it, and the gradients of weights and input after it, each one matrix
-product over all T·B steps::
+product for all steps of a segment (see `xprnn.segments`; a sequence that is not long is one)::
 
     u = W x + b                                                       (1)
     h(t), ... = cell(u(t), U h(t-1), ...)                             (2)
@@ -17,47 +17,12 @@ from typing import NamedTuple
 from xprnn.backend import Backend
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell, unit_names
-from xprnn.normalization import Normalized
 from xprnn.projection import input_gradient, project, project_backward
-from xprnn.recurrence import Recurrent, Reversed, Trajectory
+from xprnn.recurrence import Recurrent, Reversed
+from xprnn.segments import Kept, Segment, check_again, copied, cut, gathered, joined
 from xprnn.timeloop import run_backward, run_forward
 from xprnn.truncation import Sweep, summed, sweep
-
-
-class Weights(NamedTuple):
-    """The parameters of one layer in one direction, or their gradients.
-
-    Attributes
-    ----------
-    W : array, (G·H, I)
-    U : array, (G·H, H)
-    b : array, (G·H,), or None
-    """
-
-    W: Array
-    U: Array
-    b: Array | None = None
-
-
-class ExtendedWeights(NamedTuple):
-    """The same, of a cell that has more.
-
-    Attributes
-    ----------
-    W, U, b
-        As in `Weights`.
-    units : tuple of array, (H,) each
-        The cell's per-unit parameters, in the order in which it names them; None for one that is
-        zero because there are no biases.
-    gains : tuple of array, (G·H,) each
-        Of a cell with layer normalisation: that of W x, and that of U h.
-    """
-
-    W: Array
-    U: Array
-    b: Array | None = None
-    units: tuple[Array | None, ...] = ()
-    gains: tuple[Array, ...] = ()
+from xprnn.weights import ExtendedWeights, LayerGradient, plus
 
 
 class Tape(NamedTuple):
@@ -68,34 +33,18 @@ class Tape(NamedTuple):
     backend : Backend
     x : array, (T, B, I), or of integers, (T, B)
     recurrent : Recurrent
-    normalized : Normalized or None
-        Of W x, if the layer normalises.
-    trajectory : Trajectory
+    segments : tuple of Segment
     """
 
     backend: Backend
     x: Array
     recurrent: Recurrent
-    normalized: Normalized | None
-    trajectory: Trajectory
+    segments: tuple[Segment, ...]
 
-
-class LayerGradient(NamedTuple):
-    """The gradients of one layer.
-
-    Attributes
-    ----------
-    weights : Weights or ExtendedWeights
-        W's is a `SparseGradient` if the input was integers.
-    x : array, (T, B, I), or None
-        None if the input was integers.
-    state : tuple of array, (B, H) each
-        Of the initial state.
-    """
-
-    weights: Weights | ExtendedWeights
-    x: Array | None
-    state: Arrays
+    @property
+    def recomputes(self) -> bool:
+        """Whether it holds no more than the backward pass can't compute again."""
+        return any(segment.kept is None for segment in self.segments)
 
 
 class Unrolled(NamedTuple):
@@ -125,6 +74,7 @@ def run_layer(
     valid: Array | None = None,
     mask: Array | None = None,
     save: bool = True,
+    recompute: bool = False,
 ) -> Unrolled:
     """Run a layer over a batch of sequences, its arguments known to be right.
 
@@ -136,28 +86,53 @@ def run_layer(
         What h(t-1) is multiplied by on its way into U.
     save : bool
         Without it the tape can't be used.
+    recompute : bool
+        Leave no more on the tape than `run_layer_backward` can't compute again.
     """
-    xp, steps = backend.xp, x.shape[0]
-    units = _units(backend, cell, weights)
-    gain_u, gain_v = weights.gains or (None, None)
-    recurrent = Recurrent(weights.U, units, gain_v, mask, valid)
-    u, normalized = project(xp, weights.W, weights.b, x, gain_u)
-    trajectory = run_forward(backend, cell, u, recurrent, state, save=save)
-    return Unrolled(
-        _within(xp, valid, trajectory.states[0][1:, ...]),
-        tuple(part[steps, ...] for part in trajectory.states),
-        Tape(backend, x, recurrent, normalized, trajectory),
-    )
+    xp, borders = backend.xp, cut(*x.shape[:2])
+    # Else what is left of a segment would be a view that keeps all of it.
+    own = recompute or len(borders) > 1
+    gain = weights.gains[1] if weights.gains else None
+    recurrent = Recurrent(weights.U, _units(backend, cell, weights), gain, mask, valid)
+
+    def run(steps: slice, before: Arrays) -> tuple[Segment, Array]:
+        kept = _run_segment(backend, cell, weights, x, recurrent, steps, before, save=save)
+        states = kept.trajectory.states
+        after = tuple(part[-1, ...] for part in states)
+        after = copied(xp, after) if own else after
+        h = _within(xp, _at(valid, steps), states[0][1:, ...])
+        return Segment(steps, before, after, kept if save and not recompute else None), h
+
+    if recompute:
+        state = copied(xp, state)
+    segments, h = [], None
+    for steps in borders:
+        segment, piece = run(steps, state)
+        state = segment.after
+        segments.append(segment)
+        h = gathered(backend, h, steps, piece, x.shape[0])
+    return Unrolled(h, state, Tape(backend, x, recurrent, tuple(segments)))
 
 
 def run_layer_backward(
     cell: Cell, weights: ExtendedWeights, tape: Tape, dh: Array | None, d_state: Arrays
 ) -> LayerGradient:
-    """Propagate gradients back through `run_layer`, its arguments known to be right."""
-    recurrent = _recurrent(weights, tape)
-    dh = _within(tape.backend.xp, recurrent.valid, dh)
-    back = run_backward(tape.backend, cell, recurrent, tape.trajectory, dh, d_state)
-    return _layer_gradient(weights, tape, back)
+    """Propagate gradients back through `run_layer`, its arguments known to be right.
+
+    Raises
+    ------
+    ValueError
+        If a state that is computed again is not what it was.
+    """
+    total, dx = None, None
+    for segment in reversed(tape.segments):
+        share = _segment_gradient(cell, weights, tape, segment, dh, d_state)
+        d_state = share.state
+        total = share.weights if total is None else plus(total, share.weights)
+        if share.x is not None:
+            dx = gathered(tape.backend, dx, segment.steps, share.x, tape.x.shape[0])
+    assert total is not None
+    return LayerGradient(total, dx, d_state)
 
 
 def sweep_layer(
@@ -168,21 +143,77 @@ def sweep_layer(
     d_state: Arrays,
     before: Sweep | None,
 ) -> Sweep:
-    """Do one sweep of the windowed truncation (see `xprnn.truncation`) through `run_layer`."""
+    """Do one sweep of the windowed truncation (see `xprnn.truncation`) through `run_layer`.
+
+    The tape is one of `whole`.
+    """
     xp, recurrent = tape.backend.xp, _recurrent(weights, tape)
     dh = _within(xp, recurrent.valid, dh)
-    return sweep(xp, cell, recurrent, tape.trajectory, dh, d_state, before)
+    return sweep(xp, cell, recurrent, _whole(tape).trajectory, dh, d_state, before)
 
 
 def sweep_input(weights: ExtendedWeights, tape: Tape, done: Sweep) -> Array | None:
     """Return what a sweep puts on the layer's input; None if that is integers."""
-    gain = weights.gains[0] if weights.gains else None
-    return input_gradient(tape.backend.xp, weights.W, tape.x, done.step.du, gain, tape.normalized)
+    gain, xp = weights.gains[0] if weights.gains else None, tape.backend.xp
+    return input_gradient(xp, weights.W, tape.x, done.step.du, gain, _whole(tape).normalized)
 
 
 def swept_layer(weights: ExtendedWeights, tape: Tape, last: Sweep) -> LayerGradient:
     """Return the gradients that the last sweep has found."""
-    return _layer_gradient(weights, tape, summed(tape.backend.xp, last))
+    back = summed(tape.backend.xp, last)
+    return _layer_gradient(weights, tape, slice(None), _whole(tape), back)
+
+
+def whole(tape: Tape) -> Tape:
+    """Return a tape with all steps in one segment, which is what sweeps need."""
+    kept = joined(tape.backend.xp, [s.kept for s in tape.segments if s.kept is not None])
+    first, last = tape.segments[0], tape.segments[-1]
+    steps = slice(first.steps.start, last.steps.stop)
+    return tape._replace(segments=(Segment(steps, first.before, last.after, kept),))
+
+
+def _whole(tape: Tape) -> Kept:
+    (segment,) = tape.segments
+    assert segment.kept is not None
+    return segment.kept
+
+
+def _run_segment(
+    backend: Backend,
+    cell: Cell,
+    weights: ExtendedWeights,
+    x: Array,
+    recurrent: Recurrent,
+    steps: slice,
+    state: Arrays,
+    *,
+    save: bool,
+) -> Kept:
+    """Run the layer over a segment."""
+    gain = weights.gains[0] if weights.gains else None
+    u, normalized = project(backend.xp, weights.W, weights.b, x[steps, ...], gain)
+    recurrent = _of(recurrent, steps)
+    return Kept(normalized, run_forward(backend, cell, u, recurrent, state, save=save))
+
+
+def _segment_gradient(
+    cell: Cell,
+    weights: ExtendedWeights,
+    tape: Tape,
+    segment: Segment,
+    dh: Array | None,
+    d_state: Arrays,
+) -> LayerGradient:
+    """Propagate gradients back through a segment."""
+    (steps, before, _, kept), backend = segment, tape.backend
+    recurrent = _recurrent(weights, tape)
+    if kept is None:
+        kept = _run_segment(backend, cell, weights, tape.x, recurrent, steps, before, save=True)
+        check_again(backend.xp, segment, kept)
+    recurrent = _of(recurrent, steps)
+    dh = _within(backend.xp, recurrent.valid, _at(dh, steps))
+    back = run_backward(backend, cell, recurrent, kept.trajectory, dh, d_state)
+    return _layer_gradient(weights, tape, steps, kept, back)
 
 
 def _recurrent(weights: ExtendedWeights, tape: Tape) -> Recurrent:
@@ -190,14 +221,22 @@ def _recurrent(weights: ExtendedWeights, tape: Tape) -> Recurrent:
     return tape.recurrent._replace(U=weights.U)
 
 
-def _layer_gradient(weights: ExtendedWeights, tape: Tape, back: Reversed) -> LayerGradient:
+def _of(recurrent: Recurrent, steps: slice) -> Recurrent:
+    """Return what is applied at some steps."""
+    valid = recurrent.valid
+    return recurrent if valid is None else recurrent._replace(valid=valid[steps, ...])
+
+
+def _layer_gradient(
+    weights: ExtendedWeights, tape: Tape, steps: slice, kept: Kept, back: Reversed
+) -> LayerGradient:
     """Return the layer's gradients, given those of u and of U h."""
     xp, mask = tape.backend.xp, tape.recurrent.mask
     gain_u = weights.gains[0] if weights.gains else None
     projection = project_backward(
-        xp, weights.W, weights.b, tape.x, back.du, gain_u, tape.normalized
+        xp, weights.W, weights.b, tape.x[steps, ...], back.du, gain_u, kept.normalized
     )
-    h_previous = tape.trajectory.states[0][:-1, ...]
+    h_previous = kept.trajectory.states[0][:-1, ...]
     if mask is not None:
         h_previous = h_previous * mask
     dU = xp.matrix_transpose(_rows(xp, back.da)) @ _rows(xp, h_previous)
@@ -208,6 +247,10 @@ def _layer_gradient(weights: ExtendedWeights, tape: Tape, back: Reversed) -> Lay
     return LayerGradient(
         ExtendedWeights(projection.W, dU, projection.b, units, gains), projection.x, back.state
     )
+
+
+def _at(a: Array | None, steps: slice) -> Array | None:
+    return None if a is None else a[steps, ...]
 
 
 def _units(backend: Backend, cell: Cell, weights: ExtendedWeights) -> Arrays:

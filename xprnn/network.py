@@ -11,8 +11,10 @@ from xprnn.architecture import Architecture
 from xprnn.arguments import (
     check_input,
     check_lengths,
+    check_recompute,
     check_state,
     check_tokens,
+    check_whole,
     check_window,
     zero_state,
 )
@@ -305,14 +307,24 @@ class RNN:
         lengths: Sequence[int] | None = None,
         *,
         rng: Seed = None,
+        recompute: bool = False,
     ) -> Run:
         """Return output, final state, and the tape that `backward` needs.
 
         Parameters, shapes and errors are those of calling the network; but dropout is active, its
         masks drawn from ``rng``, or from the network's own generator if that is None.  The tape
         refers to ``x`` and to nothing else of the caller's: don't write into it before `backward`.
+
+        With ``recompute=True``, for long sequences, the tape has each layer's input and its states
+        at a few borders, and `backward` computes what is between them a second time: one more
+        forward pass, memory that grows with √T only, and gradients that are the same to the bit.
+        Windows need the whole tape and are refused.  If ``x`` (or a parameter) has changed by then,
+        a segment ends in another state than it did, and `backward` raises a ValueError; a change
+        that fades away within its segment is not found.
         """
-        return self._forward(*self._check_input(x, state, lengths), save=True, rng=rng)
+        recompute = check_recompute(recompute, None)
+        checked = self._check_input(x, state, lengths)
+        return self._forward(*checked, save=True, rng=rng, recompute=recompute)
 
     def backward(
         self,
@@ -342,7 +354,8 @@ class RNN:
         Raises
         ------
         TypeError, ValueError
-            If a gradient has the wrong type, backend, dtype or shape.
+            If a gradient has the wrong type, backend, dtype or shape; if there is a window, and
+            the run was made with ``recompute=True``; or if what it computes again is another.
         """
         if not isinstance(run, Run):
             raise TypeError(f"run is {type(run).__name__}: expected what forward returned")
@@ -356,7 +369,9 @@ class RNN:
             shape = self.architecture.state_shape(batch)
             d_state = check_state("d_state", d_state, backend, cell, shape)
         d_output = gradient_within(run.tape, d_output)
-        return backward(self._parameters, run.tape, d_output, d_state, check_window(window))
+        window = check_window(window)
+        check_whole("run", run.tape.recomputes, window)
+        return backward(self._parameters, run.tape, d_output, d_state, window)
 
     def value_and_grad(
         self,
@@ -368,6 +383,7 @@ class RNN:
         window: int | None = None,
         *,
         rng: Seed = None,
+        recompute: bool = False,
     ) -> tuple[Array, Gradient]:
         """Return a loss and its gradients: `forward`, the loss, `backward`.
 
@@ -385,6 +401,8 @@ class RNN:
             See `backward`.
         rng : int, numpy.random.Generator or None
             See `forward`.
+        recompute : bool
+            See `forward`; not together with a window.
 
         Returns
         -------
@@ -393,7 +411,7 @@ class RNN:
         gradient : Gradient
         """
         value, gradient, _ = self.loss_and_grad(
-            x, target, get_loss(loss), state, window, lengths, rng=rng
+            x, target, get_loss(loss), state, window, lengths, rng=rng, recompute=recompute
         )
         return value, gradient
 
@@ -407,22 +425,25 @@ class RNN:
         lengths: Sequence[int] | None = None,
         *,
         rng: Seed = None,
+        recompute: bool = False,
     ) -> tuple[Array, Gradient, Arrays]:
         """`value_and_grad`, and the final state, which the next chunk of a sequence starts from."""
         window = check_window(window)
+        recompute = check_recompute(recompute, window)
         x, state, checked = self._check_input(x, state, lengths)
         steps, batch = x.shape[:2]
         shape = self.architecture.output_shape(steps, batch)
         target = loss.check(shape, target, self.backend)
-        run = self._forward(x, state, checked, save=True, rng=rng)
-        valid = run.tape.valid if self.returns == "sequence" else None
+        output, final, tape = self._forward(
+            x, state, checked, save=True, rng=rng, recompute=recompute
+        )
+        valid = tape.valid if self.returns == "sequence" else None
         # Without a readout the output is part of the tape, and can't be given up.
         mine = self.output_size is not None
-        value, d_output = loss.value_and_grad(
-            run.output, target, *where_valid(valid), overwrite=mine
-        )
-        gradient = backward(self._parameters, run.tape, d_output, self._zero_state(batch), window)
-        return value, gradient, run.state
+        value, d_output = loss.value_and_grad(output, target, *where_valid(valid), overwrite=mine)
+        del output  # as large as a long sequence
+        gradient = backward(self._parameters, tape, d_output, self._zero_state(batch), window)
+        return value, gradient, final
 
     def to(
         self,
@@ -543,6 +564,7 @@ class RNN:
         *,
         save: bool,
         rng: Seed = None,
+        recompute: bool = False,
     ) -> Run:
         drawn = None
         if save:
@@ -555,6 +577,7 @@ class RNN:
             state,
             lengths,
             save=save,
+            recompute=recompute,
             rng=drawn,
         )
 

@@ -24,19 +24,18 @@ from xprnn.cells import Arrays, has_layer_norm, unit_names
 from xprnn.dropout import mask
 from xprnn.embedding import look_up, look_up_backward
 from xprnn.layer import (
-    ExtendedWeights,
-    LayerGradient,
     Tape,
-    Weights,
     run_layer,
     run_layer_backward,
     sweep_input,
     sweep_layer,
     swept_layer,
+    whole,
 )
 from xprnn.readout import read_out, read_out_backward
 from xprnn.sparse import GradientArray
 from xprnn.truncation import Sweep
+from xprnn.weights import ExtendedWeights, LayerGradient, Weights
 
 
 class NetworkTape(NamedTuple):
@@ -65,6 +64,11 @@ class NetworkTape(NamedTuple):
     layers: tuple[Tape, ...]
     masks: tuple[Array | None, ...]
     h: Array
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether the layers' tapes are computed again."""
+        return any(layer.recomputes for layer in self.layers)
 
 
 class Run(NamedTuple):
@@ -132,6 +136,7 @@ def forward(
     lengths: tuple[int, ...] | None = None,
     *,
     save: bool,
+    recompute: bool = False,
     rng: Generator | None = None,
 ) -> Run:
     """Run a network over an input, its arguments known to be right.
@@ -143,6 +148,8 @@ def forward(
     lengths : tuple of int, or None
     save : bool
         False keeps no tape that `backward` could use.
+    recompute : bool
+        Let `backward` compute the layers' tapes again, segment by segment.
     rng : numpy.random.Generator or None
         Where dropout masks are drawn from; None: no dropout.
     """
@@ -170,6 +177,7 @@ def forward(
             valid=None if valid is None else _turned(xp, direction, valid),
             mask=_recurrent_mask(architecture, backend, batch, rng),
             save=save,
+            recompute=recompute,
         )  # (2), (3)
         outputs.append(_turned(xp, direction, unrolled.h))
         finals.append(unrolled.state)
@@ -206,12 +214,6 @@ def backward(
     """
     architecture, xp = tape.architecture, tape.backend.xp
     gradients: dict[str, GradientArray] = {}
-    dh = d_output
-    if architecture.output_size is not None:
-        R, r = parameters["readout.weight"], parameters.get("readout.bias")
-        readout = read_out_backward(xp, R, r, tape.h, d_output)
-        dh, gradients["readout.weight"] = readout.h, readout.weight
-        gradients["readout.bias"] = readout.bias  # from (5)
     stack = list(architecture.stack())
     weights = [_weights(architecture, direction, parameters) for direction in stack]
     cell = architecture.cell
@@ -223,24 +225,30 @@ def backward(
     if window is None or window >= hops:
 
         def through(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
-            layers.append(run_layer_backward(cell, weights[k], tape.layers[k], dh, d_final))
-            return layers[-1].x
+            done = run_layer_backward(cell, weights[k], tape.layers[k], dh, d_final)
+            layers.append(done._replace(x=None))
+            return done.x
 
-        d_input = _walk(tape, stack, dh, d_state, through)  # from (2), (3)
+        # What reaches a layer has no name here: a long sequence's should not outlive the layer.
+        d_input = _walk(
+            tape, stack, _through_readout(parameters, tape, d_output, gradients), d_state, through
+        )  # from (2), (3)
         layers.reverse()
     else:
+        dh = _through_readout(parameters, tape, d_output, gradients)
+        tapes = [whole(tape_l) for tape_l in tape.layers]
         sweeps: list[Sweep | None] = [None] * len(stack)
 
         def through(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
-            done = sweep_layer(cell, weights[k], tape.layers[k], dh, d_final, sweeps[k])
+            done = sweep_layer(cell, weights[k], tapes[k], dh, d_final, sweeps[k])
             sweeps[k] = done
-            return sweep_input(weights[k], tape.layers[k], done) if stack[k].layer else None
+            return sweep_input(weights[k], tapes[k], done) if stack[k].layer else None
 
         for _ in range(window + 1):
             _walk(tape, stack, dh, d_state, through)
         layers = [
             swept_layer(w, t, done)
-            for w, t, done in zip(weights, tape.layers, sweeps, strict=True)
+            for w, t, done in zip(weights, tapes, sweeps, strict=True)
             if done is not None
         ]
         bottom = zip(stack[: architecture.directions], layers, strict=False)
@@ -256,6 +264,21 @@ def backward(
         d_input,
         _stacked(xp, [layer.state for layer in layers]),
     )
+
+
+def _through_readout(
+    parameters: Mapping[str, Array],
+    tape: NetworkTape,
+    d_output: Array,
+    gradients: dict[str, GradientArray],
+) -> Array:
+    """Return what reaches the top layer's output, and add the readout's gradients to the others."""
+    if tape.architecture.output_size is None:
+        return d_output
+    R, r = parameters["readout.weight"], parameters.get("readout.bias")
+    readout = read_out_backward(tape.backend.xp, R, r, tape.h, d_output)  # from (5)
+    gradients |= {"readout.weight": readout.weight, "readout.bias": readout.bias}
+    return readout.h
 
 
 def _walk(
@@ -277,10 +300,12 @@ def _walk(
     """
     architecture, xp = tape.architecture, tape.backend.xp
     hidden, arriving, dx = architecture.hidden_size, dh, []
+    del dh
     for k in reversed(range(len(stack))):
         direction, d_final = stack[k], tuple(part[k, ...] for part in d_state)
         mine = slice(hidden, None) if direction.reverse else slice(0, hidden)
-        dh_k = arriving[..., mine]
+        # No view of all of it: a windowed sweep knows by the object that it has seen it before.
+        dh_k = arriving[..., mine] if architecture.bidirectional else arriving
         if direction.layer == architecture.layers - 1 and architecture.returns == "last":
             # The output is the final state, so its gradient enters there and at no step before.
             d_final, dh_k = (d_final[0] + dh_k, *d_final[1:]), None

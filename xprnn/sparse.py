@@ -6,12 +6,12 @@ here take it and a dense gradient alike, so that an optimizer's lines need not k
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from xprnn.backend import namespace_of, primitives_of
-from xprnn.backend.types import Array
+from xprnn.backend.types import Array, Rule
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ def plus_times(a: Array, g: GradientArray, factor: float) -> Array:
 def square_sum(g: GradientArray) -> Array:
     """Return the sum of the squares of all entries, zero-dimensional."""
     values = g.values if isinstance(g, SparseGradient) else g
-    return namespace_of(values).sum(values * values)
+    return primitives_of(values).square_sum(values)
 
 
 def largest_size(g: GradientArray) -> Array:
@@ -148,8 +148,11 @@ def dense(g: GradientArray) -> Array:
     return g.to_dense() if isinstance(g, SparseGradient) else g
 
 
-def lazily(
-    rule: Callable[..., tuple[Array | None, ...]], g: GradientArray, *arrays: Array | None
+def elementwise(
+    rule: Rule,
+    g: GradientArray,
+    arrays: Sequence[Array | None],
+    into: Sequence[Array | None] | None = None,
 ) -> tuple[Array | None, ...]:
     """Apply an elementwise rule to a gradient and the arrays of its shape that it changes.
 
@@ -161,20 +164,24 @@ def lazily(
     rule : callable
         ``rule(g, *arrays)`` returns the arrays' new values, as many as there are.
     g : array or SparseGradient
-    *arrays : array or None
+    arrays : sequence of array or None
         None stays None, and the rule gets it as it is.
+    into : sequence of array or None, optional
+        Arrays that the caller gives up, for the new ones to take their place; see
+        `xprnn.backend.Library.elementwise`.
 
     Returns
     -------
     tuple of array or None
-        New arrays of the whole shape.
+        Of the whole shape.
     """
+    places = [None] * len(arrays) if into is None else into
     if not isinstance(g, SparseGradient):
-        return rule(g, *arrays)
+        return primitives_of(g).elementwise(rule, (g, *arrays), places)
     primitives = primitives_of(g.values)
     xp, at = primitives.namespace(), g.indices
     held = [None if a is None else xp.take(a, at, axis=g.axis) for a in arrays]
     return tuple(
-        None if a is None else primitives.put_at(a, at, new, g.axis)
-        for a, new in zip(arrays, rule(g.values, *held), strict=True)
+        None if a is None else primitives.put_at(a, at, new, g.axis, place)
+        for a, new, place in zip(arrays, rule(g.values, *held), places, strict=True)
     )

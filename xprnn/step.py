@@ -63,6 +63,7 @@ class TrainingStep:
     clip_norm: float | None
     clip_value: float | None
     window: int | None
+    recompute: bool
     accumulate: int
     history: History
 
@@ -82,7 +83,13 @@ class TrainingStep:
         # What is not finite is found out here and told as an error: a warning would only repeat it.
         with self.net.backend.library.quiet():
             value, gradient, final = self.net.loss_and_grad(
-                batch.x, batch.target, self.loss, state, self.window, batch.lengths
+                batch.x,
+                batch.target,
+                self.loss,
+                state,
+                self.window,
+                batch.lengths,
+                recompute=self.recompute,
             )
             reported = float(value)
             if not math.isfinite(reported):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from xprnn.arguments import check_lengths, within
+from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
 from xprnn.data.batches import Batch
 from xprnn.losses import Loss
@@ -26,8 +27,6 @@ class Epoch:
     Attributes
     ----------
     total : TotalLoss
-    norm : float or None
-        The largest of the gradients before clipping.
     carried : tuple of array or None
         The state that the last batch ended with.
     over : bool
@@ -36,7 +35,8 @@ class Epoch:
 
     def __init__(self, loss: Loss) -> None:
         self.loss, self.total = loss, TotalLoss(loss)
-        self.norm: float | None = None
+        self._norm: Array | None = None
+        self._restored: float | None = None
         self.carried: Any = None
         self.over = True
         self.started = self.before = 0.0
@@ -44,7 +44,7 @@ class Epoch:
     def begin(self) -> None:
         """Begin an epoch."""
         self.total = TotalLoss(self.loss)
-        self.norm, self.over = None, False
+        self._norm, self._restored, self.over = None, None, False
         self.started, self.before = time.perf_counter(), 0.0
 
     def end(self) -> None:
@@ -59,7 +59,15 @@ class Epoch:
     def see(self, norm: Array | None) -> None:
         """Add the norm of an update, if there was one."""
         if norm is not None:
-            self.norm = max(float(norm), self.norm or 0.0)
+            # It stays where it is: to bring it to the host is to wait for the device.
+            xp = namespace_of(norm)
+            self._norm = norm if self._norm is None else xp.maximum(norm, self._norm)
+
+    @property
+    def norm(self) -> float | None:
+        """The largest norm of the gradients before clipping."""
+        known = (self._norm, self._restored)
+        return max((float(norm) for norm in known if norm is not None), default=None)
 
     @property
     def seconds(self) -> float:
@@ -79,7 +87,7 @@ class Epoch:
     def restore(self, state: Mapping[str, Any]) -> None:
         self.begin()
         self.total.total, self.total.entries, self.total.batches = state["total"]
-        self.norm, self.carried, self.over = state["norm"], state["carried"], state["over"]
+        self._restored, self.carried, self.over = state["norm"], state["carried"], state["over"]
         self.before = state["seconds"]
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from xprnn import checks
-from xprnn.arguments import check_window
+from xprnn.arguments import check_recompute, check_window
 from xprnn.checkpoint import Checkpoint
 from xprnn.data.batches import Batches
 from xprnn.evaluation import evaluate
@@ -27,6 +27,7 @@ def fit(
     optimizer: str | Optimizer | None = None,
     epochs: int = 1,
     window: int | None = None,
+    recompute: bool = False,
     clip_norm: float | None = None,
     clip_value: float | None = None,
     accumulate: int = 1,
@@ -52,6 +53,9 @@ def fit(
     window : int, optional
         Windowed truncation: every step's loss reaches back through exactly this many steps before
         it.  None: all the way.
+    recompute : bool
+        For long sequences: compute them a second time on the way back instead of keeping a tape, in
+        memory that grows with √T; the weights end with the same bits.  Not together with a window.
     clip_norm : float, optional
         Scale the gradients of an update so that their norm, all together, is at most this.  The
         history reports the norm before, the largest of every epoch.
@@ -112,13 +116,15 @@ def fit(
     if not isinstance(net, RNN):
         raise TypeError(f"net is {type(net).__name__}: expected an RNN")
     epochs = checks.positive_int("epochs", epochs)
+    window = check_window(window)
     step = TrainingStep(
         net,
         get_loss(loss),
         SGD() if optimizer is None else get_optimizer(optimizer),
         None if clip_norm is None else checks.number("clip_norm", clip_norm, open_=True),
         None if clip_value is None else checks.number("clip_value", clip_value, open_=True),
-        check_window(window),
+        window,
+        check_recompute(recompute, window),
         checks.positive_int("accumulate", accumulate),
         History(),
     )

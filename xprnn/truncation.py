@@ -33,10 +33,16 @@ class Sweep(NamedTuple):
         it, which the next sweep starts from.
     first : array of bool, (T, B, 1), or None
         Which step is the first of its sequence; None: step 0.
+    direct : tuple of array, (T, B, H) each
+        g, of the dh that it was made of.
+    dh : array, (T, B, H), or None
+        What reached each step's output from outside.
     """
 
     step: StepGradient
     first: Array | None
+    direct: Arrays
+    dh: Array | None
 
 
 def sweep(
@@ -55,14 +61,20 @@ def sweep(
     dh : array, (T, B, H), or None
         The gradient that reaches each step's output from outside; None for zero.
     d_state : tuple of array, (B, H) each
-        The gradient that reaches the final state from outside: it counts as the last step's.
+        The gradient that reaches the final state from outside: it counts as the last step's.  The
+        same in every sweep.
     before : Sweep or None
         None: this is the first.
     """
     valid = recurrent.valid
     previous = tuple(part[:-1, ...] for part in trajectory.states)
-    first, last = (None, None) if valid is None else _ends(xp, valid)
-    G = _direct(xp, previous[0].shape, dh, d_state, last)
+    if before is not None and dh is before.dh:
+        # The top layer's: the same in every sweep.
+        first, direct = before.first, before.direct
+    else:
+        first, last = (None, None) if valid is None else _ends(xp, valid)
+        direct = _direct(xp, previous[0].shape, dh, d_state, last)
+    G = direct
     if before is not None:
         # What goes on from the first step of a sequence that begins later reaches no parameter.
         G = tuple(
@@ -72,12 +84,14 @@ def sweep(
     return Sweep(
         step_back(xp, cell, recurrent, trajectory.saved, previous, trajectory.normalized, valid, G),
         first,
+        direct,
+        dh,
     )
 
 
 def summed(xp: Namespace, last: Sweep) -> Reversed:
     """Return what the last sweep, k, finds, as the reversed loop would."""
-    step, first = last
+    step, first = last.step, last.first
     initial = tuple(
         part[0, ...] if first is None else _sum_where(xp, first, part) for part in step.state
     )

@@ -2,6 +2,7 @@
 
 import importlib
 
+from xprnn.backend._kernels import CuPyKernels, square_sum
 from xprnn.backend._library import Library
 from xprnn.backend._numpy import add_in_place, put_in_place
 from xprnn.backend.host import HostArray, np
@@ -14,6 +15,7 @@ class CuPy(Library):
     name = "cupy"
     module = "cupy"
     install = 'pip install "xprnn[cuda13]" (or "xprnn[cuda12]", by the driver)'
+    lowering = "cupy"
 
     def namespace(self) -> Namespace:
         return importlib.import_module("array_api_compat.cupy")
@@ -60,14 +62,23 @@ class CuPy(Library):
         host: HostArray = a.get()
         return host
 
+    def kernels(self) -> CuPyKernels:
+        return CuPyKernels()
+
     def synchronize(self) -> None:
         importlib.import_module("cupy").cuda.get_current_stream().synchronize()
+
+    def square_sum(self, a: Array) -> Array:
+        return square_sum()(a)
 
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return add_in_place(a.copy(), index, values, axis)
 
-    def put_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
-        return put_in_place(a.copy(), index, values, axis)
+    def put_at(
+        self, a: Array, index: Array, values: Array, axis: int, into: Array | None = None
+    ) -> Array:
+        # The memory pool makes a new array as cheap as an old one, but not the copy.
+        return put_in_place(a if into is a else a.copy(), index, values, axis)
 
     def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
         rows = self.namespace().arange(a.shape[0], device=self.device_of(a))

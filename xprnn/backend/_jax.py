@@ -59,7 +59,10 @@ class Jax(Library):
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return a.at[index].add(values) if axis == 0 else a.at[:, index].add(values)
 
-    def put_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
+    def put_at(
+        self, a: Array, index: Array, values: Array, axis: int, into: Array | None = None
+    ) -> Array:
+        del into
         return a.at[index].set(values) if axis == 0 else a.at[:, index].set(values)
 
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:

@@ -2,11 +2,13 @@
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
+from xprnn.backend._kernels import Kernels
 from xprnn.backend.host import HostArray, np
-from xprnn.backend.types import Array, Device, Namespace
+from xprnn.backend.types import Array, Device, Namespace, Rule
 
 
 class Library(ABC):
@@ -72,6 +74,10 @@ class Library(ABC):
         """Return the array without what its library may have attached to it (a graph, say)."""
         return a
 
+    def kernels(self) -> Kernels:
+        """Return what compiles and launches kernels in CUDA C; for a lowering that writes them."""
+        raise NotImplementedError(f"{self.name} launches no kernels")
+
     def synchronize(self) -> None:
         """Wait until the device has done what it was told: for measuring times."""
         return  # a library whose calls return when they are done
@@ -83,6 +89,13 @@ class Library(ABC):
     def quiet(self) -> AbstractContextManager[object]:
         """Return a context without the library's own warnings of overflow and NaN."""
         return nullcontext()
+
+    def square_sum(self, a: Array) -> Array:
+        """Return the sum of the squares of all entries, zero-dimensional.
+
+        In float64 where that costs the library nothing: then no square is too large.
+        """
+        return self.namespace().sum(a * a)
 
     def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
         """Return the distinct entries of ``index`` (N,), ascending, and (n, K): for each of them
@@ -114,11 +127,15 @@ class Library(ABC):
         xp = self.namespace()
         return a + xp.where(hit, spread, xp.zeros_like(spread))
 
-    def put_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
+    def put_at(
+        self, a: Array, index: Array, values: Array, axis: int, into: Array | None = None
+    ) -> Array:
         """Return ``a`` with its rows (axis 0) or columns (axis 1) at ``index`` replaced.
 
-        As `add_at` otherwise: a new array, of the same (M, K).
+        As `add_at` otherwise: of the same (M, K), a new array or ``into``, an array that the caller
+        gives up.  That may be ``a`` itself.
         """
+        del into
         if index.shape[0] == 0:
             return self.namespace().asarray(a, copy=True)
         hit, spread = self._spread(a, index, values, axis)
@@ -146,13 +163,30 @@ class Library(ABC):
         """Return exp(a).  The caller gives ``a`` up: it may be the array that is returned."""
         return self.namespace().exp(a)
 
+    def elementwise(
+        self, rule: Rule, arrays: Sequence[Array | None], into: Sequence[Array | None]
+    ) -> tuple[Array | None, ...]:
+        """Return ``rule(*arrays)``, which is elementwise: one result for each array but the first.
+
+        Parameters
+        ----------
+        rule : callable
+        arrays : sequence of array or None
+            Of one shape.  The rule gets None as it is, and returns it in the same place.
+        into : sequence of array or None
+            For each result an array that the caller gives up, or None: the result may take its
+            place.  That may be the array that the result is the new value of.
+        """
+        del into
+        return rule(*arrays)
+
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
-        """Return ``a`` with some rows replaced.
+        """Return ``a`` with some rows (entries along its first axis) replaced.
 
         The caller gives ``a`` up: it may be the array that is returned.  The block may be these
         rows themselves.
         """
-        a[rows, :] = block
+        a[rows, ...] = block
         return a
 
     def version(self) -> str:

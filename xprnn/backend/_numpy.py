@@ -1,12 +1,19 @@
 """NumPy: the host itself."""
 
+import importlib
+import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-
-import array_api_compat.numpy
 
 from xprnn.backend._library import Library
 from xprnn.backend.host import HostArray, np
-from xprnn.backend.types import Array, Device, Namespace
+from xprnn.backend.types import Array, Device, DType, Namespace, Rule
+
+RUN = 2**13
+"""Entries in a product of two vectors: few enough for one thread, and for the sum's rounding."""
+
+BLOCK = 2**16
+"""Entries that an elementwise rule works on at a time: its temporaries stay in cache."""
 
 
 class NumPy(Library):
@@ -18,7 +25,8 @@ class NumPy(Library):
     lowering = "numpy"
 
     def namespace(self) -> Namespace:
-        return array_api_compat.numpy
+        # When it is first asked for: this loads every lazy part of NumPy, f2py and all.
+        return importlib.import_module("array_api_compat.numpy")
 
     def is_array(self, a: object) -> bool:
         # A sum of all entries is a NumPy scalar, where others give a zero-dimensional array.
@@ -52,8 +60,13 @@ class NumPy(Library):
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return add_in_place(a.copy(), index, values, axis)
 
-    def put_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
-        return put_in_place(a.copy(), index, values, axis)
+    def put_at(
+        self, a: Array, index: Array, values: Array, axis: int, into: Array | None = None
+    ) -> Array:
+        place: Array = into if _fits(into, a.shape, a.dtype) else np.empty_like(a)
+        if place is not a:
+            place[...] = a
+        return put_in_place(place, index, values, axis)
 
     def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
         a[np.arange(len(a)), columns] += values
@@ -62,11 +75,55 @@ class NumPy(Library):
     def exp_over(self, a: Array) -> Array:
         return np.exp(a, out=a)
 
+    def elementwise(
+        self, rule: Rule, arrays: Sequence[Array | None], into: Sequence[Array | None]
+    ) -> tuple[Array | None, ...]:
+        shape = arrays[0].shape  # type: ignore[union-attr]
+        size = math.prod(shape)
+        # Blocks save the new arrays; where those are wanted, they were measured to gain nothing.
+        if size <= BLOCK or all(place is None for place in into):
+            return rule(*arrays)
+        count = max(1, BLOCK * shape[0] // size)
+        results: list[Array | None] = []
+        for start in range(0, shape[0], count):
+            part = slice(start, start + count)
+            new = rule(*(None if a is None else a[part] for a in arrays))
+            if not results:
+                results = [
+                    None
+                    if block is None
+                    else (
+                        given if _fits(given, shape, block.dtype) else np.empty(shape, block.dtype)
+                    )
+                    for given, block in zip(into, new, strict=True)
+                ]
+            for result, block in zip(results, new, strict=True):
+                if result is not None:
+                    result[part] = block
+        return tuple(results)
+
+    def square_sum(self, a: Array) -> Array:
+        if a.size <= RUN or a.dtype == np.float16 or not a.flags.c_contiguous:
+            return np.sum(a * a)
+        flat = a.reshape(-1)
+        runs = (flat[start : start + RUN] for start in range(0, a.size, RUN))
+        return np.sum(np.array([np.vdot(run, run) for run in runs], a.dtype))
+
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
         place = a[rows]
         if place.__array_interface__["data"] != block.__array_interface__["data"]:
             place[...] = block
         return a
+
+
+def _fits(place: Array | None, shape: tuple[int, ...], dtype: DType) -> bool:
+    """Whether an array can be written to in the place of a new one."""
+    return (
+        place is not None
+        and place.shape == shape
+        and place.dtype == dtype
+        and bool(place.flags.writeable)
+    )
 
 
 def add_in_place(a: Array, index: Array, values: Array, axis: int) -> Array:

@@ -129,7 +129,7 @@ class Own(Library):
 
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
         # The standard leaves open whether arrays can be written to.
-        return self._xp.concat((a[: rows.start, :], block, a[rows.stop :, :]), axis=0)
+        return self._xp.concat((a[: rows.start, ...], block, a[rows.stop :, ...]), axis=0)
 
     def version(self) -> str:
         for holder in (self._xp, importlib.import_module(self.module)):

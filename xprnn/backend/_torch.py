@@ -48,7 +48,10 @@ class Torch(Library):
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return a.index_add(axis, index, values)
 
-    def put_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
+    def put_at(
+        self, a: Array, index: Array, values: Array, axis: int, into: Array | None = None
+    ) -> Array:
+        del into
         return a.index_copy(axis, index, values)
 
     def to_host(self, a: Array) -> HostArray:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import cache
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -14,12 +15,13 @@ def compute_threads() -> int:
     """Return how many threads a computation on the host may use.
 
     What `blas_threads` says inside its ``with`` block; otherwise as many as there are cores for
-    this process, or fewer where an environment variable for BLAS says so.
+    this process, or fewer where an environment variable for BLAS says so when this is first asked.
     """
     limit = _limit.get()
     return _allowed() if limit is None else limit
 
 
+@cache
 def _allowed() -> int:
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))

@@ -4,6 +4,7 @@ The standard's arrays and namespaces have no common base class, so a checker can
 these aliases say in a signature what a value is meant to be.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 Array: TypeAlias = Any
@@ -17,3 +18,6 @@ Device: TypeAlias = Any
 
 DType: TypeAlias = Any
 """What an array's ``dtype`` is in its own library."""
+
+Rule: TypeAlias = Callable[..., tuple[Array | None, ...]]
+"""An elementwise function: of a gradient, say, and of the arrays that it changes."""

@@ -6,7 +6,6 @@ a second time, from weights of which each was moved by a rounding.
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xprnn.backend.host import HostArray, generator, np
-from xprnn.bench.process import THREAD_VARIABLES
+from xprnn.bench.process import environment
 from xprnn.bench.quality_training import Point, Setting, write_problem
 from xprnn.data.text import Vocabulary
 from xprnn.interop.torch import to_state_dict
@@ -138,7 +137,7 @@ class _Process:
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.running = subprocess.Popen(
             [sys.executable, "-m", "xprnn.bench.quality_training", RUNS[name], str(folder), name],
-            env=os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)),
+            env=environment(threads),
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,

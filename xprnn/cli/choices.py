@@ -95,9 +95,23 @@ def check_choices(args: argparse.Namespace) -> None:
 
 
 def check_window_option(args: argparse.Namespace) -> None:
-    """Refuse a window of fewer than no steps."""
+    """Refuse a window of fewer than no steps, or one that recomputing can't have."""
     if args.window is not None and args.window < 0:
         raise ValueError(f"--window is {args.window}: expected 0 or more steps")
+    if args.window is not None and getattr(args, "recompute", False):
+        raise ValueError(
+            f"--recompute keeps less than --window {args.window} needs: expected one of the two"
+        )
+
+
+def recompute_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option of trainings on sequences as long as their user likes."""
+    parser.add_argument(
+        "--recompute",
+        action="store_true",
+        help="for long sequences: compute them again on the way back instead of keeping them in "
+        "memory; the results are the same",
+    )
 
 
 def network(args: argparse.Namespace) -> dict[str, Any]:

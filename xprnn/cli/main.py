@@ -13,8 +13,11 @@ from xprnn.backend.memory import keep_freed_memory
 from xprnn.cli import (
     apply,
     bench,
+    bench_import,
     bench_layer,
+    bench_memory,
     bench_quality,
+    bench_train,
     info,
     parity,
     sample,
@@ -117,6 +120,9 @@ def build_parser() -> Parser:
         (commands, "parity", parity),
         (measured, "origins", bench),
         (measured, "layer", bench_layer),
+        (measured, "train", bench_train),
+        (measured, "memory", bench_memory),
+        (measured, "import", bench_import),
         (measured, "quality", bench_quality),
     ):
         command = group.add_parser(

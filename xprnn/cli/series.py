@@ -9,7 +9,14 @@ from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
 from xprnn.backend.host import HostArray, generator
 from xprnn.backend.threads import blas_threads
-from xprnn.cli.choices import network, network_options, optimizer, optimizer_options, rate_scale
+from xprnn.cli.choices import (
+    network,
+    network_options,
+    optimizer,
+    optimizer_options,
+    rate_scale,
+    recompute_option,
+)
 from xprnn.cli.common import (
     MODEL,
     Ending,
@@ -50,6 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     training_options(parser)
     add = parser.add_argument
     add("--window", type=int, default=22, help="values that a forecast is made from (default 22)")
+    recompute_option(parser)
     add("--networks", type=int, default=5, help="how many are averaged (default 5)")
     add("--batch", type=int, default=16, help="windows an update (default 16)")
     add(
@@ -145,6 +153,7 @@ def run(args: argparse.Namespace) -> int:
                 batches,
                 optimizer=chosen,
                 epochs=epochs,
+                recompute=args.recompute,
                 clip_norm=args.clip,
                 rate_scale=rate_scale(args),
                 callbacks=[progress],

@@ -17,6 +17,7 @@ from xprnn.cli.choices import (
     optimizer,
     optimizer_options,
     rate_scale,
+    recompute_option,
 )
 from xprnn.cli.common import (
     HISTORY,
@@ -92,6 +93,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=int, default=16, help="sentences or streams an update (default 16)")
     add("--chunk", type=int, default=50, help="characters an update and stream (default 50)")
     add("--window", type=int, help="every loss reaches back this many steps (default: all)")
+    recompute_option(parser)
     add("--held-out", type=float, default=0.1, help="the last part of the text (default 0.1)")
 
 
@@ -131,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
             optimizer=chosen,
             epochs=args.epochs,
             window=args.window,
+            recompute=args.recompute,
             clip_norm=args.clip,
             rate_scale=rate_scale(args),
             validation=task.held_out,

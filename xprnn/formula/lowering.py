@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, lru_cache
-from importlib import metadata
 from typing import Any, NamedTuple
 
 from xprnn.backend import Backend, get_backend
 from xprnn.cells import Cell, get_cell, has_layer_norm
+from xprnn.formula.cupy_lowering import CuPyLoops
 from xprnn.formula.numpy_lowering import NumPyLoops
 from xprnn.formula.protocol import Loops, Work
 from xprnn.formula.trace import Formulas, Untraceable, trace
 
-LOWERINGS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "numpy")}
+LOWERINGS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "numpy"), "cupy": ("cupy",)}
 """By the name that a library gives its lowering, those that there are, the fastest first."""
 
 VARIABLE = "XPRNN_LOWERING"
@@ -112,6 +112,8 @@ def numba_missing() -> str:
     """Say why Numba can't be used; nothing if it can."""
     if importlib.util.find_spec("numba") is None:
         return 'Numba is not installed: pip install "xprnn[jit]"'
+    from importlib import metadata  # loads a great deal
+
     version = metadata.version("numba")
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < NUMBA:
         return f"Numba {version} is too old: {NUMBA[0]}.{NUMBA[1]} is needed"
@@ -217,8 +219,8 @@ def _traced(cell: Cell) -> _Known:
 @lru_cache(maxsize=256)
 def _loops(traced: _Text, name: str) -> Loops:
     """Return the loops of a formula, which keep what is compiled for it."""
-    if name == "numpy":
-        return NumPyLoops(traced.formulas)
+    if name != "numba":
+        return NumPyLoops(traced.formulas) if name == "numpy" else CuPyLoops(traced.formulas)
     loops: Loops = importlib.import_module("xprnn.formula.compiled.loops").NumbaLoops(
         traced.formulas
     )

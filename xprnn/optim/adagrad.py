@@ -7,8 +7,8 @@ from xprnn import checks
 from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
 from xprnn.optim.decay import Decayed, check_decayed, decay_of, with_decay
-from xprnn.optim.entries import above_zero, update_each, zeros_like
-from xprnn.optim.protocol import Gradients, Parameters
+from xprnn.optim.entries import above_zero, places, update_each, zeros_like
+from xprnn.optim.protocol import Gradients, Parameters, Updated
 from xprnn.optim.schedules import Schedule, as_schedule, rate_at
 from xprnn.sparse import GradientArray
 
@@ -114,7 +114,12 @@ class Adagrad:
         return AdagradState(0, total)
 
     def update(
-        self, gradients: Gradients, state: AdagradState, parameters: Parameters
+        self,
+        gradients: Gradients,
+        state: AdagradState,
+        parameters: Parameters,
+        *,
+        into: Updated | None = None,
     ) -> tuple[dict[str, Array], AdagradState]:
         rate = self.rate(state)
 
@@ -133,5 +138,6 @@ class Adagrad:
             state.total,
             decay=decay_of(self.weight_decay, self.decayed, parameters),
             lazy=self.lazy,
+            into=places(into, "total"),
         )
         return moved, AdagradState(state.iteration + 1, total, state.scale)

@@ -9,8 +9,8 @@ from xprnn import checks
 from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
 from xprnn.optim.decay import Decayed, check_decayed, decay_of, with_decay
-from xprnn.optim.entries import above_zero, update_each, zeros_like
-from xprnn.optim.protocol import Gradients, Parameters
+from xprnn.optim.entries import above_zero, places, update_each, zeros_like
+from xprnn.optim.protocol import Gradients, Parameters, Updated
 from xprnn.optim.schedules import Schedule, as_schedule, rate_at
 from xprnn.sparse import GradientArray
 
@@ -134,15 +134,25 @@ class Adam:
         )
 
     def update(
-        self, gradients: Gradients, state: AdamState, parameters: Parameters
+        self,
+        gradients: Gradients,
+        state: AdamState,
+        parameters: Parameters,
+        *,
+        into: Updated | None = None,
     ) -> tuple[dict[str, Array], AdamState]:
         def decays(decay: float, g: GradientArray, p: Array) -> tuple[Array, Array]:
             return with_decay(g, decay, p), p
 
-        return self.update_decayed(gradients, state, parameters, decays)
+        return self.update_decayed(gradients, state, parameters, decays, into)
 
     def update_decayed(
-        self, gradients: Gradients, state: AdamState, parameters: Parameters, decays: Decays
+        self,
+        gradients: Gradients,
+        state: AdamState,
+        parameters: Parameters,
+        decays: Decays,
+        into: Updated | None = None,
     ) -> tuple[dict[str, Array], AdamState]:
         """Update with a weight decay of another kind.
 
@@ -174,6 +184,7 @@ class Adam:
             state.largest,
             decay=decay_of(self.weight_decay, self.decayed, parameters),
             lazy=self.lazy,
+            into=places(into, "m", "v", "largest"),
         )
         return moved, AdamState(t, m, v, largest, state.scale)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from xprnn.backend.types import Array
 from xprnn.optim.adam import Adam, AdamState
 from xprnn.optim.decay import Decayed
-from xprnn.optim.protocol import Gradients, Parameters
+from xprnn.optim.protocol import Gradients, Parameters, Updated
 from xprnn.optim.schedules import Schedule
 from xprnn.sparse import GradientArray, dense
 
@@ -73,11 +73,16 @@ class AdamW:
         return self._adam().init(parameters)
 
     def update(
-        self, gradients: Gradients, state: AdamState, parameters: Parameters
+        self,
+        gradients: Gradients,
+        state: AdamState,
+        parameters: Parameters,
+        *,
+        into: Updated | None = None,
     ) -> tuple[dict[str, Array], AdamState]:
         rate = self.rate(state)
 
         def decays(decay: float, g: GradientArray, p: Array) -> tuple[Array, Array]:
             return dense(g), p * (1 - rate * decay) if decay else p  # (1)
 
-        return self._adam().update_decayed(gradients, state, parameters, decays)  # (2)
+        return self._adam().update_decayed(gradients, state, parameters, decays, into)  # (2)

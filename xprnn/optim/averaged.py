@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 from xprnn import checks
+from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
-from xprnn.optim.protocol import Gradients, Optimizer, Parameters, scaled
+from xprnn.optim.entries import update_each
+from xprnn.optim.protocol import Gradients, Optimizer, Parameters, Updated, scaled, updated
 from xprnn.optim.registry import get_optimizer
 
 
@@ -95,15 +97,35 @@ class Averaged:
         object.__setattr__(self, "corrected", checks.boolean("corrected", self.corrected))
 
     def init(self, parameters: Parameters) -> AveragedState:
-        return AveragedState(0, dict(parameters), self._rule.init(parameters))
+        # Copies, because an update may be told to write into the parameters.
+        average = {k: namespace_of(p).asarray(p, copy=True) for k, p in parameters.items()}
+        return AveragedState(0, average, self._rule.init(parameters))
 
     def update(
-        self, gradients: Gradients, state: AveragedState, parameters: Parameters
+        self,
+        gradients: Gradients,
+        state: AveragedState,
+        parameters: Parameters,
+        *,
+        into: Updated | None = None,
     ) -> tuple[dict[str, Array], AveragedState]:
-        moved, memory = self._rule.update(gradients, state.optimizer, parameters)
+        within = None if into is None else (into[0], into[1].optimizer)
+        moved, memory = updated(self._rule, gradients, state.optimizer, parameters, within)
         t = state.iteration + 1
         weight = self._weight(t)
-        average = {k: a + weight * (moved[k] - a) for k, a in state.average.items()}  # (2)
+
+        def rule(decay: float, p: Array, a: Array) -> tuple[Array]:
+            del decay
+            return (a + weight * (p - a),)  # (2)
+
+        (average,) = update_each(
+            rule,
+            moved,
+            state.average,
+            decay=dict.fromkeys(moved, 0.0),
+            lazy=False,
+            into=None if into is None else (into[1].average,),
+        )
         return moved, AveragedState(t, average, memory)
 
     def scaled(self, state: AveragedState, factor: float) -> AveragedState:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 
 from xprnn.backend.types import Array
 from xprnn.optim.names import matching
-from xprnn.optim.protocol import Gradients, Optimizer, Parameters, scaled
+from xprnn.optim.protocol import Gradients, Optimizer, Parameters, Updated, scaled, updated
 from xprnn.optim.registry import get_optimizer
 
 
@@ -83,20 +83,29 @@ class ByName:
         )
 
     def update(
-        self, gradients: Gradients, state: ByNameState, parameters: Parameters
+        self,
+        gradients: Gradients,
+        state: ByNameState,
+        parameters: Parameters,
+        *,
+        into: Updated | None = None,
     ) -> tuple[dict[str, Array], ByNameState]:
         moved, states = dict(parameters), []
         groups = zip(
             self._optimizers(),
             (*state.groups, state.otherwise),
             self._divided(parameters),
+            (None,) * (len(self.groups) + 1)
+            if into is None
+            else (*into[1].groups, into[1].otherwise),
             strict=True,
         )
-        for optimizer, memory, group in groups:
+        for optimizer, memory, group, given_up in groups:
             new = None
             if optimizer is not None:
                 of_group = {k: gradients[k] for k in group}
-                changed, new = optimizer.update(of_group, memory, group)
+                within = None if into is None else (into[0], given_up)
+                changed, new = updated(optimizer, of_group, memory, group, within)
                 moved.update(changed)
             states.append(new)
         return moved, _state(states)

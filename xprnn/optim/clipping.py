@@ -3,7 +3,7 @@
 from functools import reduce
 
 from xprnn import checks
-from xprnn.backend import Library, primitives_of
+from xprnn.backend import namespace_of, primitives_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.optim.protocol import Gradients
 from xprnn.sparse import (
@@ -28,9 +28,15 @@ def global_norm(gradients: Gradients) -> Array:
     """
     if not gradients:
         raise ValueError("gradients is empty: expected at least one array")
-    xp = _namespace(gradients)
-    with _primitives(gradients).quiet():
+    first = _first(gradients)
+    primitives = primitives_of(first)
+    xp = primitives.namespace()
+    with primitives.quiet():
         norm = xp.sqrt(sum(square_sum(g) for g in gradients.values()))
+    if norm.dtype != first.dtype:
+        # Of wider numbers, of which no square was too large: there is no need to look at it, for
+        # which a device would have to be waited for.
+        return xp.astype(norm, first.dtype)
     if bool(xp.isfinite(norm)):
         return norm
     largest = reduce(xp.maximum, [largest_size(g) for g in gradients.values()])
@@ -67,6 +73,9 @@ def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, Gradient
     norm = global_norm(gradients)
     # A limit that the dtype can't hold would be infinite, and infinite over infinite is NaN.
     limit = min(limit, float(_namespace(gradients).finfo(norm.dtype).max))
+    if bool(norm <= limit):
+        # Most gradients of most trainings: a factor of 1 is no pass over them.
+        return dict(gradients), norm
     # limit/max(norm, limit) is min(1, limit/norm) without a division by zero.
     factor = limit / _namespace(gradients).maximum(norm, limit)
     return {k: times(g, factor) for k, g in gradients.items()}, norm
@@ -85,10 +94,10 @@ def clip_by_value(gradients: Gradients, limit: float) -> dict[str, GradientArray
     return {k: clipped(g, limit) for k, g in gradients.items()}
 
 
-def _primitives(gradients: Gradients) -> Library:
+def _first(gradients: Gradients) -> Array:
     first = next(iter(gradients.values()))
-    return primitives_of(first.values if isinstance(first, SparseGradient) else first)
+    return first.values if isinstance(first, SparseGradient) else first
 
 
 def _namespace(gradients: Gradients) -> Namespace:
-    return _primitives(gradients).namespace()
+    return namespace_of(_first(gradients))

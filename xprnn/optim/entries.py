@@ -4,16 +4,15 @@ A rule is ``rule(decay, g, p, *memory) -> (p, *memory)``: the parameter's own we
 gradient, its values, and one array of each kind that is remembered, None if that kind is not.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TypeAlias
 
 from xprnn.backend import namespace_of
-from xprnn.backend.types import Array
-from xprnn.optim.protocol import Gradients, Parameters
-from xprnn.sparse import lazily
+from xprnn.backend.types import Array, Rule
+from xprnn.optim.protocol import Gradients, Parameters, Updated
+from xprnn.sparse import SparseGradient, elementwise
 
-Rule: TypeAlias = Callable[..., tuple[Array | None, ...]]
 Memory: TypeAlias = Mapping[str, Array]
 """One kind of what is remembered, by the parameters' names; empty if it is not."""
 
@@ -25,6 +24,7 @@ def update_each(
     *memories: Memory,
     decay: Mapping[str, float],
     lazy: bool,
+    into: tuple[Memory, ...] | None = None,
 ) -> tuple[dict[str, Array], ...]:
     """Return the new parameters and the new memories.
 
@@ -38,15 +38,30 @@ def update_each(
     lazy : bool
         Hand the rule of a sparse gradient the rows or columns that it holds, and leave the others
         alone.
+    into : tuple of mapping, optional
+        Parameters and memories whose arrays the caller gives up: see `places`.
     """
     new = {}
     for k, p in parameters.items():
-        apply = partial(lazily, partial(rule, decay[k])) if lazy else partial(rule, decay[k])
-        new[k] = apply(gradients[k], p, *(memory.get(k) for memory in memories))
+        g, apply = gradients[k], partial(rule, decay[k])
+        arrays = (p, *(memory.get(k) for memory in memories))
+        if isinstance(g, SparseGradient) and not lazy:
+            new[k] = apply(g, *arrays)
+            continue
+        given = None if into is None else [kind.get(k) for kind in into]
+        new[k] = elementwise(apply, g, arrays, given)
     return tuple(
         {k: arrays[i] for k, arrays in new.items() if arrays[i] is not None}
         for i in range(1 + len(memories))
     )
+
+
+def places(into: Updated | None, *names: str) -> tuple[Memory, ...] | None:
+    """Return what `update_each` takes for ``into``, the memories being these of the state's."""
+    if into is None:
+        return None
+    parameters, state = into
+    return (parameters, *(getattr(state, name) for name in names))
 
 
 def zeros_like(parameters: Parameters, *, when: bool = True) -> dict[str, Array]:

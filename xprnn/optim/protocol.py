@@ -1,5 +1,6 @@
 """What the training loop asks of an optimizer."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -8,11 +9,17 @@ from xprnn.sparse import GradientArray
 
 Parameters: TypeAlias = Mapping[str, Array]
 Gradients: TypeAlias = Mapping[str, GradientArray]
+Updated: TypeAlias = tuple[Parameters, Any]
+"""New parameters and a new state."""
 
 
 @runtime_checkable
 class Optimizer(Protocol):
-    """An update rule as two pure functions; what it remembers is passed in and returned."""
+    """An update rule as two pure functions; what it remembers is passed in and returned.
+
+    The rules of this package also have ``update(..., into=(parameters, state))``: parameters and a
+    state whose arrays the caller gives up, so that the new ones may take their place.
+    """
 
     def init(self, parameters: Parameters) -> Any:
         """Return the state before the first update."""
@@ -45,3 +52,23 @@ def scaled(optimizer: Optimizer, state: Any, factor: float) -> Any:
     if not isinstance(optimizer, Scalable):
         raise TypeError(f"{optimizer} has no learning rate to scale")
     return optimizer.scaled(state, factor)
+
+
+def updated(
+    optimizer: Optimizer,
+    gradients: Gradients,
+    state: Any,
+    parameters: Parameters,
+    into: Updated | None,
+) -> tuple[dict[str, Array], Any]:
+    """Return what an optimizer within another one makes, in the place of arrays given up if it can.
+
+    Parameters
+    ----------
+    into : (parameters, state), or None
+    """
+    if into is None or "into" not in inspect.signature(optimizer.update).parameters:
+        return optimizer.update(gradients, state, parameters)
+    reusing: Any = optimizer
+    new: tuple[dict[str, Array], Any] = reusing.update(gradients, state, parameters, into=into)
+    return new

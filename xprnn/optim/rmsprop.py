@@ -7,8 +7,8 @@ from xprnn import checks
 from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
 from xprnn.optim.decay import Decayed, check_decayed, decay_of, with_decay
-from xprnn.optim.entries import above_zero, update_each, zeros_like
-from xprnn.optim.protocol import Gradients, Parameters
+from xprnn.optim.entries import above_zero, places, update_each, zeros_like
+from xprnn.optim.protocol import Gradients, Parameters, Updated
 from xprnn.optim.schedules import Schedule, as_schedule, rate_at
 from xprnn.sparse import GradientArray
 
@@ -131,7 +131,12 @@ class RMSprop:
         )
 
     def update(
-        self, gradients: Gradients, state: RMSpropState, parameters: Parameters
+        self,
+        gradients: Gradients,
+        state: RMSpropState,
+        parameters: Parameters,
+        *,
+        into: Updated | None = None,
     ) -> tuple[dict[str, Array], RMSpropState]:
         rate, alpha = self.rate(state), self.alpha
 
@@ -159,5 +164,6 @@ class RMSprop:
             state.velocity,
             decay=decay_of(self.weight_decay, self.decayed, parameters),
             lazy=self.lazy,
+            into=places(into, "v", "m", "velocity"),
         )
         return moved, RMSpropState(state.iteration + 1, v, m, velocity, state.scale)

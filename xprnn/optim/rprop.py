@@ -6,8 +6,9 @@ from typing import NamedTuple
 from xprnn import checks
 from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
-from xprnn.optim.protocol import Gradients, Parameters
-from xprnn.sparse import dense
+from xprnn.optim.entries import places, update_each
+from xprnn.optim.protocol import Gradients, Parameters, Updated
+from xprnn.sparse import GradientArray, dense
 
 
 class RpropState(NamedTuple):
@@ -85,20 +86,31 @@ class Rprop:
         return RpropState({k: zero + self.initial for k, zero in zeros.items()}, zeros)
 
     def update(
-        self, gradients: Gradients, state: RpropState, parameters: Parameters
+        self,
+        gradients: Gradients,
+        state: RpropState,
+        parameters: Parameters,
+        *,
+        into: Updated | None = None,
     ) -> tuple[dict[str, Array], RpropState]:
-        new = {
-            k: self._entry(dense(gradients[k]), state.step[k], state.sign[k], p)
-            for k, p in parameters.items()
-        }
-        return {k: moved for k, (moved, _, _) in new.items()}, RpropState(
-            {k: step for k, (_, step, _) in new.items()},
-            {k: sign for k, (_, _, sign) in new.items()},
+        moved, step, sign = update_each(
+            self._rule,
+            gradients,
+            parameters,
+            state.step,
+            state.sign,
+            decay=dict.fromkeys(parameters, 0.0),
+            lazy=False,
+            into=places(into, "step", "sign"),
         )
+        return moved, RpropState(step, sign)
 
-    def _entry(self, g: Array, step: Array, before: Array, p: Array) -> tuple[Array, Array, Array]:
-        xp = namespace_of(g)
-        sign = xp.sign(g)
+    def _rule(
+        self, decay: float, g: GradientArray, p: Array, step: Array, before: Array
+    ) -> tuple[Array, Array, Array]:
+        del decay
+        xp = namespace_of(p)
+        sign = xp.sign(dense(g))
         change = sign * before  # (1)
         step = xp.where(change > 0, xp.clip(step * self.grow, max=self.largest), step)  # (2)
         step = xp.where(change < 0, xp.clip(step * self.shrink, min=self.smallest), step)  # (3)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from xprnn import checks
 from xprnn.backend.types import Array
 from xprnn.optim.decay import Decayed, check_decayed, decay_of
-from xprnn.optim.entries import update_each, zeros_like
-from xprnn.optim.protocol import Gradients, Parameters
+from xprnn.optim.entries import places, update_each, zeros_like
+from xprnn.optim.protocol import Gradients, Parameters, Updated
 from xprnn.optim.schedules import Schedule, as_schedule, rate_at
 from xprnn.sparse import GradientArray, plus_times
 
@@ -44,8 +44,8 @@ class SGD:
     With ``weight_decay`` λ, g is the gradient plus λθ.
 
     A sparse gradient gives the update that its dense form would give; without momentum and weight
-    decay the new parameter is a copy of the old one, changed only in the rows or columns that the
-    gradient holds.
+    decay the new parameter is a copy of the old one (or with ``into`` that itself), changed only in
+    the rows or columns that the gradient holds.
 
     Parameters
     ----------
@@ -123,7 +123,12 @@ class SGD:
         return SGDState(0, zeros_like(parameters, when=self.momentum > 0))
 
     def update(
-        self, gradients: Gradients, state: SGDState, parameters: Parameters
+        self,
+        gradients: Gradients,
+        state: SGDState,
+        parameters: Parameters,
+        *,
+        into: Updated | None = None,
     ) -> tuple[dict[str, Array], SGDState]:
         rate, momentum = self.rate(state), self.momentum
 
@@ -147,6 +152,8 @@ class SGD:
             parameters,
             state.velocity,
             decay=decay_of(self.weight_decay, self.decayed, parameters),
-            lazy=self.lazy,
+            # Without momentum and decay the dense form leaves the others alone, too.
+            lazy=self.lazy or not (momentum or self.weight_decay),
+            into=places(into, "velocity"),
         )
         return moved, SGDState(state.iteration + 1, velocity, state.scale)

@@ -171,7 +171,8 @@ def _names(loop: Loop, dtype: str) -> dict[str, Any]:
 
 
 def _contiguous(a: Array) -> Array:
-    return np.require(a, requirements=("C", "A"))
+    flags = a.flags
+    return a if flags.c_contiguous and flags.aligned else np.require(a, requirements=("C", "A"))
 
 
 def _valid(valid: Array | None) -> Array:

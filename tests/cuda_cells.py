@@ -1,0 +1,48 @@
+"""Which cells are lowered to CUDA in the tests, and every kernel of one."""
+
+import importlib.util
+import itertools
+from pathlib import Path
+
+from tests.cases import CELLS
+from tests.odd_cells import ODD_CELLS
+from xprnn.formula.cuda_source import KernelSource, Variant
+from xprnn.formula.cupy_lowering import CuPyLoops
+from xprnn.formula.trace import trace
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "bring_your_own_cell.py"
+
+
+def _example() -> object:
+    spec = importlib.util.spec_from_file_location("bring_your_own_cell", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Leaky()
+
+
+# Normalisation is the engine's: a cell with it has the formula of one without.
+TRACED = {case.id: case.cell for case in CELLS if not getattr(case.cell, "layer_norm", False)}
+TRACED |= {type(cell).__name__: cell for cell in ODD_CELLS} | {"example": _example()}
+"""By a name for the test."""
+
+DTYPES = ("float16", "float32", "float64")
+VARIANTS = tuple(
+    Variant(dtype, *options)
+    for dtype in DTYPES
+    for options in itertools.product((False, True), repeat=2)
+)
+
+
+def kernels(cell: object, variants: tuple[Variant, ...] = VARIANTS) -> list[KernelSource]:
+    """Return every kernel of a cell: with and without a tape, with and without a dh."""
+    loops = CuPyLoops(trace(cell))
+    made = [
+        kernel
+        for variant in variants
+        for other in (False, True)
+        for kernel in (
+            loops.forward_kernel(variant, save=other),
+            loops.backward_kernel(variant, outer=other),
+        )
+    ]
+    return list({kernel.text: kernel for kernel in made}.values())

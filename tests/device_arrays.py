@@ -1,0 +1,175 @@
+"""A stand-in for CuPy: NumPy arrays that behave as if they were on a device.
+
+It has what `xprnn.backend._cupy` and the lowering touch, is stricter than CuPy where that finds
+mistakes, and writes down what is done.  Kernels are run by `tests.cuda_host`.
+"""
+
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+
+import array_api_compat.numpy as host
+import numpy as np
+
+from tests import cuda_host
+
+EVENTS: Counter = Counter()
+"""How often: ``"launch"``, ``"product"``, ``"empty"``, ``"read"`` (a value brought to the host)."""
+
+KERNELS: dict[str, cuda_host.HostKernel] = {}
+"""Compiled before, by their text."""
+
+
+class Device:
+    """The one device."""
+
+    def __init__(self, number=0):
+        self.id = number
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        return None
+
+    def __eq__(self, other):
+        return isinstance(other, Device)
+
+    __hash__ = None
+
+
+class DeviceArray(np.ndarray):
+    """An array whose values come to the host when they are asked for, and not otherwise."""
+
+    device = Device()
+
+    def get(self):
+        EVENTS["read"] += 1
+        return np.array(self.view(np.ndarray))
+
+    def dot(self, b, out):
+        EVENTS["product"] += 1
+        for operand in (self, b):
+            # CuPy would copy it.
+            assert operand.flags.c_contiguous or operand.flags.f_contiguous
+        assert out.flags.c_contiguous
+        assert not np.may_share_memory(out, self)
+        a, b = (operand.view(np.ndarray) for operand in (self, b))
+        return np.dot(a, b, out=out.view(np.ndarray))
+
+
+def _reading(name):
+    def method(self, *args):
+        EVENTS["read"] += 1
+        return getattr(self.view(np.ndarray), name)(*args)
+
+    return method
+
+
+for _name in ("__bool__", "__float__", "__int__", "__index__", "tolist", "item"):
+    setattr(DeviceArray, _name, _reading(_name))
+
+
+def on_device(a):
+    """Return an array, or several, as the device's."""
+    if isinstance(a, np.ndarray | np.generic):
+        return np.asarray(a).view(DeviceArray)
+    if isinstance(a, tuple) and hasattr(a, "_fields"):
+        return type(a)(*map(on_device, a))
+    return type(a)(map(on_device, a)) if isinstance(a, tuple | list) else a
+
+
+def _poisoned(shape, *, dtype=None, device=None):
+    """Return an array in which nothing that was forgotten looks right."""
+    EVENTS["empty"] += 1
+    made = np.empty(shape, dtype)
+    made[...] = True if made.dtype == bool else np.nan if made.dtype.kind == "f" else -1
+    return on_device(made)
+
+
+class Namespace(ModuleType):
+    """array-api-compat's namespace of CuPy."""
+
+    def __getattr__(self, name):
+        found = getattr(host, name)
+        if not callable(found) or isinstance(found, type) or name in ("finfo", "isdtype"):
+            return found
+
+        def function(*args, **options):
+            options.pop("device", None)
+            for a in args if name != "asarray" else ():
+                assert type(a) is not np.ndarray, f"{name} of an array of the host"
+            return on_device(found(*args, **options))
+
+        return function
+
+
+class RawKernel:
+    """Source that is compiled when it is launched."""
+
+    def __init__(self, code, name):
+        assert f"void {name}(" in code
+        self.code = code
+
+    def __call__(self, grid, block, arguments):
+        EVENTS["launch"] += 1
+        across, down = block
+        assert 0 < across * down <= 1024
+        assert 0 < grid[0] < 2**31
+        assert 0 < grid[1] < 2**16
+        for a in arguments:
+            assert isinstance(a, int | DeviceArray)
+        (KERNELS.get(self.code) or cuda_host.alone(self.code))(grid, block, arguments)
+
+
+class ReductionKernel:
+    """The one that there is: a sum of squares in float64."""
+
+    def __init__(self, given, result, term, *rest):
+        assert (given, result) == ("T x", "float64 y")
+        assert term == "static_cast<double>(x) * static_cast<double>(x)"
+        assert rest == ("a + b", "y = a", "0", "xprnn_square_sum")
+
+    def __call__(self, a):
+        # A device doesn't warn.
+        with np.errstate(over="ignore"):
+            return on_device(np.sum(np.square(a.view(np.ndarray), dtype=np.float64)))
+
+
+@contextmanager
+def device_arrays():
+    """Put the stand-in in the place of CuPy."""
+    from xprnn.backend import _kernels, prefer
+    from xprnn.backend._registry import LIBRARIES
+
+    cupy, namespace = ModuleType("cupy"), Namespace("array_api_compat.cupy")
+    cupy.__version__, cupy.ndarray, cupy.float32 = "14.0", DeviceArray, np.float32
+    cupy.arange = lambda n, dtype: on_device(np.arange(n, dtype=dtype))
+    cupy.sum = lambda a: on_device(np.sum(a))
+    cupy.ascontiguousarray = lambda a: on_device(np.ascontiguousarray(a).reshape(a.shape))
+    cupy.RawKernel, cupy.ReductionKernel = RawKernel, ReductionKernel
+    cupy.cuda = SimpleNamespace(
+        Device=Device,
+        runtime=SimpleNamespace(getDeviceCount=lambda: 1),
+        get_current_stream=lambda: SimpleNamespace(synchronize=lambda: None),
+    )
+    namespace.empty = _poisoned
+    modules = {"cupy": cupy, "array_api_compat.cupy": namespace}
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    EVENTS.clear()
+    # Where there is a real CuPy, neither must get what was compiled for the other.
+    _kernels._compiled.cache_clear()
+    _kernels.square_sum.cache_clear()
+    try:
+        with prefer(LIBRARIES["cupy"]):
+            yield
+    finally:
+        _kernels._compiled.cache_clear()
+        _kernels.square_sum.cache_clear()
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module

@@ -1,0 +1,50 @@
+"""The loops and the functions on a CUDA device; skipped where there is none."""
+
+import numpy as np
+import pytest
+
+from tests.cuda_cells import DTYPES, TRACED
+from tests.cuda_functions import every_function, expect_every_function
+from tests.cuda_problem import Device, problem
+from xprnn import get_backend
+from xprnn.backend import probe
+from xprnn.cells import LSTM
+from xprnn.formula.cuda_source import Variant
+
+
+@pytest.fixture
+def cupy():
+    """Return CuPy's backend."""
+    found = probe("cupy")
+    if not found.usable:
+        pytest.skip(found.reason)
+    return get_backend("cupy")
+
+
+@pytest.fixture
+def device(cupy):
+    return Device(lambda a: cupy.asarray(a, dtype=a.dtype.name), slack=10)
+
+
+@pytest.mark.parametrize("cell", TRACED.values(), ids=TRACED)
+def test_the_same_on_cupy_as_the_plain_loop(cell, device):
+    device.compare_all(cell)
+
+
+def test_the_same_bits_twice_on_cupy(cupy, device):
+    cell, host = LSTM(peepholes=True), cupy.to_numpy
+    p = problem(cell, Variant("float32", True, True), steps=20, batch=64, hidden=300)
+    (_, first), (_, second) = (device.lowered(cell, p, p.dh) for _ in range(2))
+    for a, b in zip((first.du, *first.units), (second.du, *second.units), strict=True):
+        np.testing.assert_array_equal(host(a), host(b))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_function_on_cupy(dtype, cupy):
+    source, arguments, u, v = every_function(dtype)
+    arrays = {name: cupy.asarray(a, dtype=a.dtype.name) for name, a in arguments.items()}
+    launch = cupy.library.kernels().compiled(source.name, source.text)
+    pointers = (arrays[name] for name in source.arguments)
+    launch((-(-u.shape[1] // 64), 1), (64, 1), (0, 1, *u.shape, *pointers))
+    saved = {name: cupy.to_numpy(a) for name, a in arrays.items()}
+    expect_every_function(saved, u, v, slack=10)

@@ -1,0 +1,200 @@
+"""The loops on CuPy against the plain ones, with kernels and arrays of the host in CuPy's place.
+
+The kernels are the very ones that a device would get.  Not seen here: the device's own rounding,
+its scheduling, and CuPy itself.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests import cuda_host, device_arrays
+from tests.cases import CELLS
+from tests.closeness import assert_close
+from tests.cuda_cells import TRACED, kernels
+from tests.cuda_problem import CHOSEN, Device, plain, problem
+from tests.device_arrays import EVENTS, on_device
+from xprnn import RNN, fit, formula, get_backend
+from xprnn.cells import GRU, LSTM, Elman, MinimalGated
+from xprnn.data import minibatches
+from xprnn.formula.cuda_source import Variant
+from xprnn.optim import global_norm
+from xprnn.recurrence import Recurrent, run_backward
+from xprnn.timeloop import run_backward as chosen_backward
+
+pytestmark = pytest.mark.skipif(cuda_host.COMPILER is None, reason="there is no C++ compiler")
+
+each_cell = pytest.mark.parametrize("cell", TRACED.values(), ids=TRACED)
+
+
+@pytest.fixture(autouse=True)
+def device():
+    with device_arrays.device_arrays():
+        yield Device(on_device)
+
+
+@each_cell
+def test_the_same_as_the_plain_loop(cell, device, monkeypatch):
+    texts = [kernel.text for kernel in kernels(cell, CHOSEN)]
+    ready = dict(zip(texts, cuda_host.compiled(texts), strict=True))
+    monkeypatch.setattr(device_arrays, "KERNELS", ready)
+    device.compare_all(cell)
+
+
+@pytest.fixture
+def two_rows(monkeypatch):
+    """A grid that is too small for a batch."""
+    monkeypatch.setattr("xprnn.formula.cupy_lowering.ROWS", 2)
+    monkeypatch.setattr("xprnn.formula.cupy_lowering.THREADS", 4)
+
+
+@pytest.mark.usefixtures("two_rows")
+def test_more_sequences_than_the_grid_holds(device):
+    p = problem(LSTM(), Variant("float64", True, True), steps=3, batch=11, hidden=5)
+    device.compare(LSTM(), p, p.dh)
+
+
+def strided(a):
+    wide = np.full([2 * n for n in a.shape], np.nan).astype(a.dtype)
+    wide[tuple(slice(None, None, 2) for _ in a.shape)] = a
+    return wide[tuple(slice(None, None, 2) for _ in a.shape)]
+
+
+def read_only(a):
+    a.flags.writeable = False
+    return a
+
+
+@pytest.mark.parametrize("prepare", [strided, np.asfortranarray, read_only])
+def test_arguments_of_any_layout(prepare, device):
+    cell = LSTM(peepholes=True)
+    p = problem(cell, Variant("float64", True, True))
+    made = {
+        k: None if a is None else prepare(a)
+        for k, a in p.recurrent._asdict().items()
+        if k != "units"
+    }
+    p.recurrent = Recurrent(units=tuple(map(prepare, p.recurrent.units)), **made)
+    p.u, p.dh = prepare(p.u), prepare(p.dh)
+    p.state, p.d_state = (tuple(map(prepare, s)) for s in (p.state, p.d_state))
+    device.compare(cell, p, p.dh)
+
+
+def test_a_tape_of_one_loop_serves_the_other(device):
+    cell, variant = GRU(), Variant("float64", True, True)
+    p = problem(cell, variant)
+    want_there, want = plain(cell, p, p.dh)
+    backend, recurrent = get_backend("cupy", dtype="float64"), on_device(p.recurrent)
+    there, _ = device.lowered(cell, p, p.dh)
+    host = lambda arrays: tuple(np.array(a) for a in arrays)  # noqa: E731
+    mixed = there._replace(states=host(there.states), saved=host(there.saved))
+    xp = get_backend("numpy").xp
+    back = run_backward(xp, cell, p.recurrent, mixed, p.dh, p.d_state)
+    assert_close(back.da, want.da, 1e-13)
+    tape = want_there._replace(
+        states=on_device(want_there.states), saved=on_device(want_there.saved)
+    )
+    back = chosen_backward(backend, cell, recurrent, tape, on_device(p.dh), on_device(p.d_state))
+    assert_close(back.da, want.da, 1e-13)
+
+
+@pytest.mark.parametrize("variant", [Variant("float32"), Variant("float32", True, True)])
+@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM(), LSTM(peepholes=True)], ids=str)
+def test_one_product_and_one_launch_a_step_and_nothing_is_made(cell, variant, device):
+    counts = []
+    for steps in (5, 9):
+        p = problem(cell, variant, steps=steps)
+        EVENTS.clear()
+        device.lowered(cell, p, p.dh)
+        assert EVENTS["launch"] == EVENTS["product"] == 2 * steps
+        assert EVENTS["read"] == 1  # when the backend was opened
+        counts.append(EVENTS["empty"])
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM(), MinimalGated()], ids=str)
+def test_a_tape_is_as_large_as_what_is_saved(cell, device):
+    there, _ = device.lowered(cell, problem(cell, Variant("float64")), None)
+    kept = {id(_owner(a)) for a in (*there.states, *there.saved)}
+    assert len(kept) == {"Elman": 1, "GRU": 5, "LSTM": 7, "MinimalGated": 4}[type(cell).__name__]
+
+
+def _owner(a):
+    while a.base is not None:
+        a = a.base
+    return a
+
+
+def test_nan_passes_as_it_does_in_the_plain_loop(device):
+    cell = Elman("relu")
+    p = problem(cell, Variant("float64"))
+    p.u[1, 0, 0], p.u[2, 1, 1], p.u[3, 2, 2] = np.nan, np.inf, -np.inf
+    with np.errstate(invalid="ignore"):
+        got, want = (f(cell, p, None, save=False)[0].states[0] for f in (device.lowered, plain))
+    np.testing.assert_array_equal(got, want)
+    assert np.isnan(got).any()
+
+
+@pytest.mark.parametrize("lengths", [None, (3, 4, 1)], ids=["even", "lengths"])
+@pytest.mark.parametrize("case", CELLS, ids=lambda case: case.id)
+def test_a_network_and_all_its_gradients(case, lengths):
+    case = replace(case, layers=2, bidirectional=True, recurrent_dropout=0.5, dropout=0.5, H=3)
+    data = case.problem()
+    arguments = {"lengths": lengths, "rng": 7}
+    nets = [case.make(dtype="float64", rng=1, backend=name) for name in ("numpy", "cupy")]
+    want, (value, gradient) = (
+        net.value_and_grad(
+            net.backend.asarray(data.x), net.backend.asarray(data.target), **arguments
+        )
+        for net in nets
+    )
+    assert float(value) == pytest.approx(float(want[0]), rel=1e-13)
+    to_host = nets[1].backend.to_numpy
+    for name, array in want[1].parameters.items():
+        assert_close(to_host(gradient.parameters[name]), array, 1e-11, name, floor=1e-13)
+    assert_close(to_host(gradient.input), want[1].input, 1e-11, "x")
+
+
+def test_what_explain_says():
+    said = formula.explain("elman", "cupy")
+    assert "is lowered to CUDA kernels, one a step each way: 2 operations forward" in said
+
+
+def reads_a_step(make, loss, **options):
+    """Return how often a training waits for the device, for every batch more."""
+    counts = []
+    for batches in (2, 3, 4):
+        net, data = make(batches)
+        EVENTS.clear()
+        fit(net, data, epochs=1, loss=loss, optimizer="adam", **options)
+        counts.append(EVENTS["read"])
+    assert counts[2] - counts[1] == counts[1] - counts[0]
+    return counts[1] - counts[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 1e-3}, {"clip_value": 0.1}], ids=str)
+def test_what_a_training_step_waits_for(options):
+    """Two checks of the data, and the loss; of tokens their number, too."""
+
+    def series(batches):
+        net = RNN(2, 3, 2, cell="lstm", backend="cupy", rng=0)
+        x = net.backend.asarray(np.random.default_rng(0).normal(size=(3, 2 * batches, 2)))
+        return net, minibatches(x, x, 2, rng=0)
+
+    def text(batches):
+        net = RNN(4, 3, 4, cell="gru", backend="cupy", rng=0)
+        x = net.backend.asarray(np.random.default_rng(0).integers(0, 4, (3, 2 * batches)))
+        return net, minibatches(x, x, 2, rng=0)
+
+    assert reads_a_step(series, "squared_error", **options) == 3
+    assert reads_a_step(text, "cross_entropy", **options) == 4
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_norm_of_large_gradients(dtype):
+    largest = float(np.finfo(dtype).max) / 4
+    host = {"a": np.full((2, 2), largest, dtype), "b": np.full(3, -largest / 2, dtype)}
+    norm = global_norm({name: on_device(a) for name, a in host.items()})
+    assert norm.dtype == dtype
+    assert float(norm) == pytest.approx(largest * 4.75**0.5, rel=2 * float(np.finfo(dtype).eps))

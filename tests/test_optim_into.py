@@ -1,0 +1,161 @@
+"""Updates into arrays that the caller gives up: the same bits, and nothing else is written to."""
+
+import numpy as np
+import pytest
+
+from tests.optimizers import each_rule
+from xprnn.backend import _numpy
+from xprnn.optim import SGD, Adam, Averaged, ByName
+from xprnn.sparse import SparseGradient
+
+SHAPES = {"bias": (7,), "rows": (9, 4), "columns": (4, 9), "weight": (11, 3)}
+
+
+@pytest.fixture(params=[_numpy.BLOCK, 8], ids=["whole", "blocks"])
+def _blocks(request, monkeypatch):
+    monkeypatch.setattr(_numpy, "BLOCK", request.param)
+
+
+each_size = pytest.mark.usefixtures("_blocks")
+each_into = pytest.mark.parametrize("into", ["in place", "the ones before"])
+
+
+def parameters(array):
+    rng = np.random.default_rng(0)
+    return {name: array(rng.normal(size=shape)) for name, shape in SHAPES.items()}
+
+
+def gradients(array, step: int):
+    """Return two that are dense, and one that holds some rows, and one some columns."""
+    rng = np.random.default_rng([1, step])
+    held = array(np.sort(rng.choice(9, 3, replace=False)))
+    return {
+        "bias": array(rng.normal(size=7)),
+        "rows": SparseGradient(held, array(rng.normal(size=(3, 4))), (9, 4), 0),
+        "columns": SparseGradient(held, array(rng.normal(size=(4, 3))), (4, 9), 1),
+        "weight": array(rng.normal(size=(11, 3))),
+    }
+
+
+def bits(tree, host):
+    """Return a copy of all that parameters and state hold."""
+    if isinstance(tree, dict):
+        return [(k, bits(v, host)) for k, v in tree.items()]
+    if isinstance(tree, tuple):
+        return [bits(v, host) for v in tree]
+    return host(tree).tobytes() if hasattr(tree, "shape") else tree
+
+
+def walk(optimizer, harness, into):
+    """Return the bits of parameters and state after every update."""
+    p = parameters(harness.array)
+    state, before, found = optimizer.init(p), None, []
+    for step in range(4):
+        given = {"nothing": None, "in place": (p, state), "the ones before": before}[into]
+        before = (p, state)
+        p, state = optimizer.update(gradients(harness.array, step), state, p, into=given)
+        found.append(bits((p, state), harness.host))
+    return found
+
+
+@each_size
+@each_into
+@each_rule
+def test_the_bits_are_the_same(row, harness, into):
+    assert walk(row.ours, harness, into) == walk(row.ours, harness, "nothing")
+
+
+@each_size
+@each_into
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        Averaged(SGD(0.1, momentum=0.5), decay=0.9),
+        Averaged("adam", decay=1.0),
+        ByName({"rows": None, "w*": SGD(0.1)}, otherwise=Averaged("rmsprop", decay=0.5)),
+    ],
+    ids=["averaged", "mean", "by-name"],
+)
+def test_the_bits_are_the_same_around_another_optimizer(optimizer, harness, into):
+    assert walk(optimizer, harness, into) == walk(optimizer, harness, "nothing")
+
+
+@each_size
+@each_rule
+def test_without_it_no_argument_is_written_to(row):
+    p, state = parameters(np.array), None
+    state = row.ours.init(p)
+    for step in range(2):
+        given = gradients(np.array, step)
+        before = bits((p, state), np.asarray), bits(_plain(given), np.asarray)
+        moved, new = row.ours.update(given, state, p)
+        assert (bits((p, state), np.asarray), bits(_plain(given), np.asarray)) == before
+        p, state = moved, new
+
+
+@each_size
+@each_rule
+def test_gradients_and_parameters_are_kept_when_others_are_given_up(row):
+    p = parameters(np.array)
+    state = row.ours.init(p)
+    before = (p, state)
+    p, state = row.ours.update(gradients(np.array, 0), state, p)
+    given = gradients(np.array, 1)
+    kept = bits((p, state, _plain(given)), np.asarray)
+    row.ours.update(given, state, p, into=before)
+    assert bits((p, state, _plain(given)), np.asarray) == kept
+
+
+def _plain(given):
+    return {k: g.values if isinstance(g, SparseGradient) else g for k, g in given.items()}
+
+
+@pytest.mark.parametrize("name", ["rows", "columns", "weight"])
+def test_numpy_reuses_the_arrays(name, monkeypatch):
+    """A large array, and one with a sparse gradient, is the one that was given."""
+    monkeypatch.setattr(_numpy, "BLOCK", 8)
+    p = parameters(np.array)
+    adam = Adam()
+    state = adam.init(p)
+    moved, new = adam.update(gradients(np.array, 0), state, p, into=(p, state))
+    assert moved[name] is p[name]
+    assert new.m[name] is state.m[name]
+    assert new.v[name] is state.v[name]
+
+
+def _read_only(a):
+    a.flags.writeable = False
+    return a
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda a: a[1:], lambda a: a.astype("float32"), _read_only],
+    ids=["shape", "dtype", "read-only"],
+)
+def test_what_does_not_fit_is_left_alone(spoil, monkeypatch):
+    monkeypatch.setattr(_numpy, "BLOCK", 8)
+    p, sgd = parameters(np.array), SGD(0.1)
+    state = sgd.init(p)
+    others = {k: spoil(np.array(a)) for k, a in p.items()}
+    kept = bits(others, np.asarray)
+    wanted, _ = sgd.update(gradients(np.array, 0), state, p)
+    found, _ = sgd.update(gradients(np.array, 0), state, p, into=(others, state))
+    assert bits(found, np.asarray) == bits(wanted, np.asarray)
+    assert bits(others, np.asarray) == kept
+
+
+def test_an_optimizer_that_does_not_know_of_it_can_be_in_a_group():
+    class Plain:
+        def init(self, parameters):
+            return None
+
+        def update(self, gradients, state, parameters):
+            return {k: p - gradients[k] for k, p in parameters.items()}, None
+
+    p, g = {"w": np.ones(2)}, {"w": np.ones(2)}
+    for optimizer in (ByName({"w": Plain()}, otherwise=None), Averaged(Plain())):
+        state = optimizer.init(p)
+        moved, _ = optimizer.update(g, state, p, into=(p, state))
+        assert moved["w"].tolist() == [0.0, 0.0]
+        assert p["w"].tolist() == [1.0, 1.0]
