@@ -4,7 +4,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from xprnn.backend.host import np
@@ -14,6 +14,8 @@ from xprnn.backend.types import Array
 WORK = 1e5
 """Multiplications per step and thread that are worth a meeting."""
 _MOST = 16
+_RELEASED = 2**62
+"""So many have come that nobody waits any longer."""
 
 
 class Team:
@@ -37,25 +39,53 @@ class Team:
         """
         if len(shares) > 1 and self._lock.acquire(blocking=False):
             try:
-                pool = self._workers(len(shares) - 1)
-                sync = np.zeros(1, np.int64)
-                others = [
-                    pool.submit(function, *share, len(shares), sync, *arrays)
-                    for share in shares[1:]
-                ]
-                function(*shares[0], len(shares), sync, *arrays)
-                for other in others:
-                    other.result()
+                if self._together(function, shares, arrays):
+                    return
             finally:
                 self._lock.release()
-        else:
-            function(shares[0][0], shares[-1][1], 1, np.zeros(1, np.int64), *arrays)
+        function(shares[0][0], shares[-1][1], 1, np.zeros(1, np.int64), *arrays)
 
-    def _workers(self, count: int) -> ThreadPoolExecutor:
+    def _together(
+        self,
+        function: Callable[..., Any],
+        shares: Sequence[tuple[int, int]],
+        arrays: Sequence[Array],
+    ) -> bool:
+        """Do the same in threads; False if there are none, and nothing has been done."""
+        pool, sync = self._workers(len(shares) - 1), np.zeros(1, np.int64)
+        if pool is None:
+            return False
+        others: list[Future[Any]] = []
+        try:
+            for share in shares[1:]:
+                other = pool.submit(function, *share, len(shares), sync, *arrays)
+                others.append(other)
+            function(*shares[0], len(shares), sync, *arrays)
+        except BaseException as error:
+            # An interrupt, say: the others would wait for ever for who isn't coming.
+            sync[0] = _RELEASED
+            if isinstance(error, RuntimeError) and not others:
+                return False
+            raise
+        for other in others:
+            other.result()
+        return True
+
+    def _workers(self, count: int) -> ThreadPoolExecutor | None:
+        """Return a pool whose threads all run; None where there can be no more threads."""
         if self._pool is None or self._size < count:
+            pool, running = ThreadPoolExecutor(count, "xprnn"), threading.Barrier(count + 1)
+            try:
+                for _ in range(count):
+                    pool.submit(running.wait)
+            except RuntimeError:
+                running.abort()
+                pool.shutdown(wait=False)
+                return None
+            running.wait()
             if self._pool is not None:
                 self._pool.shutdown()
-            self._pool, self._size = ThreadPoolExecutor(count, "xprnn"), count
+            self._pool, self._size = pool, count
         return self._pool
 
 
