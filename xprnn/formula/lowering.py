@@ -114,11 +114,14 @@ def numba_missing() -> str:
         return 'Numba is not installed: pip install "xprnn[jit]"'
     from importlib import metadata  # loads a great deal
 
-    version = metadata.version("numba")
-    if tuple(map(int, re.findall(r"\d+", version)[:2])) < NUMBA:
-        return f"Numba {version} is too old: {NUMBA[0]}.{NUMBA[1]} is needed"
+    version = "of an unknown version"
     try:
+        version = metadata.version("numba")
+        if tuple(map(int, re.findall(r"\d+", version)[:2])) < NUMBA:
+            return f"Numba {version} is too old: {NUMBA[0]}.{NUMBA[1]} is needed"
         importlib.import_module("xprnn.formula.compiled.loops")
+        if importlib.import_module("numba").config.DISABLE_JIT:
+            return f"Numba {version} can't be used: NUMBA_DISABLE_JIT is set"
     except Exception as error:
         # It refuses versions of NumPy that it doesn't know, and may do so in any way.
         return f"Numba {version} can't be used: {error}"

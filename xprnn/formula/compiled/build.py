@@ -8,12 +8,14 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numba
+from numba.core.errors import NumbaError
 
 from xprnn._version import __version__
 from xprnn.backend.host import np
@@ -85,18 +87,45 @@ def build(source: str, names: Mapping[str, object], signature: Any, *, bare: boo
     name = source[4 : source.index("(")]
     numbers = {key: value for key, value in names.items() if isinstance(value, _NUMBERS)}
     file = _kept(f"{source}# {signature}\n# {numbers}\n", name)
-    # Numba imports the module of a function whose code it reads from disk.
     namespace = {**names, "__name__": __name__}
-    exec(compile(source, f"<xprnn {name}>" if file is None else str(file), "exec"), namespace)
     compiler: Any = numba.cfunc if bare else partial(numba.njit, nogil=True)
-    function = compiler(
-        signature, cache=file is not None, error_model="numpy", fastmath={"contract"}
-    )(namespace[name])
+    compiler = partial(compiler, signature, error_model="numpy", fastmath={"contract"})
+    try:
+        function = _compiled(compiler, source, namespace, file)
+    except NumbaError:
+        raise
+    except Exception as error:
+        if file is None:
+            raise
+        # What was kept can't be read, or nothing can be kept: Numba lets through what it meets.
+        _discard(file)
+        try:
+            function = _compiled(compiler, source, namespace, file)
+        except Exception:
+            _tell_once(error)
+            function = _compiled(compiler, source, namespace, None)
     cached = bool(function.cache_hits if bare else function.stats.cache_hits)
     seconds = time.perf_counter() - started
     built = Built(function, seconds, cached)
     _log.info("the loop %s was %s", name, built.describe())
     return built
+
+
+def _compiled(
+    compiler: Callable[..., Any], source: str, namespace: dict[str, Any], file: Path | None
+) -> Any:
+    name = source[4 : source.index("(")]
+    # Numba imports the module of a function whose code it reads from disk: ``__name__`` is ours.
+    exec(compile(source, f"<xprnn {name}>" if file is None else str(file), "exec"), namespace)
+    return compiler(cache=file is not None)(namespace[name])
+
+
+def _discard(file: Path) -> None:
+    """Remove what Numba keeps beside a file, or in the folder that its own variable names."""
+    for folder in {file.parent, Path(numba.config.CACHE_DIR or file.parent)}:
+        for kept in folder.rglob(f"{file.stem}.*.nb[ci]"):
+            with suppress(OSError):
+                kept.unlink()
 
 
 @cache
@@ -141,7 +170,7 @@ def _kept(source: str, name: str) -> Path | None:
     return file
 
 
-def _tell_once(error: OSError) -> None:
+def _tell_once(error: Exception) -> None:
     global _told  # noqa: PLW0603 - once per process is what is meant
     if not _told:
         _told = True
