@@ -168,7 +168,9 @@ def multiplier(dtype, address):
         pack(matrix, first, last, turned, packed[: K * W])
         call(given.ctypes.data, stride, packed.ctypes.data, out.ctypes.data, B, K, W)
         assert np.isnan(out[B * W :]).all()
-        return out[: B * W].reshape(B, W)[:, : last - first]
+        out = out[: B * W].reshape(B, W)
+        assert not out[:, last - first :].any()
+        return out[:, : last - first]
 
     return multiply
 
