@@ -1,6 +1,7 @@
 """The backends that a test runs on."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -13,6 +14,19 @@ from xprnn.backend import probe
 
 # Compiling takes a second and more per formula: tests/test_compiled*.py do it for every cell.
 os.environ.setdefault("XPRNN_LOWERING", "numpy")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep compiled code where all processes of a run find it, and no other run does."""
+    # With pytest-xdist, each worker's folder is in that of the run.
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with pytest.MonkeyPatch.context() as patch:
+        if "XPRNN_CACHE" not in os.environ:
+            patch.setenv("XPRNN_CACHE", str(folder / "compiled"))
+        yield
+
 
 FLAVOURS = {
     "numpy": ("numpy", None),

@@ -13,7 +13,7 @@ from tests.odd_cells import ODD_CELLS
 from tests.spoiled import SPOILS, Spoiled
 from xprnn.backend import get_backend
 from xprnn.cells import CELLS, GRU, LSTM, Elman
-from xprnn.formula import disable_lowering, lowering_for
+from xprnn.formula import disable_lowering, lowerings_of
 from xprnn.testing import ContractError, GradientError, check_cell, check_contract
 
 
@@ -226,7 +226,7 @@ class Switched:
     """The lowering of a cell, with something done to what it returns."""
 
     def __init__(self, cell, forward=lambda *a: a, backward=lambda *a: a):
-        self.loops = lowering_for(get_backend("numpy", dtype="float64"), cell)
+        (self.loops,) = lowerings_of(get_backend("numpy", dtype="float64"), cell)
         self.after = forward, backward
 
     def forward(self, *arrays, mask=None):

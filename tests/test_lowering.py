@@ -9,92 +9,23 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from tests.cases import CELLS
 from tests.closeness import assert_close
-from tests.odd_cells import ODD_CELLS
 from tests.process import run_python
-from xprnn import RNN, formula, get_backend
-from xprnn.cells import ACTIVATIONS, GRU, LSTM, Activation, Elman, MinimalGated, unit_names
+from tests.time_loops import (
+    EVERY,
+    TOLERANCE,
+    Problem,
+    read_only,
+    reversed_in_memory,
+    strided,
+)
+from xprnn import RNN, formula
+from xprnn.cells import ACTIVATIONS, GRU, LSTM, Activation, Elman, MinimalGated
 from xprnn.formula import numpy_lowering
-from xprnn.recurrence import Recurrent, run_backward, run_forward
+from xprnn.recurrence import run_backward
 from xprnn.timeloop import run_backward as chosen_backward
-from xprnn.timeloop import run_forward as chosen_forward
-
-TOLERANCE = {"float64": 1e-13, "float32": 3e-6, "float16": 3e-2}
-
-OURS = (GRU(), LSTM(), LSTM(peepholes=True), MinimalGated())
-EVERY = {f"{cell}".replace(" ", ""): cell for cell in (*(c.cell for c in CELLS), *OURS, *ODD_CELLS)}
 
 each_cell = pytest.mark.parametrize("cell", EVERY.values(), ids=EVERY)
-
-
-@dataclass
-class Problem:
-    """Arguments of a time loop, nothing in them zero."""
-
-    cell: object
-    steps: int = 5
-    batch: int = 3
-    hidden: int = 4
-    dtype: str = "float64"
-    masked: bool = False
-    seed: int = 0
-    prepare: object = staticmethod(lambda a: a)
-
-    def __post_init__(self):
-        rng = np.random.default_rng(self.seed)
-        T, B, H, G = self.steps, self.batch, self.hidden, self.cell.gates
-
-        def draw(*shape):
-            return self.prepare(rng.normal(size=shape).astype(self.dtype))
-
-        self.backend = get_backend("numpy", dtype=self.dtype)
-        self.u, U = draw(T, B, G * H), draw(G * H, H) / np.asarray(2 * H**0.5, self.dtype)
-        units = tuple(draw(H) for _ in unit_names(self.cell))
-        mask = draw(B, H) if self.masked else None
-        self.recurrent = Recurrent(self.prepare(U), units, None, mask)
-        self.state, self.d_state = (tuple(draw(B, H) for _ in self.cell.state) for _ in range(2))
-        self.dh = draw(T, B, H)
-
-    def plain(self, dh=None, save=True):
-        """Return what the reference finds."""
-        xp = self.backend.xp
-        there = run_forward(xp, self.cell, self.u, self.recurrent, self.state, save=save)
-        if not save:
-            return there, None
-        return there, run_backward(xp, self.cell, self.recurrent, there, dh, self.d_state)
-
-    def chosen(self, dh=None, save=True):
-        """Return what the library finds."""
-        there = chosen_forward(
-            self.backend, self.cell, self.u, self.recurrent, self.state, save=save
-        )
-        if not save:
-            return there, None
-        return there, chosen_backward(
-            self.backend, self.cell, self.recurrent, there, dh, self.d_state
-        )
-
-    def compare(self, dh=None, save=True):
-        """Hold one to the other."""
-        assert formula.lowering_for(self.backend, self.cell) is not None
-        (there, back), (want_there, want_back) = self.chosen(dh, save), self.plain(dh, save)
-        tolerance = TOLERANCE[self.dtype]
-        self.compare_arrays("states", there.states, want_there.states, tolerance)
-        self.compare_arrays("saved", there.saved, want_there.saved, tolerance)
-        if save:
-            self.compare_arrays("units", back.units, want_back.units, tolerance)
-            self.compare_arrays("state", back.state, want_back.state, tolerance)
-            self.compare_arrays("du, da", back[:2], want_back[:2], tolerance)
-            assert back.du is back.da or want_back.du is not want_back.da
-
-    def compare_arrays(self, name, got, want, tolerance):
-        assert len(got) == len(want)
-        for k, (a, b) in enumerate(zip(got, want, strict=True)):
-            assert a.dtype == b.dtype
-            # assert_close takes differences, which truth values don't have.
-            pair = (np.asarray(c, self.dtype) if c.dtype == bool else c for c in (a, b))
-            assert_close(*pair, tolerance, f"{name}[{k}]", floor=tolerance)
 
 
 @pytest.fixture(params=[2**18, 1], ids=["blocks", "steps"])
@@ -140,21 +71,6 @@ def test_blocks_that_do_not_divide_the_steps(cell, save, monkeypatch):
     monkeypatch.setattr(numpy_lowering.Compiled, "block", lambda self, steps, entry: 3)
     problem = Problem(cell, steps=7)
     problem.compare(problem.dh, save)
-
-
-def read_only(a):
-    a.flags.writeable = False
-    return a
-
-
-def strided(a):
-    wide = np.full([2 * n for n in a.shape], np.nan, a.dtype)
-    wide[tuple(slice(None, None, 2) for _ in a.shape)] = a
-    return wide[tuple(slice(None, None, 2) for _ in a.shape)]
-
-
-def reversed_in_memory(a):
-    return np.asfortranarray(a[::-1])[::-1]
 
 
 @pytest.mark.parametrize("prepare", [read_only, strided, reversed_in_memory])
@@ -240,7 +156,9 @@ def test_a_network_computes_the_same_without_lowering():
     value, gradient = net.value_and_grad(x, target)
     with formula.disable_lowering():
         assert not formula.lowering_enabled()
-        assert formula.lowering_for(net.backend, net.cell) is None
+        work = formula.Work("forward", "float64", 6, 2, lengths=False)
+        assert formula.lowering_for(net.backend, net.cell, work) is None
+        assert formula.lowerings_of(net.backend, net.cell) == ()
         want_value, want = net.value_and_grad(x, target)
     assert formula.lowering_enabled()
     assert float(value) == pytest.approx(float(want_value), rel=1e-14)
@@ -262,13 +180,21 @@ def test_the_switch_is_of_one_thread():
     [
         ("off", nullcontext()),
         ("on", nullcontext()),
-        ("no", pytest.raises(ValueError, match="XPRNN_LOWERING is 'no': expected 'on' or 'off'")),
+        ("numpy", nullcontext()),
+        ("numba", nullcontext()),
+        (
+            "no",
+            pytest.raises(
+                ValueError,
+                match="XPRNN_LOWERING is 'no': expected one of 'on', 'off', 'numpy', 'numba'",
+            ),
+        ),
     ],
 )
 def test_the_switch_of_the_environment(word, outcome, monkeypatch):
     monkeypatch.setenv("XPRNN_LOWERING", word)
     with outcome:
-        assert formula.lowering_enabled() == (word == "on")
+        assert formula.lowering_enabled() == (word != "off")
 
 
 @dataclass(frozen=True)
@@ -285,8 +211,8 @@ def test_a_cell_that_cannot_be_traced_runs_plainly_and_says_why(caplog):
     cell = Impatient()
     problem = Problem(cell)
     with caplog.at_level(logging.INFO, "xprnn"):
-        assert formula.lowering_for(problem.backend, cell) is None
-        assert formula.lowering_for(problem.backend, cell) is None
+        assert formula.lowering_for(problem.backend, cell, problem.work()) is None
+        assert formula.lowering_for(problem.backend, cell, problem.work("backward")) is None
     (record,) = caplog.records
     reason = "Impatient.forward can't be traced: it uses xp.max, which is no elementwise function"
     assert record.message == f"{cell} runs as plain array code: {reason}"
@@ -301,7 +227,10 @@ def test_what_explain_says():
     )
     with formula.disable_lowering():
         assert formula.explain("elman").endswith("runs as plain array code: lowering is disabled")
-    assert "is lowered to NumPy calls: 2 operations forward" in formula.explain("elman")
+    assert formula.explain("elman").splitlines() == [
+        "Elman(activation='tanh') is lowered to NumPy calls: 2 operations forward, 3 backward",
+        "XPRNN_LOWERING is 'numpy': Numba is not used",
+    ]
 
 
 @dataclass

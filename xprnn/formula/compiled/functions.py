@@ -41,7 +41,8 @@ def tanh32(x):
     q = _Q0 * z + _Q1
     q = q * z + _Q2
     q = q * z + _Q3
-    y = c * p / q
+    # Not c p / q, whose product is subnormal before its quotient is.
+    y = c * (p / q)
     y = _ONE32 if y > _ONE32 else y
     return -_ONE32 if y < -_ONE32 else y
 
@@ -107,3 +108,21 @@ def maximum(x, y):
 def minimum(x, y):
     """Return the smaller one, NaN if either is."""
     return x if x <= y or x != x else y  # noqa: PLR0124 - NaN
+
+
+@_jit
+def floor_divide(x, y):
+    """Return the largest integer that y goes into x; by NumPy's rules, Numba has others.
+
+    The quotient itself may be rounded up to an integer: 1 // 0.1 is 9.
+    """
+    if y == 0:
+        return x / y
+    rest = np.fmod(x, y)
+    quotient = (x - rest) / y
+    if rest != 0 and (y < 0) != (rest < 0):
+        quotient -= 1
+    if quotient == 0:
+        return np.copysign(quotient, x / y)
+    # The division may have been off by less than a half.
+    return np.rint(quotient)

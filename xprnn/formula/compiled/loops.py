@@ -147,11 +147,13 @@ def _names(loop: Loop, dtype: str) -> dict[str, Any]:
     }
     names |= {
         "round": np.rint,
+        "floor_divide": functions.floor_divide,
         "maximum": functions.maximum,
         "minimum": functions.minimum,
         "tanh": getattr(functions, f"tanh{bits}"),
         "call_product": products.call_product,
         "pack": getattr(products, f"pack{bits}"),
+        "hold": primitives.hold,
         "meet": primitives.meet,
         "row": primitives.row,
         "empty": np.empty,

@@ -75,6 +75,18 @@ def row(typing: Any, like: Any, address: Any, n: Any) -> tuple[Any, Callable[...
     return kind(like, types.intp, types.intp), codegen
 
 
+@intrinsic
+def hold(typing: Any, array: Any) -> tuple[Any, Callable[..., Any]]:
+    """Keep an array until here: Numba frees it after its last use, and an address is none."""
+    del typing
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del builder, signature, args
+        return context.get_dummy_value()
+
+    return types.void(array), codegen
+
+
 @njit(nogil=True, error_model="numpy")
 def meet(sync, team, count):
     """Wait until all ``team`` threads have come here for the ``count``-th time."""

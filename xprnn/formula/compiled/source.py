@@ -108,6 +108,7 @@ def forward_loop(program: Program, gates: int, units: int) -> Loop:
         *_indented(_indented(sequence)),
         "    if team > 1:",
         "        meet(at_sync, team, t + 1)",
+        *_held(("p", "v")),
     ]
     arrays = {"U": Argument(2), "u": Argument(3), "valid": Argument(2, BOOL), "mask": Argument(2)}
     arrays |= {f"unit{k}_": Argument(1) for k in range(units)}
@@ -210,6 +211,7 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
         "        else:",
         "            for j in range(n):",
         "                x[j] = y[j] + z[j]",
+        *_held(("p", "q", "through")),
     ]
     arrays = {"U": Argument(2), "dh": Argument(3), "valid": Argument(2, BOOL), "mask": Argument(2)}
     arrays |= {f"unit{k}_": Argument(1) for k in units}
@@ -230,6 +232,11 @@ def _row(name: str, array: str, place: str, kind: str = FLOAT) -> str:
 
 def _addresses(names: Iterable[str]) -> list[str]:
     return [f"at_{name} = {name}.ctypes.data" for name in names]
+
+
+def _held(names: Iterable[str]) -> list[str]:
+    """Return what keeps arrays of which the loop has only the address."""
+    return [f"hold({name})" for name in names]
 
 
 def _made(kinds: dict[str, str]) -> list[str]:
