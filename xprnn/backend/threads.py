@@ -102,8 +102,10 @@ one_blas_thread = _OneThread()
 
 @cache
 def _libraries() -> list[Any]:
-    """Return handles of every BLAS that is loaded when this is first asked; without threadpoolctl
-    none."""
+    """Return handles of every BLAS that is loaded when this is first asked.
+
+    None without threadpoolctl.
+    """
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:

@@ -1,19 +1,35 @@
-"""Several threads in one compiled loop: each owns some hidden units, and they meet once a step."""
+"""Several threads in one compiled loop, and what each of them owns."""
 
 import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 from xprnn.backend.host import np
 from xprnn.backend.threads import compute_threads
 from xprnn.backend.types import Array
+from xprnn.formula.compiled.source import GROUP
 
-WORK = 1e5
+MEETING = 1e6
 """Multiplications per step and thread that are worth a meeting."""
+START = 1e7
+"""Multiplications per thread that are worth starting it."""
+OWN_CACHE = 1.2e6
+"""Bytes of U that every core can keep to itself, beside all else."""
 _MOST = 16
+
+
+class Share(NamedTuple):
+    """The units and the sequences that a thread owns: from ``first`` and ``start`` on, up to
+    ``last`` and ``stop``.
+    """
+
+    first: int
+    last: int
+    start: int
+    stop: int
 
 
 class Team:
@@ -25,31 +41,28 @@ class Team:
         self._size = 0
 
     def run(
-        self,
-        function: Callable[..., Any],
-        shares: Sequence[tuple[int, int]],
-        arrays: Sequence[Array],
+        self, function: Callable[..., Any], shares: Sequence[Share], arrays: Sequence[Array]
     ) -> None:
-        """Call ``function(first, last, team, sync, *arrays)`` for every share, all at once.
+        """Call ``function(*share, team, sync, *arrays)`` for every share, all at once.
 
-        The shares' threads wait for each other, so all of them must run: where another loop has
-        the threads already, this one does without.
+        Threads that share sequences wait for each other, so all of them must run: where another
+        loop has the threads already, this one does without.
         """
-        if len(shares) > 1 and self._lock.acquire(blocking=False):
+        first, *others = shares
+        if others and self._lock.acquire(blocking=False):
             try:
-                pool = self._workers(len(shares) - 1)
-                sync = np.zeros(1, np.int64)
-                others = [
-                    pool.submit(function, *share, len(shares), sync, *arrays)
-                    for share in shares[1:]
-                ]
-                function(*shares[0], len(shares), sync, *arrays)
-                for other in others:
+                pool, sync = self._workers(len(others)), np.zeros(1, np.int64)
+                team = len(shares) if first.stop == others[0].stop else 1
+                waiting = [pool.submit(function, *share, team, sync, *arrays) for share in others]
+                function(*first, team, sync, *arrays)
+                for other in waiting:
                     other.result()
             finally:
                 self._lock.release()
         else:
-            function(shares[0][0], shares[-1][1], 1, np.zeros(1, np.int64), *arrays)
+            last = shares[-1]
+            everything = (first.first, last.last, first.start, last.stop)
+            function(*everything, 1, np.zeros(1, np.int64), *arrays)
 
     def _workers(self, count: int) -> ThreadPoolExecutor:
         if self._pool is None or self._size < count:
@@ -59,21 +72,30 @@ class Team:
         return self._pool
 
 
-def shares(hidden: int, width: int, work: float) -> list[tuple[int, int]]:
-    """Return which hidden units each thread owns: whole vectors of them.
+def shares(steps: int, batch: int, U: Array, width: int) -> list[Share]:
+    """Return what each thread owns.
+
+    Groups of sequences, where every core can keep U to itself: then no thread waits for another.
+    Otherwise hidden units, whole vectors of them, and the part of U that belongs to them; the
+    threads meet once a step.
 
     Parameters
     ----------
-    hidden : int
+    steps, batch : int
+    U : array, (G·H, H)
     width : int
         Entries of a vector.
-    work : float
-        Multiplications per step.
     """
+    hidden, work = U.shape[1], float(batch * U.size)
+    count = max(1, min(compute_threads(), int(steps * work / START), _MOST))
+    groups = -(-batch // GROUP)
+    if groups >= count and U.nbytes <= OWN_CACHE:
+        bounds = [min(batch, groups * k // count * GROUP) for k in range(count + 1)]
+        return [Share(0, hidden, *pair) for pair in itertools.pairwise(bounds)]
     blocks = -(-hidden // width)
-    count = max(1, min(compute_threads(), blocks, int(work / WORK), _MOST))
+    count = max(1, min(count, blocks, int(work / MEETING)))
     bounds = [min(hidden, blocks * k // count * width) for k in range(count + 1)]
-    return list(itertools.pairwise(bounds))
+    return [Share(*pair, 0, batch) for pair in itertools.pairwise(bounds)]
 
 
 TEAM = Team()
