@@ -95,14 +95,18 @@ def _word() -> str:
 def _chosen(library: str) -> tuple[str, ...]:
     """Return which lowerings are used."""
     names = LOWERINGS.get(library, ())
-    if not names or not lowering_enabled():
+    allowed = _allowed.get()
+    if not names or allowed is False:
         return ()
-    if "numba" not in names or _word() == "numpy":
-        return tuple(name for name in names if name != "numba")
-    missing = numba_missing()
-    if missing and _word() == "numba":
+    word = _word()
+    if word == "off" and not allowed:
+        return ()
+    if "numba" not in names:
+        return names
+    missing = "" if word == "numpy" else numba_missing()
+    if missing and word == "numba":
         raise ImportError(f"{VARIABLE} is 'numba', but {missing}")
-    if missing:
+    if missing or word == "numpy":
         return tuple(name for name in names if name != "numba")
     return names
 

@@ -19,6 +19,7 @@ from xprnn.formula.protocol import Work
 from xprnn.formula.trace import Formulas
 
 _log = logging.getLogger("xprnn")
+_DTYPES = {np.dtype(name): name for name in ("float32", "float64")}  # dtype.name is slow
 _FLOATS = {"float32": types.float32, "float64": types.float64}
 
 
@@ -112,11 +113,12 @@ class NumbaLoops:
     ) -> None:
         """Call a loop."""
         U = arrays[0]
-        built = self._compiled(direction, U.dtype.name)
+        dtype = _DTYPES[U.dtype]
+        built = self._compiled(direction, dtype)
         if isinstance(built, str):
             raise RuntimeError(built)
         shares = team.shares(steps, batch, U, products.lanes(U.itemsize))
-        team.TEAM.run(partial(built.call, product_address(U.dtype.name), save), shares, arrays)
+        team.TEAM.run(partial(built.call, product_address(dtype), save), shares, arrays)
 
     def _compiled(self, direction: str, dtype: str) -> Built | str:
         """Return a compiled loop, or why there is none."""

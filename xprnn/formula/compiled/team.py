@@ -4,7 +4,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from xprnn.backend.host import np
@@ -19,6 +19,8 @@ START = 1e7
 OWN_CACHE = 1.2e6
 """Bytes of U that every core can keep to itself, beside all else."""
 _MOST = 16
+_RELEASED = 2**62
+"""So many have come that nobody waits any longer."""
 
 
 class Share(NamedTuple):
@@ -48,27 +50,54 @@ class Team:
         Threads that share sequences wait for each other, so all of them must run: where another
         loop has the threads already, this one does without.
         """
-        first, *others = shares
-        if others and self._lock.acquire(blocking=False):
+        first, last = shares[0], shares[-1]
+        if len(shares) > 1 and self._lock.acquire(blocking=False):
             try:
-                pool, sync = self._workers(len(others)), np.zeros(1, np.int64)
-                team = len(shares) if first.stop == others[0].stop else 1
-                waiting = [pool.submit(function, *share, team, sync, *arrays) for share in others]
-                function(*first, team, sync, *arrays)
-                for other in waiting:
-                    other.result()
+                if self._together(function, shares, arrays):
+                    return
             finally:
                 self._lock.release()
-        else:
-            last = shares[-1]
-            everything = (first.first, last.last, first.start, last.stop)
-            function(*everything, 1, np.zeros(1, np.int64), *arrays)
+        everything = (first.first, last.last, first.start, last.stop)
+        function(*everything, 1, np.zeros(1, np.int64), *arrays)
 
-    def _workers(self, count: int) -> ThreadPoolExecutor:
+    def _together(
+        self, function: Callable[..., Any], shares: Sequence[Share], arrays: Sequence[Array]
+    ) -> bool:
+        """Do the same in threads; False if there are none, and nothing has been done."""
+        pool, sync = self._workers(len(shares) - 1), np.zeros(1, np.int64)
+        if pool is None:
+            return False
+        team = len(shares) if shares[0].stop == shares[1].stop else 1
+        others: list[Future[Any]] = []
+        try:
+            for share in shares[1:]:
+                others.append(pool.submit(function, *share, team, sync, *arrays))  # noqa: PERF401
+            function(*shares[0], team, sync, *arrays)
+        except BaseException as error:
+            # An interrupt, say: the others would wait for ever for who isn't coming.
+            sync[0] = _RELEASED
+            if isinstance(error, RuntimeError) and not others:
+                return False
+            raise
+        for other in others:
+            other.result()
+        return True
+
+    def _workers(self, count: int) -> ThreadPoolExecutor | None:
+        """Return a pool whose threads all run; None where there can be no more threads."""
         if self._pool is None or self._size < count:
+            pool, running = ThreadPoolExecutor(count, "xprnn"), threading.Barrier(count + 1)
+            try:
+                for _ in range(count):
+                    pool.submit(running.wait)
+            except RuntimeError:
+                running.abort()
+                pool.shutdown(wait=False)
+                return None
+            running.wait()
             if self._pool is not None:
                 self._pool.shutdown()
-            self._pool, self._size = ThreadPoolExecutor(count, "xprnn"), count
+            self._pool, self._size = pool, count
         return self._pool
 
 

@@ -1,0 +1,206 @@
+"""Compiled loops in several threads, in processes that fork, and their products by themselves."""
+
+import ctypes
+import os
+import threading
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+
+from tests.closeness import assert_close
+from tests.process import run_python
+from tests.time_loops import Problem
+from xprnn.cells import GRU, LSTM, Elman
+
+numba = pytest.importorskip("numba")
+
+from xprnn.formula.compiled import build, products, team  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch):
+    monkeypatch.setenv("XPRNN_LOWERING", "numba")
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Return what sets how many threads a loop has, however little there is to do."""
+    monkeypatch.setattr(team, "WORK", 1)
+    monkeypatch.setattr(team, "TEAM", team.Team())
+    return lambda count: monkeypatch.setattr(team, "compute_threads", lambda: count)
+
+
+def bits(problem):
+    there, back = problem.chosen(problem.dh)
+    arrays = (*there.states, *there.saved, back.du, back.da, *back.units, *back.state)
+    return [a.tobytes() for a in arrays]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM()], ids=lambda cell: type(cell).__name__)
+def test_the_same_bits_however_many_threads(cell, dtype, threads):
+    tolerance = 1e-12 if dtype == "float64" else 4e-6
+    problem = Problem(
+        cell, 6, 5, 70, dtype, masked=True, lengths=(6, 2, 5, 0, 3), tolerance=tolerance
+    )
+    threads(1)
+    want = bits(problem)
+    for count in (2, 3):
+        threads(count)
+        assert len(team.shares(70, products.lanes(np.dtype(dtype).itemsize), 1e9)) == count
+        assert bits(problem) == want
+    problem.compare(problem.dh)
+
+
+def test_the_shares_are_whole_vectors_and_all_there_is(threads):
+    for hidden, width, count in product((1, 7, 8, 9, 70, 1000), (2, 8, 16), (1, 2, 3, 7, 100)):
+        threads(count)
+        shares = team.shares(hidden, width, 1e9)
+        assert shares[0][0] == 0
+        assert shares[-1][1] == hidden
+        assert all(a[1] == b[0] and a[1] % width == 0 for a, b in pairwise(shares))
+        assert all(first < last for first, last in shares)
+        assert len(shares) <= count
+    assert team.shares(64, 8, 0.5) == [(0, 64)]
+
+
+def test_two_python_threads_share_one_team(threads):
+    threads(2)
+    problems = [Problem(GRU(), 40, 3, 32, seed=seed) for seed in range(2)]
+    wanted = [bits(problem) for problem in problems]
+    faults = []
+
+    def work(problem, want):
+        faults.extend(problem.seed for _ in range(15) if bits(problem) != want)
+
+    workers = [
+        threading.Thread(target=work, args=pair)
+        for pair in [*zip(problems, wanted, strict=True)] * 2
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert not any(worker.is_alive() for worker in workers)
+    assert not faults
+
+
+def test_threads_that_are_interrupted_do_not_wait_for_ever(threads, monkeypatch):
+    threads(3)
+    problem = Problem(Elman(), 30, 3, 70)
+    want = bits(problem)
+    submit = team.TEAM._pool.submit
+
+    def interrupted(function, *arguments):
+        submit(function, *arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(team.TEAM._pool, "submit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            problem.chosen(problem.dh)
+    assert bits(problem) == want
+
+
+def test_where_no_thread_can_be_started_there_is_one(threads, monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    problem = Problem(Elman(), 30, 3, 70)
+    want = bits(problem)
+    threads(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert bits(problem) == want
+    assert team.TEAM._pool is None
+    assert bits(problem) == want
+    assert team.TEAM._pool is not None
+
+
+FORKED = """
+import os, numpy as np
+from xprnn.formula.compiled import team
+from tests.test_compiled_threads import bits, Problem, GRU
+team.WORK, team.compute_threads = 1, lambda: 2
+problem = Problem(GRU(), 5, 3, 32)
+want = bits(problem)
+child = os.fork()
+if not child:
+    os._exit(0 if bits(problem) == want else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), bits(problem) == want)
+"""
+
+AT_EXIT = """
+import atexit
+from xprnn.formula.compiled import team
+from tests.test_compiled_threads import bits, Problem, GRU
+team.WORK, team.compute_threads = 1, lambda: 2
+problem = Problem(GRU(), 5, 3, 32)
+want = bits(problem)
+atexit.register(lambda: print(bits(problem) == want))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_process_that_forks():
+    # From 3.12 on Python itself warns of threads that are not there afterwards.
+    assert run_python("import warnings; warnings.simplefilter('ignore')" + FORKED) == "0 True\n"
+
+
+def test_a_process_that_ends():
+    assert run_python(AT_EXIT) == "True\n"
+
+
+def multiplier(dtype, address):
+    """Return a compiled product, packing included, as a function of arrays."""
+    size = np.dtype(dtype).itemsize
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 7)(address)
+    pack = getattr(products, f"pack{8 * size}")
+
+    def multiply(a, matrix, first, last, turned, stride):
+        (B, K), width = a.shape, products.lanes(size)
+        W = -(-(last - first) // width) * width
+        # Whoever reads or writes beyond the end finds NaN, or is found out.
+        given, packed = np.full((B, stride), np.nan, dtype), np.full(K * W + 64, np.nan, dtype)
+        given[:, :K] = a
+        out = np.full(B * W + 64, np.nan, dtype)
+        pack(matrix, first, last, turned, packed[: K * W])
+        call(given.ctypes.data, stride, packed.ctypes.data, out.ctypes.data, B, K, W)
+        assert np.isnan(out[B * W :]).all()
+        return out[: B * W].reshape(B, W)[:, : last - first]
+
+    return multiply
+
+
+def compare_products(dtype, multiply):
+    rng = np.random.default_rng(0)
+    tolerance = 1e-13 if dtype == "float64" else 1e-5
+    for B, K, columns in [
+        *product((1, 2, 3, 4, 5, 6, 7, 13), (1, 3, 257), (1, 17, 70)),
+        *product((1, 11), (255, 256, 512, 600), (16, 115)),
+    ]:
+        a = rng.normal(size=(B, K)).astype(dtype)
+        matrix = rng.normal(size=(K, columns + 3)).astype(dtype)
+        want = a.astype("float64") @ matrix[:, 2 : columns + 2].astype("float64")
+        for turned in (False, True):
+            given = np.ascontiguousarray(matrix.T) if turned else matrix
+            got = multiply(a, given, 2, columns + 2, turned, K + 2)
+            assert_close(got, want, tolerance, f"{B}, {K}, {columns}, {turned}")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_product_of_a_step(dtype):
+    compare_products(dtype, multiplier(dtype, build.product_address(dtype)))
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float64", 16), ("float32", 32)])
+def test_the_product_of_another_processor(dtype, size, monkeypatch):
+    monkeypatch.setattr(products, "VECTOR_BYTES", size)
+    monkeypatch.setattr(products, "_TALL", size != 32)
+    monkeypatch.setattr(products, "_PARTS", {1: 2})
+    bits = 8 * np.dtype(dtype).itemsize
+    monkeypatch.setattr(products, f"pack{bits}", products._pack(bits // 8))
+    compile_it = numba.cfunc(products.PRODUCT, error_model="numpy", fastmath={"contract"})
+    function = compile_it(products.product_for(dtype))
+    compare_products(dtype, multiplier(dtype, function.address))
