@@ -67,8 +67,10 @@ def lowerings_of(backend: Backend, cell: Cell) -> tuple[Loops, ...]:
     names = _chosen(f"{backend.library.lowering}")
     if not names:
         return ()
-    traced = _known(cell).traced
-    return () if traced is None else tuple(_loops(traced, name) for name in names)
+    known = _known(cell)
+    if names not in known.loops and known.traced is not None:
+        known.loops[names] = tuple(_loops(known.traced, name) for name in names)
+    return known.loops.get(names, ())
 
 
 def lowering_enabled() -> bool:
@@ -185,10 +187,11 @@ class _Text(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """A cell's formulas, or why there are none."""
+    """A cell's formulas, or why there are none; and the loops made of them, by their names."""
 
     traced: _Text | None
-    reason: str = ""
+    reason: str
+    loops: dict[tuple[str, ...], tuple[Loops, ...]]
 
 
 def _known(cell: Cell) -> _Known:
@@ -216,8 +219,8 @@ def _traced(cell: Cell) -> _Known:
         formulas = trace(cell)
     except Untraceable as error:
         _log.info("%s runs as plain array code: %s", cell, error)
-        return _Known(None, f"{error}")
-    return _Known(_Text(repr(formulas), formulas))
+        return _Known(None, f"{error}", {})
+    return _Known(_Text(repr(formulas), formulas), "", {})
 
 
 @lru_cache(maxsize=256)

@@ -19,6 +19,7 @@ START = 1e7
 OWN_CACHE = 1.2e6
 """Bytes of U that every core can keep to itself, beside all else."""
 _MOST = 16
+_UNUSED = np.zeros(1, np.int64)
 _RELEASED = 2**62
 """So many have come that nobody waits any longer."""
 
@@ -58,7 +59,7 @@ class Team:
             finally:
                 self._lock.release()
         everything = (first.first, last.last, first.start, last.stop)
-        function(*everything, 1, np.zeros(1, np.int64), *arrays)
+        function(*everything, 1, _UNUSED, *arrays)
 
     def _together(
         self, function: Callable[..., Any], shares: Sequence[Share], arrays: Sequence[Array]
@@ -115,8 +116,12 @@ def shares(steps: int, batch: int, U: Array, width: int) -> list[Share]:
     width : int
         Entries of a vector.
     """
-    hidden, work = U.shape[1], float(batch * U.size)
-    count = max(1, min(compute_threads(), int(steps * work / START), _MOST))
+    hidden, work = U.shape[1], batch * U.size
+    count = min(int(steps * work / START), _MOST)
+    if count > 1:
+        count = min(count, compute_threads())
+    if count <= 1:
+        return [Share(0, hidden, 0, batch)]
     groups = -(-batch // GROUP)
     if groups >= count and U.nbytes <= OWN_CACHE:
         bounds = [min(batch, groups * k // count * GROUP) for k in range(count + 1)]
