@@ -239,7 +239,8 @@ def _layer_gradient(
     h_previous = kept.trajectory.states[0][:-1, ...]
     if mask is not None:
         h_previous = h_previous * mask
-    dU = xp.matrix_transpose(_rows(xp, back.da)) @ _rows(xp, h_previous)
+    da_columns = xp.matrix_transpose(_rows(xp, back.da))
+    dU = tape.backend.library.product(da_columns, _rows(xp, h_previous))
     gains = () if back.gain is None else (projection.gain, back.gain)
     units = tuple(
         None if given is None else d for given, d in zip(weights.units, back.units, strict=False)

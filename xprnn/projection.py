@@ -16,6 +16,7 @@ Shapes: x (T, B, I), or integers (T, B); u (T, B, G·H); W (G·H, I); b and γ (
 
 from typing import NamedTuple
 
+from xprnn.backend import primitives_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.normalization import Normalized, normalize, normalize_backward
 from xprnn.sparse import GradientArray, sum_columns
@@ -45,13 +46,14 @@ def project(
     if x.ndim == 2:
         u = xp.matrix_transpose(xp.take(W, xp.reshape(x, (steps * batch,)), axis=1))
     else:
-        u = xp.reshape(x, (steps * batch, x.shape[2])) @ xp.matrix_transpose(W)
+        rows = xp.reshape(x, (steps * batch, x.shape[2]))
+        u = primitives_of(W).product(rows, xp.matrix_transpose(W))
     normalized = None
     if gain is not None:
         normalized = normalize(xp, u)
         u = gain * normalized.n
     if b is not None:
-        u = u + b
+        u += b
     return Projection(xp.reshape(u, (steps, batch, W.shape[0])), normalized)
 
 
@@ -71,8 +73,9 @@ def project_backward(
     if x.ndim == 2:
         dW = sum_columns(da, xp.reshape(x, (count,)), W.shape[1])
         return ProjectionGradient(dW, db, d_gain, None)
-    dW = xp.matrix_transpose(da) @ xp.reshape(x, (count, x.shape[2]))
-    return ProjectionGradient(dW, db, d_gain, xp.reshape(da @ W, x.shape))
+    product = primitives_of(W).product
+    dW = product(xp.matrix_transpose(da), xp.reshape(x, (count, x.shape[2])))
+    return ProjectionGradient(dW, db, d_gain, xp.reshape(product(da, W), x.shape))
 
 
 def input_gradient(
@@ -82,7 +85,7 @@ def input_gradient(
     if x.ndim == 2:
         return None
     da, _ = _before_gain(xp, du, gain, normalized)
-    return xp.reshape(da @ W, x.shape)
+    return xp.reshape(primitives_of(W).product(da, W), x.shape)
 
 
 def _before_gain(

@@ -12,6 +12,7 @@ R (O, H), r (O,).
 import math
 from typing import NamedTuple
 
+from xprnn.backend import primitives_of
 from xprnn.backend.types import Array, Namespace
 
 
@@ -25,7 +26,7 @@ class ReadoutGradient(NamedTuple):
 
 def read_out(xp: Namespace, R: Array, r: Array | None, h: Array) -> Array:
     """Return y (..., O)."""
-    y = _rows(xp, h) @ xp.matrix_transpose(R)
+    y = primitives_of(R).product(_rows(xp, h), xp.matrix_transpose(R))
     if r is not None:
         y += r
     return xp.reshape(y, (*h.shape[:-1], R.shape[0]))
@@ -38,9 +39,10 @@ def read_out_backward(
     dy_columns = xp.matrix_transpose(_rows(xp, dy))
     # As (Rᵀ dyᵀ)ᵀ, because OpenBLAS needs half the time for this order when there are few rows and
     # a vocabulary of outputs, and as much when there are not.
-    dh = xp.matrix_transpose(xp.matrix_transpose(R) @ dy_columns)
+    product = primitives_of(R).product
+    dh = xp.matrix_transpose(product(xp.matrix_transpose(R), dy_columns))
     return ReadoutGradient(
-        dy_columns @ _rows(xp, h),
+        product(dy_columns, _rows(xp, h)),
         None if r is None else xp.sum(dy_columns, axis=1),
         xp.reshape(dh, h.shape),
     )

@@ -1,6 +1,7 @@
 """The frozen handle through which the rest of the library sees an array library."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from xprnn.backend._library import Library
@@ -55,7 +56,7 @@ class Backend:
         del memory
         return self
 
-    @property
+    @cached_property
     def dtype_name(self) -> str:
         """``"float32"``, say: the dtype in words that every backend shares."""
         return dtype_name(self.dtype)

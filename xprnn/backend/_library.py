@@ -22,6 +22,8 @@ class Library(ABC):
     """The module whose presence in ``sys.modules`` means that arrays of this library can exist."""
     install: str
     """The command that installs it."""
+    at_hand: ClassVar[bool] = False
+    """Whether its numbers can be looked at without waiting for a device."""
     lowering: ClassVar[str | None] = None
     """The name of the lowering of `xprnn.formula` that is made for its arrays."""
 
@@ -89,6 +91,10 @@ class Library(ABC):
     def quiet(self) -> AbstractContextManager[object]:
         """Return a context without the library's own warnings of overflow and NaN."""
         return nullcontext()
+
+    def product(self, a: Array, b: Array) -> Array:
+        """Return a b, of two matrices: products of all steps, that is, not those of one."""
+        return a @ b
 
     def square_sum(self, a: Array) -> Array:
         """Return the sum of the squares of all entries, zero-dimensional.

@@ -7,7 +7,11 @@ from contextlib import AbstractContextManager
 
 from xprnn.backend._library import Library
 from xprnn.backend.host import HostArray, np
+from xprnn.backend.threads import can_limit_blas, compute_threads, one_blas_thread, share
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
+
+ALONE, SHARED = 2**18, 10**7
+"""Multiplications that BLAS leaves to one thread anyway, and those that are worth sharing."""
 
 RUN = 2**13
 """Entries in a product of two vectors: few enough for one thread, and for the sum's rounding."""
@@ -22,6 +26,7 @@ class NumPy(Library):
     name = "numpy"
     module = "numpy"
     install = "pip install numpy"
+    at_hand = True
     lowering = "numpy"
 
     def namespace(self) -> Namespace:
@@ -101,6 +106,29 @@ class NumPy(Library):
                 if result is not None:
                     result[part] = block
         return tuple(results)
+
+    def product(self, a: Array, b: Array) -> Array:
+        (rows, depth), columns, threads = a.shape, b.shape[1], compute_threads()
+        work = rows * depth * columns
+        if work < ALONE or threads == 1 or not can_limit_blas():
+            return a @ b
+        with one_blas_thread:
+            if work < SHARED:
+                return a @ b
+            c = np.empty((rows, columns), np.result_type(a, b))
+            across = columns > rows
+            length = columns if across else rows
+            bounds = [length * k // threads for k in range(threads + 1)]
+
+            def part(k: int) -> None:
+                mine = slice(bounds[k], bounds[k + 1])
+                if across:
+                    np.matmul(a, b[:, mine], out=c[:, mine])
+                else:
+                    np.matmul(a[mine], b, out=c[mine])
+
+            share(part, range(threads))
+            return c
 
     def square_sum(self, a: Array) -> Array:
         if a.size <= RUN or a.dtype == np.float16 or not a.flags.c_contiguous:

@@ -67,8 +67,10 @@ def lowerings_of(backend: Backend, cell: Cell) -> tuple[Loops, ...]:
     names = _chosen(f"{backend.library.lowering}")
     if not names:
         return ()
-    traced = _known(cell).traced
-    return () if traced is None else tuple(_loops(traced, name) for name in names)
+    known = _known(cell)
+    if names not in known.loops and known.traced is not None:
+        known.loops[names] = tuple(_loops(known.traced, name) for name in names)
+    return known.loops.get(names, ())
 
 
 def lowering_enabled() -> bool:
@@ -95,14 +97,18 @@ def _word() -> str:
 def _chosen(library: str) -> tuple[str, ...]:
     """Return which lowerings are used."""
     names = LOWERINGS.get(library, ())
-    if not names or not lowering_enabled():
+    allowed = _allowed.get()
+    if not names or allowed is False:
         return ()
-    if "numba" not in names or _word() == "numpy":
-        return tuple(name for name in names if name != "numba")
-    missing = numba_missing()
-    if missing and _word() == "numba":
+    word = _word()
+    if word == "off" and not allowed:
+        return ()
+    if "numba" not in names:
+        return names
+    missing = "" if word == "numpy" else numba_missing()
+    if missing and word == "numba":
         raise ImportError(f"{VARIABLE} is 'numba', but {missing}")
-    if missing:
+    if missing or word == "numpy":
         return tuple(name for name in names if name != "numba")
     return names
 
@@ -184,10 +190,11 @@ class _Text(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """A cell's formulas, or why there are none."""
+    """A cell's formulas, or why there are none; and the loops made of them, by their names."""
 
     traced: _Text | None
-    reason: str = ""
+    reason: str
+    loops: dict[tuple[str, ...], tuple[Loops, ...]]
 
 
 def _known(cell: Cell) -> _Known:
@@ -215,8 +222,8 @@ def _traced(cell: Cell) -> _Known:
         formulas = trace(cell)
     except Untraceable as error:
         _log.info("%s runs as plain array code: %s", cell, error)
-        return _Known(None, f"{error}")
-    return _Known(_Text(repr(formulas), formulas))
+        return _Known(None, f"{error}", {})
+    return _Known(_Text(repr(formulas), formulas), "", {})
 
 
 @lru_cache(maxsize=256)

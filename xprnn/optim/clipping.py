@@ -73,7 +73,7 @@ def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, Gradient
     norm = global_norm(gradients)
     # A limit that the dtype can't hold would be infinite, and infinite over infinite is NaN.
     limit = min(limit, float(_namespace(gradients).finfo(norm.dtype).max))
-    if bool(norm <= limit):
+    if primitives_of(_first(gradients)).at_hand and bool(norm <= limit):
         # Most gradients of most trainings: a factor of 1 is no pass over them.
         return dict(gradients), norm
     # limit/max(norm, limit) is min(1, limit/norm) without a division by zero.

@@ -13,12 +13,13 @@ from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.formula.compiled import functions, primitives, products, team
 from xprnn.formula.compiled.build import Built, build, product_address
-from xprnn.formula.compiled.source import NUMBERS, Loop, backward_loop, forward_loop
+from xprnn.formula.compiled.source import GROUP, NUMBERS, Loop, backward_loop, forward_loop
 from xprnn.formula.program import BOOL, FUNCTIONS
 from xprnn.formula.protocol import Work
 from xprnn.formula.trace import Formulas
 
 _log = logging.getLogger("xprnn")
+_DTYPES = {np.dtype(name): name for name in ("float32", "float64")}  # dtype.name is slow
 _FLOATS = {"float32": types.float32, "float64": types.float64}
 
 
@@ -74,7 +75,7 @@ class NumbaLoops:
         mask, masked = _mask(mask, states[0][0])
         given = (U, u, _valid(valid), mask, *map(_contiguous, units))
         filled = (masked, *states, *kept.values())
-        self._run("forward", given + filled, batch * U.size, save=save)
+        self._run("forward", given + filled, steps, batch, save=save)
         if not save:
             return states, ()
         arrays = kept | {f"new{k}": a[1:] for k, a in enumerate(states)}
@@ -99,21 +100,25 @@ class NumbaLoops:
         carried = tuple(np.array(part, dtype, order="C") for part in d_state)
         dv = np.empty((steps, batch, U.shape[0]), dtype)
         du = np.empty_like(dv) if self._both else dv
-        sums = tuple(np.zeros(hidden, dtype) for _ in units)
+        groups = -(-batch // GROUP)
+        sums = tuple(np.zeros((groups, hidden), dtype) for _ in units)
         mask, _ = _mask(mask, states[0][0])
         given = (U, dh, _valid(valid), mask, *map(_contiguous, (*units, *states, *saved)))
         filled = (*carried, *((dv, du) if self._both else (dv,)), *sums)
-        self._run("backward", given + filled, batch * U.size, save=True)
-        return du, dv, sums, carried
+        self._run("backward", given + filled, steps, batch, save=True)
+        return du, dv, tuple(part.sum(axis=0) for part in sums), carried
 
-    def _run(self, direction: str, arrays: tuple[Array, ...], work: float, *, save: bool) -> None:
-        """Call a loop; ``work`` is how many multiplications a step has."""
+    def _run(
+        self, direction: str, arrays: tuple[Array, ...], steps: int, batch: int, *, save: bool
+    ) -> None:
+        """Call a loop."""
         U = arrays[0]
-        built = self._compiled(direction, U.dtype.name)
+        dtype = _DTYPES[U.dtype]
+        built = self._compiled(direction, dtype)
         if isinstance(built, str):
             raise RuntimeError(built)
-        shares = team.shares(U.shape[1], products.lanes(U.itemsize), work)
-        team.TEAM.run(partial(built.call, product_address(U.dtype.name), save), shares, arrays)
+        shares = team.shares(steps, batch, U, products.lanes(U.itemsize))
+        team.TEAM.run(partial(built.call, product_address(dtype), save), shares, arrays)
 
     def _compiled(self, direction: str, dtype: str) -> Built | str:
         """Return a compiled loop, or why there is none."""
@@ -162,6 +167,7 @@ def _names(loop: Loop, dtype: str) -> dict[str, Any]:
         "boolean": np.bool_,
         "zero": scalar(0),
         "one": scalar(1),
+        "GROUP": GROUP,
         "SIZE": size,
         "LANES": products.lanes(size),
     }

@@ -202,14 +202,58 @@ def call_product(
     return types.void(*[types.intp] * 8), codegen
 
 
-def _pack(size: int) -> Any:
-    """Return ``pack(matrix, first, last, turned, p)``."""
+def _turn(scalar: Any, size: int) -> Any:
+    """Return ``turn(a, lda, b, ldb)``: b = aᵀ, of squares of as many rows as a vector has entries.
+
+    In stages, each of which exchanges the off-diagonal halves of squares twice as large as the one
+    before did.
+    """
     width = lanes(size)
+    vector = ir.VectorType(scalar, width)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del signature
+        a, lda, b, ldb = args
+
+        def place(address: Any, distance: Any, row: int) -> Any:
+            offset = builder.mul(distance, ir.Constant(_WORD, row * size))
+            return builder.inttoptr(builder.add(address, offset), vector.as_pointer())
+
+        def mixed(x: Any, y: Any, chosen: list[int]) -> Any:
+            mask = ir.Constant(ir.VectorType(_INDEX, width), chosen)
+            return builder.shuffle_vector(x, y, mask)
+
+        rows = [builder.load(place(a, lda, row), align=size) for row in range(width)]
+        half = 1
+        while half < width:
+            for n in range(width):
+                if not n & half:
+                    x, y = rows[n], rows[n + half]
+                    low = [width + k - half if k & half else k for k in range(width)]
+                    high = [width + k if k & half else k + half for k in range(width)]
+                    rows[n], rows[n + half] = mixed(x, y, low), mixed(x, y, high)
+            half *= 2
+        for row, values in enumerate(rows):
+            builder.store(values, place(b, ldb, row), align=size)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def turn(typing: Any, a: Any, lda: Any, b: Any, ldb: Any) -> tuple[Any, Callable[..., Any]]:
+        del typing, a, lda, b, ldb
+        return types.void(*[types.intp] * 4), codegen
+
+    return turn
+
+
+def _pack(scalar: Any, size: int) -> Any:
+    """Return ``pack(matrix, first, last, turned, p)``."""
+    width, turn = lanes(size), _turn(scalar, size)
 
     @_jit
     def pack(matrix, first, last, turned, p):
         K = matrix.shape[1] if turned else matrix.shape[0]
         W = (last - first + width - 1) // width * width
+        at_matrix, at_p = matrix.ctypes.data, p.ctypes.data
         w = 0
         while w < W:
             left = (W - w) // width
@@ -217,12 +261,15 @@ def _pack(size: int) -> Any:
             given = min(panel, last - first - w)
             start = first + w
             if turned:
-                # A few k at a time: a row of the matrix fills a column of the panel.
-                for k in range(0, K, 16):
-                    depth = min(16, K - k)
-                    for j in range(given):
-                        for d in range(depth):
-                            p[w * K + (k + d) * panel + j] = matrix[start + j, k + d]
+                # What is left over beside whole squares goes entry by entry.
+                deep, wide = K // width * width, given // width * width
+                for j in range(0, wide, width):
+                    for k in range(0, deep, width):
+                        at = at_matrix + ((start + j) * K + k) * size
+                        turn(at, K, at_p + (w * K + k * panel + j) * size, panel)
+                for j in range(given):
+                    for k in range(deep if j < wide else 0, K):
+                        p[w * K + k * panel + j] = matrix[start + j, k]
             else:
                 for k in range(K):
                     for j in range(given):
@@ -236,4 +283,4 @@ def _pack(size: int) -> Any:
     return pack
 
 
-pack32, pack64 = _pack(4), _pack(8)
+pack32, pack64 = _pack(ir.FloatType(), 4), _pack(ir.DoubleType(), 8)

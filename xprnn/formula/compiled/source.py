@@ -13,9 +13,13 @@ from xprnn.formula.compiled.rows import Rows
 from xprnn.formula.plan import input_place, with_exchanges, with_homes
 from xprnn.formula.program import BOOL, FLOAT, Program
 
-NUMBERS = ("product", "save", "first", "last", "team")
+NUMBERS = ("product", "save", "first", "last", "start", "stop", "team")
 """What a loop takes first: the address of the compiled product, whether anything is to be saved,
-the units that the thread owns, and how many threads there are."""
+the units and the sequences that the thread owns, and how many threads share these sequences."""
+
+GROUP = 8
+"""Sequences over which the gradients of per-unit parameters are summed in one piece: threads own
+whole groups of them, so that the same sums are formed however many threads there are."""
 
 
 class Argument(NamedTuple):
@@ -63,7 +67,7 @@ def forward_loop(program: Program, gates: int, units: int) -> Loop:
     kept = {name: nodes[index].kind for index, name in homes.items() if name.startswith("kept")}
     step = [
         *(_row(f"u{k}", "u", f"wide + {k} * H") for k in rows.inputs("u")),
-        *(_row(f"v{k}", "v", f"({k} * B + b) * W") for k in products),
+        *(_row(f"v{k}", "v", f"({k} * N + b - start) * W") for k in products),
         *rows.loops(),
     ]
     beyond = [
@@ -86,9 +90,9 @@ def forward_loop(program: Program, gates: int, units: int) -> Loop:
     ]
     lines = [
         "n, T, B, H = last - first, u.shape[0], u.shape[1], U.shape[1]",
-        "W = (n + LANES - 1) // LANES * LANES",
+        "N, W = stop - start, (n + LANES - 1) // LANES * LANES",
         "held, dropped = valid.shape[0] > 0, mask.shape[0] > 0",
-        f"p, v = empty({gates} * W * H, dtype), empty(({gates}, B, W), dtype)",
+        f"p, v = empty({gates} * W * H, dtype), empty(({gates}, N, W), dtype)",
         *(
             f"pack(U, {k} * H + first, {k} * H + last, True, p[{k} * W * H : {k + 1} * W * H])"
             for k in products
@@ -99,12 +103,12 @@ def forward_loop(program: Program, gates: int, units: int) -> Loop:
         *_addresses((*(f"states{k}" for k in states), *(f"{name}_" for name in kept))),
         "at_h, P = at_masked if dropped else at_states0, W * H * SIZE",
         "for t in range(T):",
-        "    at = at_h + (t % 2 if dropped else t) * B * H * SIZE",
+        "    at = at_h + ((t % 2 if dropped else t) * B + start) * H * SIZE",
         *(
-            f"    call_product(product, at, H, at_p + {k} * P, at_v + {k} * B * W * SIZE, B, H, W)"
+            f"    call_product(product, at, H, at_p + {k} * P, at_v + {k} * N * W * SIZE, N, H, W)"
             for k in products
         ),
-        "    for b in range(B):",
+        "    for b in range(start, stop):",
         *_indented(_indented(sequence)),
         "    if team > 1:",
         "        meet(at_sync, team, t + 1)",
@@ -129,7 +133,7 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
     Then come the units and the states, as `forward_loop` has them; what was saved, (T, B, H) each,
     of the kinds ``saved``; the gradients of the state, (B, H), of the final one before and of the
     initial one after; that of v, (T, B, G·H), and of u, where it differs; and those of the units,
-    (H,), zero before.  ``dh`` is (T, B, H), or (0, 0, 0) for none.
+    (B/`GROUP`, H), zero before.  ``dh`` is (T, B, H), or (0, 0, 0) for none.
     """
     if program.outputs["du"] == program.outputs["dv"]:
         program = Program(program.nodes, {k: v for k, v in program.outputs.items() if k != "du"})
@@ -146,11 +150,12 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
     step = [
         *(_row(f"saved{k}", f"saved{k}_", "here", saved[k]) for k in rows.inputs("saved")),
         *(_row(f"previous{k}", f"states{k}", "here") for k in rows.inputs("previous")),
+        *(_row(f"sum{k}", f"sum{k}_", "b // GROUP * H + first") for k in units),
         *rows.loops(),
         "for j in range(n):",
         f"    through_b[j] = {carried[0]}",
         *(f"    d_state{k}[j] = {carried[k]}" for k in states[1:]),
-        *(f"    part{k}[j] += {name}[j]" for k, name in enumerate(summed)),
+        *(f"    sum{k}[j] += {name}[j]" for k, name in enumerate(summed)),
     ]
     beyond = [
         "for j in range(n):",
@@ -161,46 +166,35 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
         f"here, wide = (t * B + b) * H + first, (t * B + b) * {gates} * H + first",
         *(_row(f"d_state{k}", f"d_state{k}_", "b * H + first") for k in states),
         *(_row(name, name[:2], f"wide + {name[2:]} * H") for name in grads),
-        _row("through_b", "through", "b * W"),
+        _row("through_b", "through", "(b - start) * W"),
         "if outer:",
         f"    {_row('dh_b', 'dh', 'here')}",
         "    for j in range(n):",
         "        d_state0[j] += dh_b[j]",
         *_either("held and not valid[t, b]", beyond, step),
     ]
-    sums = [
-        line
-        for k in units
-        for line in (
-            "for j in range(n):",
-            f"    sum{k}[j] += part{k}[j]",
-            f"    part{k}[j] = zero",
-        )
-    ]
     lines = [
         "n, T, B, H = last - first, dv.shape[0], dv.shape[1], U.shape[1]",
-        f"K, W = {gates} * H, (n + LANES - 1) // LANES * LANES",
+        f"K, N, W = {gates} * H, stop - start, (n + LANES - 1) // LANES * LANES",
         "held, dropped, outer = valid.shape[0] > 0, mask.shape[0] > 0, dh.shape[0] > 0",
         "p = empty(K * W, dtype)",
         "pack(U, first, last, False, p)",
-        "q, through = empty((B, W), dtype), empty((B, W), dtype)",
+        "q, through = empty((N, W), dtype), empty((N, W), dtype)",
         *_made(rows.scratch | own),
-        *(f"part{k} = zeros(W, dtype)" for k in units),
-        *(f"unit{k}, sum{k} = unit{k}_[first:last], sum{k}_[first:last]" for k in units),
+        *(f"unit{k} = unit{k}_[first:last]" for k in units),
         *_addresses(("sync", "dh", "mask", "p", "q", "through")),
         *_addresses((*(f"states{k}" for k in states), *(f"saved{k}_" for k in range(len(saved))))),
-        *_addresses((*(f"d_state{k}_" for k in states), *wholes)),
+        *_addresses((*(f"d_state{k}_" for k in states), *wholes, *(f"sum{k}_" for k in units))),
         "for t in range(T - 1, -1, -1):",
-        "    for b in range(B):",
+        "    for b in range(start, stop):",
         *_indented(_indented(sequence)),
-        *_indented(sums),
         "    if team > 1:",
         "        meet(at_sync, team, T - t)",
-        "    call_product(product, at_dv + t * B * K * SIZE, K, at_p, at_q, B, K, W)",
-        "    for b in range(B):",
+        "    call_product(product, at_dv + (t * B + start) * K * SIZE, K, at_p, at_q, N, K, W)",
+        "    for b in range(start, stop):",
         f"        {_row('x', 'd_state0_', 'b * H + first')}",
-        f"        {_row('y', 'q', 'b * W')}",
-        f"        {_row('z', 'through', 'b * W')}",
+        f"        {_row('y', 'q', '(b - start) * W')}",
+        f"        {_row('z', 'through', '(b - start) * W')}",
         "        if held and not valid[t, b]:",
         "            for j in range(n):",
         "                x[j] = z[j]",
@@ -219,7 +213,7 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
     arrays |= {f"saved{k}_": Argument(3, kind) for k, kind in enumerate(saved)}
     arrays |= {f"d_state{k}_": Argument(2, FLOAT, filled=True) for k in states}
     arrays |= {name: Argument(3, FLOAT, filled=True) for name in wholes}
-    arrays |= {f"sum{k}_": Argument(1, FLOAT, filled=True) for k in units}
+    arrays |= {f"sum{k}_": Argument(2, FLOAT, filled=True) for k in units}
     source = _function("backward", arrays, lines)
     return Loop(source, tuple(arrays.values()), rows.constants())
 
