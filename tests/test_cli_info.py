@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 import xprnn
 from tests.cli_tools import run
 from xprnn.backend import about, probe
+from xprnn.formula import lowering
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def test_every_backend_is_listed_with_its_version_and_devices_or_its_reason():
 
 
 def test_blas_is_listed_with_its_threads():
-    lines = run("info").out.partition("BLAS:\n")[2].splitlines()[:-1]
+    lines = run("info").out.partition("BLAS:\n")[2].splitlines()[:-2]
     known = [lib for lib in threadpoolctl.threadpool_info() if lib["user_api"] == "blas"]
     assert len(known) >= 1
     assert lines == [
@@ -44,6 +46,20 @@ def test_blas_is_listed_with_its_threads():
         else f"  {lib['internal_api']}, {lib['num_threads']} threads"
         for lib in known
     ]
+
+
+def test_what_makes_the_time_loops_is_said(monkeypatch):
+    def line() -> str:
+        return run("info").out.partition("time loops on NumPy: ")[2].splitlines()[0]
+
+    assert line() == "NumPy calls (XPRNN_LOWERING is 'numpy')"
+    monkeypatch.setenv("XPRNN_LOWERING", "off")
+    assert line() == "plain array code (XPRNN_LOWERING is 'off')"
+    monkeypatch.setenv("XPRNN_LOWERING", "on")
+    monkeypatch.setenv("XPRNN_CACHE", "off")
+    assert line() == f"Numba {metadata.version('numba')}, compiled code in no folder"
+    monkeypatch.setattr(lowering, "numba_missing", lambda: "Numba is not installed")
+    assert line() == "NumPy calls (Numba is not installed)"
 
 
 def test_blas_is_told_from_other_thread_pools(monkeypatch):

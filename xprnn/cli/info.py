@@ -15,8 +15,9 @@ from xprnn.formula.lowering import lowering_in_use
 HELP = "show versions, backends with their devices, BLAS and its threads"
 DESCRIPTION = """\
 Show the version, every backend with its version and devices (or why it can't be used), the BLAS
-library behind NumPy and its threads, and what time loops are compiled by.  --backend and --dtype are tried out, so the exit status says
-whether they work; --out writes info.json; nothing is drawn, so --seed changes nothing."""
+library behind NumPy and its threads, and what makes the time loops.  --backend and --dtype are
+tried out, so the exit status says whether they work; --out writes info.json; nothing is drawn, so
+--seed changes nothing."""
 EXAMPLE = """\
 examples:
   xprnn info
