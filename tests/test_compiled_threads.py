@@ -143,40 +143,40 @@ def test_where_no_thread_can_be_started_there_is_one(threads, monkeypatch):
     assert team.TEAM._pool is not None
 
 
-FORKED = """
-import os, numpy as np
+SETUP = """
+import atexit, os, warnings
+import numpy as np
+import xprnn
 from xprnn.formula.compiled import team
-from tests.test_compiled_threads import bits, Problem, GRU
-team.START, team.MEETING, team.compute_threads = 1, 1, lambda: 2
+
+team.START = team.MEETING = 1
 team.OWN_CACHE = 0
-problem = Problem(GRU(), 5, 3, 32)
-want = bits(problem)
-child = os.fork()
-if not child:
-    os._exit(0 if bits(problem) == want else 1)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), bits(problem) == want)
+team.compute_threads = lambda: 2
+net = xprnn.RNN(1, 32, 1, cell="gru", dtype="float64", rng=0)
+x = np.ones((5, 3, 1))
+bits = lambda: net.value_and_grad(x, x)[1].parameters["weight_hh_l0"].tobytes()
+want = bits()
+assert team.TEAM._pool is not None
 """
 
-AT_EXIT = """
-import atexit
-from xprnn.formula.compiled import team
-from tests.test_compiled_threads import bits, Problem, GRU
-team.START, team.MEETING, team.compute_threads = 1, 1, lambda: 2
-team.OWN_CACHE = 0
-problem = Problem(GRU(), 5, 3, 32)
-want = bits(problem)
-atexit.register(lambda: print(bits(problem) == want))
+FORKED = """
+# From 3.12 on Python itself warns of threads that are not there afterwards.
+warnings.simplefilter("ignore")
+child = os.fork()
+if not child:
+    os._exit(0 if bits() == want else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), bits() == want)
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_process_that_forks():
-    # From 3.12 on Python itself warns of threads that are not there afterwards.
-    assert run_python("import warnings; warnings.simplefilter('ignore')" + FORKED) == "0 True\n"
+    assert run_python(SETUP + FORKED) == "0 True\n"
 
 
 def test_a_process_that_ends():
-    assert run_python(AT_EXIT) == "True\n"
+    # By then no thread can be started, nor given anything to do.
+    assert run_python(SETUP + "atexit.register(lambda: print(bits() == want))") == "True\n"
 
 
 def multiplier(dtype, address):
