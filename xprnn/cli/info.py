@@ -10,11 +10,12 @@ from xprnn._version import __version__
 from xprnn.backend import get_backend, probe
 from xprnn.backend.about import NAMES, blas
 from xprnn.files import output_folder, write_atomic
+from xprnn.formula.lowering import lowering_in_use
 
 HELP = "show versions, backends with their devices, BLAS and its threads"
 DESCRIPTION = """\
 Show the version, every backend with its version and devices (or why it can't be used), the BLAS
-library behind NumPy and its threads.  --backend and --dtype are tried out, so the exit status says
+library behind NumPy and its threads, and what time loops are compiled by.  --backend and --dtype are tried out, so the exit status says
 whether they work; --out writes info.json; nothing is drawn, so --seed changes nothing."""
 EXAMPLE = """\
 examples:
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     for library in libraries:
         what = f"{library['name']} {library['version'] or ''}".strip()
         print(f"  {what}, {library['threads']} threads")
+    print(f"time loops on NumPy: {lowering_in_use()}")
     chosen = get_backend(args.backend, dtype=args.dtype)
     print(f"{args.backend}: {chosen.name} on {chosen.device} computes in {chosen.dtype_name}")
     if args.out is not None:
@@ -52,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
             "platform": platform.platform(),
             "backends": [found._asdict() for found in probes],
             "blas": libraries,
+            "lowering": lowering_in_use(),
         }
         folder = output_folder(args.out)
         write_atomic(folder / "info.json", (json.dumps(facts, indent=2) + "\n").encode())

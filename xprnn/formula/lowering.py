@@ -134,6 +134,21 @@ def numba_missing() -> str:
     return ""
 
 
+def lowering_in_use() -> str:
+    """Say what the time loops of NumPy are made by, and why by nothing faster."""
+    if not lowering_enabled():
+        return f"plain array code ({VARIABLE} is 'off')"
+    if _word() == "numpy":
+        return f"NumPy calls ({VARIABLE} is 'numpy')"
+    missing = numba_missing()
+    if missing:
+        return f"NumPy calls ({missing})"
+    build = importlib.import_module("xprnn.formula.compiled.build")
+    return (
+        f"Numba {build.numba.__version__}, compiled code in {build.cache_folder() or 'no folder'}"
+    )
+
+
 def explain(cell: str | Cell, backend: str | Backend = "numpy") -> str:
     """Say how a cell runs on a backend, and if it is not lowered, why.
 

@@ -12,7 +12,7 @@ from xprnn.backend.threads import compute_threads
 from xprnn.backend.types import Array
 from xprnn.formula.compiled.source import GROUP
 
-MEETING = 1e6
+MEETING = 2e5
 """Multiplications per step and thread that are worth a meeting."""
 START = 1e7
 """Multiplications per thread that are worth starting it."""
