@@ -145,6 +145,19 @@ class Everything:
         return "Everything"
 
 
+SOME = (
+    "exp",
+    "floor_divide",
+    "hypot",
+    "log1p",
+    "maximum",
+    "nextafter",
+    "pow",
+    "remainder",
+    "round",
+)
+"""Those that are of interest in single precision: compiling all of them takes seconds."""
+
 INEXACT = {"float64": 1e-14, "float32": 2e-6}
 
 
@@ -163,7 +176,7 @@ def made_of_everything(names, dtype):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_every_function_of_a_formula(dtype):
-    names = tuple(FUNCTIONS)
+    names = tuple(FUNCTIONS) if dtype == "float64" else SOME
     problem, want = made_of_everything(names, dtype)
     loops = formula.lowerings_of(problem.backend, problem.cell)[0]
     assert loops.name == "numba"

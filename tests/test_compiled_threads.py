@@ -3,7 +3,7 @@
 import ctypes
 import os
 import threading
-from itertools import pairwise, product
+from itertools import product
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from xprnn.cells import GRU, LSTM, Elman
 numba = pytest.importorskip("numba")
 
 from xprnn.formula.compiled import build, products, team  # noqa: E402
+from xprnn.formula.compiled.source import GROUP  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -23,10 +24,13 @@ def compiled(monkeypatch):
     monkeypatch.setenv("XPRNN_LOWERING", "numba")
 
 
-@pytest.fixture
-def threads(monkeypatch):
+@pytest.fixture(params=["units", "sequences"])
+def threads(request, monkeypatch):
     """Return what sets how many threads a loop has, however little there is to do."""
-    monkeypatch.setattr(team, "WORK", 1)
+    monkeypatch.setattr(team, "START", 1)
+    monkeypatch.setattr(team, "MEETING", 1)
+    # Sequences are owned where each core keeps U to itself.
+    monkeypatch.setattr(team, "OWN_CACHE", 0 if request.param == "units" else np.inf)
     monkeypatch.setattr(team, "TEAM", team.Team())
     return lambda count: monkeypatch.setattr(team, "compute_threads", lambda: count)
 
@@ -37,37 +41,58 @@ def bits(problem):
     return [a.tobytes() for a in arrays]
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM()], ids=lambda cell: type(cell).__name__)
-def test_the_same_bits_however_many_threads(cell, dtype, threads):
+def shares(steps, batch, hidden, dtype="float64"):
+    U = np.empty((hidden, hidden), dtype)
+    return team.shares(steps, batch, U, products.lanes(U.itemsize))
+
+
+THREADED = [
+    (LSTM(peepholes=True), 27, "float64"),
+    (GRU(), 32, "float64"),
+    (LSTM(), 40, "float32"),
+    (Elman(), 17, "float32"),
+]
+
+
+@pytest.mark.parametrize(("cell", "batch", "dtype"), THREADED)
+def test_the_same_bits_however_many_threads(cell, batch, dtype, threads):
     tolerance = 1e-12 if dtype == "float64" else 4e-6
-    problem = Problem(
-        cell, 6, 5, 70, dtype, masked=True, lengths=(6, 2, 5, 0, 3), tolerance=tolerance
-    )
+    lengths = (6, 2, 5, 0, 3, 1, *[6] * (batch - 6))
+    problem = Problem(cell, 6, batch, 70, dtype, masked=True, lengths=lengths, tolerance=tolerance)
     threads(1)
     want = bits(problem)
     for count in (2, 3):
         threads(count)
-        assert len(team.shares(70, products.lanes(np.dtype(dtype).itemsize), 1e9)) == count
+        assert len(shares(6, batch, 70, dtype)) == count
         assert bits(problem) == want
     problem.compare(problem.dh)
 
 
-def test_the_shares_are_whole_vectors_and_all_there_is(threads):
-    for hidden, width, count in product((1, 7, 8, 9, 70, 1000), (2, 8, 16), (1, 2, 3, 7, 100)):
+def test_the_shares_cover_everything_once(threads):
+    for hidden, batch, count in product(
+        (1, 7, 8, 9, 70, 1000), (1, 8, 9, 24, 100), (1, 2, 3, 7, 100)
+    ):
         threads(count)
-        shares = team.shares(hidden, width, 1e9)
-        assert shares[0][0] == 0
-        assert shares[-1][1] == hidden
-        assert all(a[1] == b[0] and a[1] % width == 0 for a, b in pairwise(shares))
-        assert all(first < last for first, last in shares)
-        assert len(shares) <= count
-    assert team.shares(64, 8, 0.5) == [(0, 64)]
+        found = shares(1000, batch, hidden)
+        owned = np.zeros((hidden, batch), int)
+        for share in found:
+            owned[share.first : share.last, share.start : share.stop] += 1
+            assert share.first % products.lanes(8) == share.start % GROUP == 0
+            assert share.first < share.last
+            assert share.start < share.stop
+        assert np.all(owned == 1)
+        assert len(found) <= count
+
+
+def test_little_work_is_not_shared(monkeypatch):
+    monkeypatch.setattr(team, "compute_threads", lambda: 4)
+    assert shares(10, 4, 32) == [(0, 32, 0, 4)]
+    assert len(shares(1000, 64, 256)) == 4
 
 
 def test_two_python_threads_share_one_team(threads):
     threads(2)
-    problems = [Problem(GRU(), 40, 3, 32, seed=seed) for seed in range(2)]
+    problems = [Problem(GRU(), 40, 17, 32, seed=seed) for seed in range(2)]
     wanted = [bits(problem) for problem in problems]
     faults = []
 
@@ -88,7 +113,7 @@ def test_two_python_threads_share_one_team(threads):
 
 def test_threads_that_are_interrupted_do_not_wait_for_ever(threads, monkeypatch):
     threads(3)
-    problem = Problem(Elman(), 30, 3, 70)
+    problem = Problem(Elman(), 30, 24, 70)
     want = bits(problem)
     submit = team.TEAM._pool.submit
 
@@ -107,7 +132,7 @@ def test_where_no_thread_can_be_started_there_is_one(threads, monkeypatch):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
-    problem = Problem(Elman(), 30, 3, 70)
+    problem = Problem(Elman(), 30, 24, 70)
     want = bits(problem)
     threads(3)
     with monkeypatch.context() as patch:
@@ -118,38 +143,40 @@ def test_where_no_thread_can_be_started_there_is_one(threads, monkeypatch):
     assert team.TEAM._pool is not None
 
 
-FORKED = """
-import os, numpy as np
+SETUP = """
+import atexit, os, warnings
+import numpy as np
+import xprnn
 from xprnn.formula.compiled import team
-from tests.test_compiled_threads import bits, Problem, GRU
-team.WORK, team.compute_threads = 1, lambda: 2
-problem = Problem(GRU(), 5, 3, 32)
-want = bits(problem)
-child = os.fork()
-if not child:
-    os._exit(0 if bits(problem) == want else 1)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), bits(problem) == want)
+
+team.START = team.MEETING = 1
+team.OWN_CACHE = 0
+team.compute_threads = lambda: 2
+net = xprnn.RNN(1, 32, 1, cell="gru", dtype="float64", rng=0)
+x = np.ones((5, 3, 1))
+bits = lambda: net.value_and_grad(x, x)[1].parameters["weight_hh_l0"].tobytes()
+want = bits()
+assert team.TEAM._pool is not None
 """
 
-AT_EXIT = """
-import atexit
-from xprnn.formula.compiled import team
-from tests.test_compiled_threads import bits, Problem, GRU
-team.WORK, team.compute_threads = 1, lambda: 2
-problem = Problem(GRU(), 5, 3, 32)
-want = bits(problem)
-atexit.register(lambda: print(bits(problem) == want))
+FORKED = """
+# From 3.12 on Python itself warns of threads that are not there afterwards.
+warnings.simplefilter("ignore")
+child = os.fork()
+if not child:
+    os._exit(0 if bits() == want else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), bits() == want)
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_process_that_forks():
-    # From 3.12 on Python itself warns of threads that are not there afterwards.
-    assert run_python("import warnings; warnings.simplefilter('ignore')" + FORKED) == "0 True\n"
+    assert run_python(SETUP + FORKED) == "0 True\n"
 
 
 def test_a_process_that_ends():
-    assert run_python(AT_EXIT) == "True\n"
+    # By then no thread can be started, nor given anything to do.
+    assert run_python(SETUP + "atexit.register(lambda: print(bits() == want))") == "True\n"
 
 
 def multiplier(dtype, address):
@@ -202,7 +229,8 @@ def test_the_product_of_another_processor(dtype, size, monkeypatch):
     monkeypatch.setattr(products, "_TALL", size != 32)
     monkeypatch.setattr(products, "_PARTS", {1: 2})
     bits = 8 * np.dtype(dtype).itemsize
-    monkeypatch.setattr(products, f"pack{bits}", products._pack(bits // 8))
+    scalar = products.ir.FloatType() if bits == 32 else products.ir.DoubleType()
+    monkeypatch.setattr(products, f"pack{bits}", products._pack(scalar, bits // 8))
     compile_it = numba.cfunc(products.PRODUCT, error_model="numpy", fastmath={"contract"})
     function = compile_it(products.product_for(dtype))
     compare_products(dtype, multiplier(dtype, function.address))

@@ -27,10 +27,11 @@ _WIDE = bool(_FEATURES.get("avx512f"))
 VECTOR_BYTES = 64 if _WIDE else 32 if _FEATURES.get("avx2") else 16
 _TALL = VECTOR_BYTES != 32
 """Whether there are 32 registers for the sums of a tile, not 16."""
-_PARTS = {1: 4, 2: 2} if _TALL else {1: 2}
-"""By the rows of a tile, in how many sums each entry is formed: enough must be under way at once to
-hide how long a multiplication takes.  Not by its vectors: where a thread's columns end decides what
-panel an entry is in, and must not decide in what order it is summed."""
+_PARTS = {1: 4 if _TALL else 2}
+"""By the rows of a tile, in how many sums each entry is formed, so that enough are under way to
+hide how long a multiplication takes.  Where a thread's share ends decides what panel and what
+tile an entry is in, and must not decide in what order it is summed: so it is one sum, but in tiles
+of one row, which are the last of an odd number of sequences however these are shared."""
 _DEPTH = 256
 """Entries of k per pass: a panel's part stays in the cache while the rows of a go by."""
 
