@@ -9,6 +9,7 @@ import pytest
 from tests.time_loops import Problem
 from xprnn import formula, get_backend
 from xprnn.formula.program import ARITHMETIC, COMPARISONS, FUNCTIONS
+from xprnn.testing import check_cell
 
 numba = pytest.importorskip("numba")
 
@@ -203,3 +204,6 @@ def test_a_formula_that_can_not_be_compiled_runs_all_the_same(monkeypatch):
     assert not found.suits(problem.work())
     assert found.suits(problem.work("backward"))
     assert "forward in float64 can't be compiled: " in formula.explain(cell)
+    names = [finding.name for finding in check_cell(cell).findings]
+    assert "lowered h" in names
+    assert "lowered by numba h" not in names

@@ -6,11 +6,14 @@ from xprnn.backend import Backend
 from xprnn.backend.host import Generator, HostArray, np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell, unit_names
+from xprnn.formula import Work
 from xprnn.recurrence import Recurrent, run_backward, run_forward
 from xprnn.testing.contract import ContractError
 from xprnn.testing.findings import Finding, Index
 
 STEPS, BATCH, HIDDEN = 4, 3, 5
+WORK = tuple(Work(way, "float64", STEPS, BATCH, lengths=False) for way in ("forward", "backward"))
+"""What a lowering is asked to do here."""
 NEAR = 1e-12
 """In float64, relative to the largest entry: the same operations, in another order perhaps."""
 
