@@ -159,6 +159,22 @@ def test_formulas_that_differ_in_a_constant_only(build):
     assert not built(build, 6.0).cached
 
 
+def test_what_is_read_from_disk_is_not_taken_for_another_of_this_process(tmp_path):
+    # Numba numbers functions, in every process from the same number on, and the linker takes the
+    # first of two helpers of one name and number.
+    code = """
+from tests.test_compiled_threads import compare_products, multiplier
+from xprnn.formula.compiled import build
+for dtype in {dtypes}:
+    compare_products(dtype, multiplier(dtype, build.product_address(dtype)))
+print(*(built.cached for built in build._kept_alive))
+"""
+    folder = str(tmp_path)
+    assert run_python(code.format(dtypes=["float64"]), XPRNN_CACHE=folder).split() == ["False"]
+    found = run_python(code.format(dtypes=["float32", "float64"]), XPRNN_CACHE=folder).split()
+    assert found == ["False", "True"]
+
+
 def test_a_bare_function_is_kept_too(build):
     from numba import types
 

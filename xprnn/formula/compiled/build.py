@@ -84,8 +84,12 @@ def build(source: str, names: Mapping[str, object], signature: Any, *, bare: boo
         Whether it is to be called by its address, from other compiled code.
     """
     started = time.perf_counter()
-    name = source[4 : source.index("(")]
+    kind = source[4 : source.index("(")]
     numbers = {key: value for key, value in names.items() if isinstance(value, _NUMBERS)}
+    name = f"{kind}_{_digest(source, f'{signature}', f'{numbers}')}"
+    # Numba tells functions from each other by name and number, and counts in every process anew:
+    # what it reads from disk must not be called what another function here is called.
+    source = source.replace(f"def {kind}(", f"def {name}(", 1)
     file = _kept(f"{source}# {signature}\n# {numbers}\n", name)
     namespace = {**names, "__name__": __name__}
     compiler: Any = numba.cfunc if bare else partial(numba.njit, nogil=True)
@@ -107,7 +111,7 @@ def build(source: str, names: Mapping[str, object], signature: Any, *, bare: boo
     cached = bool(function.cache_hits if bare else function.stats.cache_hits)
     seconds = time.perf_counter() - started
     built = Built(function, seconds, cached)
-    _log.info("the loop %s was %s", name, built.describe())
+    _log.info("the loop %s was %s", kind, built.describe())
     return built
 
 
@@ -143,21 +147,22 @@ def product_address(dtype: str) -> int:
 _kept_alive: list[Built] = []
 
 
-def _kept(source: str, name: str) -> Path | None:
-    """Return a file that holds the source, for Numba to keep compiled code beside it.
+def _digest(*parts: str) -> str:
+    """Return a name for all that compiled code depends on, but for the processor.
 
-    Its name says all that the compiled code depends on, but for the processor, which Numba sees to.
+    To that Numba sees.
     """
+    ours = map(inspect.getsource, (functions, primitives, products))
+    text = repr((*parts, numba.__version__, __version__, *ours))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _kept(source: str, name: str) -> Path | None:
+    """Return a file that holds the source, for Numba to keep compiled code beside it."""
     folder = cache_folder()
     if folder is None:
         return None
-    parts = (
-        source,
-        numba.__version__,
-        __version__,
-        *map(inspect.getsource, (functions, primitives, products)),
-    )
-    file = folder / f"{name}_{hashlib.sha256(repr(parts).encode()).hexdigest()[:20]}.py"
+    file = folder / f"{name}.py"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not file.exists():

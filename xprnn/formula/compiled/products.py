@@ -127,11 +127,19 @@ def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
     return tile
 
 
+def _named(function: Any, name: str) -> Any:
+    """Return a function of this module, to be compiled, under a name that no other one has.
+
+    Compiled code that is read from disk may hold another process's function of the same name.
+    """
+    function.__name__ = function.__qualname__ = f"{name}_{VECTOR_BYTES}_{_PARTS.get(1)}"
+    return _jit(function)
+
+
 def _strip(vectors: int, scalar: Any, size: int) -> Any:
     """Return the product with one panel, and some of its rows: a (rows, depth), p (depth, W)."""
     tile6, tile4, tile2, tile1 = (_tile(rows, vectors, scalar, size) for rows in (6, 4, 2, 1))
 
-    @_jit
     def strip(a, lda, p, depth, c, ldc, rows, more):
         r = 0
         while r < rows:
@@ -149,7 +157,7 @@ def _strip(vectors: int, scalar: Any, size: int) -> Any:
                 tile1(at_a, lda, p, depth, at_c, ldc, more)
                 r += 1
 
-    return strip
+    return _named(strip, f"strip{vectors}_{8 * size}")
 
 
 def product_for(dtype: str) -> Callable[..., None]:
@@ -250,7 +258,6 @@ def _pack(scalar: Any, size: int) -> Any:
     """Return ``pack(matrix, first, last, turned, p)``."""
     width, turn = lanes(size), _turn(scalar, size)
 
-    @_jit
     def pack(matrix, first, last, turned, p):
         K = matrix.shape[1] if turned else matrix.shape[0]
         W = (last - first + width - 1) // width * width
@@ -281,7 +288,7 @@ def _pack(scalar: Any, size: int) -> Any:
                         p[w * K + k * panel + j] = 0
             w += panel
 
-    return pack
+    return _named(pack, f"pack{8 * size}")
 
 
 pack32, pack64 = _pack(ir.FloatType(), 4), _pack(ir.DoubleType(), 8)
