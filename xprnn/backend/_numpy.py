@@ -10,7 +10,7 @@ from xprnn.backend.host import HostArray, np
 from xprnn.backend.threads import can_limit_blas, compute_threads, one_blas_thread, share
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
-ALONE, SHARED = 2**18, 10**7
+ALONE, SHARED = 2**18, 15 * 10**6
 """Multiplications that BLAS leaves to one thread anyway, and those that are worth sharing."""
 
 RUN = 2**13
