@@ -44,7 +44,13 @@ def project(
     """Return the projected input."""
     steps, batch = x.shape[:2]
     if x.ndim == 2:
-        u = xp.matrix_transpose(xp.take(W, xp.reshape(x, (steps * batch,)), axis=1))
+        picked = xp.reshape(x, (steps * batch,))
+        if steps * batch < W.shape[1]:
+            u = xp.matrix_transpose(xp.take(W, picked, axis=1))
+        else:
+            # Rows of Wᵀ lie in the order that the time loop reads: worth a copy of W, if there are
+            # more steps than columns.
+            u = xp.take(xp.matrix_transpose(W), picked, axis=0)
     else:
         rows = xp.reshape(x, (steps * batch, x.shape[2]))
         u = primitives_of(W).product(rows, xp.matrix_transpose(W))

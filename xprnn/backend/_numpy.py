@@ -13,6 +13,9 @@ from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 ALONE, SHARED = 2**18, 15 * 10**6
 """Multiplications that BLAS leaves to one thread anyway, and those that are worth sharing."""
 
+FEW = 256
+"""Distinct indices up to which a product with their indicator is faster than sums of runs."""
+
 RUN = 2**13
 """Entries in a product of two vectors: few enough for one thread, and for the sum's rounding."""
 
@@ -60,6 +63,9 @@ class NumPy(Library):
         order = np.argsort(index, kind="stable")
         ordered = index[order]
         starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
+        if 4 * len(starts) < len(index) and len(starts) <= FEW:
+            found = ordered[starts]
+            return found, self.product((found[:, None] == index[None, :]).astype(rows.dtype), rows)
         return ordered[starts], np.add.reduceat(rows[order], starts, axis=0)
 
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
