@@ -11,7 +11,7 @@ from xprnn.backend.threads import can_limit_blas, compute_threads, one_blas_thre
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
 ALONE, SHARED = 2**18, 15 * 10**6
-"""Multiplications that BLAS leaves to one thread anyway, and those that are worth sharing."""
+"""Multiplications that BLAS leaves to one thread anyway, and those that are worth two threads."""
 
 FEW = 256
 """Distinct indices up to which a product with their indicator is faster than sums of runs."""
@@ -114,12 +114,13 @@ class NumPy(Library):
         return tuple(results)
 
     def product(self, a: Array, b: Array) -> Array:
-        (rows, depth), columns, threads = a.shape, b.shape[1], compute_threads()
+        (rows, depth), columns = a.shape, b.shape[1]
         work = rows * depth * columns
-        if work < ALONE or threads == 1 or not can_limit_blas():
+        if work < ALONE or compute_threads() == 1 or not can_limit_blas():
             return a @ b
         with one_blas_thread:
-            if work < SHARED:
+            threads = min(compute_threads(), 2 * work // SHARED)
+            if threads < 2:
                 return a @ b
             c = np.empty((rows, columns), np.result_type(a, b))
             across = columns > rows

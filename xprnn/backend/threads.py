@@ -72,29 +72,28 @@ def _blas_limit(count: int) -> AbstractContextManager[object]:
 class _OneThread:
     """A ``with`` block in which BLAS has one thread, at a microsecond's cost.
 
-    The setting is the process's, so the first thread to enter makes it, and the last one to leave
-    takes it back.
+    The setting is the process's, and whoever makes it takes it back: a second Python thread that
+    enters meanwhile leaves it alone.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside = 0
+        self._owner: int | None = None
         self._before: list[int] = []
 
     def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._before = [blas.get_num_threads() for blas in _libraries()]
-                for blas in _libraries():
-                    blas.set_num_threads(1)
+        if self._owner is None and self._lock.acquire(blocking=False):
+            self._owner = threading.get_ident()
+            self._before = [blas.get_num_threads() for blas in _libraries()]
+            for blas in _libraries():
+                blas.set_num_threads(1)
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                for blas, count in zip(_libraries(), self._before, strict=True):
-                    blas.set_num_threads(count)
+        if self._owner == threading.get_ident():
+            for blas, count in zip(_libraries(), self._before, strict=True):
+                blas.set_num_threads(count)
+            self._owner = None
+            self._lock.release()
 
 
 one_blas_thread = _OneThread()
@@ -119,9 +118,17 @@ def can_limit_blas() -> bool:
 
 
 def share(work: Callable[[int], object], parts: Sequence[int]) -> None:
-    """Call ``work(part)`` for every part, each in a thread of its own, and wait for all."""
+    """Call ``work(part)`` for every part, each in a thread of its own, and wait for all.
+
+    Where no thread can be had, as at the end of a process, this one does it all.
+    """
     first, *others = parts
-    waiting = [_pool(len(others)).submit(work, part) for part in others]
+    waiting = []
+    for part in others:
+        try:
+            waiting.append(_pool(len(others)).submit(work, part))
+        except RuntimeError:
+            work(part)
     work(first)
     for done in waiting:
         done.result()

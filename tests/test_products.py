@@ -1,0 +1,129 @@
+"""Products that are shared between threads on NumPy, and BLAS held to one thread meanwhile."""
+
+import threading
+
+import numpy as np
+import pytest
+import threadpoolctl
+
+from tests.closeness import assert_close
+from tests.process import run_python
+from xprnn import get_backend
+from xprnn.backend import _numpy, threads
+
+LIBRARY = get_backend("numpy").library
+
+
+def counts():
+    found = threadpoolctl.threadpool_info()
+    return [library["num_threads"] for library in found if library["user_api"] == "blas"]
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """Let every product be shared between three threads."""
+    monkeypatch.setattr(_numpy, "ALONE", 0)
+    monkeypatch.setattr(_numpy, "SHARED", 1)
+    monkeypatch.setattr(_numpy, "compute_threads", lambda: 3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(7, 5, 3), (3, 5, 7), (1, 4, 2), (2, 4, 1), (64, 30, 64)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_shared_product(shape, dtype, turned, shared, monkeypatch):
+    parts = []
+    share = threads.share
+
+    def counted(work, given):
+        parts.extend(given)
+        share(work, given)
+
+    monkeypatch.setattr(_numpy, "share", counted)
+    rows, depth, columns = shape
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(rows, depth)), rng.normal(size=(depth, columns))
+    given = (a.astype(dtype), b.astype(dtype))
+    if turned:
+        given = tuple(np.ascontiguousarray(m.T).T for m in given)
+    c = LIBRARY.product(*given)
+    assert parts == [0, 1, 2]
+    assert c.dtype == dtype
+    assert_close(c, a @ b, 1e-15 if dtype == "float64" else 1e-6, "product")
+
+
+@pytest.mark.parametrize(
+    ("work", "wanted"), [(2**18 - 1, None), (14 * 10**6, None), (15 * 10**6, 2), (10**9, 4)]
+)
+def test_how_many_threads(work, wanted, monkeypatch):
+    seen = []
+    monkeypatch.setattr(_numpy, "compute_threads", lambda: 4)
+    monkeypatch.setattr(_numpy, "share", lambda _, parts: seen.append(len(parts)))
+    LIBRARY.product(np.zeros((work, 1), "float32"), np.zeros((1, 1), "float32"))
+    assert seen == ([] if wanted is None else [wanted])
+
+
+def test_one_thread_alone_shares_nothing(monkeypatch):
+    monkeypatch.setattr(_numpy, "SHARED", 1)
+    monkeypatch.setattr(_numpy, "share", None)
+    with threads.blas_threads(1):
+        LIBRARY.product(np.ones((300, 300)), np.ones((300, 300)))
+
+
+def test_blas_has_one_thread_inside_and_what_it_had_after(shared, monkeypatch):
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        inside = []
+        monkeypatch.setattr(_numpy, "share", lambda *_: inside.append(counts()))
+        LIBRARY.product(np.ones((4, 4)), np.ones((4, 4)))
+        assert inside == [[1] * len(counts())]
+        assert counts() == [2] * len(counts())
+
+
+def test_whoever_makes_the_setting_takes_it_back():
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        entered, leave = threading.Event(), threading.Event()
+
+        def other():
+            with threads.one_blas_thread:
+                entered.set()
+                leave.wait(10)
+
+        thread = threading.Thread(target=other)
+        with threads.one_blas_thread:
+            thread.start()
+            assert entered.wait(10)
+            assert counts() == [1] * len(counts())
+        assert counts() == [2] * len(counts())
+        leave.set()
+        thread.join()
+        assert counts() == [2] * len(counts())
+
+
+def test_an_error_in_a_part_is_raised():
+    def work(part):
+        if part == 1:
+            raise ValueError("part 1")
+
+    with pytest.raises(ValueError, match="part 1"):
+        threads.share(work, range(3))
+
+
+def test_without_threads_to_be_had_this_one_does_all(monkeypatch):
+    class Ended:
+        def submit(self, *_):
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    monkeypatch.setattr(threads, "_pool", lambda count: Ended())
+    done = []
+    threads.share(done.append, range(3))
+    assert sorted(done) == [0, 1, 2]
+
+
+def test_without_threadpoolctl_blas_is_left_alone(shared, monkeypatch):
+    monkeypatch.setattr(_numpy, "share", None)
+    monkeypatch.setattr(_numpy, "can_limit_blas", lambda: False)
+    assert LIBRARY.product(np.ones((4, 4)), np.ones((4, 4)))[0, 0] == 4
+
+
+def test_variables_for_blas_hold_for_all_threads():
+    code = "from xprnn.backend.threads import compute_threads; print(compute_threads())"
+    assert run_python(code, OMP_NUM_THREADS="1").strip() == "1"
