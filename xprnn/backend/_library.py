@@ -77,8 +77,11 @@ class Library(ABC):
         return a
 
     def kernels(self) -> Kernels:
-        """Return what compiles and launches kernels in CUDA C; for a lowering that writes them."""
-        raise NotImplementedError(f"{self.name} launches no kernels")
+        """Return what compiles and launches kernels in CUDA C; for a lowering that writes them.
+
+        TypeError where a library has none, which the lowering is never made for.
+        """
+        raise TypeError(f"the backend {self.name!r} launches no kernels")
 
     def synchronize(self) -> None:
         """Wait until the device has done what it was told: for measuring times."""

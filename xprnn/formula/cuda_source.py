@@ -18,6 +18,7 @@ Arrays are those of the whole sequence, contiguous; the kernel is told t.  Names
 """
 
 import re
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from xprnn.formula.cuda_functions import PRECISIONS, expression, literal, prelude
@@ -77,7 +78,7 @@ def saved_homes(program: Program) -> list[tuple[str, int]]:
     return [known.setdefault(kept, ("saved", k)) for k, kept in enumerate(program.outputs["saved"])]
 
 
-class _Kernel:
+class _Kernel(ABC):
     """A kernel's text as it grows."""
 
     def __init__(self, program: Program, gates: int, variant: Variant) -> None:
@@ -118,9 +119,9 @@ class _Kernel:
         """Where step t of (T, B, G·H) begins."""
         return f"t * {self.gates} * n + "
 
+    @abstractmethod
     def input(self, name: str, kind: str) -> str:
         """Return an expression for an input of the formula."""
-        raise NotImplementedError
 
     def compute(self) -> None:
         """Compute all nodes."""

@@ -75,25 +75,6 @@ class CuPyLoops:
         valid: Array | None = None,
         save: bool = True,
     ) -> tuple[Arrays, Arrays]:
-        """Carry the state from step 0 to step T-1: `xprnn.recurrence.run_forward`.
-
-        Parameters
-        ----------
-        u : array, (T, B, G·H)
-        U : array, (G·H, H)
-        units : tuple of array, (H,) each
-        state : tuple of array, (B, H) each
-        mask : array, (B, H), optional
-            What h(t-1) is multiplied by on its way to U.
-        valid : array of bool, (T, B, 1), optional
-            Which steps are within their sequence; elsewhere the state is held.
-        save : bool
-
-        Returns
-        -------
-        states : tuple of array, (T+1, B, H) each
-        saved : tuple of array, (T, B, H) each
-        """
         steps, batch, rows = u.shape
         hidden = U.shape[1]
         library = primitives_of(u)
@@ -148,28 +129,6 @@ class CuPyLoops:
         mask: Array | None = None,
         valid: Array | None = None,
     ) -> tuple[Array, Array, Arrays, Arrays]:
-        """Carry the gradient from step T-1 to step 0: `xprnn.recurrence.run_backward`.
-
-        Parameters
-        ----------
-        U : array, (G·H, H)
-        units : tuple of array, (H,) each
-        states, saved : tuple of array
-            Of `forward`.
-        dh : array, (T, B, H), or None
-        d_state : tuple of array, (B, H) each
-        mask : array, (B, H), optional
-        valid : array of bool, (T, B, 1), optional
-            Those of `forward`.
-
-        Returns
-        -------
-        du, dv : array, (T, B, G·H)
-            One array if the cell's gradients of u and v are equal.
-        units : tuple of array, (H,) each
-        d_state : tuple of array, (B, H) each
-            Of the initial state.
-        """
         rows, hidden = U.shape
         steps, batch = states[0].shape[0] - 1, states[0].shape[1]
         library = primitives_of(U)

@@ -4,6 +4,7 @@ One loop body per formula, straight-line, with no allocation and no call but Num
 depend on what the loop carries is computed for a block of steps at once.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from xprnn.formula.phases import Phase
@@ -11,7 +12,7 @@ from xprnn.formula.plan import Plan, input_place
 from xprnn.formula.program import BOOL, CONSTANT, INPUT
 
 
-class _Writer:
+class _Writer(ABC):
     """What both directions share: names, and calls."""
 
     def __init__(self, plan: Plan, gates: int) -> None:
@@ -26,9 +27,9 @@ class _Writer:
             return array
         return f"{array}[:, :, {_lanes(first, last)}]"
 
+    @abstractmethod
     def block_of(self, name: str) -> str:
         """Return an expression for a block of steps of an input or a result."""
-        raise NotImplementedError
 
     def in_step(self, index: int) -> str:
         """Return the name of a node within a step."""
