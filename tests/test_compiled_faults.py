@@ -18,7 +18,7 @@ from xprnn import RNN, formula
 from xprnn.cells import Elman
 from xprnn.formula import lowering
 
-LOOPS = "xprnn.formula.compiled.loops"
+COMPILER = "xprnn.backend.compiled.build"
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def broken(monkeypatch):
     imported = importlib.import_module
 
     def refuse(name, *a):
-        if name == LOOPS:
+        if name == COMPILER:
             raise SystemError("initialization of _internal failed")
         return imported(name, *a)
 
@@ -67,12 +67,12 @@ def broken(monkeypatch):
 def disabled(monkeypatch):
     present(monkeypatch)
     monkeypatch.setattr(metadata, "version", lambda name: "0.99.1")
-    modules = {LOOPS: None, "numba": SimpleNamespace(config=SimpleNamespace(DISABLE_JIT=1))}
+    modules = {COMPILER: None, "numba": SimpleNamespace(config=SimpleNamespace(DISABLE_JIT=1))}
     imported = importlib.import_module
     monkeypatch.setattr(
         importlib, "import_module", lambda name, *a: modules.get(name) or imported(name, *a)
     )
-    monkeypatch.setitem(sys.modules, LOOPS, SimpleNamespace())
+    monkeypatch.setitem(sys.modules, COMPILER, SimpleNamespace())
 
 
 def present(monkeypatch):
@@ -127,7 +127,7 @@ SOURCE = "def first(x):\n    x[0] = factor\n"
 def build(tmp_path, monkeypatch):
     """Return the module, with a cache of its own, that has not warned of anything yet."""
     pytest.importorskip("numba")
-    from xprnn.formula.compiled import build
+    from xprnn.backend.compiled import build
 
     monkeypatch.setenv("XPRNN_CACHE", str(tmp_path / "compiled"))
     monkeypatch.setattr(build, "_told", False)
@@ -164,7 +164,7 @@ def test_what_is_read_from_disk_is_not_taken_for_another_of_this_process(tmp_pat
     # first of two helpers of one name and number.
     code = """
 from tests.test_compiled_threads import compare_products, multiplier
-from xprnn.formula.compiled import build
+from xprnn.backend.compiled import build
 for dtype in {dtypes}:
     compare_products(dtype, multiplier(dtype, build.product_address(dtype)))
 print(*(built.cached for built in build._kept_alive))

@@ -15,7 +15,8 @@ from xprnn.cells import GRU, LSTM, Elman
 
 numba = pytest.importorskip("numba")
 
-from xprnn.formula.compiled import build, products, team  # noqa: E402
+from xprnn.backend.compiled import build, products, tiles  # noqa: E402
+from xprnn.formula.compiled import team  # noqa: E402
 from xprnn.formula.compiled.source import GROUP  # noqa: E402
 
 
@@ -43,7 +44,7 @@ def bits(problem):
 
 def shares(steps, batch, hidden, dtype="float64"):
     U = np.empty((hidden, hidden), dtype)
-    return team.shares(steps, batch, U, products.lanes(U.itemsize))
+    return team.shares(steps, batch, U, tiles.lanes(U.itemsize))
 
 
 THREADED = [
@@ -77,7 +78,7 @@ def test_the_shares_cover_everything_once(threads):
         owned = np.zeros((hidden, batch), int)
         for share in found:
             owned[share.first : share.last, share.start : share.stop] += 1
-            assert share.first % products.lanes(8) == share.start % GROUP == 0
+            assert share.first % tiles.lanes(8) == share.start % GROUP == 0
             assert share.first < share.last
             assert share.start < share.stop
         assert np.all(owned == 1)
@@ -186,7 +187,7 @@ def multiplier(dtype, address):
     pack = getattr(products, f"pack{8 * size}")
 
     def multiply(a, matrix, first, last, turned, stride):
-        (B, K), width = a.shape, products.lanes(size)
+        (B, K), width = a.shape, tiles.lanes(size)
         W = -(-(last - first) // width) * width
         # Whoever reads or writes beyond the end finds NaN, or is found out.
         given, packed = np.full((B, stride), np.nan, dtype), np.full(K * W + 64, np.nan, dtype)
@@ -225,9 +226,9 @@ def test_the_product_of_a_step(dtype):
 
 @pytest.mark.parametrize(("dtype", "size"), [("float64", 16), ("float32", 32)])
 def test_the_product_of_another_processor(dtype, size, monkeypatch):
-    monkeypatch.setattr(products, "VECTOR_BYTES", size)
-    monkeypatch.setattr(products, "_TALL", size != 32)
-    monkeypatch.setattr(products, "_PARTS", {1: 2})
+    monkeypatch.setattr(tiles, "VECTOR_BYTES", size)
+    monkeypatch.setattr(tiles, "_TALL", size != 32)
+    monkeypatch.setattr(tiles, "_PARTS", {1: 2})
     bits = 8 * np.dtype(dtype).itemsize
     scalar = products.ir.FloatType() if bits == 32 else products.ir.DoubleType()
     monkeypatch.setattr(products, f"pack{bits}", products._pack(scalar, bits // 8))

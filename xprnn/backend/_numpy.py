@@ -6,12 +6,21 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from xprnn.backend._library import Library
+from xprnn.backend.compiled import lowering_word, numba_missing
 from xprnn.backend.host import HostArray, np
 from xprnn.backend.threads import can_limit_blas, compute_threads, one_blas_thread, share
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
 ALONE, SHARED = 2**18, 15 * 10**6
 """Multiplications that BLAS leaves to one thread anyway, and those that are worth two threads."""
+
+MOST_BY_ROWS, LEAST_BY_ROWS = 256, 2**16
+MOST_BY_COLUMNS, LEAST_BY_COLUMNS = 32, 2**18
+"""Rows up to which, and entries of the matrix from which on, compiled products are faster than a
+BLAS: where the matrix lies by its columns, so that its rows are what is multiplied, or by its
+rows.  Found with OpenBLAS 0.3.31 and vectors of 512 bits; with shorter ones none is used."""
+LEAST_SIDE = 64
+COMPILED = (np.dtype("float32"), np.dtype("float64"))
 
 FEW = 256
 """Distinct indices up to which a product with their indicator is faster than sums of runs."""
@@ -116,7 +125,12 @@ class NumPy(Library):
     def product(self, a: Array, b: Array) -> Array:
         (rows, depth), columns = a.shape, b.shape[1]
         work = rows * depth * columns
-        if work < ALONE or compute_threads() == 1 or not can_limit_blas():
+        if work < ALONE:
+            return a @ b
+        few = _product_of_few(a, b)
+        if few is not None:
+            return few
+        if compute_threads() == 1 or not can_limit_blas():
             return a @ b
         with one_blas_thread:
             threads = min(compute_threads(), 2 * work // SHARED)
@@ -149,6 +163,32 @@ class NumPy(Library):
         if place.__array_interface__["data"] != block.__array_interface__["data"]:
             place[...] = block
         return a
+
+
+def _product_of_few(a: Array, b: Array) -> Array | None:
+    """Return a b by compiled code, where that is faster than a BLAS."""
+    (n, depth), columns = a.shape, b.shape[1]
+    if n > columns:
+        turned = _product_of_few(b.T, a.T)
+        return None if turned is None else turned.T
+    by_rows = b.flags.f_contiguous
+    most, least = (MOST_BY_ROWS, LEAST_BY_ROWS) if by_rows else (MOST_BY_COLUMNS, LEAST_BY_COLUMNS)
+    if not (
+        1 < n <= most
+        and b.size >= least
+        and min(depth, columns) >= LEAST_SIDE
+        and a.dtype == b.dtype
+        and a.dtype in COMPILED
+        and a.flags.c_contiguous
+        and (by_rows or b.flags.c_contiguous)
+        and a.flags.aligned
+        and b.flags.aligned
+        and lowering_word() in ("on", "numba")
+        and not numba_missing()
+    ):
+        return None
+    compiled = importlib.import_module("xprnn.backend.compiled.few")
+    return compiled.product_of_few(a, b) if compiled.FASTER else None
 
 
 def _fits(place: Array | None, shape: tuple[int, ...], dtype: DType) -> bool:

@@ -1,16 +1,15 @@
 """Which cells are lowered, on which backend; and how to keep them from it."""
 
-import importlib.util
+import importlib
 import logging
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from xprnn.backend import Backend, get_backend
+from xprnn.backend.compiled import VARIABLE, lowering_word, numba_missing
 from xprnn.cells import Cell, get_cell, has_layer_norm
 from xprnn.formula.cupy_lowering import CuPyLoops
 from xprnn.formula.numpy_lowering import NumPyLoops
@@ -19,11 +18,6 @@ from xprnn.formula.trace import Formulas, Untraceable, trace
 
 LOWERINGS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "numpy"), "cupy": ("cupy",)}
 """By the name that a library gives its lowering, those that there are, the fastest first."""
-
-VARIABLE = "XPRNN_LOWERING"
-NUMBA = (0, 61)
-"""The oldest version of Numba that will do."""
-_WORDS = ("on", "off", "numpy", "numba")
 
 _allowed: ContextVar[bool | None] = ContextVar("allowed", default=None)
 _log = logging.getLogger("xprnn")
@@ -83,15 +77,7 @@ def lowering_enabled() -> bool:
         ``numba``.
     """
     allowed = _allowed.get()
-    return _word() != "off" if allowed is None else allowed
-
-
-def _word() -> str:
-    word = os.environ.get(VARIABLE, "on")
-    if word not in _WORDS:
-        known = ", ".join(map(repr, _WORDS))
-        raise ValueError(f"{VARIABLE} is {word!r}: expected one of {known}")
-    return word
+    return lowering_word() != "off" if allowed is None else allowed
 
 
 def _chosen(library: str) -> tuple[str, ...]:
@@ -100,7 +86,7 @@ def _chosen(library: str) -> tuple[str, ...]:
     allowed = _allowed.get()
     if not names or allowed is False:
         return ()
-    word = _word()
+    word = lowering_word()
     if word == "off" and not allowed:
         return ()
     if "numba" not in names:
@@ -113,37 +99,16 @@ def _chosen(library: str) -> tuple[str, ...]:
     return names
 
 
-@cache
-def numba_missing() -> str:
-    """Say why Numba can't be used; nothing if it can."""
-    if importlib.util.find_spec("numba") is None:
-        return 'Numba is not installed: pip install "xprnn[jit]"'
-    from importlib import metadata  # loads a great deal
-
-    version = "of an unknown version"
-    try:
-        version = metadata.version("numba")
-        if tuple(map(int, re.findall(r"\d+", version)[:2])) < NUMBA:
-            return f"Numba {version} is too old: {NUMBA[0]}.{NUMBA[1]} is needed"
-        importlib.import_module("xprnn.formula.compiled.loops")
-        if importlib.import_module("numba").config.DISABLE_JIT:
-            return f"Numba {version} can't be used: NUMBA_DISABLE_JIT is set"
-    except Exception as error:
-        # It refuses versions of NumPy that it doesn't know, and may do so in any way.
-        return f"Numba {version} can't be used: {error}"
-    return ""
-
-
 def lowering_in_use() -> str:
     """Say what the time loops of NumPy are made by, and why by nothing faster."""
     if not lowering_enabled():
         return f"plain array code ({VARIABLE} is 'off')"
-    if _word() == "numpy":
+    if lowering_word() == "numpy":
         return f"NumPy calls ({VARIABLE} is 'numpy')"
     missing = numba_missing()
     if missing:
         return f"NumPy calls ({missing})"
-    build = importlib.import_module("xprnn.formula.compiled.build")
+    build = importlib.import_module("xprnn.backend.compiled.build")
     return (
         f"Numba {build.numba.__version__}, compiled code in {build.cache_folder() or 'no folder'}"
     )

@@ -8,11 +8,12 @@ import numba
 from numba import types
 from numba.core.errors import NumbaError
 
+from xprnn.backend.compiled import functions, primitives, products, tiles
+from xprnn.backend.compiled.build import Built, build, product_address
 from xprnn.backend.host import np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
-from xprnn.formula.compiled import functions, primitives, products, team
-from xprnn.formula.compiled.build import Built, build, product_address
+from xprnn.formula.compiled import team
 from xprnn.formula.compiled.source import GROUP, NUMBERS, Loop, backward_loop, forward_loop
 from xprnn.formula.program import BOOL, FUNCTIONS
 from xprnn.formula.protocol import Work
@@ -117,7 +118,7 @@ class NumbaLoops:
         built = self._compiled(direction, dtype)
         if isinstance(built, str):
             raise RuntimeError(built)
-        shares = team.shares(steps, batch, U, products.lanes(U.itemsize))
+        shares = team.shares(steps, batch, U, tiles.lanes(U.itemsize))
         team.TEAM.run(partial(built.call, product_address(dtype), save), shares, arrays)
 
     def _compiled(self, direction: str, dtype: str) -> Built | str:
@@ -169,7 +170,7 @@ def _names(loop: Loop, dtype: str) -> dict[str, Any]:
         "one": scalar(1),
         "GROUP": GROUP,
         "SIZE": size,
-        "LANES": products.lanes(size),
+        "LANES": tiles.lanes(size),
     }
     for name, (value, kind) in loop.constants.items():
         names[name] = value if kind == BOOL else scalar(value)

@@ -18,9 +18,9 @@ import numba
 from numba.core.errors import NumbaError
 
 from xprnn._version import __version__
+from xprnn.backend.compiled import functions, primitives, products, tiles
 from xprnn.backend.host import np
 from xprnn.files import write_atomic
-from xprnn.formula.compiled import functions, primitives, products
 
 VARIABLE = "XPRNN_CACHE"
 _log = logging.getLogger("xprnn")
@@ -132,13 +132,17 @@ def _discard(file: Path) -> None:
                 kept.unlink()
 
 
+def build_closure(function: Callable[..., object], signature: Any, *, bare: bool = False) -> Built:
+    """Compile a function of this package that says all it does with its text and its closure."""
+    used = inspect.getclosurevars(function)
+    source = textwrap.dedent(inspect.getsource(function))
+    return build(source, {**used.globals, **used.nonlocals}, signature, bare=bare)
+
+
 @cache
 def product_address(dtype: str) -> int:
     """Return where the compiled product (`products.product_for`) is: once per process."""
-    function = products.product_for(dtype)
-    used = inspect.getclosurevars(function)
-    source = textwrap.dedent(inspect.getsource(function))
-    built = build(source, {**used.globals, **used.nonlocals}, products.PRODUCT, bare=True)
+    built = build_closure(products.product_for(dtype), products.PRODUCT, bare=True)
     # What is compiled stays as long as the object that compiled it.
     _kept_alive.append(built)
     return int(built.call.address)
@@ -152,7 +156,7 @@ def _digest(*parts: str) -> str:
 
     To that Numba sees.
     """
-    ours = map(inspect.getsource, (functions, primitives, products))
+    ours = map(inspect.getsource, (functions, primitives, products, tiles))
     text = repr((*parts, numba.__version__, __version__, *ours))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 

@@ -1,0 +1,158 @@
+"""The product of a step, with a matrix that is the same at every step.
+
+The recurrent product is small, which is where a BLAS is at its worst: it packs the matrix again
+each time, and its threads meet twice per product.  Here the matrix is packed once (`pack32`,
+`pack64`) into *panels*, a few vectors wide and contiguous in k; `product_for` walks over them with
+tiles whose sums stay in registers (see `xprnn.backend.compiled.tiles`).  The threads of a team own
+columns, and the same sums are formed in the same order however many there are.
+
+Shapes: a (B, K), its rows ``lda`` apart; a packed matrix K·W entries; c (B, W), contiguous.
+Addresses are integers, strides and sizes are counted in entries.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from xprnn.backend.compiled.tiles import INDEX, WORD, lanes, named, strip_for
+from xprnn.backend.host import np
+
+_DEPTH = 256
+"""Entries of k per pass: a panel's part stays in the cache while the rows of a go by."""
+
+
+def product_for(dtype: str) -> Callable[..., None]:
+    """Return ``product(a, lda, p, c, B, K, W)``, which sets c to a p, p packed; not compiled yet.
+
+    It is most of the code of a time loop, so it is compiled by itself (see
+    `xprnn.backend.compiled.build.product_address`).
+    """
+    size = np.dtype(dtype).itemsize
+    width = lanes(size)
+    scalar = ir.FloatType() if size == 4 else ir.DoubleType()
+    strip4, strip2, strip1 = (strip_for(vectors, scalar, size) for vectors in (4, 2, 1))
+
+    def product(a, lda, p, c, B, K, W):
+        w = 0
+        while w < W:
+            left = (W - w) // width
+            vectors = 4 if left >= 4 else 2 if left >= 2 else 1
+            for k in range(0, K, _DEPTH):
+                depth, more = min(_DEPTH, K - k), k > 0
+                at_a, at_c = a + k * size, c + w * size
+                at_p = p + (w * K + k * vectors * width) * size
+                if vectors == 4:
+                    strip4(at_a, lda, 1, at_p, 4 * width, depth, at_c, W, B, more)
+                elif vectors == 2:
+                    strip2(at_a, lda, 1, at_p, 2 * width, depth, at_c, W, B, more)
+                else:
+                    strip1(at_a, lda, 1, at_p, width, depth, at_c, W, B, more)
+            w += vectors * width
+
+    return product
+
+
+PRODUCT = types.void(*[types.intp] * 7)
+"""The signature of `product`."""
+
+
+@intrinsic
+def call_product(
+    typing: Any, address: Any, a: Any, lda: Any, p: Any, c: Any, B: Any, K: Any, W: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """Call a compiled `product` by its address."""
+    del typing, address, a, lda, p, c, B, K, W
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del signature
+        kind = ir.FunctionType(ir.VoidType(), [WORD] * 7)
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 8), codegen
+
+
+def turn_for(scalar: Any, size: int) -> Any:
+    """Return ``turn(a, lda, b, ldb)``: b = aᵀ, of squares of as many rows as a vector has entries.
+
+    In stages, each of which exchanges the off-diagonal halves of squares twice as large as the one
+    before did.
+    """
+    width = lanes(size)
+    vector = ir.VectorType(scalar, width)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del signature
+        a, lda, b, ldb = args
+
+        def place(address: Any, distance: Any, row: int) -> Any:
+            offset = builder.mul(distance, ir.Constant(WORD, row * size))
+            return builder.inttoptr(builder.add(address, offset), vector.as_pointer())
+
+        def mixed(x: Any, y: Any, chosen: list[int]) -> Any:
+            mask = ir.Constant(ir.VectorType(INDEX, width), chosen)
+            return builder.shuffle_vector(x, y, mask)
+
+        rows = [builder.load(place(a, lda, row), align=size) for row in range(width)]
+        half = 1
+        while half < width:
+            for n in range(width):
+                if not n & half:
+                    x, y = rows[n], rows[n + half]
+                    low = [width + k - half if k & half else k for k in range(width)]
+                    high = [width + k if k & half else k + half for k in range(width)]
+                    rows[n], rows[n + half] = mixed(x, y, low), mixed(x, y, high)
+            half *= 2
+        for row, values in enumerate(rows):
+            builder.store(values, place(b, ldb, row), align=size)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def turn(typing: Any, a: Any, lda: Any, b: Any, ldb: Any) -> tuple[Any, Callable[..., Any]]:
+        del typing, a, lda, b, ldb
+        return types.void(*[types.intp] * 4), codegen
+
+    return turn
+
+
+def _pack(scalar: Any, size: int) -> Any:
+    """Return ``pack(matrix, first, last, turned, p)``."""
+    width, turn = lanes(size), turn_for(scalar, size)
+
+    def pack(matrix, first, last, turned, p):
+        K = matrix.shape[1] if turned else matrix.shape[0]
+        W = (last - first + width - 1) // width * width
+        at_matrix, at_p = matrix.ctypes.data, p.ctypes.data
+        w = 0
+        while w < W:
+            left = (W - w) // width
+            panel = (4 if left >= 4 else 2 if left >= 2 else 1) * width
+            given = min(panel, last - first - w)
+            start = first + w
+            if turned:
+                # What is left over beside whole squares goes entry by entry.
+                deep, wide = K // width * width, given // width * width
+                for j in range(0, wide, width):
+                    for k in range(0, deep, width):
+                        at = at_matrix + ((start + j) * K + k) * size
+                        turn(at, K, at_p + (w * K + k * panel + j) * size, panel)
+                for j in range(given):
+                    for k in range(deep if j < wide else 0, K):
+                        p[w * K + k * panel + j] = matrix[start + j, k]
+            else:
+                for k in range(K):
+                    for j in range(given):
+                        p[w * K + k * panel + j] = matrix[k, start + j]
+            if given < panel:
+                for k in range(K):
+                    for j in range(given, panel):
+                        p[w * K + k * panel + j] = 0
+            w += panel
+
+    return named(pack, f"pack{8 * size}")
+
+
+pack32, pack64 = _pack(ir.FloatType(), 4), _pack(ir.DoubleType(), 8)
