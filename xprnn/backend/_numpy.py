@@ -14,12 +14,14 @@ from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 ALONE, SHARED = 2**18, 15 * 10**6
 """Multiplications that BLAS leaves to one thread anyway, and those that are worth two threads."""
 
-MOST_BY_ROWS, LEAST_BY_ROWS = 256, 2**16
-MOST_BY_COLUMNS, LEAST_BY_COLUMNS = 32, 2**18
-"""Rows up to which, and entries of the matrix from which on, compiled products are faster than a
-BLAS: where the matrix lies by its columns, so that its rows are what is multiplied, or by its
-rows.  Found with OpenBLAS 0.3.31 and vectors of 512 bits; with shorter ones none is used."""
-LEAST_SIDE = 64
+BY_ROWS, BY_COLUMNS = 2**17, 2**18
+"""Multiplications, and entries of the right matrix, from which on compiled products may be faster:
+where that matrix lies by its columns, so that its rows are what is multiplied, or by its rows."""
+DEEP, MANY = 256, 256
+"""By rows: from so long sums on with more rows than so many, a BLAS is faster."""
+SOME = 32
+"""By columns: up to so many rows.  All of these were found with OpenBLAS 0.3.31."""
+SIDE = 64
 COMPILED = (np.dtype("float32"), np.dtype("float64"))
 
 FEW = 256
@@ -125,12 +127,10 @@ class NumPy(Library):
     def product(self, a: Array, b: Array) -> Array:
         (rows, depth), columns = a.shape, b.shape[1]
         work = rows * depth * columns
-        if work < ALONE:
-            return a @ b
-        few = _product_of_few(a, b)
-        if few is not None:
-            return few
-        if compute_threads() == 1 or not can_limit_blas():
+        compiled = _multiply(a, b) if work >= BY_ROWS else None
+        if compiled is not None:
+            return compiled
+        if work < ALONE or compute_threads() == 1 or not can_limit_blas():
             return a @ b
         with one_blas_thread:
             threads = min(compute_threads(), 2 * work // SHARED)
@@ -165,30 +165,35 @@ class NumPy(Library):
         return a
 
 
-def _product_of_few(a: Array, b: Array) -> Array | None:
-    """Return a b by compiled code, where that is faster than a BLAS."""
+def _multiply(a: Array, b: Array) -> Array | None:
+    """Return a b by compiled code, where that is faster than a BLAS; None where it is not."""
     (n, depth), columns = a.shape, b.shape[1]
-    if n > columns:
-        turned = _product_of_few(b.T, a.T)
+    if n > columns and not a.flags.c_contiguous:
+        turned = _multiply(b.T, a.T)
         return None if turned is None else turned.T
     by_rows = b.flags.f_contiguous
-    most, least = (MOST_BY_ROWS, LEAST_BY_ROWS) if by_rows else (MOST_BY_COLUMNS, LEAST_BY_COLUMNS)
+    if by_rows:
+        suits = n > 2 and (depth < DEEP or n <= MANY) and depth >= SIDE // 4
+    else:
+        suits = 1 < n <= SOME and b.size >= BY_COLUMNS and b.flags.c_contiguous
     if not (
-        1 < n <= most
-        and b.size >= least
-        and min(depth, columns) >= LEAST_SIDE
+        suits
+        and columns >= SIDE
+        and a.flags.c_contiguous
         and a.dtype == b.dtype
         and a.dtype in COMPILED
-        and a.flags.c_contiguous
-        and (by_rows or b.flags.c_contiguous)
         and a.flags.aligned
         and b.flags.aligned
         and lowering_word() in ("on", "numba")
         and not numba_missing()
     ):
         return None
-    compiled = importlib.import_module("xprnn.backend.compiled.few")
-    return compiled.product_of_few(a, b) if compiled.FASTER else None
+    compiled = importlib.import_module("xprnn.backend.compiled.multiply")
+    if not compiled.FASTER:
+        return None
+    multiply = compiled.multiply_by_rows if by_rows else compiled.multiply_by_columns
+    product: Array = multiply(a, b.T if by_rows else b)
+    return product
 
 
 def _fits(place: Array | None, shape: tuple[int, ...], dtype: DType) -> bool:

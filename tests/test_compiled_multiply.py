@@ -1,0 +1,144 @@
+"""Compiled products outside the time loops, and which products they are taken for."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from tests.closeness import assert_close
+from xprnn import RNN, get_backend
+from xprnn.backend import _numpy
+from xprnn.losses import CrossEntropy
+
+numba = pytest.importorskip("numba")
+
+from xprnn.backend.compiled import multiply, tiles  # noqa: E402
+
+LIBRARY = get_backend("numpy").library
+TOLERANCE = {"float64": 1e-13, "float32": 1e-5}
+
+
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch):
+    monkeypatch.setenv("XPRNN_LOWERING", "numba")
+    monkeypatch.setattr(multiply, "FASTER", True)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Return the names of the compiled products that are made."""
+    made = []
+
+    def noted(name):
+        function = getattr(multiply, name)
+        monkeypatch.setattr(multiply, name, lambda a, b: made.append(name) or function(a, b))
+
+    noted("multiply_by_rows")
+    noted("multiply_by_columns")
+    return made
+
+
+def matrices(n, depth, columns, dtype, rng=0):
+    draw = np.random.default_rng(rng).normal
+    return draw(size=(n, depth)).astype(dtype), draw(size=(columns, depth)).astype(dtype)
+
+
+def exact(a, b):
+    return a.astype("float64") @ b.T.astype("float64")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_by_rows(dtype):
+    for n, depth, columns in product((1, 2, 3, 6, 13), (16, 17, 40, 100), (64, 65, 95, 96, 200)):
+        a, b = matrices(n, depth, columns, dtype)
+        found = multiply.multiply_by_rows(a, b)
+        assert found.dtype == dtype
+        assert_close(found, exact(a, b), TOLERANCE[dtype], f"{n}, {depth}, {columns}")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_by_columns(dtype):
+    for n, depth, columns in product((1, 2, 7, 20), (64, 100, 1000), (16, 17, 64, 100, 113)):
+        a, b = matrices(n, depth, columns, dtype)
+        found = multiply.multiply_by_columns(a, np.ascontiguousarray(b.T))
+        assert found.dtype == dtype
+        assert found.shape == (n, columns)
+        assert_close(found, exact(a, b), TOLERANCE[dtype], f"{n}, {depth}, {columns}")
+
+
+@pytest.mark.parametrize(("n", "columns"), [(20, 301), (301, 70), (9, 64)])
+def test_the_same_bits_however_many_threads(n, columns, monkeypatch):
+    a, b = matrices(n, 50, columns, "float32")
+    turned = np.ascontiguousarray(b.T)
+    monkeypatch.setattr(multiply, "_SHARED", 1)
+    found = []
+    for count in (1, 2, 3, 8):
+        monkeypatch.setattr(multiply, "compute_threads", lambda count=count: count)
+        results = multiply.multiply_by_rows(a, b), multiply.multiply_by_columns(a, turned)
+        found.append([result.tobytes() for result in results])
+    assert all(result == found[0] for result in found)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float64", 16), ("float32", 32)])
+def test_of_another_processor(dtype, size, monkeypatch):
+    monkeypatch.setattr(tiles, "VECTOR_BYTES", size)
+    monkeypatch.setattr(tiles, "_TALL", size != 32)
+    monkeypatch.setattr(tiles, "_PARTS", {1: 2})
+    multiply._compiled.cache_clear()
+    try:
+        test_by_rows(dtype)
+        test_by_columns(dtype)
+    finally:
+        multiply._compiled.cache_clear()
+
+
+def test_which_products_are_compiled(calls):
+    def made(a, b, tolerance=1e-5):
+        calls.clear()
+        assert_close(LIBRARY.product(a, b), exact(a, b.T), tolerance, "product")
+        return calls[:]
+
+    a, b = matrices(40, 64, 1000, "float32")
+    assert made(a, b.T) == ["multiply_by_rows"]
+    # As the readout asks for it, and what lies in a file that is mapped.
+    assert made(b, a.T) == []
+    a.flags.writeable = b.flags.writeable = False
+    assert made(a, b.T) == ["multiply_by_rows"]
+    # Too little to do, too few or many rows, views with gaps, and other dtypes.
+    assert made(a[:2], b.T) == []
+    assert made(a[:3], b[:600].T) == []
+    assert made(a[:, ::2], b[:, ::2].T) == []
+    assert made(a, b.T.astype("float64")) == []
+    assert made(a.astype("float16"), b.T.astype("float16"), 0.01) == []
+    a, b = matrices(20, 9000, 100, "float32")
+    turned = np.ascontiguousarray(b.T)
+    assert made(a, turned) == ["multiply_by_columns"]
+    assert made(turned.T, np.ascontiguousarray(a).T) == ["multiply_by_columns"]
+    a, b = matrices(300, 300, 100, "float32")
+    assert made(a, b.T) == []
+
+
+@pytest.mark.parametrize("word", ["off", "numpy"])
+def test_products_without_numba(word, calls, monkeypatch):
+    monkeypatch.setenv("XPRNN_LOWERING", word)
+    a, b = matrices(40, 64, 1000, "float32")
+    assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
+    monkeypatch.setenv("XPRNN_LOWERING", "on")
+    monkeypatch.setattr(_numpy, "numba_missing", lambda: "Numba is not installed")
+    assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
+    monkeypatch.setattr(_numpy, "numba_missing", lambda: "")
+    monkeypatch.setattr(multiply, "FASTER", False)
+    assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
+    assert calls == []
+
+
+def test_a_network_with_a_vocabulary(calls, monkeypatch):
+    net = RNN(4000, 70, 4000, bias=False, dtype="float64", rng=0)
+    x, target = np.random.default_rng(0).integers(0, 4000, (2, 5, 3))
+    value, gradient = net.value_and_grad(x, target, CrossEntropy("sum"))
+    assert set(calls) == {"multiply_by_rows", "multiply_by_columns"}
+    monkeypatch.setenv("XPRNN_LOWERING", "off")
+    want, other = net.value_and_grad(x, target, CrossEntropy("sum"))
+    assert float(value) == pytest.approx(float(want), rel=1e-13)
+    for name in ("readout.weight", "weight_hh_l0"):
+        assert_close(gradient.parameters[name], other.parameters[name], 1e-12, name)
