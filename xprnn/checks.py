@@ -120,24 +120,27 @@ def tokens(
 
 def own(name: str, a: object, backend: Backend) -> None:
     """Refuse what is not an array of this backend."""
+    if backend.owns(a):
+        return
     if not backend.library.is_array(a):
         raise TypeError(
             f"{name} is {_a(describe(a))}: expected an array of the backend {backend.name!r} "
             f"({name} = net.backend.asarray({name}) makes one from host data)"
         )
-    if not backend.owns(a):
-        raise ValueError(
-            f"{name} is on device {backend.library.device_of(a)}: "
-            f"the {backend.name} backend in use is on {backend.device}"
-        )
+    raise ValueError(
+        f"{name} is on device {backend.library.device_of(a)}: "
+        f"the {backend.name} backend in use is on {backend.device}"
+    )
 
 
 def fit(name: str, a: Any, shape: Shape) -> None:
     """Refuse an array of another shape."""
     given = tuple(a.shape)
-    if len(given) != len(shape) or any(
-        isinstance(want, int) and want != got for want, got in zip(shape, given, strict=True)
-    ):
+    if given == shape:
+        return
+    pairs = zip(shape, given, strict=False)
+    unlike = [want for want, got in pairs if isinstance(want, int) and want != got]
+    if unlike or len(given) != len(shape):
         wanted = ", ".join(str(s) for s in shape) + ("," if len(shape) == 1 else "")
         raise ValueError(f"{name} has shape {given}: expected ({wanted})")
 
