@@ -132,7 +132,7 @@ class Architecture:
 
     def state_shape(self, batch: int) -> Shape:
         """Return the shape of each state variable, (layers·D, B, H)."""
-        return (self.layers * self.directions, batch, self.hidden_size)
+        return (len(self._stack), batch, self.hidden_size)
 
     def output_shape(self, steps: int, batch: int) -> Shape:
         """Return the shape of the output: (T, B, O), or (B, O) for the last one."""

@@ -94,23 +94,19 @@ def run_layer(
     own = recompute or len(borders) > 1
     gain = weights.gains[1] if weights.gains else None
     recurrent = Recurrent(weights.U, _units(backend, cell, weights), gain, mask, valid)
-
-    def run(steps: slice, before: Arrays) -> tuple[Segment, Array]:
-        kept = _run_segment(backend, cell, weights, x, recurrent, steps, before, save=save)
-        states = kept.trajectory.states
-        after = tuple([part[-1, ...] for part in states])
-        after = copied(xp, after) if own else after
-        h = _within(xp, _at(valid, steps), states[0][1:, ...])
-        return Segment(steps, before, after, kept if save and not recompute else None), h
-
     if recompute:
         state = copied(xp, state)
     segments, h = [], None
     for steps in borders:
-        segment, piece = run(steps, state)
-        state = segment.after
-        segments.append(segment)
+        kept = _run_segment(backend, cell, weights, x, recurrent, steps, state, save=save)
+        states = kept.trajectory.states
+        before, state = state, tuple([part[-1, ...] for part in states])
+        if own:
+            state = copied(xp, state)
+        piece = _within(xp, _at(valid, steps), states[0][1:, ...])
+        segments.append(Segment(steps, before, state, kept if save and not recompute else None))
         h = gathered(backend, h, steps, piece, x.shape[0])
+        del kept, states, piece  # large, and not to be there beside the next segment's
     return Unrolled(h, state, Tape(backend, x, recurrent, tuple(segments)))
 
 
@@ -124,6 +120,8 @@ def run_layer_backward(
     ValueError
         If a state that is computed again is not what it was.
     """
+    if len(tape.segments) == 1:
+        return _segment_gradient(cell, weights, tape, tape.segments[0], dh, d_state)
     total, dx = None, None
     for segment in reversed(tape.segments):
         share = _segment_gradient(cell, weights, tape, segment, dh, d_state)
@@ -234,18 +232,18 @@ def _layer_gradient(
     """Return the layer's gradients, given those of u and of U h."""
     backend, mask = tape.backend, tape.recurrent.mask
     gain_u = weights.gains[0] if weights.gains else None
+    du = rows_of(backend.xp, back.du)
     projection = project_backward(
-        backend, weights.W, weights.b, tape.x[steps, ...], back.du, gain_u, kept.normalized
+        backend, weights.W, weights.b, tape.x[steps, ...], du, gain_u, kept.normalized
     )
     h_previous = kept.trajectory.states[0][:-1, ...]
     if mask is not None:
         h_previous = h_previous * mask
-    da, h_previous = rows_of(backend.xp, back.da), rows_of(backend.xp, h_previous)
-    dU = backend.library.product(da.T, h_previous)
+    da = du if back.da is back.du else rows_of(backend.xp, back.da)
+    dU = backend.library.product(da.T, rows_of(backend.xp, h_previous))
     gains = () if back.gain is None else (projection.gain, back.gain)
-    units = tuple(
-        None if given is None else d for given, d in zip(weights.units, back.units, strict=False)
-    )
+    pairs = zip(weights.units, back.units, strict=False)
+    units = tuple([None if given is None else d for given, d in pairs])
     return LayerGradient(
         ExtendedWeights(projection.W, dU, projection.b, units, gains), projection.x, back.state
     )
@@ -258,7 +256,7 @@ def _at(a: Array | None, steps: slice) -> Array | None:
 def _units(backend: Backend, cell: Cell, weights: ExtendedWeights) -> Arrays:
     """Return the per-unit parameters, with zeros for biases that are not there."""
     given = weights.units or (None,) * len(unit_names(cell))
-    if all(part is not None for part in given):
+    if not [part for part in given if part is None]:
         return given
     W = weights.W
     zeros = backend.xp.zeros((weights.U.shape[1],), dtype=W.dtype, device=backend.device)

@@ -71,13 +71,12 @@ def project_backward(
     gain: Array | None = None,
     normalized: Normalized | None = None,
 ) -> ProjectionGradient:
-    """Return the gradients, given that of u."""
+    """Return the gradients, given that of u as (T·B, G·H)."""
     xp, product = backend.xp, backend.library.product
-    rows = rows_of(xp, du)
-    db = None if b is None else xp.sum(rows, axis=0)
-    da, d_gain = _before_gain(xp, rows, gain, normalized)
+    db = None if b is None else xp.sum(du, axis=0)
+    da, d_gain = _before_gain(xp, du, gain, normalized)
     if x.ndim == 2:
-        dW = sum_columns(da, xp.reshape(x, (rows.shape[0],)), W.shape[1])
+        dW = sum_columns(da, xp.reshape(x, (da.shape[0],)), W.shape[1])
         return ProjectionGradient(dW, db, d_gain, None)
     dW = product(da.T, rows_of(xp, x))
     return ProjectionGradient(dW, db, d_gain, xp.reshape(product(da, W), x.shape))

@@ -36,7 +36,7 @@ from xprnn.layer import (
 from xprnn.readout import read_out, read_out_backward
 from xprnn.sparse import GradientArray
 from xprnn.truncation import Sweep
-from xprnn.weights import ExtendedWeights, LayerGradient, Weights
+from xprnn.weights import ExtendedWeights, Weights
 
 
 class NetworkTape(NamedTuple):
@@ -225,19 +225,20 @@ def backward(
     if architecture.bidirectional:
         # There is no end of going forth and back but that of the layers.
         hops *= architecture.layers
-    layers: list[LayerGradient] = []
+    states: list[Arrays] = []
     if window is None or window >= hops:
 
         def through(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
             done = run_layer_backward(cell, weights[k], tape.layers[k], dh, d_final)
-            layers.append(LayerGradient(done.weights, None, done.state))
+            gradients.update(_named(stack[k], done.weights))
+            states.append(done.state)
             return done.x
 
         # What reaches a layer has no name here: a long sequence's should not outlive the layer.
         d_input = _walk(
             tape, stack, _through_readout(parameters, tape, d_output, gradients), d_state, through
         )  # from (2), (3)
-        layers.reverse()
+        states.reverse()
     else:
         dh = _through_readout(parameters, tape, d_output, gradients)
         tapes = [whole(tape_l) for tape_l in tape.layers]
@@ -257,17 +258,15 @@ def backward(
         ]
         bottom = zip(stack[: architecture.directions], layers, strict=False)
         d_input = _summed([_turned(xp, direction, layer.x) for direction, layer in bottom])
-    for direction, layer in zip(stack, layers, strict=True):
-        gradients |= _named(direction, layer.weights)
+        for direction, layer in zip(stack, layers, strict=True):
+            gradients |= _named(direction, layer.weights)
+        states = [layer.state for layer in layers]
     if architecture.embedding_size is not None:
         E = parameters["embedding.weight"]
         gradients["embedding.weight"] = look_up_backward(xp, E, tape.x, d_input)  # from (1)
         d_input = None
-    return Gradient(
-        {name: gradients[name] for name in parameters},
-        d_input,
-        _stacked(xp, [layer.state for layer in layers]),
-    )
+    found = {name: gradients[name] for name in parameters}
+    return Gradient(found, d_input, _stacked(xp, states))
 
 
 def _through_readout(
@@ -337,15 +336,11 @@ def _named(
     direction: Direction, weights: Weights | ExtendedWeights
 ) -> dict[str, GradientArray | None]:
     """Return a layer's gradients by the names of its parameters."""
-    names = direction.names
-    W, U, b, units, gains = ExtendedWeights(*weights)
-    return {
-        names.W: W,
-        names.U: U,
-        names.b: b,
-        **dict(zip(names.units, units, strict=True)),
-        **dict(zip(names.gains, gains, strict=True)),
-    }
+    names, (W, U, b, units, gains) = direction.names, ExtendedWeights(*weights)
+    named = {names.W: W, names.U: U, names.b: b}
+    named.update(zip(names.units, units, strict=True))
+    named.update(zip(names.gains, gains, strict=True))
+    return named
 
 
 def _of_layer(state: Arrays, k: int) -> Arrays:
