@@ -101,12 +101,12 @@ def tokens(
         If it is on another device, of another shape, or an entry is out of range.
     """
     own(name, a, backend)
-    if not is_integer(a, backend):
-        dtype = a.dtype  # type: ignore[attr-defined]
+    dtype = a.dtype  # type: ignore[attr-defined]
+    indexing = backend.xp.__array_namespace_info__().default_dtypes()["indexing"]
+    if dtype != indexing and not is_integer(a, backend):
         raise TypeError(f"{name} has dtype {dtype_name(dtype)}: expected integers")
     fit(name, a, shape)
     # A narrow integer can't be compared with every count, nor used as an index everywhere.
-    indexing = backend.xp.__array_namespace_info__().default_dtypes()["indexing"]
     indices: Array = backend.xp.astype(a, indexing, copy=False)
     good = (indices >= 0) & (indices < count)
     if ignored is not None:

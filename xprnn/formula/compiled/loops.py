@@ -192,7 +192,7 @@ def _place(name: str, kept: list[str]) -> tuple[int, slice | None]:
 
 def _contiguous(a: Array) -> Array:
     flags = a.flags
-    return a if flags.c_contiguous and flags.aligned else np.require(a, requirements=("C", "A"))
+    return a if flags.c_contiguous and flags.aligned else np.array(a, order="C")
 
 
 def _valid(valid: Array | None) -> Array:
