@@ -117,6 +117,7 @@ class Sealed:
     ndim = property(lambda self: self._held.ndim)
     device = property(lambda self: "vault")
     dtype = property(lambda self: self._held.dtype)
+    T = property(lambda self: Sealed(self._held.T))
 
     def __getitem__(self, key: Any) -> "Sealed":
         return Sealed(self._held[_opened(key)])

@@ -1,7 +1,7 @@
 """What a network is, apart from its weights and from where it computes."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from xprnn import checks
@@ -21,6 +21,16 @@ RETURNS = ("sequence", "last")
 Shape = tuple[int, ...]
 
 
+class ParameterNames(NamedTuple):
+    """What the parameters of one layer in one direction are called: see `ExtendedWeights`."""
+
+    W: str
+    U: str
+    b: str
+    units: tuple[str, ...]
+    gains: tuple[str, ...]
+
+
 class Direction(NamedTuple):
     """One layer in one direction, and what its parameters are called.
 
@@ -32,12 +42,15 @@ class Direction(NamedTuple):
     suffix : str
         What the names of its parameters end with.
     input_size : int
+    names : ParameterNames
+        Of those, too, that a network without biases lacks.
     """
 
     layer: int
     reverse: bool
     suffix: str
     input_size: int
+    names: ParameterNames
 
 
 @dataclass(frozen=True)
@@ -91,16 +104,35 @@ class Architecture:
         """H·D, the size of a layer's output at one step."""
         return self.hidden_size * self.directions
 
-    def stack(self) -> Iterator[Direction]:
-        """Iterate over all layers in all directions, in the order of the state's first axis."""
-        for layer in range(self.layers):
-            inputs = self.features if layer else self.embedding_size or self.input_size
-            for reverse in (False, True)[: self.directions]:
-                yield Direction(layer, reverse, f"_l{layer}{'_reverse' * reverse}", inputs)
+    def stack(self) -> tuple[Direction, ...]:
+        """Return all layers in all directions, in the order of the state's first axis."""
+        return self._stack
+
+    @cached_property
+    def _stack(self) -> tuple[Direction, ...]:
+        # Made once: every pass of a small network would feel it.
+        return tuple(
+            self._direction(layer, reverse)
+            for layer in range(self.layers)
+            for reverse in (False, True)[: self.directions]
+        )
+
+    def _direction(self, layer: int, reverse: bool) -> Direction:
+        suffix = f"_l{layer}{'_reverse' * reverse}"
+        inputs = self.features if layer else self.embedding_size or self.input_size
+        norms = ("norm_ih", "norm_hh") if has_layer_norm(self.cell) else ()
+        names = ParameterNames(
+            f"weight_ih{suffix}",
+            f"weight_hh{suffix}",
+            f"bias{suffix}",
+            tuple(f"{name}{suffix}" for name in unit_names(self.cell)),
+            tuple(f"{name}{suffix}" for name in norms),
+        )
+        return Direction(layer, reverse, suffix, inputs, names)
 
     def state_shape(self, batch: int) -> Shape:
         """Return the shape of each state variable, (layers·D, B, H)."""
-        return (self.layers * self.directions, batch, self.hidden_size)
+        return (len(self._stack), batch, self.hidden_size)
 
     def output_shape(self, steps: int, batch: int) -> Shape:
         """Return the shape of the output: (T, B, O), or (B, O) for the last one."""
@@ -109,6 +141,10 @@ class Architecture:
 
     def shapes(self) -> dict[str, Shape]:
         """Return the shape of every parameter, by name."""
+        return dict(self._shapes)
+
+    @cached_property
+    def _shapes(self) -> dict[str, Shape]:
         hidden = self.hidden_size
         rows = self.cell.gates * hidden
         shapes: dict[str, Shape] = {}

@@ -32,7 +32,7 @@ def check_state(
 
 def check_input(name: str, x: Array, backend: Backend, size: int) -> Array:
     """Return an input, known to be (T, B, size), or (T, B) of integers below ``size``, T ≥ 1."""
-    if checks.is_integer(x, backend) and x.ndim == 2:
+    if getattr(x, "ndim", None) == 2 and checks.is_integer(x, backend):
         x = checks.tokens(name, x, backend, ("T", "B"), size)
     else:
         x = checks.array(name, x, backend, ("T", "B", size))

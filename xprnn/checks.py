@@ -101,12 +101,12 @@ def tokens(
         If it is on another device, of another shape, or an entry is out of range.
     """
     own(name, a, backend)
-    if not is_integer(a, backend):
-        dtype = a.dtype  # type: ignore[attr-defined]
+    dtype = a.dtype  # type: ignore[attr-defined]
+    indexing = backend.xp.__array_namespace_info__().default_dtypes()["indexing"]
+    if dtype != indexing and not is_integer(a, backend):
         raise TypeError(f"{name} has dtype {dtype_name(dtype)}: expected integers")
     fit(name, a, shape)
     # A narrow integer can't be compared with every count, nor used as an index everywhere.
-    indexing = backend.xp.__array_namespace_info__().default_dtypes()["indexing"]
     indices: Array = backend.xp.astype(a, indexing, copy=False)
     good = (indices >= 0) & (indices < count)
     if ignored is not None:
@@ -120,24 +120,27 @@ def tokens(
 
 def own(name: str, a: object, backend: Backend) -> None:
     """Refuse what is not an array of this backend."""
+    if backend.owns(a):
+        return
     if not backend.library.is_array(a):
         raise TypeError(
             f"{name} is {_a(describe(a))}: expected an array of the backend {backend.name!r} "
             f"({name} = net.backend.asarray({name}) makes one from host data)"
         )
-    if not backend.owns(a):
-        raise ValueError(
-            f"{name} is on device {backend.library.device_of(a)}: "
-            f"the {backend.name} backend in use is on {backend.device}"
-        )
+    raise ValueError(
+        f"{name} is on device {backend.library.device_of(a)}: "
+        f"the {backend.name} backend in use is on {backend.device}"
+    )
 
 
 def fit(name: str, a: Any, shape: Shape) -> None:
     """Refuse an array of another shape."""
     given = tuple(a.shape)
-    if len(given) != len(shape) or any(
-        isinstance(want, int) and want != got for want, got in zip(shape, given, strict=True)
-    ):
+    if given == shape:
+        return
+    pairs = zip(shape, given, strict=False)
+    unlike = [want for want, got in pairs if isinstance(want, int) and want != got]
+    if unlike or len(given) != len(shape):
         wanted = ", ".join(str(s) for s in shape) + ("," if len(shape) == 1 else "")
         raise ValueError(f"{name} has shape {given}: expected ({wanted})")
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from xprnn.backend import Backend
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell, unit_names
-from xprnn.projection import input_gradient, project, project_backward
+from xprnn.projection import input_gradient, project, project_backward, rows_of
 from xprnn.recurrence import Recurrent, Reversed
 from xprnn.segments import Kept, Segment, check_again, copied, cut, gathered, joined
 from xprnn.timeloop import run_backward, run_forward
@@ -94,23 +94,19 @@ def run_layer(
     own = recompute or len(borders) > 1
     gain = weights.gains[1] if weights.gains else None
     recurrent = Recurrent(weights.U, _units(backend, cell, weights), gain, mask, valid)
-
-    def run(steps: slice, before: Arrays) -> tuple[Segment, Array]:
-        kept = _run_segment(backend, cell, weights, x, recurrent, steps, before, save=save)
-        states = kept.trajectory.states
-        after = tuple(part[-1, ...] for part in states)
-        after = copied(xp, after) if own else after
-        h = _within(xp, _at(valid, steps), states[0][1:, ...])
-        return Segment(steps, before, after, kept if save and not recompute else None), h
-
     if recompute:
         state = copied(xp, state)
     segments, h = [], None
     for steps in borders:
-        segment, piece = run(steps, state)
-        state = segment.after
-        segments.append(segment)
+        kept = _run_segment(backend, cell, weights, x, recurrent, steps, state, save=save)
+        states = kept.trajectory.states
+        before, state = state, tuple([part[-1, ...] for part in states])
+        if own:
+            state = copied(xp, state)
+        piece = _within(xp, _at(valid, steps), states[0][1:, ...])
+        segments.append(Segment(steps, before, state, kept if save and not recompute else None))
         h = gathered(backend, h, steps, piece, x.shape[0])
+        del kept, states, piece  # large, and not to be there beside the next segment's
     return Unrolled(h, state, Tape(backend, x, recurrent, tuple(segments)))
 
 
@@ -124,6 +120,8 @@ def run_layer_backward(
     ValueError
         If a state that is computed again is not what it was.
     """
+    if len(tape.segments) == 1:
+        return _segment_gradient(cell, weights, tape, tape.segments[0], dh, d_state)
     total, dx = None, None
     for segment in reversed(tape.segments):
         share = _segment_gradient(cell, weights, tape, segment, dh, d_state)
@@ -154,8 +152,8 @@ def sweep_layer(
 
 def sweep_input(weights: ExtendedWeights, tape: Tape, done: Sweep) -> Array | None:
     """Return what a sweep puts on the layer's input; None if that is integers."""
-    gain, xp = weights.gains[0] if weights.gains else None, tape.backend.xp
-    return input_gradient(xp, weights.W, tape.x, done.step.du, gain, _whole(tape).normalized)
+    gain, normalized = weights.gains[0] if weights.gains else None, _whole(tape).normalized
+    return input_gradient(tape.backend, weights.W, tape.x, done.step.du, gain, normalized)
 
 
 def swept_layer(weights: ExtendedWeights, tape: Tape, last: Sweep) -> LayerGradient:
@@ -191,7 +189,7 @@ def _run_segment(
 ) -> Kept:
     """Run the layer over a segment."""
     gain = weights.gains[0] if weights.gains else None
-    u, normalized = project(backend.xp, weights.W, weights.b, x[steps, ...], gain)
+    u, normalized = project(backend, weights.W, weights.b, x[steps, ...], gain)
     recurrent = _of(recurrent, steps)
     return Kept(normalized, run_forward(backend, cell, u, recurrent, state, save=save))
 
@@ -218,7 +216,8 @@ def _segment_gradient(
 
 def _recurrent(weights: ExtendedWeights, tape: Tape) -> Recurrent:
     # The units and the mask are those of the forward pass, U is the one that is given.
-    return tape.recurrent._replace(U=weights.U)
+    recurrent, U = tape.recurrent, weights.U
+    return recurrent if recurrent.U is U else recurrent._replace(U=U)
 
 
 def _of(recurrent: Recurrent, steps: slice) -> Recurrent:
@@ -231,20 +230,20 @@ def _layer_gradient(
     weights: ExtendedWeights, tape: Tape, steps: slice, kept: Kept, back: Reversed
 ) -> LayerGradient:
     """Return the layer's gradients, given those of u and of U h."""
-    xp, mask = tape.backend.xp, tape.recurrent.mask
+    backend, mask = tape.backend, tape.recurrent.mask
     gain_u = weights.gains[0] if weights.gains else None
+    du = rows_of(backend.xp, back.du)
     projection = project_backward(
-        xp, weights.W, weights.b, tape.x[steps, ...], back.du, gain_u, kept.normalized
+        backend, weights.W, weights.b, tape.x[steps, ...], du, gain_u, kept.normalized
     )
     h_previous = kept.trajectory.states[0][:-1, ...]
     if mask is not None:
         h_previous = h_previous * mask
-    da_columns = xp.matrix_transpose(_rows(xp, back.da))
-    dU = tape.backend.library.product(da_columns, _rows(xp, h_previous))
+    da = du if back.da is back.du else rows_of(backend.xp, back.da)
+    dU = backend.library.product(da.T, rows_of(backend.xp, h_previous))
     gains = () if back.gain is None else (projection.gain, back.gain)
-    units = tuple(
-        None if given is None else d for given, d in zip(weights.units, back.units, strict=False)
-    )
+    pairs = zip(weights.units, back.units, strict=False)
+    units = tuple([None if given is None else d for given, d in pairs])
     return LayerGradient(
         ExtendedWeights(projection.W, dU, projection.b, units, gains), projection.x, back.state
     )
@@ -257,7 +256,7 @@ def _at(a: Array | None, steps: slice) -> Array | None:
 def _units(backend: Backend, cell: Cell, weights: ExtendedWeights) -> Arrays:
     """Return the per-unit parameters, with zeros for biases that are not there."""
     given = weights.units or (None,) * len(unit_names(cell))
-    if all(part is not None for part in given):
+    if not [part for part in given if part is None]:
         return given
     W = weights.W
     zeros = backend.xp.zeros((weights.U.shape[1],), dtype=W.dtype, device=backend.device)
@@ -267,8 +266,3 @@ def _units(backend: Backend, cell: Cell, weights: ExtendedWeights) -> Arrays:
 def _within(xp: Namespace, valid: Array | None, a: Array | None) -> Array | None:
     """Return a with zeros beyond the sequences' ends."""
     return a if valid is None or a is None else xp.where(valid, a, xp.zeros_like(a))
-
-
-def _rows(xp: Namespace, a: Array) -> Array:
-    """Merge time and batch."""
-    return xp.reshape(a, (a.shape[0] * a.shape[1], a.shape[2]))

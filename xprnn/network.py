@@ -370,7 +370,8 @@ class RNN:
             d_state = check_state("d_state", d_state, backend, cell, shape)
         d_output = gradient_within(run.tape, d_output)
         window = check_window(window)
-        check_whole("run", run.tape.recomputes, window)
+        if window is not None:
+            check_whole("run", run.tape.recomputes, window)
         return backward(self._parameters, run.tape, d_output, d_state, window)
 
     def value_and_grad(

@@ -16,7 +16,7 @@ Shapes: x (T, B, I), or integers (T, B); u (T, B, G·H); W (G·H, I); b and γ (
 
 from typing import NamedTuple
 
-from xprnn.backend import primitives_of
+from xprnn.backend import Backend
 from xprnn.backend.types import Array, Namespace
 from xprnn.normalization import Normalized, normalize, normalize_backward
 from xprnn.sparse import GradientArray, sum_columns
@@ -39,21 +39,20 @@ class ProjectionGradient(NamedTuple):
 
 
 def project(
-    xp: Namespace, W: Array, b: Array | None, x: Array, gain: Array | None = None
+    backend: Backend, W: Array, b: Array | None, x: Array, gain: Array | None = None
 ) -> Projection:
     """Return the projected input."""
-    steps, batch = x.shape[:2]
+    xp, (steps, batch, *_) = backend.xp, x.shape
     if x.ndim == 2:
         picked = xp.reshape(x, (steps * batch,))
         if steps * batch < W.shape[1]:
-            u = xp.matrix_transpose(xp.take(W, picked, axis=1))
+            u = xp.take(W, picked, axis=1).T
         else:
             # Rows of Wᵀ lie in the order that the time loop reads: worth a copy of W, if there are
             # more steps than columns.
-            u = xp.take(xp.matrix_transpose(W), picked, axis=0)
+            u = xp.take(W.T, picked, axis=0)
     else:
-        rows = xp.reshape(x, (steps * batch, x.shape[2]))
-        u = primitives_of(W).product(rows, xp.matrix_transpose(W))
+        u = backend.library.product(rows_of(xp, x), W.T)
     normalized = None
     if gain is not None:
         normalized = normalize(xp, u)
@@ -64,7 +63,7 @@ def project(
 
 
 def project_backward(
-    xp: Namespace,
+    backend: Backend,
     W: Array,
     b: Array | None,
     x: Array,
@@ -72,34 +71,44 @@ def project_backward(
     gain: Array | None = None,
     normalized: Normalized | None = None,
 ) -> ProjectionGradient:
-    """Return the gradients, given that of u."""
-    count = x.shape[0] * x.shape[1]
-    db = None if b is None else xp.sum(xp.reshape(du, (count, du.shape[2])), axis=0)
+    """Return the gradients, given that of u as (T·B, G·H)."""
+    xp, product = backend.xp, backend.library.product
+    db = None if b is None else xp.sum(du, axis=0)
     da, d_gain = _before_gain(xp, du, gain, normalized)
     if x.ndim == 2:
-        dW = sum_columns(da, xp.reshape(x, (count,)), W.shape[1])
+        dW = sum_columns(da, xp.reshape(x, (da.shape[0],)), W.shape[1])
         return ProjectionGradient(dW, db, d_gain, None)
-    product = primitives_of(W).product
-    dW = product(xp.matrix_transpose(da), xp.reshape(x, (count, x.shape[2])))
+    dW = product(da.T, rows_of(xp, x))
     return ProjectionGradient(dW, db, d_gain, xp.reshape(product(da, W), x.shape))
 
 
 def input_gradient(
-    xp: Namespace, W: Array, x: Array, du: Array, gain: Array | None, normalized: Normalized | None
+    backend: Backend,
+    W: Array,
+    x: Array,
+    du: Array,
+    gain: Array | None,
+    normalized: Normalized | None,
 ) -> Array | None:
     """Return the gradient of x alone; None if it holds integers."""
     if x.ndim == 2:
         return None
-    da, _ = _before_gain(xp, du, gain, normalized)
-    return xp.reshape(primitives_of(W).product(da, W), x.shape)
+    xp = backend.xp
+    da, _ = _before_gain(xp, rows_of(xp, du), gain, normalized)
+    return xp.reshape(backend.library.product(da, W), x.shape)
+
+
+def rows_of(xp: Namespace, a: Array) -> Array:
+    """Merge time and batch: one product of all steps is faster than one a step."""
+    steps, batch, size = a.shape
+    return xp.reshape(a, (steps * batch, size))
 
 
 def _before_gain(
     xp: Namespace, du: Array, gain: Array | None, normalized: Normalized | None
 ) -> tuple[Array, Array | None]:
-    """Return da (T·B, G·H), and dγ."""
-    rows = xp.reshape(du, (du.shape[0] * du.shape[1], du.shape[2]))
+    """Return da (T·B, G·H) from du of the same shape, and dγ."""
     if gain is None or normalized is None:
-        return rows, None
-    da, d_gain = normalize_backward(xp, normalized, gain, rows)  # from (2)
+        return du, None
+    da, d_gain = normalize_backward(xp, normalized, gain, du)  # from (2)
     return da, xp.sum(d_gain, axis=0)

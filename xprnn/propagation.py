@@ -13,6 +13,7 @@ concatenation's and the reversal's derivatives are themselves, backwards.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import NamedTuple
 
 from xprnn.architecture import Architecture, Direction
@@ -20,7 +21,7 @@ from xprnn.arguments import only_within, within
 from xprnn.backend import Backend
 from xprnn.backend.host import Generator
 from xprnn.backend.types import Array, Namespace
-from xprnn.cells import Arrays, has_layer_norm, unit_names
+from xprnn.cells import Arrays
 from xprnn.dropout import mask
 from xprnn.embedding import look_up, look_up_backward
 from xprnn.layer import (
@@ -35,7 +36,7 @@ from xprnn.layer import (
 from xprnn.readout import read_out, read_out_backward
 from xprnn.sparse import GradientArray
 from xprnn.truncation import Sweep
-from xprnn.weights import ExtendedWeights, LayerGradient, Weights
+from xprnn.weights import ExtendedWeights, Weights
 
 
 class NetworkTape(NamedTuple):
@@ -111,8 +112,11 @@ class Gradient(NamedTuple):
 
 def check_run(architecture: Architecture, backend: Backend, run: Run) -> None:
     """Refuse a forward pass that another kind of network has made."""
-    made = {"backend": run.tape.backend} | vars(run.tape.architecture)
-    wanted = {"backend": backend} | vars(architecture)
+    if run.tape.architecture is architecture and run.tape.backend is backend:
+        return
+    names = [field.name for field in fields(architecture)]
+    made = {"backend": run.tape.backend} | {k: getattr(run.tape.architecture, k) for k in names}
+    wanted = {"backend": backend} | {k: getattr(architecture, k) for k in names}
     unlike = [name for name, value in wanted.items() if made[name] != value]
     if unlike:
         differences = (f"{name} is {made[name]}, not {wanted[name]}" for name in unlike)
@@ -171,9 +175,9 @@ def forward(
         unrolled = run_layer(
             backend,
             architecture.cell,
-            _weights(architecture, direction, parameters),
+            _weights(direction, parameters),
             _turned(xp, direction, inputs),
-            tuple(part[k, ...] for part in state),
+            _of_layer(state, k),
             valid=None if valid is None else _turned(xp, direction, valid),
             mask=_recurrent_mask(architecture, backend, batch, rng),
             save=save,
@@ -214,26 +218,27 @@ def backward(
     """
     architecture, xp = tape.architecture, tape.backend.xp
     gradients: dict[str, GradientArray] = {}
-    stack = list(architecture.stack())
-    weights = [_weights(architecture, direction, parameters) for direction in stack]
+    stack = architecture.stack()
+    weights = [_weights(direction, parameters) for direction in stack]
     cell = architecture.cell
     hops = tape.x.shape[0] - 1
     if architecture.bidirectional:
         # There is no end of going forth and back but that of the layers.
         hops *= architecture.layers
-    layers: list[LayerGradient] = []
+    states: list[Arrays] = []
     if window is None or window >= hops:
 
         def through(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
             done = run_layer_backward(cell, weights[k], tape.layers[k], dh, d_final)
-            layers.append(done._replace(x=None))
+            gradients.update(_named(stack[k], done.weights))
+            states.append(done.state)
             return done.x
 
         # What reaches a layer has no name here: a long sequence's should not outlive the layer.
         d_input = _walk(
             tape, stack, _through_readout(parameters, tape, d_output, gradients), d_state, through
         )  # from (2), (3)
-        layers.reverse()
+        states.reverse()
     else:
         dh = _through_readout(parameters, tape, d_output, gradients)
         tapes = [whole(tape_l) for tape_l in tape.layers]
@@ -253,17 +258,15 @@ def backward(
         ]
         bottom = zip(stack[: architecture.directions], layers, strict=False)
         d_input = _summed([_turned(xp, direction, layer.x) for direction, layer in bottom])
-    for direction, layer in zip(stack, layers, strict=True):
-        gradients |= _named(architecture, direction, layer.weights)
+        for direction, layer in zip(stack, layers, strict=True):
+            gradients |= _named(direction, layer.weights)
+        states = [layer.state for layer in layers]
     if architecture.embedding_size is not None:
         E = parameters["embedding.weight"]
         gradients["embedding.weight"] = look_up_backward(xp, E, tape.x, d_input)  # from (1)
         d_input = None
-    return Gradient(
-        {name: gradients[name] for name in parameters},
-        d_input,
-        _stacked(xp, [layer.state for layer in layers]),
-    )
+    found = {name: gradients[name] for name in parameters}
+    return Gradient(found, d_input, _stacked(xp, states))
 
 
 def _through_readout(
@@ -283,7 +286,7 @@ def _through_readout(
 
 def _walk(
     tape: NetworkTape,
-    stack: list[Direction],
+    stack: tuple[Direction, ...],
     dh: Array,
     d_state: Arrays,
     through: Callable[[int, Array | None, Arrays], Array | None],
@@ -302,7 +305,7 @@ def _walk(
     hidden, arriving, dx = architecture.hidden_size, dh, []
     del dh
     for k in reversed(range(len(stack))):
-        direction, d_final = stack[k], tuple(part[k, ...] for part in d_state)
+        direction, d_final = stack[k], _of_layer(d_state, k)
         mine = slice(hidden, None) if direction.reverse else slice(0, hidden)
         # No view of all of it: a windowed sweep knows by the object that it has seen it before.
         dh_k = arriving[..., mine] if architecture.bidirectional else arriving
@@ -318,29 +321,31 @@ def _walk(
     return arriving
 
 
-def _weights(
-    architecture: Architecture, direction: Direction, parameters: Mapping[str, Array]
-) -> ExtendedWeights:
-    suffix = direction.suffix
-    norms = ("norm_ih", "norm_hh") if has_layer_norm(architecture.cell) else ()
+def _weights(direction: Direction, parameters: Mapping[str, Array]) -> ExtendedWeights:
+    W, U, b, units, gains = direction.names
     return ExtendedWeights(
-        parameters[f"weight_ih{suffix}"],
-        parameters[f"weight_hh{suffix}"],
-        parameters.get(f"bias{suffix}"),
-        tuple(parameters.get(f"{name}{suffix}") for name in unit_names(architecture.cell)),
-        tuple(parameters[f"{name}{suffix}"] for name in norms),
+        parameters[W],
+        parameters[U],
+        parameters.get(b),
+        tuple(map(parameters.get, units)),
+        tuple(map(parameters.__getitem__, gains)),
     )
 
 
 def _named(
-    architecture: Architecture, direction: Direction, weights: Weights | ExtendedWeights
-) -> dict[str, GradientArray]:
+    direction: Direction, weights: Weights | ExtendedWeights
+) -> dict[str, GradientArray | None]:
     """Return a layer's gradients by the names of its parameters."""
-    W, U, b, units, gains = ExtendedWeights(*weights)
-    named = {"weight_ih": W, "weight_hh": U, "bias": b}
-    named |= dict(zip(unit_names(architecture.cell), units, strict=True))
-    named |= dict(zip(("norm_ih", "norm_hh"), gains, strict=False))
-    return {f"{name}{direction.suffix}": array for name, array in named.items()}
+    names, (W, U, b, units, gains) = direction.names, ExtendedWeights(*weights)
+    named = {names.W: W, names.U: U, names.b: b}
+    named.update(zip(names.units, units, strict=True))
+    named.update(zip(names.gains, gains, strict=True))
+    return named
+
+
+def _of_layer(state: Arrays, k: int) -> Arrays:
+    """Return the state of one layer in one direction."""
+    return tuple([part[k, ...] for part in state])
 
 
 def _between(
@@ -383,7 +388,6 @@ def _summed(parts: list[Array | None]) -> Array | None:
 
 def _stacked(xp: Namespace, states: list[Arrays]) -> Arrays:
     """Return the network's state, (layers·D, B, H) each, from those of all its layers."""
-    return tuple(
-        parts[0][None, ...] if len(parts) == 1 else xp.stack(parts)
-        for parts in zip(*states, strict=True)
-    )
+    if len(states) == 1:
+        return tuple([part[None, ...] for part in states[0]])
+    return tuple(map(xp.stack, zip(*states, strict=True)))

@@ -26,7 +26,7 @@ class ReadoutGradient(NamedTuple):
 
 def read_out(xp: Namespace, R: Array, r: Array | None, h: Array) -> Array:
     """Return y (..., O)."""
-    y = primitives_of(R).product(_rows(xp, h), xp.matrix_transpose(R))
+    y = primitives_of(R).product(_rows(xp, h), R.T)
     if r is not None:
         y += r
     return xp.reshape(y, (*h.shape[:-1], R.shape[0]))
@@ -36,11 +36,11 @@ def read_out_backward(
     xp: Namespace, R: Array, r: Array | None, h: Array, dy: Array
 ) -> ReadoutGradient:
     """Return the gradients, given that of y (..., O)."""
-    dy_columns = xp.matrix_transpose(_rows(xp, dy))
+    dy_columns = _rows(xp, dy).T
     # As (Rᵀ dyᵀ)ᵀ, because OpenBLAS needs half the time for this order when there are few rows and
     # a vocabulary of outputs, and as much when there are not.
     product = primitives_of(R).product
-    dh = xp.matrix_transpose(product(xp.matrix_transpose(R), dy_columns))
+    dh = product(R.T, dy_columns).T
     return ReadoutGradient(
         product(dy_columns, _rows(xp, h)),
         None if r is None else xp.sum(dy_columns, axis=1),

@@ -114,7 +114,7 @@ def run_forward(
     """
     U, units, gain, mask, valid = recurrent
     gates, hidden = cell.gates, U.shape[1]
-    U_T = xp.matrix_transpose(U)
+    U_T = U.T
     steps, kept, norms = [state], [], []
     for t, u_t in enumerate(xp.unstack(u)):
         a = (state[0] if mask is None else state[0] * mask) @ U_T  # (1)

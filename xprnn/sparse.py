@@ -80,8 +80,7 @@ def sum_columns(rows: Array, tokens: Array, count: int) -> SparseGradient:
     """
     primitives = primitives_of(rows)
     indices, summed = primitives.sum_by_index(rows, tokens)
-    columns = primitives.namespace().matrix_transpose(summed)
-    return SparseGradient(indices, columns, (rows.shape[1], count), axis=1)
+    return SparseGradient(indices, summed.T, (rows.shape[1], count), axis=1)
 
 
 def times(g: GradientArray, factor: float | Array) -> GradientArray:
@@ -108,9 +107,9 @@ def add(g: GradientArray, other: GradientArray) -> GradientArray:
     xp = primitives.namespace()
     indices = xp.concat([g.indices, other.indices])
     values = xp.concat([g.values, other.values], axis=g.axis)
-    rows = values if g.axis == 0 else xp.matrix_transpose(values)
+    rows = values if g.axis == 0 else values.T
     indices, rows = primitives.sum_by_index(rows, indices)
-    values = rows if g.axis == 0 else xp.matrix_transpose(rows)
+    values = rows if g.axis == 0 else rows.T
     return SparseGradient(indices, values, g.shape, g.axis)
 
 

@@ -13,13 +13,13 @@ from xprnn.backend.types import Array, Device, Namespace
 FUNCTIONS = (
     *("__array_namespace_info__", "abs", "all", "arange", "asarray", "astype", "broadcast_to"),
     *("clip", "concat", "empty", "empty_like", "exp", "finfo", "flip", "full_like", "isdtype"),
-    *("isfinite", "log", "matrix_transpose", "max", "maximum", "mean", "ones_like"),
+    *("isfinite", "log", "max", "maximum", "mean", "ones_like"),
     *("permute_dims", "reshape", "searchsorted", "sign", "sqrt", "stack", "sum", "take"),
     *("take_along_axis", "tanh", "unique_inverse", "unstack", "where", "zeros", "zeros_like"),
 )
 """The functions of the standard that xprnn uses; operators and indexing come on top."""
 
-_ATTRIBUTES = ("device", "dtype", "ndim", "shape")
+_ATTRIBUTES = ("T", "device", "dtype", "ndim", "shape")
 _REALS = (
     *("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
     *("float16", "float32", "float64"),
@@ -140,10 +140,10 @@ class Own(Library):
 
     def _sample(self) -> Array:
         try:
-            return self._xp.empty(0)
+            return self._xp.empty((0, 0))  # a matrix, for only that has a transpose
         except Exception as error:
             raise ValueError(
-                f"the namespace {self.name!r} can't make an array: empty(0) fails: {error}"
+                f"the namespace {self.name!r} can't make an array: empty((0, 0)) fails: {error}"
             ) from error
 
     def _devices(self) -> list[Any]:

@@ -53,12 +53,15 @@ def lowering_for(backend: Backend, cell: Cell, work: Work) -> Loops | None:
     That is: the backend has no lowering that suits, lowering is disabled, or the cell can't be
     traced (see `explain`).
     """
-    return next((loops for loops in lowerings_of(backend, cell) if loops.suits(work)), None)
+    for loops in lowerings_of(backend, cell):
+        if loops.suits(work):
+            return loops
+    return None
 
 
 def lowerings_of(backend: Backend, cell: Cell) -> tuple[Loops, ...]:
     """Return all time loops that a cell has on a backend, the fastest first."""
-    names = _chosen(f"{backend.library.lowering}")
+    names = _chosen(backend.library.lowering or "")
     if not names:
         return ()
     known = _known(cell)

@@ -85,7 +85,7 @@ class CrossEntropy:
         logits, classes, weights = self._rows(xp, output, _existing(xp, target, valid))
         total, gradient = xp.sum(weights[:0, ...]), logits
         blocks = _blocks(logits)
-        if not overwrite:
+        if len(blocks) > 1 and not overwrite:
             gradient = xp.empty_like(logits)
         for rows in blocks:
             weight = weights[rows, :]
@@ -96,7 +96,9 @@ class CrossEntropy:
             block *= weight / Z
             block = primitives.add_to_entries(block, chosen, -weight[:, 0])  # from (2)
             block = xp.astype(block, gradient.dtype, copy=False)
-            gradient = primitives.put_rows(gradient, rows, block)
+            if len(blocks) > 1:
+                block = primitives.put_rows(gradient, rows, block)
+            gradient = block
         return total, xp.reshape(gradient, output.shape)
 
     def _rows(self, xp: Namespace, output: Array, target: Array) -> tuple[Array, Array, Array]:
@@ -126,7 +128,7 @@ def _value(
     With ``overwrite`` the exponentials take the place of the logits.
     """
     xp = primitives.namespace()
-    chosen = xp.where(classes == PADDING, xp.zeros_like(classes), classes)
+    chosen = xp.maximum(classes, 0)
     logits = xp.astype(logits, weights.dtype, copy=False)
     m = xp.max(logits, axis=-1, keepdims=True)
     picked = xp.take_along_axis(logits, chosen[:, None], axis=-1)

@@ -58,4 +58,6 @@ def sum_dtype(xp: Namespace, a: Array) -> DType:
 
     Half precision has no numbers above 65504, and a batch has more entries than that.
     """
+    if a.dtype in (xp.float32, xp.float64):
+        return a.dtype  # without a name, which NumPy makes anew whenever it is asked
     return xp.float32 if dtype_name(a.dtype) == "float16" else a.dtype

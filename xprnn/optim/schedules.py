@@ -98,6 +98,6 @@ def as_schedule(name: str, rate: float | Schedule) -> Schedule:
 
 
 def rate_at(rate: float | Schedule, iteration: int) -> float:
-    """Return the rate after so many updates."""
+    """Return the rate after so many updates, given one that `as_schedule` has taken."""
     # float, because a NumPy number would give the parameters a dtype of its own.
-    return float(as_schedule("learning_rate", rate)(iteration))
+    return float(rate(iteration) if callable(rate) else rate)

@@ -78,11 +78,7 @@ CALLS: Mapping[str, Call] = {
     "full_like": lambda xp, o: xp.full_like(o.x, 1.5),
     "ones_like": lambda xp, o: xp.ones_like(o.x),
     "astype": lambda xp, o: (xp.astype(o.flags, o.x.dtype), xp.astype(o.x, o.x.dtype, copy=False)),
-    "reshape": lambda xp, o: xp.reshape(xp.matrix_transpose(o.x), (2, 10)),
-    "matrix_transpose": lambda xp, o: (
-        xp.matrix_transpose(o.x),
-        xp.matrix_transpose(o.x[None, ...]),
-    ),
+    "reshape": lambda xp, o: xp.reshape(o.x.T, (2, 10)),
     "permute_dims": lambda xp, o: xp.permute_dims(o.x[None, ...], (1, 2, 0)),
     "flip": lambda xp, o: (xp.flip(o.x, axis=0), xp.flip(o.x, axis=1)),
     "broadcast_to": lambda xp, o: xp.broadcast_to(o.x[None, ...], (2, 4, 5)),
@@ -110,11 +106,12 @@ CALLS: Mapping[str, Call] = {
     "max": lambda xp, o: (xp.max(o.x), xp.max(o.x, axis=-1, keepdims=True)),
     "mean": lambda xp, o: (xp.mean(o.x), xp.mean(o.x, axis=-1, keepdims=True)),
     "sum": lambda xp, o: (xp.sum(o.x), xp.sum(o.x, axis=0), xp.sum(o.x, axis=-1, keepdims=True)),
-    "operator @": lambda xp, o: (
+    "operator .T": lambda _, o: o.x.T,
+    "operator @": lambda _, o: (
         o.x @ o.y,
-        xp.matrix_transpose(o.y) @ xp.matrix_transpose(o.x),
-        o.x @ xp.matrix_transpose(o.positive),
-        xp.matrix_transpose(o.x) @ o.positive,
+        o.y.T @ o.x.T,
+        o.x @ o.positive.T,
+        o.x.T @ o.positive,
     ),
     "operators + - * /": lambda _, o: (
         o.x + o.positive,

@@ -21,6 +21,9 @@ from xprnn.formula.trace import Formulas
 
 _log = logging.getLogger("xprnn")
 _DTYPES = {np.dtype(name): name for name in ("float32", "float64")}  # dtype.name is slow
+_ABSENT = {(dtype, axes): np.empty((0,) * axes, dtype) for dtype in _DTYPES for axes in (2, 3)}
+"""What a loop takes where there is no array, by dtype and number of axes."""
+_ALL_VALID = np.empty((0, 0), bool)
 _FLOATS = {"float32": types.float32, "float64": types.float64}
 
 
@@ -37,6 +40,9 @@ class NumbaLoops:
             "forward": forward_loop(forward, gates, len(backward.outputs["units"])),
             "backward": backward_loop(backward, gates, kinds),
         }
+        loop = self._loops["forward"]
+        self._kept = tuple("bool" if kind == BOOL else "" for kind in loop.kept.values())
+        self._saved = tuple(_place(name, list(loop.kept)) for name in loop.saved)
         self._both = backward.outputs["du"] != backward.outputs["dv"]
         # Two threads may both compile a loop; either is as good.
         self._built: dict[tuple[str, str], Built | str] = {}
@@ -66,22 +72,19 @@ class NumbaLoops:
     ) -> tuple[Arrays, Arrays]:
         u, U = _contiguous(u), _contiguous(U)
         (steps, batch, _), hidden, dtype = u.shape, U.shape[1], u.dtype
-        states = tuple(np.empty((steps + 1, batch, hidden), dtype) for _ in state)
+        states = tuple([np.empty((steps + 1, batch, hidden), dtype) for _ in state])
         for array, initial in zip(states, state, strict=True):
             array[0] = initial
-        kept = {
-            name: np.empty((steps if save else 1, batch, hidden), "bool" if kind == BOOL else dtype)
-            for name, kind in self._loops["forward"].kept.items()
-        }
-        mask, masked = _mask(mask, states[0][0])
+        shape = (steps if save else 1, batch, hidden)
+        kept = [np.empty(shape, kind or dtype) for kind in self._kept]
+        mask, masked = _mask(mask, states[0])
         given = (U, u, _valid(valid), mask, *map(_contiguous, units))
-        filled = (masked, *states, *kept.values())
-        self._run("forward", given + filled, steps, batch, save=save)
+        self._run("forward", (*given, masked, *states, *kept), steps, batch, save=save)
         if not save:
             return states, ()
-        arrays = kept | {f"new{k}": a[1:] for k, a in enumerate(states)}
-        arrays |= {f"state{k}": a[:-1] for k, a in enumerate(states)}
-        return states, tuple(arrays[name] for name in self._loops["forward"].saved)
+        return states, tuple(
+            [kept[k] if part is None else states[k][part] for k, part in self._saved]
+        )
 
     def backward(
         self,
@@ -96,18 +99,20 @@ class NumbaLoops:
         valid: Array | None = None,
     ) -> tuple[Array, Array, Arrays, Arrays]:
         U = _contiguous(U)
-        (steps, batch, hidden), dtype = states[0][1:].shape, U.dtype
-        dh = np.empty((0, 0, 0), dtype) if dh is None else _contiguous(dh)
-        carried = tuple(np.array(part, dtype, order="C") for part in d_state)
+        (borders, batch, hidden), dtype = states[0].shape, U.dtype
+        steps = borders - 1
+        dh = _ABSENT[dtype, 3] if dh is None else _contiguous(dh)
+        carried = tuple([np.array(part, dtype, order="C") for part in d_state])
         dv = np.empty((steps, batch, U.shape[0]), dtype)
         du = np.empty_like(dv) if self._both else dv
         groups = -(-batch // GROUP)
-        sums = tuple(np.zeros((groups, hidden), dtype) for _ in units)
-        mask, _ = _mask(mask, states[0][0])
+        sums = [np.zeros((groups, hidden), dtype) for _ in units]
+        mask, _ = _mask(mask, states[0])
         given = (U, dh, _valid(valid), mask, *map(_contiguous, (*units, *states, *saved)))
         filled = (*carried, *((dv, du) if self._both else (dv,)), *sums)
         self._run("backward", given + filled, steps, batch, save=True)
-        return du, dv, tuple(part.sum(axis=0) for part in sums), carried
+        d_units = tuple([part[0] if groups == 1 else part.sum(axis=0) for part in sums])
+        return du, dv, d_units, carried
 
     def _run(
         self, direction: str, arrays: tuple[Array, ...], steps: int, batch: int, *, save: bool
@@ -177,19 +182,29 @@ def _names(loop: Loop, dtype: str) -> dict[str, Any]:
     return names
 
 
+def _place(name: str, kept: list[str]) -> tuple[int, slice | None]:
+    """Return where a quantity saved lies: among what is kept, or in which part of which state."""
+    if name in kept:
+        return kept.index(name), None
+    new = name.startswith("new")
+    number = name.removeprefix("new" if new else "state")
+    return int(number), slice(1, None) if new else slice(-1)
+
+
 def _contiguous(a: Array) -> Array:
     flags = a.flags
-    return a if flags.c_contiguous and flags.aligned else np.require(a, requirements=("C", "A"))
+    return a if flags.c_contiguous and flags.aligned else np.array(a, order="C")
 
 
 def _valid(valid: Array | None) -> Array:
-    return np.empty((0, 0), bool) if valid is None else _contiguous(valid[:, :, 0])
+    return _ALL_VALID if valid is None else _contiguous(valid[:, :, 0])
 
 
-def _mask(mask: Array | None, h: Array) -> tuple[Array, Array]:
+def _mask(mask: Array | None, states: Array) -> tuple[Array, Array]:
     """Return the mask, and room for the masked state of two steps."""
     if mask is None:
-        return np.empty((0, 0), h.dtype), np.empty((0, 0, 0), h.dtype)
+        return _ABSENT[states.dtype, 2], _ABSENT[states.dtype, 3]
+    h = states[0]
     masked = np.empty((2, *h.shape), h.dtype)
     masked[0] = h * mask
     return _contiguous(np.broadcast_to(mask, h.shape)), masked

@@ -117,9 +117,9 @@ def shares(steps: int, batch: int, U: Array, width: int) -> list[Share]:
         Entries of a vector.
     """
     hidden, work = U.shape[1], batch * U.size
-    count = min(int(steps * work / START), _MOST)
+    count = int(steps * work / START)
     if count > 1:
-        count = min(count, compute_threads())
+        count = min(count, _MOST, compute_threads())
     if count <= 1:
         return [Share(0, hidden, 0, batch)]
     groups = -(-batch // GROUP)
