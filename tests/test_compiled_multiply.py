@@ -33,8 +33,8 @@ def calls(monkeypatch):
         function = getattr(multiply, name)
         monkeypatch.setattr(multiply, name, lambda a, b: made.append(name) or function(a, b))
 
-    noted("multiply_by_rows")
-    noted("multiply_by_columns")
+    for name in ("multiply_nt", "multiply_nn", "multiply_tn"):
+        noted(name)
     return made
 
 
@@ -47,34 +47,51 @@ def exact(a, b):
     return a.astype("float64") @ b.T.astype("float64")
 
 
+def turned(a):
+    return np.ascontiguousarray(a.T)
+
+
+def compare(found, a, b, name):
+    assert found.dtype == a.dtype
+    assert_close(found, exact(a, b), TOLERANCE[a.dtype.name], name)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_by_rows(dtype):
+def test_nt(dtype):
     for n, depth, columns in product((1, 2, 3, 6, 13), (16, 17, 40, 100), (64, 65, 95, 96, 200)):
         a, b = matrices(n, depth, columns, dtype)
-        found = multiply.multiply_by_rows(a, b)
-        assert found.dtype == dtype
-        assert_close(found, exact(a, b), TOLERANCE[dtype], f"{n}, {depth}, {columns}")
+        compare(multiply.multiply_nt(a, b), a, b, f"{n}, {depth}, {columns}")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_by_columns(dtype):
-    for n, depth, columns in product((1, 2, 7, 20), (64, 100, 1000), (16, 17, 64, 100, 113)):
+def test_nn(dtype):
+    for n, depth, columns in [
+        *product((1, 2, 7, 20, 33, 50), (64, 100, 600), (16, 17, 64, 100, 113)),
+        (40, 9000, 16),
+    ]:
         a, b = matrices(n, depth, columns, dtype)
-        found = multiply.multiply_by_columns(a, np.ascontiguousarray(b.T))
-        assert found.dtype == dtype
-        assert found.shape == (n, columns)
-        assert_close(found, exact(a, b), TOLERANCE[dtype], f"{n}, {depth}, {columns}")
+        compare(multiply.multiply_nn(a, turned(b)), a, b, f"{n}, {depth}, {columns}")
 
 
-@pytest.mark.parametrize(("n", "columns"), [(20, 301), (301, 70), (9, 64)])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_tn(dtype):
+    for n, depth, columns in product((1, 2, 7, 64, 70), (1, 100, 300), (16, 17, 64, 100, 113)):
+        a, b = matrices(n, depth, columns, dtype)
+        compare(multiply.multiply_tn(turned(a), turned(b)), a, b, f"{n}, {depth}, {columns}")
+
+
+@pytest.mark.parametrize(("n", "columns"), [(20, 301), (301, 70), (70, 64)])
 def test_the_same_bits_however_many_threads(n, columns, monkeypatch):
     a, b = matrices(n, 50, columns, "float32")
-    turned = np.ascontiguousarray(b.T)
     monkeypatch.setattr(multiply, "_SHARED", 1)
     found = []
     for count in (1, 2, 3, 8):
         monkeypatch.setattr(multiply, "compute_threads", lambda count=count: count)
-        results = multiply.multiply_by_rows(a, b), multiply.multiply_by_columns(a, turned)
+        results = (
+            multiply.multiply_nt(a, b),
+            multiply.multiply_nn(a, turned(b)),
+            multiply.multiply_tn(turned(a), turned(b)),
+        )
         found.append([result.tobytes() for result in results])
     assert all(result == found[0] for result in found)
 
@@ -86,8 +103,9 @@ def test_of_another_processor(dtype, size, monkeypatch):
     monkeypatch.setattr(tiles, "_PARTS", {1: 2})
     multiply._compiled.cache_clear()
     try:
-        test_by_rows(dtype)
-        test_by_columns(dtype)
+        test_nt(dtype)
+        test_nn(dtype)
+        test_tn(dtype)
     finally:
         multiply._compiled.cache_clear()
 
@@ -96,26 +114,33 @@ def test_which_products_are_compiled(calls):
     def made(a, b, tolerance=1e-5):
         calls.clear()
         assert_close(LIBRARY.product(a, b), exact(a, b.T), tolerance, "product")
-        return calls[:]
+        return "".join(calls).removeprefix("multiply_")
 
     a, b = matrices(40, 64, 1000, "float32")
-    assert made(a, b.T) == ["multiply_by_rows"]
-    # As the readout asks for it, and what lies in a file that is mapped.
-    assert made(b, a.T) == []
+    assert made(a, b.T) == "nt"
     a.flags.writeable = b.flags.writeable = False
-    assert made(a, b.T) == ["multiply_by_rows"]
-    # Too little to do, too few or many rows, views with gaps, and other dtypes.
-    assert made(a[:2], b.T) == []
-    assert made(a[:3], b[:600].T) == []
-    assert made(a[:, ::2], b[:, ::2].T) == []
-    assert made(a, b.T.astype("float64")) == []
-    assert made(a.astype("float16"), b.T.astype("float16"), 0.01) == []
+    assert made(a, b.T) == "nt"
+    # Too little to do, too few rows, long sums of many rows, views with gaps, and other dtypes.
+    assert made(a[:2], b.T) == ""
+    assert made(a[:3], b[:600].T) == ""
+    many, long = matrices(300, 300, 100, "float32")
+    assert made(many, long.T) == ""
+    assert made(a[:, ::2], b[:, ::2].T) == ""
+    assert made(a, b.T.astype("float64")) == ""
+    assert made(a.astype("float16"), b.T.astype("float16"), 0.01) == ""
+    # Few rows of sums over a vocabulary, and the same as columns.
     a, b = matrices(20, 9000, 100, "float32")
-    turned = np.ascontiguousarray(b.T)
-    assert made(a, turned) == ["multiply_by_columns"]
-    assert made(turned.T, np.ascontiguousarray(a).T) == ["multiply_by_columns"]
-    a, b = matrices(300, 300, 100, "float32")
-    assert made(a, b.T) == []
+    assert made(a, turned(b)) == "nn"
+    assert made(turned(b).T, turned(a)) == "tn"
+    assert made(np.asfortranarray(b), a.T) == "nn"
+    # The gradients of what a layer reads, and of its weights.
+    a, b = matrices(800, 256, 32, "float32")
+    assert made(a, turned(b)) == "nn"
+    assert made(a[:, :200], turned(b)[:200]) == ""
+    a, b = matrices(256, 800, 32, "float32")
+    assert made(turned(a).T, turned(b)) == "tn"
+    a, b = matrices(256, 800, 320, "float32")
+    assert made(turned(a).T, turned(b)) == ""
 
 
 @pytest.mark.parametrize("word", ["off", "numpy"])
@@ -136,7 +161,7 @@ def test_a_network_with_a_vocabulary(calls, monkeypatch):
     net = RNN(4000, 70, 4000, bias=False, dtype="float64", rng=0)
     x, target = np.random.default_rng(0).integers(0, 4000, (2, 5, 3))
     value, gradient = net.value_and_grad(x, target, CrossEntropy("sum"))
-    assert set(calls) == {"multiply_by_rows", "multiply_by_columns"}
+    assert set(calls) == {"multiply_nt", "multiply_nn"}
     monkeypatch.setenv("XPRNN_LOWERING", "off")
     want, other = net.value_and_grad(x, target, CrossEntropy("sum"))
     assert float(value) == pytest.approx(float(want), rel=1e-13)

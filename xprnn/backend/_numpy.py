@@ -14,15 +14,17 @@ from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 ALONE, SHARED = 2**18, 15 * 10**6
 """Multiplications that BLAS leaves to one thread anyway, and those that are worth two threads."""
 
-BY_ROWS, BY_COLUMNS = 2**17, 2**18
-"""Multiplications, and entries of the right matrix, from which on compiled products may be faster:
-where that matrix lies by its columns, so that its rows are what is multiplied, or by its rows."""
+COMPILED = 2**17
+"""Multiplications from which on a compiled product may be faster than OpenBLAS 0.3.31."""
 DEEP, MANY = 256, 256
-"""By rows: from so long sums on with more rows than so many, a BLAS is faster."""
-SOME = 32
-"""By columns: up to so many rows.  All of these were found with OpenBLAS 0.3.31."""
-SIDE = 64
-COMPILED = (np.dtype("float32"), np.dtype("float64"))
+"""a bᵀ: with more rows than so many it is slower from so long sums on."""
+SOME, LARGE = 32, 2**18
+"""a b: it is faster up to so many rows where b has so many entries,"""
+NARROW, HIGH = 64, 512
+"""and where b is so narrow, and no higher; aᵀ b where b is so narrow."""
+SIDE = 16
+"""The least that all sizes are, but for the number of rows of a."""
+DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
 FEW = 256
 """Distinct indices up to which a product with their indicator is faster than sums of runs."""
@@ -127,7 +129,7 @@ class NumPy(Library):
     def product(self, a: Array, b: Array) -> Array:
         (rows, depth), columns = a.shape, b.shape[1]
         work = rows * depth * columns
-        compiled = _multiply(a, b) if work >= BY_ROWS else None
+        compiled = _multiply(a, b) if work >= COMPILED else None
         if compiled is not None:
             return compiled
         if work < ALONE or compute_threads() == 1 or not can_limit_blas():
@@ -168,20 +170,26 @@ class NumPy(Library):
 def _multiply(a: Array, b: Array) -> Array | None:
     """Return a b by compiled code, where that is faster than a BLAS; None where it is not."""
     (n, depth), columns = a.shape, b.shape[1]
-    if n > columns and not a.flags.c_contiguous:
-        turned = _multiply(b.T, a.T)
-        return None if turned is None else turned.T
-    by_rows = b.flags.f_contiguous
-    if by_rows:
-        suits = n > 2 and (depth < DEEP or n <= MANY) and depth >= SIDE // 4
+    turned_a, turned_b = not a.flags.c_contiguous, not b.flags.c_contiguous
+    if turned_a and turned_b:
+        product = _multiply(b.T, a.T) if a.flags.f_contiguous and b.flags.f_contiguous else None
+        return None if product is None else product.T
+    if turned_a:
+        name = "tn"
+        suits = columns <= NARROW and n >= 4 * SIDE and a.flags.f_contiguous
+    elif turned_b:
+        name = "nt"
+        suits = n > 2 and (depth < DEEP or n <= MANY) and columns >= 4 * SIDE
+        suits = suits and b.flags.f_contiguous
     else:
-        suits = 1 < n <= SOME and b.size >= BY_COLUMNS and b.flags.c_contiguous
+        name = "nn"
+        few = 1 < n <= SOME and b.size >= LARGE
+        suits = few or (n > SOME and columns <= NARROW and depth <= HIGH)
     if not (
         suits
-        and columns >= SIDE
-        and a.flags.c_contiguous
+        and min(depth, columns) >= SIDE
         and a.dtype == b.dtype
-        and a.dtype in COMPILED
+        and a.dtype in DTYPES
         and a.flags.aligned
         and b.flags.aligned
         and lowering_word() in ("on", "numba")
@@ -191,9 +199,9 @@ def _multiply(a: Array, b: Array) -> Array | None:
     compiled = importlib.import_module("xprnn.backend.compiled.multiply")
     if not compiled.FASTER:
         return None
-    multiply = compiled.multiply_by_rows if by_rows else compiled.multiply_by_columns
-    product: Array = multiply(a, b.T if by_rows else b)
-    return product
+    multiply = getattr(compiled, f"multiply_{name}")
+    found: Array = multiply(a.T if turned_a else a, b.T if turned_b else b)
+    return found
 
 
 def _fits(place: Array | None, shape: tuple[int, ...], dtype: DType) -> bool:

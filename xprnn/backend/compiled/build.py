@@ -70,7 +70,14 @@ def cache_folder() -> Path | None:
     return Path(base).expanduser() / "xprnn"
 
 
-def build(source: str, names: Mapping[str, object], signature: Any, *, bare: bool = False) -> Built:
+def build(
+    source: str,
+    names: Mapping[str, object],
+    signature: Any,
+    *,
+    bare: bool = False,
+    also: str = "",
+) -> Built:
     """Compile a function for one signature.
 
     Parameters
@@ -82,11 +89,13 @@ def build(source: str, names: Mapping[str, object], signature: Any, *, bare: boo
     signature : numba signature
     bare : bool
         Whether it is to be called by its address, from other compiled code.
+    also : str
+        What else the compiled code depends on, beside the modules here that all of it does.
     """
     started = time.perf_counter()
     kind = source[4 : source.index("(")]
     numbers = {key: value for key, value in names.items() if isinstance(value, _NUMBERS)}
-    name = f"{kind}_{_digest(source, f'{signature}', f'{numbers}')}"
+    name = f"{kind}_{_digest(source, f'{signature}', f'{numbers}', also)}"
     # Numba tells functions from each other by name and number, and counts in every process anew:
     # what it reads from disk must not be called what another function here is called.
     source = source.replace(f"def {kind}(", f"def {name}(", 1)
@@ -134,9 +143,10 @@ def _discard(file: Path) -> None:
 
 def build_closure(function: Callable[..., object], signature: Any, *, bare: bool = False) -> Built:
     """Compile a function of this package that says all it does with its text and its closure."""
-    used = inspect.getclosurevars(function)
+    used, module = inspect.getclosurevars(function), sys.modules[function.__module__]
     source = textwrap.dedent(inspect.getsource(function))
-    return build(source, {**used.globals, **used.nonlocals}, signature, bare=bare)
+    names = {**used.globals, **used.nonlocals}
+    return build(source, names, signature, bare=bare, also=inspect.getsource(module))
 
 
 @cache
@@ -157,7 +167,7 @@ def _digest(*parts: str) -> str:
     To that Numba sees.
     """
     ours = map(inspect.getsource, (functions, primitives, products, tiles))
-    text = repr((*parts, numba.__version__, __version__, *ours))
+    text = repr((*parts, tiles.VECTOR_BYTES, numba.__version__, __version__, *ours))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 

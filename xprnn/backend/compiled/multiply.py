@@ -4,9 +4,10 @@ A BLAS packs both matrices, which pays where each packed entry is used many time
 or a short sum, it is not: then it is faster to read the right matrix once, in blocks that are
 turned round where they have to be, each used before it leaves the cache, or where it lies.
 
-Shapes: a (n, K), c (n, M), both row-major.  K is at least a vector's entries, and M four vectors':
-what is left over beside whole ones is done by one that overlaps another, and gives the same numbers
-twice.
+The names are those of BLAS: N for a matrix as it is, T for a transposed one.  In ``nt`` the sums
+and in all others the rows of b are at least as long as a vector, and in ``nt`` b has at least four
+vectors' rows: what is left over beside whole vectors is done by one that overlaps another, and
+gives the same numbers twice.
 """
 
 from collections.abc import Callable
@@ -20,32 +21,33 @@ from numba import types
 from xprnn.backend.compiled.build import build_closure
 from xprnn.backend.compiled.primitives import hold
 from xprnn.backend.compiled.products import turn_for
-from xprnn.backend.compiled.tiles import WIDE, lanes, strip_for
+from xprnn.backend.compiled.tiles import WIDE, lanes, named, strip_for
 from xprnn.backend.host import HostArray, np
 from xprnn.backend.threads import compute_threads, share
 
 FASTER = WIDE
 """Whether these were found to be faster than a BLAS: with vectors of 512 bits, and not tried with
 others."""
-_DEPTH = 64
-"""Rows of b per pass: they stay in the cache while the rows of a go by."""
-_PARTS = 4
-"""In how many sums the rows of b are added up, however many threads there are."""
+_DEPTH, _CACHED = 128, 2**15
+"""Rows of b per pass, or bytes of it: they stay in the cache while the rows of c go by."""
+_PARTS, _FEW = 4, 32
+"""In how many sums the rows of b are added up, however many threads there are, where a has so few
+rows."""
 _TILES = 12
 """Rows that are whole tiles, for any processor."""
 _SHARED = 4 * 10**6
 """Multiplications that are worth a thread."""
 
 
-def _by_rows_for(dtype: str) -> Callable[..., None]:
-    """Return ``by_rows(a, b, c, first, last)``: c = a bᵀ, columns from first to last, b (M, K)."""
+def _nt_for(dtype: str) -> Callable[..., None]:
+    """Return ``nt(a, b, c, first, last)``: c = a bᵀ, columns from first to last, b (M, K)."""
     size = np.dtype(dtype).itemsize
     width = lanes(size)
     scalar = ir.FloatType() if size == 4 else ir.DoubleType()
     strip4, strip2, strip1 = (strip_for(vectors, scalar, size) for vectors in (4, 2, 1))
     turn, empty, entry, afresh = turn_for(scalar, size), np.empty, getattr(np, dtype), False
 
-    def by_rows(a, b, c, first, last):
+    def nt(a, b, c, first, last):
         n, K, M = a.shape[0], a.shape[1], b.shape[0]
         p = empty(4 * width * K, entry)
         at_a, at_b, at_c, at_p = a.ctypes.data, b.ctypes.data, c.ctypes.data, p.ctypes.data
@@ -70,41 +72,70 @@ def _by_rows_for(dtype: str) -> Callable[..., None]:
             m += block
         hold(p)
 
-    return by_rows
+    return nt
 
 
-def _by_columns_for(dtype: str) -> Callable[..., None]:
-    """Return ``by_columns(a, b, c, first, last)``: c = a b, summed over the rows of b from first to
-    last, b (K, M).
+def _nn_for(dtype: str) -> Callable[..., None]:
+    """Return ``nn(a, b, c, first, last)``: c = a b, summed over the rows of b from first to last.
 
-    c is (n, M), M rounded up to whole vectors: the last vector has the last columns of the product,
-    also where the one before has some of them, too.
+    c has as many columns as whole vectors take: the last vector has the last columns of the
+    product, also where the one before has some of them, too.
+    """
+    size = np.dtype(dtype).itemsize
+    panel, width, CACHED = _panel_for(dtype), lanes(size), _CACHED
+
+    def nn(a, b, c, first, last):
+        (n, K), M, W = a.shape, b.shape[1], c.shape[1]
+        at_a, at_b, at_c = a.ctypes.data, b.ctypes.data, c.ctypes.data
+        most = max(width, CACHED // (M * size))
+        for k in range(first, last, most):
+            depth, more = min(most, last - k), k > first
+            panel(at_a + k * size, K, 1, at_b + k * M * size, M, depth, at_c, W, n, more)
+
+    return nn
+
+
+def _tn_for(dtype: str) -> Callable[..., None]:
+    """Return ``tn(a, b, c, first, last)``: c = aᵀ b, rows from first to last; c as for nn."""
+    size = np.dtype(dtype).itemsize
+    panel, DEPTH = _panel_for(dtype), _DEPTH
+
+    def tn(a, b, c, first, last):
+        (K, M), N, W = a.shape, b.shape[1], c.shape[1]
+        at_a, at_b = a.ctypes.data + first * size, b.ctypes.data
+        at_c = c.ctypes.data + first * W * size
+        for k in range(0, K, DEPTH):
+            depth, more, at = min(DEPTH, K - k), k > 0, at_b + k * N * size
+            panel(at_a + k * M * size, 1, M, at, N, depth, at_c, W, last - first, more)
+
+    return tn
+
+
+def _panel_for(dtype: str) -> Any:
+    """Return ``panel(a, lda, ka, b, M, depth, c, W, rows, more)``: all columns of some rows of b.
+
+    See `xprnn.backend.compiled.tiles`; b (depth, M) lies in one piece, c has W columns.
     """
     size = np.dtype(dtype).itemsize
     width = lanes(size)
     scalar = ir.FloatType() if size == 4 else ir.DoubleType()
     strip4, strip2, strip1 = (strip_for(vectors, scalar, size) for vectors in (4, 2, 1))
-    DEPTH = _DEPTH
 
-    def by_columns(a, b, c, first, last):
-        n, K, M, W = a.shape[0], a.shape[1], b.shape[1], c.shape[1]
-        for k in range(first, last, DEPTH):
-            depth, more = min(DEPTH, last - k), k > first
-            at_a, at_b, at_c = a.ctypes.data + k * size, b.ctypes.data + k * M * size, c.ctypes.data
-            m = 0
-            while m < M:
-                at, to = at_b + min(m, M - width) * size, at_c + m * size
-                if m + 4 * width <= M:
-                    strip4(at_a, K, 1, at, M, depth, to, W, n, more)
-                    m += 4 * width
-                elif m + 2 * width <= M:
-                    strip2(at_a, K, 1, at, M, depth, to, W, n, more)
-                    m += 2 * width
-                else:
-                    strip1(at_a, K, 1, at, M, depth, to, W, n, more)
-                    m += width
+    def panel(a, lda, ka, b, M, depth, c, W, rows, more):
+        m = 0
+        while m < M:
+            at, to = b + min(m, M - width) * size, c + m * size
+            if m + 4 * width <= M:
+                strip4(a, lda, ka, at, M, depth, to, W, rows, more)
+                m += 4 * width
+            elif m + 2 * width <= M:
+                strip2(a, lda, ka, at, M, depth, to, W, rows, more)
+                m += 2 * width
+            else:
+                strip1(a, lda, ka, at, M, depth, to, W, rows, more)
+                m += width
 
-    return by_columns
+    return named(panel, f"panel_{8 * size}")
 
 
 @cache
@@ -116,51 +147,79 @@ def _compiled(source: Callable[[str], Callable[..., None]], dtype: Any) -> Calla
     return call
 
 
-def multiply_by_rows(a: HostArray, b: HostArray) -> HostArray:
-    """Return a bᵀ, b (M, K) in row-major order as well.
+def multiply_nt(a: HostArray, b: HostArray) -> HostArray:
+    """Return a bᵀ, of a (n, K) and b (M, K).
 
-    Both are of one dtype, float32 or float64, and no smaller than the module says; so for
-    `multiply_by_columns`.  The same bits however many threads there are.
+    All operands of the functions here are in row-major order, of one dtype, float32 or float64, and
+    no smaller than the module says.  The bits do not depend on how many threads there are.
     """
     (n, K), M = a.shape, b.shape[0]
     c = np.empty((n, M), a.dtype)
-    by_rows = _compiled(_by_rows_for, a.dtype)
+    nt = _compiled(_nt_for, a.dtype)
     threads = min(compute_threads(), n * K * M // _SHARED)
     if threads < 2:
-        by_rows(a, b, c, 0, M)
+        nt(a, b, c, 0, M)
     elif n < M:
         block = 4 * lanes(a.itemsize)
         columns = _shares(M // block, threads, block, M)
-        share(lambda k: by_rows(a, b, c, *columns[k]), range(threads))
+        share(lambda k: nt(a, b, c, *columns[k]), range(threads))
     else:
-        # Whole tiles, because one row by itself is summed in another order.
         rows = [slice(*bounds) for bounds in _shares(n // _TILES, threads, _TILES, n)]
-        share(lambda k: by_rows(a[rows[k]], b, c[rows[k]], 0, M), range(threads))
+        share(lambda k: nt(a[rows[k]], b, c[rows[k]], 0, M), range(threads))
     return c
 
 
-def multiply_by_columns(a: HostArray, b: HostArray) -> HostArray:
-    """Return a b, b (K, M) in row-major order as well: for few rows of a."""
-    (n, K), M, width = a.shape, b.shape[1], lanes(a.itemsize)
-    by_columns = _compiled(_by_columns_for, a.dtype)
-    threads = max(1, min(compute_threads(), n * K * M // _SHARED))
-    padded = -(-M // width) * width
-    sums = np.empty((_PARTS, n, padded), a.dtype)
-    rows = _shares(K, _PARTS, 1, K)
+def multiply_nn(a: HostArray, b: HostArray) -> HostArray:
+    """Return a b, of a (n, K) and b (K, M)."""
+    (n, K), M = a.shape, b.shape[1]
+    nn = _compiled(_nn_for, a.dtype)
+    threads = min(compute_threads(), n * K * M // _SHARED)
+    width = lanes(a.itemsize)
+    if n > _FEW:
+        c = np.empty((n, -(-M // width) * width), a.dtype)
+        if threads < 2:
+            nn(a, b, c, 0, K)
+        else:
+            rows = [slice(*bounds) for bounds in _shares(n // _TILES, threads, _TILES, n)]
+            share(lambda k: nn(a[rows[k]], b, c[rows[k]], 0, K), range(threads))
+        return _unpadded(c, M, width)
+    # The rows are too few to share.
+    sums = np.empty((_PARTS, n, -(-M // width) * width), a.dtype)
+    parts = _shares(K, _PARTS, 1, K)
+    threads = max(1, threads)
 
     def mine(thread: int) -> None:
         for k in range(thread, _PARTS, threads):
-            by_columns(a, b, sums[k], *rows[k])
+            nn(a, b, sums[k], *parts[k])
 
     share(mine, range(threads))
-    total: HostArray = sums.sum(axis=0)
-    if padded == M:
-        return total
-    c = np.empty((n, M), a.dtype)
-    whole = M // width * width
-    c[:, :whole] = total[:, :whole]
-    c[:, M - width :] = total[:, padded - width :]
-    return c
+    return _unpadded(sums.sum(axis=0), M, width)
+
+
+def multiply_tn(a: HostArray, b: HostArray) -> HostArray:
+    """Return aᵀ b, of a (K, M) and b (K, N)."""
+    (K, M), N, width = a.shape, b.shape[1], lanes(a.itemsize)
+    c = np.empty((M, -(-N // width) * width), a.dtype)
+    tn = _compiled(_tn_for, a.dtype)
+    threads = min(compute_threads(), K * M * N // _SHARED)
+    if threads < 2:
+        tn(a, b, c, 0, M)
+    else:
+        rows = _shares(M // _TILES, threads, _TILES, M)
+        share(lambda k: tn(a, b, c, *rows[k]), range(threads))
+    return _unpadded(c, N, width)
+
+
+def _unpadded(c: HostArray, columns: int, width: int) -> HostArray:
+    """Return a product whose last columns are in a vector of their own."""
+    padded = c.shape[1]
+    if padded == columns:
+        return c
+    product = np.empty((c.shape[0], columns), c.dtype)
+    whole = columns // width * width
+    product[:, :whole] = c[:, :whole]
+    product[:, columns - width :] = c[:, padded - width :]
+    return product
 
 
 def _shares(count: int, parts: int, size: int, end: int) -> list[tuple[int, int]]:
