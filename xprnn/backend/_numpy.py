@@ -14,14 +14,16 @@ from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 ALONE, SHARED = 2**18, 15 * 10**6
 """Multiplications that BLAS leaves to one thread anyway, and those that are worth two threads."""
 
-COMPILED = 2**17
-"""Multiplications from which on a compiled product may be faster than OpenBLAS 0.3.31."""
+COMPILED, LATER = 2**17, 2**20
+"""Multiplications from which on a compiled product may be faster than OpenBLAS 0.3.31: a bᵀ, and
+the two others."""
 DEEP, MANY = 256, 256
 """a bᵀ: with more rows than so many it is slower from so long sums on."""
-SOME, LARGE = 32, 2**18
-"""a b: it is faster up to so many rows where b has so many entries,"""
-NARROW, HIGH = 64, 512
-"""and where b is so narrow, and no higher; aᵀ b where b is so narrow."""
+SOME, LARGE, NARROW = 32, 2**17, 64
+"""a b: it is faster with up to so many rows where b has so many entries, and with any number of
+rows where b is so narrow."""
+LONG = 1024
+"""aᵀ b, b narrow: it is slower from such rows of a on."""
 SIDE = 16
 """The least that all sizes are, but for the number of rows of a."""
 DTYPES = (np.dtype("float32"), np.dtype("float64"))
@@ -170,21 +172,23 @@ class NumPy(Library):
 def _multiply(a: Array, b: Array) -> Array | None:
     """Return a b by compiled code, where that is faster than a BLAS; None where it is not."""
     (n, depth), columns = a.shape, b.shape[1]
+    work = n * depth * columns
     turned_a, turned_b = not a.flags.c_contiguous, not b.flags.c_contiguous
     if turned_a and turned_b:
         product = _multiply(b.T, a.T) if a.flags.f_contiguous and b.flags.f_contiguous else None
         return None if product is None else product.T
     if turned_a:
         name = "tn"
-        suits = columns <= NARROW and n >= 4 * SIDE and a.flags.f_contiguous
+        suits = a.flags.f_contiguous and work >= LATER
+        suits = suits and 2 * SIDE <= columns <= NARROW and 4 * SIDE <= n < LONG
     elif turned_b:
         name = "nt"
-        suits = n > 2 and (depth < DEEP or n <= MANY) and columns >= 4 * SIDE
-        suits = suits and b.flags.f_contiguous
+        suits = b.flags.f_contiguous and n > 2 and (depth < DEEP or n <= MANY)
+        suits = suits and columns >= 4 * SIDE
     else:
         name = "nn"
         few = 1 < n <= SOME and b.size >= LARGE
-        suits = few or (n > SOME and columns <= NARROW and depth <= HIGH)
+        suits = few or (n > SOME and columns <= NARROW and work >= LATER)
     if not (
         suits
         and min(depth, columns) >= SIDE
