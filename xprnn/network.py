@@ -431,19 +431,21 @@ class RNN:
         """`value_and_grad`, and the final state, which the next chunk of a sequence starts from."""
         window = check_window(window)
         recompute = check_recompute(recompute, window)
-        x, state, checked = self._check_input(x, state, lengths)
+        x, initial, checked = self._check_input(x, state, lengths)
         steps, batch = x.shape[:2]
+        # The loss does not see the final state; zeros are there if nobody gave an initial one.
+        d_state = initial if state is None else self._zero_state(batch)
         shape = self.architecture.output_shape(steps, batch)
         target = loss.check(shape, target, self.backend)
         output, final, tape = self._forward(
-            x, state, checked, save=True, rng=rng, recompute=recompute
+            x, initial, checked, save=True, rng=rng, recompute=recompute
         )
         valid = tape.valid if self.returns == "sequence" else None
         # Without a readout the output is part of the tape, and can't be given up.
         mine = self.output_size is not None
         value, d_output = loss.value_and_grad(output, target, *where_valid(valid), overwrite=mine)
         del output  # as large as a long sequence
-        gradient = backward(self._parameters, tape, d_output, self._zero_state(batch), window)
+        gradient = backward(self._parameters, tape, d_output, d_state, window)
         return value, gradient, final
 
     def to(
