@@ -437,17 +437,17 @@ class Watching(SGD):
     """A rule that remembers of which kind the gradients were."""
 
     def update(self, gradients, state, parameters, *, into=None):
-        SEEN.append(type(gradients["readout.weight"]))
+        seen.append(type(gradients["readout.weight"]))
         return super().update(gradients, state, parameters, into=into)
 
 
 class WatchingPlain(Plain):
     def update(self, gradients, state, parameters):
-        SEEN.append(type(gradients["readout.weight"]))
+        seen.append(type(gradients["readout.weight"]))
         return {k: p - 0.1 * dense(gradients[k]) for k, p in parameters.items()}, None
 
 
-SEEN: list[type] = []
+seen: list[type] = []
 SHORT = [(x[:1, :5], y[:1, :5]) for x, y in batches()]
 """Five rows: few enough for 30 units and 90 outputs."""
 
@@ -463,10 +463,10 @@ SHORT = [(x[:1, :5], y[:1, :5]) for x, y in batches()]
     ],
 )
 def test_what_fit_hands_to_the_rule(optimizer, accumulate, kind):
-    SEEN.clear()
+    seen.clear()
     options = {"optimizer": optimizer, "accumulate": accumulate, "clip_norm": 0.5}
     fit(language_model(), SHORT, loss="cross_entropy", **options)
-    assert SEEN == [kind] * (3 if accumulate == 1 else 2)
+    assert seen == [kind] * (3 if accumulate == 1 else 2)
 
 
 @pytest.mark.parametrize("limits", [{}, {"clip_norm": 0.3}, {"clip_norm": 0.3, "clip_value": 0.02}])

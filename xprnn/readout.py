@@ -16,7 +16,6 @@ from xprnn.backend import primitives_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.factored import FactoredGradient
 
-
 FEWER = 4
 """How many times less entries than dR its factors dy and h must have to be kept as they are.
 
