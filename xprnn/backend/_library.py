@@ -107,7 +107,7 @@ class Library(ABC):
         return self.namespace().sum(a * a)
 
     def square_sum_of_product(self, left: Array, right: Array) -> Array:
-        """Return `square_sum` of leftᵀ right, of left (N, M) and right (N, K), N the fewest."""
+        """Return `square_sum` of leftᵀ right, of left (N, M) and right (N, K) with few rows."""
         return self.square_sum(self.product(self.namespace().matrix_transpose(left), right))
 
     def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
