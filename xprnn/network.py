@@ -332,6 +332,8 @@ class RNN:
         d_output: Array,
         d_state: Arrays | None = None,
         window: int | None = None,
+        *,
+        factored: bool = False,
     ) -> Gradient:
         """Propagate gradients back through a forward pass.
 
@@ -346,6 +348,11 @@ class RNN:
         window : int, optional
             Windowed truncation: every step's loss reaches back through exactly this many steps
             before it, and no further.  None: all the way.
+        factored : bool
+            Give the gradient of the readout's weight as a `xprnn.factored.FactoredGradient`, which
+            all optimizers take, where its factors are much smaller than itself: for N outputs, T·B
+            or the B last ones, if 4 N (O + H·D) < O·H·D.  It refers to ``d_output`` and to the
+            arrays of ``run``: don't write into them before it has been used.
 
         Returns
         -------
@@ -372,7 +379,8 @@ class RNN:
         window = check_window(window)
         if window is not None:
             check_whole("run", run.tape.recomputes, window)
-        return backward(self._parameters, run.tape, d_output, d_state, window)
+        factored = checks.boolean("factored", factored)
+        return backward(self._parameters, run.tape, d_output, d_state, window, factored=factored)
 
     def value_and_grad(
         self,
@@ -385,6 +393,7 @@ class RNN:
         *,
         rng: Seed = None,
         recompute: bool = False,
+        factored: bool = False,
     ) -> tuple[Array, Gradient]:
         """Return a loss and its gradients: `forward`, the loss, `backward`.
 
@@ -404,6 +413,8 @@ class RNN:
             See `forward`.
         recompute : bool
             See `forward`; not together with a window.
+        factored : bool
+            See `backward`.
 
         Returns
         -------
@@ -412,7 +423,15 @@ class RNN:
         gradient : Gradient
         """
         value, gradient, _ = self.loss_and_grad(
-            x, target, get_loss(loss), state, window, lengths, rng=rng, recompute=recompute
+            x,
+            target,
+            get_loss(loss),
+            state,
+            window,
+            lengths,
+            rng=rng,
+            recompute=recompute,
+            factored=factored,
         )
         return value, gradient
 
@@ -427,10 +446,12 @@ class RNN:
         *,
         rng: Seed = None,
         recompute: bool = False,
+        factored: bool = False,
     ) -> tuple[Array, Gradient, Arrays]:
         """`value_and_grad`, and the final state, which the next chunk of a sequence starts from."""
         window = check_window(window)
         recompute = check_recompute(recompute, window)
+        factored = checks.boolean("factored", factored)
         x, initial, checked = self._check_input(x, state, lengths)
         steps, batch = x.shape[:2]
         # The loss does not see the final state; zeros are there if nobody gave an initial one.
@@ -445,7 +466,7 @@ class RNN:
         mine = self.output_size is not None
         value, d_output = loss.value_and_grad(output, target, *where_valid(valid), overwrite=mine)
         del output  # as large as a long sequence
-        gradient = backward(self._parameters, tape, d_output, d_state, window)
+        gradient = backward(self._parameters, tape, d_output, d_state, window, factored=factored)
         return value, gradient, final
 
     def to(

@@ -14,6 +14,7 @@ concatenation's and the reversal's derivatives are themselves, backwards.
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
 from typing import NamedTuple
 
 from xprnn.architecture import Architecture, Direction
@@ -98,7 +99,8 @@ class Gradient(NamedTuple):
     ----------
     parameters : dict of array
         Of the names and shapes of the network's parameters; a `xprnn.sparse.SparseGradient` for
-        the weight that integers picked rows or columns of.
+        the weight that integers picked rows or columns of, and if asked for a
+        `xprnn.factored.FactoredGradient` for the readout's weight.
     input : array, (T, B, I), or None
         None if the input was integers.
     state : tuple of array, (layers·D, B, H) each
@@ -205,6 +207,8 @@ def backward(
     d_output: Array,
     d_state: Arrays,
     window: int | None,
+    *,
+    factored: bool = False,
 ) -> Gradient:
     """Propagate gradients back through `forward`, its arguments known to be right.
 
@@ -215,9 +219,14 @@ def backward(
     d_state : tuple of array, (layers·D, B, H) each
         Of the final state.
     window : int or None
+    factored : bool
+        Let the gradient of the readout's weight be factored, where that is less.
     """
     architecture, xp = tape.architecture, tape.backend.xp
     gradients: dict[str, GradientArray] = {}
+    through_readout = partial(
+        _through_readout, parameters, tape, d_output, gradients, factored=factored
+    )
     stack = architecture.stack()
     weights = [_weights(direction, parameters) for direction in stack]
     cell = architecture.cell
@@ -235,12 +244,10 @@ def backward(
             return done.x
 
         # What reaches a layer has no name here: a long sequence's should not outlive the layer.
-        d_input = _walk(
-            tape, stack, _through_readout(parameters, tape, d_output, gradients), d_state, through
-        )  # from (2), (3)
+        d_input = _walk(tape, stack, through_readout(), d_state, through)  # from (2), (3)
         states.reverse()
     else:
-        dh = _through_readout(parameters, tape, d_output, gradients)
+        dh = through_readout()
         tapes = [whole(tape_l) for tape_l in tape.layers]
         sweeps: list[Sweep | None] = [None] * len(stack)
 
@@ -274,12 +281,15 @@ def _through_readout(
     tape: NetworkTape,
     d_output: Array,
     gradients: dict[str, GradientArray],
+    *,
+    factored: bool,
 ) -> Array:
     """Return what reaches the top layer's output, and add the readout's gradients to the others."""
     if tape.architecture.output_size is None:
         return d_output
     R, r = parameters["readout.weight"], parameters.get("readout.bias")
-    readout = read_out_backward(tape.backend.xp, R, r, tape.h, d_output)  # from (5)
+    xp = tape.backend.xp
+    readout = read_out_backward(xp, R, r, tape.h, d_output, factored=factored)  # from (5)
     gradients |= {"readout.weight": readout.weight, "readout.bias": readout.bias}
     return readout.h
 

@@ -14,12 +14,20 @@ from typing import NamedTuple
 
 from xprnn.backend import primitives_of
 from xprnn.backend.types import Array, Namespace
+from xprnn.factored import FactoredGradient
+
+FEWER = 4
+"""How many times less entries than dR its factors dy and h must have to be kept as they are.
+
+With half as many a step that clips by the norm was measured to be slower: the norm costs the
+products of all rows with each other, and dR has still to be made.
+"""
 
 
 class ReadoutGradient(NamedTuple):
     """The gradients of weight (O, H), bias (O,) and input (..., H)."""
 
-    weight: Array
+    weight: Array | FactoredGradient
     bias: Array | None
     h: Array
 
@@ -33,16 +41,23 @@ def read_out(xp: Namespace, R: Array, r: Array | None, h: Array) -> Array:
 
 
 def read_out_backward(
-    xp: Namespace, R: Array, r: Array | None, h: Array, dy: Array
+    xp: Namespace, R: Array, r: Array | None, h: Array, dy: Array, *, factored: bool = False
 ) -> ReadoutGradient:
-    """Return the gradients, given that of y (..., O)."""
-    dy_columns = _rows(xp, dy).T
+    """Return the gradients, given that of y (..., O).
+
+    With ``factored`` that of the weight is dy and h themselves where they have `FEWER` times less
+    entries: don't write into either as long as it is in use.
+    """
+    dy_rows, h_rows = _rows(xp, dy), _rows(xp, h)
+    dy_columns = dy_rows.T
     # As (Rᵀ dyᵀ)ᵀ, because OpenBLAS needs half the time for this order when there are few rows and
     # a vocabulary of outputs, and as much when there are not.
     product = primitives_of(R).product
     dh = product(R.T, dy_columns).T
+    count, (outputs, hidden) = dy_rows.shape[0], R.shape
+    fewer = FEWER * count * (outputs + hidden) < outputs * hidden
     return ReadoutGradient(
-        product(dy_columns, _rows(xp, h)),
+        FactoredGradient(dy_rows, h_rows) if factored and fewer else product(dy_columns, h_rows),
         None if r is None else xp.sum(dy_columns, axis=1),
         xp.reshape(dh, h.shape),
     )

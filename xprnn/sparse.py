@@ -2,7 +2,8 @@
 
 Integer input stands for one-hot vectors, so the gradient of the weights that it picks is zero in
 every column (or row) that was not picked.  `SparseGradient` holds the others, and the functions
-here take it and a dense gradient alike, so that an optimizer's lines need not know which it is.
+here take it, a `xprnn.factored.FactoredGradient` and a dense gradient alike, so that an optimizer's
+lines need not know which it is.
 """
 
 import math
@@ -12,6 +13,7 @@ from typing import TypeAlias
 
 from xprnn.backend import namespace_of, primitives_of
 from xprnn.backend.types import Array, Rule
+from xprnn.factored import FactoredGradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,7 @@ class SparseGradient:
         return primitives.add_at(zeros, self.indices, self.values, self.axis)
 
 
-GradientArray: TypeAlias = Array | SparseGradient
+GradientArray: TypeAlias = Array | SparseGradient | FactoredGradient
 
 
 def sum_rows(rows: Array, tokens: Array, count: int) -> SparseGradient:
@@ -87,6 +89,8 @@ def times(g: GradientArray, factor: float | Array) -> GradientArray:
     """Return g · factor."""
     if isinstance(g, SparseGradient):
         return SparseGradient(g.indices, g.values * factor, g.shape, g.axis)
+    if isinstance(g, FactoredGradient):
+        return FactoredGradient(g.left, g.right * factor)
     return g * factor
 
 
@@ -94,13 +98,13 @@ def plus(a: Array, g: GradientArray) -> Array:
     """Return a + g, dense; with a sparse g a copy of a, changed only where g holds something."""
     if isinstance(g, SparseGradient):
         return primitives_of(a).add_at(a, g.indices, g.values, g.axis)
-    return a + g
+    return a + dense(g)
 
 
 def add(g: GradientArray, other: GradientArray) -> GradientArray:
     """Return g + other; sparse if both are, and along the same axis."""
     if not isinstance(g, SparseGradient):
-        return plus(g, other)
+        return plus(dense(g), other)
     if not isinstance(other, SparseGradient) or other.axis != g.axis:
         return plus(dense(other), g)
     primitives = primitives_of(g.values)
@@ -113,24 +117,31 @@ def add(g: GradientArray, other: GradientArray) -> GradientArray:
     return SparseGradient(indices, values, g.shape, g.axis)
 
 
-def plus_times(a: Array, g: GradientArray, factor: float) -> Array:
-    """Return a + g · factor, dense, with one array for the product and the sum."""
+def plus_times(a: Array, g: GradientArray, factor: float, *, overwrite: bool = False) -> Array:
+    """Return a + g · factor, dense, with one array for the product and the sum.
+
+    With ``overwrite`` the caller gives a up: the sum may take its place.
+    """
     if isinstance(g, SparseGradient):
         return plus(a, times(g, factor))
-    step = g * factor
+    step = dense(times(g, factor))
+    if overwrite:
+        return primitives_of(a).add_over(a, step)
     step += a
     return step
 
 
 def square_sum(g: GradientArray) -> Array:
     """Return the sum of the squares of all entries, zero-dimensional."""
-    values = g.values if isinstance(g, SparseGradient) else g
+    if isinstance(g, FactoredGradient):
+        return primitives_of(g.left).square_sum_of_product(g.left, g.right)
+    values = entries(g)
     return primitives_of(values).square_sum(values)
 
 
 def largest_size(g: GradientArray) -> Array:
     """Return the largest absolute value of all entries, zero-dimensional; 0 if there are none."""
-    values = g.values if isinstance(g, SparseGradient) else g
+    values = entries(g)
     xp = namespace_of(values)
     return xp.max(xp.abs(values)) if math.prod(values.shape) else xp.sum(values)
 
@@ -139,12 +150,30 @@ def clipped(g: GradientArray, limit: float) -> GradientArray:
     """Return g with every entry moved into [-limit, limit]."""
     if isinstance(g, SparseGradient):
         return SparseGradient(g.indices, clipped(g.values, limit), g.shape, g.axis)
+    g = dense(g)
     return namespace_of(g).clip(g, -limit, limit)
 
 
 def dense(g: GradientArray) -> Array:
     """Return g as an ordinary array."""
-    return g.to_dense() if isinstance(g, SparseGradient) else g
+    return g.to_dense() if isinstance(g, SparseGradient | FactoredGradient) else g
+
+
+def entries(g: GradientArray) -> Array:
+    """Return the entries of g, those apart that a sparse one does not hold."""
+    return g.values if isinstance(g, SparseGradient) else dense(g)
+
+
+def component(g: GradientArray) -> Array:
+    """Return an array that g consists of: it has the library, device and dtype of g."""
+    if isinstance(g, SparseGradient):
+        return g.values
+    return g.right if isinstance(g, FactoredGradient) else g
+
+
+def multiplied_out(g: GradientArray) -> Array | SparseGradient:
+    """Return g, dense if it was factored."""
+    return g.to_dense() if isinstance(g, FactoredGradient) else g
 
 
 def elementwise(
@@ -156,13 +185,14 @@ def elementwise(
     """Apply an elementwise rule to a gradient and the arrays of its shape that it changes.
 
     With a sparse gradient the rule sees only the rows or columns that the gradient holds, and the
-    others stay as they are, bit for bit.
+    others stay as they are, bit for bit.  Of a factored one it gets some rows at a time, factored
+    themselves, so that the whole need never be there.
 
     Parameters
     ----------
     rule : callable
         ``rule(g, *arrays)`` returns the arrays' new values, as many as there are.
-    g : array or SparseGradient
+    g : array, SparseGradient or FactoredGradient
     arrays : sequence of array or None
         None stays None, and the rule gets it as it is.
     into : sequence of array or None, optional
@@ -175,6 +205,10 @@ def elementwise(
         Of the whole shape.
     """
     places = [None] * len(arrays) if into is None else into
+    if isinstance(g, FactoredGradient):
+        return primitives_of(g.left).by_rows(
+            lambda rows, *blocks: rule(g.rows(rows), *blocks), arrays, places
+        )
     if not isinstance(g, SparseGradient):
         return primitives_of(g).elementwise(rule, (g, *arrays), places)
     primitives = primitives_of(g.values)

@@ -12,6 +12,7 @@ from xprnn.history import History
 from xprnn.losses import Loss, where_valid
 from xprnn.network import RNN
 from xprnn.optim import Optimizer, Scalable, clip_by_norm, clip_by_value
+from xprnn.optim.protocol import takes_into
 from xprnn.sparse import GradientArray
 from xprnn.tally import valid_steps
 
@@ -73,6 +74,8 @@ class TrainingStep:
         # Updates make new arrays, so keeping old weights means keeping references.
         self.good = self.finite = dict(self.net.parameters)
         self.joined = Accumulation(self.loss)
+        # Gradients that are added up are dense, and so are those of a rule that knows no others.
+        self.factored = self.accumulate == 1 and takes_into(self.optimizer)
 
     def __call__(self, batch: Batch, state: Any) -> tuple[float, Array | None, Any]:
         """Return the loss, the norm before clipping (None without, or without update), the state.
@@ -90,6 +93,7 @@ class TrainingStep:
                 self.window,
                 batch.lengths,
                 recompute=self.recompute,
+                factored=self.factored,
             )
             reported = float(value)
             if not math.isfinite(reported):

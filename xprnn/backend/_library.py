@@ -106,6 +106,10 @@ class Library(ABC):
         """
         return self.namespace().sum(a * a)
 
+    def square_sum_of_product(self, left: Array, right: Array) -> Array:
+        """Return `square_sum` of leftᵀ right, of left (N, M) and right (N, K) with few rows."""
+        return self.square_sum(self.product(left.T, right))
+
     def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
         """Return the distinct entries of ``index`` (N,), ascending, and (n, K): for each of them
         the sum of its rows (N, K).
@@ -172,6 +176,11 @@ class Library(ABC):
         """Return exp(a).  The caller gives ``a`` up: it may be the array that is returned."""
         return self.namespace().exp(a)
 
+    def add_over(self, a: Array, b: Array) -> Array:
+        """Return a + b, of one shape.  The caller gives both up: either may be the one returned."""
+        b += a
+        return b
+
     def elementwise(
         self, rule: Rule, arrays: Sequence[Array | None], into: Sequence[Array | None]
     ) -> tuple[Array | None, ...]:
@@ -188,6 +197,24 @@ class Library(ABC):
         """
         del into
         return rule(*arrays)
+
+    def by_rows(
+        self, rule: Rule, arrays: Sequence[Array | None], into: Sequence[Array | None]
+    ) -> tuple[Array | None, ...]:
+        """Return what ``rule(rows, *blocks)`` makes of all rows, block by block or all at once.
+
+        Parameters
+        ----------
+        rule : callable
+            Of a slice of rows (entries along the first axis), and of these rows of the arrays; it
+            returns their new values, as many as there are.
+        arrays : sequence of array or None
+            Of one shape.  The rule gets None as it is, and returns it in the same place.
+        into : sequence of array or None
+            See `elementwise`.
+        """
+        del into
+        return rule(slice(None), *arrays)
 
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
         """Return ``a`` with some rows (entries along its first axis) replaced.

@@ -37,6 +37,13 @@ RUN = 2**13
 BLOCK = 2**16
 """Entries that an elementwise rule works on at a time: its temporaries stay in cache."""
 
+PANEL = 64
+"""Blocks of more rows than this have a multiple of it: BLAS is slower at what is left over."""
+
+CANCELLED = 8.0
+"""How many times less than the squares of its terms that of a sum may be, not to be mostly their
+roundings."""
+
 
 class NumPy(Library):
     """NumPy arrays in the memory of the host."""
@@ -101,19 +108,31 @@ class NumPy(Library):
     def exp_over(self, a: Array) -> Array:
         return np.exp(a, out=a)
 
+    def add_over(self, a: Array, b: Array) -> Array:
+        return np.add(a, b, out=a if _fits(a, b.shape, b.dtype) else None)
+
     def elementwise(
+        self, rule: Rule, arrays: Sequence[Array | None], into: Sequence[Array | None]
+    ) -> tuple[Array | None, ...]:
+        first: Array = arrays[0]
+        # Blocks save the new arrays; where those are wanted, they were measured to gain nothing.
+        if first.size <= BLOCK or all(place is None for place in into):
+            return rule(*arrays)
+        return self.by_rows(lambda rows, *blocks: rule(first[rows], *blocks), arrays[1:], into)
+
+    def by_rows(
         self, rule: Rule, arrays: Sequence[Array | None], into: Sequence[Array | None]
     ) -> tuple[Array | None, ...]:
         shape = arrays[0].shape  # type: ignore[union-attr]
         size = math.prod(shape)
-        # Blocks save the new arrays; where those are wanted, they were measured to gain nothing.
-        if size <= BLOCK or all(place is None for place in into):
-            return rule(*arrays)
+        if size <= BLOCK:
+            return rule(slice(None), *arrays)
         count = max(1, BLOCK * shape[0] // size)
+        count -= count % PANEL if count > PANEL else 0
         results: list[Array | None] = []
         for start in range(0, shape[0], count):
             part = slice(start, start + count)
-            new = rule(*(None if a is None else a[part] for a in arrays))
+            new = rule(part, *(None if a is None else a[part] for a in arrays))
             if not results:
                 results = [
                     None
@@ -125,7 +144,7 @@ class NumPy(Library):
                 ]
             for result, block in zip(results, new, strict=True):
                 if result is not None:
-                    result[part] = block
+                    self.put_rows(result, part, block)
         return tuple(results)
 
     def product(self, a: Array, b: Array) -> Array:
@@ -161,6 +180,16 @@ class NumPy(Library):
         flat = a.reshape(-1)
         runs = (flat[start : start + RUN] for start in range(0, a.size, RUN))
         return np.sum(np.array([np.vdot(run, run) for run in runs], a.dtype))
+
+    def square_sum_of_product(self, left: Array, right: Array) -> Array:
+        if left.dtype != np.float16:
+            # ‖LᵀR‖² = ⟨LLᵀ, RRᵀ⟩, two small matrices.
+            with self.quiet():
+                a, b = self.product(left, left.T), self.product(right, right.T)
+                total = np.sum(a * b)
+                if _holds(total, a, b, left.shape[1], right.shape[1]):
+                    return total
+        return super().square_sum_of_product(left, right)
 
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
         place = a[rows]
@@ -216,6 +245,19 @@ def _fits(place: Array | None, shape: tuple[int, ...], dtype: DType) -> bool:
         and place.dtype == dtype
         and bool(place.flags.writeable)
     )
+
+
+def _holds(total: Array, a: Array, b: Array, m: int, k: int) -> bool:
+    """Whether ⟨LLᵀ, RRᵀ⟩ is ‖LᵀR‖² to rounding, of a = LLᵀ, b = RRᵀ, and rows of m and k entries.
+
+    It is not if something overflows; if the outer products of the rows cancel each other, whose
+    own squares are on the diagonals; or if it is so small that products of two entries which
+    underflow, each by less than the smallest normal number, would be seen in it.
+    """
+    finfo = np.finfo(total.dtype)
+    apart = np.sum(a.diagonal() * b.diagonal())
+    lost = finfo.smallest_normal * (m * np.sum(np.abs(b)) + k * np.sum(np.abs(a)) + a.size)
+    return bool(apart <= CANCELLED * total < np.inf and lost <= finfo.eps * total)
 
 
 def add_in_place(a: Array, index: Array, values: Array, axis: int) -> Array:

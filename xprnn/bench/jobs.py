@@ -68,7 +68,7 @@ def language_xprnn(
 
     def work() -> None:
         nonlocal state
-        _, gradient = net.value_and_grad(x, target, loss=loss, window=window)
+        _, gradient = net.value_and_grad(x, target, loss=loss, window=window, factored=True)
         old = net.parameters
         net.parameters, state = optimizer.update(gradient.parameters, state, old, into=(old, state))
 

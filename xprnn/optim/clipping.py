@@ -8,8 +8,8 @@ from xprnn.backend.types import Array, Namespace
 from xprnn.optim.protocol import Gradients
 from xprnn.sparse import (
     GradientArray,
-    SparseGradient,
     clipped,
+    component,
     largest_size,
     square_sum,
     times,
@@ -54,13 +54,13 @@ def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, Gradient
 
     Parameters
     ----------
-    gradients : mapping of str to array or SparseGradient
+    gradients : mapping of str to array, SparseGradient or FactoredGradient
     limit : float
         Above zero.
 
     Returns
     -------
-    clipped : dict of array or SparseGradient
+    clipped : dict of array, SparseGradient or FactoredGradient
     norm : array, zero-dimensional
         Before clipping.
 
@@ -84,9 +84,11 @@ def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, Gradient
 def clip_by_value(gradients: Gradients, limit: float) -> dict[str, GradientArray]:
     """Move every entry into [-limit, limit]; the direction may change.
 
+    A factored gradient becomes dense.
+
     Parameters
     ----------
-    gradients : mapping of str to array or SparseGradient
+    gradients : mapping of str to array, SparseGradient or FactoredGradient
     limit : float
         Above zero.
     """
@@ -95,8 +97,7 @@ def clip_by_value(gradients: Gradients, limit: float) -> dict[str, GradientArray
 
 
 def _first(gradients: Gradients) -> Array:
-    first = next(iter(gradients.values()))
-    return first.values if isinstance(first, SparseGradient) else first
+    return component(next(iter(gradients.values())))
 
 
 def _namespace(gradients: Gradients) -> Namespace:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from xprnn.backend.types import Array
-from xprnn.sparse import GradientArray
+from xprnn.factored import FactoredGradient
+from xprnn.sparse import GradientArray, multiplied_out
 
 Parameters: TypeAlias = Mapping[str, Array]
 Gradients: TypeAlias = Mapping[str, GradientArray]
@@ -18,7 +19,9 @@ class Optimizer(Protocol):
     """An update rule as two pure functions; what it remembers is passed in and returned.
 
     The rules of this package also have ``update(..., into=(parameters, state))``: parameters and a
-    state whose arrays the caller gives up, so that the new ones may take their place.
+    state whose arrays the caller gives up, so that the new ones may take their place.  A rule
+    without ``into`` is taken for one that knows of no `xprnn.factored.FactoredGradient` either:
+    trainings, groups and averages hand it the dense one.
     """
 
     def init(self, parameters: Parameters) -> Any:
@@ -54,6 +57,11 @@ def scaled(optimizer: Optimizer, state: Any, factor: float) -> Any:
     return optimizer.scaled(state, factor)
 
 
+def takes_into(optimizer: Optimizer) -> bool:
+    """Whether an optimizer is of the form of this package's own: its update has ``into``."""
+    return "into" in inspect.signature(optimizer.update).parameters
+
+
 def updated(
     optimizer: Optimizer,
     gradients: Gradients,
@@ -67,7 +75,11 @@ def updated(
     ----------
     into : (parameters, state), or None
     """
-    if into is None or "into" not in inspect.signature(optimizer.update).parameters:
+    factored = any(isinstance(g, FactoredGradient) for g in gradients.values())
+    if not factored and into is None:
+        return optimizer.update(gradients, state, parameters)
+    if not takes_into(optimizer):
+        gradients = {k: multiplied_out(g) for k, g in gradients.items()}
         return optimizer.update(gradients, state, parameters)
     reusing: Any = optimizer
     new: tuple[dict[str, Array], Any] = reusing.update(gradients, state, parameters, into=into)

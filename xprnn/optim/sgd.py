@@ -9,7 +9,7 @@ from xprnn.optim.decay import Decayed, check_decayed, decay_of
 from xprnn.optim.entries import places, update_each, zeros_like
 from xprnn.optim.protocol import Gradients, Parameters, Updated
 from xprnn.optim.schedules import Schedule, as_schedule, rate_at
-from xprnn.sparse import GradientArray, plus_times
+from xprnn.sparse import GradientArray, multiplied_out, plus_times
 
 
 class SGDState(NamedTuple):
@@ -131,6 +131,7 @@ class SGD:
         into: Updated | None = None,
     ) -> tuple[dict[str, Array], SGDState]:
         rate, momentum = self.rate(state), self.momentum
+        in_place = into is not None and into[0] is parameters
 
         def rule(
             decay: float, g: GradientArray, p: Array, v: Array | None
@@ -140,7 +141,9 @@ class SGD:
                 return a - rate * decay * p if decay else a
 
             if v is None:
-                return plus_times(less_decay(p), g, -rate), None
+                return plus_times(less_decay(p), g, -rate, overwrite=in_place), None
+            if self.nesterov:
+                g = multiplied_out(g)  # it is needed twice
             v = plus_times(less_decay(momentum * v), g, -rate)  # (2)
             if self.nesterov:
                 return plus_times(less_decay(p + momentum * v), g, -rate), v  # (3')

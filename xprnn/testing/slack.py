@@ -16,7 +16,7 @@ from typing import TypeAlias
 from xprnn.backend.host import HostArray, generator, np
 from xprnn.network import RNN
 from xprnn.optim import Optimizer
-from xprnn.sparse import GradientArray, SparseGradient, largest_size
+from xprnn.sparse import GradientArray, SparseGradient, entries, largest_size
 from xprnn.testing.comparison import norm
 from xprnn.testing.problem import (
     Gradients,
@@ -53,7 +53,7 @@ class Slackness:
         Each takes one step, the first trains.
     steps : int
         Of the training.
-    gradients : mapping of str to array or SparseGradient
+    gradients : mapping of str to array, SparseGradient or FactoredGradient
     quantities : mapping of str to dict of array
         What the reference computes.
     """
@@ -157,7 +157,7 @@ def _moved(
     """Return gradients off by an amount, relative to each array's norm, in the direction given."""
 
     def one(g: GradientArray, amount: float, number: int) -> GradientArray:
-        values = g.values if isinstance(g, SparseGradient) else g
+        values = entries(g)
         way = direction(number, tuple(values.shape)) * (amount * float(largest_size(g)))
         values = values + net.backend.asarray(way)
         return replace(g, values=values) if isinstance(g, SparseGradient) else values
