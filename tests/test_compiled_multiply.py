@@ -9,6 +9,7 @@ from tests.closeness import assert_close
 from xprnn import RNN, get_backend
 from xprnn.backend import _numpy
 from xprnn.losses import CrossEntropy
+from xprnn.optim import SGD
 
 numba = pytest.importorskip("numba")
 
@@ -80,6 +81,19 @@ def test_tn(dtype):
         compare(multiply.multiply_tn(turned(a), turned(b)), a, b, f"{n}, {depth}, {columns}")
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_add_tn(dtype):
+    for n, depth, columns in product((1, 7, 70), (1, 20, 300), (16, 17, 64, 100, 113)):
+        a, b = matrices(n, depth, columns, dtype)
+        c = np.random.default_rng(1).normal(size=(n, columns)).astype(dtype)
+        want = c + exact(a, b)
+        # Some columns of a wider matrix, as of the gradient of a vocabulary's logits.
+        wide = np.zeros((depth, n + 5), dtype)
+        wide[:, 3 : n + 3] = a.T
+        multiply.add_tn(wide[:, 3 : n + 3], turned(b), c)
+        assert_close(c, want, TOLERANCE[dtype], f"{n}, {depth}, {columns}")
+
+
 @pytest.mark.parametrize(("n", "columns"), [(20, 301), (301, 70), (70, 64)])
 def test_the_same_bits_however_many_threads(n, columns, monkeypatch):
     a, b = matrices(n, 50, columns, "float32")
@@ -87,7 +101,10 @@ def test_the_same_bits_however_many_threads(n, columns, monkeypatch):
     found = []
     for count in (1, 2, 3, 8):
         monkeypatch.setattr(multiply, "compute_threads", lambda count=count: count)
+        added = np.ones((n, columns), "float32")
+        multiply.add_tn(turned(a), turned(b), added)
         results = (
+            added,
             multiply.multiply_nt(a, b),
             multiply.multiply_nn(a, turned(b)),
             multiply.multiply_tn(turned(a), turned(b)),
@@ -142,6 +159,36 @@ def test_which_products_are_compiled(calls):
     assert made(turned(a).T, turned(b)) == ""
 
 
+def test_a_product_is_added_in_place(monkeypatch):
+    made = []
+    monkeypatch.setattr(multiply, "add_tn", lambda *_: made.append(True))
+    a, b = matrices(300, 20, 64, "float32")
+    left, right, place = turned(a), turned(b), np.ones((300, 64), "float32")
+
+    def add(place, left, right):
+        made.clear()
+        found = LIBRARY.add_product(place, left, right)
+        return bool(made), found
+
+    assert add(place, left, right)[0]
+    for other, rows in [
+        (place.astype("float64"), left),
+        (np.asfortranarray(place), left),
+        (place, np.repeat(left, 2, axis=1)[:, ::2]),
+        (np.ones((2, 64), "float32"), left[:, :2]),
+    ]:
+        want = other + rows.T.astype("float64") @ right
+        compiled, found = add(other, rows, right)
+        assert not compiled
+        assert_close(found, want, 1e-5, "sum")
+    fixed = np.ones((300, 64), "float32")
+    fixed.flags.writeable = False
+    compiled, found = add(fixed, left, right)
+    assert not compiled
+    assert (fixed == 1).all()
+    assert_close(found, 1 + exact(a, b), 1e-5, "sum")
+
+
 @pytest.mark.parametrize("word", ["off", "numpy"])
 def test_products_without_numba(word, calls, monkeypatch):
     monkeypatch.setenv("XPRNN_LOWERING", word)
@@ -161,8 +208,17 @@ def test_a_network_with_a_vocabulary(calls, monkeypatch):
     x, target = np.random.default_rng(0).integers(0, 4000, (2, 5, 3))
     value, gradient = net.value_and_grad(x, target, CrossEntropy("sum"))
     assert set(calls) == {"multiply_nt", "multiply_nn"}
+    moved = RNN(4000, 70, 4000, bias=False, dtype="float64", rng=0)
+    _, factored = moved.value_and_grad(x, target, CrossEntropy("sum"), factored=True)
+    rule, parameters = SGD(0.1), moved.parameters
+    state = rule.init(parameters)
+    given = {name: p.copy() for name, p in parameters.items()}
+    new, _ = rule.update(factored.parameters, state, given, into=(given, state))
+    assert new["readout.weight"] is given["readout.weight"]
     monkeypatch.setenv("XPRNN_LOWERING", "off")
     want, other = net.value_and_grad(x, target, CrossEntropy("sum"))
     assert float(value) == pytest.approx(float(want), rel=1e-13)
     for name in ("readout.weight", "weight_hh_l0"):
         assert_close(gradient.parameters[name], other.parameters[name], 1e-12, name)
+        want = parameters[name] - 0.1 * other.parameters[name]
+        assert_close(new[name], want, 1e-13, name)

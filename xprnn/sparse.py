@@ -124,7 +124,10 @@ def plus_times(a: Array, g: GradientArray, factor: float, *, overwrite: bool = F
     """
     if isinstance(g, SparseGradient):
         return plus(a, times(g, factor))
-    step = dense(times(g, factor))
+    scaled = times(g, factor)
+    if overwrite and isinstance(scaled, FactoredGradient):
+        return primitives_of(a).add_product(a, scaled.left, scaled.right)
+    step = dense(scaled)
     if overwrite:
         return primitives_of(a).add_over(a, step)
     step += a

@@ -181,6 +181,13 @@ class Library(ABC):
         b += a
         return b
 
+    def add_product(self, a: Array, left: Array, right: Array) -> Array:
+        """Return a + leftᵀ right, of left (N, M) and right (N, K).
+
+        The caller gives ``a`` up: it may be the array that is returned.
+        """
+        return self.add_over(a, self.product(left.T, right))
+
     def elementwise(
         self, rule: Rule, arrays: Sequence[Array | None], into: Sequence[Array | None]
     ) -> tuple[Array | None, ...]:

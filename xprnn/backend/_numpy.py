@@ -4,6 +4,7 @@ import importlib
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 from xprnn.backend._library import Library
 from xprnn.backend.compiled import lowering_word, numba_missing
@@ -111,6 +112,22 @@ class NumPy(Library):
     def add_over(self, a: Array, b: Array) -> Array:
         return np.add(a, b, out=a if _fits(a, b.shape, b.dtype) else None)
 
+    def add_product(self, a: Array, left: Array, right: Array) -> Array:
+        compiled = None
+        if (
+            a.size * len(left) >= COMPILED
+            and min(a.shape) >= SIDE
+            and a.flags.c_contiguous
+            and _fits(a, a.shape, left.dtype)
+            and left.strides[1] == left.itemsize
+            and right.flags.c_contiguous
+        ):
+            compiled = _compiled(a, left, right)
+        if compiled is None:
+            return super().add_product(a, left, right)
+        compiled.add_tn(left, right, a)
+        return a
+
     def elementwise(
         self, rule: Rule, arrays: Sequence[Array | None], into: Sequence[Array | None]
     ) -> tuple[Array | None, ...]:
@@ -127,7 +144,9 @@ class NumPy(Library):
         size = math.prod(shape)
         if size <= BLOCK:
             return rule(slice(None), *arrays)
-        count = max(1, BLOCK * shape[0] // size)
+        # With nothing else to be read or written a block may be larger.
+        most = BLOCK if sum(a is not None for a in arrays) > 1 else 4 * BLOCK
+        count = max(1, most * shape[0] // size)
         count -= count % PANEL if count > PANEL else 0
         results: list[Array | None] = []
         for start in range(0, shape[0], count):
@@ -218,23 +237,28 @@ def _multiply(a: Array, b: Array) -> Array | None:
         name = "nn"
         few = 1 < n <= SOME and b.size >= LARGE
         suits = few or (n > SOME and columns <= NARROW and work >= LATER)
-    if not (
-        suits
-        and min(depth, columns) >= SIDE
-        and a.dtype == b.dtype
-        and a.dtype in DTYPES
-        and a.flags.aligned
-        and b.flags.aligned
-        and lowering_word() in ("on", "numba")
-        and not numba_missing()
-    ):
+    if not suits or min(depth, columns) < SIDE:
         return None
-    compiled = importlib.import_module("xprnn.backend.compiled.multiply")
-    if not compiled.FASTER:
+    compiled = _compiled(a, b)
+    if compiled is None:
         return None
     multiply = getattr(compiled, f"multiply_{name}")
     found: Array = multiply(a.T if turned_a else a, b.T if turned_b else b)
     return found
+
+
+def _compiled(*arrays: Array) -> Any:
+    """Return the module of compiled products, if it takes such arrays and is of use here."""
+    dtype = arrays[0].dtype
+    if (
+        dtype not in DTYPES
+        or any(a.dtype != dtype or not a.flags.aligned for a in arrays)
+        or lowering_word() not in ("on", "numba")
+        or numba_missing()
+    ):
+        return None
+    compiled = importlib.import_module("xprnn.backend.compiled.multiply")
+    return compiled if compiled.FASTER else None
 
 
 def _fits(place: Array | None, shape: tuple[int, ...], dtype: DType) -> bool:

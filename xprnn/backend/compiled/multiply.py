@@ -96,44 +96,48 @@ def _nn_for(dtype: str) -> Callable[..., None]:
 
 
 def _tn_for(dtype: str) -> Callable[..., None]:
-    """Return ``tn(a, b, c, first, last)``: c = aᵀ b, rows from first to last; c as for nn."""
+    """Return ``tn(a, b, c, first, last, more)``: c = aᵀ b, or c + aᵀ b, rows from first to last.
+
+    The rows of a may lie anywhere; c as for nn, or b with as many columns as whole vectors take.
+    """
     size = np.dtype(dtype).itemsize
     panel, DEPTH = _panel_for(dtype), _DEPTH
 
-    def tn(a, b, c, first, last):
-        (K, M), N, W = a.shape, b.shape[1], c.shape[1]
+    def tn(a, b, c, first, last, more):
+        K, N, W, ka = a.shape[0], b.shape[1], c.shape[1], a.strides[0] // size
         at_a, at_b = a.ctypes.data + first * size, b.ctypes.data
         at_c = c.ctypes.data + first * W * size
         for k in range(0, K, DEPTH):
-            depth, more, at = min(DEPTH, K - k), k > 0, at_b + k * N * size
-            panel(at_a + k * M * size, 1, M, at, N, depth, at_c, W, last - first, more)
+            depth, at = min(DEPTH, K - k), at_b + k * N * size
+            panel(at_a + k * ka * size, 1, ka, at, N, depth, at_c, W, last - first, more or k > 0)
 
     return tn
 
 
 def _panel_for(dtype: str) -> Any:
-    """Return ``panel(a, lda, ka, b, M, depth, c, W, rows, more)``: all columns of some rows of b.
+    """Return ``panel(a, lda, ka, b, N, depth, c, W, rows, more)``: all columns of some rows of b.
 
-    See `xprnn.backend.compiled.tiles`; b (depth, M) lies in one piece, c has W columns.
+    See `xprnn.backend.compiled.tiles`; b (depth, N) and c (rows, W) lie in one piece.  Of N and W
+    one may be the other rounded up to whole vectors.
     """
     size = np.dtype(dtype).itemsize
     width = lanes(size)
     scalar = ir.FloatType() if size == 4 else ir.DoubleType()
     strip4, strip2, strip1 = (strip_for(vectors, scalar, size) for vectors in (4, 2, 1))
 
-    def panel(a, lda, ka, b, M, depth, c, W, rows, more):
-        m = 0
-        while m < M:
-            at, to = b + min(m, M - width) * size, c + m * size
-            if m + 4 * width <= M:
-                strip4(a, lda, ka, at, M, depth, to, W, rows, more)
-                m += 4 * width
-            elif m + 2 * width <= M:
-                strip2(a, lda, ka, at, M, depth, to, W, rows, more)
-                m += 2 * width
+    def panel(a, lda, ka, b, N, depth, c, W, rows, more):
+        n, columns = 0, min(N, W)
+        while n < columns:
+            at, to = b + min(n, N - width) * size, c + min(n, W - width) * size
+            if n + 4 * width <= columns:
+                strip4(a, lda, ka, at, N, depth, to, W, rows, more)
+                n += 4 * width
+            elif n + 2 * width <= columns:
+                strip2(a, lda, ka, at, N, depth, to, W, rows, more)
+                n += 2 * width
             else:
-                strip1(a, lda, ka, at, M, depth, to, W, rows, more)
-                m += width
+                strip1(a, lda, ka, at, N, depth, to, W, rows, more)
+                n += width
 
     return named(panel, f"panel_{8 * size}")
 
@@ -142,8 +146,10 @@ def _panel_for(dtype: str) -> Any:
 def _compiled(source: Callable[[str], Callable[..., None]], dtype: Any) -> Callable[..., None]:
     entry = types.float32 if dtype.itemsize == 4 else types.float64
     given, filled = types.Array(entry, 2, "C", readonly=True), types.Array(entry, 2, "C")
-    signature = types.void(given, given, filled, types.intp, types.intp)
-    call: Callable[..., None] = build_closure(source(dtype.name), signature).call
+    arguments = [given, given, filled, types.intp, types.intp]
+    if source is _tn_for:
+        arguments = [types.Array(entry, 2, "A", readonly=True), *arguments[1:], types.boolean]
+    call: Callable[..., None] = build_closure(source(dtype.name), types.void(*arguments)).call
     return call
 
 
@@ -198,16 +204,33 @@ def multiply_nn(a: HostArray, b: HostArray) -> HostArray:
 
 def multiply_tn(a: HostArray, b: HostArray) -> HostArray:
     """Return aᵀ b, of a (K, M) and b (K, N)."""
-    (K, M), N, width = a.shape, b.shape[1], lanes(a.itemsize)
+    M, N, width = a.shape[1], b.shape[1], lanes(a.itemsize)
     c = np.empty((M, -(-N // width) * width), a.dtype)
-    tn = _compiled(_tn_for, a.dtype)
-    threads = min(compute_threads(), K * M * N // _SHARED)
-    if threads < 2:
-        tn(a, b, c, 0, M)
-    else:
-        rows = _shares(M // _TILES, threads, _TILES, M)
-        share(lambda k: tn(a, b, c, *rows[k]), range(threads))
+    _tn(a, b, c, more=False)
     return _unpadded(c, N, width)
+
+
+def add_tn(a: HostArray, b: HostArray, c: HostArray) -> None:
+    """Add aᵀ b to c (M, N); the rows of a (K, M) may lie anywhere."""
+    (K, N), width = b.shape, lanes(b.itemsize)
+    whole, left = N // width * width, N % width
+    if left:
+        # Zeros are what the last vector adds to the columns that the one before has, too.
+        padded = np.zeros((K, whole + width), b.dtype)
+        padded[:, :whole] = b[:, :whole]
+        padded[:, whole + width - left :] = b[:, whole:]
+        b = padded
+    _tn(a, b, c, more=True)
+
+
+def _tn(a: HostArray, b: HostArray, c: HostArray, *, more: bool) -> None:
+    tn = _compiled(_tn_for, a.dtype)
+    threads = min(compute_threads(), a.size * b.shape[1] // _SHARED)
+    if threads < 2:
+        tn(a, b, c, 0, len(c), more)
+    else:
+        rows = _shares(len(c) // _TILES, threads, _TILES, len(c))
+        share(lambda k: tn(a, b, c, *rows[k], more), range(threads))
 
 
 def _unpadded(c: HostArray, columns: int, width: int) -> HostArray:
