@@ -67,7 +67,7 @@ def sweep(
         None: this is the first.
     """
     valid = recurrent.valid
-    previous = tuple(part[:-1, ...] for part in trajectory.states)
+    previous = tuple([part[:-1, ...] for part in trajectory.states])
     if before is not None and dh is before.dh:
         # The top layer's: the same in every sweep.
         first, direct = before.first, before.direct
@@ -78,8 +78,10 @@ def sweep(
     if before is not None:
         # What goes on from the first step of a sequence that begins later reaches no parameter.
         G = tuple(
-            xp.concat((part[:-1, ...] + reach[1:, ...], part[-1:, ...]), axis=0)
-            for part, reach in zip(G, before.step.state, strict=True)
+            [
+                xp.concat((part[:-1, ...] + reach[1:, ...], part[-1:, ...]), axis=0)
+                for part, reach in zip(G, before.step.state, strict=True)
+            ]
         )  # (1)
     return Sweep(
         step_back(xp, cell, recurrent, trajectory.saved, previous, trajectory.normalized, valid, G),

@@ -44,7 +44,7 @@ def update_each(
     new = {}
     for k, p in parameters.items():
         g, apply = gradients[k], partial(rule, decay[k])
-        arrays = (p, *(memory.get(k) for memory in memories))
+        arrays = (p, *[memory.get(k) for memory in memories])
         if isinstance(g, SparseGradient) and not lazy:
             new[k] = apply(g, *arrays)
             continue
