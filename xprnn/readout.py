@@ -9,7 +9,6 @@ with the sums over all steps and sequences, each one product.  Shapes: h (..., H
 R (O, H), r (O,).
 """
 
-import math
 from typing import NamedTuple
 
 from xprnn.backend import primitives_of
@@ -26,7 +25,8 @@ class ReadoutGradient(NamedTuple):
 
 def read_out(xp: Namespace, R: Array, r: Array | None, h: Array) -> Array:
     """Return y (..., O)."""
-    y = primitives_of(R).product(_rows(xp, h), R.T)
+    library = primitives_of(R)
+    y = library.product(library.rows(h), R.T)
     if r is not None:
         y += r
     return xp.reshape(y, (*h.shape[:-1], R.shape[0]))
@@ -36,19 +36,13 @@ def read_out_backward(
     xp: Namespace, R: Array, r: Array | None, h: Array, dy: Array
 ) -> ReadoutGradient:
     """Return the gradients, given that of y (..., O)."""
-    dy_columns = _rows(xp, dy).T
+    library = primitives_of(R)
+    dy_columns = library.rows(dy).T
     # As (Rᵀ dyᵀ)ᵀ, because OpenBLAS needs half the time for this order when there are few rows and
     # a vocabulary of outputs, and as much when there are not.
-    product = primitives_of(R).product
-    dh = product(R.T, dy_columns).T
+    dh = library.product(R.T, dy_columns).T
     return ReadoutGradient(
-        product(dy_columns, _rows(xp, h)),
+        library.product(dy_columns, library.rows(h)),
         None if r is None else xp.sum(dy_columns, axis=1),
         xp.reshape(dh, h.shape),
     )
-
-
-def _rows(xp: Namespace, a: Array) -> Array:
-    """Merge all axes but the last: one product is faster than one a step."""
-    # The count is spelled out because -1 has no meaning for an empty batch.
-    return xp.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))

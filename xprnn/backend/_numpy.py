@@ -137,6 +137,21 @@ class NumPy(Library):
             share(part, range(threads))
             return c
 
+    # Four that cost a small network more in NumPy's and array_api_compat's wrappers than in work.
+
+    def rows(self, a: Array) -> Array:
+        return a.reshape((math.prod(a.shape[:-1]), a.shape[-1]))
+
+    def sum_rows(self, a: Array) -> Array:
+        return np.add.reduce(a, axis=0)
+
+    def all_finite(self, a: Array) -> bool:
+        return bool(np.logical_and.reduce(np.isfinite(a), axis=None))
+
+    def zeros(self, shape: tuple[int, ...], dtype: DType, device: Device) -> Array:
+        del device
+        return np.zeros(shape, dtype)
+
     def square_sum(self, a: Array) -> Array:
         if a.size <= RUN or a.dtype == np.float16 or not a.flags.c_contiguous:
             return np.sum(a * a)
