@@ -178,6 +178,10 @@ class Library(ABC):
         spread = xp.take(values, place, axis=axis)
         return (hit[:, None] if axis == 0 else hit[None, :]), spread
 
+    def entries(self, a: Array, columns: Array) -> Array:
+        """Return of each row of ``a`` (N, K) the entry in its column, (N, 1)."""
+        return self.namespace().take_along_axis(a, columns[:, None], axis=-1)
+
     def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
         """Return ``a`` (N, K) with ``values`` (N,) added, each to its row's entry in ``columns``.
 

@@ -23,6 +23,9 @@ BLOCK = 2**16
 """Entries that an elementwise rule works on at a time: its temporaries stay in cache."""
 
 
+_ARRAYS = (np.ndarray, np.generic)
+
+
 class NumPy(Library):
     """NumPy arrays in the memory of the host."""
 
@@ -38,7 +41,7 @@ class NumPy(Library):
 
     def is_array(self, a: object) -> bool:
         # A sum of all entries is a NumPy scalar, where others give a zero-dimensional array.
-        return isinstance(a, np.ndarray | np.generic)
+        return isinstance(a, _ARRAYS)
 
     def device(self, spec: object) -> Device:
         if spec not in (None, "cpu"):
@@ -62,7 +65,9 @@ class NumPy(Library):
     def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
         order = np.argsort(index, kind="stable")
         ordered = index[order]
-        starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
+        first = np.ones(len(ordered), bool)
+        np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+        (starts,) = first.nonzero()
         if 4 * len(starts) < len(index) and len(starts) <= FEW:
             found = ordered[starts]
             return found, self.product((found[:, None] == index[None, :]).astype(rows.dtype), rows)
@@ -78,6 +83,9 @@ class NumPy(Library):
         if place is not a:
             place[...] = a
         return put_in_place(place, index, values, axis)
+
+    def entries(self, a: Array, columns: Array) -> Array:
+        return a[np.arange(len(a)), columns][:, None]
 
     def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
         a[np.arange(len(a)), columns] += values
