@@ -9,7 +9,7 @@ from xprnn.cells import Arrays, Cell
 
 def zero_state(backend: Backend, cell: Cell, shape: tuple[int, ...]) -> Arrays:
     """Return zeros for every state variable."""
-    zeros = backend.xp.zeros(shape, dtype=backend.dtype, device=backend.device)
+    zeros = backend.library.zeros(shape, backend.dtype, backend.device)
     return (zeros,) * len(cell.state)
 
 

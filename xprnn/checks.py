@@ -147,9 +147,8 @@ def fit(name: str, a: Any, shape: Shape) -> None:
 
 def finite(name: str, a: Array, backend: Backend) -> None:
     """Refuse NaN and infinity, naming the first one's position."""
-    good = backend.xp.isfinite(a)
-    if not bool(backend.xp.all(good)):
-        at, value = _first_bad(a, good, backend)
+    if not backend.library.all_finite(a):
+        at, value = _first_bad(a, backend.xp.isfinite(a), backend)
         raise ValueError(f"{name}{at} is {value}: expected finite")
 
 

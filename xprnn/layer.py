@@ -17,7 +17,7 @@ from typing import NamedTuple
 from xprnn.backend import Backend
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell, unit_names
-from xprnn.projection import input_gradient, project, project_backward, rows_of
+from xprnn.projection import input_gradient, project, project_backward
 from xprnn.recurrence import Recurrent, Reversed
 from xprnn.segments import Kept, Segment, check_again, copied, cut, gathered, joined
 from xprnn.timeloop import run_backward, run_forward
@@ -232,15 +232,16 @@ def _layer_gradient(
     """Return the layer's gradients, given those of u and of U h."""
     backend, mask = tape.backend, tape.recurrent.mask
     gain_u = weights.gains[0] if weights.gains else None
-    du = rows_of(backend.xp, back.du)
+    rows = backend.library.rows
+    du = rows(back.du)
     projection = project_backward(
         backend, weights.W, weights.b, tape.x[steps, ...], du, gain_u, kept.normalized
     )
     h_previous = kept.trajectory.states[0][:-1, ...]
     if mask is not None:
         h_previous = h_previous * mask
-    da = du if back.da is back.du else rows_of(backend.xp, back.da)
-    dU = backend.library.product(da.T, rows_of(backend.xp, h_previous))
+    da = du if back.da is back.du else rows(back.da)
+    dU = backend.library.product(da.T, rows(h_previous))
     gains = () if back.gain is None else (projection.gain, back.gain)
     pairs = zip(weights.units, back.units, strict=False)
     units = tuple([None if given is None else d for given, d in pairs])

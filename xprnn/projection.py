@@ -52,7 +52,7 @@ def project(
             # more steps than columns.
             u = xp.take(W.T, picked, axis=0)
     else:
-        u = backend.library.product(rows_of(xp, x), W.T)
+        u = backend.library.product(backend.library.rows(x), W.T)
     normalized = None
     if gain is not None:
         normalized = normalize(xp, u)
@@ -72,14 +72,14 @@ def project_backward(
     normalized: Normalized | None = None,
 ) -> ProjectionGradient:
     """Return the gradients, given that of u as (T·B, G·H)."""
-    xp, product = backend.xp, backend.library.product
-    db = None if b is None else xp.sum(du, axis=0)
+    xp, library = backend.xp, backend.library
+    db = None if b is None else library.sum_rows(du)
     da, d_gain = _before_gain(xp, du, gain, normalized)
     if x.ndim == 2:
         dW = sum_columns(da, xp.reshape(x, (da.shape[0],)), W.shape[1])
         return ProjectionGradient(dW, db, d_gain, None)
-    dW = product(da.T, rows_of(xp, x))
-    return ProjectionGradient(dW, db, d_gain, xp.reshape(product(da, W), x.shape))
+    dW = library.product(da.T, library.rows(x))
+    return ProjectionGradient(dW, db, d_gain, xp.reshape(library.product(da, W), x.shape))
 
 
 def input_gradient(
@@ -94,14 +94,8 @@ def input_gradient(
     if x.ndim == 2:
         return None
     xp = backend.xp
-    da, _ = _before_gain(xp, rows_of(xp, du), gain, normalized)
+    da, _ = _before_gain(xp, backend.library.rows(du), gain, normalized)
     return xp.reshape(backend.library.product(da, W), x.shape)
-
-
-def rows_of(xp: Namespace, a: Array) -> Array:
-    """Merge time and batch: one product of all steps is faster than one a step."""
-    steps, batch, size = a.shape
-    return xp.reshape(a, (steps * batch, size))
 
 
 def _before_gain(

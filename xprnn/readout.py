@@ -9,7 +9,6 @@ with the sums over all steps and sequences, each one product.  Shapes: h (..., H
 R (O, H), r (O,).
 """
 
-import math
 from typing import NamedTuple
 
 from xprnn.backend import primitives_of
@@ -34,7 +33,8 @@ class ReadoutGradient(NamedTuple):
 
 def read_out(xp: Namespace, R: Array, r: Array | None, h: Array) -> Array:
     """Return y (..., O)."""
-    y = primitives_of(R).product(_rows(xp, h), R.T)
+    library = primitives_of(R)
+    y = library.product(library.rows(h), R.T)
     if r is not None:
         y += r
     return xp.reshape(y, (*h.shape[:-1], R.shape[0]))
@@ -48,22 +48,17 @@ def read_out_backward(
     With ``factored`` that of the weight is dy and h themselves where they have `FEWER` times less
     entries: don't write into either as long as it is in use.
     """
-    dy_rows, h_rows = _rows(xp, dy), _rows(xp, h)
+    library = primitives_of(R)
+    dy_rows, h_rows = library.rows(dy), library.rows(h)
     dy_columns = dy_rows.T
     # As (Rᵀ dyᵀ)ᵀ, because OpenBLAS needs half the time for this order when there are few rows and
     # a vocabulary of outputs, and as much when there are not.
-    product = primitives_of(R).product
-    dh = product(R.T, dy_columns).T
+    dh = library.product(R.T, dy_columns).T
     count, (outputs, hidden) = dy_rows.shape[0], R.shape
     fewer = FEWER * count * (outputs + hidden) < outputs * hidden
+    dR = FactoredGradient(dy_rows, h_rows) if factored and fewer else None
     return ReadoutGradient(
-        FactoredGradient(dy_rows, h_rows) if factored and fewer else product(dy_columns, h_rows),
+        library.product(dy_columns, h_rows) if dR is None else dR,
         None if r is None else xp.sum(dy_columns, axis=1),
         xp.reshape(dh, h.shape),
     )
-
-
-def _rows(xp: Namespace, a: Array) -> Array:
-    """Merge all axes but the last: one product is faster than one a step."""
-    # The count is spelled out because -1 has no meaning for an empty batch.
-    return xp.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))

@@ -1,6 +1,7 @@
 """What xprnn needs to know of an array library, and the few things that all of them share."""
 
 import importlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -8,7 +9,7 @@ from typing import ClassVar
 
 from xprnn.backend._kernels import Kernels
 from xprnn.backend.host import HostArray, np
-from xprnn.backend.types import Array, Device, Namespace, Rule
+from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
 
 class Library(ABC):
@@ -99,6 +100,24 @@ class Library(ABC):
         """Return a b, of two matrices: products of all steps, that is, not those of one."""
         return a @ b
 
+    def rows(self, a: Array) -> Array:
+        """Merge all axes but the last: the rows of a matrix."""
+        # The count is spelled out because -1 has no meaning for an empty batch.
+        return self.namespace().reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
+
+    def sum_rows(self, a: Array) -> Array:
+        """Return the sum of a matrix's rows."""
+        return self.namespace().sum(a, axis=0)
+
+    def all_finite(self, a: Array) -> bool:
+        """Whether no entry is NaN or infinite."""
+        xp = self.namespace()
+        return bool(xp.all(xp.isfinite(a)))
+
+    def zeros(self, shape: tuple[int, ...], dtype: DType, device: Device) -> Array:
+        """Return zeros."""
+        return self.namespace().zeros(shape, dtype=dtype, device=device)
+
     def square_sum(self, a: Array) -> Array:
         """Return the sum of the squares of all entries, zero-dimensional.
 
@@ -162,6 +181,10 @@ class Library(ABC):
         hit = xp.take(index, place, axis=0) == each
         spread = xp.take(values, place, axis=axis)
         return (hit[:, None] if axis == 0 else hit[None, :]), spread
+
+    def entries(self, a: Array, columns: Array) -> Array:
+        """Return of each row of ``a`` (N, K) the entry in its column, (N, 1)."""
+        return self.namespace().take_along_axis(a, columns[:, None], axis=-1)
 
     def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
         """Return ``a`` (N, K) with ``values`` (N,) added, each to its row's entry in ``columns``.

@@ -46,6 +46,9 @@ CANCELLED = 8.0
 roundings."""
 
 
+_ARRAYS = (np.ndarray, np.generic)
+
+
 class NumPy(Library):
     """NumPy arrays in the memory of the host."""
 
@@ -61,7 +64,7 @@ class NumPy(Library):
 
     def is_array(self, a: object) -> bool:
         # A sum of all entries is a NumPy scalar, where others give a zero-dimensional array.
-        return isinstance(a, np.ndarray | np.generic)
+        return isinstance(a, _ARRAYS)
 
     def device(self, spec: object) -> Device:
         if spec not in (None, "cpu"):
@@ -85,7 +88,9 @@ class NumPy(Library):
     def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
         order = np.argsort(index, kind="stable")
         ordered = index[order]
-        starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
+        first = np.ones(len(ordered), bool)
+        np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+        (starts,) = first.nonzero()
         if 4 * len(starts) < len(index) and len(starts) <= FEW:
             found = ordered[starts]
             return found, self.product((found[:, None] == index[None, :]).astype(rows.dtype), rows)
@@ -101,6 +106,9 @@ class NumPy(Library):
         if place is not a:
             place[...] = a
         return put_in_place(place, index, values, axis)
+
+    def entries(self, a: Array, columns: Array) -> Array:
+        return a[np.arange(len(a)), columns][:, None]
 
     def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
         a[np.arange(len(a)), columns] += values
@@ -192,6 +200,21 @@ class NumPy(Library):
 
             share(part, range(threads))
             return c
+
+    # Four that cost a small network more in NumPy's and array_api_compat's wrappers than in work.
+
+    def rows(self, a: Array) -> Array:
+        return a.reshape((math.prod(a.shape[:-1]), a.shape[-1]))
+
+    def sum_rows(self, a: Array) -> Array:
+        return np.add.reduce(a, axis=0)
+
+    def all_finite(self, a: Array) -> bool:
+        return bool(np.logical_and.reduce(np.isfinite(a), axis=None))
+
+    def zeros(self, shape: tuple[int, ...], dtype: DType, device: Device) -> Array:
+        del device
+        return np.zeros(shape, dtype)
 
     def square_sum(self, a: Array) -> Array:
         if a.size <= RUN or a.dtype == np.float16 or not a.flags.c_contiguous:

@@ -131,7 +131,7 @@ def _value(
     chosen = xp.maximum(classes, 0)
     logits = xp.astype(logits, weights.dtype, copy=False)
     m = xp.max(logits, axis=-1, keepdims=True)
-    picked = xp.take_along_axis(logits, chosen[:, None], axis=-1)
+    picked = primitives.entries(logits, chosen)
     if overwrite:
         logits -= m
     else:
