@@ -124,10 +124,11 @@ def plus_times(a: Array, g: GradientArray, factor: float, *, overwrite: bool = F
     """
     if isinstance(g, SparseGradient):
         return plus(a, times(g, factor))
-    scaled = times(g, factor)
-    if overwrite and isinstance(scaled, FactoredGradient):
-        return primitives_of(a).add_product(a, scaled.left, scaled.right)
-    step = dense(scaled)
+    if isinstance(g, FactoredGradient):
+        primitives = primitives_of(a)
+        mine = a if overwrite else primitives.namespace().asarray(a, copy=True)
+        return primitives.add_product(mine, g.left, g.right * factor)
+    step = g * factor
     if overwrite:
         return primitives_of(a).add_over(a, step)
     step += a
@@ -189,7 +190,7 @@ def elementwise(
 
     With a sparse gradient the rule sees only the rows or columns that the gradient holds, and the
     others stay as they are, bit for bit.  Of a factored one it gets some rows at a time, factored
-    themselves, so that the whole need never be there.
+    themselves, so that the whole need never be there; or all of them, if there is but one array.
 
     Parameters
     ----------
@@ -209,6 +210,9 @@ def elementwise(
     """
     places = [None] * len(arrays) if into is None else into
     if isinstance(g, FactoredGradient):
+        if sum(a is not None for a in arrays) == 1:
+            # There is nothing to do but the product, which cuts itself where that pays.
+            return rule(g, *arrays)
         return primitives_of(g.left).by_rows(
             lambda rows, *blocks: rule(g.rows(rows), *blocks), arrays, places
         )

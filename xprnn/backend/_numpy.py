@@ -131,9 +131,15 @@ class NumPy(Library):
             and right.flags.c_contiguous
         ):
             compiled = _compiled(a, left, right)
-        if compiled is None:
+        if compiled is not None:
+            compiled.add_tn(left, right, a)
+            return a
+        if a.size <= BLOCK or not _fits(a, a.shape, left.dtype):
             return super().add_product(a, left, right)
-        compiled.add_tn(left, right, a)
+        count = _rows_of_block(a.shape)
+        for start in range(0, len(a), count):
+            rows = slice(start, start + count)
+            a[rows] += self.product(left[:, rows].T, right)
         return a
 
     def elementwise(
@@ -152,10 +158,7 @@ class NumPy(Library):
         size = math.prod(shape)
         if size <= BLOCK:
             return rule(slice(None), *arrays)
-        # With nothing else to be read or written a block may be larger.
-        most = BLOCK if sum(a is not None for a in arrays) > 1 else 4 * BLOCK
-        count = max(1, most * shape[0] // size)
-        count -= count % PANEL if count > PANEL else 0
+        count = _rows_of_block(shape)
         results: list[Array | None] = []
         for start in range(0, shape[0], count):
             part = slice(start, start + count)
@@ -282,6 +285,11 @@ def _compiled(*arrays: Array) -> Any:
         return None
     compiled = importlib.import_module("xprnn.backend.compiled.multiply")
     return compiled if compiled.FASTER else None
+
+
+def _rows_of_block(shape: tuple[int, ...]) -> int:
+    count = max(1, BLOCK * shape[0] // math.prod(shape))
+    return count - (count % PANEL if count > PANEL else 0)
 
 
 def _fits(place: Array | None, shape: tuple[int, ...], dtype: DType) -> bool:

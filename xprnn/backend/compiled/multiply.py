@@ -101,15 +101,16 @@ def _tn_for(dtype: str) -> Callable[..., None]:
     The rows of a may lie anywhere; c as for nn, or b with as many columns as whole vectors take.
     """
     size = np.dtype(dtype).itemsize
-    panel, DEPTH = _panel_for(dtype), _DEPTH
+    panel, DEPTH, ROWS = _panel_for(dtype), _DEPTH, 20 * _TILES
 
     def tn(a, b, c, first, last, more):
         K, N, W, ka = a.shape[0], b.shape[1], c.shape[1], a.strides[0] // size
-        at_a, at_b = a.ctypes.data + first * size, b.ctypes.data
-        at_c = c.ctypes.data + first * W * size
-        for k in range(0, K, DEPTH):
-            depth, at = min(DEPTH, K - k), at_b + k * N * size
-            panel(at_a + k * ka * size, 1, ka, at, N, depth, at_c, W, last - first, more or k > 0)
+        at_a, at_b, at_c = a.ctypes.data, b.ctypes.data, c.ctypes.data
+        for row in range(first, last, ROWS):
+            rows, to = min(ROWS, last - row), at_c + row * W * size
+            for k in range(0, K, DEPTH):
+                depth, at = min(DEPTH, K - k), at_a + (k * ka + row) * size
+                panel(at, 1, ka, at_b + k * N * size, N, depth, to, W, rows, more or k > 0)
 
     return tn
 
