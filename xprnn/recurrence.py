@@ -15,6 +15,7 @@ with a dropout mask m, and a normalisation N, where there are any.
 
 from typing import NamedTuple
 
+from xprnn.backend import primitives_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell
 from xprnn.normalization import Normalized, normalize, normalize_backward
@@ -255,9 +256,8 @@ def _product(xp: Namespace, a: Array, U: Array) -> Array:
     """Return Uᵀ a for every row of (B, G·H) or (T, B, G·H), as one product."""
     if a.ndim == 2:
         return a @ U
-    steps, batch, rows = a.shape
-    product = xp.reshape(a, (steps * batch, rows)) @ U
-    return xp.reshape(product, (steps, batch, U.shape[1]))
+    library = primitives_of(U)
+    return xp.reshape(library.product(library.rows(a), U), (*a.shape[:-1], U.shape[1]))
 
 
 def _through(xp: Namespace, through_U: Array, d_previous: tuple[Array | None, ...]) -> Arrays:

@@ -199,6 +199,20 @@ class Library(ABC):
         """Return exp(a).  The caller gives ``a`` up: it may be the array that is returned."""
         return self.namespace().exp(a)
 
+    def softmax_parts(self, a: Array, *, overwrite: bool) -> tuple[Array, Array, Array]:
+        """Return m, exp(a - m) and the sums of its rows: (N, 1), (N, V), (N, 1).
+
+        m is the largest entry of each row.  With ``overwrite`` the caller gives ``a`` up.
+        """
+        xp = self.namespace()
+        m = xp.max(a, axis=-1, keepdims=True)
+        if overwrite:
+            a -= m
+        else:
+            a = a - m
+        exponentials = self.exp_over(a)
+        return m, exponentials, xp.sum(exponentials, axis=-1, keepdims=True)
+
     def add_over(self, a: Array, b: Array) -> Array:
         """Return a + b, of one shape.  The caller gives both up: either may be the one returned."""
         b += a

@@ -12,8 +12,12 @@ from xprnn.backend.host import HostArray, np
 from xprnn.backend.threads import can_limit_blas, compute_threads, one_blas_thread, share
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
-ALONE, SHARED = 2**18, 15 * 10**6
-"""Multiplications that BLAS leaves to one thread anyway, and those that are worth two threads."""
+ALONE, ALONE_WITH_VECTOR, SHARED = 2**18, 2**13, 15 * 10**6
+"""Multiplications that BLAS leaves to one thread anyway, and those that are worth two threads.
+
+Where it does not, its second thread spins for milliseconds after the product, on the core that one
+of ours would like to have.
+"""
 
 COMPILED, LATER = 2**17, 2**20
 """Multiplications from which on a compiled product may be faster than OpenBLAS 0.3.31: a bᵀ, and
@@ -27,6 +31,8 @@ LONG = 1024
 """aᵀ b, b narrow: it is slower from such rows of a on."""
 SIDE = 16
 """The least that all sizes are, but for the number of rows of a."""
+VOCABULARY = 2**15
+"""Entries from which on a compiled softmax is worth compiling."""
 DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
 FEW = 256
@@ -117,6 +123,16 @@ class NumPy(Library):
     def exp_over(self, a: Array) -> Array:
         return np.exp(a, out=a)
 
+    def softmax_parts(self, a: Array, *, overwrite: bool) -> tuple[Array, Array, Array]:
+        compiled = None
+        if a.dtype == np.float32 and a.size >= VOCABULARY and a.flags.c_contiguous:
+            compiled = _compiled("softmax", a)
+        if compiled is None:
+            return super().softmax_parts(a, overwrite=overwrite)
+        exponentials = a if overwrite else a.copy()
+        m, Z = compiled.softmax_parts(exponentials)
+        return m[:, None], exponentials, Z[:, None]
+
     def add_over(self, a: Array, b: Array) -> Array:
         return np.add(a, b, out=a if _fits(a, b.shape, b.dtype) else None)
 
@@ -130,7 +146,7 @@ class NumPy(Library):
             and left.strides[1] == left.itemsize
             and right.flags.c_contiguous
         ):
-            compiled = _compiled(a, left, right)
+            compiled = _compiled("multiply", a, left, right)
         if compiled is not None:
             compiled.add_tn(left, right, a)
             return a
@@ -183,7 +199,8 @@ class NumPy(Library):
         compiled = _multiply(a, b) if work >= COMPILED else None
         if compiled is not None:
             return compiled
-        if work < ALONE or compute_threads() == 1 or not can_limit_blas():
+        alone = ALONE if min(rows, columns) > 1 else ALONE_WITH_VECTOR
+        if work < alone or compute_threads() == 1 or not can_limit_blas():
             return a @ b
         with one_blas_thread:
             threads = min(compute_threads(), 2 * work // SHARED)
@@ -265,7 +282,7 @@ def _multiply(a: Array, b: Array) -> Array | None:
         suits = few or (n > SOME and columns <= NARROW and work >= LATER)
     if not suits or min(depth, columns) < SIDE:
         return None
-    compiled = _compiled(a, b)
+    compiled = _compiled("multiply", a, b)
     if compiled is None:
         return None
     multiply = getattr(compiled, f"multiply_{name}")
@@ -273,8 +290,8 @@ def _multiply(a: Array, b: Array) -> Array | None:
     return found
 
 
-def _compiled(*arrays: Array) -> Any:
-    """Return the module of compiled products, if it takes such arrays and is of use here."""
+def _compiled(name: str, *arrays: Array) -> Any:
+    """Return a module of `xprnn.backend.compiled`, if it takes such arrays and is of use here."""
     dtype = arrays[0].dtype
     if (
         dtype not in DTYPES
@@ -283,7 +300,7 @@ def _compiled(*arrays: Array) -> Any:
         or numba_missing()
     ):
         return None
-    compiled = importlib.import_module("xprnn.backend.compiled.multiply")
+    compiled = importlib.import_module(f"xprnn.backend.compiled.{name}")
     return compiled if compiled.FASTER else None
 
 

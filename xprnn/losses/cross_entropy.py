@@ -130,14 +130,8 @@ def _value(
     xp = primitives.namespace()
     chosen = xp.maximum(classes, 0)
     logits = xp.astype(logits, weights.dtype, copy=False)
-    m = xp.max(logits, axis=-1, keepdims=True)
     picked = primitives.entries(logits, chosen)
-    if overwrite:
-        logits -= m
-    else:
-        logits = logits - m
-    exponentials = primitives.exp_over(logits)
-    Z = xp.sum(exponentials, axis=-1, keepdims=True)  # (1)
+    m, exponentials, Z = primitives.softmax_parts(logits, overwrite=overwrite)  # (1)
     # m - picked first: a large m would swallow the logarithm.
     return xp.sum(weights * (xp.log(Z) + (m - picked))), exponentials, Z, chosen  # (2)
 

@@ -47,6 +47,33 @@ def tanh32(x):
     return -_ONE32 if y < -_ONE32 else y
 
 
+# exp(r) for |r| <= ln(2)/2 by the polynomial of S. Moshier's Cephes library, expf.c.
+_LOG2E32, _LN2_HIGH32, _LN2_LOW32 = map(_f, (1.44269504088896341, 0.693359375, -2.12194440e-4))
+_E0, _E1, _E2, _E3, _E4, _E5 = map(
+    _f, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
+)
+_LEAST32 = _f(-88.0)  # its exponential is 0, for want of a normal number as small
+_SHIFT32, _BITS32 = _f(12582912.0), 0x4B400000  # 1.5 · 2²³, see _SHIFT; and its bits
+
+
+@_jit
+def exp32(x):
+    """Return exp(x) of an x of at most 0, in float32; 0 where it is below 2⁻¹²⁶."""
+    c = _LEAST32 if x < _LEAST32 else x
+    shifted = c * _LOG2E32 + _SHIFT32
+    n = shifted - _SHIFT32
+    r = (c - n * _LN2_HIGH32) - n * _LN2_LOW32
+    e = _E0 * r + _E1
+    e = e * r + _E2
+    e = e * r + _E3
+    e = e * r + _E4
+    e = e * r + _E5
+    e = e * (r * r) + (r + _ONE32)
+    # The bits, because a NaN is no integer.
+    bits = np.int64(_f(shifted).view(np.int32)) - _BITS32 + 127
+    return e * np.int32(bits << 23).view(np.float32)
+
+
 # exp(r) for |r| <= ln(2)/2 by its series; and tanh near 0, where 1 - 2/(exp(2x) + 1) cancels, by
 # the rational approximation of S. Moshier's Cephes library, tanh.c.
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 6.93145751953125e-1, 1.42860682030941723212e-6
