@@ -183,10 +183,10 @@ def test_a_process_that_ends():
 def multiplier(dtype, address):
     """Return a compiled product, packing included, as a function of arrays."""
     size = np.dtype(dtype).itemsize
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 7)(address)
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)(address)
     pack = getattr(products, f"pack{8 * size}")
 
-    def multiply(a, matrix, first, last, turned, stride):
+    def multiply(a, matrix, first, last, turned, stride, back):
         (B, K), width = a.shape, tiles.lanes(size)
         W = -(-(last - first) // width) * width
         # Whoever reads or writes beyond the end finds NaN, or is found out.
@@ -194,7 +194,7 @@ def multiplier(dtype, address):
         given[:, :K] = a
         out = np.full(B * W + 64, np.nan, dtype)
         pack(matrix, first, last, turned, packed[: K * W])
-        call(given.ctypes.data, stride, packed.ctypes.data, out.ctypes.data, B, K, W)
+        call(given.ctypes.data, stride, packed.ctypes.data, out.ctypes.data, B, K, W, back)
         assert np.isnan(out[B * W :]).all()
         out = out[: B * W].reshape(B, W)
         assert not out[:, last - first :].any()
@@ -215,8 +215,9 @@ def compare_products(dtype, multiply):
         want = a.astype("float64") @ matrix[:, 2 : columns + 2].astype("float64")
         for turned in (False, True):
             given = np.ascontiguousarray(matrix.T) if turned else matrix
-            got = multiply(a, given, 2, columns + 2, turned, K + 2)
-            assert_close(got, want, tolerance, f"{B}, {K}, {columns}, {turned}")
+            there, back = (multiply(a, given, 2, columns + 2, turned, K + 2, k) for k in (0, 1))
+            assert_close(there, want, tolerance, f"{B}, {K}, {columns}, {turned}")
+            np.testing.assert_array_equal(there, back)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

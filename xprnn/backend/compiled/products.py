@@ -25,7 +25,10 @@ _DEPTH = 256
 
 
 def product_for(dtype: str) -> Callable[..., None]:
-    """Return ``product(a, lda, p, c, B, K, W)``, which sets c to a p, p packed; not compiled yet.
+    """Return ``product(a, lda, p, c, B, K, W, back)``, which sets c to a p; not compiled yet.
+
+    p is packed, and gone through from its end if ``back``: where it is larger than the cache, what
+    the last product has left there is used if products take turns.
 
     It is most of the code of a time loop, so it is compiled by itself (see
     `xprnn.backend.compiled.build.product_address`).
@@ -35,44 +38,46 @@ def product_for(dtype: str) -> Callable[..., None]:
     scalar = ir.FloatType() if size == 4 else ir.DoubleType()
     strip4, strip2, strip1 = (strip_for(vectors, scalar, size) for vectors in (4, 2, 1))
 
-    def product(a, lda, p, c, B, K, W):
-        w = 0
-        while w < W:
-            left = (W - w) // width
-            vectors = 4 if left >= 4 else 2 if left >= 2 else 1
+    def product(a, lda, p, c, B, K, W, back):
+        vectors = W // width
+        fours, left = vectors // 4, vectors % 4
+        count = fours + left // 2 + left % 2
+        for i in range(count):
+            n = count - 1 - i if back else i
+            w = (4 * n if n <= fours else vectors - 1) * width
+            wide = 4 if n < fours else 2 if left > 1 and n == fours else 1
             for k in range(0, K, _DEPTH):
                 depth, more = min(_DEPTH, K - k), k > 0
                 at_a, at_c = a + k * size, c + w * size
-                at_p = p + (w * K + k * vectors * width) * size
-                if vectors == 4:
+                at_p = p + (w * K + k * wide * width) * size
+                if wide == 4:
                     strip4(at_a, lda, 1, at_p, 4 * width, depth, at_c, W, B, more)
-                elif vectors == 2:
+                elif wide == 2:
                     strip2(at_a, lda, 1, at_p, 2 * width, depth, at_c, W, B, more)
                 else:
                     strip1(at_a, lda, 1, at_p, width, depth, at_c, W, B, more)
-            w += vectors * width
 
     return product
 
 
-PRODUCT = types.void(*[types.intp] * 7)
+PRODUCT = types.void(*[types.intp] * 8)
 """The signature of `product`."""
 
 
 @intrinsic
 def call_product(
-    typing: Any, address: Any, a: Any, lda: Any, p: Any, c: Any, B: Any, K: Any, W: Any
+    typing: Any, address: Any, a: Any, lda: Any, p: Any, c: Any, B: Any, K: Any, W: Any, back: Any
 ) -> tuple[Any, Callable[..., Any]]:
     """Call a compiled `product` by its address."""
-    del typing, address, a, lda, p, c, B, K, W
+    del typing, address, a, lda, p, c, B, K, W, back
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         del signature
-        kind = ir.FunctionType(ir.VoidType(), [WORD] * 7)
+        kind = ir.FunctionType(ir.VoidType(), [WORD] * 8)
         builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 8), codegen
+    return types.void(*[types.intp] * 9), codegen
 
 
 def turn_for(scalar: Any, size: int) -> Any:

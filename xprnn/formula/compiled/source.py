@@ -104,10 +104,7 @@ def forward_loop(program: Program, gates: int, units: int) -> Loop:
         "at_h, P = at_masked if dropped else at_states0, W * H * SIZE",
         "for t in range(T):",
         "    at = at_h + ((t % 2 if dropped else t) * B + start) * H * SIZE",
-        *(
-            f"    call_product(product, at, H, at_p + {k} * P, at_v + {k} * N * W * SIZE, N, H, W)"
-            for k in products
-        ),
+        *(_turns(products) if products else ()),
         "    for b in range(start, stop):",
         *_indented(_indented(sequence)),
         "    if team > 1:",
@@ -190,7 +187,8 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
         *_indented(_indented(sequence)),
         "    if team > 1:",
         "        meet(at_sync, team, T - t)",
-        "    call_product(product, at_dv + (t * B + start) * K * SIZE, K, at_p, at_q, N, K, W)",
+        "    at = at_dv + (t * B + start) * K * SIZE",
+        "    call_product(product, at, K, at_p, at_q, N, K, W, t % 2)",
         "    for b in range(start, stop):",
         f"        {_row('x', 'd_state0_', 'b * H + first')}",
         f"        {_row('y', 'q', '(b - start) * W')}",
@@ -216,6 +214,19 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
     arrays |= {f"sum{k}_": Argument(2, FLOAT, filled=True) for k in units}
     source = _function("backward", arrays, lines)
     return Loop(source, tuple(arrays.values()), rows.constants())
+
+
+def _turns(products: Sequence[int]) -> list[str]:
+    """Return the products of a step: there and back, in turns.
+
+    So that a U that is larger than the cache is still there in part.
+    """
+    return [
+        f"    for i in range({len(products)}):",
+        f"        k = {tuple(products)}[{len(products) - 1} - i if t % 2 else i]",
+        "        at_k = at_v + k * N * W * SIZE",
+        "        call_product(product, at, H, at_p + k * P, at_k, N, H, W, t % 2)",
+    ]
 
 
 def _row(name: str, array: str, place: str, kind: str = FLOAT) -> str:
