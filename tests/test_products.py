@@ -23,6 +23,7 @@ def counts():
 def shared(monkeypatch):
     """Let every product be shared between three threads."""
     monkeypatch.setattr(_numpy, "ALONE", 0)
+    monkeypatch.setattr(_numpy, "ALONE_WITH_VECTOR", 0)
     monkeypatch.setattr(_numpy, "SHARED", 1)
     monkeypatch.setattr(_numpy, "compute_threads", lambda: 3)
 

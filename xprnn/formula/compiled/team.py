@@ -14,7 +14,7 @@ from xprnn.formula.compiled.source import GROUP
 
 MEETING = 2e5
 """Multiplications per step and thread that are worth a meeting."""
-START = 1e7
+START = 6e6
 """Multiplications per thread that are worth starting it."""
 OWN_CACHE = 1.2e6
 """Bytes of U that every core can keep to itself, beside all else."""

@@ -1,0 +1,80 @@
+"""What a softmax is made of, row by row: one look for the largest entry, one for all the rest."""
+
+from collections.abc import Callable
+from functools import cache
+
+from numba import types
+
+from xprnn.backend.compiled.build import build_closure
+from xprnn.backend.compiled.functions import exp32
+from xprnn.backend.compiled.tiles import WIDE
+from xprnn.backend.host import HostArray, np
+from xprnn.backend.threads import compute_threads, share
+
+FASTER = WIDE
+"""See `xprnn.backend.compiled.multiply`."""
+_LANES = 64
+"""Maxima and sums that are under way at a time: a few vectors of them."""
+_SHARED = 2**17
+"""Entries that are worth a thread."""
+
+
+def _softmax_for() -> Callable[..., None]:
+    """Return ``softmax(a, m, Z, first, last)``, in float32, of rows from first to last.
+
+    m is set to the largest entry of each row, a to exp(a - m), and Z to the sum of that.
+    """
+    empty, entry, LANES, lowest = np.empty, np.float32, _LANES, np.float32(-np.inf)
+    zero = np.float32(0)
+
+    def softmax(a, m, Z, first, last):
+        V = a.shape[1]
+        whole = V // LANES * LANES
+        largest, sums = empty(LANES, entry), empty(LANES, entry)
+        for r in range(first, last):
+            x = a[r]
+            for k in range(LANES):
+                largest[k], sums[k] = lowest, zero
+            for j in range(0, whole, LANES):
+                for k in range(LANES):
+                    largest[k] = x[j + k] if x[j + k] > largest[k] else largest[k]
+            top = lowest
+            for k in range(LANES):
+                top = largest[k] if largest[k] > top else top
+            for j in range(whole, V):
+                top = x[j] if x[j] > top else top
+            for j in range(0, whole, LANES):
+                for k in range(LANES):
+                    e = exp32(x[j + k] - top)
+                    x[j + k] = e
+                    sums[k] += e
+            total = zero
+            for j in range(whole, V):
+                x[j] = exp32(x[j] - top)
+                total += x[j]
+            for k in range(LANES):
+                total += sums[k]
+            m[r], Z[r] = top, total
+
+    return softmax
+
+
+@cache
+def _compiled() -> Callable[..., None]:
+    rows, row = types.float32[:, ::1], types.float32[::1]
+    signature = types.void(rows, row, row, types.intp, types.intp)
+    call: Callable[..., None] = build_closure(_softmax_for(), signature).call
+    return call
+
+
+def softmax_parts(a: HostArray) -> tuple[HostArray, HostArray]:
+    """Set a (N, V), of float32, to exp(a - m), and return m and the sums of its rows, (N,)."""
+    softmax, count = _compiled(), len(a)
+    m, Z = np.empty(count, a.dtype), np.empty(count, a.dtype)
+    threads = min(compute_threads(), a.size // _SHARED, count)
+    if threads < 2:
+        softmax(a, m, Z, 0, count)
+    else:
+        bounds = [count * k // threads for k in range(threads + 1)]
+        share(lambda k: softmax(a, m, Z, bounds[k], bounds[k + 1]), range(threads))
+    return m, Z
