@@ -32,7 +32,7 @@ def calls(monkeypatch):
 
     def noted(name):
         function = getattr(multiply, name)
-        monkeypatch.setattr(multiply, name, lambda a, b: made.append(name) or function(a, b))
+        monkeypatch.setattr(multiply, name, lambda *given: made.append(name) or function(*given))
 
     for name in ("multiply_nt", "multiply_nn", "multiply_tn"):
         noted(name)
@@ -61,7 +61,11 @@ def compare(found, a, b, name):
 def test_nt(dtype):
     for n, depth, columns in product((1, 2, 3, 6, 13), (16, 17, 40, 100), (64, 65, 95, 96, 200)):
         a, b = matrices(n, depth, columns, dtype)
-        compare(multiply.multiply_nt(a, b), a, b, f"{n}, {depth}, {columns}")
+        name = f"{n}, {depth}, {columns}"
+        found = multiply.multiply_nt(a, b)
+        compare(found, a, b, name)
+        row = np.arange(columns, dtype=dtype)
+        assert_close(multiply.multiply_nt(a, b, row), found + row, TOLERANCE[dtype], name)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -105,7 +109,7 @@ def test_the_same_bits_however_many_threads(n, columns, monkeypatch):
         multiply.add_tn(turned(a), turned(b), added)
         results = (
             added,
-            multiply.multiply_nt(a, b),
+            multiply.multiply_nt(a, b, np.arange(columns, dtype="float32")),
             multiply.multiply_nn(a, turned(b)),
             multiply.multiply_tn(turned(a), turned(b)),
         )
@@ -129,6 +133,8 @@ def test_of_another_processor(dtype, size, monkeypatch):
 
 def test_which_products_are_compiled(calls):
     def made(a, b, tolerance=1e-5):
+        row = np.arange(2 * b.shape[1], dtype="float32")[::2]
+        assert_close(LIBRARY.product(a, b, row), row + exact(a, b.T), tolerance, "product and row")
         calls.clear()
         assert_close(LIBRARY.product(a, b), exact(a, b.T), tolerance, "product")
         return "".join(calls).removeprefix("multiply_")

@@ -52,7 +52,9 @@ def project(
             # more steps than columns.
             u = xp.take(W.T, picked, axis=0)
     else:
-        u = backend.library.product(backend.library.rows(x), W.T)
+        # The bias is part of the product, unless it comes after a normalisation.
+        added, b = (b, None) if gain is None else (None, b)
+        u = backend.library.product(backend.library.rows(x), W.T, added)
     normalized = None
     if gain is not None:
         normalized = normalize(xp, u)

@@ -34,9 +34,7 @@ class ReadoutGradient(NamedTuple):
 def read_out(xp: Namespace, R: Array, r: Array | None, h: Array) -> Array:
     """Return y (..., O)."""
     library = primitives_of(R)
-    y = library.product(library.rows(h), R.T)
-    if r is not None:
-        y += r
+    y = library.product(library.rows(h), R.T, r)
     return xp.reshape(y, (*h.shape[:-1], R.shape[0]))
 
 

@@ -96,9 +96,15 @@ class Library(ABC):
         """Return a context without the library's own warnings of overflow and NaN."""
         return nullcontext()
 
-    def product(self, a: Array, b: Array) -> Array:
-        """Return a b, of two matrices: products of all steps, that is, not those of one."""
-        return a @ b
+    def product(self, a: Array, b: Array, row: Array | None = None) -> Array:
+        """Return a b, of two matrices, with a row added to each of its own if there is one.
+
+        Of all steps, that is: those of one have a product in the time loop.
+        """
+        product = a @ b
+        if row is not None:
+            product += row
+        return product
 
     def rows(self, a: Array) -> Array:
         """Merge all axes but the last: the rows of a matrix."""

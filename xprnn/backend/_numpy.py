@@ -193,12 +193,20 @@ class NumPy(Library):
                     self.put_rows(result, part, block)
         return tuple(results)
 
-    def product(self, a: Array, b: Array) -> Array:
+    def product(self, a: Array, b: Array, row: Array | None = None) -> Array:
+        if len(a) * b.size >= COMPILED:
+            compiled = _multiply(a, b, row)
+            if compiled is not None:
+                return compiled
+        product = self._product(a, b)
+        if row is not None:
+            product += row
+        return product
+
+    def _product(self, a: Array, b: Array) -> Array:
+        """Return a b by a BLAS."""
         (rows, depth), columns = a.shape, b.shape[1]
         work = rows * depth * columns
-        compiled = _multiply(a, b) if work >= COMPILED else None
-        if compiled is not None:
-            return compiled
         alone = ALONE if min(rows, columns) > 1 else ALONE_WITH_VECTOR
         if work < alone or compute_threads() == 1 or not can_limit_blas():
             return a @ b
@@ -227,7 +235,10 @@ class NumPy(Library):
         return a.reshape((math.prod(a.shape[:-1]), a.shape[-1]))
 
     def sum_rows(self, a: Array) -> Array:
-        return np.add.reduce(a, axis=0)
+        if a.dtype not in DTYPES:
+            return np.add.reduce(a, axis=0)
+        # Reads the matrix once and from left to right, which NumPy's sum does not.
+        return self.product(np.ones((1, len(a)), a.dtype), a)[0]
 
     def all_finite(self, a: Array) -> bool:
         return bool(np.logical_and.reduce(np.isfinite(a), axis=None))
@@ -260,13 +271,15 @@ class NumPy(Library):
         return a
 
 
-def _multiply(a: Array, b: Array) -> Array | None:
-    """Return a b by compiled code, where that is faster than a BLAS; None where it is not."""
+def _multiply(a: Array, b: Array, row: Array | None) -> Array | None:
+    """Return a b + row by compiled code, where that is faster than a BLAS; None where it is not."""
     (n, depth), columns = a.shape, b.shape[1]
     work = n * depth * columns
     turned_a, turned_b = not a.flags.c_contiguous, not b.flags.c_contiguous
     if turned_a and turned_b:
-        product = _multiply(b.T, a.T) if a.flags.f_contiguous and b.flags.f_contiguous else None
+        if row is not None or not (a.flags.f_contiguous and b.flags.f_contiguous):
+            return None
+        product = _multiply(b.T, a.T, None)
         return None if product is None else product.T
     if turned_a:
         name = "tn"
@@ -285,8 +298,13 @@ def _multiply(a: Array, b: Array) -> Array | None:
     compiled = _compiled("multiply", a, b)
     if compiled is None:
         return None
-    multiply = getattr(compiled, f"multiply_{name}")
-    found: Array = multiply(a.T if turned_a else a, b.T if turned_b else b)
+    if name == "nt":
+        given = None if row is None else np.ascontiguousarray(row, a.dtype)
+        by_rows: Array = compiled.multiply_nt(a, b.T, given)
+        return by_rows
+    found: Array = compiled.multiply_tn(a.T, b) if turned_a else compiled.multiply_nn(a, b)
+    if row is not None:
+        found += row
     return found
 
 

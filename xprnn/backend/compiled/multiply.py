@@ -40,15 +40,18 @@ _SHARED = 4 * 10**6
 
 
 def _nt_for(dtype: str) -> Callable[..., None]:
-    """Return ``nt(a, b, c, first, last)``: c = a bᵀ, columns from first to last, b (M, K)."""
+    """Return ``nt(a, b, c, first, last, bias)``: c = a bᵀ + bias, columns from first to last.
+
+    b is (M, K), and bias (M,), or (0,) for none.
+    """
     size = np.dtype(dtype).itemsize
     width = lanes(size)
     scalar = ir.FloatType() if size == 4 else ir.DoubleType()
     strip4, strip2, strip1 = (strip_for(vectors, scalar, size) for vectors in (4, 2, 1))
-    turn, empty, entry, afresh = turn_for(scalar, size), np.empty, getattr(np, dtype), False
+    turn, empty, entry = turn_for(scalar, size), np.empty, getattr(np, dtype)
 
-    def nt(a, b, c, first, last):
-        n, K, M = a.shape[0], a.shape[1], b.shape[0]
+    def nt(a, b, c, first, last, bias):
+        n, K, M, more = a.shape[0], a.shape[1], b.shape[0], bias.shape[0] > 0
         p = empty(4 * width * K, entry)
         at_a, at_b, at_c, at_p = a.ctypes.data, b.ctypes.data, c.ctypes.data, p.ctypes.data
         m = first
@@ -62,13 +65,13 @@ def _nt_for(dtype: str) -> Callable[..., None]:
                     k = min(k, K - width)
                     turn(at_b + ((m + j) * K + k) * size, K, at_p + (k * block + j) * size, block)
                     k += width
-            to = at_c + m * size
+            to, s = at_c + m * size, bias.ctypes.data + m * size
             if block == 4 * width:
-                strip4(at_a, K, 1, at_p, block, K, to, M, n, afresh)
+                strip4(at_a, K, 1, at_p, block, K, to, M, s, 0, n, more)
             elif block == 2 * width:
-                strip2(at_a, K, 1, at_p, block, K, to, M, n, afresh)
+                strip2(at_a, K, 1, at_p, block, K, to, M, s, 0, n, more)
             else:
-                strip1(at_a, K, 1, at_p, block, K, to, M, n, afresh)
+                strip1(at_a, K, 1, at_p, block, K, to, M, s, 0, n, more)
             m += block
         hold(p)
 
@@ -131,13 +134,13 @@ def _panel_for(dtype: str) -> Any:
         while n < columns:
             at, to = b + min(n, N - width) * size, c + min(n, W - width) * size
             if n + 4 * width <= columns:
-                strip4(a, lda, ka, at, N, depth, to, W, rows, more)
+                strip4(a, lda, ka, at, N, depth, to, W, to, W, rows, more)
                 n += 4 * width
             elif n + 2 * width <= columns:
-                strip2(a, lda, ka, at, N, depth, to, W, rows, more)
+                strip2(a, lda, ka, at, N, depth, to, W, to, W, rows, more)
                 n += 2 * width
             else:
-                strip1(a, lda, ka, at, N, depth, to, W, rows, more)
+                strip1(a, lda, ka, at, N, depth, to, W, to, W, rows, more)
                 n += width
 
     return named(panel, f"panel_{8 * size}")
@@ -148,14 +151,16 @@ def _compiled(source: Callable[[str], Callable[..., None]], dtype: Any) -> Calla
     entry = types.float32 if dtype.itemsize == 4 else types.float64
     given, filled = types.Array(entry, 2, "C", readonly=True), types.Array(entry, 2, "C")
     arguments = [given, given, filled, types.intp, types.intp]
+    if source is _nt_for:
+        arguments += [types.Array(entry, 1, "C", readonly=True)]
     if source is _tn_for:
         arguments = [types.Array(entry, 2, "A", readonly=True), *arguments[1:], types.boolean]
     call: Callable[..., None] = build_closure(source(dtype.name), types.void(*arguments)).call
     return call
 
 
-def multiply_nt(a: HostArray, b: HostArray) -> HostArray:
-    """Return a bᵀ, of a (n, K) and b (M, K).
+def multiply_nt(a: HostArray, b: HostArray, bias: HostArray | None = None) -> HostArray:
+    """Return a bᵀ + bias, of a (n, K), b (M, K) and bias (M,).
 
     All operands of the functions here are in row-major order, of one dtype, float32 or float64, and
     no smaller than the module says.  The bits do not depend on how many threads there are.
@@ -163,16 +168,18 @@ def multiply_nt(a: HostArray, b: HostArray) -> HostArray:
     (n, K), M = a.shape, b.shape[0]
     c = np.empty((n, M), a.dtype)
     nt = _compiled(_nt_for, a.dtype)
+    if bias is None:
+        bias = np.empty(0, a.dtype)
     threads = min(compute_threads(), n * K * M // _SHARED)
     if threads < 2:
-        nt(a, b, c, 0, M)
+        nt(a, b, c, 0, M, bias)
     elif n < M:
         block = 4 * lanes(a.itemsize)
         columns = _shares(M // block, threads, block, M)
-        share(lambda k: nt(a, b, c, *columns[k]), range(threads))
+        share(lambda k: nt(a, b, c, *columns[k], bias), range(threads))
     else:
         rows = [slice(*bounds) for bounds in _shares(n // _TILES, threads, _TILES, n)]
-        share(lambda k: nt(a[rows[k]], b, c[rows[k]], 0, M), range(threads))
+        share(lambda k: nt(a[rows[k]], b, c[rows[k]], 0, M, bias), range(threads))
     return c
 
 

@@ -51,11 +51,11 @@ def product_for(dtype: str) -> Callable[..., None]:
                 at_a, at_c = a + k * size, c + w * size
                 at_p = p + (w * K + k * wide * width) * size
                 if wide == 4:
-                    strip4(at_a, lda, 1, at_p, 4 * width, depth, at_c, W, B, more)
+                    strip4(at_a, lda, 1, at_p, 4 * width, depth, at_c, W, at_c, W, B, more)
                 elif wide == 2:
-                    strip2(at_a, lda, 1, at_p, 2 * width, depth, at_c, W, B, more)
+                    strip2(at_a, lda, 1, at_p, 2 * width, depth, at_c, W, at_c, W, B, more)
                 else:
-                    strip1(at_a, lda, 1, at_p, width, depth, at_c, W, B, more)
+                    strip1(at_a, lda, 1, at_p, width, depth, at_c, W, at_c, W, B, more)
 
     return product
 

@@ -4,7 +4,8 @@ What every product here is made of (K. Goto and R. van de Geijn, "Anatomy of hig
 multiplication", ACM TOMS 34, 2008).
 
 Shapes: a (rows, depth), its rows ``lda`` and its columns ``ka`` apart; p (depth, W), its rows
-``ldp`` apart; c (rows, W), its rows ``ldc`` apart.  Addresses are integers, strides and sizes are
+``ldp`` apart; c (rows, W), its rows
+``ldc`` apart.  Addresses are integers, strides and sizes are
 counted in entries.
 """
 
@@ -38,7 +39,10 @@ def lanes(size: int) -> int:
 
 
 def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
-    """Return ``tile(a, lda, ka, p, ldp, depth, c, ldc, more)``: c = a p, with ``more`` c + a p."""
+    """Return ``tile(a, lda, ka, p, ldp, depth, c, ldc, s, lds, more)``, of so many rows.
+
+    c = a p, or with ``more`` s + a p: s is c itself, or one row for all of them, with lds = 0.
+    """
     width, step = lanes(size), VECTOR_BYTES
     vector = ir.VectorType(scalar, width)
     nothing = ir.Constant(vector, ir.Undefined)
@@ -50,7 +54,7 @@ def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         del signature
-        a, lda, ka, p, ldp, depth, c, ldc, more = args
+        a, lda, ka, p, ldp, depth, c, ldc, s, lds, more = args
 
         def load(address: Any, kind: Any) -> Any:
             return builder.load(builder.inttoptr(address, kind.as_pointer()), align=size)
@@ -66,6 +70,7 @@ def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
         tiles = [(r, v) for r in range(rows) for v in range(vectors)]
         rows_a = [builder.add(a, builder.mul(number(r * size), lda)) for r in range(rows)]
         rows_c = [builder.add(c, builder.mul(number(r * size), ldc)) for r in range(rows)]
+        rows_s = [builder.add(s, builder.mul(number(r * size), lds)) for r in range(rows)]
         places = {(r, v): builder.add(rows_c[r], number(v * step)) for r, v in tiles}
         zero = ir.Constant(vector, [0.0] * width)
         row_bytes, column_bytes = builder.mul(ldp, number(size)), builder.mul(ka, number(size))
@@ -76,7 +81,8 @@ def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
         with builder.if_else(more) as (then, otherwise):
             with then:
                 for tile in tiles:
-                    builder.store(load(places[tile], vector), sums[0][tile])
+                    start = builder.add(rows_s[tile[0]], number(tile[1] * step))
+                    builder.store(load(start, vector), sums[0][tile])
             with otherwise:
                 for tile in tiles:
                     builder.store(zero, sums[0][tile])
@@ -122,10 +128,12 @@ def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
         depth: Any,
         c: Any,
         ldc: Any,
+        s: Any,
+        lds: Any,
         more: Any,
     ) -> tuple[Any, Callable[..., Any]]:
-        del typing, a, lda, ka, p, ldp, depth, c, ldc, more
-        return types.void(*[types.intp] * 8, types.boolean), codegen
+        del typing, a, lda, ka, p, ldp, depth, c, ldc, s, lds, more
+        return types.void(*[types.intp] * 10, types.boolean), codegen
 
     return tile
 
@@ -140,24 +148,25 @@ def named(function: Any, name: str) -> Any:
 
 
 def strip_for(vectors: int, scalar: Any, size: int) -> Any:
-    """Return ``strip(a, lda, ka, p, ldp, depth, c, ldc, rows, more)``: the same for any rows."""
+    """Return ``strip(a, lda, ka, p, ldp, depth, c, ldc, s, lds, rows, more)``: of any rows."""
     tile6, tile4, tile2, tile1 = (_tile(rows, vectors, scalar, size) for rows in (6, 4, 2, 1))
 
-    def strip(a, lda, ka, p, ldp, depth, c, ldc, rows, more):
+    def strip(a, lda, ka, p, ldp, depth, c, ldc, s, lds, rows, more):
         r = 0
         while r < rows:
-            at_a, at_c, left = a + r * lda * size, c + r * ldc * size, rows - r
+            at_a, at_c, at_s = a + r * lda * size, c + r * ldc * size, s + r * lds * size
+            left = rows - r
             if left >= 6 and _TALL:
-                tile6(at_a, lda, ka, p, ldp, depth, at_c, ldc, more)
+                tile6(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more)
                 r += 6
             elif left >= 4 and _TALL:
-                tile4(at_a, lda, ka, p, ldp, depth, at_c, ldc, more)
+                tile4(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more)
                 r += 4
             elif left >= 2:
-                tile2(at_a, lda, ka, p, ldp, depth, at_c, ldc, more)
+                tile2(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more)
                 r += 2
             else:
-                tile1(at_a, lda, ka, p, ldp, depth, at_c, ldc, more)
+                tile1(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more)
                 r += 1
 
     return named(strip, f"strip{vectors}_{8 * size}")
