@@ -15,6 +15,9 @@ from xprnn.backend import primitives_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.factored import FactoredGradient
 
+VOCABULARY = 1024
+"""Outputs that are many: more than units, as a rule."""
+
 FEWER = 4
 """How many times less entries than dR its factors dy and h must have to be kept as they are.
 
@@ -49,10 +52,10 @@ def read_out_backward(
     library = primitives_of(R)
     dy_rows, h_rows = library.rows(dy), library.rows(h)
     dy_columns = dy_rows.T
-    # As (Rᵀ dyᵀ)ᵀ, because OpenBLAS needs half the time for this order when there are few rows and
-    # a vocabulary of outputs, and as much when there are not.
-    dh = library.product(R.T, dy_columns).T
     count, (outputs, hidden) = dy_rows.shape[0], R.shape
+    # As (Rᵀ dyᵀ)ᵀ with a vocabulary: OpenBLAS needs half the time for this order and few rows.
+    turned = outputs >= VOCABULARY
+    dh = library.product(R.T, dy_columns).T if turned else library.product(dy_rows, R)
     fewer = FEWER * count * (outputs + hidden) < outputs * hidden
     dR = FactoredGradient(dy_rows, h_rows) if factored and fewer else None
     return ReadoutGradient(

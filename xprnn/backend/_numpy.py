@@ -30,7 +30,7 @@ rows where b is so narrow."""
 LONG = 1024
 """aᵀ b, b narrow: it is slower from such rows of a on."""
 SIDE = 16
-"""The least that all sizes are, but for the number of rows of a."""
+"""The least that sizes are, but for the number of rows of a, and the sums in a bᵀ."""
 VOCABULARY = 2**15
 """Entries from which on a compiled softmax is worth compiling."""
 DTYPES = (np.dtype("float32"), np.dtype("float64"))
@@ -204,8 +204,10 @@ class NumPy(Library):
         return product
 
     def _product(self, a: Array, b: Array) -> Array:
-        """Return a b by a BLAS."""
+        """Return a b, by a BLAS unless it is an outer product."""
         (rows, depth), columns = a.shape, b.shape[1]
+        if depth == 1:
+            return a * b
         work = rows * depth * columns
         alone = ALONE if min(rows, columns) > 1 else ALONE_WITH_VECTOR
         if work < alone or compute_threads() == 1 or not can_limit_blas():
@@ -284,7 +286,7 @@ def _multiply(a: Array, b: Array, row: Array | None) -> Array | None:
     if turned_a:
         name = "tn"
         suits = a.flags.f_contiguous and work >= LATER
-        suits = suits and 2 * SIDE <= columns <= NARROW and 4 * SIDE <= n < LONG
+        suits = suits and 2 * SIDE <= columns <= NARROW and 4 * SIDE <= n < LONG and depth >= SIDE
     elif turned_b:
         name = "nt"
         suits = b.flags.f_contiguous and n > 2 and (depth < DEEP or n <= MANY)
@@ -293,7 +295,8 @@ def _multiply(a: Array, b: Array, row: Array | None) -> Array | None:
         name = "nn"
         few = 1 < n <= SOME and b.size >= LARGE
         suits = few or (n > SOME and columns <= NARROW and work >= LATER)
-    if not suits or min(depth, columns) < SIDE:
+        suits = suits and min(depth, columns) >= SIDE
+    if not suits:
         return None
     compiled = _compiled("multiply", a, b)
     if compiled is None:

@@ -4,10 +4,9 @@ A BLAS packs both matrices, which pays where each packed entry is used many time
 or a short sum, it is not: then it is faster to read the right matrix once, in blocks that are
 turned round where they have to be, each used before it leaves the cache, or where it lies.
 
-The names are those of BLAS: N for a matrix as it is, T for a transposed one.  In ``nt`` the sums
-and in all others the rows of b are at least as long as a vector, and in ``nt`` b has at least four
-vectors' rows: what is left over beside whole vectors is done by one that overlaps another, and
-gives the same numbers twice.
+The names are those of BLAS: N for a matrix as it is, T for a transposed one.  In ``nt`` b has at
+least four vectors' rows, and in all others these are at least as long as a vector: what is left
+over beside whole vectors is done by one that overlaps another, and gives the same numbers twice.
 """
 
 from collections.abc import Callable
@@ -59,12 +58,18 @@ def _nt_for(dtype: str) -> Callable[..., None]:
             left = last - m
             block = (4 if left > 2 * width else 2 if left > width else 1) * width
             m = min(m, last - block)
-            for j in range(0, block, width):
-                k = 0
-                while k < K:
-                    k = min(k, K - width)
-                    turn(at_b + ((m + j) * K + k) * size, K, at_p + (k * block + j) * size, block)
-                    k += width
+            if width > K:
+                for j in range(block):
+                    for k in range(K):
+                        p[k * block + j] = b[m + j, k]
+            else:
+                for j in range(0, block, width):
+                    k = 0
+                    while k < K:
+                        k = min(k, K - width)
+                        at = at_b + ((m + j) * K + k) * size
+                        turn(at, K, at_p + (k * block + j) * size, block)
+                        k += width
             to, s = at_c + m * size, bias.ctypes.data + m * size
             if block == 4 * width:
                 strip4(at_a, K, 1, at_p, block, K, to, M, s, 0, n, more)
