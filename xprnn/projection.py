@@ -42,26 +42,32 @@ def project(
     backend: Backend, W: Array, b: Array | None, x: Array, gain: Array | None = None
 ) -> Projection:
     """Return the projected input."""
-    xp, (steps, batch, *_) = backend.xp, x.shape
-    if x.ndim == 2:
-        picked = xp.reshape(x, (steps * batch,))
-        if steps * batch < W.shape[1]:
-            u = xp.take(W, picked, axis=1).T
-        else:
-            # Rows of Wᵀ lie in the order that the time loop reads: worth a copy of W, if there are
-            # more steps than columns.
-            u = xp.take(W.T, picked, axis=0)
+    if gain is None:
+        u, normalized = _affine(backend, W, b, x), None
     else:
-        # The bias is part of the product, unless it comes after a normalisation.
-        added, b = (b, None) if gain is None else (None, b)
-        u = backend.library.product(backend.library.rows(x), W.T, added)
-    normalized = None
-    if gain is not None:
-        normalized = normalize(xp, u)
+        normalized = normalize(backend.xp, _affine(backend, W, None, x))
         u = gain * normalized.n
+        if b is not None:
+            u += b
+    steps, batch = x.shape[:2]
+    return Projection(backend.xp.reshape(u, (steps, batch, W.shape[0])), normalized)
+
+
+def _affine(backend: Backend, W: Array, b: Array | None, x: Array) -> Array:
+    """Return W x + b, (T·B, G·H)."""
+    xp, library = backend.xp, backend.library
+    if x.ndim == 3:
+        return library.product(library.rows(x), W.T, b)
+    steps, batch = x.shape
+    tokens = xp.reshape(x, (steps * batch,))
+    if steps * batch >= W.shape[1]:
+        # Rows of Wᵀ lie in the order that the time loop reads: worth a copy of W, if there are more
+        # steps than columns; and then each column gets its bias once.
+        return xp.take(W.T if b is None else W.T + b, tokens, axis=0)
+    u = xp.take(W, tokens, axis=1).T
     if b is not None:
         u += b
-    return Projection(xp.reshape(u, (steps, batch, W.shape[0])), normalized)
+    return u
 
 
 def project_backward(
