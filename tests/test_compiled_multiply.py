@@ -7,7 +7,7 @@ import pytest
 
 from tests.closeness import assert_close
 from xprnn import RNN, get_backend
-from xprnn.backend import _numpy
+from xprnn.backend import _products
 from xprnn.losses import CrossEntropy
 from xprnn.optim import SGD
 
@@ -201,9 +201,9 @@ def test_products_without_numba(word, calls, monkeypatch):
     a, b = matrices(40, 64, 1000, "float32")
     assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
     monkeypatch.setenv("XPRNN_LOWERING", "on")
-    monkeypatch.setattr(_numpy, "numba_missing", lambda: "Numba is not installed")
+    monkeypatch.setattr(_products, "numba_missing", lambda: "Numba is not installed")
     assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
-    monkeypatch.setattr(_numpy, "numba_missing", lambda: "")
+    monkeypatch.setattr(_products, "numba_missing", lambda: "")
     monkeypatch.setattr(multiply, "FASTER", False)
     assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
     assert calls == []

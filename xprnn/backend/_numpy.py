@@ -4,36 +4,14 @@ import importlib
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 from xprnn.backend._library import Library
-from xprnn.backend.compiled import lowering_word, numba_missing
+from xprnn.backend._products import COMPILED, DTYPES, SIDE, compiled_module, product
 from xprnn.backend.host import HostArray, np
-from xprnn.backend.threads import can_limit_blas, compute_threads, one_blas_thread, share
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
-ALONE, ALONE_WITH_VECTOR, SHARED = 2**18, 2**13, 15 * 10**6
-"""Multiplications that BLAS leaves to one thread anyway, and those that are worth two threads.
-
-Where it does not, its second thread spins for milliseconds after the product, on the core that one
-of ours would like to have.
-"""
-
-COMPILED, LATER = 2**17, 2**20
-"""Multiplications from which on a compiled product may be faster than OpenBLAS 0.3.31: a bᵀ, and
-the two others."""
-DEEP, MANY = 256, 256
-"""a bᵀ: with more rows than so many it is slower from so long sums on."""
-SOME, LARGE, NARROW = 32, 2**17, 64
-"""a b: it is faster with up to so many rows where b has so many entries, and with any number of
-rows where b is so narrow."""
-LONG = 1024
-"""aᵀ b, b narrow: it is slower from such rows of a on."""
-SIDE = 16
-"""The least that sizes are, but for the number of rows of a, and the sums in a bᵀ."""
 VOCABULARY = 2**15
 """Entries from which on a compiled softmax is worth compiling."""
-DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
 FEW = 256
 """Distinct indices up to which a product with their indicator is faster than sums of runs."""
@@ -126,7 +104,7 @@ class NumPy(Library):
     def softmax_parts(self, a: Array, *, overwrite: bool) -> tuple[Array, Array, Array]:
         compiled = None
         if a.dtype == np.float32 and a.size >= VOCABULARY and a.flags.c_contiguous:
-            compiled = _compiled("softmax", a)
+            compiled = compiled_module("softmax", a)
         if compiled is None:
             return super().softmax_parts(a, overwrite=overwrite)
         exponentials = a if overwrite else a.copy()
@@ -146,7 +124,7 @@ class NumPy(Library):
             and left.strides[1] == left.itemsize
             and right.flags.c_contiguous
         ):
-            compiled = _compiled("multiply", a, left, right)
+            compiled = compiled_module("multiply", a, left, right)
         if compiled is not None:
             compiled.add_tn(left, right, a)
             return a
@@ -194,42 +172,7 @@ class NumPy(Library):
         return tuple(results)
 
     def product(self, a: Array, b: Array, row: Array | None = None) -> Array:
-        if len(a) * b.size >= COMPILED:
-            compiled = _multiply(a, b, row)
-            if compiled is not None:
-                return compiled
-        product = self._product(a, b)
-        if row is not None:
-            product += row
-        return product
-
-    def _product(self, a: Array, b: Array) -> Array:
-        """Return a b, by a BLAS unless it is an outer product."""
-        (rows, depth), columns = a.shape, b.shape[1]
-        if depth == 1:
-            return a * b
-        work = rows * depth * columns
-        alone = ALONE if min(rows, columns) > 1 else ALONE_WITH_VECTOR
-        if work < alone or compute_threads() == 1 or not can_limit_blas():
-            return a @ b
-        with one_blas_thread:
-            threads = min(compute_threads(), 2 * work // SHARED)
-            if threads < 2:
-                return a @ b
-            c = np.empty((rows, columns), np.result_type(a, b))
-            across = columns > rows
-            length = columns if across else rows
-            bounds = [length * k // threads for k in range(threads + 1)]
-
-            def part(k: int) -> None:
-                mine = slice(bounds[k], bounds[k + 1])
-                if across:
-                    np.matmul(a, b[:, mine], out=c[:, mine])
-                else:
-                    np.matmul(a[mine], b, out=c[mine])
-
-            share(part, range(threads))
-            return c
+        return product(a, b, row)
 
     # Four that cost a small network more in NumPy's and array_api_compat's wrappers than in work.
 
@@ -271,58 +214,6 @@ class NumPy(Library):
         if place.__array_interface__["data"] != block.__array_interface__["data"]:
             place[...] = block
         return a
-
-
-def _multiply(a: Array, b: Array, row: Array | None) -> Array | None:
-    """Return a b + row by compiled code, where that is faster than a BLAS; None where it is not."""
-    (n, depth), columns = a.shape, b.shape[1]
-    work = n * depth * columns
-    turned_a, turned_b = not a.flags.c_contiguous, not b.flags.c_contiguous
-    if turned_a and turned_b:
-        if row is not None or not (a.flags.f_contiguous and b.flags.f_contiguous):
-            return None
-        product = _multiply(b.T, a.T, None)
-        return None if product is None else product.T
-    if turned_a:
-        name = "tn"
-        suits = a.flags.f_contiguous and work >= LATER
-        suits = suits and 2 * SIDE <= columns <= NARROW and 4 * SIDE <= n < LONG and depth >= SIDE
-    elif turned_b:
-        name = "nt"
-        suits = b.flags.f_contiguous and n > 2 and (depth < DEEP or n <= MANY)
-        suits = suits and columns >= 4 * SIDE
-    else:
-        name = "nn"
-        few = 1 < n <= SOME and b.size >= LARGE
-        suits = few or (n > SOME and columns <= NARROW and work >= LATER)
-        suits = suits and min(depth, columns) >= SIDE
-    if not suits:
-        return None
-    compiled = _compiled("multiply", a, b)
-    if compiled is None:
-        return None
-    if name == "nt":
-        given = None if row is None else np.ascontiguousarray(row, a.dtype)
-        by_rows: Array = compiled.multiply_nt(a, b.T, given)
-        return by_rows
-    found: Array = compiled.multiply_tn(a.T, b) if turned_a else compiled.multiply_nn(a, b)
-    if row is not None:
-        found += row
-    return found
-
-
-def _compiled(name: str, *arrays: Array) -> Any:
-    """Return a module of `xprnn.backend.compiled`, if it takes such arrays and is of use here."""
-    dtype = arrays[0].dtype
-    if (
-        dtype not in DTYPES
-        or any(a.dtype != dtype or not a.flags.aligned for a in arrays)
-        or lowering_word() not in ("on", "numba")
-        or numba_missing()
-    ):
-        return None
-    compiled = importlib.import_module(f"xprnn.backend.compiled.{name}")
-    return compiled if compiled.FASTER else None
 
 
 def _rows_of_block(shape: tuple[int, ...]) -> int:
