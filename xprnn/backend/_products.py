@@ -112,12 +112,10 @@ def _by_compiled_code(a: Array, b: Array, row: Array | None) -> Array | None:
 def compiled_module(name: str, *arrays: Array) -> Any:
     """Return a module of `xprnn.backend.compiled`, if it takes such arrays and is of use here."""
     dtype = arrays[0].dtype
-    if (
-        dtype not in DTYPES
-        or any(a.dtype != dtype or not a.flags.aligned for a in arrays)
-        or lowering_word() not in ("on", "numba")
-        or numba_missing()
-    ):
+    if dtype not in DTYPES or lowering_word() not in ("on", "numba") or numba_missing():
         return None
+    for a in arrays:
+        if a.dtype != dtype or not a.flags.aligned:
+            return None
     compiled = importlib.import_module(f"xprnn.backend.compiled.{name}")
     return compiled if compiled.FASTER else None
