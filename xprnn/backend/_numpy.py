@@ -13,6 +13,9 @@ from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 VOCABULARY = 2**15
 """Entries from which on a compiled softmax is worth compiling."""
 
+ROWS = 2**15
+"""Entries from which on compiled sums of rows are worth compiling."""
+
 FEW = 256
 """Distinct indices up to which a product with their indicator is faster than sums of runs."""
 
@@ -75,10 +78,18 @@ class NumPy(Library):
         first = np.ones(len(ordered), bool)
         np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
         (starts,) = first.nonzero()
-        if 4 * len(starts) < len(index) and len(starts) <= FEW:
-            found = ordered[starts]
+        if 4 * len(starts) >= len(index):
+            return ordered[starts], np.add.reduceat(rows[order], starts, axis=0)
+        found, compiled = ordered[starts], None
+        if rows.size >= ROWS and rows.flags.c_contiguous:
+            compiled = compiled_module("scatter", rows)
+        if compiled is not None:
+            places = np.empty(len(index), np.intp)
+            places[order] = np.cumsum(first) - 1
+            return found, compiled.sum_rows_at(rows, places, len(found))
+        if len(found) <= FEW:
             return found, self.product((found[:, None] == index[None, :]).astype(rows.dtype), rows)
-        return ordered[starts], np.add.reduceat(rows[order], starts, axis=0)
+        return found, np.add.reduceat(rows[order], starts, axis=0)
 
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return add_in_place(a.copy(), index, values, axis)

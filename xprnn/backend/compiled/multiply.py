@@ -34,7 +34,7 @@ _PARTS, _FEW = 4, 32
 rows."""
 _TILES = 12
 """Rows that are whole tiles, for any processor."""
-_SHARED = 4 * 10**6
+_SHARED = 10**7
 """Multiplications that are worth a thread."""
 
 

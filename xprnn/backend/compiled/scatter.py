@@ -1,0 +1,56 @@
+"""Sums of rows that have a place in common: what a product with an indicator is the long way to."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from numba import types
+
+from xprnn.backend.compiled.build import build_closure
+from xprnn.backend.compiled.tiles import WIDE, lanes
+from xprnn.backend.host import HostArray, np
+from xprnn.backend.threads import compute_threads, share
+
+FASTER = WIDE
+"""See `xprnn.backend.compiled.multiply`."""
+_SHARED = 2**19
+"""Entries that are worth a thread."""
+
+
+def _scatter_for() -> Callable[..., None]:
+    """Return ``scatter(rows, places, sums, first, last)``, for the columns from first to last.
+
+    Each of the rows (N, K) is added to that row of sums (n, K) which places (N,) says.
+    """
+
+    def scatter(rows, places, sums, first, last):
+        for i in range(rows.shape[0]):
+            row, total = rows[i, first:last], sums[places[i], first:last]
+            for k in range(row.shape[0]):
+                total[k] += row[k]
+
+    return scatter
+
+
+@cache
+def _compiled(dtype: Any) -> Callable[..., None]:
+    entry = types.float32 if dtype.itemsize == 4 else types.float64
+    rows, sums = types.Array(entry, 2, "C", readonly=True), types.Array(entry, 2, "C")
+    places = types.Array(types.intp, 1, "C", readonly=True)
+    signature = types.void(rows, places, sums, types.intp, types.intp)
+    call: Callable[..., None] = build_closure(_scatter_for(), signature).call
+    return call
+
+
+def sum_rows_at(rows: HostArray, places: HostArray, count: int) -> HostArray:
+    """Return (count, K): of each place the sum of its rows (N, K), in their order."""
+    scatter, columns = _compiled(rows.dtype), rows.shape[1]
+    sums = np.zeros((count, columns), rows.dtype)
+    threads, width = min(compute_threads(), rows.size // _SHARED), lanes(rows.itemsize)
+    if threads < 2:
+        scatter(rows, places, sums, 0, columns)
+    else:
+        whole = columns // width
+        bounds = [*(whole * k // threads * width for k in range(threads)), columns]
+        share(lambda k: scatter(rows, places, sums, *bounds[k : k + 2]), range(threads))
+    return sums
