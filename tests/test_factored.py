@@ -339,15 +339,14 @@ def assert_same_gradient(got, want, host, tolerance, has_readout=True):
         assert_close(host(a), host(b), 0.0)
 
 
-@each_dtype
 @each_cell
-def test_every_cell_on_every_backend(case, harness, dtype):
-    case, harness = enough(case), harness.at(dtype)
+def test_every_cell_on_every_backend(case, harness):
+    case = enough(case)
     net, problem = harness.net(case), case.problem()
     x, target = harness.array(problem.x), harness.array(problem.target)
     _, got = net.value_and_grad(x, target, factored=True)
     _, want = net.value_and_grad(x, target)
-    assert_same_gradient(got, want, harness.host, between_backends(dtype, case.T))
+    assert_same_gradient(got, want, harness.host, between_backends("float64", case.T))
 
 
 @pytest.mark.parametrize("window", [None, 0])
@@ -470,8 +469,8 @@ def test_what_fit_hands_to_the_rule(optimizer, accumulate, kind):
     assert seen == [kind] * (3 if accumulate == 1 else 2)
 
 
-@pytest.mark.parametrize("limits", [{}, {"clip_norm": 0.3}, {"clip_norm": 0.3, "clip_value": 0.02}])
-@pytest.mark.parametrize("rule", [SGD(0.5), SGD(0.5, momentum=0.9), Adam(0.01)], ids=str)
+@pytest.mark.parametrize("limits", [{"clip_norm": 0.3}, {"clip_norm": 0.3, "clip_value": 0.02}])
+@pytest.mark.parametrize("rule", [SGD(0.5), Adam(0.01)], ids=str)
 def test_fit_is_the_loop_with_dense_gradients(harness, rule, limits):
     pieces = [(harness.backend.asarray(x), harness.backend.asarray(y)) for x, y in SHORT]
     net, twin = (language_model(harness.backend) for _ in range(2))
