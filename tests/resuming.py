@@ -71,3 +71,13 @@ def remains(net: RNN, history: History) -> dict[str, Any]:
         "memory": (memory, {k: a.tobytes() for k, a in pack.arrays.items()}),
         "random": net.rng.bit_generator.state["state"],
     }
+
+
+def assert_resumes(make: Callable[[], Made], path: Any) -> None:
+    """Stop a training in its fifth step, go on, and find all that one without a stop leaves."""
+    wanted = remains(*train(make))
+    with killed_in_step(5):
+        train(make, Checkpoint(path, every_steps=1))
+    net, history = train(make, Checkpoint(path, resume=True))
+    assert history.resumed == 4
+    assert remains(net, history) == wanted

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tests.resuming import Killed, killed_after_write, killed_in_step, remains, train
+from tests.resuming import (
+    Killed,
+    assert_resumes,
+    killed_after_write,
+    killed_in_step,
+    remains,
+    train,
+)
 from tests.scripted import ONE, ZERO, Scripted, scalar_net, weight
 from xprnn import RNN, Checkpoint, NonFiniteLossError, TrainingInterrupted, cells, fit, optim
 from xprnn.backend import get_backend
@@ -160,12 +167,7 @@ def test_every_cell(cell, bidirectional, path):
         options = {"optimizer": SGD(0.3, momentum=0.9), "epochs": 2}
         return net, {"batches": minibatches(x, y, 4, rng=1), **options}
 
-    wanted = remains(*train(make))
-    with killed_in_step(5):
-        train(make, Checkpoint(path, every_steps=1))
-    net, history = train(make, Checkpoint(path, resume=True))
-    assert history.resumed == 4
-    assert remains(net, history) == wanted
+    assert_resumes(make, path)
 
 
 def plain_optimizers():

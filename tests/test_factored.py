@@ -8,8 +8,8 @@ import pytest
 from tests.cases import CASES, each_cell, row_of
 from tests.closeness import FLOAT64, assert_all_close, assert_close, between_backends
 from tests.optimizers import each_rule
-from tests.resuming import killed_in_step, remains, train
-from xprnn import RNN, Checkpoint, fit
+from tests.resuming import assert_resumes
+from xprnn import RNN, fit
 from xprnn.accumulation import Accumulation
 from xprnn.backend import _numpy
 from xprnn.data import minibatches
@@ -500,10 +500,4 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(optimizer, tmp_path
         data = minibatches(x, y, 2, rng=1)
         return net, {"batches": data, "optimizer": optimizer, "epochs": 2, "clip_norm": 0.2}
 
-    path = tmp_path / "run.ckpt"
-    wanted = remains(*train(make))
-    with killed_in_step(5):
-        train(make, Checkpoint(path, every_steps=1))
-    net, history = train(make, Checkpoint(path, resume=True))
-    assert history.resumed == 4
-    assert remains(net, history) == wanted
+    assert_resumes(make, tmp_path / "run.ckpt")
