@@ -1,7 +1,7 @@
 """A stand-in for CuPy: NumPy arrays that behave as if they were on a device.
 
-It has what `xprnn.backend._cupy` and the lowering touch, is stricter than CuPy where that finds
-mistakes, and writes down what is done.  Kernels are run by `tests.cuda_host`.
+It has what `xprnn.backend.libraries.cupy` and the lowering touch, is stricter than CuPy where that
+finds mistakes, and writes down what is done.  Kernels are run by `tests.cuda_host`.
 """
 
 import sys
@@ -141,7 +141,7 @@ class ReductionKernel:
 def device_arrays():
     """Put the stand-in in the place of CuPy."""
     from xprnn.backend import _kernels, prefer
-    from xprnn.backend._registry import LIBRARIES
+    from xprnn.backend.registry import LIBRARIES
 
     cupy, namespace = ModuleType("cupy"), Namespace("array_api_compat.cupy")
     cupy.__version__, cupy.ndarray, cupy.float32 = "14.0", DeviceArray, np.float32

@@ -10,8 +10,8 @@ from tests.process import run_python
 from tests.resuming import killed_after_write, remains, train
 from tests.test_checkpoint import carried, everything
 from xprnn import RNN, Checkpoint, fit
+from xprnn.backend.host.files import remove_parts, write_atomic
 from xprnn.checkpoint.file import Content, find, write
-from xprnn.files import remove_parts, write_atomic
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -74,7 +74,7 @@ def test_a_file_system_without_links(path, monkeypatch):
 KILLED_AT_EVERY_LINE = """
 import os, sys
 from pathlib import Path
-import xprnn.files as files
+import xprnn.backend.host.files as files
 from tests.test_checkpoint_file import content
 from xprnn.checkpoint import Checkpoint
 from xprnn.checkpoint.file import find, write

@@ -18,7 +18,7 @@ from xprnn import RNN, formula
 from xprnn.cells import Elman
 from xprnn.formula import lowering
 
-COMPILER = "xprnn.backend.compiled.build"
+COMPILER = "xprnn.backend.numba.build"
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ SOURCE = "def first(x):\n    x[0] = factor\n"
 def build(tmp_path, monkeypatch):
     """Return the module, with a cache of its own, that has not warned of anything yet."""
     pytest.importorskip("numba")
-    from xprnn.backend.compiled import build
+    from xprnn.backend.numba import build
 
     monkeypatch.setenv("XPRNN_CACHE", str(tmp_path / "compiled"))
     monkeypatch.setattr(build, "_told", False)
@@ -164,7 +164,7 @@ def test_what_is_read_from_disk_is_not_taken_for_another_of_this_process(tmp_pat
     # first of two helpers of one name and number.
     code = """
 from tests.test_compiled_threads import compare_products, multiplier
-from xprnn.backend.compiled import build
+from xprnn.backend.numba import build
 for dtype in {dtypes}:
     compare_products(dtype, multiplier(dtype, build.product_address(dtype)))
 print(*(built.cached for built in build._kept_alive))

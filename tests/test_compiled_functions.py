@@ -13,7 +13,7 @@ from xprnn.testing import check_cell
 
 numba = pytest.importorskip("numba")
 
-from xprnn.backend.compiled import functions  # noqa: E402
+from xprnn.backend.numba import functions  # noqa: E402
 
 TINY = {"float32": np.float32(1e-45), "float64": 5e-324}
 

@@ -7,13 +7,13 @@ import pytest
 
 from tests.closeness import assert_close
 from xprnn import RNN, get_backend
-from xprnn.backend import _products
+from xprnn.backend.libraries import numpy_products
 from xprnn.losses import CrossEntropy
 from xprnn.optim import SGD
 
 numba = pytest.importorskip("numba")
 
-from xprnn.backend.compiled import multiply, tiles  # noqa: E402
+from xprnn.backend.numba import gemm, tiles  # noqa: E402
 
 LIBRARY = get_backend("numpy").library
 TOLERANCE = {"float64": 1e-13, "float32": 1e-5}
@@ -22,7 +22,7 @@ TOLERANCE = {"float64": 1e-13, "float32": 1e-5}
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch):
     monkeypatch.setenv("XPRNN_LOWERING", "numba")
-    monkeypatch.setattr(multiply, "FASTER", True)
+    monkeypatch.setattr(gemm, "FASTER", True)
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def calls(monkeypatch):
     made = []
 
     def noted(name):
-        function = getattr(multiply, name)
-        monkeypatch.setattr(multiply, name, lambda *given: made.append(name) or function(*given))
+        function = getattr(gemm, name)
+        monkeypatch.setattr(gemm, name, lambda *given: made.append(name) or function(*given))
 
     for name in ("multiply_nt", "multiply_nn", "multiply_tn"):
         noted(name)
@@ -62,10 +62,10 @@ def test_nt(dtype):
     for n, depth, columns in product((1, 2, 3, 6, 13), (1, 7, 16, 17, 100), (64, 65, 95, 96, 200)):
         a, b = matrices(n, depth, columns, dtype)
         name = f"{n}, {depth}, {columns}"
-        found = multiply.multiply_nt(a, b)
+        found = gemm.multiply_nt(a, b)
         compare(found, a, b, name)
         row = np.arange(columns, dtype=dtype)
-        assert_close(multiply.multiply_nt(a, b, row), found + row, TOLERANCE[dtype], name)
+        assert_close(gemm.multiply_nt(a, b, row), found + row, TOLERANCE[dtype], name)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -75,14 +75,14 @@ def test_nn(dtype):
         (40, 9000, 16),
     ]:
         a, b = matrices(n, depth, columns, dtype)
-        compare(multiply.multiply_nn(a, turned(b)), a, b, f"{n}, {depth}, {columns}")
+        compare(gemm.multiply_nn(a, turned(b)), a, b, f"{n}, {depth}, {columns}")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_tn(dtype):
     for n, depth, columns in product((1, 2, 7, 64, 70), (1, 100, 300), (16, 17, 64, 100, 113)):
         a, b = matrices(n, depth, columns, dtype)
-        compare(multiply.multiply_tn(turned(a), turned(b)), a, b, f"{n}, {depth}, {columns}")
+        compare(gemm.multiply_tn(turned(a), turned(b)), a, b, f"{n}, {depth}, {columns}")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -94,24 +94,24 @@ def test_add_tn(dtype):
         # Some columns of a wider matrix, as of the gradient of a vocabulary's logits.
         wide = np.zeros((depth, n + 5), dtype)
         wide[:, 3 : n + 3] = a.T
-        multiply.add_tn(wide[:, 3 : n + 3], turned(b), c)
+        gemm.add_tn(wide[:, 3 : n + 3], turned(b), c)
         assert_close(c, want, TOLERANCE[dtype], f"{n}, {depth}, {columns}")
 
 
 @pytest.mark.parametrize(("n", "columns"), [(20, 301), (301, 70), (70, 64)])
 def test_the_same_bits_however_many_threads(n, columns, monkeypatch):
     a, b = matrices(n, 50, columns, "float32")
-    monkeypatch.setattr(multiply, "_SHARED", 1)
+    monkeypatch.setattr(gemm, "_SHARED", 1)
     found = []
     for count in (1, 2, 3, 8):
-        monkeypatch.setattr(multiply, "compute_threads", lambda count=count: count)
+        monkeypatch.setattr(gemm, "compute_threads", lambda count=count: count)
         added = np.ones((n, columns), "float32")
-        multiply.add_tn(turned(a), turned(b), added)
+        gemm.add_tn(turned(a), turned(b), added)
         results = (
             added,
-            multiply.multiply_nt(a, b, np.arange(columns, dtype="float32")),
-            multiply.multiply_nn(a, turned(b)),
-            multiply.multiply_tn(turned(a), turned(b)),
+            gemm.multiply_nt(a, b, np.arange(columns, dtype="float32")),
+            gemm.multiply_nn(a, turned(b)),
+            gemm.multiply_tn(turned(a), turned(b)),
         )
         found.append([result.tobytes() for result in results])
     assert all(result == found[0] for result in found)
@@ -122,13 +122,13 @@ def test_of_another_processor(dtype, size, monkeypatch):
     monkeypatch.setattr(tiles, "VECTOR_BYTES", size)
     monkeypatch.setattr(tiles, "_TALL", size != 32)
     monkeypatch.setattr(tiles, "_PARTS", {1: 2})
-    multiply._compiled.cache_clear()
+    gemm._compiled.cache_clear()
     try:
         test_nt(dtype)
         test_nn(dtype)
         test_tn(dtype)
     finally:
-        multiply._compiled.cache_clear()
+        gemm._compiled.cache_clear()
 
 
 def test_which_products_are_compiled(calls):
@@ -167,7 +167,7 @@ def test_which_products_are_compiled(calls):
 
 def test_a_product_is_added_in_place(monkeypatch):
     made = []
-    monkeypatch.setattr(multiply, "add_tn", lambda *_: made.append(True))
+    monkeypatch.setattr(gemm, "add_tn", lambda *_: made.append(True))
     a, b = matrices(300, 20, 64, "float32")
     left, right, place = turned(a), turned(b), np.ones((300, 64), "float32")
 
@@ -201,10 +201,10 @@ def test_products_without_numba(word, calls, monkeypatch):
     a, b = matrices(40, 64, 1000, "float32")
     assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
     monkeypatch.setenv("XPRNN_LOWERING", "on")
-    monkeypatch.setattr(_products, "numba_missing", lambda: "Numba is not installed")
+    monkeypatch.setattr(numpy_products, "numba_missing", lambda: "Numba is not installed")
     assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
-    monkeypatch.setattr(_products, "numba_missing", lambda: "")
-    monkeypatch.setattr(multiply, "FASTER", False)
+    monkeypatch.setattr(numpy_products, "numba_missing", lambda: "")
+    monkeypatch.setattr(gemm, "FASTER", False)
     assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
     assert calls == []
 

@@ -5,12 +5,12 @@ import pytest
 
 from tests.closeness import assert_close
 from xprnn import get_backend
-from xprnn.backend import _numpy
+from xprnn.backend.libraries import numpy as numpy_library
 from xprnn.losses import CrossEntropy
 
 pytest.importorskip("numba")
 
-from xprnn.backend.compiled import scatter, softmax
+from xprnn.backend.numba import scatter, softmax
 
 BACKEND = get_backend("numpy", dtype="float32")
 LIBRARY = BACKEND.library
@@ -120,7 +120,7 @@ def test_sums_of_rows(dtype, kinds, monkeypatch):
     ):
         LIBRARY.sum_by_index(few, places)
     assert made == []
-    monkeypatch.setattr(_numpy, "FEW", 2)
+    monkeypatch.setattr(numpy_library, "FEW", 2)
     monkeypatch.setenv("XPRNN_LOWERING", "numpy")
     assert_close(LIBRARY.sum_by_index(rows, index)[1], want, 1e-6)
     assert made == []

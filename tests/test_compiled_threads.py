@@ -15,7 +15,7 @@ from xprnn.cells import GRU, LSTM, Elman
 
 numba = pytest.importorskip("numba")
 
-from xprnn.backend.compiled import build, products, tiles  # noqa: E402
+from xprnn.backend.numba import build, packed, tiles  # noqa: E402
 from xprnn.formula.compiled import team  # noqa: E402
 from xprnn.formula.compiled.source import GROUP  # noqa: E402
 
@@ -148,7 +148,7 @@ SETUP = """
 import atexit, os, warnings
 import numpy as np
 import xprnn
-from xprnn.formula.compiled import team
+from xprnn.formula.compiled import team  # noqa: E402
 
 team.START = team.MEETING = 1
 team.OWN_CACHE = 0
@@ -184,7 +184,7 @@ def multiplier(dtype, address):
     """Return a compiled product, packing included, as a function of arrays."""
     size = np.dtype(dtype).itemsize
     call = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)(address)
-    pack = getattr(products, f"pack{8 * size}")
+    pack = getattr(packed, f"pack{8 * size}")
 
     def multiply(a, matrix, first, last, turned, stride, back):
         (B, K), width = a.shape, tiles.lanes(size)
@@ -231,8 +231,8 @@ def test_the_product_of_another_processor(dtype, size, monkeypatch):
     monkeypatch.setattr(tiles, "_TALL", size != 32)
     monkeypatch.setattr(tiles, "_PARTS", {1: 2})
     bits = 8 * np.dtype(dtype).itemsize
-    scalar = products.ir.FloatType() if bits == 32 else products.ir.DoubleType()
-    monkeypatch.setattr(products, f"pack{bits}", products._pack(scalar, bits // 8))
-    compile_it = numba.cfunc(products.PRODUCT, error_model="numpy", fastmath={"contract"})
-    function = compile_it(products.product_for(dtype))
+    scalar = packed.ir.FloatType() if bits == 32 else packed.ir.DoubleType()
+    monkeypatch.setattr(packed, f"pack{bits}", packed._pack(scalar, bits // 8))
+    compile_it = numba.cfunc(packed.PRODUCT, error_model="numpy", fastmath={"contract"})
+    function = compile_it(packed.product_for(dtype))
     compare_products(dtype, multiplier(dtype, function.address))

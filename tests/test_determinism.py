@@ -9,7 +9,7 @@ import numpy as np
 
 import xprnn
 from tests.process import run_python
-from xprnn.backend._cupy import CuPy
+from xprnn.backend.libraries.cupy import CuPy
 
 TRAININGS = """
 import hashlib

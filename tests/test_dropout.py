@@ -11,7 +11,7 @@ from tests.judge import masks_of
 from tests.passes import on_backend, on_numpy
 from tests.stacks import SIZES
 from xprnn import RNN, evaluate, fit
-from xprnn.backend.host import generator
+from xprnn.backend.host.arrays import generator
 from xprnn.dropout import mask
 from xprnn.optim import SGD
 

@@ -11,7 +11,7 @@ from tests.optimizers import each_rule
 from tests.resuming import assert_resumes
 from xprnn import RNN, fit
 from xprnn.accumulation import Accumulation
-from xprnn.backend import _numpy
+from xprnn.backend.libraries import numpy as numpy_library
 from xprnn.data import minibatches
 from xprnn.factored import FactoredGradient
 from xprnn.losses import CrossEntropy, SquaredError
@@ -51,9 +51,9 @@ def both(harness, seed: object = 0):
     return factored(harness.array, left, right), left.T @ right
 
 
-@pytest.fixture(params=[_numpy.BLOCK, 2 * K, 1], ids=["whole", "blocks", "rows"])
+@pytest.fixture(params=[numpy_library.BLOCK, 2 * K, 1], ids=["whole", "blocks", "rows"])
 def _blocks(request, monkeypatch):
-    monkeypatch.setattr(_numpy, "BLOCK", request.param)
+    monkeypatch.setattr(numpy_library, "BLOCK", request.param)
 
 
 each_size = pytest.mark.usefixtures("_blocks")
@@ -172,7 +172,7 @@ def test_the_norm_of_terms_that_cancel_each_other(harness, rest):
 def test_a_norm_needs_no_matrix_on_numpy(dtype, monkeypatch):
     left, right = (a.astype(dtype) for a in factors(shape=(8, 300, 200)))
     g, want = FactoredGradient(left, right), np.sum((left.T @ right).astype("float64") ** 2)
-    monkeypatch.setattr(_numpy.NumPy, "square_sum", None)
+    monkeypatch.setattr(numpy_library.NumPy, "square_sum", None)
     assert float(square_sum(g)) == pytest.approx(want, rel=between_backends(dtype, 1))
     assert square_sum(g).dtype == dtype
 
@@ -282,7 +282,7 @@ def test_what_is_not_given_up_is_kept(row, in_place):
 
 
 def test_numpy_reuses_the_arrays(monkeypatch):
-    monkeypatch.setattr(_numpy, "BLOCK", 8)
+    monkeypatch.setattr(numpy_library, "BLOCK", 8)
     for optimizer in (SGD(0.1), Adam()):
         p = parameters(np.array)
         state = optimizer.init(p)
@@ -292,7 +292,7 @@ def test_numpy_reuses_the_arrays(monkeypatch):
 
 @pytest.mark.parametrize("rows", [63, 64, 65, 200, 1000])
 def test_all_rows_are_in_some_block(rows, monkeypatch):
-    monkeypatch.setattr(_numpy, "BLOCK", 150 * K)
+    monkeypatch.setattr(numpy_library, "BLOCK", 150 * K)
     left, right = factors(shape=(2, rows, K))
     p = {"w": np.ones((rows, K))}
     for given in (None, (p, SGD(0.1).init(p))):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xprnn.files import output_folder, write_atomic
+from xprnn.backend.host.files import output_folder, write_atomic
 
 
 def test_a_file_is_written_and_replaced(tmp_path):

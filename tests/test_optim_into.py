@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from tests.optimizers import each_rule
-from xprnn.backend import _numpy
+from xprnn.backend.libraries import numpy as numpy_library
 from xprnn.optim import SGD, Adam, Averaged, ByName
 from xprnn.sparse import SparseGradient
 
 SHAPES = {"bias": (7,), "rows": (9, 4), "columns": (4, 9), "weight": (11, 3)}
 
 
-@pytest.fixture(params=[_numpy.BLOCK, 8], ids=["whole", "blocks"])
+@pytest.fixture(params=[numpy_library.BLOCK, 8], ids=["whole", "blocks"])
 def _blocks(request, monkeypatch):
-    monkeypatch.setattr(_numpy, "BLOCK", request.param)
+    monkeypatch.setattr(numpy_library, "BLOCK", request.param)
 
 
 each_size = pytest.mark.usefixtures("_blocks")
@@ -113,7 +113,7 @@ def _plain(given):
 @pytest.mark.parametrize("name", ["rows", "columns", "weight"])
 def test_numpy_reuses_the_arrays(name, monkeypatch):
     """A large array, and one with a sparse gradient, is the one that was given."""
-    monkeypatch.setattr(_numpy, "BLOCK", 8)
+    monkeypatch.setattr(numpy_library, "BLOCK", 8)
     p = parameters(np.array)
     adam = Adam()
     state = adam.init(p)
@@ -134,7 +134,7 @@ def _read_only(a):
     ids=["shape", "dtype", "read-only"],
 )
 def test_what_does_not_fit_is_left_alone(spoil, monkeypatch):
-    monkeypatch.setattr(_numpy, "BLOCK", 8)
+    monkeypatch.setattr(numpy_library, "BLOCK", 8)
     p, sgd = parameters(np.array), SGD(0.1)
     state = sgd.init(p)
     others = {k: spoil(np.array(a)) for k, a in p.items()}

@@ -9,7 +9,8 @@ import threadpoolctl
 from tests.closeness import assert_close
 from tests.process import run_python
 from xprnn import get_backend
-from xprnn.backend import _products, threads
+from xprnn.backend.host import threads
+from xprnn.backend.libraries import numpy_products
 
 LIBRARY = get_backend("numpy").library
 
@@ -22,10 +23,10 @@ def counts():
 @pytest.fixture
 def shared(monkeypatch):
     """Let every product be shared between three threads."""
-    monkeypatch.setattr(_products, "ALONE", 0)
-    monkeypatch.setattr(_products, "ALONE_WITH_VECTOR", 0)
-    monkeypatch.setattr(_products, "SHARED", 1)
-    monkeypatch.setattr(_products, "compute_threads", lambda: 3)
+    monkeypatch.setattr(numpy_products, "ALONE", 0)
+    monkeypatch.setattr(numpy_products, "ALONE_WITH_VECTOR", 0)
+    monkeypatch.setattr(numpy_products, "SHARED", 1)
+    monkeypatch.setattr(numpy_products, "compute_threads", lambda: 3)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -39,7 +40,7 @@ def test_a_shared_product(shape, dtype, turned, shared, monkeypatch):
         parts.extend(given)
         share(work, given)
 
-    monkeypatch.setattr(_products, "share", counted)
+    monkeypatch.setattr(numpy_products, "share", counted)
     rows, depth, columns = shape
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(rows, depth)), rng.normal(size=(depth, columns))
@@ -57,15 +58,15 @@ def test_a_shared_product(shape, dtype, turned, shared, monkeypatch):
 )
 def test_how_many_threads(work, wanted, monkeypatch):
     seen = []
-    monkeypatch.setattr(_products, "compute_threads", lambda: 4)
-    monkeypatch.setattr(_products, "share", lambda _, parts: seen.append(len(parts)))
+    monkeypatch.setattr(numpy_products, "compute_threads", lambda: 4)
+    monkeypatch.setattr(numpy_products, "share", lambda _, parts: seen.append(len(parts)))
     LIBRARY.product(np.zeros((work // 2, 2), "float32"), np.zeros((2, 1), "float32"))
     assert seen == ([] if wanted is None else [wanted])
 
 
 def test_one_thread_alone_shares_nothing(monkeypatch):
-    monkeypatch.setattr(_products, "SHARED", 1)
-    monkeypatch.setattr(_products, "share", None)
+    monkeypatch.setattr(numpy_products, "SHARED", 1)
+    monkeypatch.setattr(numpy_products, "share", None)
     with threads.blas_threads(1):
         LIBRARY.product(np.ones((300, 300)), np.ones((300, 300)))
 
@@ -73,7 +74,7 @@ def test_one_thread_alone_shares_nothing(monkeypatch):
 def test_blas_has_one_thread_inside_and_what_it_had_after(shared, monkeypatch):
     with threadpoolctl.threadpool_limits(2, "blas"):
         inside = []
-        monkeypatch.setattr(_products, "share", lambda *_: inside.append(counts()))
+        monkeypatch.setattr(numpy_products, "share", lambda *_: inside.append(counts()))
         LIBRARY.product(np.ones((4, 4)), np.ones((4, 4)))
         assert inside == [[1] * len(counts())]
         assert counts() == [2] * len(counts())
@@ -120,11 +121,11 @@ def test_without_threads_to_be_had_this_one_does_all(monkeypatch):
 
 
 def test_without_threadpoolctl_blas_is_left_alone(shared, monkeypatch):
-    monkeypatch.setattr(_products, "share", None)
-    monkeypatch.setattr(_products, "can_limit_blas", lambda: False)
+    monkeypatch.setattr(numpy_products, "share", None)
+    monkeypatch.setattr(numpy_products, "can_limit_blas", lambda: False)
     assert LIBRARY.product(np.ones((4, 4)), np.ones((4, 4)))[0, 0] == 4
 
 
 def test_variables_for_blas_hold_for_all_threads():
-    code = "from xprnn.backend.threads import compute_threads; print(compute_threads())"
+    code = "from xprnn.backend.host.threads import compute_threads; print(compute_threads())"
     assert run_python(code, OMP_NUM_THREADS="1").strip() == "1"

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from xprnn import checks
-from xprnn.backend.host import Generator, HostArray, np
+from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.cells import (
     Cell,
     cell_config,

@@ -2,7 +2,7 @@
 
 from xprnn import checks
 from xprnn.backend import Backend, describe
-from xprnn.backend.host import np
+from xprnn.backend.host.arrays import np
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell
 

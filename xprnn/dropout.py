@@ -1,7 +1,7 @@
 """Dropout masks, drawn on the host so that a seed gives the same on every backend."""
 
 from xprnn.backend import Backend
-from xprnn.backend.host import Generator
+from xprnn.backend.host.arrays import Generator
 from xprnn.backend.types import Array
 
 

@@ -4,7 +4,7 @@ import os
 from typing import Any, NamedTuple
 
 from xprnn import checks
-from xprnn.backend.host import Generator, HostArray, np
+from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.data.batches import minibatches
 from xprnn.data.series import Scaling, check_series, windows
 from xprnn.network import RNN

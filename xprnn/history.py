@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xprnn.files import write_atomic
+from xprnn.backend.host.files import write_atomic
 
 
 class Record(NamedTuple):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from xprnn import checks
-from xprnn.backend.host import Generator, HostArray, np
+from xprnn.backend.host.arrays import Generator, HostArray, np
 
 
 class Initializer(Protocol):

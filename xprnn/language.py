@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xprnn import checks
-from xprnn.backend.host import HostArray, Seed, generator, np
+from xprnn.backend.host.arrays import HostArray, Seed, generator, np
 from xprnn.cells import Arrays
 from xprnn.data.text import (
     SENTENCE_END,

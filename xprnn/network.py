@@ -19,11 +19,11 @@ from xprnn.arguments import (
     zero_state,
 )
 from xprnn.backend import Backend, get_backend
-from xprnn.backend.host import HostArray, Seed, generator
+from xprnn.backend.host.arrays import HostArray, Seed, generator
+from xprnn.backend.host.safetensors import read_model, write_model
 from xprnn.backend.types import Array, Device, DType
 from xprnn.cells import Arrays, Cell, get_cell
 from xprnn.initializers import Initializer
-from xprnn.interop.safetensors import read_model, write_model
 from xprnn.losses import Loss, get_loss, where_valid
 from xprnn.parameters import Parameters
 from xprnn.propagation import Gradient, Run, backward, check_run, forward, gradient_within

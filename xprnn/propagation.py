@@ -20,7 +20,7 @@ from typing import NamedTuple
 from xprnn.architecture import Architecture, Direction
 from xprnn.arguments import only_within, within
 from xprnn.backend import Backend
-from xprnn.backend.host import Generator
+from xprnn.backend.host.arrays import Generator
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays
 from xprnn.dropout import mask

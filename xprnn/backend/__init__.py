@@ -3,17 +3,11 @@
 No other package names one.  A library is imported when a backend of it is asked for, never before.
 """
 
-from xprnn.backend._backend import FLOATS, Backend, describe, dtype_name
-from xprnn.backend._library import Library
-from xprnn.backend._open import available_backends, backend_of, get_backend, probe
-from xprnn.backend._own import FUNCTIONS
-from xprnn.backend._registry import (
-    from_host_beside,
-    library_of,
-    namespace_of,
-    prefer,
-    primitives_of,
-)
+from xprnn.backend.handle import FLOATS, Backend, describe, dtype_name
+from xprnn.backend.libraries.namespace import FUNCTIONS
+from xprnn.backend.library import Library
+from xprnn.backend.opening import available_backends, backend_of, get_backend, probe
+from xprnn.backend.registry import from_host_beside, library_of, namespace_of, prefer, primitives_of
 
 __all__ = [
     "FLOATS",

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from xprnn.backend._registry import LIBRARIES
-from xprnn.backend.host import np
+from xprnn.backend.host.arrays import np
+from xprnn.backend.registry import LIBRARIES
 
 NAMES = tuple(LIBRARIES)
 """Every backend's name, installed or not."""

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
 
 
 class LayerData(NamedTuple):

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xprnn.backend.host import np
+from xprnn.backend.host.arrays import np
 from xprnn.bench.process import environment
 
 HEAVY = (

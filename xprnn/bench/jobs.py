@@ -4,8 +4,8 @@ import json
 import sys
 from typing import Any
 
-from xprnn.backend.host import HostArray, np
-from xprnn.backend.memory import keep_freed_memory
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.memory import keep_freed_memory
 from xprnn.bench.plain import (
     LanguageWeights,
     SineWeights,

@@ -6,7 +6,7 @@ bookkeeping and buffers are as sensible as a textbook's, and nothing is vectoris
 
 from typing import NamedTuple
 
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
 
 
 class LanguageWeights(NamedTuple):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from xprnn.backend.host import np
+from xprnn.backend.host.arrays import np
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 MINIMUM_CALLS = 9

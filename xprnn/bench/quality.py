@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from xprnn.backend.host import HostArray, generator, np
+from xprnn.backend.host.arrays import HostArray, generator, np
 from xprnn.bench.process import environment
 from xprnn.bench.quality_training import Point, Setting, write_problem
 from xprnn.data.text import Vocabulary

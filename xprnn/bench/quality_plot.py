@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
 from xprnn.bench.quality import Curves
 from xprnn.diagnostics.plots import DATA, MODEL, SECOND, Figure
 

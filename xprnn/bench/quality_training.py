@@ -13,8 +13,8 @@ from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from xprnn.backend.host import HostArray, np
-from xprnn.backend.memory import keep_freed_memory
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.memory import keep_freed_memory
 from xprnn.data import chunks
 from xprnn.data.batches import Batch
 from xprnn.data.text import streams

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from xprnn.backend.memory import keep_freed_memory
+from xprnn.backend.host.memory import keep_freed_memory
 from xprnn.bench.process import hold_to, measure, result_of
 
 PEERS = ("torch", "jax")

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
 
 RATE, CLIP = 0.001, 1.0
 """Of Adam, and the limit of the gradient's norm."""

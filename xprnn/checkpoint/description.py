@@ -8,7 +8,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from xprnn.backend import describe as in_words
-from xprnn.backend.host import np
+from xprnn.backend.host.arrays import np
 from xprnn.checkpoint.parts import digest
 
 DEPTH = 8

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xprnn.backend.host import HostArray
+from xprnn.backend.host.arrays import HostArray
+from xprnn.backend.host.files import write_atomic
+from xprnn.backend.host.safetensors import DamagedFileError, Kind, packed, read
 from xprnn.checkpoint.options import Checkpoint
 from xprnn.checkpoint.parts import digest
-from xprnn.files import write_atomic
-from xprnn.interop.safetensors import DamagedFileError, Kind, packed, read
 
 KIND = Kind("checkpoint", "xprnn checkpoint", "1")
 

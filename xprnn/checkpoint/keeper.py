@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from xprnn.backend import Backend
+from xprnn.backend.host.files import remove_parts
 from xprnn.checkpoint.description import description, differences
 from xprnn.checkpoint.file import Content, find, write
 from xprnn.checkpoint.options import Checkpoint
 from xprnn.checkpoint.parts import Stateful
 from xprnn.checkpoint.tree import Packer, Unpacker, named_kinds
-from xprnn.files import remove_parts
 
 Parts: TypeAlias = Mapping[str, Stateful]
 

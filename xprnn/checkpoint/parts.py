@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
-from xprnn.backend.host import Generator, HostArray, np, random_state, restore_random
+from xprnn.backend.host.arrays import Generator, HostArray, np, random_state, restore_random
 
 
 def digest(host: HostArray) -> str:

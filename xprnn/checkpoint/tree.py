@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from xprnn.backend import Backend, describe
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
 
 Kinds = dict[str, type]
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from xprnn import checks, diagnostics
-from xprnn.backend.host import np
+from xprnn.backend.host.arrays import np
+from xprnn.backend.host.files import write_atomic
 from xprnn.cli import series as series_command
 from xprnn.cli import sine as sine_command
 from xprnn.cli.common import check_extras, results_folder, say_written
 from xprnn.data import rmse, sine
-from xprnn.files import write_atomic
 from xprnn.forecast import TASK as SERIES
 from xprnn.forecast import Forecaster
 from xprnn.language import TASK as TEXT

@@ -4,7 +4,7 @@ import argparse
 import platform
 
 from xprnn import checks
-from xprnn.backend.host import np
+from xprnn.backend.host.arrays import np
 from xprnn.bench import run_origins
 from xprnn.cli.bench_report import Report, json_option, threads_option
 

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from xprnn import checks
+from xprnn.backend.host.files import output_folder
 from xprnn.checkpoint import Checkpoint
 from xprnn.cli.choices import check_choices
-from xprnn.files import output_folder
 from xprnn.history import History, Record
 from xprnn.network import RNN
 from xprnn.step import NonFiniteLossError

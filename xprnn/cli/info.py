@@ -9,7 +9,7 @@ from typing import Any
 from xprnn._version import __version__
 from xprnn.backend import get_backend, probe
 from xprnn.backend.about import NAMES, blas
-from xprnn.files import output_folder, write_atomic
+from xprnn.backend.host.files import output_folder, write_atomic
 from xprnn.formula.lowering import lowering_in_use
 
 HELP = "show versions, backends with their devices, BLAS and its threads"

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from xprnn._version import __version__
-from xprnn.backend.memory import keep_freed_memory
+from xprnn.backend.host.memory import keep_freed_memory
 from xprnn.cli import (
     apply,
     bench,

@@ -10,10 +10,10 @@ from pathlib import Path
 from xprnn import checks
 from xprnn.backend import get_backend, probe
 from xprnn.backend.about import NAMES
-from xprnn.backend.threads import blas_threads
+from xprnn.backend.host.files import output_folder, write_atomic
+from xprnn.backend.host.threads import blas_threads
 from xprnn.cells import CELLS, get_cell
 from xprnn.cli.parity_table import Place, Table, facts_of, head, tail
-from xprnn.files import output_folder, write_atomic
 from xprnn.testing.parity import DTYPES
 from xprnn.testing.suite import PROBLEMS, Result, Sizes, run_suite
 

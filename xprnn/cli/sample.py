@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from xprnn import checks
+from xprnn.backend.host.files import output_folder, write_atomic
 from xprnn.cli.common import say_written
-from xprnn.files import output_folder, write_atomic
 from xprnn.language import LanguageModel
 from xprnn.network import RNN
 

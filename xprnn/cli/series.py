@@ -7,8 +7,8 @@ from pathlib import Path
 
 from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
-from xprnn.backend.host import HostArray, generator
-from xprnn.backend.threads import blas_threads
+from xprnn.backend.host.arrays import HostArray, generator
+from xprnn.backend.host.threads import blas_threads
 from xprnn.cli.choices import (
     network,
     network_options,

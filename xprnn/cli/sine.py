@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
-from xprnn.backend.host import HostArray, generator, np
-from xprnn.backend.threads import blas_threads
+from xprnn.backend.host.arrays import HostArray, generator, np
+from xprnn.backend.host.threads import blas_threads
 from xprnn.backend.types import Array
 from xprnn.cli.choices import (
     check_window_option,

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from xprnn import checks, diagnostics
 from xprnn.backend import Backend, get_backend
-from xprnn.backend.host import Generator, HostArray, generator
-from xprnn.backend.threads import blas_threads
+from xprnn.backend.host.arrays import Generator, HostArray, generator
+from xprnn.backend.host.threads import blas_threads
 from xprnn.cli.choices import (
     check_window_option,
     network,

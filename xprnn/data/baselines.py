@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from xprnn import checks
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
 from xprnn.data.series import check_series
 
 

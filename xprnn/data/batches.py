@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 from xprnn import checks
 from xprnn.arguments import check_lengths
 from xprnn.backend import describe, from_host_beside, namespace_of
-from xprnn.backend.host import Seed, generator, random_state, restore_random
+from xprnn.backend.host.arrays import Seed, generator, random_state, restore_random
 from xprnn.backend.types import Array
 
 

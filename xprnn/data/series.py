@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xprnn import checks
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
 from xprnn.data.decoding import decoded
 from xprnn.data.spacing import check_spacing, parse_number
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
 
 
 def parse_number(text: str) -> float | None:

@@ -3,7 +3,7 @@
 import math
 
 from xprnn import checks
-from xprnn.backend.host import HostArray, Seed, generator, np
+from xprnn.backend.host.arrays import HostArray, Seed, generator, np
 
 
 def sine(

@@ -11,14 +11,7 @@ from typing import Any
 
 from xprnn import checks
 from xprnn.backend import Backend
-from xprnn.backend.host import (
-    HostArray,
-    Seed,
-    generator,
-    np,
-    random_state,
-    restore_random,
-)
+from xprnn.backend.host.arrays import HostArray, Seed, generator, np, random_state, restore_random
 from xprnn.data.batches import Batch
 from xprnn.data.decoding import decoded
 from xprnn.data.vocabulary import SENTENCE_END, SENTENCE_START, SPECIAL, UNKNOWN, Vocabulary

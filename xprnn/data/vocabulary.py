@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from xprnn import checks
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
 
 UNKNOWN, SENTENCE_START, SENTENCE_END = "UNKNOWN", "SENTENCE_START", "SENTENCE_END"
 SPECIAL = (UNKNOWN, SENTENCE_START, SENTENCE_END)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from xprnn import checks
-from xprnn.backend.host import HostArray, np
-from xprnn.files import write_atomic
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.files import write_atomic
 
 Figure: TypeAlias = Any
 

@@ -8,7 +8,7 @@ API standard says.
 
 from typing import NamedTuple
 
-from xprnn.backend.host import np
+from xprnn.backend.host.arrays import np
 from xprnn.formula.program import BOOL, Node
 
 _SAME_NAME = (

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from xprnn.backend import Backend, get_backend
-from xprnn.backend.compiled import VARIABLE, lowering_word, numba_missing
+from xprnn.backend.numba import VARIABLE, lowering_word, numba_missing
 from xprnn.cells import Cell, get_cell, has_layer_norm
 from xprnn.formula.cupy_lowering import CuPyLoops
 from xprnn.formula.numpy_lowering import NumPyLoops
@@ -111,7 +111,7 @@ def lowering_in_use() -> str:
     missing = numba_missing()
     if missing:
         return f"NumPy calls ({missing})"
-    build = importlib.import_module("xprnn.backend.compiled.build")
+    build = importlib.import_module("xprnn.backend.numba.build")
     return (
         f"Numba {build.numba.__version__}, compiled code in {build.cache_folder() or 'no folder'}"
     )

@@ -7,7 +7,7 @@ networks, or one, at the same time.
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
-from xprnn.backend.host import np
+from xprnn.backend.host.arrays import np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.formula.numpy_source import backward_source, forward_source

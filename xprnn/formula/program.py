@@ -8,7 +8,7 @@ constants, and operations that change nothing are not there.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from xprnn.backend.host import np
+from xprnn.backend.host.arrays import np
 
 FLOAT, BOOL = "float", "bool"
 

@@ -8,7 +8,7 @@ such a cell runs as plain array code.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
-from xprnn.backend.host import np
+from xprnn.backend.host.arrays import np
 from xprnn.cells import Cell, unit_names
 from xprnn.formula.program import (
     ARITHMETIC,

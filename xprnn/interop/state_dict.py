@@ -8,7 +8,7 @@ from typing import Any
 from xprnn import checks
 from xprnn.architecture import Architecture
 from xprnn.backend import describe, library_of
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
 from xprnn.cells import ACTIVATIONS, GRU, LSTM, Cell, Elman, get_cell
 
 BY_GATES = {1: "elman", 3: "gru", 4: "lstm"}

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from xprnn.backend import Backend, get_backend
-from xprnn.backend.host import HostArray, Seed, np
+from xprnn.backend.host.arrays import HostArray, Seed, np
 from xprnn.backend.types import Device, DType
 from xprnn.cells import Cell
 from xprnn.interop.state_dict import Names, architecture_of, check_cell, host_arrays

@@ -22,7 +22,7 @@ The noise is what rounding does to differences: measured, and zero with the comp
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from xprnn.backend.host import Generator, HostArray, np
+from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.testing.differences import EPS, Direction, Slopes
 from xprnn.testing.findings import Finding, Index
 

@@ -2,7 +2,7 @@
 
 from xprnn import checks
 from xprnn.backend import Backend, get_backend
-from xprnn.backend.host import HostArray, Seed, generator, np
+from xprnn.backend.host.arrays import HostArray, Seed, generator, np
 from xprnn.backend.types import Array
 from xprnn.cells import Cell, get_cell, unit_names
 from xprnn.formula import lowerings_of

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from xprnn import checks
-from xprnn.backend.host import Generator, HostArray, np
+from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.testing.agreement import (
     CENTRAL,
     COMPLEX,

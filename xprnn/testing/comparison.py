@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
 
 
 class Worst(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, NoReturn
 
 from xprnn.backend import Backend, describe, dtype_name, get_backend
-from xprnn.backend.host import Generator, HostArray, Seed, generator, np
+from xprnn.backend.host.arrays import Generator, HostArray, Seed, generator, np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell, get_cell, unit_names
 from xprnn.testing.precision import ADVICE, narrower_in, watch

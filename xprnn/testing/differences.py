@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
-from xprnn.backend.host import Generator, HostArray, np
+from xprnn.backend.host.arrays import Generator, HostArray, np
 
 Direction: TypeAlias = Mapping[str, HostArray]
 """By name, how the arrays move; those that stay are left out."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from xprnn.backend import Backend
-from xprnn.backend.host import generator
+from xprnn.backend.host.arrays import generator
 from xprnn.backend.types import Array, Namespace
 
 

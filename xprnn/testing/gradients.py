@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from xprnn import checks
-from xprnn.backend.host import Generator, Seed, generator, np
-from xprnn.backend.threads import blas_threads
+from xprnn.backend.host.arrays import Generator, Seed, generator, np
+from xprnn.backend.host.threads import blas_threads
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.losses import Loss, get_loss

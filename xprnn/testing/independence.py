@@ -5,7 +5,7 @@ two passes share is not seen there; in a network that is used twice before it is
 (two sequences with one loss, say) it is.
 """
 
-from xprnn.backend.host import Generator, HostArray, np
+from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.propagation import Run
 from xprnn.sparse import GradientArray, dense
 from xprnn.testing.contract import ContractError

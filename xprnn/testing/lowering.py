@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from xprnn.backend import Backend
-from xprnn.backend.host import Generator, HostArray, np
+from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell, unit_names
 from xprnn.formula import Work

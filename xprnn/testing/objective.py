@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from typing import Protocol
 
 from xprnn.backend import Backend, describe, dtype_name
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.losses import Loss

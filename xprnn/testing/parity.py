@@ -5,7 +5,7 @@ from typing import Any
 
 from xprnn import checks
 from xprnn.backend import Backend, available_backends, get_backend, prefer
-from xprnn.backend.host import Seed, generator
+from xprnn.backend.host.arrays import Seed, generator
 from xprnn.backend.types import Array
 from xprnn.losses import Loss, get_loss
 from xprnn.optim import OPTIMIZERS, SGD, Optimizer

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from xprnn.backend.host import generator
+from xprnn.backend.host.arrays import generator
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.formula import disable_lowering

@@ -9,7 +9,7 @@ see what they are combined with.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
 
 ADVICE = "expected constants that are Python numbers, or have the dtype of the arguments"
 

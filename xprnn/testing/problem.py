@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from xprnn.backend import Backend, describe
-from xprnn.backend.host import Generator, HostArray, np
+from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.backend.types import Array
 from xprnn.losses import CrossEntropy, Loss
 from xprnn.network import RNN

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from xprnn.backend import Backend, describe, dtype_name, prefer
-from xprnn.backend.host import HostArray
+from xprnn.backend.host.arrays import HostArray
 from xprnn.backend.types import Array
 from xprnn.network import RNN
 from xprnn.optim import Optimizer

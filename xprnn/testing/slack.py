@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
-from xprnn.backend.host import HostArray, generator, np
+from xprnn.backend.host.arrays import HostArray, generator, np
 from xprnn.network import RNN
 from xprnn.optim import Optimizer
 from xprnn.sparse import GradientArray, SparseGradient, entries, largest_size

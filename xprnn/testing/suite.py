@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from xprnn.backend import Backend
-from xprnn.backend.host import generator
+from xprnn.backend.host.arrays import generator
 from xprnn.cells import Cell
 from xprnn.network import RNN
 from xprnn.testing.parity import DTYPES, assert_parity

@@ -10,7 +10,7 @@ number of steps; what a problem makes of roundings is measured, in `xprnn.testin
 on top.
 """
 
-from xprnn.backend.host import np
+from xprnn.backend.host.arrays import np
 
 FLOAT64 = 1e-12
 """Of float64: some thousand roundings of 1e-16."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from xprnn.backend import Backend
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
 from xprnn.optim import Optimizer
 from xprnn.testing.functions import CALLS, operands, results
 from xprnn.testing.problem import Hosts, Problem, hosts_of, train, update_each

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from xprnn.backend.host import HostArray
+from xprnn.backend.host.arrays import HostArray
 from xprnn.bench.quality_training import Setting
 from xprnn.data.batches import Batch
 

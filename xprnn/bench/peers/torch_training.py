@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from xprnn.backend.host import HostArray
+from xprnn.backend.host.arrays import HostArray
 from xprnn.bench.training import network
 from xprnn.bench.training_case import CLIP, RATE, TrainingCase
 from xprnn.interop.torch import to_state_dict

@@ -8,9 +8,11 @@ import numba
 from numba import types
 from numba.core.errors import NumbaError
 
-from xprnn.backend.compiled import functions, primitives, products, tiles
-from xprnn.backend.compiled.build import Built, build, product_address
-from xprnn.backend.host import np
+from xprnn.backend.host.arrays import np
+from xprnn.backend.numba import functions, tiles
+from xprnn.backend.numba import intrinsics as primitives
+from xprnn.backend.numba import packed as products
+from xprnn.backend.numba.build import Built, build, product_address
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.formula.compiled import team

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from xprnn.backend.host import np
-from xprnn.backend.threads import compute_threads
+from xprnn.backend.host.arrays import np
+from xprnn.backend.host.threads import compute_threads
 from xprnn.backend.types import Array
 from xprnn.formula.compiled.source import GROUP
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 from xprnn.backend._kernels import Kernels
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
 

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 from operator import attrgetter
 from typing import Any
 
-from xprnn.backend._library import Library
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.library import Library
 from xprnn.backend.types import Array, Device, Namespace
 
 FUNCTIONS = (

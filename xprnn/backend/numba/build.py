@@ -18,9 +18,11 @@ import numba
 from numba.core.errors import NumbaError
 
 from xprnn._version import __version__
-from xprnn.backend.compiled import functions, primitives, products, tiles
-from xprnn.backend.host import np
-from xprnn.files import write_atomic
+from xprnn.backend.host.arrays import np
+from xprnn.backend.host.files import write_atomic
+from xprnn.backend.numba import functions, tiles
+from xprnn.backend.numba import intrinsics as primitives
+from xprnn.backend.numba import packed as products
 
 VARIABLE = "XPRNN_CACHE"
 _log = logging.getLogger("xprnn")

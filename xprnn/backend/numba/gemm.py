@@ -17,12 +17,12 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from xprnn.backend.compiled.build import build_closure
-from xprnn.backend.compiled.primitives import hold
-from xprnn.backend.compiled.products import turn_for
-from xprnn.backend.compiled.tiles import WIDE, lanes, named, strip_for
-from xprnn.backend.host import HostArray, np
-from xprnn.backend.threads import compute_threads, share
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.threads import compute_threads, share
+from xprnn.backend.numba.build import build_closure
+from xprnn.backend.numba.intrinsics import hold
+from xprnn.backend.numba.packed import turn_for
+from xprnn.backend.numba.tiles import WIDE, lanes, named, strip_for
 
 FASTER = WIDE
 """Whether these were found to be faster than a BLAS: with vectors of 512 bits, and not tried with
@@ -126,7 +126,7 @@ def _tn_for(dtype: str) -> Callable[..., None]:
 def _panel_for(dtype: str) -> Any:
     """Return ``panel(a, lda, ka, b, N, depth, c, W, rows, more)``: all columns of some rows of b.
 
-    See `xprnn.backend.compiled.tiles`; b (depth, N) and c (rows, W) lie in one piece.  Of N and W
+    See `xprnn.backend.numba.tiles`; b (depth, N) and c (rows, W) lie in one piece.  Of N and W
     one may be the other rounded up to whole vectors.
     """
     size = np.dtype(dtype).itemsize

@@ -6,13 +6,13 @@ from typing import Any
 
 from numba import types
 
-from xprnn.backend.compiled.build import build_closure
-from xprnn.backend.compiled.tiles import WIDE, lanes
-from xprnn.backend.host import HostArray, np
-from xprnn.backend.threads import compute_threads, share
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.threads import compute_threads, share
+from xprnn.backend.numba.build import build_closure
+from xprnn.backend.numba.tiles import WIDE, lanes
 
 FASTER = WIDE
-"""See `xprnn.backend.compiled.multiply`."""
+"""See `xprnn.backend.numba.gemm`."""
 _SHARED = 2**19
 """Entries that are worth a thread."""
 

@@ -5,14 +5,14 @@ from functools import cache
 
 from numba import types
 
-from xprnn.backend.compiled.build import build_closure
-from xprnn.backend.compiled.functions import exp32
-from xprnn.backend.compiled.tiles import WIDE
-from xprnn.backend.host import HostArray, np
-from xprnn.backend.threads import compute_threads, share
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.threads import compute_threads, share
+from xprnn.backend.numba.build import build_closure
+from xprnn.backend.numba.functions import exp32
+from xprnn.backend.numba.tiles import WIDE
 
 FASTER = WIDE
-"""See `xprnn.backend.compiled.multiply`."""
+"""See `xprnn.backend.numba.gemm`."""
 _LANES = 64
 """Maxima and sums that are under way at a time: a few vectors of them."""
 _SHARED = 2**17

@@ -41,7 +41,7 @@ def numba_missing() -> str:
         version = metadata.version("numba")
         if tuple(map(int, re.findall(r"\d+", version)[:2])) < NUMBA:
             return f"Numba {version} is too old: {NUMBA[0]}.{NUMBA[1]} is needed"
-        importlib.import_module("xprnn.backend.compiled.build")
+        importlib.import_module("xprnn.backend.numba.build")
         if importlib.import_module("numba").config.DISABLE_JIT:
             return f"Numba {version} can't be used: NUMBA_DISABLE_JIT is set"
     except Exception as error:

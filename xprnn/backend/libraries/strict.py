@@ -3,8 +3,8 @@
 import importlib
 from contextlib import AbstractContextManager
 
-from xprnn.backend._library import Library
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.library import Library
 from xprnn.backend.types import Array, Device, Namespace
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from xprnn.backend._library import Library
-from xprnn.backend._registry import library_of
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.library import Library
+from xprnn.backend.registry import library_of
 from xprnn.backend.types import Array, Device, DType, Namespace
 
 FLOATS = ("float16", "float32", "float64")
@@ -47,7 +47,7 @@ class Backend:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A namespace is a module, which can't be copied or pickled; it is opened again instead.
-        from xprnn.backend._open import get_backend
+        from xprnn.backend.opening import get_backend
 
         device = self.library.device_name(self.device)
         return get_backend, (self.name, device, self.dtype_name)

@@ -2,8 +2,8 @@
 
 import importlib
 
-from xprnn.backend._library import Library
-from xprnn.backend.host import HostArray
+from xprnn.backend.host.arrays import HostArray
+from xprnn.backend.library import Library
 from xprnn.backend.types import Array, Device, Namespace
 
 

@@ -3,7 +3,7 @@
 The recurrent product is small, which is where a BLAS is at its worst: it packs the matrix again
 each time, and its threads meet twice per product.  Here the matrix is packed once (`pack32`,
 `pack64`) into *panels*, a few vectors wide and contiguous in k; `product_for` walks over them with
-tiles whose sums stay in registers (see `xprnn.backend.compiled.tiles`).  The threads of a team own
+tiles whose sums stay in registers (see `xprnn.backend.numba.tiles`).  The threads of a team own
 columns, and the same sums are formed in the same order however many there are.
 
 Shapes: a (B, K), its rows ``lda`` apart; a packed matrix K·W entries; c (B, W), contiguous.
@@ -17,8 +17,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from xprnn.backend.compiled.tiles import INDEX, WORD, lanes, named, strip_for
-from xprnn.backend.host import np
+from xprnn.backend.host.arrays import np
+from xprnn.backend.numba.tiles import INDEX, WORD, lanes, named, strip_for
 
 _DEPTH = 256
 """Entries of k per pass: a panel's part stays in the cache while the rows of a go by."""
@@ -31,7 +31,7 @@ def product_for(dtype: str) -> Callable[..., None]:
     the last product has left there is used if products take turns.
 
     It is most of the code of a time loop, so it is compiled by itself (see
-    `xprnn.backend.compiled.build.product_address`).
+    `xprnn.backend.numba.build.product_address`).
     """
     size = np.dtype(dtype).itemsize
     width = lanes(size)

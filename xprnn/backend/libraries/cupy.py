@@ -3,9 +3,9 @@
 import importlib
 
 from xprnn.backend._kernels import CuPyKernels, square_sum
-from xprnn.backend._library import Library
-from xprnn.backend._numpy import add_in_place, put_in_place
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.libraries.numpy import add_in_place, put_in_place
+from xprnn.backend.library import Library
 from xprnn.backend.types import Array, Device, Namespace
 
 

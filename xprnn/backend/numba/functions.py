@@ -7,7 +7,7 @@ in the last place; infinities and NaN as in IEEE 754.
 
 from numba import njit
 
-from xprnn.backend.host import np
+from xprnn.backend.host.arrays import np
 
 _jit = njit(nogil=True, error_model="numpy", fastmath={"contract"}, forceinline=True)
 _f = np.float32

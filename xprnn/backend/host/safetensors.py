@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xprnn.backend.host import HostArray
-from xprnn.files import write_atomic
+from xprnn.backend.host.arrays import HostArray
+from xprnn.backend.host.files import write_atomic
 
 
 class Kind(NamedTuple):

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from xprnn.backend._backend import FLOATS, Backend, describe, dtype_name
-from xprnn.backend._library import Library
-from xprnn.backend._registry import LIBRARIES, library_named, library_of
+from xprnn.backend.handle import FLOATS, Backend, describe, dtype_name
+from xprnn.backend.library import Library
+from xprnn.backend.registry import LIBRARIES, library_named, library_of
 from xprnn.backend.types import Array, Device, DType
 
 

@@ -3,7 +3,7 @@
 import importlib
 import math
 
-from xprnn.backend._library import Library
+from xprnn.backend.library import Library
 from xprnn.backend.types import Array, Device, Namespace
 
 

@@ -5,9 +5,9 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from xprnn.backend._library import Library
-from xprnn.backend._products import COMPILED, DTYPES, SIDE, compiled_module, product
-from xprnn.backend.host import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.libraries.numpy_products import COMPILED, DTYPES, SIDE, compiled_module, product
+from xprnn.backend.library import Library
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
 VOCABULARY = 2**15

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from xprnn.backend._cupy import CuPy
-from xprnn.backend._jax import Jax
-from xprnn.backend._library import Library
-from xprnn.backend._numpy import NumPy
-from xprnn.backend._own import Own
-from xprnn.backend._strict import Strict
-from xprnn.backend._torch import Torch
-from xprnn.backend.host import HostArray
+from xprnn.backend.host.arrays import HostArray
+from xprnn.backend.libraries.cupy import CuPy
+from xprnn.backend.libraries.jax import Jax
+from xprnn.backend.libraries.namespace import Own
+from xprnn.backend.libraries.numpy import NumPy
+from xprnn.backend.libraries.strict import Strict
+from xprnn.backend.libraries.torch import Torch
+from xprnn.backend.library import Library
 from xprnn.backend.types import Array, Namespace
 
 LIBRARIES: dict[str, Library] = {

@@ -3,9 +3,9 @@
 import importlib
 from typing import Any
 
-from xprnn.backend.compiled import lowering_word, numba_missing
-from xprnn.backend.host import np
-from xprnn.backend.threads import can_limit_blas, compute_threads, one_blas_thread, share
+from xprnn.backend.host.arrays import np
+from xprnn.backend.host.threads import can_limit_blas, compute_threads, one_blas_thread, share
+from xprnn.backend.numba import lowering_word, numba_missing
 from xprnn.backend.types import Array
 
 ALONE, ALONE_WITH_VECTOR, SHARED = 2**18, 2**13, 15 * 10**6
@@ -110,12 +110,12 @@ def _by_compiled_code(a: Array, b: Array, row: Array | None) -> Array | None:
 
 
 def compiled_module(name: str, *arrays: Array) -> Any:
-    """Return a module of `xprnn.backend.compiled`, if it takes such arrays and is of use here."""
+    """Return a module of `xprnn.backend.numba`, if it takes such arrays and is of use here."""
     dtype = arrays[0].dtype
     if dtype not in DTYPES or lowering_word() not in ("on", "numba") or numba_missing():
         return None
     for a in arrays:
         if a.dtype != dtype or not a.flags.aligned:
             return None
-    compiled = importlib.import_module(f"xprnn.backend.compiled.{name}")
+    compiled = importlib.import_module(f"xprnn.backend.numba.{name}")
     return compiled if compiled.FASTER else None
