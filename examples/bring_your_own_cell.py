@@ -84,7 +84,7 @@ def prove():
 # a line written for it.
 
 # %%
-print(xprnn.formula.explain(Leaky()))
+print(xprnn.engine.loop.explain(Leaky()))
 
 # %% [markdown]
 # ## 3. A task

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tests.cases import CELLS
 from tests.odd_cells import ODD_CELLS
-from xprnn.formula.cuda_source import KernelSource, Variant
-from xprnn.formula.cupy_lowering import CuPyLoops
-from xprnn.formula.trace import trace
+from xprnn.engine.loop.cuda.loops import CuPyLoops
+from xprnn.engine.loop.cuda.source import KernelSource, Variant
+from xprnn.engine.loop.trace import trace
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "bring_your_own_cell.py"
 

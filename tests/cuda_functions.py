@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from xprnn.formula.cuda_source import KernelSource, Variant, forward_source, saved_homes
-from xprnn.formula.program import ARITHMETIC, BOOL, COMPARISONS, FUNCTIONS, Builder, Program
+from xprnn.engine.loop.cuda.source import KernelSource, Variant, forward_source, saved_homes
+from xprnn.engine.loop.program import ARITHMETIC, BOOL, COMPARISONS, FUNCTIONS, Builder, Program
 
 A = [0.0, -0.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.0, -7.0, 1e-3, 60.0, np.inf, -np.inf, np.nan]
 B = [0.0, -0.0, 1.0, -1.0, 2.0, -3.0, 0.25, np.inf, -np.inf, np.nan]

@@ -9,15 +9,16 @@ import numpy as np
 
 from tests.closeness import assert_close
 from tests.cuda_cells import VARIANTS
-from xprnn import formula, get_backend
+from xprnn import get_backend
 from xprnn.cells import unit_names
-from xprnn.formula.cuda_source import Variant
-from xprnn.formula.cupy_lowering import CuPyLoops
-from xprnn.formula.trace import trace
-from xprnn.recurrence import Recurrent, run_backward, run_forward
+from xprnn.engine import loop as formula
+from xprnn.engine.loop.cuda.loops import CuPyLoops
+from xprnn.engine.loop.cuda.source import Variant
+from xprnn.engine.loop.loop import run_backward as chosen_backward
+from xprnn.engine.loop.loop import run_forward as chosen_forward
+from xprnn.engine.loop.plain import Recurrent, run_backward, run_forward
+from xprnn.engine.loop.trace import trace
 from xprnn.testing.lowering import compare_lowering
-from xprnn.timeloop import run_backward as chosen_backward
-from xprnn.timeloop import run_forward as chosen_forward
 
 TOLERANCE = {"float64": 1e-13, "float32": 3e-6, "float16": 3e-2}
 LENGTHS = (5, 0, 3)

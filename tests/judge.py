@@ -16,7 +16,7 @@ from tests.cases import Case, Problem
 from tests.steps import JAX, TORCH, Tensor, Tensors, Words
 from xprnn import Run
 from xprnn.cells import Cell, has_layer_norm, unit_names
-from xprnn.weights import ExtendedWeights
+from xprnn.engine.layer.weights import ExtendedWeights
 
 
 class Verdict(NamedTuple):

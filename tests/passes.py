@@ -8,7 +8,7 @@ from tests.cases import Case
 from tests.judge import Verdict
 from xprnn import RNN, Run
 from xprnn.cells import Cell
-from xprnn.sparse import dense
+from xprnn.engine.gradients import dense
 
 
 def gradients_of(

@@ -1,7 +1,8 @@
 """The equations of every cell once more, for the judges: written without looking at the cells.
 
 A step is ``step(m, w, x (B, I), state) -> state``: m offers the words of mathematics as torch or
-JAX has them, so that one text is differentiated by both; w is an `xprnn.weights.ExtendedWeights`.
+JAX has them, so that one text is differentiated by both; w is an
+`xprnn.engine.layer.weights.ExtendedWeights`.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import torch
 
-from xprnn.weights import ExtendedWeights
+from xprnn.engine.layer.weights import ExtendedWeights
 
 Tensor: TypeAlias = Any
 Tensors: TypeAlias = tuple[Tensor, ...]

@@ -31,7 +31,7 @@ def test_interpreters_take_turns_and_medians_count(monkeypatch):
 
 def test_a_fresh_interpreter(tmp_path):
     found = imports._imported("xprnn", str(tmp_path))
-    assert "xprnn.network" in found["modules"]
+    assert "xprnn.engine.network" in found["modules"]
     assert not {name.partition(".")[0] for name in found["modules"]} & set(imports.HEAVY)
     assert 0 < found["beyond"] < 600
     # Compiled once, for all that follow.

@@ -10,7 +10,7 @@ from xprnn.bench import memory
 from xprnn.bench.memory import MemoryRow, can_be_measured, run_long, run_memory
 from xprnn.bench.timing import Setting
 from xprnn.cli import bench_memory
-from xprnn.network import RNN
+from xprnn.engine.network import RNN
 
 SETTING = Setting(1)
 on_linux = pytest.mark.skipif(bool(can_be_measured()), reason=can_be_measured() or "none")

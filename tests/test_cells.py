@@ -15,7 +15,7 @@ from tests.test_save import own_cell, parts_of, write
 from xprnn import RNN, Weights, merge, unroll, unroll_backward
 from xprnn.cells import CELLS as NAMED
 from xprnn.cells import GRU, LSTM, Elman, MinimalGated, cell_config, get_cell, unit_names
-from xprnn.weights import ExtendedWeights
+from xprnn.engine.layer.weights import ExtendedWeights
 
 STACK = {"layers": 2, "bidirectional": True, "dtype": "float64", "rng": 0}
 ENDINGS = ("_l0", "_l0_reverse", "_l1", "_l1_reverse")

@@ -264,7 +264,7 @@ def test_units_norms_and_embeddings_have_equations(monkeypatch):
     tokens = np.array([[0, 1], [2, 2], [1, 0]])
     for name, words in wanted.items():
         with monkeypatch.context() as patch:
-            spoiled(patch, changed(name, lambda g: xprnn.sparse.times(g, 2.0)))
+            spoiled(patch, changed(name, lambda g: xprnn.engine.gradients.times(g, 2.0)))
             with pytest.raises(GradientError, match=words):
                 check_gradients(net, tokens)
 

@@ -12,7 +12,7 @@ import torch
 import xprnn
 from tests.cli_tools import run
 from xprnn.backend import about, probe
-from xprnn.formula import lowering
+from xprnn.engine.loop import lowering
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-import xprnn.layer
+import xprnn.engine.layer.layer
 from tests.cli_tools import contents, run
 from tests.test_recompute import pieces_of
 from xprnn import RNN
@@ -21,7 +21,7 @@ def asked(monkeypatch):
         return step(*args, recompute=recompute, **options)
 
     monkeypatch.setattr(RNN, "loss_and_grad", noted)
-    monkeypatch.setattr(xprnn.layer, "cut", pieces_of(3))
+    monkeypatch.setattr(xprnn.engine.layer.layer, "cut", pieces_of(3))
     return found
 
 

@@ -15,9 +15,9 @@ from tests.time_loops import (
     reversed_in_memory,
     strided,
 )
-from xprnn import formula
 from xprnn.cells import GRU, LSTM, Elman
-from xprnn.recurrence import Reversed, Trajectory
+from xprnn.engine import loop as formula
+from xprnn.engine.loop.plain import Reversed, Trajectory
 
 pytest.importorskip("numba")
 

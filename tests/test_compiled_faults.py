@@ -14,9 +14,10 @@ import pytest
 
 from tests.process import run_python
 from tests.time_loops import Problem
-from xprnn import RNN, formula
+from xprnn import RNN
 from xprnn.cells import Elman
-from xprnn.formula import lowering
+from xprnn.engine import loop as formula
+from xprnn.engine.loop import lowering
 
 COMPILER = "xprnn.backend.numba.build"
 
@@ -114,7 +115,7 @@ def test_without_numba_the_library_works_and_says_why(fault, reason, monkeypatch
 
 def test_where_numba_may_not_compile():
     pytest.importorskip("numba")
-    code = "import xprnn; print(xprnn.formula.explain('elman'))"
+    code = "import xprnn; print(xprnn.engine.loop.explain('elman'))"
     said = run_python(code, XPRNN_LOWERING="on", NUMBA_DISABLE_JIT="1")
     assert said.endswith("can't be used: NUMBA_DISABLE_JIT is set\n")
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tests.time_loops import Problem
-from xprnn import formula, get_backend
-from xprnn.formula.program import ARITHMETIC, COMPARISONS, FUNCTIONS
+from xprnn import get_backend
+from xprnn.engine import loop as formula
+from xprnn.engine.loop.program import ARITHMETIC, COMPARISONS, FUNCTIONS
 from xprnn.testing import check_cell
 
 numba = pytest.importorskip("numba")
@@ -190,7 +191,7 @@ def test_every_function_of_a_formula(dtype):
 
 
 def test_a_formula_that_can_not_be_compiled_runs_all_the_same(monkeypatch):
-    loops = pytest.importorskip("xprnn.formula.compiled.loops")
+    loops = pytest.importorskip("xprnn.engine.loop.numba.loops")
     cell = Everything(("expm1", "isfinite"))
     problem = Problem(cell)
     found = formula.lowerings_of(get_backend("numpy"), cell)[0]

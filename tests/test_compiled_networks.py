@@ -8,8 +8,9 @@ import pytest
 
 from tests.cases import CELLS
 from tests.closeness import assert_all_close, assert_close
-from xprnn import RNN, formula
+from xprnn import RNN
 from xprnn.cells import LSTM, has_layer_norm
+from xprnn.engine import loop as formula
 from xprnn.testing import check_cell, check_gradients
 
 pytest.importorskip("numba")
@@ -31,7 +32,7 @@ def compiled(monkeypatch):
 @pytest.fixture
 def calls(monkeypatch):
     """Return the directions of the compiled loops that are called."""
-    from xprnn.formula.compiled.loops import NumbaLoops
+    from xprnn.engine.loop.numba.loops import NumbaLoops
 
     seen, run = [], NumbaLoops._run
 

@@ -16,8 +16,8 @@ from xprnn.cells import GRU, LSTM, Elman
 numba = pytest.importorskip("numba")
 
 from xprnn.backend.numba import build, packed, tiles  # noqa: E402
-from xprnn.formula.compiled import team  # noqa: E402
-from xprnn.formula.compiled.source import GROUP  # noqa: E402
+from xprnn.engine.loop.numba import team  # noqa: E402
+from xprnn.engine.loop.numba.source import GROUP  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +148,7 @@ SETUP = """
 import atexit, os, warnings
 import numpy as np
 import xprnn
-from xprnn.formula.compiled import team  # noqa: E402
+from xprnn.engine.loop.numba import team  # noqa: E402
 
 team.START = team.MEETING = 1
 team.OWN_CACHE = 0

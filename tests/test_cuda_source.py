@@ -10,9 +10,9 @@ from tests import cuda_host
 from tests.cuda_cells import DTYPES, TRACED, VARIANTS, kernels
 from tests.cuda_functions import arrays_of, every_function, expect_every_function
 from tests.nvrtc import compile_cuda
-from xprnn.formula.cuda_functions import EXPRESSIONS
-from xprnn.formula.cuda_source import Variant, saved_homes
-from xprnn.formula.program import FUNCTIONS, Builder
+from xprnn.engine.loop.cuda.functions import EXPRESSIONS
+from xprnn.engine.loop.cuda.source import Variant, saved_homes
+from xprnn.engine.loop.program import FUNCTIONS, Builder
 
 runs_on_the_host = pytest.mark.skipif(cuda_host.COMPILER is None, reason="there is no C++ compiler")
 

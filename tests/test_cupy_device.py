@@ -9,7 +9,7 @@ from tests.cuda_problem import Device, problem
 from xprnn import get_backend
 from xprnn.backend import probe
 from xprnn.cells import LSTM
-from xprnn.formula.cuda_source import Variant
+from xprnn.engine.loop.cuda.source import Variant
 
 
 @pytest.fixture

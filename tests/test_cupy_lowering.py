@@ -15,13 +15,14 @@ from tests.closeness import assert_close
 from tests.cuda_cells import TRACED, kernels
 from tests.cuda_problem import CHOSEN, Device, plain, problem
 from tests.device_arrays import EVENTS, on_device
-from xprnn import RNN, fit, formula, get_backend
+from xprnn import RNN, fit, get_backend
 from xprnn.cells import GRU, LSTM, Elman, MinimalGated
 from xprnn.data import minibatches
-from xprnn.formula.cuda_source import Variant
+from xprnn.engine import loop as formula
+from xprnn.engine.loop.cuda.source import Variant
+from xprnn.engine.loop.loop import run_backward as chosen_backward
+from xprnn.engine.loop.plain import Recurrent, run_backward
 from xprnn.optim import global_norm
-from xprnn.recurrence import Recurrent, run_backward
-from xprnn.timeloop import run_backward as chosen_backward
 
 pytestmark = pytest.mark.skipif(cuda_host.COMPILER is None, reason="there is no C++ compiler")
 
@@ -45,8 +46,8 @@ def test_the_same_as_the_plain_loop(cell, device, monkeypatch):
 @pytest.fixture
 def two_rows(monkeypatch):
     """A grid that is too small for a batch."""
-    monkeypatch.setattr("xprnn.formula.cupy_lowering.ROWS", 2)
-    monkeypatch.setattr("xprnn.formula.cupy_lowering.THREADS", 4)
+    monkeypatch.setattr("xprnn.engine.loop.cuda.loops.ROWS", 2)
+    monkeypatch.setattr("xprnn.engine.loop.cuda.loops.THREADS", 4)
 
 
 @pytest.mark.usefixtures("two_rows")

@@ -11,9 +11,9 @@ from matplotlib.patches import Circle
 import xprnn
 from tests.cases import CELLS, FORMS, Case, each_cell, in_forms, row_of
 from tests.gated import Gated
-from xprnn.architecture import Architecture
 from xprnn.cells import LSTM, Activation, Elman, has_layer_norm, unit_names
 from xprnn.diagnostics import draw, draw_text, save_figure
+from xprnn.engine.architecture import Architecture
 
 SYMBOLS = {
     "weight_ih_l0": "W",

@@ -12,8 +12,8 @@ from tests.optimizers import RULES
 from tests.passes import all_of, gradients_of, on_backend, on_numpy
 from tests.stacks import DROPOUT, LENGTHS
 from xprnn import RNN, evaluate, fit
+from xprnn.engine.gradients import SparseGradient
 from xprnn.optim import OPTIMIZERS, SGD
-from xprnn.sparse import SparseGradient
 
 SIZES = {"T": 5, "B": 3, "I": 11, "H": 4, "O": 6, "embedding_size": 7}
 CASE = row_of("gru").but(**SIZES)

@@ -13,10 +13,8 @@ from xprnn import RNN, fit
 from xprnn.accumulation import Accumulation
 from xprnn.backend.libraries import numpy as numpy_library
 from xprnn.data import minibatches
-from xprnn.factored import FactoredGradient
-from xprnn.losses import CrossEntropy, SquaredError
-from xprnn.optim import SGD, Adam, Averaged, ByName, clip_by_norm, clip_by_value, global_norm
-from xprnn.sparse import (
+from xprnn.engine.factored import FactoredGradient
+from xprnn.engine.gradients import (
     SparseGradient,
     add,
     clipped,
@@ -28,6 +26,8 @@ from xprnn.sparse import (
     square_sum,
     times,
 )
+from xprnn.losses import CrossEntropy, SquaredError
+from xprnn.optim import SGD, Adam, Averaged, ByName, clip_by_norm, clip_by_value, global_norm
 from xprnn.testing.slack import _all, _moved
 
 N, M, K = 3, 11, 7

@@ -7,7 +7,7 @@ import pytest
 
 from tests.gated import Gated
 from xprnn import RNN
-from xprnn.initializers import Normal, Orthogonal, Uniform, Zeros, get_initializer
+from xprnn.engine.initializers import Normal, Orthogonal, Uniform, Zeros, get_initializer
 
 FAN_IN = {
     "weight_ih_l0": 9,

@@ -18,10 +18,10 @@ from tests.passes import gradients_of
 from tests.stacks import LENGTHS, SIZES
 from xprnn import RNN, fit, unroll, unroll_backward
 from xprnn.cells import LSTM
-from xprnn.normalization import EPSILON, normalize, normalize_backward
+from xprnn.engine.gradients import SparseGradient
+from xprnn.engine.layer.weights import ExtendedWeights
+from xprnn.engine.normalization import EPSILON, normalize, normalize_backward
 from xprnn.optim import SGD
-from xprnn.sparse import SparseGradient
-from xprnn.weights import ExtendedWeights
 
 RNG = np.random.default_rng(0)
 A, GAIN, DV = RNG.normal(1.0, 3.0, (4, 3, 7)), RNG.uniform(0.5, 1.5, 7), RNG.normal(size=(4, 3, 7))

@@ -11,8 +11,8 @@ from tests.passes import gradients_of
 from tests.stacks import LENGTHS, SIZES, deep_of, each_deep
 from xprnn import RNN, unroll, unroll_backward
 from xprnn.cells import LSTM
+from xprnn.engine.gradients import SparseGradient
 from xprnn.losses import CrossEntropy, SquaredError, get_loss
-from xprnn.sparse import SparseGradient
 
 SEED = 5
 BEYOND = np.arange(SIZES["T"])[:, None] >= np.array(LENGTHS)

@@ -19,11 +19,12 @@ from tests.time_loops import (
     reversed_in_memory,
     strided,
 )
-from xprnn import RNN, formula
+from xprnn import RNN
 from xprnn.cells import ACTIVATIONS, GRU, LSTM, Activation, Elman, MinimalGated
-from xprnn.formula import numpy_lowering
-from xprnn.recurrence import run_backward
-from xprnn.timeloop import run_backward as chosen_backward
+from xprnn.engine import loop as formula
+from xprnn.engine.loop.loop import run_backward as chosen_backward
+from xprnn.engine.loop.numpy import loops as numpy_lowering
+from xprnn.engine.loop.plain import run_backward
 
 each_cell = pytest.mark.parametrize("cell", EVERY.values(), ids=EVERY)
 

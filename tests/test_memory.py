@@ -8,8 +8,8 @@ import pytest
 from xprnn import RNN, evaluate
 from xprnn.cells import CELLS
 from xprnn.data import Batch
+from xprnn.engine.gradients import SparseGradient
 from xprnn.optim import SGD
-from xprnn.sparse import SparseGradient
 
 V, H, T, B = 4000, 16, 32, 8
 FLOAT = 4

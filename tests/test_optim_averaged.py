@@ -7,9 +7,9 @@ import torch
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close
 from tests.scripted import ONE, ZERO, Scripted, scalar_net, weight
 from xprnn import RNN, fit
+from xprnn.engine.gradients import SparseGradient
 from xprnn.losses import SquaredError
 from xprnn.optim import SGD, Adam, Averaged, ByName, Rprop
-from xprnn.sparse import SparseGradient
 
 
 @pytest.mark.parametrize(

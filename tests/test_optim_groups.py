@@ -6,8 +6,8 @@ import pytest
 from tests.closeness import assert_all_close
 from tests.scripted import ONE, ZERO, scalar_net
 from xprnn import RNN, fit
+from xprnn.engine.gradients import SparseGradient
 from xprnn.optim import SGD, Adagrad, Adam, AdamW, ByName, RMSprop, Rprop, Scalable
-from xprnn.sparse import SparseGradient
 
 NAMES = {
     "embedding.weight": (4, 2),

@@ -5,8 +5,8 @@ import pytest
 
 from tests.optimizers import each_rule
 from xprnn.backend.libraries import numpy as numpy_library
+from xprnn.engine.gradients import SparseGradient
 from xprnn.optim import SGD, Adam, Averaged, ByName
-from xprnn.sparse import SparseGradient
 
 SHAPES = {"bias": (7,), "rows": (9, 4), "columns": (4, 9), "weight": (11, 3)}
 

@@ -9,8 +9,8 @@ import torch
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close
 from tests.optimizers import LAZY, RULES, each_lazy_rule
 from xprnn import RNN, fit
+from xprnn.engine.gradients import SparseGradient, dense
 from xprnn.optim import SGD, Adagrad, Adam, AdamW, Averaged, RMSprop, Rprop
-from xprnn.sparse import SparseGradient, dense
 
 STEPS = ([1, 3], [0, 3], [2], [], [1, 2, 3])
 """The rows (or columns) of six that each update's gradient holds: never 4 and 5."""

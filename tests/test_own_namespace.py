@@ -23,8 +23,8 @@ from xprnn.backend import (
     probe,
 )
 from xprnn.data import minibatches
+from xprnn.engine.gradients import SparseGradient, sum_columns
 from xprnn.losses import CrossEntropy
-from xprnn.sparse import SparseGradient, sum_columns
 
 VAULT = "tests.namespaces:vault"
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.planted import Carried, after, caught, disagreement, network
-from xprnn import RNN, layer
+from xprnn import RNN
+from xprnn.engine.layer import layer
 from xprnn.losses import SquaredError
 from xprnn.testing import ContractError, GradientError, check_cell, check_gradients
 

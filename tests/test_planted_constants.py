@@ -5,7 +5,8 @@ import pytest
 
 from tests.cases import each_cell
 from tests.planted import Carried, after, caught, disagreement
-from xprnn import get_backend, layer
+from xprnn import get_backend
+from xprnn.engine.layer import layer
 from xprnn.losses import SquaredError
 from xprnn.testing import ContractError, check_cell
 from xprnn.testing.contract import draw

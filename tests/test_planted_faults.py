@@ -8,8 +8,9 @@ faults that people plant in recurrent networks.
 import pytest
 
 from tests.planted import Carried, X, after, caught, disagreement, every_mode, network
-from xprnn import layer, recurrence
-from xprnn.formula import disable_lowering
+from xprnn.engine.layer import layer
+from xprnn.engine.loop import disable_lowering
+from xprnn.engine.loop import plain as recurrence
 from xprnn.testing import (
     ContractError,
     GradientError,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-import xprnn.layer
+import xprnn.engine.layer.layer
 from tests.cases import CELLS, each_cell
 from tests.closeness import (
     DIFFERENCES,
@@ -17,10 +17,11 @@ from tests.judge import central_differences
 from tests.passes import gradients_of, on_backend, on_numpy
 from tests.stacks import DROPOUT, LENGTHS, SIZES, SOME, STACKS
 from tests.test_memory import peak_of
-from xprnn import RNN, fit, segments, unroll, unroll_backward
+from xprnn import RNN, fit, unroll, unroll_backward
+from xprnn.engine.gradients import SparseGradient, dense
+from xprnn.engine.layer import segments
+from xprnn.engine.layer.segments import cut
 from xprnn.optim import SGD
-from xprnn.segments import cut
-from xprnn.sparse import SparseGradient, dense
 
 GRU, LSTM = (next(case for case in CELLS if case.id == name) for name in ("gru", "lstm"))
 
@@ -37,7 +38,7 @@ def pieces_of(length: int):
 @pytest.fixture
 def short(monkeypatch):
     """Segments of two steps."""
-    monkeypatch.setattr(xprnn.layer, "cut", pieces_of(2))
+    monkeypatch.setattr(xprnn.engine.layer.layer, "cut", pieces_of(2))
 
 
 def bits(named):
@@ -75,7 +76,7 @@ def test_every_bit_is_the_same_on_every_backend(name, harness, dtype, short):
 def test_segments_change_nothing_but_roundings(case, monkeypatch):
     _, whole = on_numpy(case, rng=1)
     _, truncated = on_numpy(case, window=1, rng=1)
-    monkeypatch.setattr(xprnn.layer, "cut", pieces_of(2))
+    monkeypatch.setattr(xprnn.engine.layer.layer, "cut", pieces_of(2))
     assert_all_close(on_numpy(case, rng=1)[1], whole, FLOAT64)
     assert_all_close(on_numpy(case, rng=1, window=1)[1], truncated, FLOAT64)
 
@@ -111,7 +112,7 @@ def test_integers(embedding, lengths, monkeypatch):
         return net.backward(run, d_output).parameters
 
     whole = gradients(recompute=False)
-    monkeypatch.setattr(xprnn.layer, "cut", pieces_of(2))
+    monkeypatch.setattr(xprnn.engine.layer.layer, "cut", pieces_of(2))
     kept, again = gradients(recompute=False), gradients(recompute=True)
     name = "embedding.weight" if embedding else "weight_ih_l0"
     assert isinstance(again[name], SparseGradient)
@@ -155,7 +156,7 @@ def test_how_a_sequence_is_cut():
 @pytest.mark.parametrize(("cell", "kept"), [("elman", 2), ("lstm", 8)])
 def test_memory(cell, kept, monkeypatch):
     steps, hidden = 2000, 64
-    monkeypatch.setattr(xprnn.layer, "cut", pieces_of(50))
+    monkeypatch.setattr(xprnn.engine.layer.layer, "cut", pieces_of(50))
     net = RNN(2, hidden, 1, cell=cell, dtype="float32", rng=0)
     x = np.ones((steps, 1, 2), "float32")
     target = np.zeros((steps, 1, 1), "float32")
@@ -171,7 +172,7 @@ def test_memory(cell, kept, monkeypatch):
 
 def test_memory_of_layers(monkeypatch):
     """Of each layer there is h, and what reaches it is gone when the one below is reached."""
-    monkeypatch.setattr(xprnn.layer, "cut", pieces_of(50))
+    monkeypatch.setattr(xprnn.engine.layer.layer, "cut", pieces_of(50))
     net = RNN(2, 64, 1, layers=6, dtype="float32", rng=0)
     x, target = np.ones((2000, 1, 2), "float32"), np.zeros((2000, 1, 1), "float32")
     peak = peak_of(lambda: net.value_and_grad(x, target, recompute=True))
@@ -179,7 +180,7 @@ def test_memory_of_layers(monkeypatch):
 
 
 def test_inference_keeps_no_more_than_the_outputs(monkeypatch):
-    monkeypatch.setattr(xprnn.layer, "cut", pieces_of(50))
+    monkeypatch.setattr(xprnn.engine.layer.layer, "cut", pieces_of(50))
     net = RNN(2, 64, 1, cell="lstm", dtype="float32", rng=0)
     x = np.ones((2000, 1, 2), "float32")
     assert peak_of(lambda: net(x)) < 1.5 * 4 * 2000 * 64

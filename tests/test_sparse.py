@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from tests.closeness import FLOAT64, assert_close
-from xprnn.optim import SGD, Rprop, clip_by_norm, clip_by_value, global_norm
-from xprnn.sparse import (
+from xprnn.engine.gradients import (
     SparseGradient,
     add,
     clipped,
@@ -15,6 +14,7 @@ from xprnn.sparse import (
     sum_columns,
     times,
 )
+from xprnn.optim import SGD, Rprop, clip_by_norm, clip_by_value, global_norm
 
 DENSE = np.array([[0.0, 3.0, 0.0, -1.0], [0.0, 0.5, 0.0, 0.0], [0.0, -2.0, 0.0, 4.0]])
 """Nothing in the columns 0 and 2."""

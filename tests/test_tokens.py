@@ -13,8 +13,8 @@ from tests.closeness import (
 )
 from tests.test_unroll import material
 from xprnn import RNN, evaluate, fit, unroll, unroll_backward
+from xprnn.engine.gradients import SparseGradient, dense
 from xprnn.optim import SGD
-from xprnn.sparse import SparseGradient, dense
 
 TOKENS = np.array([[2, 0, 2], [5, 2, 2], [0, 5, 2], [1, 1, 0]])
 """Four steps of three sequences, with words that come again, and without the words 3, 4 and 6."""

@@ -20,7 +20,7 @@ from tests.judge import central_differences, layer_weights, leaf, unrolled
 from tests.steps import argument
 from xprnn import unroll, unroll_backward
 from xprnn.cells import Elman, unit_names
-from xprnn.weights import ExtendedWeights
+from xprnn.engine.layer.weights import ExtendedWeights
 
 SHAPES = pytest.mark.parametrize(
     "shape",

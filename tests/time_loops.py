@@ -7,11 +7,12 @@ import numpy as np
 from tests.cases import CELLS
 from tests.closeness import assert_close
 from tests.odd_cells import ODD_CELLS
-from xprnn import formula, get_backend
+from xprnn import get_backend
 from xprnn.cells import GRU, LSTM, MinimalGated, unit_names
-from xprnn.recurrence import Recurrent, run_backward, run_forward
-from xprnn.timeloop import run_backward as chosen_backward
-from xprnn.timeloop import run_forward as chosen_forward
+from xprnn.engine import loop as formula
+from xprnn.engine.loop.loop import run_backward as chosen_backward
+from xprnn.engine.loop.loop import run_forward as chosen_forward
+from xprnn.engine.loop.plain import Recurrent, run_backward, run_forward
 
 TOLERANCE = {"float64": 1e-13, "float32": 3e-6, "float16": 3e-2}
 

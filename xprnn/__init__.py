@@ -4,21 +4,23 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from xprnn import cells, data, formula, initializers, interop, losses, optim
+from xprnn import cells, data, interop, losses, optim
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
-from xprnn.bptt import unroll, unroll_backward
 from xprnn.checkpoint import Checkpoint
 from xprnn.committee import merge
+from xprnn.engine import initializers
+from xprnn.engine import loop as formula
+from xprnn.engine.layer.layer import Tape
+from xprnn.engine.layer.unroll import unroll, unroll_backward
+from xprnn.engine.layer.weights import LayerGradient, Weights
+from xprnn.engine.network import RNN
+from xprnn.engine.stack import Gradient, Run
 from xprnn.forecast import Forecaster
 from xprnn.history import History
 from xprnn.language import LanguageModel
-from xprnn.layer import Tape
-from xprnn.network import RNN
-from xprnn.propagation import Gradient, Run
 from xprnn.step import NonFiniteLossError
 from xprnn.train import TrainingInterrupted, evaluate, fit
-from xprnn.weights import LayerGradient, Weights
 
 if TYPE_CHECKING:
     from xprnn import diagnostics, testing

@@ -1,8 +1,8 @@
 """The gradient of several batches as if they were one."""
 
+from xprnn.engine.gradients import GradientArray, add, times
 from xprnn.losses import Loss
 from xprnn.optim.protocol import Gradients
-from xprnn.sparse import GradientArray, add, times
 
 
 class Accumulation:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.cells import has_layer_norm
-from xprnn.network import RNN
+from xprnn.engine.network import RNN
 
 
 def merge(nets: Sequence[RNN]) -> RNN:

@@ -1,8 +1,8 @@
 """A network's loss over data."""
 
 from xprnn.data.batches import Batches, each_batch
+from xprnn.engine.network import RNN
 from xprnn.losses import Loss, get_loss, where_valid
-from xprnn.network import RNN
 from xprnn.tally import TotalLoss, valid_steps
 
 

@@ -7,7 +7,7 @@ from xprnn import checks
 from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.data.batches import minibatches
 from xprnn.data.series import Scaling, check_series, windows
-from xprnn.network import RNN
+from xprnn.engine.network import RNN
 
 TASK = "series"
 

@@ -18,7 +18,7 @@ from xprnn.data.text import (
     sentences,
     words,
 )
-from xprnn.network import RNN
+from xprnn.engine.network import RNN
 
 TASK = "text"
 LEVELS = ("words", "characters")

@@ -5,12 +5,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from xprnn.arguments import check_lengths, within
 from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
 from xprnn.data.batches import Batch
+from xprnn.engine.arguments import check_lengths, within
+from xprnn.engine.network import RNN
 from xprnn.losses import Loss
-from xprnn.network import RNN
 
 
 def valid_steps(net: RNN, batch: Batch) -> Array | None:

@@ -4,13 +4,13 @@ import os
 from collections.abc import Sequence
 
 from xprnn import checks
-from xprnn.arguments import check_recompute, check_window
 from xprnn.checkpoint import Checkpoint
 from xprnn.data.batches import Batches
+from xprnn.engine.arguments import check_recompute, check_window
+from xprnn.engine.network import RNN
 from xprnn.evaluation import evaluate
 from xprnn.history import History
 from xprnn.losses import Loss, get_loss
-from xprnn.network import RNN
 from xprnn.optim import SGD, Optimizer, get_optimizer
 from xprnn.step import TrainingStep
 from xprnn.tally import BestWeights

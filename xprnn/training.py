@@ -8,9 +8,9 @@ from typing import Any, TypeAlias, cast
 
 from xprnn.checkpoint import Checkpoint, Keeper, Random, Several, Source, Stateful
 from xprnn.data.batches import Batches, each_batch
+from xprnn.engine.network import RNN
 from xprnn.evaluation import evaluate
 from xprnn.history import History, Record
-from xprnn.network import RNN
 from xprnn.step import TrainingStep
 from xprnn.tally import BestWeights, Epoch
 

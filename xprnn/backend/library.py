@@ -26,7 +26,7 @@ class Library(ABC):
     at_hand: ClassVar[bool] = False
     """Whether its numbers can be looked at without waiting for a device."""
     lowering: ClassVar[str | None] = None
-    """The name of the lowering of `xprnn.formula` that is made for its arrays."""
+    """The name of the lowering of `xprnn.engine.loop` that is made for its arrays."""
 
     @abstractmethod
     def namespace(self) -> Namespace:

@@ -14,10 +14,10 @@ from xprnn.bench.plain import (
 )
 from xprnn.bench.process import median_seconds
 from xprnn.data import sine
+from xprnn.engine.gradients import dense
+from xprnn.engine.network import RNN
 from xprnn.losses import CrossEntropy
-from xprnn.network import RNN
 from xprnn.optim import SGD
-from xprnn.sparse import dense
 
 RATE, MOMENTUM = 0.005, 0.95
 

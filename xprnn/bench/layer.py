@@ -6,7 +6,7 @@ from typing import Any
 
 from xprnn.bench.case import CASES, LayerCase
 from xprnn.bench.timing import serve
-from xprnn.network import RNN
+from xprnn.engine.network import RNN
 
 
 def xprnn_layer(cell: str, case: LayerCase, backend: str, threads: int) -> Callable[[], Any]:

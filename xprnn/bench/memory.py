@@ -22,7 +22,7 @@ from xprnn.bench.process import hold_to, result_of
 from xprnn.bench.timing import Setting, peer
 from xprnn.bench.training import xprnn_training
 from xprnn.bench.training_case import TRAININGS, TrainingCase
-from xprnn.network import RNN
+from xprnn.engine.network import RNN
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 LONG = TrainingCase(1, 256, 1, 1, 100_000)

@@ -19,8 +19,8 @@ from xprnn.backend.host.arrays import HostArray, generator, np
 from xprnn.bench.process import environment
 from xprnn.bench.quality_training import Point, Setting, write_problem
 from xprnn.data.text import Vocabulary
+from xprnn.engine.network import RNN
 from xprnn.interop.torch import to_state_dict
-from xprnn.network import RNN
 
 RUNS = {"xprnn": "xprnn", "torch": "torch", "moved": "torch"}
 """The trainings, and the library of each."""

@@ -171,7 +171,7 @@ def lowering_of(cells: Sequence[str], setting: Setting) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    from xprnn.formula import explain
+    from xprnn.engine.loop import explain
 
     backend, *names = sys.argv[1:]
     print(json.dumps({name: explain(name, backend) for name in names}))  # noqa: T201

@@ -7,8 +7,8 @@ from typing import Any
 
 from xprnn.bench.timing import serve
 from xprnn.bench.training_case import CLIP, RATE, TRAININGS, TrainingCase
+from xprnn.engine.network import RNN
 from xprnn.losses import get_loss
-from xprnn.network import RNN
 from xprnn.optim import Adam, clip_by_norm
 
 

@@ -13,10 +13,10 @@ from xprnn.cli import series as series_command
 from xprnn.cli import sine as sine_command
 from xprnn.cli.common import check_extras, results_folder, say_written
 from xprnn.data import rmse, sine
+from xprnn.engine.network import RNN
 from xprnn.forecast import TASK as SERIES
 from xprnn.forecast import Forecaster
 from xprnn.language import TASK as TEXT
-from xprnn.network import RNN
 
 HELP = "apply a saved network to new input"
 DESCRIPTION = """\

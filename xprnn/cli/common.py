@@ -14,8 +14,8 @@ from xprnn import checks
 from xprnn.backend.host.files import output_folder
 from xprnn.checkpoint import Checkpoint
 from xprnn.cli.choices import check_choices
+from xprnn.engine.network import RNN
 from xprnn.history import History, Record
-from xprnn.network import RNN
 from xprnn.step import NonFiniteLossError
 from xprnn.train import TrainingInterrupted
 

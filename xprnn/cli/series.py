@@ -31,8 +31,8 @@ from xprnn.cli.common import (
 )
 from xprnn.committee import merge
 from xprnn.data import Autoregression, Series, persistence, read_csv, rmse, sunspots
+from xprnn.engine.network import RNN
 from xprnn.forecast import Forecaster
-from xprnn.network import RNN
 from xprnn.train import fit
 
 UPDATES = 2000

@@ -31,8 +31,8 @@ from xprnn.cli.common import (
     training_options,
 )
 from xprnn.data import sine
+from xprnn.engine.network import RNN
 from xprnn.history import History
-from xprnn.network import RNN
 from xprnn.optim import SGD
 from xprnn.train import evaluate, fit
 

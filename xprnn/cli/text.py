@@ -43,8 +43,8 @@ from xprnn.data.text import (
     streams,
     words,
 )
+from xprnn.engine.network import RNN
 from xprnn.language import LEVELS, LanguageModel
-from xprnn.network import RNN
 from xprnn.train import evaluate, fit
 
 HELP = "train a language model on a text"

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from xprnn import checks
-from xprnn.arguments import check_lengths
 from xprnn.backend import describe, from_host_beside, namespace_of
 from xprnn.backend.host.arrays import Seed, generator, random_state, restore_random
 from xprnn.backend.types import Array
+from xprnn.engine.arguments import check_lengths
 
 
 class Batch(NamedTuple):

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from xprnn import checks
-from xprnn.architecture import Architecture
 from xprnn.backend import describe, library_of
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.cells import ACTIVATIONS, GRU, LSTM, Cell, Elman, get_cell
+from xprnn.engine.architecture import Architecture
 
 BY_GATES = {1: "elman", 3: "gru", 4: "lstm"}
 """The cell that a number of gates stands for."""

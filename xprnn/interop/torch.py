@@ -17,8 +17,8 @@ from xprnn.backend import Backend, get_backend
 from xprnn.backend.host.arrays import HostArray, Seed, np
 from xprnn.backend.types import Device, DType
 from xprnn.cells import Cell
+from xprnn.engine.network import RNN
 from xprnn.interop.state_dict import Names, architecture_of, check_cell, host_arrays
-from xprnn.network import RNN
 
 
 def to_state_dict(

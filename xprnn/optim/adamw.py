@@ -3,11 +3,11 @@
 from dataclasses import dataclass, fields
 
 from xprnn.backend.types import Array
+from xprnn.engine.gradients import GradientArray, dense
 from xprnn.optim.adam import Adam, AdamState
 from xprnn.optim.decay import Decayed
 from xprnn.optim.protocol import Gradients, Parameters, Updated
 from xprnn.optim.schedules import Schedule
-from xprnn.sparse import GradientArray, dense
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from functools import reduce
 from xprnn import checks
 from xprnn.backend import namespace_of, primitives_of
 from xprnn.backend.types import Array, Namespace
-from xprnn.optim.protocol import Gradients
-from xprnn.sparse import (
+from xprnn.engine.gradients import (
     GradientArray,
     clipped,
     component,
@@ -14,6 +13,7 @@ from xprnn.sparse import (
     square_sum,
     times,
 )
+from xprnn.optim.protocol import Gradients
 
 
 def global_norm(gradients: Gradients) -> Array:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from xprnn.backend.types import Array
+from xprnn.engine.gradients import GradientArray, dense, plus
 from xprnn.optim.names import matching
 from xprnn.optim.protocol import Parameters
-from xprnn.sparse import GradientArray, dense, plus
 
 Decayed: TypeAlias = Callable[[str, Array], bool] | str | Sequence[str] | None
 """Patterns of names, or a function of name and array; None: arrays of two axes and more."""

@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 from xprnn.backend import namespace_of
 from xprnn.backend.types import Array, Rule
+from xprnn.engine.gradients import SparseGradient, elementwise
 from xprnn.optim.protocol import Gradients, Parameters, Updated
-from xprnn.sparse import SparseGradient, elementwise
 
 Memory: TypeAlias = Mapping[str, Array]
 """One kind of what is remembered, by the parameters' names; empty if it is not."""

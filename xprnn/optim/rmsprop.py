@@ -6,11 +6,11 @@ from typing import NamedTuple
 from xprnn import checks
 from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
+from xprnn.engine.gradients import GradientArray
 from xprnn.optim.decay import Decayed, check_decayed, decay_of, with_decay
 from xprnn.optim.entries import above_zero, places, update_each, zeros_like
 from xprnn.optim.protocol import Gradients, Parameters, Updated
 from xprnn.optim.schedules import Schedule, as_schedule, rate_at
-from xprnn.sparse import GradientArray
 
 
 class RMSpropState(NamedTuple):

@@ -5,7 +5,7 @@ from xprnn.backend import Backend, get_backend
 from xprnn.backend.host.arrays import HostArray, Seed, generator, np
 from xprnn.backend.types import Array
 from xprnn.cells import Cell, get_cell, unit_names
-from xprnn.formula import lowerings_of
+from xprnn.engine.loop import lowerings_of
 from xprnn.testing.agreement import Gradients
 from xprnn.testing.analytic import Analytic
 from xprnn.testing.checking import Options, check

@@ -7,8 +7,8 @@ from xprnn.backend.host.arrays import Generator, Seed, generator, np
 from xprnn.backend.host.threads import blas_threads
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
+from xprnn.engine.network import RNN
 from xprnn.losses import Loss, get_loss
-from xprnn.network import RNN
 from xprnn.testing.advice import between_steps, network_advice
 from xprnn.testing.cell import check_cell
 from xprnn.testing.checking import Options, check

@@ -6,8 +6,8 @@ from xprnn.backend import Backend
 from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell, unit_names
-from xprnn.formula import Work
-from xprnn.recurrence import Recurrent, run_backward, run_forward
+from xprnn.engine.loop import Work
+from xprnn.engine.loop.plain import Recurrent, run_backward, run_forward
 from xprnn.testing.contract import ContractError
 from xprnn.testing.findings import Finding, Index
 
@@ -19,7 +19,7 @@ NEAR = 1e-12
 
 
 class Lowering(Protocol):
-    """A cell's time loops, as `xprnn.recurrence` has them for every cell.
+    """A cell's time loops, as `xprnn.engine.loop.plain` has them for every cell.
 
     Shapes: T steps, B sequences, H hidden units, G gates.
     """

@@ -17,10 +17,10 @@ from xprnn.backend import Backend, describe, dtype_name
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
+from xprnn.engine.gradients import dense
+from xprnn.engine.network import RNN
+from xprnn.engine.stack import Gradient
 from xprnn.losses import Loss
-from xprnn.network import RNN
-from xprnn.propagation import Gradient
-from xprnn.sparse import dense
 from xprnn.testing.agreement import Gradients
 from xprnn.testing.contract import ContractError
 from xprnn.testing.differences import Direction, Function

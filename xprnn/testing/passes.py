@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from xprnn.backend.host.arrays import generator
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
-from xprnn.formula import disable_lowering
-from xprnn.network import RNN
-from xprnn.propagation import forward
+from xprnn.engine.loop import disable_lowering
+from xprnn.engine.network import RNN
+from xprnn.engine.stack import forward
 from xprnn.testing.analytic import Analytic
 
 

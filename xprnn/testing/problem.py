@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, TypeAlias
 from xprnn.backend import Backend, describe
 from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.backend.types import Array
+from xprnn.engine.gradients import GradientArray, dense
+from xprnn.engine.network import RNN
 from xprnn.losses import CrossEntropy, Loss
-from xprnn.network import RNN
 from xprnn.optim import Optimizer, clip_by_norm
-from xprnn.sparse import GradientArray, dense
 
 Hosts: TypeAlias = dict[str, HostArray]
 Named: TypeAlias = dict[str, Array]

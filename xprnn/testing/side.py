@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from xprnn.backend import Backend, describe, dtype_name, prefer
 from xprnn.backend.host.arrays import HostArray
 from xprnn.backend.types import Array
-from xprnn.network import RNN
+from xprnn.engine.network import RNN
 from xprnn.optim import Optimizer
 from xprnn.testing.comparison import norm, worst_entry
 from xprnn.testing.functions import CALLS, Operands, operands, results

@@ -14,9 +14,9 @@ from functools import partial
 from typing import TypeAlias
 
 from xprnn.backend.host.arrays import HostArray, generator, np
-from xprnn.network import RNN
+from xprnn.engine.gradients import GradientArray, SparseGradient, entries, largest_size
+from xprnn.engine.network import RNN
 from xprnn.optim import Optimizer
-from xprnn.sparse import GradientArray, SparseGradient, entries, largest_size
 from xprnn.testing.comparison import norm
 from xprnn.testing.problem import (
     Gradients,

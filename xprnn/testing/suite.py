@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from xprnn.backend import Backend
 from xprnn.backend.host.arrays import generator
 from xprnn.cells import Cell
-from xprnn.network import RNN
+from xprnn.engine.network import RNN
 from xprnn.testing.parity import DTYPES, assert_parity
 from xprnn.testing.report import ParityError, ParityReport
 

@@ -1,0 +1,1 @@
+"""The network and backpropagation through time: every cell, every library."""

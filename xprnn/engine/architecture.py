@@ -1,0 +1,226 @@
+"""What a network is, apart from its weights and from where it computes."""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from xprnn import checks
+from xprnn.backend.host.arrays import Generator, HostArray, np
+from xprnn.cells import (
+    Cell,
+    cell_config,
+    cell_from_config,
+    get_cell,
+    has_layer_norm,
+    initial_bias,
+    unit_names,
+)
+from xprnn.engine.initializers import Initializer, get_initializer
+
+RETURNS = ("sequence", "last")
+Shape = tuple[int, ...]
+
+
+class ParameterNames(NamedTuple):
+    """What the parameters of one layer in one direction are called: see `ExtendedWeights`."""
+
+    W: str
+    U: str
+    b: str
+    units: tuple[str, ...]
+    gains: tuple[str, ...]
+
+
+class Direction(NamedTuple):
+    """One layer in one direction, and what its parameters are called.
+
+    Attributes
+    ----------
+    layer : int
+    reverse : bool
+        Whether it reads from the last step to the first.
+    suffix : str
+        What the names of its parameters end with.
+    input_size : int
+    names : ParameterNames
+        Of those, too, that a network without biases lacks.
+    """
+
+    layer: int
+    reverse: bool
+    suffix: str
+    input_size: int
+    names: ParameterNames
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes, cell and form of the output; see `RNN` for each.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is of the wrong type, unknown or out of range.
+    """
+
+    input_size: int
+    hidden_size: int
+    output_size: int | None
+    cell: Cell
+    bias: bool = True
+    returns: str = "sequence"
+    layers: int = 1
+    bidirectional: bool = False
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    embedding_size: int | None = None
+
+    def __post_init__(self) -> None:
+        checked = {
+            "input_size": checks.positive_int("input_size", self.input_size),
+            "hidden_size": checks.positive_int("hidden_size", self.hidden_size),
+            "output_size": _size("output_size", self.output_size),
+            "cell": get_cell(self.cell),
+            "bias": checks.boolean("bias", self.bias),
+            "returns": checks.choice("returns", self.returns, RETURNS),
+            "layers": checks.positive_int("layers", self.layers),
+            "bidirectional": checks.boolean("bidirectional", self.bidirectional),
+            "dropout": checks.number("dropout", self.dropout, below=1.0),
+            "recurrent_dropout": checks.number(
+                "recurrent_dropout", self.recurrent_dropout, below=1.0
+            ),
+            "embedding_size": _size("embedding_size", self.embedding_size),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def directions(self) -> int:
+        """D: 2 if bidirectional, else 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def features(self) -> int:
+        """H·D, the size of a layer's output at one step."""
+        return self.hidden_size * self.directions
+
+    def stack(self) -> tuple[Direction, ...]:
+        """Return all layers in all directions, in the order of the state's first axis."""
+        return self._stack
+
+    @cached_property
+    def _stack(self) -> tuple[Direction, ...]:
+        # Made once: every pass of a small network would feel it.
+        return tuple(
+            self._direction(layer, reverse)
+            for layer in range(self.layers)
+            for reverse in (False, True)[: self.directions]
+        )
+
+    def _direction(self, layer: int, reverse: bool) -> Direction:
+        suffix = f"_l{layer}{'_reverse' * reverse}"
+        inputs = self.features if layer else self.embedding_size or self.input_size
+        norms = ("norm_ih", "norm_hh") if has_layer_norm(self.cell) else ()
+        names = ParameterNames(
+            f"weight_ih{suffix}",
+            f"weight_hh{suffix}",
+            f"bias{suffix}",
+            tuple(f"{name}{suffix}" for name in unit_names(self.cell)),
+            tuple(f"{name}{suffix}" for name in norms),
+        )
+        return Direction(layer, reverse, suffix, inputs, names)
+
+    def state_shape(self, batch: int) -> Shape:
+        """Return the shape of each state variable, (layers·D, B, H)."""
+        return (len(self._stack), batch, self.hidden_size)
+
+    def output_shape(self, steps: int, batch: int) -> Shape:
+        """Return the shape of the output: (T, B, O), or (B, O) for the last one."""
+        size = self.features if self.output_size is None else self.output_size
+        return (batch, size) if self.returns == "last" else (steps, batch, size)
+
+    def shapes(self) -> dict[str, Shape]:
+        """Return the shape of every parameter, by name."""
+        return dict(self._shapes)
+
+    @cached_property
+    def _shapes(self) -> dict[str, Shape]:
+        hidden = self.hidden_size
+        rows = self.cell.gates * hidden
+        shapes: dict[str, Shape] = {}
+        if self.embedding_size is not None:
+            shapes["embedding.weight"] = (self.input_size, self.embedding_size)
+        for direction in self.stack():
+            suffix = direction.suffix
+            shapes[f"weight_ih{suffix}"] = (rows, direction.input_size)
+            shapes[f"weight_hh{suffix}"] = (rows, hidden)
+            if self.bias:
+                shapes[f"bias{suffix}"] = (rows,)
+            for name in self.units():
+                shapes[f"{name}{suffix}"] = (hidden,)
+            if has_layer_norm(self.cell):
+                shapes[f"norm_ih{suffix}"] = shapes[f"norm_hh{suffix}"] = (rows,)
+        if self.output_size is not None:
+            shapes["readout.weight"] = (self.output_size, self.features)
+            if self.bias:
+                shapes["readout.bias"] = (self.output_size,)
+        return shapes
+
+    def units(self) -> tuple[str, ...]:
+        """Return the names of the cell's per-unit parameters that the network has."""
+        names = unit_names(self.cell)
+        return names if self.bias else tuple(n for n in names if not n.startswith("bias"))
+
+    def initial(self, initializer: str | Initializer, rng: Generator) -> dict[str, HostArray]:
+        """Return initial values of every parameter, each gate's block drawn by itself."""
+        draw = get_initializer(initializer)
+        shapes, values = self.shapes(), {}
+        if self.embedding_size is not None:
+            name = "embedding.weight"
+            # A token is one connection: of its vector's entries, none is summed with another's.
+            values[name] = draw(rng, shapes[name], 1)
+        for direction in self.stack():
+            for name in (n for n in shapes if n.endswith(direction.suffix)):
+                kind, shape = name.removesuffix(direction.suffix), shapes[name]
+                fan_in = direction.input_size if kind == "weight_ih" else self.hidden_size
+                gates = shape[0] // self.hidden_size
+                block = (self.hidden_size, *shape[1:])
+                if kind.startswith("norm_"):
+                    values[name] = np.ones(shape)
+                    continue
+                values[name] = np.concatenate([draw(rng, block, fan_in) for _ in range(gates)])
+                if kind == "bias":
+                    values[name] += np.repeat(initial_bias(self.cell), self.hidden_size)
+        for name in (n for n in shapes if n.startswith("readout.")):
+            values[name] = draw(rng, shapes[name], self.features)
+        return values
+
+    def config(self) -> dict[str, Any]:
+        """Return it as plain data; the cell is None if it is not part of xprnn."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return plain | {"cell": cell_config(self.cell)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], cell: Cell | None) -> "Architecture":
+        """Return what `config` described, with the cell if it could not.
+
+        Raises
+        ------
+        KeyError
+            If something is missing.
+        ValueError
+            If a cell is needed and not given, or given and not needed.
+        """
+        saved = config["cell"]
+        if saved is None and cell is None:
+            raise ValueError(
+                "the network was saved with a cell of the user's own: pass it as `cell`"
+            )
+        if saved is not None and cell is not None:
+            raise ValueError(f"the file says which cell it needs ({saved}): don't pass `cell`")
+        options = {field.name: config[field.name] for field in fields(cls)}
+        return cls(**options | {"cell": cell_from_config(saved) if cell is None else cell})
+
+
+def _size(name: str, value: int | None) -> int | None:
+    return value if value is None else checks.positive_int(name, value)

@@ -1,0 +1,227 @@
+"""Gradients that are zero but for a few rows or columns.
+
+Integer input stands for one-hot vectors, so the gradient of the weights that it picks is zero in
+every column (or row) that was not picked.  `SparseGradient` holds the others, and the functions
+here take it, a `xprnn.engine.factored.FactoredGradient` and a dense gradient alike, so that an
+optimizer's lines need not know which it is.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from xprnn.backend import namespace_of, primitives_of
+from xprnn.backend.types import Array, Rule
+from xprnn.engine.factored import FactoredGradient
+
+
+@dataclass(frozen=True, eq=False)
+class SparseGradient:
+    """A matrix that is zero but for some rows or columns.
+
+    Attributes
+    ----------
+    indices : array of int, (n,)
+        Which rows or columns, ascending, without duplicates.
+    values : array
+        The rows (n, K), axis 0, or the columns (M, n), axis 1.
+    shape : (int, int)
+        (M, K), of the whole matrix.
+    axis : {0, 1}
+        0: rows; 1: columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> g = SparseGradient(np.array([0, 2]), np.array([[1.0, 5.0]]), (1, 4), axis=1)
+    >>> g.to_dense()
+    array([[1., 0., 5., 0.]])
+    """
+
+    indices: Array
+    values: Array
+    shape: tuple[int, int]
+    axis: int
+
+    def to_dense(self) -> Array:
+        """Return the whole matrix."""
+        primitives = primitives_of(self.values)
+        zeros = primitives.namespace().zeros(
+            self.shape, dtype=self.values.dtype, device=primitives.device_of(self.values)
+        )
+        return primitives.add_at(zeros, self.indices, self.values, self.axis)
+
+
+GradientArray: TypeAlias = Array | SparseGradient | FactoredGradient
+
+
+def sum_rows(rows: Array, tokens: Array, count: int) -> SparseGradient:
+    """Return the (count, K) matrix whose row j is the sum of the rows with token j.
+
+    Parameters
+    ----------
+    rows : array, (N, K)
+    tokens : array of int, (N,)
+        Below ``count``.
+    count : int
+    """
+    indices, summed = primitives_of(rows).sum_by_index(rows, tokens)
+    return SparseGradient(indices, summed, (count, rows.shape[1]), axis=0)
+
+
+def sum_columns(rows: Array, tokens: Array, count: int) -> SparseGradient:
+    """Return the (K, count) matrix whose column j is the sum of the rows with token j.
+
+    Parameters
+    ----------
+    rows : array, (N, K)
+    tokens : array of int, (N,)
+        Below ``count``.
+    count : int
+    """
+    primitives = primitives_of(rows)
+    indices, summed = primitives.sum_by_index(rows, tokens)
+    return SparseGradient(indices, summed.T, (rows.shape[1], count), axis=1)
+
+
+def times(g: GradientArray, factor: float | Array) -> GradientArray:
+    """Return g · factor."""
+    if isinstance(g, SparseGradient):
+        return SparseGradient(g.indices, g.values * factor, g.shape, g.axis)
+    if isinstance(g, FactoredGradient):
+        return FactoredGradient(g.left, g.right * factor)
+    return g * factor
+
+
+def plus(a: Array, g: GradientArray) -> Array:
+    """Return a + g, dense; with a sparse g a copy of a, changed only where g holds something."""
+    if isinstance(g, SparseGradient):
+        return primitives_of(a).add_at(a, g.indices, g.values, g.axis)
+    return a + dense(g)
+
+
+def add(g: GradientArray, other: GradientArray) -> GradientArray:
+    """Return g + other; sparse if both are, and along the same axis."""
+    if not isinstance(g, SparseGradient):
+        return plus(dense(g), other)
+    if not isinstance(other, SparseGradient) or other.axis != g.axis:
+        return plus(dense(other), g)
+    primitives = primitives_of(g.values)
+    xp = primitives.namespace()
+    indices = xp.concat([g.indices, other.indices])
+    values = xp.concat([g.values, other.values], axis=g.axis)
+    rows = values if g.axis == 0 else values.T
+    indices, rows = primitives.sum_by_index(rows, indices)
+    values = rows if g.axis == 0 else rows.T
+    return SparseGradient(indices, values, g.shape, g.axis)
+
+
+def plus_times(a: Array, g: GradientArray, factor: float, *, overwrite: bool = False) -> Array:
+    """Return a + g · factor, dense, with one array for the product and the sum.
+
+    With ``overwrite`` the caller gives a up: the sum may take its place.
+    """
+    if isinstance(g, SparseGradient):
+        return plus(a, times(g, factor))
+    if isinstance(g, FactoredGradient):
+        primitives = primitives_of(a)
+        mine = a if overwrite else primitives.namespace().asarray(a, copy=True)
+        return primitives.add_product(mine, g.left, g.right * factor)
+    step = g * factor
+    if overwrite:
+        return primitives_of(a).add_over(a, step)
+    step += a
+    return step
+
+
+def square_sum(g: GradientArray) -> Array:
+    """Return the sum of the squares of all entries, zero-dimensional."""
+    if isinstance(g, FactoredGradient):
+        return primitives_of(g.left).square_sum_of_product(g.left, g.right)
+    values = entries(g)
+    return primitives_of(values).square_sum(values)
+
+
+def largest_size(g: GradientArray) -> Array:
+    """Return the largest absolute value of all entries, zero-dimensional; 0 if there are none."""
+    values = entries(g)
+    xp = namespace_of(values)
+    return xp.max(xp.abs(values)) if math.prod(values.shape) else xp.sum(values)
+
+
+def clipped(g: GradientArray, limit: float) -> GradientArray:
+    """Return g with every entry moved into [-limit, limit]."""
+    if isinstance(g, SparseGradient):
+        return SparseGradient(g.indices, clipped(g.values, limit), g.shape, g.axis)
+    g = dense(g)
+    return namespace_of(g).clip(g, -limit, limit)
+
+
+def dense(g: GradientArray) -> Array:
+    """Return g as an ordinary array."""
+    return g.to_dense() if isinstance(g, SparseGradient | FactoredGradient) else g
+
+
+def entries(g: GradientArray) -> Array:
+    """Return the entries of g, those apart that a sparse one does not hold."""
+    return g.values if isinstance(g, SparseGradient) else dense(g)
+
+
+def component(g: GradientArray) -> Array:
+    """Return an array that g consists of: it has the library, device and dtype of g."""
+    if isinstance(g, SparseGradient):
+        return g.values
+    return g.right if isinstance(g, FactoredGradient) else g
+
+
+def multiplied_out(g: GradientArray) -> Array | SparseGradient:
+    """Return g, dense if it was factored."""
+    return g.to_dense() if isinstance(g, FactoredGradient) else g
+
+
+def elementwise(
+    rule: Rule,
+    g: GradientArray,
+    arrays: Sequence[Array | None],
+    into: Sequence[Array | None] | None = None,
+) -> tuple[Array | None, ...]:
+    """Apply an elementwise rule to a gradient and the arrays of its shape that it changes.
+
+    With a sparse gradient the rule sees only the rows or columns that the gradient holds, and the
+    others stay as they are, bit for bit.  Of a factored one it gets some rows at a time, factored
+    themselves, so that the whole need never be there; or all of them, if there is but one array.
+
+    Parameters
+    ----------
+    rule : callable
+        ``rule(g, *arrays)`` returns the arrays' new values, as many as there are.
+    g : array, SparseGradient or FactoredGradient
+    arrays : sequence of array or None
+        None stays None, and the rule gets it as it is.
+    into : sequence of array or None, optional
+        Arrays that the caller gives up, for the new ones to take their place; see
+        `xprnn.backend.Library.elementwise`.
+
+    Returns
+    -------
+    tuple of array or None
+        Of the whole shape.
+    """
+    places = [None] * len(arrays) if into is None else into
+    if isinstance(g, FactoredGradient):
+        if sum(a is not None for a in arrays) == 1:
+            # There is nothing to do but the product, which cuts itself where that pays.
+            return rule(g, *arrays)
+        return primitives_of(g.left).by_rows(
+            lambda rows, *blocks: rule(g.rows(rows), *blocks), arrays, places
+        )
+    if not isinstance(g, SparseGradient):
+        return primitives_of(g).elementwise(rule, (g, *arrays), places)
+    primitives = primitives_of(g.values)
+    xp, at = primitives.namespace(), g.indices
+    held = [None if a is None else xp.take(a, at, axis=g.axis) for a in arrays]
+    return tuple(
+        None if a is None else primitives.put_at(a, at, new, g.axis, place)
+        for a, new, place in zip(arrays, rule(g.values, *held), places, strict=True)
+    )

@@ -1,0 +1,116 @@
+"""The input's projection, for all steps at once.
+
+::
+
+    a = W x                                                           (1)
+    u = a + b, or γ N(a) + b                                          (2)
+
+    db = Σ du, and da from du by (2); dW = Σ da xᵀ, dx = Wᵀ da        from (1)
+
+with the sums over all steps and sequences, and a normalisation N where the layer has one.  An
+integer stands for a one-hot vector x, so that W x is a column of W and dW is zero in the columns
+that no token picked; the vectors are never made.
+
+Shapes: x (T, B, I), or integers (T, B); u (T, B, G·H); W (G·H, I); b and γ (G·H,).
+"""
+
+from typing import NamedTuple
+
+from xprnn.backend import Backend
+from xprnn.backend.types import Array, Namespace
+from xprnn.engine.gradients import GradientArray, sum_columns
+from xprnn.engine.normalization import Normalized, normalize, normalize_backward
+
+
+class Projection(NamedTuple):
+    """u (T, B, G·H), and N(a) (T·B, G·H) if the layer normalises."""
+
+    u: Array
+    normalized: Normalized | None
+
+
+class ProjectionGradient(NamedTuple):
+    """The gradients of W, b, γ and x; of x None if it holds integers."""
+
+    W: GradientArray
+    b: Array | None
+    gain: Array | None
+    x: Array | None
+
+
+def project(
+    backend: Backend, W: Array, b: Array | None, x: Array, gain: Array | None = None
+) -> Projection:
+    """Return the projected input."""
+    if gain is None:
+        u, normalized = _affine(backend, W, b, x), None
+    else:
+        normalized = normalize(backend.xp, _affine(backend, W, None, x))
+        u = gain * normalized.n
+        if b is not None:
+            u += b
+    steps, batch = x.shape[:2]
+    return Projection(backend.xp.reshape(u, (steps, batch, W.shape[0])), normalized)
+
+
+def _affine(backend: Backend, W: Array, b: Array | None, x: Array) -> Array:
+    """Return W x + b, (T·B, G·H)."""
+    xp, library = backend.xp, backend.library
+    if x.ndim == 3:
+        return library.product(library.rows(x), W.T, b)
+    steps, batch = x.shape
+    tokens = xp.reshape(x, (steps * batch,))
+    if steps * batch >= W.shape[1]:
+        # Rows of Wᵀ lie in the order that the time loop reads: worth a copy of W, if there are more
+        # steps than columns; and then each column gets its bias once.
+        return xp.take(W.T if b is None else W.T + b, tokens, axis=0)
+    u = xp.take(W, tokens, axis=1).T
+    if b is not None:
+        u += b
+    return u
+
+
+def project_backward(
+    backend: Backend,
+    W: Array,
+    b: Array | None,
+    x: Array,
+    du: Array,
+    gain: Array | None = None,
+    normalized: Normalized | None = None,
+) -> ProjectionGradient:
+    """Return the gradients, given that of u as (T·B, G·H)."""
+    xp, library = backend.xp, backend.library
+    db = None if b is None else library.sum_rows(du)
+    da, d_gain = _before_gain(xp, du, gain, normalized)
+    if x.ndim == 2:
+        dW = sum_columns(da, xp.reshape(x, (da.shape[0],)), W.shape[1])
+        return ProjectionGradient(dW, db, d_gain, None)
+    dW = library.product(da.T, library.rows(x))
+    return ProjectionGradient(dW, db, d_gain, xp.reshape(library.product(da, W), x.shape))
+
+
+def input_gradient(
+    backend: Backend,
+    W: Array,
+    x: Array,
+    du: Array,
+    gain: Array | None,
+    normalized: Normalized | None,
+) -> Array | None:
+    """Return the gradient of x alone; None if it holds integers."""
+    if x.ndim == 2:
+        return None
+    xp = backend.xp
+    da, _ = _before_gain(xp, backend.library.rows(du), gain, normalized)
+    return xp.reshape(backend.library.product(da, W), x.shape)
+
+
+def _before_gain(
+    xp: Namespace, du: Array, gain: Array | None, normalized: Normalized | None
+) -> tuple[Array, Array | None]:
+    """Return da (T·B, G·H) from du of the same shape, and dγ."""
+    if gain is None or normalized is None:
+        return du, None
+    da, d_gain = normalize_backward(xp, normalized, gain, du)  # from (2)
+    return da, xp.sum(d_gain, axis=0)

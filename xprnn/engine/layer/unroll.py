@@ -1,0 +1,215 @@
+"""Backpropagation through time, for one layer in one direction: the functional core.
+
+For those who compose their own: parameters shared by two unrolls, gradients added by hand.  What
+happens inside stands in `xprnn.engine.layer.layer`.
+"""
+
+from collections.abc import Sequence
+
+from xprnn import checks
+from xprnn.backend import Backend, backend_of, get_backend
+from xprnn.backend.types import Array
+from xprnn.cells import Arrays, Cell, get_cell, has_layer_norm, unit_names
+from xprnn.engine.arguments import (
+    check_input,
+    check_lengths,
+    check_recompute,
+    check_state,
+    check_whole,
+    check_window,
+    only_within,
+    within,
+    zero_state,
+)
+from xprnn.engine.layer.layer import (
+    Tape,
+    Unrolled,
+    run_layer,
+    run_layer_backward,
+    sweep_layer,
+    swept_layer,
+    whole,
+)
+from xprnn.engine.layer.weights import ExtendedWeights, LayerGradient, Weights
+
+
+def unroll(
+    cell: str | Cell,
+    weights: Weights | ExtendedWeights | tuple[Array, ...],
+    x: Array,
+    state: Arrays | None = None,
+    *,
+    lengths: Sequence[int] | None = None,
+    backend: Backend | None = None,
+    recompute: bool = False,
+) -> Unrolled:
+    """Run one layer, in one direction, over a batch of sequences.
+
+    Parameters
+    ----------
+    cell : str or Cell
+    weights : Weights, ExtendedWeights or tuple
+        ``(W, U)`` or ``(W, U, b)``, shapes (G·H, I), (G·H, H) and (G·H,); more for cells with
+        per-unit parameters or layer normalisation, see
+        `xprnn.engine.layer.weights.ExtendedWeights`.
+    x : array, (T, B, I), or of integers, (T, B)
+        An integer stands for the one-hot vector of length I.
+    state : tuple of array, (B, H) each, optional
+        The initial state; None for zero.
+    lengths : sequence of int, optional
+        How many of the T steps each sequence has: on the host, from 1 to T.  Beyond, the state is
+        held and h is zero.  None: all of them.
+    backend : Backend, optional
+        None: the backend of ``weights.W``, in its dtype.
+    recompute : bool
+        For long sequences: leave states at a few borders on the tape, and let `unroll_backward`
+        compute what is between them a second time.  The gradients are the same to the bit, the tape
+        takes memory as √T, and neither ``x`` nor the weights may change before it is used, which is
+        found out by a state that is not what it was.
+
+    Returns
+    -------
+    h : array, (T, B, H)
+    state : tuple of array, (B, H) each
+    tape : Tape
+        For `unroll_backward`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, backend, dtype, rank or size.
+
+    Examples
+    --------
+    Count the ones of a binary sequence with a linear layer whose two weights are one:
+
+    >>> import numpy as np, xprnn
+    >>> one = np.ones((1, 1))
+    >>> x = np.array([1.0, 0, 1, 1]).reshape(4, 1, 1)
+    >>> h, _, _ = unroll(xprnn.cells.Elman("identity"), (one, one), x)
+    >>> h.ravel()
+    array([1., 1., 2., 3.])
+    """
+    cell = get_cell(cell)
+    recompute = check_recompute(recompute, None)
+    backend, weights = _check_weights(cell, weights, backend)
+    gates_hidden, inputs = weights.W.shape
+    hidden = gates_hidden // cell.gates
+    x = check_input("x", x, backend, inputs)
+    steps, batch = x.shape[:2]
+    if state is None:
+        state = zero_state(backend, cell, (batch, hidden))
+    else:
+        state = check_state("state", state, backend, cell, (batch, hidden))
+    valid = within(backend, check_lengths(lengths, steps, batch), steps)
+    x = only_within(backend.xp, valid, x)
+    return run_layer(backend, cell, weights, x, state, valid=valid, recompute=recompute)
+
+
+def unroll_backward(
+    cell: str | Cell,
+    weights: Weights | ExtendedWeights | tuple[Array, ...],
+    tape: Tape,
+    dh: Array | None,
+    d_state: Arrays | None = None,
+    *,
+    window: int | None = None,
+) -> LayerGradient:
+    """Propagate gradients back through an unrolled layer.
+
+    Parameters
+    ----------
+    cell : str or Cell
+        The one that made the tape.
+    weights : Weights
+        Those that made the tape.
+    tape : Tape
+    dh : array, (T, B, H), or None
+        The gradient of each step's h; None for zero.
+    d_state : tuple of array, (B, H) each, optional
+        The gradient of the final state; None for zero.
+    window : int, optional
+        Every step's loss reaches back through exactly this many steps before it.  None: all.
+
+    Returns
+    -------
+    LayerGradient
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, backend, dtype, rank or size; if there is a window, and
+        the tape was made with ``recompute=True``; or if what it computes again is another.
+    """
+    cell = get_cell(cell)
+    if not isinstance(tape, Tape):
+        raise TypeError(f"tape is {type(tape).__name__}: expected the tape that unroll returned")
+    backend, weights = _check_weights(cell, weights, tape.backend)
+    steps, batch = tape.x.shape[:2]
+    hidden = tape.recurrent.U.shape[1]
+    checks.fit("weights.U", weights.U, (cell.gates * hidden, hidden))
+    checks.fit(
+        "weights.W", weights.W, (cell.gates * hidden, "I" if tape.x.ndim == 2 else tape.x.shape[2])
+    )
+    if dh is not None:
+        dh = checks.array("dh", dh, backend, (steps, batch, hidden))
+    if d_state is None:
+        d_state = zero_state(backend, cell, (batch, hidden))
+    else:
+        d_state = check_state("d_state", d_state, backend, cell, (batch, hidden))
+    window = check_window(window)
+    check_whole("tape", tape.recomputes, window)
+    if window is None or window >= steps - 1:
+        return _narrowed(run_layer_backward(cell, weights, tape, dh, d_state))
+    tape, done = whole(tape), None
+    for _ in range(window + 1):
+        done = sweep_layer(cell, weights, tape, dh, d_state, done)
+    assert done is not None
+    return _narrowed(swept_layer(weights, tape, done))
+
+
+def _narrowed(gradient: LayerGradient) -> LayerGradient:
+    """Leave what only some cells have out where there is none of it."""
+    W, U, b, *more = gradient.weights
+    return gradient if any(more) else gradient._replace(weights=Weights(W, U, b))
+
+
+def _check_weights(
+    cell: Cell, weights: object, backend: Backend | None
+) -> tuple[Backend, ExtendedWeights]:
+    if not isinstance(weights, tuple | list) or not 2 <= len(weights) <= 5:
+        raise TypeError(f"weights is {type(weights).__name__}: expected (W, U) or (W, U, b)")
+    given = ExtendedWeights(*weights)
+    backend = backend_of(given.W) if backend is None else get_backend(backend)
+    U = checks.array("weights.U", given.U, backend, ("G·H", "H"))
+    rows, hidden = cell.gates * U.shape[1], U.shape[1]
+    names = unit_names(cell)
+    if len(given.units) != len(names) and (given.units or not _are_biases(names)):
+        raise ValueError(
+            f"weights.units has {len(given.units)} arrays: expected ({', '.join(names)}), "
+            f"({hidden},) each"
+        )
+    gains = 2 if has_layer_norm(cell) else 0
+    if len(given.gains) != gains:
+        raise ValueError(
+            f"weights.gains has {len(given.gains)} arrays: expected {gains}, ({rows},) each"
+        )
+    return backend, ExtendedWeights(
+        checks.array("weights.W", given.W, backend, (rows, "I")),
+        checks.array("weights.U", U, backend, (rows, hidden)),
+        None if given.b is None else checks.array("weights.b", given.b, backend, (rows,)),
+        tuple(
+            None
+            if part is None and _are_biases((name,))
+            else checks.array(f"weights.units[{k}]", part, backend, (hidden,))
+            for k, (name, part) in enumerate(zip(names, given.units, strict=False))
+        ),
+        tuple(
+            checks.array(f"weights.gains[{k}]", part, backend, (rows,))
+            for k, part in enumerate(given.gains)
+        ),
+    )
+
+
+def _are_biases(names: tuple[str, ...]) -> bool:
+    return all(name.startswith("bias") for name in names)

@@ -1,0 +1,1 @@
+"""Time loops of CUDA kernels, launched through CuPy."""

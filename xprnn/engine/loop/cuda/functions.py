@@ -1,0 +1,196 @@
+"""The elementwise functions of a `Program` in CUDA C.
+
+Templates get the names of their operands as ``{0}``, ``{1}``, ..., each of them a local variable or
+a literal, and ``{f}``, which is ``f`` where arithmetic is in float32: no function of doubles is
+called there, since a device may do those sixty times slower.  NaN, signs and ties are as the array
+API standard says.
+"""
+
+from typing import NamedTuple
+
+from xprnn.backend.host.arrays import np
+from xprnn.engine.loop.program import BOOL, Node
+
+_SAME_NAME = (
+    *("exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "ceil", "floor", "trunc"),
+    *("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh"),
+    *("asinh", "acosh", "atanh"),
+)
+
+EXPRESSIONS = {
+    "add": "{0} + {1}",
+    "subtract": "{0} - {1}",
+    "multiply": "{0} * {1}",
+    "divide": "{0} / {1}",
+    "pow": "pow{f}({0}, {1})",
+    "floor_divide": "floor_divide({0}, {1})",
+    "remainder": "modulo({0}, {1})",
+    # The first operand if it is NaN; and the second if that is, because no comparison is true then.
+    "maximum": "{0} > {1} || {0} != {0} ? {0} : {1}",
+    "minimum": "{0} < {1} || {0} != {0} ? {0} : {1}",
+    "atan2": "atan2{f}({0}, {1})",
+    "hypot": "hypot{f}({0}, {1})",
+    "logaddexp": "logaddexp({0}, {1})",
+    "copysign": "copysign{f}({0}, {1})",
+    "nextafter": "next_after({0}, {1})",
+    "negative": "-{0}",
+    "positive": "{0}",
+    "abs": "fabs{f}({0})",
+    "sign": "{0} > 0 ? 1 : {0} < 0 ? -1 : {0} == 0 ? 0 : {0}",
+    "square": "{0} * {0}",
+    "reciprocal": "1 / {0}",
+    # To the even one of two that are equally near.
+    "round": "rint{f}({0})",
+    "equal": "{0} == {1}",
+    "not_equal": "{0} != {1}",
+    "less": "{0} < {1}",
+    "less_equal": "{0} <= {1}",
+    "greater": "{0} > {1}",
+    "greater_equal": "{0} >= {1}",
+    # Infinity minus infinity is NaN, which equals nothing.
+    "isfinite": "{0} - {0} == 0",
+    "isinf": "{0} == {0} && {0} - {0} != 0",
+    "isnan": "{0} != {0}",
+    "signbit": "copysign{f}(1, {0}) < 0",
+    "logical_and": "{0} && {1}",
+    "logical_or": "{0} || {1}",
+    "logical_xor": "{0} != {1}",
+    "logical_not": "!{0}",
+    "where": "{0} ? {1} : {2}",
+    "astype": "{0} ? 1 : 0",
+} | {name: f"{name}{{f}}({{0}})" for name in _SAME_NAME}
+"""By the name of the operation."""
+
+_HEAD = "__device__ __forceinline__ "
+
+# As NumPy has them: the quotient is that of the remainder, not a rounded one that is rounded again.
+_FLOOR_DIVIDE = """real floor_divide(real a, real b) {
+    if (b == 0) return a / b;
+    const real m = fmod{f}(a, b);
+    real q = (a - m) / b;
+    if (m != 0 && (b < 0) != (m < 0)) q -= 1;
+    if (q == 0) return copysign{f}(0, a / b);
+    const real n = floor{f}(q);
+    return q - n > (real)0.5 ? n + 1 : n;
+}
+"""
+
+_MODULO = """real modulo(real a, real b) {
+    const real m = fmod{f}(a, b);
+    if (m == 0) return copysign{f}(0, b);
+    return b != 0 && (b < 0) != (m < 0) ? m + b : m;
+}
+"""
+
+_LOGADDEXP = """real logaddexp(real a, real b) {
+    if (a == b) return a + (real)0.6931471805599453;
+    const real d = a - b;
+    return d > 0 ? a + log1p{f}(exp{f}(-d)) : d <= 0 ? b + log1p{f}(exp{f}(d)) : d;
+}
+"""
+
+_NEXT_AFTER = """real next_after(real a, real b) { return nextafter{f}(a, b); }
+"""
+
+# The neighbour in float16, found by its bits.
+_NEXT_HALF = """real next_after(real a, real b) {
+    if (a != a || b != b) return a + b;
+    if (a == b) return b;
+    unsigned short bits = 0;
+    store(&bits, 0, a);
+    if (a == 0) bits = b > 0 ? 0x0001 : 0x8001;
+    else bits += (a < b) == (a > 0) ? 1 : -1;
+    return load(&bits, 0);
+}
+"""
+
+HALF = f"""{_HEAD}real load(const unsigned short* p, long long k) {{
+    real x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(p[k]));
+    return x;
+}}
+{_HEAD}void store(unsigned short* p, long long k, real x) {{
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(p[k]) : "f"(x));
+}}
+"""
+"""Numbers of 16 bits from and to memory; without CUDA's header of them, which may not be there."""
+
+_DIRECT = f"""{_HEAD}real load(const stored* p, long long k) {{ return p[k]; }}
+{_HEAD}void store(stored* p, long long k, real x) {{ p[k] = x; }}
+"""
+
+_TRUTH = f"""{_HEAD}bool load(const bool* p, long long k) {{ return p[k]; }}
+{_HEAD}void store(bool* p, long long k, bool x) {{ p[k] = x; }}
+"""
+
+
+class Precision(NamedTuple):
+    """How numbers are held, and computed with.
+
+    Attributes
+    ----------
+    stored : str
+        The type in memory.
+    real : str
+        The type of all arithmetic.
+    host : type
+        What constants are rounded to.
+    """
+
+    stored: str
+    real: str
+    host: type
+
+    @property
+    def suffix(self) -> str:
+        """What the names of C's functions, and its literals, end in."""
+        return "f" if self.real == "float" else ""
+
+
+PRECISIONS = {
+    "float16": Precision("unsigned short", "float", np.float16),
+    "float32": Precision("float", "float", np.float32),
+    "float64": Precision("double", "double", np.float64),
+}
+"""By dtype.  float16 is computed in float32 and rounded when it is stored."""
+
+
+def prelude(precision: Precision, ops: set[str]) -> str:
+    """Return the types, and the functions that some operations call."""
+    half = precision is PRECISIONS["float16"]
+    helpers = {
+        "floor_divide": _FLOOR_DIVIDE,
+        "remainder": _MODULO,
+        "logaddexp": _LOGADDEXP,
+        "nextafter": _NEXT_HALF if half else _NEXT_AFTER,
+    }
+    parts = [
+        f"typedef {precision.stored} stored;\ntypedef {precision.real} real;\n",
+        HALF if half else _DIRECT,
+        _TRUTH,
+        *(
+            _HEAD + text.replace("{f}", precision.suffix)
+            for op, text in helpers.items()
+            if op in ops
+        ),
+    ]
+    return "".join(parts)
+
+
+def expression(op: str, operands: list[str], precision: Precision) -> str:
+    """Return the expression that computes an operation."""
+    return EXPRESSIONS[op].format(*operands, f=precision.suffix)
+
+
+def literal(node: Node, precision: Precision) -> str:
+    """Return a constant, rounded as an array of the dtype would hold it."""
+    if node.kind == BOOL:
+        return "true" if node.value else "false"
+    suffix = precision.suffix
+    with np.errstate(over="ignore"):
+        value = float(precision.host(node.value))
+    if np.isnan(value):
+        return f"(0.0{suffix} / 0.0{suffix})"
+    if np.isinf(value):
+        return f"({'-' if value < 0 else ''}1.0{suffix} / 0.0{suffix})"
+    return f"({value!r}{suffix})" if np.signbit(value) else f"{value!r}{suffix}"

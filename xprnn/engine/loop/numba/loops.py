@@ -1,0 +1,212 @@
+"""The time loop compiled by Numba, and called."""
+
+import logging
+from functools import partial
+from typing import Any, ClassVar
+
+import numba
+from numba import types
+from numba.core.errors import NumbaError
+
+from xprnn.backend.host.arrays import np
+from xprnn.backend.numba import functions, tiles
+from xprnn.backend.numba import intrinsics as primitives
+from xprnn.backend.numba import packed as products
+from xprnn.backend.numba.build import Built, build, product_address
+from xprnn.backend.types import Array
+from xprnn.cells import Arrays
+from xprnn.engine.loop.numba import team
+from xprnn.engine.loop.numba.source import GROUP, NUMBERS, Loop, backward_loop, forward_loop
+from xprnn.engine.loop.program import BOOL, FUNCTIONS
+from xprnn.engine.loop.protocol import Work
+from xprnn.engine.loop.trace import Formulas
+
+_log = logging.getLogger("xprnn")
+_DTYPES = {np.dtype(name): name for name in ("float32", "float64")}  # dtype.name is slow
+_ABSENT = {(dtype, axes): np.empty((0,) * axes, dtype) for dtype in _DTYPES for axes in (2, 3)}
+"""What a loop takes where there is no array, by dtype and number of axes."""
+_ALL_VALID = np.empty((0, 0), bool)
+_FLOATS = {"float32": types.float32, "float64": types.float64}
+
+
+class NumbaLoops:
+    """A cell's time loop, forward and reversed, in machine code: products, gates and all."""
+
+    name: ClassVar[str] = "numba"
+
+    def __init__(self, formulas: Formulas) -> None:
+        gates, forward, backward = formulas
+        nodes, outputs = forward.nodes, forward.outputs
+        kinds = [nodes[index or 0].kind for index in outputs["saved"]]
+        self._loops = {
+            "forward": forward_loop(forward, gates, len(backward.outputs["units"])),
+            "backward": backward_loop(backward, gates, kinds),
+        }
+        loop = self._loops["forward"]
+        self._kept = tuple("bool" if kind == BOOL else "" for kind in loop.kept.values())
+        self._saved = tuple(_place(name, list(loop.kept)) for name in loop.saved)
+        self._both = backward.outputs["du"] != backward.outputs["dv"]
+        # Two threads may both compile a loop; either is as good.
+        self._built: dict[tuple[str, str], Built | str] = {}
+
+    def suits(self, work: Work) -> bool:
+        if work.dtype not in _FLOATS or not work.steps * work.batch:
+            return False
+        return isinstance(self._compiled(work.direction, work.dtype), Built)
+
+    def describe(self) -> str:
+        parts = [
+            f"{direction} in {dtype} {built if isinstance(built, str) else built.describe()}"
+            for (direction, dtype), built in sorted(self._built.items())
+        ]
+        return f"compiled by Numba {numba.__version__} ({', '.join(parts) or 'when it is used'})"
+
+    def forward(
+        self,
+        u: Array,
+        U: Array,
+        units: Arrays,
+        state: Arrays,
+        *,
+        mask: Array | None = None,
+        valid: Array | None = None,
+        save: bool = True,
+    ) -> tuple[Arrays, Arrays]:
+        u, U = _contiguous(u), _contiguous(U)
+        (steps, batch, _), hidden, dtype = u.shape, U.shape[1], u.dtype
+        states = tuple([np.empty((steps + 1, batch, hidden), dtype) for _ in state])
+        for array, initial in zip(states, state, strict=True):
+            array[0] = initial
+        shape = (steps if save else 1, batch, hidden)
+        kept = [np.empty(shape, kind or dtype) for kind in self._kept]
+        mask, masked = _mask(mask, states[0])
+        given = (U, u, _valid(valid), mask, *map(_contiguous, units))
+        self._run("forward", (*given, masked, *states, *kept), steps, batch, save=save)
+        if not save:
+            return states, ()
+        return states, tuple(
+            [kept[k] if part is None else states[k][part] for k, part in self._saved]
+        )
+
+    def backward(
+        self,
+        U: Array,
+        units: Arrays,
+        states: Arrays,
+        saved: Arrays,
+        dh: Array | None,
+        d_state: Arrays,
+        *,
+        mask: Array | None = None,
+        valid: Array | None = None,
+    ) -> tuple[Array, Array, Arrays, Arrays]:
+        U = _contiguous(U)
+        (borders, batch, hidden), dtype = states[0].shape, U.dtype
+        steps = borders - 1
+        dh = _ABSENT[dtype, 3] if dh is None else _contiguous(dh)
+        carried = tuple([np.array(part, dtype, order="C") for part in d_state])
+        dv = np.empty((steps, batch, U.shape[0]), dtype)
+        du = np.empty_like(dv) if self._both else dv
+        groups = -(-batch // GROUP)
+        sums = [np.zeros((groups, hidden), dtype) for _ in units]
+        mask, _ = _mask(mask, states[0])
+        given = (U, dh, _valid(valid), mask, *map(_contiguous, (*units, *states, *saved)))
+        filled = (*carried, *((dv, du) if self._both else (dv,)), *sums)
+        self._run("backward", given + filled, steps, batch, save=True)
+        d_units = tuple([part[0] if groups == 1 else part.sum(axis=0) for part in sums])
+        return du, dv, d_units, carried
+
+    def _run(
+        self, direction: str, arrays: tuple[Array, ...], steps: int, batch: int, *, save: bool
+    ) -> None:
+        """Call a loop."""
+        U = arrays[0]
+        dtype = _DTYPES[U.dtype]
+        built = self._compiled(direction, dtype)
+        if isinstance(built, str):
+            raise RuntimeError(built)
+        shares = team.shares(steps, batch, U, tiles.lanes(U.itemsize))
+        team.TEAM.run(partial(built.call, product_address(dtype), save), shares, arrays)
+
+    def _compiled(self, direction: str, dtype: str) -> Built | str:
+        """Return a compiled loop, or why there is none."""
+        key = (direction, dtype)
+        if key not in self._built:
+            loop = self._loops[direction]
+            floats = _FLOATS[dtype]
+            arrays = [
+                types.Array(
+                    types.boolean if a.kind == BOOL else floats, a.axes, "C", readonly=not a.filled
+                )
+                for a in loop.arrays
+            ]
+            sync = types.Array(types.int64, 1, "C")
+            signature = types.void(*[types.intp] * len(NUMBERS), sync, *arrays)
+            try:
+                self._built[key] = build(loop.source, _names(loop, dtype), signature)
+            except NumbaError as error:
+                # A formula may do what Numba has no code for; then NumPy does it.
+                self._built[key] = f"can't be compiled: {error}"
+                _log.info("a loop %s", self._built[key])
+        return self._built[key]
+
+
+def _names(loop: Loop, dtype: str) -> dict[str, Any]:
+    """Return the globals of a loop's source."""
+    scalar, size = getattr(np, dtype), np.dtype(dtype).itemsize
+    bits = 8 * size
+    names: dict[str, Any] = {
+        name: getattr(np, name) for name in FUNCTIONS if name != "round" and hasattr(np, name)
+    }
+    names |= {
+        "round": np.rint,
+        "floor_divide": functions.floor_divide,
+        "maximum": functions.maximum,
+        "minimum": functions.minimum,
+        "tanh": getattr(functions, f"tanh{bits}"),
+        "call_product": products.call_product,
+        "pack": getattr(products, f"pack{bits}"),
+        "hold": primitives.hold,
+        "meet": primitives.meet,
+        "row": primitives.row,
+        "empty": np.empty,
+        "zeros": np.zeros,
+        "dtype": scalar,
+        "boolean": np.bool_,
+        "zero": scalar(0),
+        "one": scalar(1),
+        "GROUP": GROUP,
+        "SIZE": size,
+        "LANES": tiles.lanes(size),
+    }
+    for name, (value, kind) in loop.constants.items():
+        names[name] = value if kind == BOOL else scalar(value)
+    return names
+
+
+def _place(name: str, kept: list[str]) -> tuple[int, slice | None]:
+    """Return where a quantity saved lies: among what is kept, or in which part of which state."""
+    if name in kept:
+        return kept.index(name), None
+    new = name.startswith("new")
+    number = name.removeprefix("new" if new else "state")
+    return int(number), slice(1, None) if new else slice(-1)
+
+
+def _contiguous(a: Array) -> Array:
+    flags = a.flags
+    return a if flags.c_contiguous and flags.aligned else np.array(a, order="C")
+
+
+def _valid(valid: Array | None) -> Array:
+    return _ALL_VALID if valid is None else _contiguous(valid[:, :, 0])
+
+
+def _mask(mask: Array | None, states: Array) -> tuple[Array, Array]:
+    """Return the mask, and room for the masked state of two steps."""
+    if mask is None:
+        return _ABSENT[states.dtype, 2], _ABSENT[states.dtype, 3]
+    h = states[0]
+    masked = np.empty((2, *h.shape), h.dtype)
+    masked[0] = h * mask
+    return _contiguous(np.broadcast_to(mask, h.shape)), masked

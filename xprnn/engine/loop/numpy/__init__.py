@@ -1,0 +1,1 @@
+"""Time loops of calls of NumPy."""

@@ -1,0 +1,147 @@
+"""The time loop in NumPy: compiled from a cell's traced formulas, and called.
+
+Nothing is kept from one call to the next but the compiled functions, so two threads may use two
+networks, or one, at the same time.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+from xprnn.backend.host.arrays import np
+from xprnn.backend.types import Array
+from xprnn.cells import Arrays
+from xprnn.engine.loop.numpy.plan import Plan, plan_backward, plan_forward
+from xprnn.engine.loop.numpy.source import backward_source, forward_source
+from xprnn.engine.loop.program import ARITHMETIC, COMPARISONS, LOGIC, Program, pruned
+from xprnn.engine.loop.protocol import Work
+from xprnn.engine.loop.trace import Formulas
+
+CACHE = 2**20
+"""Bytes that a block of steps may fill, all its buffers together: they are read again at once."""
+
+_NAMES = {name: getattr(np, name) for name in (ARITHMETIC | COMPARISONS | LOGIC) if name != "round"}
+_NAMES |= {name: getattr(np, name) for name in ("array", "copyto", "dot", "empty", "zeros")}
+_NAMES |= {"round": np.rint, "inf": np.inf, "nan": np.nan}
+
+
+class Compiled(NamedTuple):
+    """A loop that can be called.
+
+    Attributes
+    ----------
+    call : callable
+    source : str
+        What it was compiled from.
+    buffers : int
+        How many buffers it has that hold a block of steps.
+    """
+
+    call: Callable[..., Any]
+    source: str
+    buffers: int
+
+    def block(self, steps: int, entry: int) -> int:
+        """Return how many steps make a block, of so many bytes a step and buffer."""
+        return max(1, min(steps, CACHE // max(1, self.buffers * entry)))
+
+
+class NumPyLoops:
+    """A cell's time loop, forward and reversed, in NumPy calls without allocations."""
+
+    name: ClassVar[str] = "numpy"
+
+    def __init__(self, formulas: Formulas) -> None:
+        self.formulas = formulas
+        # Two threads may both compile a loop; either is as good.
+        self._loops: dict[tuple[str, bool, bool], Compiled] = {}
+
+    def suits(self, work: Work) -> bool:
+        return not work.lengths
+
+    def describe(self) -> str:
+        return "lowered to NumPy calls"
+
+    def forward_loop(self, *, masked: bool, save: bool) -> Compiled:
+        """Return the loop from step 0 to step T-1."""
+        key = ("forward", masked, save)
+        if key not in self._loops:
+            program, gates = self.formulas.forward, self.formulas.gates
+            if not save:
+                program = pruned(Program(program.nodes, {**program.outputs, "saved": ()}))
+            plan = plan_forward(program, gates)
+            self._loops[key] = _compiled(plan, forward_source(plan, gates, masked=masked))
+        return self._loops[key]
+
+    def backward_loop(self, *, outer: bool, masked: bool) -> Compiled:
+        """Return the loop from step T-1 to step 0; with ``outer`` there is a dh."""
+        key = ("backward", outer, masked)
+        if key not in self._loops:
+            gates = self.formulas.gates
+            plan = plan_backward(self.formulas.backward, gates)
+            source = backward_source(plan, gates, outer=outer, masked=masked)
+            self._loops[key] = _compiled(plan, source)
+        return self._loops[key]
+
+    def forward(
+        self,
+        u: Array,
+        U: Array,
+        units: Arrays,
+        state: Arrays,
+        *,
+        mask: Array | None = None,
+        valid: Array | None = None,
+        save: bool = True,
+    ) -> tuple[Arrays, Arrays]:
+        del valid
+        loop = self.forward_loop(masked=mask is not None, save=save)
+        steps, batch = u.shape[:2]
+        block = loop.block(steps, batch * U.shape[1] * u.itemsize)
+        found: tuple[Arrays, Arrays] = loop.call(
+            u, _transposed(U, steps), units, state, mask, block, u.dtype
+        )
+        return found
+
+    def backward(
+        self,
+        U: Array,
+        units: Arrays,
+        states: Arrays,
+        saved: Arrays,
+        dh: Array | None,
+        d_state: Arrays,
+        *,
+        mask: Array | None = None,
+        valid: Array | None = None,
+    ) -> tuple[Array, Array, Arrays, Arrays]:
+        del valid
+        loop = self.backward_loop(outer=dh is not None, masked=mask is not None)
+        steps = states[0].shape[0] - 1
+        block = loop.block(steps, states[0][0].nbytes)
+        U = np.ascontiguousarray(U)
+        found: tuple[Array, Array, Arrays, Arrays] = loop.call(
+            U, units, states, saved, dh, d_state, mask, block, U.dtype
+        )
+        return found
+
+
+def _compiled(plan: Plan, source: str) -> Compiled:
+    namespace = dict(_NAMES)
+    head = source[4 : source.index("(")]
+    exec(compile(source, f"<xprnn {head}>", "exec"), namespace)
+    return Compiled(namespace[head], source, len(plan.blocks.buffers))
+
+
+def _transposed(U: Array, steps: int) -> Array:
+    """Return Uᵀ, contiguous if it is multiplied often enough."""
+    if steps < _STEPS_WORTH_A_COPY:
+        return U.T
+    made = np.empty(U.shape[::-1], U.dtype)
+    # In stripes, because a transposed copy reads or writes one entry per cache line.
+    for start in range(0, U.shape[0], _STRIPE):
+        made[:, start : start + _STRIPE] = U[start : start + _STRIPE].T
+    return made
+
+
+_STEPS_WORTH_A_COPY = 8
+_STRIPE = 64

@@ -1,4 +1,0 @@
-"""A time loop compiled by Numba, products included: the optional lowering ``xprnn[jit]``.
-
-Nothing here is imported before `xprnn.formula.lowering` has found that Numba can be.
-"""
