@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from xprnn.history import Record
 from xprnn.testing import tolerances
+from xprnn.training.history import Record
 
 AUTOGRAD = 1e-10
 """Against torch in float64: the same formula, summed in another order."""

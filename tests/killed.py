@@ -17,8 +17,8 @@ import numpy as np
 
 from xprnn import RNN, Checkpoint, fit
 from xprnn.data import minibatches
-from xprnn.history import Record
 from xprnn.optim import SGD, schedules
+from xprnn.training.history import Record
 
 KILLS, EPOCHS = 20, 60
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from xprnn import RNN, Checkpoint, History, fit
-from xprnn.checkpoint import keeper
-from xprnn.checkpoint.tree import Packer, named_kinds
+from xprnn.training.checkpoint import keeper
+from xprnn.training.checkpoint.tree import Packer, named_kinds
 
 Made = tuple[RNN, dict[str, Any]]
 """A network, and what `fit` is called with."""

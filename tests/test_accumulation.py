@@ -6,11 +6,11 @@ import pytest
 from tests.closeness import FLOAT64, assert_all_close, assert_close
 from tests.scripted import ONE, ZERO, Scripted, scalar_net, weight
 from xprnn import RNN, NonFiniteLossError, fit
-from xprnn.accumulation import Accumulation
 from xprnn.data import Batch, chunks
 from xprnn.engine.gradients import SparseGradient
 from xprnn.losses import CrossEntropy, SquaredError
 from xprnn.optim import SGD, Rprop, clip_by_norm, clip_by_value
+from xprnn.training.accumulation import Accumulation
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(2, 5, 9, 2))

@@ -19,10 +19,10 @@ from tests.scripted import ONE, ZERO, Scripted, scalar_net, weight
 from xprnn import RNN, Checkpoint, NonFiniteLossError, TrainingInterrupted, cells, fit, optim
 from xprnn.backend import get_backend
 from xprnn.cells import CELLS
-from xprnn.checkpoint import keeper
 from xprnn.data import Batch, chunks, minibatches
 from xprnn.data.text import sentence_batches
 from xprnn.optim import SGD, schedules
+from xprnn.training.checkpoint import keeper
 
 X = np.random.default_rng(0).normal(size=(6, 10, 2))
 Y = np.tanh(np.cumsum(X, axis=0))

@@ -11,7 +11,7 @@ from tests.resuming import killed_after_write, remains, train
 from tests.test_checkpoint import carried, everything
 from xprnn import RNN, Checkpoint, fit
 from xprnn.backend.host.files import remove_parts, write_atomic
-from xprnn.checkpoint.file import Content, find, write
+from xprnn.training.checkpoint.file import Content, find, write
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -76,8 +76,8 @@ import os, sys
 from pathlib import Path
 import xprnn.backend.host.files as files
 from tests.test_checkpoint_file import content
-from xprnn.checkpoint import Checkpoint
-from xprnn.checkpoint.file import find, write
+from xprnn.training.checkpoint import Checkpoint
+from xprnn.training.checkpoint.file import find, write
 
 if sys.argv[2] == "without links":
     def refuse(*_):
@@ -259,7 +259,7 @@ def test_a_checkpoint_is_no_model(two, path):
 
 
 def test_another_version_is_not_damage(two, path, monkeypatch):
-    from xprnn.checkpoint import file
+    from xprnn.training.checkpoint import file
 
     monkeypatch.setattr(file, "KIND", file.KIND._replace(version="2"))
     with pytest.raises(ValueError, match="has version '1' of the checkpoint format: this xprnn re"):

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from xprnn import get_backend
-from xprnn.checkpoint.description import description, differences
-from xprnn.checkpoint.source import Source
-from xprnn.checkpoint.tree import Packer, Unpacker, named_kinds
 from xprnn.data import minibatches
 from xprnn.optim import SGD, schedules
+from xprnn.training.checkpoint.description import description, differences
+from xprnn.training.checkpoint.position import Source
+from xprnn.training.checkpoint.tree import Packer, Unpacker, named_kinds
 
 
 class Inner(NamedTuple):

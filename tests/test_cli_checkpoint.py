@@ -10,8 +10,8 @@ import pytest
 
 from tests.cli_tools import contents, environment, keep_figures, run
 from tests.resuming import Killed
-from xprnn.checkpoint import options
 from xprnn.cli import common
+from xprnn.training.checkpoint import options
 
 TEXT = "the cat sat on the mat. a dog ran to the cat! did the mat move? no.\n" * 30
 SINE = "train sine --hidden 6 --epochs 8"
@@ -90,7 +90,7 @@ def test_a_training_that_was_killed_ends_with_the_same_files(
 # Writes at every update, and begins when it is told of an epoch.
 EAGER = """
 import sys
-from xprnn.checkpoint import options
+from xprnn.training.checkpoint import options
 options.MINUTES = 0.0
 from xprnn.cli import main
 sys.exit(main(sys.argv[1:]))

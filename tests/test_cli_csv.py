@@ -10,8 +10,8 @@ from xprnn import RNN, Forecaster, History, TrainingInterrupted
 from xprnn.cells import Elman
 from xprnn.cli import series
 from xprnn.data import Autoregression, persistence, read_csv, rmse, sunspots
-from xprnn.history import Record
 from xprnn.optim import SGD
+from xprnn.training.history import Record
 
 MODEL, PICTURE = "model.safetensors", "forecast.png"
 SMALL = ("--hidden", 3, "--epochs", 2, "--networks", 2, "--window", 6)

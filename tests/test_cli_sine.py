@@ -14,8 +14,8 @@ from tests.cli_tools import contents, environment, keep_figures, lines_of, run, 
 from xprnn import RNN, History, TrainingInterrupted, data, diagnostics, evaluate
 from xprnn.cells import Elman
 from xprnn.cli import common, sine
-from xprnn.history import Record
 from xprnn.optim import SGD
+from xprnn.training.history import Record
 
 MODEL, HISTORY = "model.safetensors", "history.jsonl"
 PICTURES = {"fit.png", "loss.png", "states.png"}

@@ -10,7 +10,6 @@ from tests.closeness import FLOAT64, assert_all_close, assert_close, between_bac
 from tests.optimizers import each_rule
 from tests.resuming import assert_resumes
 from xprnn import RNN, fit
-from xprnn.accumulation import Accumulation
 from xprnn.backend.libraries import numpy as numpy_library
 from xprnn.data import minibatches
 from xprnn.engine.factored import FactoredGradient
@@ -29,6 +28,7 @@ from xprnn.engine.gradients import (
 from xprnn.losses import CrossEntropy, SquaredError
 from xprnn.optim import SGD, Adam, Averaged, ByName, clip_by_norm, clip_by_value, global_norm
 from xprnn.testing.slack import _all, _moved
+from xprnn.training.accumulation import Accumulation
 
 N, M, K = 3, 11, 7
 FLOAT32 = 1e-4

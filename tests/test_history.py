@@ -5,7 +5,7 @@ import json
 import pytest
 
 from xprnn import History
-from xprnn.history import Record
+from xprnn.training.history import Record
 
 RECORDS = [
     Record(epoch=1, loss=0.5, validation_loss=None, gradient_norm=None),

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from xprnn import cells, data, interop, losses, optim
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
-from xprnn.checkpoint import Checkpoint
 from xprnn.committee import merge
 from xprnn.engine import initializers
 from xprnn.engine import loop as formula
@@ -17,10 +16,11 @@ from xprnn.engine.layer.weights import LayerGradient, Weights
 from xprnn.engine.network import RNN
 from xprnn.engine.stack import Gradient, Run
 from xprnn.forecast import Forecaster
-from xprnn.history import History
 from xprnn.language import LanguageModel
-from xprnn.step import NonFiniteLossError
-from xprnn.train import TrainingInterrupted, evaluate, fit
+from xprnn.training.checkpoint import Checkpoint
+from xprnn.training.fit import TrainingInterrupted, evaluate, fit
+from xprnn.training.history import History
+from xprnn.training.step import NonFiniteLossError
 
 if TYPE_CHECKING:
     from xprnn import diagnostics, testing

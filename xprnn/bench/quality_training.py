@@ -21,7 +21,7 @@ from xprnn.data.text import streams
 from xprnn.interop.torch import from_state_dict
 from xprnn.losses import CrossEntropy
 from xprnn.optim import SGD, Adam, Optimizer, clip_by_norm
-from xprnn.train import evaluate
+from xprnn.training.fit import evaluate
 
 OPTIMIZERS: dict[str, Callable[["Setting"], Optimizer]] = {
     # Lazy updates of the columns of W are no rule of torch's.

@@ -12,12 +12,12 @@ from typing import Any, NoReturn
 
 from xprnn import checks
 from xprnn.backend.host.files import output_folder
-from xprnn.checkpoint import Checkpoint
 from xprnn.cli.choices import check_choices
 from xprnn.engine.network import RNN
-from xprnn.history import History, Record
-from xprnn.step import NonFiniteLossError
-from xprnn.train import TrainingInterrupted
+from xprnn.training.checkpoint import Checkpoint
+from xprnn.training.fit import TrainingInterrupted
+from xprnn.training.history import History, Record
+from xprnn.training.step import NonFiniteLossError
 
 MODEL, HISTORY = "model.safetensors", "history.jsonl"
 

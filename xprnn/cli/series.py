@@ -33,7 +33,7 @@ from xprnn.committee import merge
 from xprnn.data import Autoregression, Series, persistence, read_csv, rmse, sunspots
 from xprnn.engine.network import RNN
 from xprnn.forecast import Forecaster
-from xprnn.train import fit
+from xprnn.training.fit import fit
 
 UPDATES = 2000
 AR_ORDER = 9

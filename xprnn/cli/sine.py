@@ -32,9 +32,9 @@ from xprnn.cli.common import (
 )
 from xprnn.data import sine
 from xprnn.engine.network import RNN
-from xprnn.history import History
 from xprnn.optim import SGD
-from xprnn.train import evaluate, fit
+from xprnn.training.fit import evaluate, fit
+from xprnn.training.history import History
 
 TASK = "sine"
 HELP = "fit a noisy sine, y = sin x + noise"

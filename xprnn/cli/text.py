@@ -45,7 +45,7 @@ from xprnn.data.text import (
 )
 from xprnn.engine.network import RNN
 from xprnn.language import LEVELS, LanguageModel
-from xprnn.train import evaluate, fit
+from xprnn.training.fit import evaluate, fit
 
 HELP = "train a language model on a text"
 DESCRIPTION = """\

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from xprnn.backend.host.arrays import HostArray
 from xprnn.backend.host.files import write_atomic
 from xprnn.backend.host.safetensors import DamagedFileError, Kind, packed, read
-from xprnn.checkpoint.options import Checkpoint
-from xprnn.checkpoint.parts import digest
+from xprnn.training.checkpoint.options import Checkpoint
+from xprnn.training.checkpoint.parts import digest
 
 KIND = Kind("checkpoint", "xprnn checkpoint", "1")
 

@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 
 from xprnn.backend import Backend
 from xprnn.backend.host.files import remove_parts
-from xprnn.checkpoint.description import description, differences
-from xprnn.checkpoint.file import Content, find, write
-from xprnn.checkpoint.options import Checkpoint
-from xprnn.checkpoint.parts import Stateful
-from xprnn.checkpoint.tree import Packer, Unpacker, named_kinds
+from xprnn.training.checkpoint.description import description, differences
+from xprnn.training.checkpoint.file import Content, find, write
+from xprnn.training.checkpoint.options import Checkpoint
+from xprnn.training.checkpoint.parts import Stateful
+from xprnn.training.checkpoint.tree import Packer, Unpacker, named_kinds
 
 Parts: TypeAlias = Mapping[str, Stateful]
 

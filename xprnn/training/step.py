@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xprnn.accumulation import Accumulation
 from xprnn.backend.types import Array
 from xprnn.data.batches import Batch
 from xprnn.engine.gradients import GradientArray
 from xprnn.engine.network import RNN
-from xprnn.history import History
 from xprnn.losses import Loss, where_valid
 from xprnn.optim import Optimizer, Scalable, clip_by_norm, clip_by_value
 from xprnn.optim.protocol import takes_into
-from xprnn.tally import valid_steps
+from xprnn.training.accumulation import Accumulation
+from xprnn.training.epoch import valid_steps
+from xprnn.training.history import History
 
 
 class NonFiniteLossError(FloatingPointError):

@@ -9,7 +9,7 @@ from typing import Any
 
 from xprnn.backend import describe as in_words
 from xprnn.backend.host.arrays import np
-from xprnn.checkpoint.parts import digest
+from xprnn.training.checkpoint.parts import digest
 
 DEPTH = 8
 """How far into objects within objects a description goes."""

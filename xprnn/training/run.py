@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
-from xprnn.checkpoint import Checkpoint, Keeper, Random, Several, Source, Stateful
 from xprnn.data.batches import Batches, each_batch
 from xprnn.engine.network import RNN
-from xprnn.evaluation import evaluate
-from xprnn.history import History, Record
-from xprnn.step import TrainingStep
-from xprnn.tally import BestWeights, Epoch
+from xprnn.training.checkpoint import Checkpoint, Keeper, Random, Several, Source, Stateful
+from xprnn.training.epoch import BestWeights, Epoch
+from xprnn.training.evaluation import evaluate
+from xprnn.training.history import History, Record
+from xprnn.training.step import TrainingStep
 
 Callback: TypeAlias = Callable[[RNN, Record], object]
 RateScale: TypeAlias = Callable[[Sequence[float]], float]

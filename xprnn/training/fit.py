@@ -4,17 +4,17 @@ import os
 from collections.abc import Sequence
 
 from xprnn import checks
-from xprnn.checkpoint import Checkpoint
 from xprnn.data.batches import Batches
 from xprnn.engine.arguments import check_recompute, check_window
 from xprnn.engine.network import RNN
-from xprnn.evaluation import evaluate
-from xprnn.history import History
 from xprnn.losses import Loss, get_loss
 from xprnn.optim import SGD, Optimizer, get_optimizer
-from xprnn.step import TrainingStep
-from xprnn.tally import BestWeights
-from xprnn.training import Callback, RateScale, Training, TrainingInterrupted
+from xprnn.training.checkpoint import Checkpoint
+from xprnn.training.epoch import BestWeights
+from xprnn.training.evaluation import evaluate
+from xprnn.training.history import History
+from xprnn.training.run import Callback, RateScale, Training, TrainingInterrupted
+from xprnn.training.step import TrainingStep
 
 __all__ = ["Batches", "Callback", "RateScale", "TrainingInterrupted", "evaluate", "fit"]
 

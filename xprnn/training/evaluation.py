@@ -3,7 +3,7 @@
 from xprnn.data.batches import Batches, each_batch
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss, get_loss, where_valid
-from xprnn.tally import TotalLoss, valid_steps
+from xprnn.training.epoch import TotalLoss, valid_steps
 
 
 def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") -> float:

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from xprnn.backend import Backend, describe
-from xprnn.checkpoint.parts import as_stateful, digest
 from xprnn.data.batches import Batch, Batches, each_batch, is_one
+from xprnn.training.checkpoint.parts import as_stateful, digest
 
 Fingerprint = dict[str, list[str]]
 

@@ -1,0 +1,1 @@
+"""Training: steps, epochs, evaluation, and checkpoints to resume from."""
