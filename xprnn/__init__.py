@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from xprnn import cells, data, interop, losses, optim
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
-from xprnn.committee import merge
 from xprnn.engine import initializers
 from xprnn.engine import loop as formula
 from xprnn.engine.layer.layer import Tape
@@ -15,8 +14,9 @@ from xprnn.engine.layer.unroll import unroll, unroll_backward
 from xprnn.engine.layer.weights import LayerGradient, Weights
 from xprnn.engine.network import RNN
 from xprnn.engine.stack import Gradient, Run
-from xprnn.forecast import Forecaster
-from xprnn.language import LanguageModel
+from xprnn.models.ensemble import merge
+from xprnn.models.forecaster import Forecaster
+from xprnn.models.language import LanguageModel
 from xprnn.training.checkpoint import Checkpoint
 from xprnn.training.fit import TrainingInterrupted, evaluate, fit
 from xprnn.training.history import History

@@ -14,9 +14,9 @@ from xprnn.cli import sine as sine_command
 from xprnn.cli.common import check_extras, results_folder, say_written
 from xprnn.data import rmse, sine
 from xprnn.engine.network import RNN
-from xprnn.forecast import TASK as SERIES
-from xprnn.forecast import Forecaster
-from xprnn.language import TASK as TEXT
+from xprnn.models.forecaster import TASK as SERIES
+from xprnn.models.forecaster import Forecaster
+from xprnn.models.language import TASK as TEXT
 
 HELP = "apply a saved network to new input"
 DESCRIPTION = """\

@@ -8,7 +8,7 @@ from xprnn import checks
 from xprnn.backend.host.files import output_folder, write_atomic
 from xprnn.cli.common import say_written
 from xprnn.engine.network import RNN
-from xprnn.language import LanguageModel
+from xprnn.models.language import LanguageModel
 
 HELP = "write text with a language model"
 DESCRIPTION = """\

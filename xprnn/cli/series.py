@@ -29,10 +29,10 @@ from xprnn.cli.common import (
     say_written,
     training_options,
 )
-from xprnn.committee import merge
 from xprnn.data import Autoregression, Series, persistence, read_csv, rmse, sunspots
 from xprnn.engine.network import RNN
-from xprnn.forecast import Forecaster
+from xprnn.models.ensemble import merge
+from xprnn.models.forecaster import Forecaster
 from xprnn.training.fit import fit
 
 UPDATES = 2000

@@ -44,7 +44,7 @@ from xprnn.data.text import (
     words,
 )
 from xprnn.engine.network import RNN
-from xprnn.language import LEVELS, LanguageModel
+from xprnn.models.language import LEVELS, LanguageModel
 from xprnn.training.fit import evaluate, fit
 
 HELP = "train a language model on a text"

@@ -5,8 +5,8 @@ from xprnn.optim.adagrad import Adagrad, AdagradState
 from xprnn.optim.adam import Adam, AdamState
 from xprnn.optim.adamw import AdamW
 from xprnn.optim.averaged import Averaged, AveragedState
-from xprnn.optim.by_name import ByName, ByNameState
 from xprnn.optim.clipping import clip_by_norm, clip_by_value, global_norm
+from xprnn.optim.groups import ByName, ByNameState
 from xprnn.optim.protocol import Optimizer, Scalable
 from xprnn.optim.registry import OPTIMIZERS, get_optimizer
 from xprnn.optim.rmsprop import RMSprop, RMSpropState

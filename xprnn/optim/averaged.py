@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, cast
 from xprnn import checks
 from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
-from xprnn.optim.entries import update_each
 from xprnn.optim.protocol import Gradients, Optimizer, Parameters, Updated, scaled, updated
 from xprnn.optim.registry import get_optimizer
+from xprnn.optim.rules import update_each
 
 
 class AveragedState(NamedTuple):
