@@ -18,7 +18,7 @@ from xprnn.engine.loop.loop import run_backward as chosen_backward
 from xprnn.engine.loop.loop import run_forward as chosen_forward
 from xprnn.engine.loop.plain import Recurrent, run_backward, run_forward
 from xprnn.engine.loop.trace import trace
-from xprnn.testing.lowering import compare_lowering
+from xprnn.testing.gradients.lowering import compare_lowering
 
 TOLERANCE = {"float64": 1e-13, "float32": 3e-6, "float16": 3e-2}
 LENGTHS = (5, 0, 3)

@@ -14,7 +14,7 @@ from tests.cli_tools import run, run_module
 from xprnn.cells import CELLS
 from xprnn.cli import parity
 from xprnn.cli.main import build_parser
-from xprnn.testing.suite import PROBLEMS
+from xprnn.testing.parity.suite import PROBLEMS
 
 SMALL = ("--cells", "elman", "--sizes", "3,2,2,4,2", "--steps", "2")
 OFF = "tests.namespaces:off_tanh"

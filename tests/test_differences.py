@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from xprnn.testing.agreement import Directions, Entries, compare
-from xprnn.testing.differences import (
+from xprnn.testing.gradients.compare import Directions, Entries, compare
+from xprnn.testing.gradients.numeric import (
     EPS,
     RUNGS,
     STEP,

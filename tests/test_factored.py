@@ -27,7 +27,7 @@ from xprnn.engine.gradients import (
 )
 from xprnn.losses import CrossEntropy, SquaredError
 from xprnn.optim import SGD, Adam, Averaged, ByName, clip_by_norm, clip_by_value, global_norm
-from xprnn.testing.slack import _all, _moved
+from xprnn.testing.parity.slack import _all, _moved
 from xprnn.training.accumulation import Accumulation
 
 N, M, K = 3, 11, 7

@@ -21,12 +21,12 @@ from xprnn.testing import (
     Row,
     Side,
     assert_parity,
-    slack,
     tolerance,
     tolerance_after,
 )
-from xprnn.testing.functions import CALLS
-from xprnn.testing.problem import Trained
+from xprnn.testing.parity.check import slack
+from xprnn.testing.parity.functions import CALLS
+from xprnn.testing.parity.problem import Trained
 
 QUANTITIES = (
     *("functions", "structure", "output", "state", "loss", "gradients", "update"),
@@ -136,7 +136,7 @@ def test_other_devices_other_references_and_few_dtypes():
 
 def test_without_a_list_it_is_all_that_are_installed(monkeypatch):
     monkeypatch.setattr(
-        "xprnn.testing.parity.available_backends", lambda: ("numpy", "array_api_strict")
+        "xprnn.testing.parity.check.available_backends", lambda: ("numpy", "array_api_strict")
     )
     report = assert_parity(small, X, steps=0)
     assert [side.backend for side in report.sides[::2]] == ["numpy", "array_api_strict"]

@@ -11,8 +11,8 @@ from xprnn._version import __version__
 from xprnn.backend import Backend
 from xprnn.backend.about import blas
 from xprnn.testing import Row, Side
-from xprnn.testing.report import and_more, worst_of_each
-from xprnn.testing.suite import Result, Sizes
+from xprnn.testing.parity.report import and_more, worst_of_each
+from xprnn.testing.parity.suite import Result, Sizes
 
 COLUMNS = {
     "functions": ("functions",),

@@ -1,12 +1,12 @@
 """Proofs for users: that gradients are right, and that every backend computes the same."""
 
-from xprnn.testing.cell import check_cell
 from xprnn.testing.contract import ContractError, check_contract
-from xprnn.testing.findings import Finding, GradientError, GradientReport
-from xprnn.testing.gradients import check_gradients
-from xprnn.testing.parity import assert_parity
-from xprnn.testing.report import ParityError, ParityReport, Row, Side
-from xprnn.testing.tolerances import tolerance, tolerance_after
+from xprnn.testing.gradients.cell import check_cell
+from xprnn.testing.gradients.network import check_gradients
+from xprnn.testing.gradients.report import Finding, GradientError, GradientReport
+from xprnn.testing.parity.check import assert_parity
+from xprnn.testing.parity.report import ParityError, ParityReport, Row, Side
+from xprnn.testing.parity.tolerances import tolerance, tolerance_after
 
 __all__ = [
     "ContractError",

@@ -3,7 +3,7 @@
 import re
 
 from xprnn.cells import Cell, unit_names
-from xprnn.testing.findings import Finding
+from xprnn.testing.gradients.report import Finding
 
 _LAYER = re.compile(r"(?P<kind>.+?)_l\d+(_reverse)?")
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from xprnn.backend import Backend
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.optim import Optimizer
-from xprnn.testing.functions import CALLS, operands, results
-from xprnn.testing.problem import Hosts, Problem, hosts_of, train, update_each
-from xprnn.testing.report import Row
-from xprnn.testing.slack import Slack, Slackness
+from xprnn.testing.parity.functions import CALLS, operands, results
+from xprnn.testing.parity.problem import Hosts, Problem, hosts_of, train, update_each
+from xprnn.testing.parity.report import Row
+from xprnn.testing.parity.slack import Slack, Slackness
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ largest entry, because an entry that is a small difference of large numbers has 
 large ones.
 
 No tolerance is chosen for the case that is tested.  Those here depend on the dtype and on the
-number of steps; what a problem makes of roundings is measured, in `xprnn.testing.slack`, and comes
-on top.
+number of steps; what a problem makes of roundings is measured, in `xprnn.testing.parity.slack`, and
+comes on top.
 """
 
 from xprnn.backend.host.arrays import np

@@ -18,7 +18,7 @@ from xprnn.engine.gradients import GradientArray, SparseGradient, entries, large
 from xprnn.engine.network import RNN
 from xprnn.optim import Optimizer
 from xprnn.testing.comparison import norm
-from xprnn.testing.problem import (
+from xprnn.testing.parity.problem import (
     Gradients,
     Hosts,
     Named,
@@ -27,7 +27,7 @@ from xprnn.testing.problem import (
     train,
     update_each,
 )
-from xprnn.testing.tolerances import ROUNDINGS, epsilon, tolerance
+from xprnn.testing.parity.tolerances import ROUNDINGS, epsilon, tolerance
 
 Direction: TypeAlias = Callable[[int, tuple[int, ...]], HostArray]
 """Signs for the array of that number, of that shape."""

@@ -21,10 +21,18 @@ from xprnn.engine.gradients import dense
 from xprnn.engine.network import RNN
 from xprnn.engine.stack import Gradient
 from xprnn.losses import Loss
-from xprnn.testing.agreement import Gradients
 from xprnn.testing.contract import ContractError
-from xprnn.testing.differences import Direction, Function
-from xprnn.testing.passes import Call, Outputs, Point, run, run_windowed, states_before, truncates
+from xprnn.testing.gradients.compare import Gradients
+from xprnn.testing.gradients.numeric import Direction, Function
+from xprnn.testing.gradients.passes import (
+    Call,
+    Outputs,
+    Point,
+    run,
+    run_windowed,
+    states_before,
+    truncates,
+)
 from xprnn.testing.precision import ADVICE, narrower_in, watch
 
 INPUT = "input"
@@ -37,7 +45,7 @@ class Goal(Protocol):
 
     @property
     def size(self) -> float:
-        """S of `xprnn.testing.agreement`."""
+        """S of `xprnn.testing.gradients.compare`."""
         ...
 
     @property
@@ -63,7 +71,7 @@ class Weighted:
 
     @cached_property
     def size(self) -> float:
-        """S of `xprnn.testing.agreement`."""
+        """S of `xprnn.testing.gradients.compare`."""
         return _size(self.outputs, self.weights)
 
     @property

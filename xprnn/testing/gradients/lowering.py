@@ -9,7 +9,7 @@ from xprnn.cells import Arrays, Cell, unit_names
 from xprnn.engine.loop import Work
 from xprnn.engine.loop.plain import Recurrent, run_backward, run_forward
 from xprnn.testing.contract import ContractError
-from xprnn.testing.findings import Finding, Index
+from xprnn.testing.gradients.report import Finding, Index
 
 STEPS, BATCH, HIDDEN = 4, 3, 5
 WORK = tuple(Work(way, "float64", STEPS, BATCH, lengths=False) for way in ("forward", "backward"))

@@ -10,13 +10,13 @@ from xprnn.cells import Arrays
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss, get_loss
 from xprnn.testing.advice import between_steps, network_advice
-from xprnn.testing.cell import check_cell
-from xprnn.testing.checking import Options, check
 from xprnn.testing.contract import contract_in
-from xprnn.testing.findings import GradientError, GradientReport
-from xprnn.testing.independence import passes_apart
-from xprnn.testing.objective import Goal, Objective, Weighted, with_loss
-from xprnn.testing.passes import Call, Outputs, Point
+from xprnn.testing.gradients.cell import check_cell
+from xprnn.testing.gradients.check import Options, check
+from xprnn.testing.gradients.independence import passes_apart
+from xprnn.testing.gradients.objective import Goal, Objective, Weighted, with_loss
+from xprnn.testing.gradients.passes import Call, Outputs, Point
+from xprnn.testing.gradients.report import GradientError, GradientReport
 
 FINE = "check_cell finds nothing wrong with"
 
@@ -78,7 +78,7 @@ def check_gradients(
     tolerance : float, optional
         How far a gradient may be off, relative to itself, or to a thousandth of the array's
         largest.  None: 1e-9 with the complex step, 1e-6 with central differences; why, and what
-        is allowed for rounding, says `xprnn.testing.agreement`.
+        is allowed for rounding, says `xprnn.testing.gradients.compare`.
     rng : int, numpy.random.Generator or None
         Where state, d_output, d_state, directions and dropout masks are drawn from.
 

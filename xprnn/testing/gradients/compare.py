@@ -23,8 +23,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from xprnn.backend.host.arrays import Generator, HostArray, np
-from xprnn.testing.differences import EPS, Direction, Slopes
-from xprnn.testing.findings import Finding, Index
+from xprnn.testing.gradients.numeric import EPS, Direction, Slopes
+from xprnn.testing.gradients.report import Finding, Index
 
 COMPLEX = 1e-9
 CENTRAL = 1e-6

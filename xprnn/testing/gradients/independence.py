@@ -9,7 +9,7 @@ from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.engine.gradients import GradientArray, dense
 from xprnn.engine.stack import Run
 from xprnn.testing.contract import ContractError
-from xprnn.testing.objective import Objective, hosted
+from xprnn.testing.gradients.objective import Objective, hosted
 
 NEAR = 1e-12
 """By the largest entry: the same numbers, added in the same order."""

@@ -6,13 +6,13 @@ from xprnn.backend.host.arrays import HostArray, Seed, generator, np
 from xprnn.backend.types import Array
 from xprnn.cells import Cell, get_cell, unit_names
 from xprnn.engine.loop import lowerings_of
-from xprnn.testing.agreement import Gradients
 from xprnn.testing.analytic import Analytic
-from xprnn.testing.checking import Options, check
 from xprnn.testing.contract import Sample, check_contract, draw, take_step
-from xprnn.testing.differences import Direction, Function
-from xprnn.testing.findings import Finding, GradientError, GradientReport
-from xprnn.testing.lowering import WORK, Lowering, compare_lowering
+from xprnn.testing.gradients.check import Options, check
+from xprnn.testing.gradients.compare import Gradients
+from xprnn.testing.gradients.lowering import WORK, Lowering, compare_lowering
+from xprnn.testing.gradients.numeric import Direction, Function
+from xprnn.testing.gradients.report import Finding, GradientError, GradientReport
 
 
 def check_cell(
@@ -120,7 +120,7 @@ class _Subject:
         }
 
     def size(self) -> float:
-        """Return S of `xprnn.testing.agreement`."""
+        """Return S of `xprnn.testing.gradients.compare`."""
         return float(np.sqrt(sum(np.sum(w * w) for w in self.weights)))
 
     def _terms(self, moved: Direction) -> HostArray:

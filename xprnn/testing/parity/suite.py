@@ -8,8 +8,8 @@ from xprnn.backend import Backend
 from xprnn.backend.host.arrays import generator
 from xprnn.cells import Cell
 from xprnn.engine.network import RNN
-from xprnn.testing.parity import DTYPES, assert_parity
-from xprnn.testing.report import ParityError, ParityReport
+from xprnn.testing.parity.check import DTYPES, assert_parity
+from xprnn.testing.parity.report import ParityError, ParityReport
 
 PROBLEMS = ("numbers", "tokens")
 

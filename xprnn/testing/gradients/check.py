@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from xprnn import checks
 from xprnn.backend.host.arrays import Generator, HostArray, np
-from xprnn.testing.agreement import (
+from xprnn.testing.contract import ContractError
+from xprnn.testing.gradients.compare import (
     CENTRAL,
     COMPLEX,
     Directions,
@@ -15,8 +16,7 @@ from xprnn.testing.agreement import (
     compare,
     random_directions,
 )
-from xprnn.testing.contract import ContractError
-from xprnn.testing.differences import (
+from xprnn.testing.gradients.numeric import (
     EPS,
     Function,
     central,
@@ -24,7 +24,7 @@ from xprnn.testing.differences import (
     rounding_of,
     why_not_complex,
 )
-from xprnn.testing.findings import Finding
+from xprnn.testing.gradients.report import Finding
 
 MODES = ("auto", "central", "complex", "directions")
 ENTRIES = 1000
@@ -75,7 +75,7 @@ def check(
     gradients : mapping of str to array
         One for every variable of the function.
     size : float
-        S of `xprnn.testing.agreement`.
+        S of `xprnn.testing.gradients.compare`.
 
     Raises
     ------

@@ -10,10 +10,10 @@ from xprnn.backend.types import Array
 from xprnn.losses import Loss, get_loss
 from xprnn.optim import OPTIMIZERS, SGD, Optimizer
 from xprnn.testing.contract import check_contract
-from xprnn.testing.problem import MakeNet, Problem
-from xprnn.testing.report import ParityError, ParityReport, Side
-from xprnn.testing.side import Measurement
-from xprnn.testing.truth import take_truth
+from xprnn.testing.parity.problem import MakeNet, Problem
+from xprnn.testing.parity.report import ParityError, ParityReport, Side
+from xprnn.testing.parity.side import Measurement
+from xprnn.testing.parity.truth import take_truth
 
 DTYPES = ("float64", "float32")
 
@@ -95,7 +95,7 @@ def assert_parity(
     Notes
     -----
     An error is relative to the array's norm, its largest entry.  The tolerances and their reasons
-    are in `xprnn.testing.tolerances`; none depends on the case.
+    are in `xprnn.testing.parity.tolerances`; none depends on the case.
 
     Examples
     --------

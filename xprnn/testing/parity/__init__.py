@@ -1,0 +1,1 @@
+"""Whether every backend computes what NumPy computes."""
