@@ -87,7 +87,7 @@ def test_ratios_are_plain_over_ours(monkeypatch):
 
 def test_the_command_prints_and_writes(monkeypatch, tmp_path):
     row = Row("work", 0.2, 0.1, 2.0, 3)
-    monkeypatch.setattr("xprnn.cli.bench.run_origins", lambda threads, tell: iter([row]))
+    monkeypatch.setattr("xprnn.cli.bench.origins.run_origins", lambda threads, tell: iter([row]))
     result = run("bench", "origins", "--threads", "1", "--out", tmp_path)
     assert result.status == 0
     assert "200.00 ms   100.00 ms     2.0 times (target 3)" in result.out

@@ -9,7 +9,7 @@ import pytest
 from tests.cli_tools import run
 from xprnn.bench import imports
 from xprnn.bench.imports import ImportRow, SizeRow, run_imports, size_of
-from xprnn.cli import bench_import
+from xprnn.cli.bench import imports as bench_import
 
 
 def test_interpreters_take_turns_and_medians_count(monkeypatch):

@@ -10,7 +10,7 @@ from tests.cli_tools import run
 from xprnn.bench import layer, process, timing
 from xprnn.bench.case import CELLS, LayerCase
 from xprnn.bench.peers import jax_layer, torch_layer
-from xprnn.cli import bench_report
+from xprnn.cli.bench import report as bench_report
 
 CASE = LayerCase(3, 4, 2, 5)
 

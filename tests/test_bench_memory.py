@@ -9,7 +9,7 @@ from tests.cli_tools import run
 from xprnn.bench import memory
 from xprnn.bench.memory import MemoryRow, can_be_measured, run_long, run_memory
 from xprnn.bench.timing import Setting
-from xprnn.cli import bench_memory
+from xprnn.cli.bench import memory as bench_memory
 from xprnn.engine.network import RNN
 
 SETTING = Setting(1)

@@ -23,7 +23,7 @@ from xprnn.bench.quality_training import (
     points,
     write_problem,
 )
-from xprnn.cli import bench_quality
+from xprnn.cli.bench import quality as bench_quality
 from xprnn.interop.torch import to_state_dict
 
 TEXT = "the cat sat on the mat. a dog ran to the cat! did the mat move? no.\n" * 12

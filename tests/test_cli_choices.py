@@ -4,7 +4,8 @@ import pytest
 
 from tests.cli_tools import run
 from xprnn import RNN, cells, cli, optim
-from xprnn.cli import series, sine, text
+from xprnn.cli.train import csv as series
+from xprnn.cli.train import sine, text
 
 SMALL = ("--hidden", "4", "--epochs", "2")
 CSV = ("csv", "sunspots", "--column", "SUNACTIVITY", "--networks", "1")

@@ -8,7 +8,7 @@ import pytest
 from tests.cli_tools import contents, keep_figures, lines_of, run
 from xprnn import RNN, Forecaster, History, TrainingInterrupted
 from xprnn.cells import Elman
-from xprnn.cli import series
+from xprnn.cli.train import csv as series
 from xprnn.data import Autoregression, persistence, read_csv, rmse, sunspots
 from xprnn.optim import SGD
 from xprnn.training.history import Record

@@ -11,8 +11,10 @@ import pytest
 
 import xprnn
 from tests.cli_tools import contents, environment, run, run_module
-from xprnn.cli import main, series, sine, text
+from xprnn.cli import main
 from xprnn.cli.common import results_folder
+from xprnn.cli.train import csv as series
+from xprnn.cli.train import sine, text
 
 COMMANDS = (
     ("train", "sine"),

@@ -13,7 +13,8 @@ import pytest
 from tests.cli_tools import contents, environment, keep_figures, lines_of, run, run_module
 from xprnn import RNN, History, TrainingInterrupted, data, diagnostics, evaluate
 from xprnn.cells import Elman
-from xprnn.cli import common, sine
+from xprnn.cli import common
+from xprnn.cli.train import sine
 from xprnn.optim import SGD
 from xprnn.training.history import Record
 

@@ -8,7 +8,7 @@ import pytest
 from tests.cli_tools import run
 from xprnn import RNN, History, LanguageModel, TrainingInterrupted, diagnostics
 from xprnn.cli import main
-from xprnn.cli import text as text_command
+from xprnn.cli.train import text as text_command
 
 TEXT = "the cat sat on the mat. a dog ran to the cat! did the mat move? no.\n" * 30
 

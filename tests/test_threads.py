@@ -10,7 +10,7 @@ from tests.cli_tools import run
 from xprnn import RNN
 from xprnn.backend.about import blas
 from xprnn.backend.host.threads import blas_threads
-from xprnn.cli import sine
+from xprnn.cli.train import sine
 from xprnn.testing import check_gradients
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from xprnn import checks, diagnostics
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import write_atomic
-from xprnn.cli import series as series_command
-from xprnn.cli import sine as sine_command
 from xprnn.cli.common import check_extras, results_folder, say_written
+from xprnn.cli.train import csv as series_command
+from xprnn.cli.train import sine as sine_command
 from xprnn.data import rmse, sine
 from xprnn.engine.network import RNN
 from xprnn.models.forecaster import TASK as SERIES

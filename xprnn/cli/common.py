@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from xprnn import checks
 from xprnn.backend.host.files import output_folder
-from xprnn.cli.choices import check_choices
+from xprnn.cli.train.choices import check_choices
 from xprnn.engine.network import RNN
 from xprnn.training.checkpoint import Checkpoint
 from xprnn.training.fit import TrainingInterrupted
@@ -50,7 +50,7 @@ def common_options(*, several: bool = False) -> Parser:
 
 
 def training_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every training has, besides those of `xprnn.cli.choices`."""
+    """Add the options that every training has, besides those of `xprnn.cli.train.choices`."""
     add = parser.add_argument_group("run").add_argument
     add(
         "--threads",

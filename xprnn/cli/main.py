@@ -10,22 +10,16 @@ from collections.abc import Callable, Sequence
 
 from xprnn._version import __version__
 from xprnn.backend.host.memory import keep_freed_memory
-from xprnn.cli import (
-    apply,
-    bench,
-    bench_import,
-    bench_layer,
-    bench_memory,
-    bench_quality,
-    bench_train,
-    info,
-    parity,
-    sample,
-    series,
-    sine,
-    text,
-)
+from xprnn.cli import apply, info, parity, sample
+from xprnn.cli.bench import imports as bench_import
+from xprnn.cli.bench import layer as bench_layer
+from xprnn.cli.bench import memory as bench_memory
+from xprnn.cli.bench import origins as bench
+from xprnn.cli.bench import quality as bench_quality
+from xprnn.cli.bench import train as bench_train
 from xprnn.cli.common import Parser, common_options
+from xprnn.cli.train import csv as series
+from xprnn.cli.train import sine, text
 
 
 def main(argv: Sequence[str] | None = None) -> int:

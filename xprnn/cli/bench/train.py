@@ -5,7 +5,7 @@ import argparse
 from xprnn.bench.case import CELLS
 from xprnn.bench.timing import compare
 from xprnn.bench.training_case import TRAININGS, TrainingCase
-from xprnn.cli.bench_report import (
+from xprnn.cli.bench.report import (
     Report,
     facts_of,
     peers_of,

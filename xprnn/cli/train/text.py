@@ -10,15 +10,6 @@ from xprnn import checks, diagnostics
 from xprnn.backend import Backend, get_backend
 from xprnn.backend.host.arrays import Generator, HostArray, generator
 from xprnn.backend.host.threads import blas_threads
-from xprnn.cli.choices import (
-    check_window_option,
-    network,
-    network_options,
-    optimizer,
-    optimizer_options,
-    rate_scale,
-    recompute_option,
-)
 from xprnn.cli.common import (
     HISTORY,
     MODEL,
@@ -31,6 +22,15 @@ from xprnn.cli.common import (
     saved,
     say_written,
     training_options,
+)
+from xprnn.cli.train.choices import (
+    check_window_option,
+    network,
+    network_options,
+    optimizer,
+    optimizer_options,
+    rate_scale,
+    recompute_option,
 )
 from xprnn.data import NGram, chunks
 from xprnn.data.text import (

@@ -16,7 +16,7 @@ from xprnn.bench.memory import (
     run_memory,
 )
 from xprnn.bench.timing import ON_DEVICE, Setting
-from xprnn.cli.bench_report import (
+from xprnn.cli.bench.report import (
     Report,
     against_option,
     choice_options,

@@ -9,14 +9,6 @@ from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
 from xprnn.backend.host.arrays import HostArray, generator
 from xprnn.backend.host.threads import blas_threads
-from xprnn.cli.choices import (
-    network,
-    network_options,
-    optimizer,
-    optimizer_options,
-    rate_scale,
-    recompute_option,
-)
 from xprnn.cli.common import (
     MODEL,
     Ending,
@@ -28,6 +20,14 @@ from xprnn.cli.common import (
     saved,
     say_written,
     training_options,
+)
+from xprnn.cli.train.choices import (
+    network,
+    network_options,
+    optimizer,
+    optimizer_options,
+    rate_scale,
+    recompute_option,
 )
 from xprnn.data import Autoregression, Series, persistence, read_csv, rmse, sunspots
 from xprnn.engine.network import RNN

@@ -9,14 +9,6 @@ from xprnn.backend import get_backend
 from xprnn.backend.host.arrays import HostArray, generator, np
 from xprnn.backend.host.threads import blas_threads
 from xprnn.backend.types import Array
-from xprnn.cli.choices import (
-    check_window_option,
-    network,
-    network_options,
-    optimizer,
-    optimizer_options,
-    rate_scale,
-)
 from xprnn.cli.common import (
     HISTORY,
     MODEL,
@@ -29,6 +21,14 @@ from xprnn.cli.common import (
     saved,
     say_written,
     training_options,
+)
+from xprnn.cli.train.choices import (
+    check_window_option,
+    network,
+    network_options,
+    optimizer,
+    optimizer_options,
+    rate_scale,
 )
 from xprnn.data import sine
 from xprnn.engine.network import RNN

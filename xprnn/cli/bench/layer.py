@@ -4,7 +4,7 @@ import argparse
 
 from xprnn.bench.case import CASES, CELLS
 from xprnn.bench.timing import PEERS, compare
-from xprnn.cli.bench_report import (
+from xprnn.cli.bench.report import (
     Report,
     facts_of,
     peers_of,

@@ -7,7 +7,7 @@ from xprnn import checks
 from xprnn._version import __version__
 from xprnn.bench.imports import LIMIT, ImportRow, SizeRow, run_imports, size_of
 from xprnn.bench.timing import PEERS
-from xprnn.cli.bench_report import (
+from xprnn.cli.bench.report import (
     Report,
     against_option,
     json_option,

@@ -1,0 +1,1 @@
+"""The comparisons of the command line: each runs `xprnn.bench` and prints its rows."""

@@ -1,0 +1,1 @@
+"""The trainings of the command line, and what they share."""
