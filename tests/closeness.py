@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xprnn.testing.parity.check import tolerances
+from xprnn.testing.parity import tolerances
 from xprnn.training.history import Record
 
 AUTOGRAD = 1e-10

@@ -24,7 +24,7 @@ from xprnn.testing import (
     tolerance,
     tolerance_after,
 )
-from xprnn.testing.parity.check import slack
+from xprnn.testing.parity import slack
 from xprnn.testing.parity.functions import CALLS
 from xprnn.testing.parity.problem import Trained
 
