@@ -84,7 +84,7 @@ def prove():
 # a line written for it.
 
 # %%
-print(xprnn.engine.loop.explain(Leaky()))
+print(xprnn.explain_lowering(Leaky()))
 
 # %% [markdown]
 # ## 3. A task

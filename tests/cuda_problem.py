@@ -11,7 +11,7 @@ from tests.closeness import assert_close
 from tests.cuda_cells import VARIANTS
 from xprnn import get_backend
 from xprnn.cells import unit_names
-from xprnn.engine import loop as formula
+from xprnn.engine.loop import lowering
 from xprnn.engine.loop.cuda.loops import CuPyLoops
 from xprnn.engine.loop.cuda.source import Variant
 from xprnn.engine.loop.loop import run_backward as chosen_backward
@@ -87,7 +87,7 @@ class Device:
     def lowered(self, cell: Any, p: Any, dh: Any, *, save: bool = True) -> Any:
         """Return what the loops find."""
         backend = get_backend("cupy", dtype=p.u.dtype.name)
-        assert "is lowered to CUDA kernels" in formula.explain(cell, backend)
+        assert "is lowered to CUDA kernels" in lowering.explain_lowering(cell, backend)
         u, recurrent, state = (self.there(a) for a in (p.u, p.recurrent, p.state))
         there = chosen_forward(backend, cell, u, recurrent, state, save=save)
         if not save:

@@ -13,7 +13,7 @@ from tests.odd_cells import ODD_CELLS
 from tests.spoiled import SPOILS, Spoiled
 from xprnn.backend import get_backend
 from xprnn.cells import CELLS, GRU, LSTM, Elman
-from xprnn.engine.loop import disable_lowering, lowerings_of
+from xprnn.engine.loop.lowering import disable_lowering, lowerings_of
 from xprnn.testing import ContractError, GradientError, check_cell, check_contract
 
 

@@ -3,9 +3,10 @@
 import pytest
 
 from tests.cli_tools import run
-from xprnn import RNN, cells, cli, optim
+from xprnn import RNN, cells, optim
 from xprnn.cli.train import csv as series
 from xprnn.cli.train import sine, text
+from xprnn.cli.train.run import MODEL
 
 SMALL = ("--hidden", "4", "--epochs", "2")
 CSV = ("csv", "sunspots", "--column", "SUNACTIVITY", "--networks", "1")
@@ -31,7 +32,7 @@ def test_every_cell(seen, tmp_path, name):
     assert done.status == 0, done.err
     ((net, _),) = seen
     assert net.cell == cells.get_cell(name)
-    assert RNN.load(tmp_path / cli.common.MODEL).cell == net.cell
+    assert RNN.load(tmp_path / MODEL).cell == net.cell
 
 
 def test_what_the_network_is(seen, tmp_path):

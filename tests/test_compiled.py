@@ -16,8 +16,9 @@ from tests.time_loops import (
     strided,
 )
 from xprnn.cells import GRU, LSTM, Elman
-from xprnn.engine import loop as formula
+from xprnn.engine.loop import lowering
 from xprnn.engine.loop.plain import Reversed, Trajectory
+from xprnn.engine.loop.protocol import Work
 
 pytest.importorskip("numba")
 
@@ -36,7 +37,7 @@ def problem_of(cell, *shape, dtype="float64", **options):
 
 
 def loops_of(problem, name="numba"):
-    found = formula.lowerings_of(problem.backend, problem.cell)
+    found = lowering.lowerings_of(problem.backend, problem.cell)
     return next(loops for loops in found if loops.name == name)
 
 
@@ -66,7 +67,7 @@ def test_it_is_what_the_library_chooses():
     problem = problem_of(Elman(), 4, 3, 5)
     for direction in ("forward", "backward"):
         work = problem.work(direction)
-        assert formula.lowering_for(problem.backend, problem.cell, work) is loops_of(problem)
+        assert lowering.lowering_for(problem.backend, problem.cell, work) is loops_of(problem)
     problem.compare(problem.dh)
 
 
@@ -158,7 +159,7 @@ def test_a_tape_goes_from_one_lowering_to_another(cell, monkeypatch):
     for first, second in ((numba, numpy), (numpy, numba)):
         back = backward(problem, second, forward(problem, first), problem.dh)
         problem.compare_passes((want_there, back), (want_there, want))
-    with formula.disable_lowering():
+    with lowering.disable_lowering():
         plain_back = problem.chosen(problem.dh)[1]
     problem.compare_passes((want_there, plain_back), (want_there, want))
     # A tape of the plain loop, with lengths: what is saved beyond the end is another number there.
@@ -195,8 +196,8 @@ def test_what_is_not_finite_passes_as_it_does_in_the_plain_loop(cell, value):
 def test_nothing_to_do_and_half_precision_are_left_to_others():
     cell, backend = Elman(), problem_of(Elman(), 3, 2, 4).backend
     for steps, batch, dtype in ((0, 3, "float64"), (3, 0, "float64"), (3, 3, "float16")):
-        work = formula.Work("forward", dtype, steps, batch, lengths=False)
-        assert formula.lowering_for(backend, cell, work).name == "numpy"
+        work = Work("forward", dtype, steps, batch, lengths=False)
+        assert lowering.lowering_for(backend, cell, work).name == "numpy"
 
 
 def test_two_python_threads_at_once():

@@ -16,7 +16,6 @@ from tests.process import run_python
 from tests.time_loops import Problem
 from xprnn import RNN
 from xprnn.cells import Elman
-from xprnn.engine import loop as formula
 from xprnn.engine.loop import lowering
 
 COMPILER = "xprnn.backend.numba.build"
@@ -100,12 +99,12 @@ def present(monkeypatch):
 )
 def test_without_numba_the_library_works_and_says_why(fault, reason, monkeypatch):
     fault(monkeypatch)
-    assert formula.explain("elman").splitlines() == [
+    assert lowering.explain_lowering("elman").splitlines() == [
         "Elman(activation='tanh') is lowered to NumPy calls: 2 operations forward, 3 backward",
         reason,
     ]
     problem = Problem(Elman())
-    assert formula.lowering_for(problem.backend, problem.cell, problem.work()).name == "numpy"
+    assert lowering.lowering_for(problem.backend, problem.cell, problem.work()).name == "numpy"
     problem.compare(problem.dh)
     monkeypatch.setenv("XPRNN_LOWERING", "numba")
     net = RNN(1, 3, rng=0)
@@ -115,7 +114,7 @@ def test_without_numba_the_library_works_and_says_why(fault, reason, monkeypatch
 
 def test_where_numba_may_not_compile():
     pytest.importorskip("numba")
-    code = "import xprnn; print(xprnn.engine.loop.explain('elman'))"
+    code = "import xprnn; print(xprnn.explain_lowering('elman'))"
     said = run_python(code, XPRNN_LOWERING="on", NUMBA_DISABLE_JIT="1")
     assert said.endswith("can't be used: NUMBA_DISABLE_JIT is set\n")
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.time_loops import Problem
 from xprnn import get_backend
-from xprnn.engine import loop as formula
+from xprnn.engine.loop import lowering
 from xprnn.engine.loop.program import ARITHMETIC, COMPARISONS, FUNCTIONS
 from xprnn.testing import check_cell
 
@@ -180,7 +180,7 @@ def made_of_everything(names, dtype):
 def test_every_function_of_a_formula(dtype):
     names = tuple(FUNCTIONS) if dtype == "float64" else SOME
     problem, want = made_of_everything(names, dtype)
-    loops = formula.lowerings_of(problem.backend, problem.cell)[0]
+    loops = lowering.lowerings_of(problem.backend, problem.cell)[0]
     assert loops.name == "numba"
     assert loops.suits(problem.work()), loops.describe()
     _, got = loops.forward(problem.u, problem.recurrent.U, (), problem.state)
@@ -194,7 +194,7 @@ def test_a_formula_that_can_not_be_compiled_runs_all_the_same(monkeypatch):
     loops = pytest.importorskip("xprnn.engine.loop.numba.loops")
     cell = Everything(("expm1", "isfinite"))
     problem = Problem(cell)
-    found = formula.lowerings_of(get_backend("numpy"), cell)[0]
+    found = lowering.lowerings_of(get_backend("numpy"), cell)[0]
     names = loops._names
 
     def without(loop, dtype):
@@ -204,7 +204,7 @@ def test_a_formula_that_can_not_be_compiled_runs_all_the_same(monkeypatch):
     problem.compare(problem.dh)
     assert not found.suits(problem.work())
     assert found.suits(problem.work("backward"))
-    assert "forward in float64 can't be compiled: " in formula.explain(cell)
+    assert "forward in float64 can't be compiled: " in lowering.explain_lowering(cell)
     names = [finding.name for finding in check_cell(cell).findings]
     assert "lowered h" in names
     assert "lowered by numba h" not in names

@@ -10,7 +10,7 @@ from tests.cases import CELLS
 from tests.closeness import assert_all_close, assert_close
 from xprnn import RNN
 from xprnn.cells import LSTM, has_layer_norm
-from xprnn.engine import loop as formula
+from xprnn.engine.loop import lowering
 from xprnn.testing import check_cell, check_gradients
 
 pytest.importorskip("numba")
@@ -59,7 +59,7 @@ def test_the_same_as_without_lowering(case):
     rng = np.random.default_rng(1)
     x, target = rng.normal(size=(6, 4, case.I)), rng.normal(size=(6, 4, 2))
     for window, lengths in ((None, None), (None, (6, 2, 1, 5)), (2, (6, 2, 1, 5))):
-        with formula.disable_lowering():
+        with lowering.disable_lowering():
             want = passes(net, x, target, lengths, window)
         got = passes(net, x, target, lengths, window)
         assert_close(got[0], want[0], 1e-12, "output")
@@ -88,7 +88,7 @@ def test_a_cell_of_the_user_s_own(calls):
     x = np.random.default_rng(1).normal(size=(6, 3, 2))
     assert check_gradients(net, x).passed
     assert {"forward", "backward"} == set(calls)
-    first, second = formula.explain(cell).splitlines()
+    first, second = lowering.explain_lowering(cell).splitlines()
     assert "is compiled by Numba" in first
     assert "forward in float64 " in first
     assert second == "where that does not suit, it is lowered to NumPy calls"
@@ -98,7 +98,7 @@ def test_single_precision_trains():
     net = RNN(2, 20, 1, cell="gru", rng=0)
     x = np.random.default_rng(1).normal(size=(8, 5, 2)).astype("float32")
     value, gradient = net.value_and_grad(x, x[:, :, :1])
-    with formula.disable_lowering():
+    with lowering.disable_lowering():
         want_value, want = net.value_and_grad(x, x[:, :, :1])
     assert float(value) == pytest.approx(float(want_value), rel=1e-6)
     assert_all_close(gradient.parameters, want.parameters, 1e-5)

@@ -18,7 +18,7 @@ from tests.device_arrays import EVENTS, on_device
 from xprnn import RNN, fit, get_backend
 from xprnn.cells import GRU, LSTM, Elman, MinimalGated
 from xprnn.data import minibatches
-from xprnn.engine import loop as formula
+from xprnn.engine.loop import lowering
 from xprnn.engine.loop.cuda.source import Variant
 from xprnn.engine.loop.loop import run_backward as chosen_backward
 from xprnn.engine.loop.plain import Recurrent, run_backward
@@ -158,7 +158,7 @@ def test_a_network_and_all_its_gradients(case, lengths):
 
 
 def test_what_explain_says():
-    said = formula.explain("elman", "cupy")
+    said = lowering.explain_lowering("elman", "cupy")
     assert "is lowered to CUDA kernels, one a step each way: 2 operations forward" in said
 
 

@@ -12,8 +12,8 @@ from tests.resuming import assert_resumes
 from xprnn import RNN, fit
 from xprnn.backend.libraries import numpy as numpy_library
 from xprnn.data import minibatches
-from xprnn.engine.factored import FactoredGradient
 from xprnn.engine.gradients import (
+    FactoredGradient,
     SparseGradient,
     add,
     clipped,

@@ -8,14 +8,13 @@ import pytest
 
 from tests.gated import Gated
 from xprnn.cells import GRU, LSTM, Elman
-from xprnn.engine.loop import Untraceable
 from xprnn.engine.loop.numpy.loops import NumPyLoops
 from xprnn.engine.loop.numpy.phases import Phase, late_nodes
 from xprnn.engine.loop.numpy.plan import plan_backward, plan_forward
 from xprnn.engine.loop.numpy.regroup import regrouped
 from xprnn.engine.loop.numpy.storage import Storage
 from xprnn.engine.loop.program import Builder, Node, Program
-from xprnn.engine.loop.trace import Tracer, trace, trace_forward
+from xprnn.engine.loop.trace import Tracer, Untraceable, trace, trace_forward
 
 
 @dataclass(frozen=True)

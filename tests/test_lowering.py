@@ -21,10 +21,11 @@ from tests.time_loops import (
 )
 from xprnn import RNN
 from xprnn.cells import ACTIVATIONS, GRU, LSTM, Activation, Elman, MinimalGated
-from xprnn.engine import loop as formula
+from xprnn.engine.loop import lowering
 from xprnn.engine.loop.loop import run_backward as chosen_backward
 from xprnn.engine.loop.numpy import loops as numpy_lowering
 from xprnn.engine.loop.plain import run_backward
+from xprnn.engine.loop.protocol import Work
 
 each_cell = pytest.mark.parametrize("cell", EVERY.values(), ids=EVERY)
 
@@ -155,13 +156,13 @@ def test_a_network_computes_the_same_without_lowering():
     x = np.random.default_rng(0).normal(size=(6, 2, 2))
     target = np.zeros((6, 2, 3))
     value, gradient = net.value_and_grad(x, target)
-    with formula.disable_lowering():
-        assert not formula.lowering_enabled()
-        work = formula.Work("forward", "float64", 6, 2, lengths=False)
-        assert formula.lowering_for(net.backend, net.cell, work) is None
-        assert formula.lowerings_of(net.backend, net.cell) == ()
+    with lowering.disable_lowering():
+        assert not lowering.lowering_enabled()
+        work = Work("forward", "float64", 6, 2, lengths=False)
+        assert lowering.lowering_for(net.backend, net.cell, work) is None
+        assert lowering.lowerings_of(net.backend, net.cell) == ()
         want_value, want = net.value_and_grad(x, target)
-    assert formula.lowering_enabled()
+    assert lowering.lowering_enabled()
     assert float(value) == pytest.approx(float(want_value), rel=1e-14)
     for name, array in want.parameters.items():
         assert_close(gradient.parameters[name], array, 1e-13, name)
@@ -169,8 +170,8 @@ def test_a_network_computes_the_same_without_lowering():
 
 def test_the_switch_is_of_one_thread():
     seen = []
-    with formula.disable_lowering():
-        thread = threading.Thread(target=lambda: seen.append(formula.lowering_enabled()))
+    with lowering.disable_lowering():
+        thread = threading.Thread(target=lambda: seen.append(lowering.lowering_enabled()))
         thread.start()
         thread.join()
     assert seen == [True]
@@ -195,7 +196,7 @@ def test_the_switch_is_of_one_thread():
 def test_the_switch_of_the_environment(word, outcome, monkeypatch):
     monkeypatch.setenv("XPRNN_LOWERING", word)
     with outcome:
-        assert formula.lowering_enabled() == (word != "off")
+        assert lowering.lowering_enabled() == (word != "off")
 
 
 @dataclass(frozen=True)
@@ -212,23 +213,25 @@ def test_a_cell_that_cannot_be_traced_runs_plainly_and_says_why(caplog):
     cell = Impatient()
     problem = Problem(cell)
     with caplog.at_level(logging.INFO, "xprnn"):
-        assert formula.lowering_for(problem.backend, cell, problem.work()) is None
-        assert formula.lowering_for(problem.backend, cell, problem.work("backward")) is None
+        assert lowering.lowering_for(problem.backend, cell, problem.work()) is None
+        assert lowering.lowering_for(problem.backend, cell, problem.work("backward")) is None
     (record,) = caplog.records
     reason = "Impatient.forward can't be traced: it uses xp.max, which is no elementwise function"
     assert record.message == f"{cell} runs as plain array code: {reason}"
-    assert formula.explain(cell) == record.message
+    assert lowering.explain_lowering(cell) == record.message
     np.testing.assert_array_equal(problem.chosen()[1].du, problem.plain()[1].du)
 
 
 def test_what_explain_says():
-    assert formula.explain("elman", "array_api_strict") == (
+    assert lowering.explain_lowering("elman", "array_api_strict") == (
         "Elman(activation='tanh') runs as plain array code: "
         "the backend 'array_api_strict' has no lowering"
     )
-    with formula.disable_lowering():
-        assert formula.explain("elman").endswith("runs as plain array code: lowering is disabled")
-    assert formula.explain("elman").splitlines() == [
+    with lowering.disable_lowering():
+        assert lowering.explain_lowering("elman").endswith(
+            "runs as plain array code: lowering is disabled"
+        )
+    assert lowering.explain_lowering("elman").splitlines() == [
         "Elman(activation='tanh') is lowered to NumPy calls: 2 operations forward, 3 backward",
         "XPRNN_LOWERING is 'numpy': Numba is not used",
     ]
@@ -302,5 +305,6 @@ print(*sorted({"numba", "scipy", "threadpoolctl", "torch", "jax"} & set(sys.modu
 def test_what_is_not_lowered_says_so():
     cell = LSTM(layer_norm=True)
     assert (
-        formula.explain(cell) == f"{cell} runs as plain array code: it normalises its projections"
+        lowering.explain_lowering(cell)
+        == f"{cell} runs as plain array code: it normalises its projections"
     )

@@ -9,8 +9,8 @@ import pytest
 
 from tests.planted import Carried, X, after, caught, disagreement, every_mode, network
 from xprnn.engine.layer import layer
-from xprnn.engine.loop import disable_lowering
-from xprnn.engine.loop import plain as recurrence
+from xprnn.engine.loop import plain
+from xprnn.engine.loop.lowering import disable_lowering
 from xprnn.testing import (
     ContractError,
     GradientError,
@@ -61,8 +61,8 @@ def test_a_flipped_sign_in_the_engine(mode, monkeypatch):
 
 @every_mode
 def test_a_transposed_product_in_the_loop(mode, monkeypatch):
-    right = recurrence._product
-    monkeypatch.setattr(recurrence, "_product", lambda xp, a, U: right(xp, a, U.T))
+    right = plain._product
+    monkeypatch.setattr(plain, "_product", lambda xp, a, U: right(xp, a, U.T))
     with disable_lowering():
         message = caught(mode=mode)
     assert RIGHT in message

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from xprnn.backend import probe
-from xprnn.backend.about import NAMES
+from xprnn.backend.registry import NAMES
 
 pytest_plugins = ["pytester"]
 

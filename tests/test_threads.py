@@ -8,8 +8,7 @@ from threadpoolctl import threadpool_info
 
 from tests.cli_tools import run
 from xprnn import RNN
-from xprnn.backend.about import blas
-from xprnn.backend.host.threads import blas_threads
+from xprnn.backend.host.threads import blas, blas_threads
 from xprnn.cli.train import sine
 from xprnn.testing import check_gradients
 

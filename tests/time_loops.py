@@ -9,10 +9,11 @@ from tests.closeness import assert_close
 from tests.odd_cells import ODD_CELLS
 from xprnn import get_backend
 from xprnn.cells import GRU, LSTM, MinimalGated, unit_names
-from xprnn.engine import loop as formula
+from xprnn.engine.loop import lowering
 from xprnn.engine.loop.loop import run_backward as chosen_backward
 from xprnn.engine.loop.loop import run_forward as chosen_forward
 from xprnn.engine.loop.plain import Recurrent, run_backward, run_forward
+from xprnn.engine.loop.protocol import Work
 
 TOLERANCE = {"float64": 1e-13, "float32": 3e-6, "float16": 3e-2}
 
@@ -63,7 +64,7 @@ class Problem:
 
     def work(self, direction="forward"):
         """Return what is asked of a lowering."""
-        return formula.Work(direction, self.dtype, self.steps, self.batch, self.valid is not None)
+        return Work(direction, self.dtype, self.steps, self.batch, self.valid is not None)
 
     def plain(self, dh=None, save=True):
         """Return what the reference finds."""
@@ -87,7 +88,7 @@ class Problem:
     def compare(self, dh=None, save=True):
         """Hold one to the other."""
         for direction in ("forward", "backward"):
-            assert formula.lowering_for(self.backend, self.cell, self.work(direction)) is not None
+            assert lowering.lowering_for(self.backend, self.cell, self.work(direction)) is not None
         self.compare_passes(self.chosen(dh, save), self.plain(dh, save))
 
     def compare_passes(self, got, want):

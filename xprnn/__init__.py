@@ -8,10 +8,10 @@ from xprnn import cells, data, interop, losses, optim
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
 from xprnn.engine import initializers
-from xprnn.engine import loop as formula
 from xprnn.engine.layer.layer import Tape
 from xprnn.engine.layer.unroll import unroll, unroll_backward
 from xprnn.engine.layer.weights import LayerGradient, Weights
+from xprnn.engine.loop.lowering import disable_lowering, explain_lowering
 from xprnn.engine.network import RNN
 from xprnn.engine.stack import Gradient, Run
 from xprnn.models.ensemble import merge
@@ -44,9 +44,10 @@ __all__ = [
     "cells",
     "data",
     "diagnostics",
+    "disable_lowering",
     "evaluate",
+    "explain_lowering",
     "fit",
-    "formula",
     "get_backend",
     "initializers",
     "interop",

@@ -6,7 +6,7 @@ from typing import Any
 
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.library import Library
-from xprnn.backend.registry import library_of
+from xprnn.backend.registry import library_named, library_of
 from xprnn.backend.types import Array, Device, DType, Namespace
 
 FLOATS = ("float16", "float32", "float64")
@@ -47,10 +47,7 @@ class Backend:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A namespace is a module, which can't be copied or pickled; it is opened again instead.
-        from xprnn.backend.opening import get_backend
-
-        device = self.library.device_name(self.device)
-        return get_backend, (self.name, device, self.dtype_name)
+        return _reopen, (self.name, self.library.device_name(self.device), self.dtype_name)
 
     def __deepcopy__(self, memory: dict[int, Any]) -> "Backend":
         del memory
@@ -153,3 +150,45 @@ def _host_numbers(a: object) -> HostArray:
     if host.dtype.kind not in "fiub":
         raise TypeError(f"expected real numbers, got {describe(host)}")
     return host
+
+
+def load(library: Library) -> None:
+    """Import a library, or say what to install."""
+    try:
+        library.namespace()
+    except ImportError as error:
+        raise ImportError(
+            f"the backend {library.name!r} is not installed ({error}): {library.install}"
+        ) from error
+
+
+def open_library(library: Library, device: Device | None, dtype: str | DType) -> Backend:
+    """Return the backend of a library on a device, in a dtype that it has.
+
+    Raises
+    ------
+    ImportError, RuntimeError, ValueError
+        See `xprnn.get_backend`.
+    """
+    load(library)
+    xp = library.namespace()
+    name = dtype_name(dtype)
+    known = tuple(f for f in FLOATS if hasattr(xp, f))
+    if name not in known:
+        raise ValueError(
+            f"dtype is {dtype!r}: {library.name} computes in {', '.join(known)}"
+            + (" (float16 is not in the array API standard)" if name == "float16" else "")
+        )
+    library.prepare(name)
+    where = library.device(device)
+    # From an array, because the namespace may hold a scalar type where arrays have a dtype object.
+    made = xp.empty(0, dtype=getattr(xp, name)).dtype
+    if dtype_name(made) != name:
+        raise ValueError(
+            f"dtype is {dtype!r}: {library.name} makes arrays of {dtype_name(made)} of it"
+        )
+    return Backend(library.name, xp, where, made, library)
+
+
+def _reopen(name: str, device: str, dtype: str) -> Backend:
+    return open_library(library_named(name), device, dtype)

@@ -3,13 +3,35 @@
 import importlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol, TypeAlias
 
-from xprnn.backend._kernels import Kernels
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
+
+Launch: TypeAlias = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], object]
+"""``launch(grid, block, arguments)``; integers are passed as 64 bits, arrays as pointers."""
+
+
+class Kernels(Protocol):
+    """What a lowering to CUDA kernels needs of a library."""
+
+    def compiled(self, name: str, text: str) -> Launch:
+        """Return a kernel, compiled when it is launched for the first time on a device."""
+        ...
+
+    def contiguous(self, a: Array) -> Array:
+        """Return the array in C's order, a copy if it is in another."""
+        ...
+
+    def product(self, a: Array, b: Array, out: Array) -> object:
+        """Write a b, both of two axes, into ``out``."""
+        ...
+
+    def beside(self, a: Array) -> AbstractContextManager[object]:
+        """Return a context in which kernels run on the device of ``a``."""
+        ...
 
 
 class Library(ABC):
@@ -278,3 +300,21 @@ class Library(ABC):
     def version(self) -> str:
         """Return the version of the library, which has been loaded."""
         return str(importlib.import_module(self.module).__version__)
+
+
+def add_in_place(a: Array, index: Array, values: Array, axis: int) -> Array:
+    """Add to rows or columns without duplicates; NumPy and CuPy alike."""
+    if axis == 0:
+        a[index] += values
+    else:
+        a[:, index] += values
+    return a
+
+
+def put_in_place(a: Array, index: Array, values: Array, axis: int) -> Array:
+    """Replace rows or columns; NumPy and CuPy alike."""
+    if axis == 0:
+        a[index] = values
+    else:
+        a[:, index] = values
+    return a

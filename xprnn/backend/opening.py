@@ -2,8 +2,7 @@
 
 from typing import NamedTuple
 
-from xprnn.backend.handle import FLOATS, Backend, describe, dtype_name
-from xprnn.backend.library import Library
+from xprnn.backend.handle import FLOATS, Backend, describe, dtype_name, load, open_library
 from xprnn.backend.registry import LIBRARIES, library_named, library_of
 from xprnn.backend.types import Array, Device, DType
 
@@ -66,15 +65,15 @@ def get_backend(
     if isinstance(name, Backend):
         if device is None and dtype is None:
             return name
-        return _open(
+        return open_library(
             name.library,
             name.device if device is None else device,
             name.dtype if dtype is None else dtype,
         )
     wanted = "float32" if dtype is None else dtype
     if name == "auto":
-        return _open(LIBRARIES["cupy" if probe("cupy").usable else "numpy"], device, wanted)
-    return _open(library_named(name), device, wanted)
+        return open_library(LIBRARIES["cupy" if probe("cupy").usable else "numpy"], device, wanted)
+    return open_library(library_named(name), device, wanted)
 
 
 class Probe(NamedTuple):
@@ -96,7 +95,7 @@ def probe(name: str) -> Probe:
     version = None
     try:
         library = library_named(name)
-        _load(library)
+        load(library)
         version = library.version()
         library.device(None)
         return Probe(name, version, library.devices(), reason="")
@@ -123,34 +122,4 @@ def backend_of(a: Array) -> Backend:
     library = library_of(a)
     if library is None or dtype_name(a.dtype) not in FLOATS:
         raise TypeError(f"expected a floating array of {', '.join(LIBRARIES)}, got {describe(a)}")
-    return _open(library, library.device_of(a), a.dtype)
-
-
-def _load(library: Library) -> None:
-    try:
-        library.namespace()
-    except ImportError as error:
-        raise ImportError(
-            f"the backend {library.name!r} is not installed ({error}): {library.install}"
-        ) from error
-
-
-def _open(library: Library, device: Device, dtype: str | DType) -> Backend:
-    _load(library)
-    xp = library.namespace()
-    name = dtype_name(dtype)
-    known = tuple(f for f in FLOATS if hasattr(xp, f))
-    if name not in known:
-        raise ValueError(
-            f"dtype is {dtype!r}: {library.name} computes in {', '.join(known)}"
-            + (" (float16 is not in the array API standard)" if name == "float16" else "")
-        )
-    library.prepare(name)
-    where = library.device(device)
-    # From an array, because the namespace may hold a scalar type where arrays have a dtype object.
-    made = xp.empty(0, dtype=getattr(xp, name)).dtype
-    if dtype_name(made) != name:
-        raise ValueError(
-            f"dtype is {dtype!r}: {library.name} makes arrays of {dtype_name(made)} of it"
-        )
-    return Backend(library.name, xp, where, made, library)
+    return open_library(library, library.device_of(a), a.dtype)

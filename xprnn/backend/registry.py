@@ -95,3 +95,7 @@ def primitives_of(a: object) -> Library:
             f"expected an array of {', '.join(LIBRARIES)}, got an object of type {type(a).__name__}"
         )
     return library
+
+
+NAMES = tuple(LIBRARIES)
+"""Every backend's name, installed or not."""

@@ -158,7 +158,7 @@ def peer(library: str, module: str) -> Any:
 
 
 def lowering_of(cells: Sequence[str], setting: Setting) -> dict[str, str]:
-    """Return how xprnn runs cells in its processes, by cell, in the words of `formula.explain`."""
+    """Return how xprnn runs cells in its processes, by cell, in the words of `explain_lowering`."""
     found: dict[str, str] = result_of(
         "xprnn.bench.timing",
         setting.backend,
@@ -171,7 +171,7 @@ def lowering_of(cells: Sequence[str], setting: Setting) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    from xprnn.engine.loop import explain
+    from xprnn.engine.loop.lowering import explain_lowering
 
     backend, *names = sys.argv[1:]
-    print(json.dumps({name: explain(name, backend) for name in names}))  # noqa: T201
+    print(json.dumps({name: explain_lowering(name, backend) for name in names}))  # noqa: T201

@@ -8,8 +8,9 @@ from typing import Any
 
 from xprnn._version import __version__
 from xprnn.backend import get_backend, probe
-from xprnn.backend.about import NAMES, blas
 from xprnn.backend.host.files import output_folder, write_atomic
+from xprnn.backend.host.threads import blas
+from xprnn.backend.registry import NAMES
 from xprnn.engine.loop.lowering import lowering_in_use
 
 HELP = "show versions, backends with their devices, BLAS and its threads"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from xprnn import checks
 from xprnn.backend import get_backend, probe
-from xprnn.backend.about import NAMES
 from xprnn.backend.host.files import output_folder, write_atomic
 from xprnn.backend.host.threads import blas_threads
+from xprnn.backend.registry import NAMES
 from xprnn.cells import CELLS, get_cell
 from xprnn.cli.parity_table import Place, Table, facts_of, head, tail
 from xprnn.testing.parity.check import DTYPES

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from xprnn._version import __version__
 from xprnn.backend import Backend
-from xprnn.backend.about import blas
+from xprnn.backend.host.threads import blas
 from xprnn.testing import Row, Side
 from xprnn.testing.parity.report import and_more, worst_of_each
 from xprnn.testing.parity.suite import Result, Sizes

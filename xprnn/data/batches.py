@@ -7,7 +7,7 @@ from xprnn import checks
 from xprnn.backend import describe, from_host_beside, namespace_of
 from xprnn.backend.host.arrays import Seed, generator, random_state, restore_random
 from xprnn.backend.types import Array
-from xprnn.engine.arguments import check_lengths
+from xprnn.engine.lengths import check_lengths
 
 
 class Batch(NamedTuple):

@@ -2,7 +2,7 @@
 
 Integer input stands for one-hot vectors, so the gradient of the weights that it picks is zero in
 every column (or row) that was not picked.  `SparseGradient` holds the others, and the functions
-here take it, a `xprnn.engine.factored.FactoredGradient` and a dense gradient alike, so that an
+here take it, a `FactoredGradient` and a dense gradient alike, so that an
 optimizer's lines need not know which it is.
 """
 
@@ -13,7 +13,6 @@ from typing import TypeAlias
 
 from xprnn.backend import namespace_of, primitives_of
 from xprnn.backend.types import Array, Rule
-from xprnn.engine.factored import FactoredGradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +50,44 @@ class SparseGradient:
             self.shape, dtype=self.values.dtype, device=primitives.device_of(self.values)
         )
         return primitives.add_at(zeros, self.indices, self.values, self.axis)
+
+
+@dataclass(frozen=True, eq=False)
+class FactoredGradient:
+    """The matrix leftᵀ right.
+
+    Attributes
+    ----------
+    left : array, (N, M)
+    right : array, (N, K)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> g = FactoredGradient(np.array([[1.0, 0.0, 2.0]]), np.array([[3.0, 5.0]]))
+    >>> g.shape
+    (3, 2)
+    >>> g.to_dense()
+    array([[ 3.,  5.],
+           [ 0.,  0.],
+           [ 6., 10.]])
+    """
+
+    left: Array
+    right: Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(M, K)."""
+        return self.left.shape[1], self.right.shape[1]
+
+    def rows(self, rows: slice) -> "FactoredGradient":
+        """Return some rows of the matrix."""
+        return FactoredGradient(self.left[:, rows], self.right)
+
+    def to_dense(self) -> Array:
+        """Return the whole matrix."""
+        return primitives_of(self.left).product(self.left.T, self.right)
 
 
 GradientArray: TypeAlias = Array | SparseGradient | FactoredGradient

@@ -15,7 +15,6 @@ from xprnn.cells import Arrays, Cell, get_cell
 from xprnn.engine.architecture import Architecture
 from xprnn.engine.arguments import (
     check_input,
-    check_lengths,
     check_recompute,
     check_state,
     check_tokens,
@@ -24,6 +23,7 @@ from xprnn.engine.arguments import (
     zero_state,
 )
 from xprnn.engine.initializers import Initializer
+from xprnn.engine.lengths import check_lengths
 from xprnn.engine.parameters import Parameters
 from xprnn.engine.stack import Gradient, Run, backward, check_run, forward, gradient_within
 from xprnn.losses import Loss, get_loss, where_valid
@@ -349,10 +349,11 @@ class RNN:
             Windowed truncation: every step's loss reaches back through exactly this many steps
             before it, and no further.  None: all the way.
         factored : bool
-            Give the gradient of the readout's weight as a `xprnn.engine.factored.FactoredGradient`,
-            which all optimizers take, where its factors are much smaller than itself: for N
-            outputs, T·B or the B last ones, if 4 N (O + H·D) < O·H·D.  It refers to ``d_output``
-            and to the arrays of ``run``: don't write into them before it has been used.
+            Give the gradient of the readout's weight as a
+            `xprnn.engine.gradients.FactoredGradient`, which all optimizers take, where its factors
+            are much smaller than itself: for N outputs, T·B or the B last ones, if 4 N (O + H·D) <
+            O·H·D.  It refers to ``d_output`` and to the arrays of ``run``: don't write into them
+            before it has been used.
 
         Returns
         -------

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from xprnn.backend import primitives_of
 from xprnn.backend.types import Array, Namespace
-from xprnn.engine.factored import FactoredGradient
+from xprnn.engine.gradients import FactoredGradient
 
 VOCABULARY = 1024
 """Outputs that are many: more than units, as a rule."""

@@ -22,8 +22,6 @@ from xprnn.backend.host.arrays import Generator
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays
 from xprnn.engine.architecture import Architecture, Direction
-from xprnn.engine.arguments import only_within, within
-from xprnn.engine.dropout import mask
 from xprnn.engine.embedding import look_up, look_up_backward
 from xprnn.engine.gradients import GradientArray
 from xprnn.engine.layer.layer import (
@@ -37,6 +35,7 @@ from xprnn.engine.layer.layer import (
 )
 from xprnn.engine.layer.weights import ExtendedWeights, Weights
 from xprnn.engine.layer.window import Sweep
+from xprnn.engine.lengths import only_within, within
 from xprnn.engine.readout import read_out, read_out_backward
 
 
@@ -48,7 +47,7 @@ class NetworkTape(NamedTuple):
     architecture : Architecture
     backend : Backend
     x : array, (T, B, I), or of integers, (T, B)
-        See `xprnn.engine.arguments.only_within`.
+        See `xprnn.engine.lengths.only_within`.
     valid : array of bool, (T, B, 1), or None
         Which steps are within their sequence; None: all.
     layers : tuple of Tape
@@ -100,7 +99,7 @@ class Gradient(NamedTuple):
     parameters : dict of array
         Of the names and shapes of the network's parameters; a
         `xprnn.engine.gradients.SparseGradient` for the weight that integers picked rows or columns
-        of, and if asked for a `xprnn.engine.factored.FactoredGradient` for the readout's weight.
+        of, and if asked for a `xprnn.engine.gradients.FactoredGradient` for the readout's weight.
     input : array, (T, B, I), or None
         None if the input was integers.
     state : tuple of array, (layers·D, B, H) each
@@ -401,3 +400,20 @@ def _stacked(xp: Namespace, states: list[Arrays]) -> Arrays:
     if len(states) == 1:
         return tuple([part[None, ...] for part in states[0]])
     return tuple(map(xp.stack, zip(*states, strict=True)))
+
+
+def mask(backend: Backend, rng: Generator, rate: float, shape: tuple[int, ...]) -> Array | None:
+    """Return a mask of 0, with probability ``rate``, and 1/(1-rate); None if the rate is zero.
+
+    Dividing where it is kept leaves the mean as it was, so inference needs no factor.
+
+    References
+    ----------
+    N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR
+    15 (2014).  One mask for all steps of a recurrence: Y. Gal and Z. Ghahramani, "A theoretically
+    grounded application of dropout in recurrent neural networks", NIPS 2016.
+    """
+    if rate == 0:
+        return None
+    kept = rng.random(shape, dtype="float32") >= rate
+    return backend.asarray(kept / (1 - rate))

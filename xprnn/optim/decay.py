@@ -1,11 +1,11 @@
 """Weight decay: on which parameters, and how much."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray, dense, plus
-from xprnn.optim.names import matching
 from xprnn.optim.protocol import Parameters
 
 Decayed: TypeAlias = Callable[[str, Array], bool] | str | Sequence[str] | None
@@ -46,3 +46,28 @@ def decay_of(weight_decay: float, decayed: Decayed, parameters: Parameters) -> d
 def with_decay(g: GradientArray, decay: float, p: Array) -> Array:
     """Return g + decay·θ, dense: the gradient of the loss plus decay/2·‖θ‖²."""
     return plus(decay * p, g) if decay else dense(g)
+
+
+def matching(what: str, pattern: str, names: Iterable[str]) -> list[str]:
+    """Return the names that a pattern matches: ``*``, ``?`` and ``[...]`` as in file names.
+
+    Parameters
+    ----------
+    what : str
+        Where the pattern stands, for the message.
+    pattern : str
+    names : iterable of str
+
+    Raises
+    ------
+    ValueError
+        If there is none: a pattern without effect is a mistake in it.
+    """
+    names = list(names)
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if not found:
+        raise ValueError(
+            f"{what} has the pattern {pattern!r}, which matches no parameter: "
+            f"known are {', '.join(names) or 'none'}"
+        )
+    return found

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 from xprnn.backend.types import Array
-from xprnn.optim.names import matching
+from xprnn.optim.decay import matching
 from xprnn.optim.protocol import Gradients, Optimizer, Parameters, Updated, scaled, updated
 from xprnn.optim.registry import get_optimizer
 

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from xprnn.backend.types import Array
-from xprnn.engine.factored import FactoredGradient
-from xprnn.engine.gradients import GradientArray, multiplied_out
+from xprnn.engine.gradients import FactoredGradient, GradientArray, multiplied_out
 
 Parameters: TypeAlias = Mapping[str, Array]
 Gradients: TypeAlias = Mapping[str, GradientArray]
@@ -20,7 +19,7 @@ class Optimizer(Protocol):
 
     The rules of this package also have ``update(..., into=(parameters, state))``: parameters and a
     state whose arrays the caller gives up, so that the new ones may take their place.  A rule
-    without ``into`` is taken for one that knows of no `xprnn.engine.factored.FactoredGradient`
+    without ``into`` is taken for one that knows of no `xprnn.engine.gradients.FactoredGradient`
     either: trainings, groups and averages hand it the dense one.
     """
 

@@ -6,7 +6,7 @@ Nothing else in xprnn imports this module, as pytest is no dependency of the lib
 import pytest
 
 from xprnn.backend import Backend, get_backend, probe
-from xprnn.backend.about import NAMES
+from xprnn.backend.registry import NAMES
 
 
 def chosen_backends(config: pytest.Config) -> list[str]:

@@ -7,18 +7,9 @@ from typing import Any
 
 from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
-from xprnn.data.batches import Batch
-from xprnn.engine.arguments import check_lengths, within
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss
-
-
-def valid_steps(net: RNN, batch: Batch) -> Array | None:
-    """Return which steps of a batch have an output of the network and a loss; None if all do."""
-    if net.returns == "last":
-        return None
-    steps, sequences = batch.x.shape[:2]
-    return within(net.backend, check_lengths(batch.lengths, steps, sequences), steps)
+from xprnn.training.evaluation import TotalLoss
 
 
 class Epoch:
@@ -110,19 +101,3 @@ class BestWeights:
     def restore(self, state: Mapping[str, Any]) -> None:
         self.epoch, self.value = state["epoch"], state["value"]
         self.parameters = state["parameters"]
-
-
-class TotalLoss:
-    """A loss over several batches: a mean over all entries, or a sum."""
-
-    def __init__(self, loss: Loss) -> None:
-        self.loss, self.mean = loss, loss.reduction == "mean"
-        self.total, self.entries, self.batches = 0.0, 0, 0
-
-    def add(self, value: float, entries: int) -> None:
-        self.total += value * entries if self.mean else value
-        self.entries += entries
-        self.batches += 1
-
-    def value(self) -> float:
-        return self.total / max(1, self.entries) if self.mean else self.total

@@ -1,9 +1,10 @@
 """A network's loss over data."""
 
-from xprnn.data.batches import Batches, each_batch
+from xprnn.backend.types import Array
+from xprnn.data.batches import Batch, Batches, each_batch
+from xprnn.engine.lengths import check_lengths, within
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss, get_loss, where_valid
-from xprnn.training.epoch import TotalLoss, valid_steps
 
 
 def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") -> float:
@@ -34,3 +35,27 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
             "no batch to evaluate: expected at least one (a generator can be used once only)"
         )
     return total.value()
+
+
+def valid_steps(net: RNN, batch: Batch) -> Array | None:
+    """Return which steps of a batch have an output of the network and a loss; None if all do."""
+    if net.returns == "last":
+        return None
+    steps, sequences = batch.x.shape[:2]
+    return within(net.backend, check_lengths(batch.lengths, steps, sequences), steps)
+
+
+class TotalLoss:
+    """A loss over several batches: a mean over all entries, or a sum."""
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss, self.mean = loss, loss.reduction == "mean"
+        self.total, self.entries, self.batches = 0.0, 0, 0
+
+    def add(self, value: float, entries: int) -> None:
+        self.total += value * entries if self.mean else value
+        self.entries += entries
+        self.batches += 1
+
+    def value(self) -> float:
+        return self.total / max(1, self.entries) if self.mean else self.total

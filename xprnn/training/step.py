@@ -13,7 +13,7 @@ from xprnn.losses import Loss, where_valid
 from xprnn.optim import Optimizer, Scalable, clip_by_norm, clip_by_value
 from xprnn.optim.protocol import takes_into
 from xprnn.training.accumulation import Accumulation
-from xprnn.training.epoch import valid_steps
+from xprnn.training.evaluation import valid_steps
 from xprnn.training.history import History
 
 

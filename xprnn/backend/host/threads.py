@@ -16,6 +16,8 @@ from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
+from xprnn.backend.host.arrays import np
+
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _limit: ContextVar[int | None] = ContextVar("limit", default=None)
@@ -159,3 +161,26 @@ def _pool(count: int) -> ThreadPoolExecutor:
 if hasattr(os, "register_at_fork"):
     # After a fork only the thread that forked is there.
     os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def blas() -> list[dict[str, Any]]:
+    """Return name, version and threads of every BLAS library that is loaded.
+
+    Without threadpoolctl, which knows them at run time, it is what NumPy was built with, and the
+    threads are "unknown".
+    """
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        built: Any = np.show_config(mode="dicts")
+        library = built["Build Dependencies"]["blas"]
+        return [{"name": library["name"], "version": library.get("version"), "threads": "unknown"}]
+    return [
+        {
+            "name": library["internal_api"],
+            "version": library.get("version"),
+            "threads": library["num_threads"],
+        }
+        for library in threadpool_info()
+        if library["user_api"] == "blas"
+    ]

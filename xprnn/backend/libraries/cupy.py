@@ -1,12 +1,32 @@
 """CuPy: arrays on a CUDA device."""
 
 import importlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cache, lru_cache
 
-from xprnn.backend._kernels import CuPyKernels, square_sum
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.backend.libraries.numpy import add_in_place, put_in_place
-from xprnn.backend.library import Library
+from xprnn.backend.library import Launch, Library, add_in_place, put_in_place
 from xprnn.backend.types import Array, Device, Namespace
+
+
+class CuPyKernels:
+    """Those of CuPy."""
+
+    def compiled(self, name: str, text: str) -> Launch:
+        return _compiled(name, text)
+
+    def contiguous(self, a: Array) -> Array:
+        return importlib.import_module("cupy").ascontiguousarray(a)
+
+    def product(self, a: Array, b: Array, out: Array) -> object:
+        # cuBLAS straight away: matmul is a generalised ufunc there, which looks at its operands in
+        # Python first.  Transposed matrices are not copied; the output must be contiguous.
+        return a.dot(b, out)
+
+    def beside(self, a: Array) -> AbstractContextManager[object]:
+        device: AbstractContextManager[object] = a.device
+        return device
 
 
 class CuPy(Library):
@@ -100,3 +120,25 @@ class CuPy(Library):
         if count == 0:
             raise RuntimeError("CuPy is installed, but this machine has no CUDA device")
         return count
+
+
+@lru_cache(maxsize=1024)
+def _compiled(name: str, text: str) -> Launch:
+    # Not of a RawModule, which compiles at once, and for the device of that moment.
+    launch: Launch = importlib.import_module("cupy").RawKernel(text, name)
+    return launch
+
+
+@cache
+def square_sum() -> Callable[[Array], Array]:
+    """Return a function that sums the squares of an array's entries, in float64, in one launch."""
+    kernel: Callable[[Array], Array] = importlib.import_module("cupy").ReductionKernel(
+        "T x",
+        "float64 y",
+        "static_cast<double>(x) * static_cast<double>(x)",
+        "a + b",
+        "y = a",
+        "0",
+        "xprnn_square_sum",
+    )
+    return kernel

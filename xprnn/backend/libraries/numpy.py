@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.libraries.numpy_products import COMPILED, DTYPES, SIDE, compiled_module, product
-from xprnn.backend.library import Library
+from xprnn.backend.library import Library, add_in_place, put_in_place
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
 VOCABULARY = 2**15
@@ -253,21 +253,3 @@ def _holds(total: Array, a: Array, b: Array, m: int, k: int) -> bool:
     apart = np.sum(a.diagonal() * b.diagonal())
     lost = finfo.smallest_normal * (m * np.sum(np.abs(b)) + k * np.sum(np.abs(a)) + a.size)
     return bool(apart <= CANCELLED * total < np.inf and lost <= finfo.eps * total)
-
-
-def add_in_place(a: Array, index: Array, values: Array, axis: int) -> Array:
-    """Add to rows or columns without duplicates; NumPy and CuPy alike."""
-    if axis == 0:
-        a[index] += values
-    else:
-        a[:, index] += values
-    return a
-
-
-def put_in_place(a: Array, index: Array, values: Array, axis: int) -> Array:
-    """Replace rows or columns; NumPy and CuPy alike."""
-    if axis == 0:
-        a[index] = values
-    else:
-        a[:, index] = values
-    return a

@@ -13,9 +13,9 @@ from typing import Any
 
 from xprnn import checks
 from xprnn._version import __version__
-from xprnn.backend.about import blas
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import output_folder, write_atomic
+from xprnn.backend.host.threads import blas
 from xprnn.bench.case import CELLS
 from xprnn.bench.process import available_cores
 from xprnn.bench.timing import LOWERINGS, Setting, TimeRow, lowering_of

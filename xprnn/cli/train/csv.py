@@ -9,18 +9,7 @@ from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
 from xprnn.backend.host.arrays import HostArray, generator
 from xprnn.backend.host.threads import blas_threads
-from xprnn.cli.common import (
-    MODEL,
-    Ending,
-    Progress,
-    check_extras,
-    check_training,
-    checkpoints,
-    results_folder,
-    saved,
-    say_written,
-    training_options,
-)
+from xprnn.cli.common import check_extras, results_folder, say_written
 from xprnn.cli.train.choices import (
     network,
     network_options,
@@ -28,6 +17,15 @@ from xprnn.cli.train.choices import (
     optimizer_options,
     rate_scale,
     recompute_option,
+)
+from xprnn.cli.train.run import (
+    MODEL,
+    Ending,
+    Progress,
+    check_training,
+    checkpoints,
+    saved,
+    training_options,
 )
 from xprnn.data import Autoregression, Series, persistence, read_csv, rmse, sunspots
 from xprnn.engine.network import RNN

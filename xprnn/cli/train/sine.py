@@ -9,19 +9,7 @@ from xprnn.backend import get_backend
 from xprnn.backend.host.arrays import HostArray, generator, np
 from xprnn.backend.host.threads import blas_threads
 from xprnn.backend.types import Array
-from xprnn.cli.common import (
-    HISTORY,
-    MODEL,
-    Ending,
-    Progress,
-    check_extras,
-    check_training,
-    checkpoints,
-    results_folder,
-    saved,
-    say_written,
-    training_options,
-)
+from xprnn.cli.common import check_extras, results_folder, say_written
 from xprnn.cli.train.choices import (
     check_window_option,
     network,
@@ -29,6 +17,16 @@ from xprnn.cli.train.choices import (
     optimizer,
     optimizer_options,
     rate_scale,
+)
+from xprnn.cli.train.run import (
+    HISTORY,
+    MODEL,
+    Ending,
+    Progress,
+    check_training,
+    checkpoints,
+    saved,
+    training_options,
 )
 from xprnn.data import sine
 from xprnn.engine.network import RNN

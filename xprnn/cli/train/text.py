@@ -10,19 +10,7 @@ from xprnn import checks, diagnostics
 from xprnn.backend import Backend, get_backend
 from xprnn.backend.host.arrays import Generator, HostArray, generator
 from xprnn.backend.host.threads import blas_threads
-from xprnn.cli.common import (
-    HISTORY,
-    MODEL,
-    Ending,
-    Progress,
-    check_extras,
-    check_training,
-    checkpoints,
-    results_folder,
-    saved,
-    say_written,
-    training_options,
-)
+from xprnn.cli.common import check_extras, results_folder, say_written
 from xprnn.cli.train.choices import (
     check_window_option,
     network,
@@ -31,6 +19,16 @@ from xprnn.cli.train.choices import (
     optimizer_options,
     rate_scale,
     recompute_option,
+)
+from xprnn.cli.train.run import (
+    HISTORY,
+    MODEL,
+    Ending,
+    Progress,
+    check_training,
+    checkpoints,
+    saved,
+    training_options,
 )
 from xprnn.data import NGram, chunks
 from xprnn.data.text import (

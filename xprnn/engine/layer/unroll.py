@@ -12,13 +12,10 @@ from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell, get_cell, has_layer_norm, unit_names
 from xprnn.engine.arguments import (
     check_input,
-    check_lengths,
     check_recompute,
     check_state,
     check_whole,
     check_window,
-    only_within,
-    within,
     zero_state,
 )
 from xprnn.engine.layer.layer import (
@@ -31,6 +28,7 @@ from xprnn.engine.layer.layer import (
     whole,
 )
 from xprnn.engine.layer.weights import ExtendedWeights, LayerGradient, Weights
+from xprnn.engine.lengths import check_lengths, only_within, within
 
 
 def unroll(

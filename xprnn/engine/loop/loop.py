@@ -6,10 +6,11 @@ Both give the same to rounding; `xprnn.engine.loop.plain` is the reference.
 from xprnn.backend import Backend
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell
-from xprnn.engine.loop import Loops, Work, lowering_for
+from xprnn.engine.loop.lowering import lowering_for
 from xprnn.engine.loop.plain import Recurrent, Reversed, Trajectory
 from xprnn.engine.loop.plain import run_backward as plain_backward
 from xprnn.engine.loop.plain import run_forward as plain_forward
+from xprnn.engine.loop.protocol import Loops, Work
 
 
 def run_forward(

@@ -35,7 +35,7 @@ def disable_lowering() -> Iterator[None]:
     >>> import numpy as np, xprnn
     >>> net = xprnn.RNN(1, 4, dtype="float64", rng=0)
     >>> x = np.ones((3, 1, 1))
-    >>> with xprnn.engine.loop.disable_lowering():
+    >>> with xprnn.disable_lowering():
     ...     plain, _ = net(x)
     >>> bool(np.allclose(net(x)[0], plain, rtol=1e-13))
     True
@@ -51,7 +51,7 @@ def lowering_for(backend: Backend, cell: Cell, work: Work) -> Loops | None:
     """Return the time loops of a cell that do some work; None where it runs as plain array code.
 
     That is: the backend has no lowering that suits, lowering is disabled, or the cell can't be
-    traced (see `explain`).
+    traced (see `explain_lowering`).
     """
     for loops in lowerings_of(backend, cell):
         if loops.suits(work):
@@ -117,7 +117,7 @@ def lowering_in_use() -> str:
     )
 
 
-def explain(cell: str | Cell, backend: str | Backend = "numpy") -> str:
+def explain_lowering(cell: str | Cell, backend: str | Backend = "numpy") -> str:
     """Say how a cell runs on a backend, and if it is not lowered, why.
 
     Parameters
@@ -132,7 +132,7 @@ def explain(cell: str | Cell, backend: str | Backend = "numpy") -> str:
 
     Examples
     --------
-    >>> print(explain("elman"))
+    >>> print(explain_lowering("elman"))
     Elman(activation='tanh') is ...: 2 operations forward, 3 backward...
     """
     cell, backend = get_cell(cell), get_backend(backend)

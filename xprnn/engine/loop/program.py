@@ -215,3 +215,11 @@ def _fold(op: str, values: list[str | float | bool | None]) -> float | bool:
     with np.errstate(all="ignore"):
         result = getattr(np, op)(*values).item()
     return bool(result) if op in COMPARISONS | LOGIC else float(result)
+
+
+def input_place(node: Node, group: str) -> int | None:
+    """Return k if a node is the k-th input of a group."""
+    name = f"{node.value}"
+    if node.op != INPUT or name.rstrip("0123456789") != group:
+        return None
+    return int(name[len(group) :])

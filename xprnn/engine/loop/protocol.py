@@ -35,7 +35,7 @@ class Loops(Protocol):
     """
 
     name: ClassVar[str]
-    """What `xprnn.engine.loop.explain` and the environment variable call it."""
+    """What `xprnn.explain_lowering` and the environment variable call it."""
 
     def suits(self, work: Work) -> bool:
         """Whether it does this work."""

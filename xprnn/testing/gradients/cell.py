@@ -5,13 +5,12 @@ from xprnn.backend import Backend, get_backend
 from xprnn.backend.host.arrays import HostArray, Seed, generator, np
 from xprnn.backend.types import Array
 from xprnn.cells import Cell, get_cell, unit_names
-from xprnn.engine.loop import lowerings_of
-from xprnn.testing.analytic import Analytic
+from xprnn.engine.loop.lowering import lowerings_of
 from xprnn.testing.contract import Sample, check_contract, draw, take_step
 from xprnn.testing.gradients.check import Options, check
 from xprnn.testing.gradients.compare import Gradients
 from xprnn.testing.gradients.lowering import WORK, Lowering, compare_lowering
-from xprnn.testing.gradients.numeric import Direction, Function
+from xprnn.testing.gradients.numeric import Analytic, Direction, Function
 from xprnn.testing.gradients.report import Finding, GradientError, GradientReport
 
 

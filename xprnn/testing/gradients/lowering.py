@@ -6,8 +6,8 @@ from xprnn.backend import Backend
 from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell, unit_names
-from xprnn.engine.loop import Work
 from xprnn.engine.loop.plain import Recurrent, run_backward, run_forward
+from xprnn.engine.loop.protocol import Work
 from xprnn.testing.contract import ContractError
 from xprnn.testing.gradients.report import Finding, Index
 

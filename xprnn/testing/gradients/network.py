@@ -9,14 +9,18 @@ from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss, get_loss
-from xprnn.testing.advice import between_steps, network_advice
 from xprnn.testing.contract import contract_in
 from xprnn.testing.gradients.cell import check_cell
 from xprnn.testing.gradients.check import Options, check
 from xprnn.testing.gradients.independence import passes_apart
 from xprnn.testing.gradients.objective import Goal, Objective, Weighted, with_loss
 from xprnn.testing.gradients.passes import Call, Outputs, Point
-from xprnn.testing.gradients.report import GradientError, GradientReport
+from xprnn.testing.gradients.report import (
+    GradientError,
+    GradientReport,
+    between_steps,
+    network_advice,
+)
 
 FINE = "check_cell finds nothing wrong with"
 

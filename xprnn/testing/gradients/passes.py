@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from xprnn.backend.host.arrays import generator
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
-from xprnn.engine.loop import disable_lowering
+from xprnn.engine.loop.lowering import disable_lowering
 from xprnn.engine.network import RNN
 from xprnn.engine.stack import forward
-from xprnn.testing.analytic import Analytic
+from xprnn.testing.gradients.numeric import Analytic
 
 
 class Point(NamedTuple):

@@ -8,10 +8,9 @@ from xprnn.backend.host.arrays import HostArray
 from xprnn.backend.types import Array
 from xprnn.engine.network import RNN
 from xprnn.optim import Optimizer
-from xprnn.testing.comparison import norm, worst_entry
 from xprnn.testing.parity.functions import CALLS, Operands, operands, results
 from xprnn.testing.parity.problem import Named, NetworkError, Problem, place_of, train, update_each
-from xprnn.testing.parity.report import Row, Side
+from xprnn.testing.parity.report import Row, Side, norm, worst_entry
 from xprnn.testing.parity.tolerances import epsilon, tolerance, tolerance_after
 from xprnn.testing.parity.truth import Truth
 

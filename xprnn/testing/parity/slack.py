@@ -17,7 +17,6 @@ from xprnn.backend.host.arrays import HostArray, generator, np
 from xprnn.engine.gradients import GradientArray, SparseGradient, entries, largest_size
 from xprnn.engine.network import RNN
 from xprnn.optim import Optimizer
-from xprnn.testing.comparison import norm
 from xprnn.testing.parity.problem import (
     Gradients,
     Hosts,
@@ -27,6 +26,7 @@ from xprnn.testing.parity.problem import (
     train,
     update_each,
 )
+from xprnn.testing.parity.report import norm
 from xprnn.testing.parity.tolerances import ROUNDINGS, epsilon, tolerance
 
 Direction: TypeAlias = Callable[[int, tuple[int, ...]], HostArray]

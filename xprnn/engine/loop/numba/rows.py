@@ -7,8 +7,7 @@ and for every part that several results need; what only one of them needs is ins
 
 from collections.abc import Iterable
 
-from xprnn.engine.loop.numpy.plan import input_place
-from xprnn.engine.loop.program import BOOL, CONSTANT, INPUT, Node, Program
+from xprnn.engine.loop.program import BOOL, CONSTANT, INPUT, Node, Program, input_place
 
 _INFIX = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/",

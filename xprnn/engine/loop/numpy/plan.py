@@ -9,13 +9,14 @@ Names, which the source of a lowering uses as they are::
     du0, dv0, unit_grad0        results backward          t0      scratch of a block of steps
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from xprnn.engine.loop.homes import with_exchanges, with_homes
 from xprnn.engine.loop.numpy.phases import Phase, late_nodes, phases
 from xprnn.engine.loop.numpy.regroup import regrouped
 from xprnn.engine.loop.numpy.storage import Storage
-from xprnn.engine.loop.program import CONSTANT, INPUT, Node, Program, needed
+from xprnn.engine.loop.program import CONSTANT, INPUT, Node, Program, input_place
 
 
 class Plan(NamedTuple):
@@ -49,14 +50,6 @@ class Plan(NamedTuple):
             for index, node in enumerate(self.program.nodes)
             if self.phase[index] is phase and node.op not in (INPUT, CONSTANT)
         ]
-
-
-def input_place(node: Node, group: str) -> int | None:
-    """Return k if a node is the k-th input of a group."""
-    name = f"{node.value}"
-    if node.op != INPUT or name.rstrip("0123456789") != group:
-        return None
-    return int(name[len(group) :])
 
 
 def plan_forward(program: Program, gates: int) -> Plan:
@@ -108,61 +101,6 @@ def plan_backward(program: Program, gates: int) -> Plan:
     held = set(homes) | loop
     steps = Storage(nodes, order, given, held, fresh, spare=("d0",))
     return Plan(program, phase, homes, steps, _blocks(nodes, phase, homes))
-
-
-def with_homes(
-    program: Program, groups: Iterable[tuple[str, str]]
-) -> tuple[Program, dict[int, str]]:
-    """Return a program whose results have names, each node one; by copies where need be."""
-    nodes, outputs = list(program.nodes), dict(program.outputs)
-    homes: dict[int, str] = {}
-    for group, name in groups:
-        if group not in outputs:
-            continue
-        made: list[int | None] = []
-        for k, index in enumerate(outputs[group]):
-            if index is None:
-                raise ValueError(f"{group} has no result {k}")
-            own = index
-            if not (group in _READ_ONLY and (index in homes or _is_kept(nodes[index]))):
-                if index in homes or not _varies(nodes, index) or nodes[index].op == INPUT:
-                    nodes.append(Node("copy", (index,), None, nodes[index].kind))
-                    own = len(nodes) - 1
-                homes[own] = f"{name}{k}"
-            made.append(own)
-        outputs[group] = tuple(made)
-    return Program(tuple(nodes), outputs), homes
-
-
-def with_exchanges(program: Program) -> Program:
-    """Return a program that copies what is carried from one state variable to another.
-
-    The one would be overwritten before the other is.
-    """
-    nodes, previous = list(program.nodes), []
-    for k, index in enumerate(program.outputs["previous"]):
-        own = index
-        if index is not None and input_place(nodes[index], "d_state") not in (None, k):
-            nodes.append(Node("copy", (index,), None, nodes[index].kind))
-            own = len(nodes) - 1
-        previous.append(own)
-    return Program(tuple(nodes), {**program.outputs, "previous": tuple(previous)})
-
-
-_READ_ONLY = ("saved", "units")
-"""Results of which one may be the same array as another, or as an input that is kept."""
-
-_KEPT_INPUTS = ("state", "saved", "previous")
-
-
-def _is_kept(node: Node) -> bool:
-    return node.op == INPUT and f"{node.value}".rstrip("0123456789") in _KEPT_INPUTS
-
-
-def _varies(nodes: Sequence[Node], index: int) -> bool:
-    """Whether a node is another at every step."""
-    inputs = (nodes[a] for a in needed(nodes, [index]) if nodes[a].op == INPUT)
-    return any(not f"{node.value}".startswith("unit") for node in inputs)
 
 
 def _inputs(nodes: Sequence[Node], names: dict[str, str]) -> dict[int, str]:

@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from xprnn.engine.loop.numpy.phases import Phase
-from xprnn.engine.loop.numpy.plan import Plan, input_place
-from xprnn.engine.loop.program import BOOL, CONSTANT, INPUT
+from xprnn.engine.loop.numpy.plan import Plan
+from xprnn.engine.loop.program import BOOL, CONSTANT, INPUT, input_place
 
 
 class _Writer(ABC):
