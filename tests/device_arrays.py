@@ -140,7 +140,8 @@ class ReductionKernel:
 @contextmanager
 def device_arrays():
     """Put the stand-in in the place of CuPy."""
-    from xprnn.backend import _kernels, prefer
+    from xprnn.backend import prefer
+    from xprnn.backend.libraries import cupy as library
     from xprnn.backend.registry import LIBRARIES
 
     cupy, namespace = ModuleType("cupy"), Namespace("array_api_compat.cupy")
@@ -160,14 +161,14 @@ def device_arrays():
     sys.modules.update(modules)
     EVENTS.clear()
     # Where there is a real CuPy, neither must get what was compiled for the other.
-    _kernels._compiled.cache_clear()
-    _kernels.square_sum.cache_clear()
+    library._compiled.cache_clear()
+    library.square_sum.cache_clear()
     try:
         with prefer(LIBRARIES["cupy"]):
             yield
     finally:
-        _kernels._compiled.cache_clear()
-        _kernels.square_sum.cache_clear()
+        library._compiled.cache_clear()
+        library.square_sum.cache_clear()
         for name, module in before.items():
             if module is None:
                 del sys.modules[name]

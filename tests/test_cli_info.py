@@ -11,7 +11,8 @@ import torch
 
 import xprnn
 from tests.cli_tools import run
-from xprnn.backend import about, probe
+from xprnn.backend import probe
+from xprnn.backend.host import threads
 from xprnn.engine.loop import lowering
 
 
@@ -69,7 +70,7 @@ def test_blas_is_told_from_other_thread_pools(monkeypatch):
         {"user_api": "blas", "internal_api": "blis", "num_threads": 1},
     ]
     monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: pools)
-    assert about.blas() == [
+    assert threads.blas() == [
         {"name": "mkl", "version": "2024", "threads": 4},
         {"name": "blis", "version": None, "threads": 1},
     ]
@@ -79,7 +80,7 @@ def test_blas_is_told_from_other_thread_pools(monkeypatch):
 def test_without_threadpoolctl_it_is_what_numpy_was_built_with(monkeypatch):
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    (library,) = about.blas()
+    (library,) = threads.blas()
     assert (library["name"], library["version"]) == (built["name"], built["version"])
     assert library["threads"] == "unknown"
     assert f"  {built['name']} {built['version']}, unknown threads\n" in run("info").out
@@ -92,7 +93,7 @@ def test_the_facts_go_to_a_file(tmp_path):
     facts = json.loads((tmp_path / "made" / "here" / "info.json").read_text(encoding="utf-8"))
     assert facts["xprnn"] == xprnn.__version__
     assert facts["python"] == sys.version
-    assert facts["blas"] == about.blas()
+    assert facts["blas"] == threads.blas()
     assert [backend["name"] for backend in facts["backends"]] == list(about.NAMES)
     numpy = facts["backends"][0]
     assert numpy == {

@@ -9,7 +9,7 @@ from tests.process import run_python
 SCRIPT = """
 import resource
 import numpy as np
-from xprnn.backend.memory import keep_freed_memory
+from xprnn.backend.host.memory import keep_freed_memory
 if KEEP:
     assert keep_freed_memory()
 def faults():

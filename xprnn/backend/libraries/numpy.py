@@ -135,7 +135,7 @@ class NumPy(Library):
             and left.strides[1] == left.itemsize
             and right.flags.c_contiguous
         ):
-            compiled = compiled_module("multiply", a, left, right)
+            compiled = compiled_module("gemm", a, left, right)
         if compiled is not None:
             compiled.add_tn(left, right, a)
             return a

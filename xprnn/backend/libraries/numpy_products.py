@@ -96,7 +96,7 @@ def _by_compiled_code(a: Array, b: Array, row: Array | None) -> Array | None:
         suits = suits and min(depth, columns) >= SIDE
     if not suits:
         return None
-    compiled = compiled_module("multiply", a, b)
+    compiled = compiled_module("gemm", a, b)
     if compiled is None:
         return None
     if name == "nt":
