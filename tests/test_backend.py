@@ -11,7 +11,7 @@ import torch
 
 import xprnn
 from xprnn import get_backend
-from xprnn.backend import backend_of, describe, dtype_name, from_host_beside, namespace_of, probe
+from xprnn.backend import backend_of, describe, dtype_name, from_host, namespace_of, probe
 
 NAMES = ("numpy", "torch", "jax", "array_api_strict")
 NAMESPACES = {
@@ -210,7 +210,7 @@ def test_what_is_no_array_has_no_namespace():
 
 
 def test_host_data_can_be_put_beside_an_array(harness):
-    beside = from_host_beside(harness.array([1.5]), np.array([3, 1]))
+    beside = from_host(np.array([3, 1]), beside=harness.array([1.5]))
     assert harness.backend.owns(beside)
     assert harness.backend.xp.isdtype(beside.dtype, "integral")
     assert harness.backend.to_numpy(beside).tolist() == [3, 1]

@@ -16,10 +16,10 @@ from xprnn import RNN, fit, get_backend
 from xprnn.backend import (
     FUNCTIONS,
     backend_of,
-    from_host_beside,
+    from_host,
+    library_of,
     namespace_of,
     prefer,
-    primitives_of,
     probe,
 )
 from xprnn.data import minibatches
@@ -164,7 +164,7 @@ def test_arrays_of_a_class_of_their_own_are_known():
     array = be.asarray([1.0, 2.0])
     assert backend_of(array) == be
     assert namespace_of(array) is namespaces.vault
-    assert be.owns(from_host_beside(array, np.array([1])))
+    assert be.owns(from_host(np.array([1]), beside=array))
     with pytest.raises(TypeError, match=r"an array of the backend 'tests\.namespaces:vault': take"):
         get_backend("numpy").asarray(array)
 
@@ -180,22 +180,22 @@ def test_a_class_derived_from_a_known_one_is_known_and_the_known_one_still():
 def test_an_array_that_is_anothers_too_is_the_others_unless_preferred():
     be = get_backend("tests.namespaces:off_tanh", dtype="float64")
     array, numpy = be.asarray([1.0]), np.ones(1)
-    assert be.library.shared
-    assert primitives_of(array).name == "array_api_strict"
+    assert be.library.shares_class
+    assert library_of(array).name == "array_api_strict"
     with prefer(be.library):
         assert namespace_of(array) is namespaces.off_tanh
-        assert primitives_of(numpy).name == "numpy"
+        assert library_of(numpy).name == "numpy"
         with prefer(get_backend("numpy").library):
-            assert primitives_of(array).name == "array_api_strict"
+            assert library_of(array).name == "array_api_strict"
         assert namespace_of(array) is namespaces.off_tanh
-    assert primitives_of(array).name == "array_api_strict"
+    assert library_of(array).name == "array_api_strict"
 
 
 def test_a_preference_ends_with_an_error():
     be = get_backend("tests.namespaces:off_tanh")
     with pytest.raises(ZeroDivisionError), prefer(be.library):
         raise ZeroDivisionError
-    assert primitives_of(be.asarray([1.0])).name == "array_api_strict"
+    assert library_of(be.asarray([1.0])).name == "array_api_strict"
 
 
 def test_a_sum_of_host_arrays_is_a_scalar_of_theirs():

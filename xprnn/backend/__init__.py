@@ -7,7 +7,7 @@ from xprnn.backend.handle import FLOATS, Backend, describe, dtype_name
 from xprnn.backend.libraries.namespace import FUNCTIONS
 from xprnn.backend.library import Library
 from xprnn.backend.opening import available_backends, backend_of, get_backend, probe
-from xprnn.backend.registry import from_host_beside, library_of, namespace_of, prefer, primitives_of
+from xprnn.backend.registry import find_library, from_host, library_of, namespace_of, prefer
 
 __all__ = [
     "FLOATS",
@@ -18,11 +18,11 @@ __all__ = [
     "backend_of",
     "describe",
     "dtype_name",
-    "from_host_beside",
+    "find_library",
+    "from_host",
     "get_backend",
     "library_of",
     "namespace_of",
     "prefer",
-    "primitives_of",
     "probe",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.library import Library
-from xprnn.backend.registry import library_named, library_of
+from xprnn.backend.registry import find_library, library_named
 from xprnn.backend.types import Array, Device, DType, Namespace
 
 FLOATS = ("float16", "float32", "float64")
@@ -137,7 +137,7 @@ def describe(a: object) -> str:
 
 def _host_numbers(a: object) -> HostArray:
     """Return ``a`` as a host array of real numbers or booleans."""
-    library = library_of(a)
+    library = find_library(a)
     if library is not None and library.name != "numpy":
         raise TypeError(
             f"got {describe(a)}, an array of the backend {library.name!r}: "

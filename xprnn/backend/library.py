@@ -45,8 +45,8 @@ class Library(ABC):
     """The module whose presence in ``sys.modules`` means that arrays of this library can exist."""
     install: str
     """The command that installs it."""
-    at_hand: ClassVar[bool] = False
-    """Whether its numbers can be looked at without waiting for a device."""
+    synchronous: ClassVar[bool] = False
+    """Whether reading a value of an array never waits for a device."""
     lowering: ClassVar[str | None] = None
     """The name of the lowering of `xprnn.engine.loop` that is made for its arrays."""
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from xprnn.backend.handle import FLOATS, Backend, describe, dtype_name, load, open_library
-from xprnn.backend.registry import LIBRARIES, library_named, library_of
+from xprnn.backend.registry import LIBRARIES, find_library, library_named
 from xprnn.backend.types import Array, Device, DType
 
 
@@ -119,7 +119,7 @@ def backend_of(a: Array) -> Backend:
     TypeError
         If ``a`` is no array of a known library, or not of a floating dtype.
     """
-    library = library_of(a)
+    library = find_library(a)
     if library is None or dtype_name(a.dtype) not in FLOATS:
         raise TypeError(f"expected a floating array of {', '.join(LIBRARIES)}, got {describe(a)}")
     return open_library(library, library.device_of(a), a.dtype)

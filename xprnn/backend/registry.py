@@ -1,4 +1,15 @@
-"""The array libraries that xprnn knows, by name; and whose an array is."""
+"""The array libraries that xprnn knows, found by name or by one of their arrays.
+
+Every function here takes an array or a name and returns a `Library`, or something of that library:
+
+===================  ==========================================================================
+`library_named`      the library of a name, or the user namespace of ``module:attribute``
+`find_library`       the library of an array; None if it is no array of a library known here
+`library_of`         the library of an array; TypeError if it is no array of a library known here
+`namespace_of`       the array API namespace of an array
+`from_host`          a host array, copied to the library and device of another array
+===================  ==========================================================================
+"""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +19,7 @@ from contextvars import ContextVar
 from xprnn.backend.host.arrays import HostArray
 from xprnn.backend.libraries.cupy import CuPy
 from xprnn.backend.libraries.jax import Jax
-from xprnn.backend.libraries.namespace import Own
+from xprnn.backend.libraries.namespace import UserNamespace
 from xprnn.backend.libraries.numpy import NumPy
 from xprnn.backend.libraries.strict import Strict
 from xprnn.backend.libraries.torch import Torch
@@ -18,18 +29,22 @@ from xprnn.backend.types import Array, Namespace
 LIBRARIES: dict[str, Library] = {
     library.name: library for library in (NumPy(), CuPy(), Torch(), Jax(), Strict())
 }
+NAMES = tuple(LIBRARIES)
+"""The names of all backends, installed or not."""
 
-_own: dict[str, Own] = {}
+_user_namespaces: dict[str, UserNamespace] = {}
 _preferred: ContextVar[Library | None] = ContextVar("preferred", default=None)
 
 
 def library_named(name: str) -> Library:
-    """Return the library of that name, or the namespace of the user's own, ``module:attribute``.
+    """Return the library of a name, or the user namespace that ``module:attribute`` names.
+
+    A user namespace is imported and checked the first time that it is asked for.
 
     Raises
     ------
     ImportError, ValueError
-        If it is unknown, or can't be used; see `Own`.
+        If the name is unknown, or the user namespace can't be used; see `UserNamespace`.
     """
     if name in LIBRARIES:
         return LIBRARIES[name]
@@ -39,57 +54,38 @@ def library_named(name: str) -> Library:
             f"unknown backend {name!r}: known are {known}, "
             "and 'module:namespace' for a namespace of your own"
         )
-    if name not in _own:
-        own = Own(name)
-        other = library_of(own.namespace().empty(0))
-        own.shared = other is not None and type(other.namespace().empty(0)) is own.kind
-        _own[name] = own
-    return _own[name]
+    if name not in _user_namespaces:
+        added = UserNamespace(name)
+        other = find_library(added.namespace().empty(0))
+        added.shares_class = (
+            other is not None and type(other.namespace().empty(0)) is added.array_class
+        )
+        _user_namespaces[name] = added
+    return _user_namespaces[name]
 
 
-def library_of(a: object) -> Library | None:
-    """Return the library that ``a`` is an array of, without importing any; None if of none."""
+def find_library(a: object) -> Library | None:
+    """Return the library that ``a`` is an array of; None if it is no array of a library known here.
+
+    No library is imported.
+    """
     preferred = _preferred.get()
     if preferred is not None and preferred.is_array(a):
         return preferred
-    for own in _own.values():
-        # Before the libraries that are known, because its class may be derived from one of theirs.
-        if not own.shared and type(a) is own.kind:
-            return own
+    for added in _user_namespaces.values():
+        # User namespaces first: their array class may be derived from a library's.
+        if not added.shares_class and type(a) is added.array_class:
+            return added
     for library in LIBRARIES.values():
-        # An array of a library can't exist before its module does (None: its import is barred).
+        # A library that is not imported has no arrays.  None in sys.modules bars the import.
         if sys.modules.get(library.module) is not None and library.is_array(a):
             return library
     return None
 
 
-@contextmanager
-def prefer(library: Library) -> Iterator[None]:
-    """Inside a ``with`` block, take arrays that may be this library's for this library's.
-
-    A namespace that wraps another has that one's arrays, so an array alone can't say whose it is.
-    """
-    token = _preferred.set(library)
-    try:
-        yield
-    finally:
-        _preferred.reset(token)
-
-
-def namespace_of(a: Array) -> Namespace:
-    """Return the array API namespace of an array; TypeError if no known library made it."""
-    return primitives_of(a).namespace()
-
-
-def from_host_beside(a: Array, host: HostArray) -> Array:
-    """Copy a host array, in its own dtype, to the library and the device of ``a``."""
-    library = primitives_of(a)
-    return library.from_host(host, library.device_of(a))
-
-
-def primitives_of(a: object) -> Library:
-    """Return the library that made an array; TypeError if no known one did."""
-    library = library_of(a)
+def library_of(a: object) -> Library:
+    """Return the library that ``a`` is an array of; TypeError if it is no array."""
+    library = find_library(a)
     if library is None:
         raise TypeError(
             f"expected an array of {', '.join(LIBRARIES)}, got an object of type {type(a).__name__}"
@@ -97,5 +93,26 @@ def primitives_of(a: object) -> Library:
     return library
 
 
-NAMES = tuple(LIBRARIES)
-"""Every backend's name, installed or not."""
+def namespace_of(a: Array) -> Namespace:
+    """Return the array API namespace of an array; TypeError if it is no array."""
+    return library_of(a).namespace()
+
+
+def from_host(host: HostArray, *, beside: Array) -> Array:
+    """Copy a host array, dtype unchanged, to the library and the device of the array ``beside``."""
+    library = library_of(beside)
+    return library.from_host(host, library.device_of(beside))
+
+
+@contextmanager
+def prefer(library: Library) -> Iterator[None]:
+    """Inside a ``with`` block, attribute to ``library`` every array that it could have made.
+
+    A user namespace that wraps a library has that library's arrays, so an array alone can't tell
+    which of the two should compute with it.
+    """
+    token = _preferred.set(library)
+    try:
+        yield
+    finally:
+        _preferred.reset(token)

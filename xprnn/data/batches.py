@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from xprnn import checks
-from xprnn.backend import describe, from_host_beside, namespace_of
+from xprnn.backend import describe, from_host, namespace_of
 from xprnn.backend.host.arrays import Seed, generator, random_state, restore_random
 from xprnn.backend.types import Array
 from xprnn.engine.lengths import check_lengths
@@ -144,7 +144,7 @@ class minibatches:  # noqa: N801
                 these = (slice(None),) * self._axis + (slice(start, stop), ...)
                 yield Batch(self.x[:, start:stop, ...], self.target[these], lengths=part)
             else:
-                picked = from_host_beside(self.x, order[start:stop])
+                picked = from_host(order[start:stop], beside=self.x)
                 yield Batch(
                     xp.take(self.x, picked, axis=1),
                     xp.take(self.target, picked, axis=self._axis),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from xprnn.backend import namespace_of, primitives_of
+from xprnn.backend import library_of, namespace_of
 from xprnn.backend.types import Array, Rule
 
 
@@ -45,11 +45,11 @@ class SparseGradient:
 
     def to_dense(self) -> Array:
         """Return the whole matrix."""
-        primitives = primitives_of(self.values)
-        zeros = primitives.namespace().zeros(
-            self.shape, dtype=self.values.dtype, device=primitives.device_of(self.values)
+        library = library_of(self.values)
+        zeros = library.namespace().zeros(
+            self.shape, dtype=self.values.dtype, device=library.device_of(self.values)
         )
-        return primitives.add_at(zeros, self.indices, self.values, self.axis)
+        return library.add_at(zeros, self.indices, self.values, self.axis)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class FactoredGradient:
 
     def to_dense(self) -> Array:
         """Return the whole matrix."""
-        return primitives_of(self.left).product(self.left.T, self.right)
+        return library_of(self.left).product(self.left.T, self.right)
 
 
 GradientArray: TypeAlias = Array | SparseGradient | FactoredGradient
@@ -103,7 +103,7 @@ def sum_rows(rows: Array, tokens: Array, count: int) -> SparseGradient:
         Below ``count``.
     count : int
     """
-    indices, summed = primitives_of(rows).sum_by_index(rows, tokens)
+    indices, summed = library_of(rows).sum_by_index(rows, tokens)
     return SparseGradient(indices, summed, (count, rows.shape[1]), axis=0)
 
 
@@ -117,8 +117,8 @@ def sum_columns(rows: Array, tokens: Array, count: int) -> SparseGradient:
         Below ``count``.
     count : int
     """
-    primitives = primitives_of(rows)
-    indices, summed = primitives.sum_by_index(rows, tokens)
+    library = library_of(rows)
+    indices, summed = library.sum_by_index(rows, tokens)
     return SparseGradient(indices, summed.T, (rows.shape[1], count), axis=1)
 
 
@@ -134,7 +134,7 @@ def times(g: GradientArray, factor: float | Array) -> GradientArray:
 def plus(a: Array, g: GradientArray) -> Array:
     """Return a + g, dense; with a sparse g a copy of a, changed only where g holds something."""
     if isinstance(g, SparseGradient):
-        return primitives_of(a).add_at(a, g.indices, g.values, g.axis)
+        return library_of(a).add_at(a, g.indices, g.values, g.axis)
     return a + dense(g)
 
 
@@ -144,12 +144,12 @@ def add(g: GradientArray, other: GradientArray) -> GradientArray:
         return plus(dense(g), other)
     if not isinstance(other, SparseGradient) or other.axis != g.axis:
         return plus(dense(other), g)
-    primitives = primitives_of(g.values)
-    xp = primitives.namespace()
+    library = library_of(g.values)
+    xp = library.namespace()
     indices = xp.concat([g.indices, other.indices])
     values = xp.concat([g.values, other.values], axis=g.axis)
     rows = values if g.axis == 0 else values.T
-    indices, rows = primitives.sum_by_index(rows, indices)
+    indices, rows = library.sum_by_index(rows, indices)
     values = rows if g.axis == 0 else rows.T
     return SparseGradient(indices, values, g.shape, g.axis)
 
@@ -162,12 +162,12 @@ def plus_times(a: Array, g: GradientArray, factor: float, *, overwrite: bool = F
     if isinstance(g, SparseGradient):
         return plus(a, times(g, factor))
     if isinstance(g, FactoredGradient):
-        primitives = primitives_of(a)
-        mine = a if overwrite else primitives.namespace().asarray(a, copy=True)
-        return primitives.add_product(mine, g.left, g.right * factor)
+        library = library_of(a)
+        mine = a if overwrite else library.namespace().asarray(a, copy=True)
+        return library.add_product(mine, g.left, g.right * factor)
     step = g * factor
     if overwrite:
-        return primitives_of(a).add_over(a, step)
+        return library_of(a).add_over(a, step)
     step += a
     return step
 
@@ -175,9 +175,9 @@ def plus_times(a: Array, g: GradientArray, factor: float, *, overwrite: bool = F
 def square_sum(g: GradientArray) -> Array:
     """Return the sum of the squares of all entries, zero-dimensional."""
     if isinstance(g, FactoredGradient):
-        return primitives_of(g.left).square_sum_of_product(g.left, g.right)
+        return library_of(g.left).square_sum_of_product(g.left, g.right)
     values = entries(g)
-    return primitives_of(values).square_sum(values)
+    return library_of(values).square_sum(values)
 
 
 def largest_size(g: GradientArray) -> Array:
@@ -250,15 +250,15 @@ def elementwise(
         if sum(a is not None for a in arrays) == 1:
             # There is nothing to do but the product, which cuts itself where that pays.
             return rule(g, *arrays)
-        return primitives_of(g.left).by_rows(
+        return library_of(g.left).by_rows(
             lambda rows, *blocks: rule(g.rows(rows), *blocks), arrays, places
         )
     if not isinstance(g, SparseGradient):
-        return primitives_of(g).elementwise(rule, (g, *arrays), places)
-    primitives = primitives_of(g.values)
-    xp, at = primitives.namespace(), g.indices
+        return library_of(g).elementwise(rule, (g, *arrays), places)
+    library = library_of(g.values)
+    xp, at = library.namespace(), g.indices
     held = [None if a is None else xp.take(a, at, axis=g.axis) for a in arrays]
     return tuple(
-        None if a is None else primitives.put_at(a, at, new, g.axis, place)
+        None if a is None else library.put_at(a, at, new, g.axis, place)
         for a, new, place in zip(arrays, rule(g.values, *held), places, strict=True)
     )

@@ -11,7 +11,7 @@ R (O, H), r (O,).
 
 from typing import NamedTuple
 
-from xprnn.backend import primitives_of
+from xprnn.backend import library_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.engine.gradients import FactoredGradient
 
@@ -36,7 +36,7 @@ class ReadoutGradient(NamedTuple):
 
 def read_out(xp: Namespace, R: Array, r: Array | None, h: Array) -> Array:
     """Return y (..., O)."""
-    library = primitives_of(R)
+    library = library_of(R)
     y = library.product(library.rows(h), R.T, r)
     return xp.reshape(y, (*h.shape[:-1], R.shape[0]))
 
@@ -49,7 +49,7 @@ def read_out_backward(
     With ``factored`` that of the weight is dy and h themselves where they have `FEWER` times less
     entries: don't write into either as long as it is in use.
     """
-    library = primitives_of(R)
+    library = library_of(R)
     dy_rows, h_rows = library.rows(dy), library.rows(h)
     dy_columns = dy_rows.T
     count, (outputs, hidden) = dy_rows.shape[0], R.shape

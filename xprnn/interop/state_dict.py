@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xprnn import checks
-from xprnn.backend import describe, library_of
+from xprnn.backend import describe, find_library
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.cells import ACTIVATIONS, GRU, LSTM, Cell, Elman, get_cell
 from xprnn.engine.architecture import Architecture
@@ -95,7 +95,7 @@ def _name(key: object) -> str:
 
 
 def _host(name: object, value: object) -> HostArray:
-    library = library_of(value)
+    library = find_library(value)
     try:
         host = np.array(value if library is None else library.to_host(value))
     except (TypeError, ValueError, RuntimeError) as error:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from xprnn import checks
-from xprnn.backend import Backend, Library, namespace_of, primitives_of
+from xprnn.backend import Backend, Library, library_of, namespace_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.losses.protocol import sum_dtype
 
@@ -68,20 +68,20 @@ class CrossEntropy:
         return int(xp.sum(xp.astype(target >= 0, xp.int32)))
 
     def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:
-        primitives = primitives_of(output)
-        xp = primitives.namespace()
+        library = library_of(output)
+        xp = library.namespace()
         logits, classes, weights = self._rows(xp, output, _existing(xp, target, valid))
         total = xp.sum(weights[:0, ...])
         for rows in _blocks(logits):
             part = logits[rows, :], classes[rows], weights[rows, :]
-            total = total + _value(primitives, *part, overwrite=False)[0]
+            total = total + _value(library, *part, overwrite=False)[0]
         return total
 
     def value_and_grad(
         self, output: Array, target: Array, valid: Array | None = None, *, overwrite: bool = False
     ) -> tuple[Array, Array]:
-        primitives = primitives_of(output)
-        xp = primitives.namespace()
+        library = library_of(output)
+        xp = library.namespace()
         logits, classes, weights = self._rows(xp, output, _existing(xp, target, valid))
         total, gradient = xp.sum(weights[:0, ...]), logits
         blocks = _blocks(logits)
@@ -90,14 +90,14 @@ class CrossEntropy:
         for rows in blocks:
             weight = weights[rows, :]
             part, block, Z, chosen = _value(
-                primitives, logits[rows, :], classes[rows], weight, overwrite=overwrite
+                library, logits[rows, :], classes[rows], weight, overwrite=overwrite
             )
             total = total + part
             block *= weight / Z
-            block = primitives.add_to_entries(block, chosen, -weight[:, 0])  # from (2)
+            block = library.add_to_entries(block, chosen, -weight[:, 0])  # from (2)
             block = xp.astype(block, gradient.dtype, copy=False)
             if len(blocks) > 1:
-                block = primitives.put_rows(gradient, rows, block)
+                block = library.put_rows(gradient, rows, block)
             gradient = block
         return total, xp.reshape(gradient, output.shape)
 
@@ -121,17 +121,17 @@ def _existing(xp: Namespace, target: Array, valid: Array | None) -> Array:
 
 
 def _value(
-    primitives: Library, logits: Array, classes: Array, weights: Array, *, overwrite: bool
+    library: Library, logits: Array, classes: Array, weights: Array, *, overwrite: bool
 ) -> tuple[Array, Array, Array, Array]:
     """Return the loss, exp(y - m), Z (N, 1), and the targets with padding replaced by class 0.
 
     With ``overwrite`` the exponentials take the place of the logits.
     """
-    xp = primitives.namespace()
+    xp = library.namespace()
     chosen = xp.maximum(classes, 0)
     logits = xp.astype(logits, weights.dtype, copy=False)
-    picked = primitives.entries(logits, chosen)
-    m, exponentials, Z = primitives.softmax_parts(logits, overwrite=overwrite)  # (1)
+    picked = library.entries(logits, chosen)
+    m, exponentials, Z = library.softmax_parts(logits, overwrite=overwrite)  # (1)
     # m - picked first: a large m would swallow the logarithm.
     return xp.sum(weights * (xp.log(Z) + (m - picked))), exponentials, Z, chosen  # (2)
 

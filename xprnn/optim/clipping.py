@@ -3,7 +3,7 @@
 from functools import reduce
 
 from xprnn import checks
-from xprnn.backend import namespace_of, primitives_of
+from xprnn.backend import library_of, namespace_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.engine.gradients import (
     GradientArray,
@@ -29,9 +29,9 @@ def global_norm(gradients: Gradients) -> Array:
     if not gradients:
         raise ValueError("gradients is empty: expected at least one array")
     first = _first(gradients)
-    primitives = primitives_of(first)
-    xp = primitives.namespace()
-    with primitives.quiet():
+    library = library_of(first)
+    xp = library.namespace()
+    with library.quiet():
         norm = xp.sqrt(sum(square_sum(g) for g in gradients.values()))
     if norm.dtype != first.dtype:
         # Of wider numbers, of which no square was too large: there is no need to look at it, for
@@ -73,7 +73,7 @@ def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, Gradient
     norm = global_norm(gradients)
     # A limit that the dtype can't hold would be infinite, and infinite over infinite is NaN.
     limit = min(limit, float(_namespace(gradients).finfo(norm.dtype).max))
-    if primitives_of(_first(gradients)).at_hand and bool(norm <= limit):
+    if library_of(_first(gradients)).synchronous and bool(norm <= limit):
         # Most gradients of most trainings: a factor of 1 is no pass over them.
         return dict(gradients), norm
     # limit/max(norm, limit) is min(1, limit/norm) without a division by zero.

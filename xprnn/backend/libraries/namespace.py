@@ -26,18 +26,18 @@ _REALS = (
 )
 
 
-class Own(Library):
+class UserNamespace(Library):
     """The array API namespace that ``module:attribute`` (or ``module:``) names.
 
-    Nothing beyond the standard is asked of it, so what a library could do faster in its own words
-    (adding to rows, say) is done in the standard's.
+    Only functions of the standard are called, even where the library may have a faster one of its
+    own (to add to some rows of an array, for instance).
 
     Attributes
     ----------
-    kind : type
+    array_class : type
         The class of its arrays.
-    shared : bool
-        Whether that is also the class of a known library's arrays; set by the registry.
+    shares_class : bool
+        Whether a known library's arrays have that class too; set by the registry.
 
     Raises
     ------
@@ -52,7 +52,7 @@ class Own(Library):
         self.name = spec
         self.module = spec.partition(":")[0]
         self.install = f"make the module {self.module!r} importable"
-        self.shared = False
+        self.shares_class = False
         self._xp = _imported(spec)
         missing = [name for name in FUNCTIONS if not hasattr(self._xp, name)]
         if missing:
@@ -68,15 +68,15 @@ class Own(Library):
                 f"the namespace {spec!r} makes objects of type {type(sample).__name__}, which "
                 f"lack attributes of the standard's arrays: {', '.join(missing)}"
             )
-        self.kind: type = type(sample)
+        self.array_class: type = type(sample)
 
     def namespace(self) -> Namespace:
         return self._xp
 
     def is_array(self, a: object) -> bool:
         # Of NumPy's arrays, a sum of all entries is a scalar.
-        scalars = issubclass(self.kind, np.ndarray) and isinstance(a, np.generic)
-        return scalars or isinstance(a, self.kind)
+        scalars = issubclass(self.array_class, np.ndarray) and isinstance(a, np.generic)
+        return scalars or isinstance(a, self.array_class)
 
     def device(self, spec: object) -> Device:
         if spec is None:

@@ -42,7 +42,7 @@ class NumPy(Library):
     name = "numpy"
     module = "numpy"
     install = "pip install numpy"
-    at_hand = True
+    synchronous = True
     lowering = "numpy"
 
     def namespace(self) -> Namespace:

@@ -20,8 +20,7 @@ from numba.core.errors import NumbaError
 from xprnn._version import __version__
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import write_atomic
-from xprnn.backend.numba import functions, tiles
-from xprnn.backend.numba import intrinsics as primitives
+from xprnn.backend.numba import functions, intrinsics, tiles
 from xprnn.backend.numba import packed as products
 
 VARIABLE = "XPRNN_CACHE"
@@ -168,7 +167,7 @@ def _digest(*parts: str) -> str:
 
     To that Numba sees.
     """
-    ours = map(inspect.getsource, (functions, primitives, products, tiles))
+    ours = map(inspect.getsource, (functions, intrinsics, products, tiles))
     text = repr((*parts, tiles.VECTOR_BYTES, numba.__version__, __version__, *ours))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 

@@ -16,7 +16,7 @@ with a dropout mask m, and a normalisation N, where there are any.
 
 from typing import NamedTuple
 
-from xprnn.backend import primitives_of
+from xprnn.backend import library_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell
 from xprnn.engine.normalization import Normalized, normalize, normalize_backward
@@ -257,7 +257,7 @@ def _product(xp: Namespace, a: Array, U: Array) -> Array:
     """Return Uᵀ a for every row of (B, G·H) or (T, B, G·H), as one product."""
     if a.ndim == 2:
         return a @ U
-    library = primitives_of(U)
+    library = library_of(U)
     return xp.reshape(library.product(library.rows(a), U), (*a.shape[:-1], U.shape[1]))
 
 

@@ -8,7 +8,7 @@ recurrent dropout mask and the ends of sequences included.
 
 from typing import Any, ClassVar
 
-from xprnn.backend import dtype_name, primitives_of
+from xprnn.backend import dtype_name, library_of
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.loop.cuda.source import (
@@ -77,7 +77,7 @@ class CuPyLoops:
     ) -> tuple[Arrays, Arrays]:
         steps, batch, rows = u.shape
         hidden = U.shape[1]
-        library = primitives_of(u)
+        library = library_of(u)
         device, xp, make = library.kernels(), library.namespace(), _Maker(u)
         variant = Variant(dtype_name(u.dtype), mask is not None, valid is not None)
         source = self.forward_kernel(variant, save=save)
@@ -131,7 +131,7 @@ class CuPyLoops:
     ) -> tuple[Array, Array, Arrays, Arrays]:
         rows, hidden = U.shape
         steps, batch = states[0].shape[0] - 1, states[0].shape[1]
-        library = primitives_of(U)
+        library = library_of(U)
         device, xp, make = library.kernels(), library.namespace(), _Maker(U)
         variant = Variant(dtype_name(U.dtype), mask is not None, valid is not None)
         source = self.backward_kernel(variant, outer=dh is not None)
@@ -169,7 +169,7 @@ class _Maker:
     """Makes arrays beside another one."""
 
     def __init__(self, a: Array) -> None:
-        library = primitives_of(a)
+        library = library_of(a)
         self.xp, self.dtype, self.device = library.namespace(), a.dtype, library.device_of(a)
 
     def empty(self, *shape: int, dtype: Any = None) -> Array:

@@ -9,8 +9,7 @@ from numba import types
 from numba.core.errors import NumbaError
 
 from xprnn.backend.host.arrays import np
-from xprnn.backend.numba import functions, tiles
-from xprnn.backend.numba import intrinsics as primitives
+from xprnn.backend.numba import functions, intrinsics, tiles
 from xprnn.backend.numba import packed as products
 from xprnn.backend.numba.build import Built, build, product_address
 from xprnn.backend.types import Array
@@ -166,9 +165,9 @@ def _names(loop: Loop, dtype: str) -> dict[str, Any]:
         "tanh": getattr(functions, f"tanh{bits}"),
         "call_product": products.call_product,
         "pack": getattr(products, f"pack{bits}"),
-        "hold": primitives.hold,
-        "meet": primitives.meet,
-        "row": primitives.row,
+        "hold": intrinsics.hold,
+        "meet": intrinsics.meet,
+        "row": intrinsics.row,
         "empty": np.empty,
         "zeros": np.zeros,
         "dtype": scalar,
