@@ -2,14 +2,16 @@
 
 import math
 import numbers
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from xprnn.backend import Backend, describe, dtype_name
 from xprnn.backend.types import Array
 
 Shape = tuple[int | str, ...]
 """Expected sizes; a letter stands for a size that is free."""
+
+T = TypeVar("T")
 
 
 def positive_int(name: str, value: object) -> int:
@@ -52,6 +54,65 @@ def choice(name: str, value: object, known: Iterable[str]) -> str:
     if value not in words:
         raise ValueError(f"{name} is {value!r}: expected {' or '.join(repr(w) for w in words)}")
     return str(value)
+
+
+def known(kind: str, name: object, table: Mapping[str, T]) -> T:
+    """Return a table's entry of that name.
+
+    Parameters
+    ----------
+    kind : str
+        What the table's entries are, for the message: ``"cell"``, say.
+    name : object
+    table : mapping of str to object
+
+    Raises
+    ------
+    ValueError
+        If the table has no such name; the message lists the names that it has.
+    """
+    if not isinstance(name, str) or name not in table:
+        names = ", ".join(repr(entry) for entry in table)
+        raise ValueError(f"unknown {kind} {name!r}: known are {names}")
+    return table[name]
+
+
+def instance(
+    kind: str,
+    given: str | T,
+    table: Mapping[str, Callable[[], T]],
+    protocol: Any,
+    expected: str,
+) -> T:
+    """Return what a name stands for, with its default options; or an instance, as it was given.
+
+    Parameters
+    ----------
+    kind : str
+        What it is, for the messages: ``"cell"``, say.
+    given : str or instance
+    table : mapping of str to type
+        The classes by name.
+    protocol : type
+        What an instance conforms to, a runtime-checkable protocol.
+    expected : str
+        What is expected, for the message: "a name or ...".
+
+    Raises
+    ------
+    ValueError
+        If there is no such name.
+    TypeError
+        If it is neither a name nor an instance.
+    """
+    if isinstance(given, str):
+        return known(kind, given, table)()
+    # A class of the table conforms; to ask a protocol takes as long as a small forward pass.
+    if type(given) not in table.values() and (
+        isinstance(given, type) or not isinstance(given, protocol)
+    ):
+        raise TypeError(f"{kind} is {given!r}: expected {expected}")
+    return given
 
 
 def array(name: str, a: object, backend: Backend, shape: Shape) -> Array:

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any, cast
 
+from xprnn import checks
 from xprnn.cells.activations import ACTIVATIONS, Activation
 from xprnn.cells.elman import Elman
 from xprnn.cells.gru import GRU
@@ -10,7 +11,7 @@ from xprnn.cells.lstm import LSTM
 from xprnn.cells.minimal_gated import MinimalGated
 from xprnn.cells.protocol import Arrays, Cell, has_layer_norm, initial_bias, unit_names
 
-CELLS: dict[str, Any] = {
+CELLS: dict[str, type[Cell]] = {
     "elman": Elman,
     "gru": GRU,
     "lstm": LSTM,
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 
-def get_cell(cell: object) -> Cell:
+def get_cell(cell: str | Cell) -> Cell:
     """Return the cell of that name with its default options, or the cell itself.
 
     Parameters
@@ -49,18 +50,14 @@ def get_cell(cell: object) -> Cell:
     TypeError
         If it is neither a name nor a cell.
     """
-    if isinstance(cell, str):
-        if cell not in CELLS:
-            known = ", ".join(repr(name) for name in CELLS)
-            raise ValueError(f"unknown cell {cell!r}: known are {known}")
-        made: Cell = CELLS[cell]()
-        return made
-    if isinstance(cell, type) or not isinstance(cell, Cell):
-        raise TypeError(
-            f"cell is {cell!r}: expected a name or a cell instance, with "
-            "the attributes gates and state and the methods forward and backward"
-        )
-    return cell
+    return checks.instance(
+        "cell",
+        cell,
+        CELLS,
+        Cell,
+        "a name or a cell instance, with the attributes gates and state and the methods forward "
+        "and backward",
+    )
 
 
 def cell_config(cell: Cell) -> dict[str, Any] | None:
@@ -78,5 +75,4 @@ def cell_config(cell: Cell) -> dict[str, Any] | None:
 def cell_from_config(config: dict[str, Any]) -> Cell:
     """Make the cell that `cell_config` described."""
     options = dict(config)
-    made: Cell = CELLS[options.pop("name")](**options)
-    return made
+    return CELLS[options.pop("name")](**options)

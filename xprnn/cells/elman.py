@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from xprnn import checks
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells.activations import ACTIVATIONS, Activation
 from xprnn.cells.protocol import Arrays
@@ -46,9 +47,8 @@ class Elman:
     state = ("h",)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.activation, Activation) and self.activation not in ACTIVATIONS:
-            known = ", ".join(repr(name) for name in ACTIVATIONS)
-            raise ValueError(f"unknown activation {self.activation!r}: known are {known}")
+        if not isinstance(self.activation, Activation):
+            checks.known("activation", self.activation, ACTIVATIONS)
 
     @cached_property
     def phi(self) -> Activation:

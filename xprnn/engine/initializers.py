@@ -6,12 +6,13 @@ on every backend, and to rounding in every dtype.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from xprnn import checks
 from xprnn.backend.host.arrays import Generator, HostArray, np
 
 
+@runtime_checkable
 class Initializer(Protocol):
     """Makes one parameter, or one gate's block of it."""
 
@@ -98,11 +99,11 @@ class Zeros:
         return np.zeros(shape)
 
 
-INITIALIZERS: dict[str, Initializer] = {
-    "uniform": Uniform(),
-    "normal": Normal(),
-    "orthogonal": Orthogonal(),
-    "zeros": Zeros(),
+INITIALIZERS: dict[str, type[Initializer]] = {
+    "uniform": Uniform,
+    "normal": Normal,
+    "orthogonal": Orthogonal,
+    "zeros": Zeros,
 }
 
 
@@ -116,11 +117,6 @@ def get_initializer(initializer: str | Initializer) -> Initializer:
     TypeError
         If it is neither a name nor callable.
     """
-    if isinstance(initializer, str):
-        if initializer not in INITIALIZERS:
-            known = ", ".join(repr(name) for name in INITIALIZERS)
-            raise ValueError(f"unknown initializer {initializer!r}: known are {known}")
-        return INITIALIZERS[initializer]
-    if isinstance(initializer, type) or not callable(initializer):
-        raise TypeError(f"initializer is {initializer!r}: expected a name or an instance")
-    return initializer
+    return checks.instance(
+        "initializer", initializer, INITIALIZERS, Initializer, "a name or an instance"
+    )
