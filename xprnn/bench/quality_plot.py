@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.bench.quality import Curves
-from xprnn.diagnostics.plots import DATA, MODEL, SECOND, Figure
+from xprnn.diagnostics.figure import DATA, MODEL, SECOND, Figure
 
 
 def plot_quality(curves: Curves, *, title: str = "") -> Figure:

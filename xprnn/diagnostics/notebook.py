@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def show_pictures(folder: str | os.PathLike[str]) -> None:
-    """Show a folder's PNG files, by name, where this runs in a notebook; elsewhere do nothing.
+    """Show a folder's PNG files, sorted by name, if this runs in a notebook; else do nothing.
 
     Examples
     --------
-    >>> show_pictures("runs/noisy_sine")    # in a script: nothing
+    >>> show_pictures("runs/noisy_sine")    # no notebook: shows nothing
     """
-    # A notebook has imported IPython; nobody else need have it.
+    # A notebook has already imported IPython; elsewhere it need not be installed.
     ipython = sys.modules.get("IPython")
     if ipython is None or ipython.get_ipython() is None:
         return

@@ -1,21 +1,14 @@
-"""Pictures, with matplotlib: of fits, losses, states and forecasts.
+"""Plots of fits, losses, states and forecasts.
 
-Every function takes host arrays and returns a figure, which `save_figure` writes; none touches
-pyplot's global state, so they work in any thread and without a screen.
+Every function takes host arrays and returns a figure, which `save_figure` writes to a file.
 """
 
-import io
-import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from xprnn import checks
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.backend.host.files import write_atomic
-
-Figure: TypeAlias = Any
-
-DATA, MODEL, SECOND = "0.45", "#0b6fb8", "#d1495b"
+from xprnn.diagnostics.figure import DATA, MODEL, SECOND, Figure, new_figure
 
 
 def plot_fit(
@@ -27,16 +20,16 @@ def plot_fit(
     trained: tuple[float, float] | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw a network's output ŷ(x), a line, with the data y(x), points.
+    """Draw a network's output ŷ(x) as a line, with the data y(x) as points.
 
     Parameters
     ----------
     x, fitted : host array, (N,)
     data : host array, (N,), optional
     truth : host array, (N,), optional
-        What the data would be without noise; a thin line.
+        What the data would be without noise, drawn as a thin line.
     trained : (float, float), optional
-        The range of x that the network was trained on; the rest is shaded.
+        The range of x that the network was trained on; x outside it is shaded.
     title : str
 
     Raises
@@ -49,7 +42,7 @@ def plot_fit(
     for name, a in (("fitted", fitted), ("data", data), ("truth", truth)):
         if a is not None:
             checks.fit(name, a, tuple(x.shape))
-    figure, axes = _figure()
+    figure, axes = new_figure()
     if truth is not None:
         axes.plot(x, truth, color=SECOND, lw=1.2, label="without noise")
     if data is not None:
@@ -57,9 +50,9 @@ def plot_fit(
     axes.plot(x, fitted, color=MODEL, lw=2, label="ŷ, network")
     if trained is not None:
         _shade_outside(axes, (float(np.min(x)), float(np.max(x))), trained)
-    _write(axes, xlabel="x", ylabel="y", title=title)
+    _label(axes, xlabel="x", ylabel="y", title=title)
     axes.margins(x=0.01)
-    # Below the axes, where no data can be beneath it.
+    # Below the axes, where the legend covers no data.
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, frameon=False)
     return figure
 
@@ -73,20 +66,21 @@ def plot_loss(
     best_epoch: int | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw losses over epochs on a logarithmic scale.
+    """Draw the losses of a training over its epochs, on a logarithmic scale.
 
     Parameters
     ----------
     loss : sequence of float
-        From epoch 1 on.
+        The training loss of every epoch, from epoch 1 on.
     validation : sequence of float or None
-        Of the same epochs; entries that are None are left out.
+        The validation loss of the same epochs; entries that are None are left out.
     floor : float, optional
-        A loss that can't be undercut without fitting noise; a dashed line.
+        The loss of the noise alone, drawn as a dashed line: a lower one means overfitting.
     others : mapping of str to float, optional
-        Losses to compare with, by name, such as a baseline's on the validation data; dash-dotted.
+        Losses to compare with, by name, such as a baseline's on the validation data; each is a
+        dash-dotted line.
     best_epoch : int, optional
-        The epoch whose weights were kept; a mark.
+        The epoch whose weights were kept, marked by a dotted line.
     title : str
 
     Raises
@@ -98,7 +92,7 @@ def plot_loss(
     """
     if not len(loss):
         raise ValueError("loss is empty: expected the loss of at least one epoch")
-    figure, axes = _figure()
+    figure, axes = new_figure()
     one = "." if len(loss) == 1 else None
     axes.semilogy(range(1, len(loss) + 1), loss, color=MODEL, lw=1.5, marker=one, label="training")
     pairs = [(k, v) for k, v in enumerate(validation, start=1) if v is not None]
@@ -112,7 +106,7 @@ def plot_loss(
         axes.axhline(floor, color="0.2", lw=1, ls="--", label=f"noise floor {floor:g}")
     for name, other in ({} if others is None else others).items():
         axes.axhline(other, color="0.45", lw=1.2, ls="-.", label=f"{name} {other:.4g}")
-    _write(axes, xlabel="epoch", ylabel="loss", title=title)
+    _label(axes, xlabel="epoch", ylabel="loss", title=title)
     axes.grid(visible=True, which="both", color="0.9")
     _plain_below_a_decade(axes)
     axes.legend(frameon=False)
@@ -127,15 +121,15 @@ def plot_states(
     xlabel: str = "step",
     title: str = "",
 ) -> Figure:
-    """Draw hidden units over time, each in a row of its own.
+    """Draw the states of hidden units over time, one row per unit.
 
     Parameters
     ----------
     states : host array, (T, H)
     x : host array, (T,), optional
-        What to draw against; None: the step's number.
+        The horizontal axis; None: the step's number.
     neurons : int
-        How many units to draw, from the first on.
+        How many units to draw, beginning with the first.
     xlabel, title : str
 
     Raises
@@ -143,20 +137,20 @@ def plot_states(
     ImportError
         If matplotlib is missing.
     ValueError
-        If the states are no (T, H) array.
+        If the states are not of shape (T, H), or x is not of shape (T,).
     """
     checks.fit("states", states, ("T", "H"))
     neurons = min(checks.positive_int("neurons", neurons), states.shape[1])
     x = np.arange(states.shape[0]) if x is None else x
     checks.fit("x", x, (states.shape[0],))
-    figure, axes = _figure(height=1.4 + 0.26 * neurons)
+    figure, axes = new_figure(height=1.4 + 0.26 * neurons)
     swing = float(np.max(np.abs(states[:, :neurons]))) or 1.0
     for k in range(neurons):
         axes.axhline(k, color="0.9", lw=0.8, zorder=0)
         axes.plot(x, k - 0.45 * states[:, k] / swing, color=MODEL if k % 2 else SECOND, lw=1.2)
-    _write(axes, xlabel=xlabel, ylabel="neuron", title=title)
+    _label(axes, xlabel=xlabel, ylabel="neuron", title=title)
     axes.set_yticks(range(neurons), [str(k + 1) for k in range(neurons)])
-    # The first neuron on top; the minus above keeps upwards positive.
+    # The axis points down, so that the first neuron is on top; hence the minus sign above.
     axes.set_ylim(neurons - 0.4, -0.6)
     axes.margins(x=0.01)
     axes.text(
@@ -177,17 +171,17 @@ def plot_forecast(
     ylabel: str = "",
     title: str = "",
 ) -> Figure:
-    """Draw the later part of a series with its one-step and its closed-loop forecast.
+    """Draw the end of a series with its one-step and its closed-loop forecast.
 
     Parameters
     ----------
     values, one_step, closed_loop : host array, one-dimensional
     start : int
-        The index from which on the series is drawn.
+        The index of the first value that is drawn.
     one_step_start, closed_loop_start : int
-        The index of the first entry of each forecast; they may reach past the end of the values.
+        The index of the first entry of each forecast; a forecast may reach past the last value.
     times : sequence of str, optional
-        Labels of the values.
+        The label of every value.
     ylabel, title : str
 
     Raises
@@ -195,7 +189,7 @@ def plot_forecast(
     ImportError
         If matplotlib is missing.
     """
-    figure, axes = _figure(height=4.6)
+    figure, axes = new_figure(height=4.6)
     axes.plot(
         np.arange(start, len(values)), values[start:], ".-", color=DATA, lw=1, ms=5, label="data"
     )
@@ -212,37 +206,17 @@ def plot_forecast(
         from matplotlib.ticker import FuncFormatter, MaxNLocator
 
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-        # Steps past the last one that has a time are counted from it.
+        # Steps after the last label are counted from it: +1, +2 ...
         labels = dict(enumerate(times))
         axes.xaxis.set_major_formatter(
             FuncFormatter(
                 lambda k, _: labels.get(int(k), f"+{k - len(labels) + 1:.0f}" if k > 0 else "")
             )
         )
-    _write(axes, xlabel="step" if times is None else "", ylabel=ylabel, title=title)
+    _label(axes, xlabel="step" if times is None else "", ylabel=ylabel, title=title)
     axes.margins(x=0.01)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False)
     return figure
-
-
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    write_atomic(path, buffer.getvalue())
-
-
-def _figure(height: float = 4.2) -> tuple[Figure, Any]:
-    try:
-        from matplotlib.figure import Figure as MatplotlibFigure
-    except ImportError as error:
-        raise ImportError(
-            f'pictures need matplotlib ({error}): pip install "xprnn[cli]"'
-        ) from error
-    figure = MatplotlibFigure(figsize=(9, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 def _plain_below_a_decade(axes: Any) -> None:
@@ -253,8 +227,8 @@ def _plain_below_a_decade(axes: Any) -> None:
         axes.yaxis.set_minor_formatter("{x:g}")
 
 
-def _write(axes: Any, *, xlabel: str, ylabel: str, title: str) -> None:
-    """Set the words as they are: a dollar sign in a column's name begins no formula."""
+def _label(axes: Any, *, xlabel: str, ylabel: str, title: str) -> None:
+    """Label the axes verbatim: a dollar sign in a column's name begins no formula."""
     axes.set_xlabel(xlabel, parse_math=False)
     axes.set_ylabel(ylabel, parse_math=False)
     axes.set_title(title, parse_math=False)

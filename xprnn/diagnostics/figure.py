@@ -1,0 +1,43 @@
+"""A figure of matplotlib in the library's style: made, and written to a file.
+
+None of this touches pyplot's global state, so it works in any thread and without a screen.
+"""
+
+import io
+import os
+from typing import Any, TypeAlias
+
+from xprnn.backend.host.files import write_atomic
+
+Figure: TypeAlias = Any
+"""A matplotlib figure; matplotlib, an optional dependency, is imported only to draw."""
+
+DATA, MODEL, SECOND = "0.45", "#0b6fb8", "#d1495b"
+"""Colours: of data, of the network's output, and of a second curve."""
+
+
+def new_figure(height: float = 4.2) -> tuple[Figure, Any]:
+    """Return a figure, 9 inches wide, and its axes.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure as MatplotlibFigure
+    except ImportError as error:
+        raise ImportError(
+            f'pictures need matplotlib ({error}): pip install "xprnn[cli]"'
+        ) from error
+    figure = MatplotlibFigure(figsize=(9, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    write_atomic(path, buffer.getvalue())
