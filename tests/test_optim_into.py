@@ -5,8 +5,8 @@ import pytest
 
 from tests.optimizers import each_rule
 from xprnn.backend.libraries import numpy as numpy_library
-from xprnn.engine.gradients import SparseGradient
-from xprnn.optim import SGD, Adam, Averaged, ByName
+from xprnn.engine.gradients import FactoredGradient, SparseGradient
+from xprnn.optim import SGD, Adam, Averaged, ByName, InPlaceOptimizer
 
 SHAPES = {"bias": (7,), "rows": (9, 4), "columns": (4, 9), "weight": (11, 3)}
 
@@ -159,3 +159,30 @@ def test_an_optimizer_that_does_not_know_of_it_can_be_in_a_group():
         moved, _ = optimizer.update(g, state, p, into=(p, state))
         assert moved["w"].tolist() == [0.0, 0.0]
         assert p["w"].tolist() == [1.0, 1.0]
+
+
+class Undeclared:
+    """An optimizer whose update has ``into``, but that does not declare it."""
+
+    def init(self, parameters):
+        return None
+
+    def update(self, gradients, state, parameters, *, into=None):
+        kinds = {k: type(g) for k, g in gradients.items()}
+        return dict(parameters), (kinds, into)
+
+
+class Declared(Undeclared, InPlaceOptimizer):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Undeclared, Declared])
+def test_an_optimizer_gets_what_it_declares(kind):
+    """Its signature is not looked at."""
+    p, g = {"w": np.ones((2, 2))}, {"w": FactoredGradient(np.ones((1, 2)), np.ones((1, 2)))}
+    for optimizer in (ByName({}, otherwise=kind()), Averaged(kind())):
+        state = optimizer.init(p)
+        _, new = optimizer.update(g, state, p, into=(p, state))
+        kinds, into = new.otherwise if isinstance(optimizer, ByName) else new.optimizer
+        assert kinds == {"w": FactoredGradient if kind is Declared else np.ndarray}
+        assert (into is not None) == (kind is Declared)

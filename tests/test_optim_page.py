@@ -11,7 +11,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "optimizers.md").read_text()
 def test_the_python_runs_top_to_bottom(capsys):
     namespace, losses = {}, []
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     for block in blocks:
         exec(compile(block, "docs/optimizers.md", "exec"), namespace)
         losses.append(namespace["history"].loss[0])

@@ -7,7 +7,7 @@ from xprnn.optim.adamw import AdamW
 from xprnn.optim.averaged import Averaged, AveragedState
 from xprnn.optim.clipping import clip_by_norm, clip_by_value, global_norm
 from xprnn.optim.groups import ByName, ByNameState
-from xprnn.optim.protocol import Optimizer, Scalable
+from xprnn.optim.protocol import InPlaceOptimizer, Optimizer, Scalable
 from xprnn.optim.registry import OPTIMIZERS, get_optimizer
 from xprnn.optim.rmsprop import RMSprop, RMSpropState
 from xprnn.optim.rprop import Rprop, RpropState
@@ -25,6 +25,7 @@ __all__ = [
     "AveragedState",
     "ByName",
     "ByNameState",
+    "InPlaceOptimizer",
     "Optimizer",
     "RMSprop",
     "RMSpropState",

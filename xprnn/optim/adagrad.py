@@ -8,7 +8,7 @@ from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray
 from xprnn.optim.decay import Decayed, check_decayed, decay_of, with_decay
-from xprnn.optim.protocol import Gradients, Parameters, Updated
+from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
 from xprnn.optim.rules import above_zero, places, update_each, zeros_like
 from xprnn.optim.schedules import Schedule, as_schedule, rate_at
 
@@ -32,7 +32,7 @@ class AdagradState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Adagrad:
+class Adagrad(InPlaceOptimizer):
     """Steps by the gradient over the root of the sum of all its squares.
 
     ::

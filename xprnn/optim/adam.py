@@ -10,7 +10,7 @@ from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray
 from xprnn.optim.decay import Decayed, check_decayed, decay_of, with_decay
-from xprnn.optim.protocol import Gradients, Parameters, Updated
+from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
 from xprnn.optim.rules import above_zero, places, update_each, zeros_like
 from xprnn.optim.schedules import Schedule, as_schedule, rate_at
 
@@ -40,7 +40,7 @@ class AdamState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(InPlaceOptimizer):
     """Steps by the running mean of the gradient over the root of the running mean of its square.
 
     ::

@@ -6,12 +6,12 @@ from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray, dense
 from xprnn.optim.adam import Adam, AdamState
 from xprnn.optim.decay import Decayed
-from xprnn.optim.protocol import Gradients, Parameters, Updated
+from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
 from xprnn.optim.schedules import Schedule
 
 
 @dataclass(frozen=True)
-class AdamW:
+class AdamW(InPlaceOptimizer):
     """Adam, whose weight decay shrinks the weights directly and is not part of the gradient.
 
     ::

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple, cast
 from xprnn import checks
 from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
-from xprnn.optim.protocol import Gradients, Optimizer, Parameters, Updated, scaled, updated
+from xprnn.optim.protocol import (
+    Gradients,
+    InPlaceOptimizer,
+    Optimizer,
+    Parameters,
+    Updated,
+    scaled,
+    updated,
+)
 from xprnn.optim.registry import get_optimizer
 from xprnn.optim.rules import update_each
 
@@ -30,7 +38,7 @@ class AveragedState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Averaged:
+class Averaged(InPlaceOptimizer):
     """An optimizer, and beside it the exponential moving average of the weights that it makes.
 
     ::

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple, cast
 
 from xprnn.backend.types import Array
 from xprnn.optim.decay import matching
-from xprnn.optim.protocol import Gradients, Optimizer, Parameters, Updated, scaled, updated
+from xprnn.optim.protocol import (
+    Gradients,
+    InPlaceOptimizer,
+    Optimizer,
+    Parameters,
+    Updated,
+    scaled,
+    updated,
+)
 from xprnn.optim.registry import get_optimizer
 
 
@@ -26,7 +34,7 @@ class ByNameState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ByName:
+class ByName(InPlaceOptimizer):
     """Several optimizers, each for the parameters whose names match its pattern.
 
     Parameters

@@ -1,11 +1,11 @@
-"""What the training loop asks of an optimizer."""
+"""What a training asks of an optimizer, and what an optimizer can declare beyond that."""
 
-import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from xprnn.backend.types import Array
-from xprnn.engine.gradients import FactoredGradient, GradientArray, multiplied_out
+from xprnn.engine.gradients import GradientArray, multiplied_out
 
 Parameters: TypeAlias = Mapping[str, Array]
 Gradients: TypeAlias = Mapping[str, GradientArray]
@@ -15,12 +15,11 @@ Updated: TypeAlias = tuple[Parameters, Any]
 
 @runtime_checkable
 class Optimizer(Protocol):
-    """An update rule as two pure functions; what it remembers is passed in and returned.
+    """An update rule as two pure functions; its state is passed in and returned.
 
-    The rules of this package also have ``update(..., into=(parameters, state))``: parameters and a
-    state whose arrays the caller gives up, so that the new ones may take their place.  A rule
-    without ``into`` is taken for one that knows of no `xprnn.engine.gradients.FactoredGradient`
-    either: trainings, groups and averages hand it the dense one.
+    These two methods are all that `xprnn.fit`, `ParameterGroups` and `Averaged` need.  A rule whose
+    ``update`` can do more declares it by deriving from `InPlaceOptimizer`, as every rule of this
+    package does.
     """
 
     def init(self, parameters: Parameters) -> Any:
@@ -30,8 +29,48 @@ class Optimizer(Protocol):
     def update(
         self, gradients: Gradients, state: Any, parameters: Parameters
     ) -> tuple[dict[str, Array], Any]:
-        """Return the new parameters and the new state; the arguments stay as they are."""
+        """Return the new parameters and the new state; no argument is written to.
+
+        A gradient is an array or a `xprnn.engine.gradients.SparseGradient`;
+        `xprnn.engine.gradients.dense` makes an array of either.
+        """
         ...
+
+
+class InPlaceOptimizer(ABC):
+    """An optimizer that declares that its ``update`` takes ``into`` and factored gradients.
+
+    Deriving from this class is the whole declaration.  To any other optimizer, `xprnn.fit`,
+    `ParameterGroups` and `Averaged` pass no ``into``, and in place of a factored gradient the dense
+    matrix that it stands for.
+    """
+
+    @abstractmethod
+    def init(self, parameters: Parameters) -> Any:
+        """Return the state before the first update."""
+
+    @abstractmethod
+    def update(
+        self,
+        gradients: Gradients,
+        state: Any,
+        parameters: Parameters,
+        *,
+        into: Updated | None = None,
+    ) -> tuple[dict[str, Array], Any]:
+        """Return the new parameters and the new state.
+
+        Parameters
+        ----------
+        gradients : mapping of str to array, SparseGradient or FactoredGradient
+            `xprnn.engine.gradients.dense` makes an array of any of them.
+        state : object
+            What `init` or the previous ``update`` returned.
+        parameters : mapping of str to array
+        into : (parameters, state), optional
+            Parameters and a state whose arrays the caller gives up: the new ones may be written
+            into them.  None: no argument is written to.
+        """
 
 
 @runtime_checkable
@@ -44,21 +83,16 @@ class Scalable(Optimizer, Protocol):
 
 
 def scaled(optimizer: Optimizer, state: Any, factor: float) -> Any:
-    """Return the state of an optimizer within another one, its learning rate scaled.
+    """Return the state of an inner optimizer, its learning rate scaled.
 
     Raises
     ------
     TypeError
-        If it has none.
+        If the optimizer has no learning rate.
     """
     if not isinstance(optimizer, Scalable):
         raise TypeError(f"{optimizer} has no learning rate to scale")
     return optimizer.scaled(state, factor)
-
-
-def takes_into(optimizer: Optimizer) -> bool:
-    """Whether an optimizer is of the form of this package's own: its update has ``into``."""
-    return "into" in inspect.signature(optimizer.update).parameters
 
 
 def updated(
@@ -68,18 +102,14 @@ def updated(
     parameters: Parameters,
     into: Updated | None,
 ) -> tuple[dict[str, Array], Any]:
-    """Return what an optimizer within another one makes, in the place of arrays given up if it can.
+    """Return an inner optimizer's update, made with what that optimizer declares that it takes.
 
     Parameters
     ----------
     into : (parameters, state), or None
+        Arrays that may be written to; only an `InPlaceOptimizer` gets them.
     """
-    factored = any(isinstance(g, FactoredGradient) for g in gradients.values())
-    if not factored and into is None:
-        return optimizer.update(gradients, state, parameters)
-    if not takes_into(optimizer):
-        gradients = {k: multiplied_out(g) for k, g in gradients.items()}
-        return optimizer.update(gradients, state, parameters)
-    reusing: Any = optimizer
-    new: tuple[dict[str, Array], Any] = reusing.update(gradients, state, parameters, into=into)
-    return new
+    if isinstance(optimizer, InPlaceOptimizer):
+        return optimizer.update(gradients, state, parameters, into=into)
+    gradients = {k: multiplied_out(g) for k, g in gradients.items()}
+    return optimizer.update(gradients, state, parameters)

@@ -7,7 +7,7 @@ from xprnn import checks
 from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray, dense
-from xprnn.optim.protocol import Gradients, Parameters, Updated
+from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
 from xprnn.optim.rules import places, update_each
 
 
@@ -27,7 +27,7 @@ class RpropState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rprop:
+class Rprop(InPlaceOptimizer):
     """Steps that follow the gradient's sign, each entry with a step size of its own.
 
     ::

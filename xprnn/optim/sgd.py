@@ -7,7 +7,7 @@ from xprnn import checks
 from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray, multiplied_out, plus_times
 from xprnn.optim.decay import Decayed, check_decayed, decay_of
-from xprnn.optim.protocol import Gradients, Parameters, Updated
+from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
 from xprnn.optim.rules import places, update_each, zeros_like
 from xprnn.optim.schedules import Schedule, as_schedule, rate_at
 
@@ -31,7 +31,7 @@ class SGDState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(InPlaceOptimizer):
     """Gradient descent with a decaying learning rate and momentum.
 
     ::

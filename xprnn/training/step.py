@@ -10,8 +10,7 @@ from xprnn.data.batches import Batch
 from xprnn.engine.gradients import GradientArray
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss, where_valid
-from xprnn.optim import Optimizer, Scalable, clip_by_norm, clip_by_value
-from xprnn.optim.protocol import takes_into
+from xprnn.optim import InPlaceOptimizer, Optimizer, Scalable, clip_by_norm, clip_by_value
 from xprnn.training.accumulation import Accumulation
 from xprnn.training.evaluation import valid_steps
 from xprnn.training.history import History
@@ -74,8 +73,8 @@ class TrainingStep:
         # Updates make new arrays, so keeping old weights means keeping references.
         self.good = self.finite = dict(self.net.parameters)
         self.joined = Accumulation(self.loss)
-        # Gradients that are added up are dense, and so are those of a rule that knows no others.
-        self.factored = self.accumulate == 1 and takes_into(self.optimizer)
+        # Accumulated gradients are dense, and only an InPlaceOptimizer takes factored ones.
+        self.factored = self.accumulate == 1 and isinstance(self.optimizer, InPlaceOptimizer)
 
     def __call__(self, batch: Batch, state: Any) -> tuple[float, Array | None, Any]:
         """Return the loss, the norm before clipping (None without, or without update), the state.
