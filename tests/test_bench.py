@@ -7,8 +7,10 @@ import pytest
 
 from tests.cli_tools import run
 from xprnn import RNN
-from xprnn.bench import Row, jobs, process, run_origins
-from xprnn.bench.plain import SineWeights, sine_epoch
+from xprnn.bench import process
+from xprnn.bench.origins import jobs
+from xprnn.bench.origins.comparison import Row, run_origins
+from xprnn.bench.origins.plain import SineWeights, sine_epoch
 
 SMALL = {"vocabulary": 30, "hidden": 5, "steps": 6, "window": 2}
 
@@ -65,7 +67,7 @@ def test_a_job_runs_in_a_process_of_its_own_with_its_threads(monkeypatch):
 
     monkeypatch.setattr(process.subprocess, "run", record)
     assert process.seconds_of("sine_xprnn", {"hidden": 4}, threads=3) == 0.25
-    assert seen["command"][1:] == ["-m", "xprnn.bench.jobs", "sine_xprnn", '{"hidden": 4}']
+    assert seen["command"][1:] == ["-m", "xprnn.bench.origins.jobs", "sine_xprnn", '{"hidden": 4}']
     assert seen["env"]["OPENBLAS_NUM_THREADS"] == "3"
 
 
@@ -77,7 +79,7 @@ def test_a_job_that_fails_says_why():
 def test_ratios_are_plain_over_ours(monkeypatch):
     times = {"language_error": 1e-15, "language_plain": 0.2, "sine_plain": 0.08}
     monkeypatch.setattr(
-        "xprnn.bench.origins.seconds_of",
+        "xprnn.bench.origins.comparison.seconds_of",
         lambda job, options, threads: times.get(job, 0.016 if "batch" in options else 0.002),
     )
     rows = list(run_origins(1, lambda _: None))

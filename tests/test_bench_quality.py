@@ -10,11 +10,11 @@ import pytest
 
 from tests.cli_tools import run
 from tests.closeness import between_backends
-from xprnn.bench import quality
 from xprnn.bench.peers import torch_quality
-from xprnn.bench.quality import Curves, moved_by_roundings, problem_of, run_quality
-from xprnn.bench.quality_plot import plot_quality
-from xprnn.bench.quality_training import (
+from xprnn.bench.quality import comparison as quality
+from xprnn.bench.quality.comparison import Curves, moved_by_roundings, problem_of, run_quality
+from xprnn.bench.quality.plot import plot_quality
+from xprnn.bench.quality.training import (
     OPTIMIZERS,
     Point,
     Setting,

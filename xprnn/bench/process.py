@@ -53,9 +53,9 @@ def result_of(
 
 
 def seconds_of(job: str, options: dict[str, int | str], threads: int) -> float:
-    """Return what a job of `xprnn.bench.jobs` measures, run by a new interpreter."""
+    """Return what a job of `xprnn.bench.origins.jobs` measures, run by a new interpreter."""
     what, words = f"the benchmark {job}", json.dumps(options)
-    return float(result_of("xprnn.bench.jobs", job, words, what=what, threads=threads))
+    return float(result_of("xprnn.bench.origins.jobs", job, words, what=what, threads=threads))
 
 
 def available_cores() -> int:

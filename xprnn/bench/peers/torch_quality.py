@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from xprnn.backend.host.arrays import HostArray
-from xprnn.bench.quality_training import Setting
+from xprnn.bench.quality.training import Setting
 from xprnn.data.batches import Batch
 
 

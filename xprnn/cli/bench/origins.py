@@ -5,7 +5,7 @@ import platform
 
 from xprnn import checks
 from xprnn.backend.host.arrays import np
-from xprnn.bench import run_origins
+from xprnn.bench.origins.comparison import run_origins
 from xprnn.cli.bench.report import Report, json_option, threads_option
 
 HELP = "compare with the origins' algorithms as they were written"

@@ -12,9 +12,9 @@ from xprnn._version import __version__
 from xprnn.backend import get_backend, probe
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import write_atomic
-from xprnn.bench.quality import Curves, Problem, problem_of, run_quality
-from xprnn.bench.quality_plot import plot_quality
-from xprnn.bench.quality_training import OPTIMIZERS, Setting
+from xprnn.bench.quality.comparison import Curves, Problem, problem_of, run_quality
+from xprnn.bench.quality.plot import plot_quality
+from xprnn.bench.quality.training import OPTIMIZERS, Setting
 from xprnn.cli.common import check_extras, results_folder, say_written
 from xprnn.data.text import python_topics, read_text, streams
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, generator, np
 from xprnn.bench.process import environment
-from xprnn.bench.quality_training import Point, Setting, write_problem
+from xprnn.bench.quality.training import Point, Setting, write_problem
 from xprnn.data.text import Vocabulary
 from xprnn.engine.network import RNN
 from xprnn.interop.torch import to_state_dict
@@ -136,7 +136,7 @@ class _Process:
         self.name = name
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.running = subprocess.Popen(
-            [sys.executable, "-m", "xprnn.bench.quality_training", RUNS[name], str(folder), name],
+            [sys.executable, "-m", "xprnn.bench.quality.training", RUNS[name], str(folder), name],
             env=environment(threads),
             stdout=subprocess.PIPE,
             stderr=self.errors,

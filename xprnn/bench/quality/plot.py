@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.bench.quality import Curves
+from xprnn.bench.quality.comparison import Curves
 from xprnn.diagnostics.figure import DATA, MODEL, SECOND, Figure
 
 

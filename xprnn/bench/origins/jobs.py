@@ -1,4 +1,4 @@
-"""The jobs that are timed: ``python -m xprnn.bench.jobs NAME OPTIONS`` prints seconds as JSON."""
+"""The jobs that are timed, each by ``python -m xprnn.bench.origins.jobs NAME OPTIONS``."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from typing import Any
 
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.memory import keep_freed_memory
-from xprnn.bench.plain import (
+from xprnn.bench.origins.plain import (
     LanguageWeights,
     SineWeights,
     language_gradient,

@@ -1,6 +1,6 @@
 """A character model's training, for xprnn and its peers: what is the same for all of them.
 
-``python -m xprnn.bench.quality_training LIBRARY FOLDER WEIGHTS`` trains one library on the problem
+``python -m xprnn.bench.quality.training LIBRARY FOLDER WEIGHTS`` trains one library on the problem
 in a folder, in this process, and prints one JSON line for each `Point`.
 """
 

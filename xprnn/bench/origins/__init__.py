@@ -1,0 +1,1 @@
+"""xprnn against the plain algorithms that it grew out of; see `xprnn.bench`."""
