@@ -9,7 +9,7 @@ has the rows' name and an underscore.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from xprnn.engine.loop.homes import with_exchanges, with_homes
+from xprnn.engine.loop.results import with_exchanges, with_homes
 from xprnn.engine.loop.numba.rows import Rows
 from xprnn.engine.loop.program import BOOL, FLOAT, Program, input_place
 

@@ -12,7 +12,7 @@ Names, which the source of a lowering uses as they are::
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from xprnn.engine.loop.homes import with_exchanges, with_homes
+from xprnn.engine.loop.results import with_exchanges, with_homes
 from xprnn.engine.loop.numpy.phases import Phase, late_nodes, phases
 from xprnn.engine.loop.numpy.regroup import regrouped
 from xprnn.engine.loop.numpy.storage import Storage
