@@ -16,7 +16,8 @@ from xprnn.engine.loop.cuda.loops import CuPyLoops
 from xprnn.engine.loop.cuda.source import Variant
 from xprnn.engine.loop.loop import run_backward as chosen_backward
 from xprnn.engine.loop.loop import run_forward as chosen_forward
-from xprnn.engine.loop.plain import Recurrent, run_backward, run_forward
+from xprnn.engine.loop.plain import PlainLoops
+from xprnn.engine.loop.protocol import Recurrent
 from xprnn.engine.loop.trace import trace
 from xprnn.testing.gradients.lowering import compare_lowering
 
@@ -57,9 +58,9 @@ def problem(cell: Any, variant: Variant, steps: int = 5, batch: int = 3, hidden:
 
 def plain(cell: Any, p: Any, dh: Any, *, save: bool = True) -> Any:
     """Return what the reference finds."""
-    xp = get_backend("numpy").xp
-    there = run_forward(xp, cell, p.u, p.recurrent, p.state, save=save)
-    return there, run_backward(xp, cell, p.recurrent, there, dh, p.d_state) if save else None
+    loops = PlainLoops(get_backend("numpy").xp, cell)
+    there = loops.forward(p.u, p.recurrent, p.state, save=save)
+    return there, loops.backward(p.recurrent, there, dh, p.d_state) if save else None
 
 
 @dataclass

@@ -223,17 +223,20 @@ def test_the_contract_holds_on_every_backend(harness):
 
 
 class Switched:
-    """The lowering of a cell, with something done to what it returns."""
+    """The NumPy loops of a cell, with something done to what they return."""
 
-    def __init__(self, cell, forward=lambda *a: a, backward=lambda *a: a):
+    name = "switched"
+
+    def __init__(self, cell, **changes):
         self.loops = lowerings_of(get_backend("numpy", dtype="float64"), cell)[-1]
-        self.after = forward, backward
+        self.changes = changes
 
-    def forward(self, *arrays, mask=None):
-        return self.after[0](*self.loops.forward(*arrays, mask=mask))
+    def forward(self, u, recurrent, state, *, save):
+        return self.loops.forward(u, recurrent, state, save=save)
 
-    def backward(self, *arrays, mask=None):
-        return self.after[1](*self.loops.backward(*arrays, mask=mask))
+    def backward(self, *arguments):
+        back = self.loops.backward(*arguments)
+        return back._replace(**{k: change(getattr(back, k)) for k, change in self.changes.items()})
 
 
 def test_a_lowering_is_found_and_compared():
@@ -250,9 +253,9 @@ def test_a_lowering_is_found_and_compared():
     ("changes", "wanted"),
     [
         ({}, set()),
-        ({"backward": lambda du, dv, *rest: (du * (1 + 1e-9), dv, *rest)}, {"du"}),
-        ({"backward": lambda du, dv, d_p, ds: (du, dv, d_p, ds[::-1])}, {"d_h(0)", "d_c(0)"}),
-        ({"backward": lambda du, dv, d_p, ds: (du, np.nan * dv, d_p, ds)}, {"dv"}),
+        ({"du": lambda du: du * (1 + 1e-9)}, {"du"}),
+        ({"state": lambda state: state[::-1]}, {"d_h(0)", "d_c(0)"}),
+        ({"da": lambda da: np.nan * da}, {"dv"}),
     ],
 )
 def test_a_lowering_that_computes_something_else_is_named(changes, wanted):
@@ -265,20 +268,59 @@ def test_a_lowering_that_computes_something_else_is_named(changes, wanted):
     assert re.match(r"lowered .*\] is \S+, but \S+ by plain array code\n", str(caught.value))
     named = {finding.name for finding in caught.value.report.failures}
     assert named == {f"lowered{m} {name}" for m in ("", " masked") for name in wanted}
+    assert "not right, too: " in str(caught.value)
 
 
 def test_a_lowering_that_forgets_the_mask_is_named():
     class Forgetful(Switched):
-        def forward(self, *arrays, mask=None):
-            return self.loops.forward(*arrays)
+        def forward(self, u, recurrent, state, *, save):
+            return super().forward(u, recurrent._replace(mask=None), state, save=save)
 
     with pytest.raises(GradientError) as caught:
         check_cell(LSTM(), lowering=Forgetful(LSTM()))
     assert all("masked" in finding.name for finding in caught.value.report.failures)
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [Spoiled(SPOILS["wrong sign"][0]), WrongPeephole(peepholes=True)],
+    ids=lambda cell: type(cell).__name__,
+)
+def test_a_wrong_cell_is_not_lowered(cell, monkeypatch):
+    def refuse(loops, work):
+        raise RuntimeError(f"{loops.name} is asked to run the cell")
+
+    for loops in lowerings_of(get_backend("numpy", dtype="float64"), LSTM()):
+        monkeypatch.setattr(type(loops), "suits", refuse)
+    with pytest.raises(RuntimeError, match="is asked to run the cell"):
+        check_cell(LSTM())
+    with pytest.raises(GradientError, match="look at the lines of the cell's backward"):
+        check_cell(cell)
+
+
+def test_after_one_wrong_lowering_no_other_is_made(monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setenv("XPRNN_LOWERING", "numba")
+    by_numba, by_numpy = lowerings_of(get_backend("numpy", dtype="float64"), Elman())
+    right = by_numpy.backward
+
+    def wrong(*arguments):
+        back = right(*arguments)
+        return back._replace(du=2 * back.du)
+
+    def refuse(work):
+        raise RuntimeError("it would be compiled now")
+
+    monkeypatch.setattr(by_numba, "suits", refuse)
+    with pytest.raises(RuntimeError, match="it would be compiled now"):
+        check_cell(Elman())
+    monkeypatch.setattr(by_numpy, "backward", wrong)
+    with pytest.raises(GradientError, match="the lowering computes something else"):
+        check_cell(Elman())
+
+
 def test_a_lowering_of_another_shape_is_said():
-    lowering = Switched(LSTM(), backward=lambda du, *rest: (du[1:], *rest))
+    lowering = Switched(LSTM(), du=lambda du: du[1:])
     with pytest.raises(ContractError, match=r"du has shape \(3, 3, 20\): expected \(4, 3, 20\)"):
         check_cell(LSTM(), lowering=lowering)
 

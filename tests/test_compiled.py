@@ -17,8 +17,7 @@ from tests.time_loops import (
 )
 from xprnn.cells import GRU, LSTM, Elman
 from xprnn.engine.loop import lowering
-from xprnn.engine.loop.plain import Reversed, Trajectory
-from xprnn.engine.loop.protocol import Work
+from xprnn.engine.loop.protocol import Trajectory, Work
 
 pytest.importorskip("numba")
 
@@ -41,26 +40,17 @@ def loops_of(problem, name="numba"):
     return next(loops for loops in found if loops.name == name)
 
 
-def forward(problem, loops, save=True):
-    U, units, _, mask, valid = problem.recurrent
-    found = loops.forward(problem.u, U, units, problem.state, mask=mask, valid=valid, save=save)
-    return Trajectory(*found)
+def forward(problem, loops):
+    return loops.forward(problem.u, problem.recurrent, problem.state, save=True)
 
 
 def backward(problem, loops, there, dh):
-    U, units, _, mask, valid = problem.recurrent
-    du, da, d_units, d_state = loops.backward(
-        U, units, *there[:2], dh, problem.d_state, mask=mask, valid=valid
-    )
-    return Reversed(du, da, d_units, None, d_state)
+    return loops.backward(problem.recurrent, there, dh, problem.d_state)
 
 
 def compare(problem, dh=None, save=True):
     """Hold the compiled loops, and not what else may be chosen, to the plain one."""
-    loops = loops_of(problem)
-    there = forward(problem, loops, save)
-    back = backward(problem, loops, there, dh) if save else None
-    problem.compare_passes((there, back), problem.plain(dh, save))
+    problem.compare_passes(problem.passes(loops_of(problem), dh, save), problem.plain(dh, save))
 
 
 def test_it_is_what_the_library_chooses():

@@ -21,7 +21,8 @@ from xprnn.data import minibatches
 from xprnn.engine.loop import lowering
 from xprnn.engine.loop.cuda.source import Variant
 from xprnn.engine.loop.loop import run_backward as chosen_backward
-from xprnn.engine.loop.plain import Recurrent, run_backward
+from xprnn.engine.loop.plain import PlainLoops
+from xprnn.engine.loop.protocol import Recurrent
 from xprnn.optim import global_norm
 
 pytestmark = pytest.mark.skipif(cuda_host.COMPILER is None, reason="there is no C++ compiler")
@@ -90,8 +91,8 @@ def test_a_tape_of_one_loop_serves_the_other(device):
     there, _ = device.lowered(cell, p, p.dh)
     host = lambda arrays: tuple(np.array(a) for a in arrays)  # noqa: E731
     mixed = there._replace(states=host(there.states), saved=host(there.saved))
-    xp = get_backend("numpy").xp
-    back = run_backward(xp, cell, p.recurrent, mixed, p.dh, p.d_state)
+    loops = PlainLoops(get_backend("numpy").xp, cell)
+    back = loops.backward(p.recurrent, mixed, p.dh, p.d_state)
     assert_close(back.da, want.da, 1e-13)
     tape = want_there._replace(
         states=on_device(want_there.states), saved=on_device(want_there.saved)

@@ -14,6 +14,7 @@ from xprnn.engine.loop.numpy.plan import plan_backward, plan_forward
 from xprnn.engine.loop.numpy.regroup import regrouped
 from xprnn.engine.loop.numpy.storage import Storage
 from xprnn.engine.loop.program import Builder, Node, Program
+from xprnn.engine.loop.protocol import Recurrent
 from xprnn.engine.loop.trace import Tracer, Untraceable, trace, trace_forward
 
 
@@ -191,7 +192,7 @@ def judged(function):
     rng = np.random.default_rng(0)
     u, U = rng.uniform(0.1, 0.9, size=(1, 2, 3)), np.eye(3)
     state = (rng.uniform(0.1, 0.9, size=(2, 3)),)
-    (got,), _ = loops.forward(u, U, (), state)
+    (got,) = loops.forward(u, Recurrent(U), state, save=True).states
     import array_api_compat.numpy as xp
 
     want = cell.forward(xp, (u[0],), state, state)[0][0]

@@ -24,7 +24,7 @@ from xprnn.cells import ACTIVATIONS, GRU, LSTM, Activation, Elman, MinimalGated
 from xprnn.engine.loop import lowering
 from xprnn.engine.loop.loop import run_backward as chosen_backward
 from xprnn.engine.loop.numpy import loops as numpy_lowering
-from xprnn.engine.loop.plain import run_backward
+from xprnn.engine.loop.plain import PlainLoops
 from xprnn.engine.loop.protocol import Work
 
 each_cell = pytest.mark.parametrize("cell", EVERY.values(), ids=EVERY)
@@ -106,7 +106,8 @@ def test_a_tape_of_one_loop_serves_the_other(cell):
     problem = Problem(cell)
     (there, back), (plain_there, plain_back) = problem.chosen(problem.dh), problem.plain(problem.dh)
     arguments = (cell, problem.recurrent)
-    mixed = run_backward(problem.backend.xp, *arguments, there, problem.dh, problem.d_state)
+    plain = PlainLoops(problem.backend.xp, cell)
+    mixed = plain.backward(problem.recurrent, there, problem.dh, problem.d_state)
     assert_close(mixed.da, plain_back.da, 1e-13)
     mixed = chosen_backward(problem.backend, *arguments, plain_there, problem.dh, problem.d_state)
     assert_close(mixed.da, back.da, 1e-13)

@@ -12,8 +12,8 @@ from xprnn.cells import GRU, LSTM, MinimalGated, unit_names
 from xprnn.engine.loop import lowering
 from xprnn.engine.loop.loop import run_backward as chosen_backward
 from xprnn.engine.loop.loop import run_forward as chosen_forward
-from xprnn.engine.loop.plain import Recurrent, run_backward, run_forward
-from xprnn.engine.loop.protocol import Work
+from xprnn.engine.loop.plain import PlainLoops
+from xprnn.engine.loop.protocol import Recurrent, Work
 
 TOLERANCE = {"float64": 1e-13, "float32": 3e-6, "float16": 3e-2}
 
@@ -68,11 +68,14 @@ class Problem:
 
     def plain(self, dh=None, save=True):
         """Return what the reference finds."""
-        xp = self.backend.xp
-        there = run_forward(xp, self.cell, self.u, self.recurrent, self.state, save=save)
+        return self.passes(PlainLoops(self.backend.xp, self.cell), dh, save)
+
+    def passes(self, loops, dh=None, save=True):
+        """Return what some loops find, forward and backward."""
+        there = loops.forward(self.u, self.recurrent, self.state, save=save)
         if not save:
             return there, None
-        return there, run_backward(xp, self.cell, self.recurrent, there, dh, self.d_state)
+        return there, loops.backward(self.recurrent, there, dh, self.d_state)
 
     def chosen(self, dh=None, save=True):
         """Return what the library finds."""

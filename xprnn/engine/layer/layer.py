@@ -23,7 +23,7 @@ from xprnn.engine.layer.segments import Kept, Segment, check_again, copied, cut,
 from xprnn.engine.layer.weights import ExtendedWeights, LayerGradient, plus
 from xprnn.engine.layer.window import Sweep, summed, sweep
 from xprnn.engine.loop.loop import run_backward, run_forward
-from xprnn.engine.loop.plain import Recurrent, Reversed
+from xprnn.engine.loop.protocol import LoopGradient, Recurrent
 
 
 class Tape(NamedTuple):
@@ -229,7 +229,7 @@ def _of(recurrent: Recurrent, steps: slice) -> Recurrent:
 
 
 def _layer_gradient(
-    weights: ExtendedWeights, tape: Tape, steps: slice, kept: Kept, back: Reversed
+    weights: ExtendedWeights, tape: Tape, steps: slice, kept: Kept, back: LoopGradient
 ) -> LayerGradient:
     """Return the layer's gradients, given those of u and of U h."""
     backend, mask = tape.backend, tape.recurrent.mask

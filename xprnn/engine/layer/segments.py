@@ -29,7 +29,7 @@ from typing import NamedTuple
 from xprnn.backend import Backend
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays
-from xprnn.engine.loop.plain import Trajectory
+from xprnn.engine.loop.protocol import Trajectory
 from xprnn.engine.normalization import Normalized
 
 ROWS = 4096

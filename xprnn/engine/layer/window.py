@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell
-from xprnn.engine.loop.plain import Recurrent, Reversed, StepGradient, Trajectory, step_back
+from xprnn.engine.loop.plain import StepGradient, step_back
+from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory
 
 
 class Sweep(NamedTuple):
@@ -91,13 +92,13 @@ def sweep(
     )
 
 
-def summed(xp: Namespace, last: Sweep) -> Reversed:
+def summed(xp: Namespace, last: Sweep) -> LoopGradient:
     """Return what the last sweep, k, finds, as the reversed loop would."""
     step, first = last.step, last.first
     initial = tuple(
         part[0, ...] if first is None else _sum_where(xp, first, part) for part in step.state
     )
-    return Reversed(
+    return LoopGradient(
         step.du,
         step.da,
         tuple(xp.sum(part, axis=(0, 1)) for part in step.units),

@@ -1,91 +1,20 @@
-"""The one time loop, forward and reversed, as plain array API code.
+"""The plain time loop: array API code that calls the cell at every step.
 
-Shapes: T steps, B sequences, H hidden units, G gates.  Every array is time-major.  The input's
-projection and the weights' gradients need no recurrence and are not here (see
-`xprnn.engine.layer.layer`): inside a step there is one product and the cell's elementwise formula,
-nothing else.
-
-::
-
-    a(t) = U (m h(t-1))                                               (1)
-    v(t) = a(t), or γ N(a(t))                                         (2)
-    s(t) = cell(u(t), v(t), s(t-1)) within the sequence, else s(t-1)  (3)
-
-with a dropout mask m, and a normalisation N, where there are any.
+It is the reference that every lowering is held to, and it runs every cell, on every backend.
+Numbers refer to the equations in `xprnn.engine.loop.protocol`.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from xprnn.backend import library_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell
+from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory, Work
 from xprnn.engine.normalization import Normalized, normalize, normalize_backward
 
 
-class Recurrent(NamedTuple):
-    """What a layer applies at every step.
-
-    Attributes
-    ----------
-    U : array, (G·H, H)
-    units : tuple of array, (H,) each
-        The cell's per-unit parameters.
-    gain : array, (G·H,), or None
-        γ, of a layer that normalises.
-    mask : array, (B, H), or None
-        m, what h(t-1) is multiplied by on its way into U: the same at every step.
-    valid : array of bool, (T, B, 1), or None
-        Which steps are within their sequence.  Elsewhere the state is held.
-    """
-
-    U: Array
-    units: Arrays = ()
-    gain: Array | None = None
-    mask: Array | None = None
-    valid: Array | None = None
-
-
-class Trajectory(NamedTuple):
-    """What a forward pass leaves behind.
-
-    Attributes
-    ----------
-    states : tuple of array
-        Per state variable, (T+1, B, H): the initial state, then the state after every step.  So
-        ``states[0][1:]`` is the output, and ``states[0][:-1]`` what U multiplied.
-    saved : tuple of array
-        Per quantity that the cell saved, (T, B, H).
-    normalized : Normalized or None
-        Of a(t) at all steps, if the layer normalises.
-    """
-
-    states: Arrays
-    saved: Arrays
-    normalized: Normalized | None = None
-
-
-class Reversed(NamedTuple):
-    """What a backward pass finds.
-
-    Attributes
-    ----------
-    du, da : array, (T, B, G·H)
-        The gradients of u and of a.  The same object if they are equal.
-    units : tuple of array, (H,) each
-    gain : array, (G·H,), or None
-    state : tuple of array, (B, H) each
-        Of the initial state.
-    """
-
-    du: Array
-    da: Array
-    units: Arrays
-    gain: Array | None
-    state: Arrays
-
-
 class StepGradient(NamedTuple):
-    """The same of one step, (B, ...), or of all at once, (T, B, ...): nothing is summed yet."""
+    """A `LoopGradient` before anything is summed: of one step, (B, ...), or of all, (T, B, ...)."""
 
     du: Array
     da: Array
@@ -94,109 +23,96 @@ class StepGradient(NamedTuple):
     state: Arrays
 
 
-def run_forward(
-    xp: Namespace, cell: Cell, u: Array, recurrent: Recurrent, state: Arrays, *, save: bool
-) -> Trajectory:
-    """Carry the state from step 0 to step T-1.
+class PlainLoops:
+    """The time loop of any cell.
 
     Parameters
     ----------
     xp : namespace
     cell : Cell
-    u : array, (T, B, G·H)
-        The projected input, bias included.
-    recurrent : Recurrent
-    state : tuple of array, (B, H) each
-    save : bool
-        False keeps nothing for `run_backward`; ``saved`` is then empty.
-
-    Returns
-    -------
-    Trajectory
     """
-    U, units, gain, mask, valid = recurrent
-    gates, hidden = cell.gates, U.shape[1]
-    U_T = U.T
-    steps, kept, norms = [state], [], []
-    for t, u_t in enumerate(xp.unstack(u)):
-        a = (state[0] if mask is None else state[0] * mask) @ U_T  # (1)
-        if gain is not None:
-            norms.append(normalize(xp, a))
-            a = gain * norms[-1].n  # (2)
-        v = (*_blocks(a, gates, hidden), *units)
-        new, saved = cell.forward(xp, _blocks(u_t, gates, hidden), v, state)
-        if valid is not None:
-            new = _where(xp, valid[t, ...], new, state)
-        state = new  # (3)
-        steps.append(state)
-        if save:
-            kept.append(saved)
-    states = tuple(xp.stack(arrays) for arrays in zip(*steps, strict=True))
-    if not save:
-        return Trajectory(states, ())
-    # A cell that saves a state variable as it is (Elman saves h) must not make the tape twice as
-    # large: such a quantity is read from the states.
-    twins = tuple(_index(part, steps[1]) for part in kept[0])
-    return Trajectory(
-        states,
-        tuple(
-            xp.stack([step[k] for step in kept]) if twin is None else states[twin][1:, ...]
-            for k, twin in enumerate(twins)
-        ),
-        Normalized(*map(xp.stack, zip(*norms, strict=True))) if norms else None,
-    )
 
+    name: ClassVar[str] = "plain"
 
-def run_backward(
-    xp: Namespace,
-    cell: Cell,
-    recurrent: Recurrent,
-    trajectory: Trajectory,
-    dh: Array | None,
-    d_state: Arrays,
-) -> Reversed:
-    """Carry the gradient from step T-1 to step 0.
+    def __init__(self, xp: Namespace, cell: Cell) -> None:
+        self.xp, self.cell = xp, cell
 
-    Parameters
-    ----------
-    xp : namespace
-    cell : Cell
-    recurrent : Recurrent
-    trajectory : Trajectory
-        Of `run_forward`, saved.
-    dh : array, (T, B, H), or None
-        The gradient that reaches each step's output from outside; None for zero.
-    d_state : tuple of array, (B, H) each
-        The gradient that reaches the final state from outside.
+    def suits(self, work: Work) -> bool:
+        del work
+        return True
 
-    Returns
-    -------
-    Reversed
-    """
-    valid = recurrent.valid
-    steps = trajectory.states[0].shape[0] - 1
-    # Cells that save nothing have an empty tuple for every step.
-    saved = list(zip(*map(xp.unstack, trajectory.saved), strict=True)) or [()] * steps
-    previous = list(zip(*map(xp.unstack, trajectory.states), strict=True))
-    dh_steps = [None] * steps if dh is None else xp.unstack(dh)
-    norms: list[Normalized | None] = [None] * steps
-    if trajectory.normalized is not None:
-        norms = [Normalized(*n) for n in zip(*map(xp.unstack, trajectory.normalized), strict=True)]
-    gradients = []
-    for t in reversed(range(steps)):
-        if dh is not None:
-            d_state = (d_state[0] + dh_steps[t], *d_state[1:])
-        within = None if valid is None else valid[t, ...]
-        step = step_back(xp, cell, recurrent, saved[t], previous[t], norms[t], within, d_state)
-        d_state = step.state if within is None else _where(xp, within, step.state, d_state)  # (3)
-        gradients.append(step)
-    gradients.reverse()
-    da = xp.stack([step.da for step in gradients])
-    same = all(step.du is step.da for step in gradients)
-    du = da if same else xp.stack([step.du for step in gradients])
-    units = [_total(xp, parts) for parts in zip(*(step.units for step in gradients), strict=True)]
-    gain = _total(xp, [s.gain for s in gradients]) if recurrent.gain is not None else None
-    return Reversed(du, da, tuple(units), gain, d_state)
+    def describe(self) -> str:
+        return "run as plain array code"
+
+    def forward(self, u: Array, recurrent: Recurrent, state: Arrays, *, save: bool) -> Trajectory:
+        xp, cell = self.xp, self.cell
+        U, units, gain, mask, valid = recurrent
+        gates, hidden = cell.gates, U.shape[1]
+        U_T = U.T
+        states, tape, norms = [state], [], []
+        for t, u_t in enumerate(xp.unstack(u)):
+            g = state[0] if mask is None else state[0] * mask  # (1)
+            a = g @ U_T  # (2)
+            if gain is not None:
+                norms.append(normalize(xp, a))
+                a = gain * norms[-1].n  # (3)
+            v = (*_blocks(a, gates, hidden), *units)
+            new, saved = cell.forward(xp, _blocks(u_t, gates, hidden), v, state)
+            if valid is not None:
+                new = _where(xp, valid[t, ...], new, state)  # (4)
+            state = new
+            states.append(state)
+            if save:
+                tape.append(saved)
+        stacked = tuple(xp.stack(arrays) for arrays in zip(*states, strict=True))
+        if not save:
+            return Trajectory(stacked, ())
+        # Where a cell saves one of its state variables (Elman saves h), the tape refers to the
+        # states and does not hold it twice.
+        twins = tuple(_index(part, states[1]) for part in tape[0])
+        return Trajectory(
+            stacked,
+            tuple(
+                xp.stack([step[k] for step in tape]) if twin is None else stacked[twin][1:, ...]
+                for k, twin in enumerate(twins)
+            ),
+            Normalized(*map(xp.stack, zip(*norms, strict=True))) if norms else None,
+        )
+
+    def backward(
+        self, recurrent: Recurrent, trajectory: Trajectory, dh: Array | None, d_state: Arrays
+    ) -> LoopGradient:
+        xp, cell, valid = self.xp, self.cell, recurrent.valid
+        steps = trajectory.states[0].shape[0] - 1
+        # A cell that saves nothing has an empty tuple at every step.
+        saved = list(zip(*map(xp.unstack, trajectory.saved), strict=True)) or [()] * steps
+        previous = list(zip(*map(xp.unstack, trajectory.states), strict=True))
+        r = [None] * steps if dh is None else xp.unstack(dh)
+        norms: list[Normalized | None] = [None] * steps
+        if trajectory.normalized is not None:
+            parts = zip(*map(xp.unstack, trajectory.normalized), strict=True)
+            norms = [Normalized(*part) for part in parts]
+        gradients = []
+        for t in reversed(range(steps)):
+            if dh is not None:
+                d_state = (d_state[0] + r[t], *d_state[1:])  # (5)
+            within = None if valid is None else valid[t, ...]
+            step = step_back(xp, cell, recurrent, saved[t], previous[t], norms[t], within, d_state)
+            gradients.append(step)
+            before = step.state
+            if within is not None:
+                before = _where(xp, within, before, d_state)  # (10)
+            d_state = before
+        gradients.reverse()
+        da = xp.stack([step.da for step in gradients])
+        same = all(step.du is step.da for step in gradients)
+        du = da if same else xp.stack([step.du for step in gradients])
+        units = [
+            _total(xp, parts)  # (11)
+            for parts in zip(*(step.units for step in gradients), strict=True)
+        ]
+        gain = _total(xp, [s.gain for s in gradients]) if recurrent.gain is not None else None
+        return LoopGradient(du, da, tuple(units), gain, d_state)
 
 
 def step_back(
@@ -209,18 +125,21 @@ def step_back(
     within: Array | None,
     d_state: Arrays,
 ) -> StepGradient:
-    """Propagate a gradient through one step, or through all steps at once, each by itself.
+    """Propagate a gradient through one step, or through each of all steps on its own.
+
+    Equations (6) to (9).  Arrays are those of one step, (B, ...), or of all, (T, B, ...).
 
     Parameters
     ----------
     saved, previous : tuple of array
-        What the cell saved, and the state before.
+        What the cell saved, and the state before the step.
     normalized : Normalized or None
+        Of a(t), if the layer normalises.
     within : array of bool or None
-        Which rows are within their sequence: the others put nothing on any parameter, nor on u.
-        What they put on the state before is for the caller to say.
+        The padding mask.  Past the end nothing reaches u or a parameter; the gradient of the
+        previous state is not corrected there, which is up to the caller.
     d_state : tuple of array
-        The gradient of the state after.
+        The gradient of the state after the step.
     """
     U, units, gain, mask, _ = recurrent
     du_blocks, dv_blocks, d_previous = cell.backward(xp, (*saved, *units), previous, d_state)
@@ -228,17 +147,17 @@ def step_back(
     same = all(a is b for a, b in zip(du_blocks, dv_blocks, strict=True))
     da = _join(xp, dv_blocks)
     du = da if same else _join(xp, du_blocks)
-    if within is not None:
+    if within is not None:  # (6)
         da = xp.where(within, da, xp.zeros_like(da))
         du = da if same else xp.where(within, du, xp.zeros_like(du))
         d_units = _where(xp, within, d_units, tuple(map(xp.zeros_like, d_units)))
     d_gain = None
     if gain is not None and normalized is not None:
-        da, d_gain = normalize_backward(xp, normalized, gain, da)  # from (2)
-    through_U = _product(xp, da, U)
+        da, d_gain = normalize_backward(xp, normalized, gain, da)  # (7)
+    dg = _product(xp, da, U)  # (8)
     if mask is not None:
-        through_U = through_U * mask  # from (1)
-    return StepGradient(du, da, d_units, d_gain, _through(xp, through_U, d_previous))
+        dg = dg * mask  # (9)
+    return StepGradient(du, da, d_units, d_gain, _plus_direct(xp, dg, d_previous))
 
 
 def _blocks(a: Array, gates: int, hidden: int) -> Arrays:
@@ -261,12 +180,12 @@ def _product(xp: Namespace, a: Array, U: Array) -> Array:
     return xp.reshape(library.product(library.rows(a), U), (*a.shape[:-1], U.shape[1]))
 
 
-def _through(xp: Namespace, through_U: Array, d_previous: tuple[Array | None, ...]) -> Arrays:
-    """Add the product's path to the elementwise paths of the gradient of the previous state."""
+def _plus_direct(xp: Namespace, dg: Array, d_previous: tuple[Array | None, ...]) -> Arrays:
+    """Add what comes through U to the direct gradient of the previous state."""
     dh, *others = d_previous
     return (
-        through_U if dh is None else through_U + dh,
-        *(xp.zeros_like(through_U) if part is None else part for part in others),
+        dg if dh is None else dg + dh,  # (9)
+        *(xp.zeros_like(dg) if part is None else part for part in others),
     )
 
 
@@ -283,5 +202,5 @@ def _total(xp: Namespace, parts: list[Array] | tuple[Array, ...]) -> Array:
 
 
 def _index(part: Array, arrays: Arrays) -> int | None:
-    """Return which of the arrays ``part`` is, as an object; None if it is none of them."""
+    """Return which of the arrays is the same object as ``part``, if any."""
     return next((k for k, a in enumerate(arrays) if a is part), None)

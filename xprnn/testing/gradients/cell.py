@@ -1,17 +1,21 @@
 """A cell's backward against its forward, without a network around it."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from xprnn import checks
 from xprnn.backend import Backend, get_backend
 from xprnn.backend.host.arrays import HostArray, Seed, generator, np
 from xprnn.backend.types import Array
 from xprnn.cells import Cell, get_cell, unit_names
 from xprnn.engine.loop.lowering import lowerings_of
+from xprnn.engine.loop.protocol import Loops
 from xprnn.testing.contract import Sample, check_contract, draw, take_step
 from xprnn.testing.gradients.check import Options, check
 from xprnn.testing.gradients.compare import Gradients
-from xprnn.testing.gradients.lowering import WORK, Lowering, compare_lowering
+from xprnn.testing.gradients.lowering import WORK, compare_lowering
 from xprnn.testing.gradients.numeric import Analytic, Direction, Function
-from xprnn.testing.gradients.report import Finding, GradientError, GradientReport
+from xprnn.testing.gradients.report import GradientError, GradientReport
 
 
 def check_cell(
@@ -20,14 +24,18 @@ def check_cell(
     backend: str | Backend = "numpy",
     mode: str = "auto",
     tolerance: float | None = None,
-    lowering: Lowering | None = None,
+    lowering: Loops | None = None,
     rng: Seed = 0,
 ) -> GradientReport:
     """Compare a cell's backward with numeric derivatives of its forward, and raise if it is wrong.
 
-    Every block of u and of v, every per-unit parameter and every previous state variable, for
-    random arguments and random d_state, of the objective Σ s d_state of the new state s.  Before
-    that the cell's contract is checked (see `check_contract`).
+    Checked are, in this order, and each only if all before it was right:
+
+    - the cell's contract (see `check_contract`);
+    - the derivatives of the objective Σ s d_state, s being the new state, for random arguments and
+      random d_state: those of every block of u and of v, of every per-unit parameter and of every
+      previous state variable;
+    - every lowering of the cell, against plain array code.  So a wrong cell is never compiled.
 
     Parameters
     ----------
@@ -38,8 +46,8 @@ def check_cell(
         See `check_gradients`.
     tolerance : float, optional
         See `check_gradients`.
-    lowering : Lowering, optional
-        Time loops made from the cell's formulas, which must compute what the formulas do.  None:
+    lowering : Loops, optional
+        The time loops to hold against the formulas (see `xprnn.engine.loop.protocol.Loops`).  None:
         those that the cell has on this backend, if any.
     rng : int, numpy.random.Generator or None
         Where the arguments are drawn from.
@@ -72,21 +80,30 @@ def check_cell(
         sample = draw(cell, double, random)
         subject = _Subject(cell, double, sample)
         found = check(subject.function(), subject.gradients(), subject.size(), options, random)
-        findings = list(found.findings)
-        if lowering is not None:
-            findings += compare_lowering(cell, lowering, double, random)
-        else:
-            for loops in reversed(lowerings_of(double, cell)):
-                if not all(loops.suits(work) for work in WORK):
-                    continue  # a formula that can't be compiled, say
-                words = "lowered" if loops.name == "numpy" else f"lowered by {loops.name}"
-                findings += compare_lowering(cell, loops, double, random, words)
-    report = GradientReport(
-        f"backward of {cell}", found.method, found.tolerance, tuple(findings), found.notes
-    )
+        report = GradientReport(
+            f"backward of {cell}", found.method, found.tolerance, found.findings, found.notes
+        )
+        if report.failures:
+            raise GradientError(_message(report), report)
+        for words, loops in _lowerings(cell, double, lowering):
+            findings = compare_lowering(cell, loops, double, random, words)
+            report = replace(report, findings=(*report.findings, *findings))
+            if report.failures:
+                raise GradientError(_lowering_message(report), report)
     if not report.passed:
         raise GradientError(_message(report), report)
     return report
+
+
+def _lowerings(cell: Cell, backend: Backend, given: Loops | None) -> Iterator[tuple[str, Loops]]:
+    """Yield what is to be compared with plain array code, the cheapest to make first."""
+    if given is not None:
+        yield "lowered", given
+        return
+    for loops in reversed(lowerings_of(backend, cell)):
+        # `suits` compiles; a formula that can't be compiled does not suit.
+        if all(loops.suits(work) for work in WORK):
+            yield "lowered" if loops.name == "numpy" else f"lowered by {loops.name}", loops
 
 
 class _Subject:
@@ -143,23 +160,18 @@ class _Subject:
 def _message(report: GradientReport) -> str:
     if not report.failures:
         return "every gradient is zero, or lost in rounding: that shows nothing"
-    # If the formulas are wrong, what was made of them is beside the point.
-    worst, *others = sorted(report.failures, key=_is_lowered)
-    lines = [*_lines(worst, report.method)]
-    if others:
-        lines.append(f"not right, too: {', '.join(finding.name for finding in others)}")
-    return "\n".join(lines)
-
-
-def _lines(worst: Finding, method: str) -> tuple[str, str]:
-    if _is_lowered(worst):
-        return (
-            f"{worst.where} is {worst.backward:.10g}, but {worst.numeric:.10g} by plain array code",
-            "the lowering computes something else than the formulas that it was made from",
-        )
+    worst = report.failures[0]
     line = f"look at the lines of the cell's backward that make it: {worst.name}"
-    return worst.sentence(method), line
+    return _with_others([worst.sentence(report.method), line], report)
 
 
-def _is_lowered(finding: Finding) -> bool:
-    return finding.name.startswith("lowered ")
+def _lowering_message(report: GradientReport) -> str:
+    worst = report.failures[0]
+    first = f"{worst.where} is {worst.backward:.10g}, but {worst.numeric:.10g} by plain array code"
+    second = "the lowering computes something else than the formulas that it was made from"
+    return _with_others([first, second], report)
+
+
+def _with_others(lines: list[str], report: GradientReport) -> str:
+    others = [finding.name for finding in report.failures[1:]]
+    return "\n".join([*lines, *([f"not right, too: {', '.join(others)}"] if others else [])])

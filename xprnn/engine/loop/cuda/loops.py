@@ -20,7 +20,7 @@ from xprnn.engine.loop.cuda.source import (
     saved_homes,
 )
 from xprnn.engine.loop.program import BOOL, Program, pruned
-from xprnn.engine.loop.protocol import Work
+from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory, Work
 from xprnn.engine.loop.trace import Formulas
 
 THREADS = 128
@@ -64,17 +64,8 @@ class CuPyLoops:
             self._sources[key] = backward_source(program, gates, variant, outer=outer)
         return self._sources[key]
 
-    def forward(
-        self,
-        u: Array,
-        U: Array,
-        units: Arrays,
-        state: Arrays,
-        *,
-        mask: Array | None = None,
-        valid: Array | None = None,
-        save: bool = True,
-    ) -> tuple[Arrays, Arrays]:
+    def forward(self, u: Array, recurrent: Recurrent, state: Arrays, *, save: bool) -> Trajectory:
+        U, units, _, mask, valid = recurrent
         steps, batch, rows = u.shape
         hidden = U.shape[1]
         library = library_of(u)
@@ -115,20 +106,13 @@ class CuPyLoops:
                 if multiplies:
                     device.product(states[0][t] if left is None else left, right, out)
                 launch(grid, block, (t, steps, batch, hidden, *pointers))
-        return states, tuple(saved)
+        return Trajectory(states, tuple(saved))
 
     def backward(
-        self,
-        U: Array,
-        units: Arrays,
-        states: Arrays,
-        saved: Arrays,
-        dh: Array | None,
-        d_state: Arrays,
-        *,
-        mask: Array | None = None,
-        valid: Array | None = None,
-    ) -> tuple[Array, Array, Arrays, Arrays]:
+        self, recurrent: Recurrent, trajectory: Trajectory, dh: Array | None, d_state: Arrays
+    ) -> LoopGradient:
+        U, units, _, mask, valid = recurrent
+        states, saved, _ = trajectory
         rows, hidden = U.shape
         steps, batch = states[0].shape[0] - 1, states[0].shape[1]
         library = library_of(U)
@@ -162,7 +146,7 @@ class CuPyLoops:
             if keeps_rest(self.formulas.backward, variant):
                 first = carried[0] + first
             d_units = (xp.astype(xp.sum(total, axis=0), U.dtype, copy=False) for total in totals)
-            return du, dv, tuple(d_units), (first, *carried[1:])
+            return LoopGradient(du, dv, tuple(d_units), None, (first, *carried[1:]))
 
 
 class _Maker:

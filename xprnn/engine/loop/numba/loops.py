@@ -17,7 +17,7 @@ from xprnn.cells import Arrays
 from xprnn.engine.loop.numba import team
 from xprnn.engine.loop.numba.source import GROUP, NUMBERS, Loop, backward_loop, forward_loop
 from xprnn.engine.loop.program import BOOL, FUNCTIONS
-from xprnn.engine.loop.protocol import Work
+from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory, Work
 from xprnn.engine.loop.trace import Formulas
 
 _log = logging.getLogger("xprnn")
@@ -60,17 +60,8 @@ class NumbaLoops:
         ]
         return f"compiled by Numba {numba.__version__} ({', '.join(parts) or 'when it is used'})"
 
-    def forward(
-        self,
-        u: Array,
-        U: Array,
-        units: Arrays,
-        state: Arrays,
-        *,
-        mask: Array | None = None,
-        valid: Array | None = None,
-        save: bool = True,
-    ) -> tuple[Arrays, Arrays]:
+    def forward(self, u: Array, recurrent: Recurrent, state: Arrays, *, save: bool) -> Trajectory:
+        U, units, _, mask, valid = recurrent
         u, U = _contiguous(u), _contiguous(U)
         (steps, batch, _), hidden, dtype = u.shape, U.shape[1], u.dtype
         states = tuple([np.empty((steps + 1, batch, hidden), dtype) for _ in state])
@@ -82,23 +73,17 @@ class NumbaLoops:
         given = (U, u, _valid(valid), mask, *map(_contiguous, units))
         self._run("forward", (*given, masked, *states, *kept), steps, batch, save=save)
         if not save:
-            return states, ()
-        return states, tuple(
-            [kept[k] if part is None else states[k][part] for k, part in self._saved]
+            return Trajectory(states, ())
+        return Trajectory(
+            states,
+            tuple([kept[k] if part is None else states[k][part] for k, part in self._saved]),
         )
 
     def backward(
-        self,
-        U: Array,
-        units: Arrays,
-        states: Arrays,
-        saved: Arrays,
-        dh: Array | None,
-        d_state: Arrays,
-        *,
-        mask: Array | None = None,
-        valid: Array | None = None,
-    ) -> tuple[Array, Array, Arrays, Arrays]:
+        self, recurrent: Recurrent, trajectory: Trajectory, dh: Array | None, d_state: Arrays
+    ) -> LoopGradient:
+        U, units, _, mask, valid = recurrent
+        states, saved, _ = trajectory
         U = _contiguous(U)
         (borders, batch, hidden), dtype = states[0].shape, U.dtype
         steps = borders - 1
@@ -113,7 +98,7 @@ class NumbaLoops:
         filled = (*carried, *((dv, du) if self._both else (dv,)), *sums)
         self._run("backward", given + filled, steps, batch, save=True)
         d_units = tuple([part[0] if groups == 1 else part.sum(axis=0) for part in sums])
-        return du, dv, d_units, carried
+        return LoopGradient(du, dv, d_units, None, carried)
 
     def _run(
         self, direction: str, arrays: tuple[Array, ...], steps: int, batch: int, *, save: bool

@@ -9,9 +9,9 @@ has the rows' name and an underscore.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from xprnn.engine.loop.results import with_exchanges, with_homes
 from xprnn.engine.loop.numba.rows import Rows
 from xprnn.engine.loop.program import BOOL, FLOAT, Program, input_place
+from xprnn.engine.loop.results import with_exchanges, with_homes
 
 NUMBERS = ("product", "save", "first", "last", "start", "stop", "team")
 """What a loop takes first: the address of the compiled product, whether anything is to be saved,

@@ -13,7 +13,7 @@ from xprnn.cells import Arrays
 from xprnn.engine.loop.numpy.plan import Plan, plan_backward, plan_forward
 from xprnn.engine.loop.numpy.source import backward_source, forward_source
 from xprnn.engine.loop.program import ARITHMETIC, COMPARISONS, LOGIC, Program, pruned
-from xprnn.engine.loop.protocol import Work
+from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory, Work
 from xprnn.engine.loop.trace import Formulas
 
 CACHE = 2**20
@@ -82,47 +82,26 @@ class NumPyLoops:
             self._loops[key] = _compiled(plan, source)
         return self._loops[key]
 
-    def forward(
-        self,
-        u: Array,
-        U: Array,
-        units: Arrays,
-        state: Arrays,
-        *,
-        mask: Array | None = None,
-        valid: Array | None = None,
-        save: bool = True,
-    ) -> tuple[Arrays, Arrays]:
-        del valid
+    def forward(self, u: Array, recurrent: Recurrent, state: Arrays, *, save: bool) -> Trajectory:
+        U, units, _, mask, _ = recurrent
         loop = self.forward_loop(masked=mask is not None, save=save)
         steps, batch = u.shape[:2]
         block = loop.block(steps, batch * U.shape[1] * u.itemsize)
-        found: tuple[Arrays, Arrays] = loop.call(
-            u, _transposed(U, steps), units, state, mask, block, u.dtype
-        )
-        return found
+        return Trajectory(*loop.call(u, _transposed(U, steps), units, state, mask, block, u.dtype))
 
     def backward(
-        self,
-        U: Array,
-        units: Arrays,
-        states: Arrays,
-        saved: Arrays,
-        dh: Array | None,
-        d_state: Arrays,
-        *,
-        mask: Array | None = None,
-        valid: Array | None = None,
-    ) -> tuple[Array, Array, Arrays, Arrays]:
-        del valid
+        self, recurrent: Recurrent, trajectory: Trajectory, dh: Array | None, d_state: Arrays
+    ) -> LoopGradient:
+        U, units, _, mask, _ = recurrent
+        states, saved, _ = trajectory
         loop = self.backward_loop(outer=dh is not None, masked=mask is not None)
         steps = states[0].shape[0] - 1
         block = loop.block(steps, states[0][0].nbytes)
         U = np.ascontiguousarray(U)
-        found: tuple[Array, Array, Arrays, Arrays] = loop.call(
+        du, dv, d_units, d_initial = loop.call(
             U, units, states, saved, dh, d_state, mask, block, U.dtype
         )
-        return found
+        return LoopGradient(du, dv, d_units, None, d_initial)
 
 
 def _compiled(plan: Plan, source: str) -> Compiled:

@@ -12,11 +12,11 @@ Names, which the source of a lowering uses as they are::
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from xprnn.engine.loop.results import with_exchanges, with_homes
 from xprnn.engine.loop.numpy.phases import Phase, late_nodes, phases
 from xprnn.engine.loop.numpy.regroup import regrouped
 from xprnn.engine.loop.numpy.storage import Storage
 from xprnn.engine.loop.program import CONSTANT, INPUT, Node, Program, input_place
+from xprnn.engine.loop.results import with_exchanges, with_homes
 
 
 class Plan(NamedTuple):
