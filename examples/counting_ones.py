@@ -8,8 +8,8 @@
 #     h(t) = w_x x(t) + w_rec h(t-1)      h(0) = 0      y = h(T)      L = ½ mean((y - target)²)
 #
 # The answer is w_x = w_rec = 1.  The second half of the example puts a logistic function into every
-# step but the last, out of two unrolls that share their weights.  The page `docs/counting-ones.md`
-# goes with it.
+# step but the last, with two unrolls that share their weights.  The pages `docs/counting-ones.md`
+# and `docs/counting-ones-logistic.md` go with it.
 #
 # As a script: `python examples/counting_ones.py [--length T] [--every N] [--out FOLDER]`.
 

@@ -1,0 +1,250 @@
+"""The pages: their Python runs, their commands parse, and what they name and link to exists."""
+
+import ast
+import contextlib
+import importlib
+import io
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+import xprnn
+from xprnn.cli.main import build_parser
+from xprnn.optim import OPTIMIZERS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = {
+    str(page.relative_to(ROOT)): page
+    for page in [
+        *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
+        *sorted(DOCS.rglob("*.md")),
+    ]
+}
+# Notes keep the names of their day.
+CURRENT = [name for name in PAGES if not name.startswith("docs/notes/")]
+MAP = (DOCS / "where-is-what.md").read_text("utf-8")
+
+# What a page's Python needs too long for: in the tests it is done with less.
+SHORTER = {"docs/design.md": ("100_000", "1_000")}
+
+
+def text_of(name):
+    return PAGES[name].read_text("utf-8")
+
+
+def fenced(name, language):
+    """Yield the blocks of a language, each with the file that the line above it names, if any."""
+    pattern = rf"(?:^`([\w/.]+)`\n\n)?^```{language}\n(.*?)^```"
+    yield from re.findall(pattern, text_of(name), re.MULTILINE | re.DOTALL)
+
+
+def quoted(name):
+    """Return what stands in backticks, outside of blocks."""
+    prose = re.sub(r"^```.*?^```", "", text_of(name), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"`([^`\n]+)`", prose)
+
+
+def with_block(language):
+    return [name for name in PAGES if any(fenced(name, language))]
+
+
+# Python.
+
+
+def check_readme(names, printed, folder):
+    assert names["history"].loss[-1] < names["history"].loss[0]
+    assert (folder / "model.safetensors").is_file()
+    assert "weight_hh_l0" in printed
+
+
+def check_optimizers(names, printed, _):
+    assert float(printed) < names["history"].loss[0]
+
+
+def check_interop(names, printed, _):
+    assert "cell=GRU(), bias=True, returns='sequence', layers=2, bidirectional=True" in printed
+    assert "RNN(100, 32, 100, cell=LSTM(" in printed
+    trained = {name for name, p in names["model"].named_parameters() if p.requires_grad}
+    assert {*names["model"].state_dict()} - trained == {"rnn.bias_hh_l0", "rnn.bias_hh_l1"}
+
+
+def check_testing(_, printed, folder):
+    assert "torch on cpu in float32" in printed
+    assert (folder / "src" / "leaky.py").is_file()
+
+
+def check_checkpoints(names, _, folder):
+    assert names["history"].resumed > 0
+    assert (folder / "run.ckpt").is_file()
+
+
+CHECKS = {
+    "README.md": check_readme,
+    "docs/checkpoints.md": check_checkpoints,
+    "docs/interop.md": check_interop,
+    "docs/optimizers.md": check_optimizers,
+    "docs/testing.md": check_testing,
+}
+
+
+@pytest.mark.parametrize("name", with_block("python"))
+def test_the_python_of_a_page_runs_top_to_bottom(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "src")
+    loaded = set(sys.modules)
+    names, printed = {"__name__": "page"}, io.StringIO()
+    try:
+        for file, code in fenced(name, "python"):
+            if file:
+                (tmp_path / file).parent.mkdir(exist_ok=True)
+                (tmp_path / file).write_text(code)
+            with contextlib.redirect_stdout(printed):
+                exec(compile(code.replace(*SHORTER.get(name, ("", ""))), name, "exec"), names)
+    finally:
+        sys.modules.pop("leaky", None)
+    assert set(sys.modules) - loaded >= set()
+    CHECKS.get(name, lambda *_: None)(names, printed.getvalue(), tmp_path)
+
+
+def test_the_page_of_the_optimizers_has_every_rule():
+    page = text_of("docs/optimizers.md")
+    for name, kind in OPTIMIZERS.items():
+        assert f"`{name}`" in page
+        assert page.count(f"| `{kind.__name__}` |") == 2
+
+
+# Commands.
+
+
+@pytest.mark.parametrize("name", with_block("console"))
+def test_every_command_of_a_page_parses(name):
+    for _, block in fenced(name, "console"):
+        for line in block.splitlines():
+            words = shlex.split(line.partition(" > ")[0], comments=True)
+            if words:
+                assert words[0] == "xprnn"
+                assert callable(build_parser().parse_args(words[1:]).run)
+
+
+def test_the_commands_at_the_top_of_the_readme_are_the_documented_ones():
+    (_, first), (_, second) = fenced("README.md", "bash")
+    assert first.split(" && ") == [
+        "python3 -m venv .venv",
+        '.venv/bin/pip install -q ".[cli]"',
+        ".venv/bin/xprnn train sine\n",
+    ]
+    assert second == "bash ci/test.sh\n"
+    assert (ROOT / "ci" / "test.sh").is_file()
+
+
+# Links, paths and names.
+
+
+def anchors(page):
+    """Return what links into a page can name: its headings, as GitHub makes anchors of them."""
+    headings = re.findall(r"^#+ +(.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_of_a_page_leads_somewhere(name):
+    page = PAGES[name]
+    for link in re.findall(r"\]\(([^)\s]+)\)", text_of(name)):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def folders():
+    return {path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "."}
+
+
+@pytest.mark.parametrize("name", CURRENT)
+def test_every_path_of_a_page_exists(name):
+    for word in quoted(name):
+        folder, slash, rest = word.partition("/")
+        if slash and folder in {"xprnn", "tests", "docs", "examples", "ci"} and " " not in rest:
+            assert (ROOT / word).exists(), word
+
+
+def resolve(dotted):
+    """Return the object of a dotted name."""
+    parts = dotted.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:count]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[count:]:
+            found = getattr(found, part)
+        return found
+    raise AttributeError(dotted)
+
+
+@pytest.mark.parametrize("name", CURRENT)
+def test_every_public_name_of_a_page_exists(name):
+    parts = "optim|data|losses|cells|testing|diagnostics|interop|initializers"
+    for word in quoted(name):
+        found = re.match(rf"(?:xprnn|{parts})((?:\.[A-Za-z_]\w*)+)(?![\w/-])(?!\.\w)", word)
+        if found:
+            dotted = found[0] if found[0].startswith("xprnn.") else f"xprnn.{found[0]}"
+            resolve(dotted)
+
+
+# The map.
+
+
+def defined(tree):
+    """Return the names that a module or a class defines, and what stands in each class."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = node
+        for target in getattr(node, "targets", [getattr(node, "target", None)]):
+            for part in ast.walk(target) if target is not None else ():
+                if isinstance(part, ast.Name):
+                    found[part.id] = node
+    return found
+
+
+def test_every_function_that_the_map_names_is_there():
+    named = re.findall(r"`([\w/]+\.py)::([\w.]+)`", MAP)
+    assert len(named) > 50
+    for path, dotted in named:
+        at = ast.parse((ROOT / "xprnn" / path).read_text("utf-8"))
+        for part in dotted.split("."):
+            assert part in defined(at), f"{path}::{dotted}"
+            at = defined(at)[part]
+
+
+def test_every_path_that_the_map_names_is_there():
+    for word in re.findall(r"`([\w/]+/(?:\w+\.py)?)(?:::[\w.]+)?`", MAP):
+        assert (ROOT / "xprnn" / word).exists() or (ROOT / word).exists(), word
+
+
+def test_every_file_is_on_the_map_and_nothing_else():
+    rows, folder = set(), None
+    for line in MAP.partition("\n## The tree\n")[2].partition("\n## ")[0].splitlines():
+        if heading := re.match(r"### `xprnn/([\w/]*)`", line):
+            folder = heading[1]
+        elif row := re.match(r"\| `(\w+\.py)` \| \S", line):
+            rows.add(f"{folder}{row[1]}")
+    files = {
+        str(path.relative_to(ROOT / "xprnn"))
+        for path in (ROOT / "xprnn").rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert rows - files == set()
+    assert files - rows == set()
+
+
+def test_the_version_is_the_one_of_the_changelog():
+    assert f"## {xprnn.__version__}" in text_of("CHANGELOG.md")
