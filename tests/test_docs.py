@@ -191,7 +191,7 @@ def test_every_public_name_of_a_page_exists(name):
     parts = "optim|data|losses|cells|testing|diagnostics|interop|initializers"
     for word in quoted(name):
         found = re.match(rf"(?:xprnn|{parts})((?:\.[A-Za-z_]\w*)+)(?![\w/-])(?!\.\w)", word)
-        if found:
+        if found and not word.endswith(".py"):
             dotted = found[0] if found[0].startswith("xprnn.") else f"xprnn.{found[0]}"
             resolve(dotted)
 
