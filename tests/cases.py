@@ -142,6 +142,9 @@ def row_of(name: str) -> Case:
     return case
 
 
+FEW = (row_of("gru"), row_of("lstm-everything"))
+"""A cell whose two projections differ, and one with all that a layer can have."""
+
 FORMS: dict[str, dict[str, Any]] = {
     "": {},
     "-last": {"returns": "last"},

@@ -104,6 +104,14 @@ def _bare(groups: list[dict]) -> list[torch.Tensor]:
     return [p for group in groups for p in group["params"]]
 
 
+KINDS = tuple(
+    row
+    for row in RULES
+    if row.id
+    in ("sgd-nesterov-decay", "adam-amsgrad", "adamw", "rmsprop-all", "adagrad-options", "rprop")
+)
+"""Every rule once, for what is costly."""
+
 LAZY = tuple(row for row in RULES if not row.exact)
 """The rules that leave alone what a sparse gradient does not hold."""
 

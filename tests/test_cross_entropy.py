@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cases import each_case, each_cell, row_of
+from tests.cases import each_case, row_of
 from tests.closeness import (
     AUTOGRAD,
     DIFFERENCES,
@@ -15,6 +15,7 @@ from tests.closeness import (
     assert_close,
     between_backends,
 )
+from tests.harness import on_every_backend
 from tests.judge import central_differences, judge, leaf
 from tests.test_tokens import TOKENS
 from xprnn import RNN, evaluate, fit, get_backend
@@ -175,7 +176,7 @@ def test_through_a_network(case, reduction):
     assert_close(got.state, want.d_state, AUTOGRAD)
 
 
-@each_cell
+@on_every_backend()
 def test_a_language_model_on_every_backend(case, harness):
     case = case.but(I=7, O=5)
     net, twin = harness.net(case), case.make(dtype="float64")

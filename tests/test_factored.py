@@ -5,9 +5,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tests.cases import CASES, each_cell, row_of
+from tests.cases import CASES, row_of
 from tests.closeness import FLOAT64, assert_all_close, assert_close, between_backends
-from tests.optimizers import each_rule
+from tests.harness import on_every_backend, on_flavours
+from tests.optimizers import KINDS, RULES, each_rule
 from tests.resuming import assert_resumes
 from xprnn import RNN, fit
 from xprnn.backend.libraries import numpy as numpy_library
@@ -51,12 +52,14 @@ def both(harness, seed: object = 0):
     return factored(harness.array, left, right), left.T @ right
 
 
-@pytest.fixture(params=[numpy_library.BLOCK, 2 * K, 1], ids=["whole", "blocks", "rows"])
+@pytest.fixture(params=[2 * K, 1], ids=["blocks", "rows"])
 def _blocks(request, monkeypatch):
     monkeypatch.setattr(numpy_library, "BLOCK", request.param)
 
 
 each_size = pytest.mark.usefixtures("_blocks")
+# The other libraries update an array as a whole.
+on_numpy = on_flavours("numpy", "numpy-readonly")
 INTO = ("nothing", "in place", "the ones before")
 each_dtype = pytest.mark.parametrize("dtype", ["float64", "float32"])
 
@@ -234,10 +237,18 @@ def assert_same_walk(optimizer, harness, tolerance):
                 assert_close(a, b, tolerance, f"array, into {into}")
 
 
+@each_dtype
+@on_every_backend(RULES, on_jax=KINDS, argument="row")
+def test_the_update_of_the_dense_form(row, harness, dtype):
+    tolerance = FLOAT64 if dtype == "float64" else FLOAT32
+    assert_same_walk(row.ours, harness.at(dtype), tolerance)
+
+
 @each_size
 @each_dtype
 @each_rule
-def test_the_update_of_the_dense_form(row, harness, dtype):
+@on_numpy
+def test_the_update_by_blocks(row, harness, dtype):
     tolerance = FLOAT64 if dtype == "float64" else FLOAT32
     assert_same_walk(row.ours, harness.at(dtype), tolerance)
 
@@ -262,16 +273,26 @@ AROUND = {
 }
 
 
-@each_size
-@pytest.mark.parametrize("optimizer", AROUND.values(), ids=AROUND)
+each_around = pytest.mark.parametrize("optimizer", AROUND.values(), ids=AROUND)
+
+
+@each_around
 def test_the_update_around_another_optimizer(optimizer, harness):
     assert_same_walk(optimizer, harness, FLOAT64)
 
 
 @each_size
+@each_around
+@on_numpy
+def test_the_update_by_blocks_around_another_optimizer(optimizer, harness):
+    assert_same_walk(optimizer, harness, FLOAT64)
+
+
+@pytest.mark.parametrize("size", [numpy_library.BLOCK, 2 * K, 1], ids=["whole", "blocks", "rows"])
 @each_rule
 @pytest.mark.parametrize("in_place", [False, True])
-def test_what_is_not_given_up_is_kept(row, in_place):
+def test_what_is_not_given_up_is_kept(row, in_place, size, monkeypatch):
+    monkeypatch.setattr(numpy_library, "BLOCK", size)
     p = parameters(np.array)
     state, given = row.ours.init(p), gradients(np.array, 0, whole=False)
     g = given["w"]
@@ -339,7 +360,7 @@ def assert_same_gradient(got, want, host, tolerance, has_readout=True):
         assert_close(host(a), host(b), 0.0)
 
 
-@each_cell
+@on_every_backend()
 def test_every_cell_on_every_backend(case, harness):
     case = enough(case)
     net, problem = harness.net(case), case.problem()

@@ -18,6 +18,7 @@ from tests.closeness import (
     assert_close,
     between_backends,
 )
+from tests.harness import on_every_backend, on_flavours
 from tests.judge import FOURTH_ORDER, central_differences, distance_from_kink, judge, masks_of
 from tests.passes import all_of, gradients_of, on_backend, on_numpy
 from tests.stacks import DEEP, SIZES, SOME, STACKS, deep_of, each_deep, each_stack
@@ -96,7 +97,7 @@ def test_against_autograd(case):
     assert_all_close(gradients, all_of(verdict, case.cell), AUTOGRAD)
 
 
-@each_stack
+@pytest.mark.parametrize("case", SOME, ids=lambda case: case.id)
 def test_against_finite_differences_in_some_direction(case):
     """A random direction finds any error; every array is moved by itself, so that it is named."""
     net, problem, forward = same_twice(case)
@@ -155,21 +156,21 @@ def agrees_with_numpy(case, harness):
     assert_all_close(gradients, want, tolerance)
 
 
-@each_deep
+@on_every_backend(DEEP, on_jax=DEEP)
 def test_every_backend_agrees_with_numpy(case, harness):
     agrees_with_numpy(case, harness)
 
 
-# JAX compiles every shape anew, which takes a hundred times as long.
-@pytest.mark.parametrize("harness", ["numpy-readonly", "strict", "torch"], indirect=True)
+@on_flavours("numpy-readonly", "strict", "torch")
 @each_stack
 def test_backends_agree_with_numpy_on_every_stack(case, harness):
     agrees_with_numpy(case, harness)
 
 
 # Normalising almost nothing makes roundings some hundred times larger: only float64 has room.
-@pytest.mark.parametrize(
-    "case", [case for case in SOME if not has_layer_norm(case.cell)], ids=lambda case: case.id
+@on_every_backend(
+    [case for case in SOME if not has_layer_norm(case.cell)],
+    on_jax=[deep_of("gru"), deep_of("lstm-peepholes")],
 )
 def test_every_backend_agrees_in_single_precision(case, harness):
     agrees_with_numpy(case, harness.at("float32"))

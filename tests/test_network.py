@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import xprnn
-from tests.cases import each_case, each_cell, each_form, row_of
+from tests.cases import CASES, FEW, each_case, each_cell, each_form, row_of
 from tests.closeness import FLOAT64, assert_all_close, assert_close
+from tests.harness import on_every_backend
 from xprnn import RNN, Gradient, Run
 from xprnn.cells import Elman, has_layer_norm, unit_names
 
@@ -85,7 +86,7 @@ def test_numpy_sizes_are_sizes():
     assert type(net.input_size) is int
 
 
-@each_case
+@on_every_backend(CASES)
 def test_calling_is_forward_without_a_tape(case, harness):
     net, problem = harness.net(case), case.problem()
     x, state = harness.array(problem.x), harness.arrays(problem.state)
@@ -97,7 +98,7 @@ def test_calling_is_forward_without_a_tape(case, harness):
         assert_close(harness.host(got), harness.host(want), 0.0)
 
 
-@each_cell
+@on_every_backend()
 def test_two_halves_with_the_state_handed_over_are_the_whole(case, harness):
     net, problem = harness.net(case), case.but(T=7).problem()
     x, state = harness.array(problem.x), harness.arrays(problem.state)
@@ -126,7 +127,7 @@ def test_a_sequence_does_not_depend_on_its_neighbours(case):
         assert_close(alone[:, 0], together[:, k], FLOAT64)
 
 
-@each_case
+@on_every_backend(CASES)
 def test_arguments_stay_as_they_are(case, harness):
     net, problem = harness.net(case), case.problem()
     given = {
@@ -157,8 +158,9 @@ def test_the_state_is_not_kept(case):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@each_case
+@on_every_backend(FEW)
 def test_a_seed_means_the_same_weights_everywhere(case, harness, dtype):
+    """Weights are drawn on the host, by the same lines for all cells."""
     harness = harness.at(dtype)
     host = case.make(dtype="float64", rng=7).parameters
     net = case.make(backend=harness.backend, rng=7)
@@ -176,7 +178,7 @@ def test_seeds_and_generators():
     assert not np.array_equal(*fresh)
 
 
-@each_cell
+@on_every_backend(on_jax=FEW[1:])
 def test_an_empty_batch(case, harness):
     net = harness.net(case)
     problem = case.but(B=0).problem()
@@ -190,7 +192,7 @@ def test_an_empty_batch(case, harness):
     assert harness.host(gradient.input).shape == problem.x.shape
 
 
-@each_cell
+@on_every_backend()
 def test_floats_of_another_precision_are_cast(case, harness):
     single = harness.at("float32")
     net, problem = single.net(case), case.problem()
@@ -215,7 +217,7 @@ def test_float16_computes_where_there_is_one():
         assert {net.backend.dtype} == {g.dtype for g in gradient.parameters.values()}
 
 
-@each_case
+@on_every_backend(CASES)
 def test_moving_to_a_backend_and_back(case, harness):
     net, problem = case.make(dtype="float64", rng=0), case.problem()
     net.metadata = {"scale": [1.5]}

@@ -10,9 +10,10 @@ import torch
 from safetensors.numpy import load_file, save, save_file
 from safetensors.torch import save_file as save_torch
 
-from tests.cases import each_case, each_cell
+from tests.cases import each_case
 from tests.closeness import assert_all_close
 from tests.gated import Gated
+from tests.harness import on_every_backend
 from xprnn import RNN
 from xprnn.cells import Activation, Elman, cell_config
 
@@ -58,7 +59,7 @@ def test_a_round_trip_is_exact(case, dtype, path):
         assert np.array_equal(back(problem.x, problem.state)[0], net(problem.x, problem.state)[0])
 
 
-@each_cell
+@on_every_backend()
 def test_from_any_backend_to_any(case, harness, path):
     harness.net(case).save(path)
     for backend in (harness.backend, "numpy"):

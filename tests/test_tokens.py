@@ -11,6 +11,7 @@ from tests.closeness import (
     assert_same_history,
     between_backends,
 )
+from tests.harness import on_every_backend
 from tests.test_unroll import material
 from xprnn import RNN, evaluate, fit, unroll, unroll_backward
 from xprnn.engine.gradients import SparseGradient, dense
@@ -47,7 +48,7 @@ def by_tokens(case, harness, window=None):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@each_cell
+@on_every_backend()
 def test_tokens_are_one_hot_vectors(case, harness, dtype):
     case, harness = case_of(case), harness.at(dtype)
     run, got = by_tokens(case, harness)

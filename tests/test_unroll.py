@@ -16,6 +16,7 @@ from tests.closeness import (
     assert_close,
     between_backends,
 )
+from tests.harness import on_every_backend
 from tests.judge import central_differences, layer_weights, leaf, unrolled
 from tests.steps import argument
 from xprnn import unroll, unroll_backward
@@ -105,7 +106,7 @@ def test_gradients_against_finite_differences(case):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@each_cell
+@on_every_backend()
 def test_every_backend_agrees_with_numpy(case, harness, dtype):
     harness = harness.at(dtype)
     weights, x, state, dh, d_state = material(case)

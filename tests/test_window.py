@@ -8,6 +8,7 @@ import torch
 
 from tests.cases import each_case, each_cell, row_of
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close
+from tests.harness import on_every_backend
 from tests.judge import leaf, unrolled
 from tests.steps import TORCH
 from tests.test_unroll import Leaky, by_name, each, material, named
@@ -87,7 +88,7 @@ def test_one_gradient_may_be_left_out(outer):
     assert_all_close(named(case, got), named(case, want), 0.0)
 
 
-@each_cell
+@on_every_backend()
 def test_every_backend_agrees_with_numpy(case, harness):
     problem = case.problem()
     net = harness.net(case)
