@@ -8,7 +8,7 @@ import pytest
 from tests.cli_tools import run
 from xprnn import RNN
 from xprnn.bench import process
-from xprnn.bench.origins import jobs
+from xprnn.bench.origins import comparison, jobs
 from xprnn.bench.origins.comparison import Row, run_origins
 from xprnn.bench.origins.plain import SineWeights, sine_epoch
 
@@ -66,14 +66,14 @@ def test_a_job_runs_in_a_process_of_its_own_with_its_threads(monkeypatch):
         return type("Done", (), {"returncode": 0, "stdout": "0.25", "stderr": ""})
 
     monkeypatch.setattr(process.subprocess, "run", record)
-    assert process.seconds_of("sine_xprnn", {"hidden": 4}, threads=3) == 0.25
+    assert comparison.seconds_of("sine_xprnn", {"hidden": 4}, threads=3) == 0.25
     assert seen["command"][1:] == ["-m", "xprnn.bench.origins.jobs", "sine_xprnn", '{"hidden": 4}']
     assert seen["env"]["OPENBLAS_NUM_THREADS"] == "3"
 
 
 def test_a_job_that_fails_says_why():
     with pytest.raises(RuntimeError, match=r"benchmark sine_xprnn failed: .*dtype"):
-        process.seconds_of("sine_xprnn", {"hidden": 4, "dtype": "int8"}, threads=1)
+        comparison.seconds_of("sine_xprnn", {"hidden": 4, "dtype": "int8"}, threads=1)
 
 
 def test_ratios_are_plain_over_ours(monkeypatch):

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from tests.cli_tools import run
-from xprnn.bench import layer, process, timing
-from xprnn.bench.case import CELLS, LayerCase
+from xprnn.bench import layer, timing
+from xprnn.bench.layer import LayerCase
 from xprnn.bench.peers import jax_layer, torch_layer
-from xprnn.cli.bench import report as bench_report
+from xprnn.bench.timing import CELLS
+from xprnn.cli.bench import options
 
 CASE = LayerCase(3, 4, 2, 5)
 
@@ -92,14 +93,14 @@ def test_libraries_take_turns_and_the_best_of_each_counts(monkeypatch):
 
 def test_the_median_of_calls_after_warm_up():
     waits = iter([0, 0, 0, *[0.002] * 5, *[0] * 3, 0.1])
-    assert 0.002 <= process.measure(lambda: time.sleep(next(waits)), 1e-9) < 0.1
+    assert 0.002 <= timing.measure(lambda: time.sleep(next(waits)), 1e-9) < 0.1
 
 
 def test_a_peer_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(timing, "seconds_in", lambda *_: 0.002)
-    found = bench_report.importlib.util.find_spec
+    found = options.importlib.util.find_spec
     monkeypatch.setattr(
-        bench_report.importlib.util,
+        options.importlib.util,
         "find_spec",
         lambda name, *rest: None if name == "jax" else found(name, *rest),
     )

@@ -10,7 +10,6 @@ from xprnn.bench import memory
 from xprnn.bench.memory import MemoryRow, can_be_measured, run_long, run_memory
 from xprnn.bench.timing import Setting
 from xprnn.cli.bench import memory as bench_memory
-from xprnn.engine.network import RNN
 
 SETTING = Setting(1)
 on_linux = pytest.mark.skipif(bool(can_be_measured()), reason=can_be_measured() or "none")
@@ -90,29 +89,20 @@ def test_bytes_a_step_are_a_slope(monkeypatch):
     assert [words[-1] for words in seen] == [{"XPRNN_LOWERING": "off"}] * 2 + [{}] * 2
 
 
-@pytest.mark.parametrize("can", [False, True])
-def test_long_sequences_with_recompute_where_there_is_such_a_thing(monkeypatch, can):
+def test_the_long_sequence_without_recompute_and_with_it(monkeypatch):
     seen = []
     monkeypatch.setattr(memory, "result_of", results(SIZES, seen))
-    with_recompute = lambda self, x, recompute=False: None  # noqa: E731
-    without = lambda self, x: None  # noqa: E731
-    monkeypatch.setattr(RNN, "value_and_grad", with_recompute if can else without)
     rows = list(run_long(["lstm"], ["torch"], SETTING, 1000))
-    assert [row.recompute for row in rows] == [False, True][: 1 + can]
-    assert list(rows[0].peak) == ["xprnn", "torch"]
+    assert [row.recompute for row in rows] == [False, True]
+    assert [list(row.peak) for row in rows] == [["xprnn", "torch"], ["xprnn"]]
     assert rows[0].seconds == {"xprnn": 2.5, "torch": 2.5}
     options = [json.loads(words[7]) for words in seen]
-    assert options == [{}, {}, {"recompute": True}][: 2 + can]
-    if can:
-        assert list(rows[1].peak) == ["xprnn"]
-    assert memory.can_recompute() is can
+    assert options == [{}, {}, {"recompute": True}]
 
 
 def test_the_table(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "result_of", results(SIZES, []))
     monkeypatch.setattr(bench_memory, "can_be_measured", lambda: "")
-    monkeypatch.setattr(bench_memory, "can_recompute", lambda: False)
-    monkeypatch.setattr(memory, "can_recompute", lambda: False)
     words = ["--cells", "elman", "--cases", "small,long,forecast", "--out", tmp_path]
     done = run("bench", "memory", *words)
     assert done.status == 0, done.err
@@ -121,15 +111,14 @@ def test_the_table(monkeypatch, tmp_path):
     assert f"elman  small       32, 64, 16      {values}" in lines
     assert f"elman  forecast    1, 64, 32       {values}" in lines
     assert "layer, forward and backward (peak at 300 steps)" in lines
-    assert "this xprnn has no recompute=: no row with it" in lines
-    assert lines[-2].split(None, 1) == [
-        "elman",
-        "xprnn 98.7 MiB in 2.5 s, torch 394.6 MiB in 2.5 s",
+    assert [line.split(None, 1) for line in lines[-3:-1]] == [
+        ["elman", "xprnn 98.7 MiB in 2.5 s, torch 394.6 MiB in 2.5 s"],
+        ["elman", "recompute   xprnn 98.7 MiB in 2.5 s"],
     ]
     facts = json.loads((tmp_path / "bench-memory.json").read_text())
     assert [row["case"] for row in facts["rows"]] == ["small", "forecast"]
     assert facts["steps"] == [100, 300]
-    assert facts["long"][0]["recompute"] is False
+    assert [row["recompute"] for row in facts["long"]] == [False, True]
 
 
 def test_where_it_can_not_be_measured(monkeypatch, tmp_path):

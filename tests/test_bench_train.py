@@ -8,9 +8,9 @@ import pytest
 from tests.cli_tools import run
 from tests.closeness import between_backends
 from xprnn.bench import timing, training
-from xprnn.bench.case import CELLS
 from xprnn.bench.peers import torch_training
-from xprnn.bench.training_case import TRAININGS, TrainingCase
+from xprnn.bench.timing import CELLS
+from xprnn.bench.training import TrainingCase
 
 CASES = {
     "tokens": TrainingCase(7, 6, 7, 3, 5, tokens=True),
@@ -53,11 +53,11 @@ def test_gradients_are_clipped(monkeypatch):
 
 
 def test_the_trainings():
-    assert {case.tokens for case in TRAININGS.values()} == {True, False}
-    x, target = TRAININGS["characters"].data(1)
+    assert {case.tokens for case in training.CASES.values()} == {True, False}
+    x, target = training.CASES["characters"].data(1)
     assert (x[0].shape, target[0].shape) == ((64, 32), (64, 32))
     np.testing.assert_array_equal(x[0][1:], target[0][:-1])
-    x, target = TRAININGS["forecast-last"].data(2)
+    x, target = training.CASES["forecast-last"].data(2)
     assert (x[1].shape, target[1].shape) == ((50, 32, 1), (32, 1))
 
 
@@ -92,7 +92,7 @@ def test_what_a_process_prints(library, place, monkeypatch, capsys):
     monkeypatch.setattr(timing, "hold_to", held.append)
     monkeypatch.setattr(timing, "keep_freed_memory", lambda: kept.append(library))
     words = [library, "gru", "forecast-last", place, "1", "0.001"]
-    timing.serve("training", training.xprnn_training, TRAININGS, words)
+    timing.serve("training", training.xprnn_training, training.CASES, words)
     assert 0 < json.loads(capsys.readouterr().out) < 60
     assert (held, kept) == ([1], [library])
 

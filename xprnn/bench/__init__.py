@@ -1,1 +1,19 @@
-"""Comparisons: ratios of times taken in one run, each side in a process of its own."""
+"""Comparisons of xprnn with other libraries, and with the plain code that it grew out of.
+
+`xprnn bench` prints them.  Each side of a comparison runs in a process of its own, because the
+thread pools of two libraries in one process slow each other down, and only ratios of figures from
+one run are compared.
+
+=======  ==================================================  ====================  =============
+command  what is measured                                    modules               compared with
+=======  ==================================================  ====================  =============
+layer    seconds of one layer, forward and backward          `layer`, `timing`     torch, JAX
+train    seconds of one training step                        `training`, `timing`  torch
+memory   peak memory of both                                 `memory`              torch
+import   seconds of an import, bytes of the installed files  `imports`             torch, JAX
+quality  losses of a whole training                          `quality`             torch
+origins  seconds of one training step                        `origins`             plain NumPy
+=======  ==================================================  ====================  =============
+
+`process` starts the processes.  The work of the other libraries is in `peers`.
+"""

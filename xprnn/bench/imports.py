@@ -1,4 +1,7 @@
-"""What importing a library takes, and how much of a disk it is."""
+"""The time of an import, and the size of an installation.
+
+Every import is timed by a new interpreter that runs `SCRIPT`.
+"""
 
 import json
 import re
@@ -29,9 +32,9 @@ HEAVY = (
     "threadpoolctl",
     "tqdm",
 )
-"""What importing xprnn must not load."""
+"""Modules that importing xprnn must not load."""
 LIMIT = 0.15
-"""The seconds beyond NumPy's own that an import of xprnn may take."""
+"""The seconds that an import of xprnn may take after NumPy has been imported."""
 SCRIPT = """
 import json, sys, time
 start = time.perf_counter()
@@ -47,17 +50,17 @@ print(json.dumps(found))
 
 
 class ImportRow(NamedTuple):
-    """One library's import.
+    """The import of one library.
 
     Attributes
     ----------
     library : str
     numpy, beyond : float
-        Seconds of importing NumPy first, then the library.
+        Seconds of importing NumPy, and of importing the library after it.
     modules : int
-        How many modules the second import loads.
+        The number of modules that the second import loads.
     heavy : list of str
-        Those of `HEAVY` among them, the library itself left out.
+        The modules in `HEAVY` that it loads, without the library itself.
     """
 
     library: str
@@ -68,15 +71,15 @@ class ImportRow(NamedTuple):
 
 
 class SizeRow(NamedTuple):
-    """What is installed.
+    """The size of one library's installation.
 
     Attributes
     ----------
     library : str
     own, needed : int
-        Bytes of its own files, and of those of all distributions that it needs.
+        Bytes of its own files, and of the files of all distributions that it needs.
     needs : list of str
-        Their names.
+        The names of these distributions.
     """
 
     library: str
@@ -86,15 +89,15 @@ class SizeRow(NamedTuple):
 
     @property
     def whole(self) -> int:
-        """Bytes of both."""
+        """Bytes of the library and of what it needs."""
         return self.own + self.needed
 
 
 def run_imports(libraries: Sequence[str], repeats: int) -> list[ImportRow]:
-    """Import every library in fresh interpreters, which take turns; return the medians.
+    """Import every library in new interpreters, which take turns; return the medians.
 
-    Compiled bytecode is kept in a folder of its own, filled by a first import that does not count,
-    so that a library installed without any is not at a disadvantage.
+    Bytecode is compiled into a temporary folder by a first import that does not count, so that a
+    library that was installed without bytecode is not at a disadvantage.
     """
     found: dict[str, list[dict[str, Any]]] = {library: [] for library in libraries}
     with tempfile.TemporaryDirectory() as folder:
@@ -137,30 +140,30 @@ def _imported(library: str, folder: str) -> dict[str, Any]:
 
 
 def size_of(library: str) -> SizeRow:
-    """Return what a library and everything that it needs take on the disk, without bytecode.
+    """Return the size of a library and of everything that it needs, without bytecode.
 
-    What a distribution needs is what it names and is installed, its extras left out.
+    A distribution needs those that its metadata names, without extras, if they are installed.
 
     Raises
     ------
-    ModuleNotFoundError
-        If the library is no distribution that is installed.
+    importlib.metadata.PackageNotFoundError
+        If the library is not installed as a distribution.
     """
-    needed = sorted(_needed(library, set()) - {_plain(library)})
+    needed = sorted(_needed(library, set()) - {_normalized(library)})
     return SizeRow(
         library, _bytes(library), sum(_bytes(distribution) for distribution in needed), needed
     )
 
 
 def _needed(name: str, found: set[str]) -> set[str]:
-    found.add(_plain(name))
+    found.add(_normalized(name))
     for other in _requirements(name):
-        if _plain(other) in found:
+        if _normalized(other) in found:
             continue
         try:
             metadata.distribution(other)
         except metadata.PackageNotFoundError:
-            continue  # for another system or Python
+            continue  # needed on another system or Python only
         _needed(other, found)
     return found
 
@@ -173,8 +176,8 @@ def _requirements(name: str) -> Iterator[str]:
         yield re.split(r"[\s\[<>=!~;(@]", words.strip(), maxsplit=1)[0]
 
 
-def _plain(name: str) -> str:
-    """Return a distribution's name as the index compares it."""
+def _normalized(name: str) -> str:
+    """Return a distribution's normalized name, as package indexes compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

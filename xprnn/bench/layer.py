@@ -1,17 +1,60 @@
-"""One recurrent layer, forward and backward; see `xprnn.bench.timing`."""
+"""One recurrent layer, forward and backward: its shapes, and the work in xprnn.
+
+The work in other libraries is in ``xprnn.bench.peers.LIBRARY_layer``; see `xprnn.bench.timing` for
+the arguments of ``python -m xprnn.bench.layer``.
+"""
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from xprnn.bench.case import CASES, LayerCase
+from xprnn.backend.host.arrays import HostArray, np
 from xprnn.bench.timing import serve
 from xprnn.engine.network import RNN
 
 
+class LayerData(NamedTuple):
+    """x (T, B, I) and dL/dy (T, B, H), in float32."""
+
+    x: HostArray
+    dy: HostArray
+
+
+class LayerCase(NamedTuple):
+    """The shape of a layer and its data: I, H, B, T."""
+
+    inputs: int
+    hidden: int
+    batch: int
+    steps: int
+
+    def data(self) -> LayerData:
+        """Return random data, the same for every library."""
+        rng = np.random.default_rng(0)
+        shapes = (self.inputs, self.hidden)
+        x, dy = (
+            rng.standard_normal((self.steps, self.batch, size), dtype="float32") for size in shapes
+        )
+        return LayerData(x, dy)
+
+
+CASES = {
+    "tiny": LayerCase(1, 32, 1, 100),
+    "wildml": LayerCase(100, 100, 1, 20),
+    "lecture": LayerCase(1, 500, 1, 200),
+    "small": LayerCase(32, 64, 16, 50),
+    "rltools": LayerCase(32, 64, 32, 64),
+    "medium": LayerCase(64, 128, 32, 100),
+    "large": LayerCase(256, 256, 64, 100),
+    "fastrnn": LayerCase(512, 512, 64, 100),
+    "wide": LayerCase(1024, 1024, 32, 25),
+    "dbench": LayerCase(1760, 1760, 16, 50),
+}
+
+
 def xprnn_layer(cell: str, case: LayerCase, backend: str, threads: int) -> Callable[[], Any]:
     """Return the work in xprnn: y = layer(x), and from dL/dy the gradients of x and parameters."""
-    del threads  # BLAS reads them from the environment
+    del threads  # BLAS reads the number from the environment
     data = case.data()
     net = RNN(case.inputs, case.hidden, cell=cell, backend=backend, dtype="float32", rng=0)
     x, dy = net.backend.asarray(data.x), net.backend.asarray(data.dy)

@@ -1,13 +1,14 @@
-"""What a forward and a backward pass, or a training step, take in memory.
+"""The memory of one layer, forward and backward, and of one training step.
 
-``python -m xprnn.bench.memory LIBRARY WORK CELL CASE STEPS PLACE THREADS OPTIONS`` does the work
-once in this process, and prints the most bytes that were resident on top of what was before: data
-and weights were there, gradients and the optimizer's memory were not.  `run_memory` does so at two
-lengths: the difference of the peaks over that of the lengths is what a time step takes, and nothing
-else is in it.
+``python -m xprnn.bench.memory LIBRARY WORK CELL CASE STEPS PLACE THREADS OPTIONS`` does the work of
+`xprnn.bench.layer` or `xprnn.bench.training` once in that process, and prints its peak: the most
+resident memory during the work, minus the resident memory before it.  Data and weights are there
+before; the tape, the gradients and the optimizer's state are not.
+
+`run_memory` does so at two lengths.  The difference of the two peaks over the difference of the
+lengths is the memory of one time step, free of everything that doesn't grow with the length.
 """
 
-import inspect
 import json
 import os
 import sys
@@ -16,26 +17,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xprnn.bench.case import CASES
-from xprnn.bench.layer import xprnn_layer
+from xprnn.bench import layer, training
 from xprnn.bench.process import hold_to, result_of
 from xprnn.bench.timing import Setting, peer
-from xprnn.bench.training import xprnn_training
-from xprnn.bench.training_case import TRAININGS, TrainingCase
-from xprnn.engine.network import RNN
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-LONG = TrainingCase(1, 256, 1, 1, 100_000)
-"""A sequence so long that its tape does not fit; wanted: at most `LONG_LIMIT`, with recompute."""
+LONG = training.TrainingCase(1, 256, 1, 1, 100_000)
 LONG_LIMIT = 2**30
+"""A long sequence, and the peak in bytes that is allowed for it with ``recompute=True``."""
 WORKS: dict[str, dict[str, Any]] = {
-    "layer": {name: CASES[name] for name in ("small", "medium", "large")},
-    "training": {name: TRAININGS[name] for name in ("characters", "forecast")},
+    "layer": {name: layer.CASES[name] for name in ("small", "medium", "large")},
+    "training": {name: training.CASES[name] for name in ("characters", "forecast")},
 }
+"""The shapes that are measured, by the work and the shape's name."""
 
 
 class MemoryRow(NamedTuple):
-    """One cell at one shape.
+    """The memory of one cell at one shape.
 
     Attributes
     ----------
@@ -45,9 +43,10 @@ class MemoryRow(NamedTuple):
     peak : dict of int
         Bytes at the larger length, by library, xprnn first.
     per_step : dict of float
-        Bytes a time step.
+        Bytes per time step, by library.
     ratio : float or None
-        Xprnn's bytes a step over the best peer's: below 1 is smaller.
+        The bytes per step of xprnn over those of the best other library: below 1 xprnn takes less.
+        None without other libraries.
     """
 
     work: str
@@ -59,7 +58,7 @@ class MemoryRow(NamedTuple):
 
 
 class LongRow(NamedTuple):
-    """One training step on a long sequence: peaks in bytes, and seconds, by library."""
+    """One training step on the long sequence: peaks in bytes, and seconds, by library."""
 
     cell: str
     recompute: bool
@@ -68,15 +67,10 @@ class LongRow(NamedTuple):
 
 
 def can_be_measured() -> str:
-    """Return why memory can't be measured here; empty if it can."""
+    """Return the reason why memory can't be measured here; an empty string if it can."""
     if not (STATUS.exists() and "VmHWM" in STATUS.read_text() and os.access(CLEAR, os.W_OK)):
-        return "the most memory that a process has used is known, and can be reset, on Linux only"
+        return "the peak memory of a process can be read and reset on Linux only"
     return ""
-
-
-def can_recompute() -> bool:
-    """Return whether this xprnn has ``recompute=``, which trades another forward for memory."""
-    return "recompute" in inspect.signature(RNN.value_and_grad).parameters
 
 
 def run_memory(
@@ -87,23 +81,23 @@ def run_memory(
     lengths: tuple[int, int],
     setting: Setting,
 ) -> Iterator[MemoryRow]:
-    """Measure, one row after the other, every library in processes of its own.
+    """Measure every cell at every shape, one row after the other, each library in new processes.
 
     Parameters
     ----------
     work : str
-        Of `WORKS`.
+        A name in `WORKS`.
     cells, cases : sequence of str
     peers : sequence of str
-        All installed.
+        The other libraries; all must be installed.
     lengths : (int, int)
-        The two numbers of time steps, ascending.
+        The two numbers of time steps, the smaller one first.
     setting : Setting
 
     Raises
     ------
     RuntimeError
-        If a process fails; the message has its last words.
+        If a process fails; the message has the last line that it wrote to stderr.
     """
     short, long = lengths
     for cell in cells:
@@ -124,12 +118,12 @@ def run_memory(
 def run_long(
     cells: Sequence[str], peers: Sequence[str], setting: Setting, steps: int = LONG.steps
 ) -> Iterator[LongRow]:
-    """Train one step on a long sequence: without recomputing, and with, where xprnn has that.
+    """Train one step on the long sequence: without ``recompute``, then with it.
 
-    Peers have nothing like it, and no part in those rows.
+    The other libraries have nothing like ``recompute``, so they are in the first row only.
     """
     for cell in cells:
-        for recompute in (False, True)[: 1 + can_recompute()]:
+        for recompute in (False, True):
             libraries = ("xprnn",) if recompute else ("xprnn", *peers)
             found = {
                 library: _result(library, "training", cell, "long", steps, setting, recompute)
@@ -152,11 +146,10 @@ def _result(
     setting: Setting,
     recompute: bool = False,
 ) -> dict[str, Any]:
-    place = setting.backend if library == "xprnn" else "cpu"
     options = json.dumps({"recompute": True} if recompute else {})
     found: dict[str, Any] = result_of(
         "xprnn.bench.memory",
-        *(library, work, cell, case, steps, place, setting.threads, options),
+        *(library, work, cell, case, steps, setting.place(library), setting.threads, options),
         what=f"measuring {library} ({cell}, {case}, {steps} steps)",
         threads=setting.threads,
         **setting.variables(library),
@@ -165,19 +158,17 @@ def _result(
 
 
 def resident(what: str = "VmRSS") -> int:
-    """Return the bytes of this process that are in memory now, or (``"VmHWM"``) were at most."""
+    """Return the resident memory of this process in bytes: now, or (``"VmHWM"``) its peak."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{what}:"))
     return 1024 * int(line.split()[1])
 
 
 def peak_of(work: Any) -> int:
-    """Return the most bytes that a call adds to what is resident."""
-    CLEAR.write_text("5")  # the peak is from now on
+    """Return how many bytes of resident memory a call adds at its peak."""
+    CLEAR.write_text("5")  # resets the peak
     before = resident()
-    result = work()
-    after = resident("VmHWM")
-    del result
-    return after - before
+    work()
+    return resident("VmHWM") - before
 
 
 def _main(
@@ -187,10 +178,10 @@ def _main(
     case = LONG if name == "long" else WORKS[work][name]
     prepare: Any
     if library == "xprnn":
-        prepare = xprnn_layer if work == "layer" else xprnn_training
+        prepare = layer.xprnn_layer if work == "layer" else training.xprnn_training
     else:
         prepare = peer(library, work).prepare
-    # What a library loads or compiles at its first call is no part of the peak.
+    # A first call, so that what a library loads or compiles then is not part of the peak.
     few = prepare(cell, case._replace(steps=4), place, threads, **more)
     few()
     long = prepare(cell, case._replace(steps=steps), place, threads, **more)

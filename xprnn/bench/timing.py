@@ -1,34 +1,48 @@
-"""The same work in several libraries, timed in rounds that take turns.
+"""Timing the same work in several libraries, which take turns.
 
-A module of work is run as ``python -m xprnn.bench.MODULE LIBRARY CELL CASE PLACE THREADS SECONDS``,
-which is `serve`: it times one library in this process and prints the seconds as JSON.  The peers'
-work is in ``xprnn.bench.peers.LIBRARY_MODULE``.
+Two modules have work to time, `xprnn.bench.layer` and `xprnn.bench.training`.  ``python -m`` one of
+them, with ``LIBRARY CELL CASE PLACE THREADS SECONDS``, times one library in that process and prints
+the seconds as JSON: `serve`.  `compare` starts these processes.
 """
 
 import importlib
 import json
-import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from xprnn.backend.host.arrays import np
 from xprnn.backend.host.memory import keep_freed_memory
-from xprnn.bench.process import hold_to, measure, result_of
+from xprnn.bench.process import hold_to, result_of
 
+CELLS = ("elman", "gru", "lstm")
+"""The cells that every library has."""
 PEERS = ("torch", "jax")
 LOWERING = "XPRNN_LOWERING"
 LOWERINGS = ("off", "numpy", "numba", "on")
 ON_DEVICE = ("cupy", "cuda")
+"""The places that are not the CPU."""
+MINIMUM_CALLS = 9
 
 CaseT_contra = TypeVar("CaseT_contra", contravariant=True)
 
 
 class Prepare(Protocol[CaseT_contra]):
-    """Makes the work of one cell at one shape; PLACE is xprnn's backend or a peer's device."""
+    """A function that prepares the work of one cell at one shape, before anything is timed."""
 
     def __call__(
         self, cell: str, case: CaseT_contra, place: str, threads: int, /
     ) -> Callable[[], Any]:
-        """Return the work: one call of it is what is timed."""
+        """Return the work; one call of it is what is timed.
+
+        Parameters
+        ----------
+        cell : str
+        case : LayerCase or TrainingCase
+        place : str
+            For xprnn the name of its backend, for other libraries ``"cpu"`` or ``"cuda"``.
+        threads : int
+        """
         ...
 
 
@@ -38,15 +52,16 @@ class Setting(NamedTuple):
     Attributes
     ----------
     threads : int
-        Every process is held to as many cores, and its thread pools to as many threads.
+        The number of cores that every process may use, and of threads in its thread pools.
     backend : str
-        Xprnn's; with ``"cupy"`` the peers compute on the GPU, too.
+        The backend of xprnn; with ``"cupy"`` the other libraries compute on the GPU, too.
     lowering : str, optional
-        What the environment variable ``XPRNN_LOWERING`` is for xprnn's processes; None: as it is.
+        The value of the environment variable ``XPRNN_LOWERING`` in the processes of xprnn; None:
+        as in this process.
     seconds : float
-        How long a process measures, after warm-up; at least nine calls.
+        How long a process measures, after warm-up; it makes at least nine calls.
     rounds : int
-        How often every library has its turn.
+        The number of turns of every library.
     """
 
     threads: int
@@ -55,28 +70,30 @@ class Setting(NamedTuple):
     seconds: float = 1.0
     rounds: int = 2
 
-    @property
-    def device(self) -> str:
-        """Where the peers compute."""
+    def place(self, library: str) -> str:
+        """Return where a library computes, in the words of `Prepare`."""
+        if library == "xprnn":
+            return self.backend
         return "cuda" if self.backend == "cupy" else "cpu"
 
     def variables(self, library: str) -> dict[str, str]:
-        """Return what is set in the environment of a library's process."""
+        """Return the environment variables that are set for a library's process."""
         return {LOWERING: self.lowering} if self.lowering and library == "xprnn" else {}
 
 
 class TimeRow(NamedTuple):
-    """One cell at one shape.
+    """The times of one cell at one shape.
 
     Attributes
     ----------
     cell, case : str
     ours : float
-        Seconds.
+        Seconds that xprnn takes.
     peers : dict of float
-        Seconds by library.
+        Seconds that the other libraries take, by name.
     ratio : float or None
-        Ours over the best peer's: below 1 is faster.  None without peers.
+        The time of xprnn over that of the fastest other library: below 1 xprnn is faster.  None
+        without other libraries.
     """
 
     cell: str
@@ -89,25 +106,25 @@ class TimeRow(NamedTuple):
 def compare(
     module: str, cells: Sequence[str], cases: Sequence[str], peers: Sequence[str], setting: Setting
 ) -> Iterator[TimeRow]:
-    """Time, one row after the other.
+    """Time every cell at every shape in every library, one row after the other.
 
-    Every library has a process of its own in each round, and rounds take turns: xprnn, its peers,
-    xprnn, its peers.  Of a library's medians the smallest counts, since what disturbs a machine
-    only ever adds time.
+    Every library has a new process in each round, and the libraries take turns: xprnn, its peers,
+    xprnn, its peers.  The smallest of a library's medians counts, because whatever else runs on a
+    machine only ever adds time.
 
     Parameters
     ----------
     module : str
-        Of this package: ``"layer"`` or ``"training"``.
+        A module of this package that has work to time: ``"layer"`` or ``"training"``.
     cells, cases : sequence of str
     peers : sequence of str
-        Of `PEERS`, all installed.
+        The other libraries, from `PEERS`; all must be installed.
     setting : Setting
 
     Raises
     ------
     RuntimeError
-        If a process fails; the message has its last words.
+        If a process fails; the message has the last line that it wrote to stderr.
     """
     for cell in cells:
         for case in cases:
@@ -123,9 +140,8 @@ def compare(
 
 
 def seconds_in(module: str, library: str, cell: str, case: str, setting: Setting) -> float:
-    """Return the median seconds of one library's work, in a process of its own."""
-    place = setting.backend if library == "xprnn" else setting.device
-    words = (library, cell, case, place, setting.threads, setting.seconds)
+    """Return the median seconds of one library's work, timed in a new process."""
+    words = (library, cell, case, setting.place(library), setting.threads, setting.seconds)
     found = result_of(
         f"xprnn.bench.{module}",
         *words,
@@ -142,36 +158,43 @@ def serve(
     cases: Mapping[str, CaseT_contra],
     words: Sequence[str],
 ) -> None:
-    """Time one library in this process, and print the seconds."""
+    """Time one library in this process, and print the seconds.
+
+    Parameters
+    ----------
+    module : str
+        As in `compare`.
+    ours : Prepare
+        Prepares the work in xprnn.
+    cases : mapping of str to case
+    words : sequence of str
+        The arguments of the process.
+    """
     library, cell, case, place, threads, seconds = words
     if place not in ON_DEVICE:
         hold_to(int(threads))
-    keep_freed_memory()  # for all libraries alike, as the command line does
+    keep_freed_memory()  # for every library, because the command line does it, too
     prepare: Prepare[CaseT_contra] = ours if library == "xprnn" else peer(library, module).prepare
     work = prepare(cell, cases[case], place, int(threads))
-    print(json.dumps(measure(work, float(seconds))), file=sys.stdout)  # noqa: T201
+    print(json.dumps(measure(work, float(seconds))))  # noqa: T201
 
 
 def peer(library: str, module: str) -> Any:
-    """Return the module that has a peer's work."""
+    """Return the module with another library's work; its function `prepare` is a `Prepare`."""
     return importlib.import_module(f"xprnn.bench.peers.{library}_{module}")
 
 
-def lowering_of(cells: Sequence[str], setting: Setting) -> dict[str, str]:
-    """Return how xprnn runs cells in its processes, by cell, in the words of `explain_lowering`."""
-    found: dict[str, str] = result_of(
-        "xprnn.bench.timing",
-        setting.backend,
-        *cells,
-        what=f"the lowering of {setting.backend}",
-        threads=setting.threads,
-        **setting.variables("xprnn"),
-    )
-    return found
-
-
-if __name__ == "__main__":
-    from xprnn.engine.loop.lowering import explain_lowering
-
-    backend, *names = sys.argv[1:]
-    print(json.dumps({name: explain_lowering(name, backend) for name in names}))  # noqa: T201
+def measure(work: Callable[[], object], seconds: float) -> float:
+    """Return the median time of a call, from as many as fit into some seconds, after warm-up."""
+    started = time.perf_counter()
+    calls = 0
+    while calls < 3 or (time.perf_counter() - started < 0.3 * seconds and calls < 1000):
+        work()
+        calls += 1
+    times: list[float] = []
+    started = time.perf_counter()
+    while len(times) < MINIMUM_CALLS or time.perf_counter() - started < seconds:
+        begun = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times))

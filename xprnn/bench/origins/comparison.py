@@ -1,16 +1,19 @@
-"""xprnn against the origins' algorithms as they were written."""
+"""The times of xprnn beside those of the plain algorithms, each job in a process of its own."""
 
+import json
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from xprnn.bench.process import seconds_of
+from xprnn.bench.process import result_of
 
-LANGUAGE: dict[str, int | str] = {"vocabulary": 8000, "hidden": 100, "steps": 20, "window": 4}
+Options: TypeAlias = dict[str, int | str]
+
+LANGUAGE: Options = {"vocabulary": 8000, "hidden": 100, "steps": 20, "window": 4}
 BATCH = 16
 
 
 class Row(NamedTuple):
-    """One comparison.
+    """The times of one piece of work.
 
     Attributes
     ----------
@@ -18,9 +21,9 @@ class Row(NamedTuple):
     plain, ours : float
         Seconds, each the median in a process of its own.
     ratio : float
-        How many times faster.
+        How many times faster xprnn is.
     target : float
-        What the ratio is meant to be at least.
+        The ratio that is wanted at least.
     """
 
     work: str
@@ -36,9 +39,14 @@ def run_origins(threads: int, tell: Callable[[str], None]) -> Iterator[Row]:
     Parameters
     ----------
     threads : int
-        BLAS threads of every process.
+        The number of BLAS threads of every process.
     tell : callable
-        Takes a line of text about what is being done, or was found besides the rows.
+        Takes lines of text: what the next rows are about, and how far both gradients differ.
+
+    Raises
+    ------
+    RuntimeError
+        If a process fails; the message has the last line that it wrote to stderr.
     """
     tell("language model: vocabulary 8000, 100 hidden units, window 4, sentences of 20 words")
     error = seconds_of("language_error", {**LANGUAGE}, threads)
@@ -59,3 +67,9 @@ def run_origins(threads: int, tell: Callable[[str], None]) -> Iterator[Row]:
             ours = seconds_of("sine_xprnn", {"hidden": hidden, "dtype": "float32"}, threads)
             work = f"{hidden} neurons: per step in {plain_dtype}, xprnn in float32"
             yield Row(work, plain, ours, plain / ours, 12)
+
+
+def seconds_of(job: str, options: Options, threads: int) -> float:
+    """Return what a job of `xprnn.bench.origins.jobs` prints, run in a new process."""
+    what, words = f"the benchmark {job}", json.dumps(options)
+    return float(result_of("xprnn.bench.origins.jobs", job, words, what=what, threads=threads))

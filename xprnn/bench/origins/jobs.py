@@ -1,7 +1,13 @@
-"""The jobs that are timed, each by ``python -m xprnn.bench.origins.jobs NAME OPTIONS``."""
+"""The jobs of the comparison: training steps written plainly, and the same in xprnn.
+
+``python -m xprnn.bench.origins.jobs NAME OPTIONS`` runs one of `JOBS` in that process, with options
+as JSON, and prints what it returns: the seconds of a step, or an error.
+"""
 
 import json
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 from xprnn.backend.host.arrays import HostArray, np
@@ -12,7 +18,6 @@ from xprnn.bench.origins.plain import (
     language_gradient,
     sine_epoch,
 )
-from xprnn.bench.process import median_seconds
 from xprnn.data import sine
 from xprnn.engine.gradients import dense
 from xprnn.engine.network import RNN
@@ -25,18 +30,18 @@ RATE, MOMENTUM = 0.005, 0.95
 def language_problem(
     vocabulary: int, steps: int, batch: int, rng: int = 0
 ) -> tuple[HostArray, HostArray]:
-    """Return random tokens x and target, (T, B), that make sentences of one length."""
+    """Return tokens x and target, (T, B): random sentences of one length."""
     tokens = np.random.default_rng(rng).integers(0, vocabulary, (steps + 1, batch))
     return tokens[:-1].copy(), tokens[1:].copy()
 
 
 def language_net(vocabulary: int, hidden: int, dtype: str) -> RNN:
-    """Return the language model: no biases, as the original."""
+    """Return the language model; it has no biases, like the original."""
     return RNN(vocabulary, hidden, vocabulary, bias=False, dtype=dtype, rng=0)
 
 
 def language_weights(net: RNN) -> LanguageWeights:
-    """Return the same weights for the plain loops."""
+    """Return a network's weights in the form of the plain loops."""
     p = net.parameters
     return LanguageWeights(p["weight_ih_l0"], p["weight_hh_l0"], p["readout.weight"])
 
@@ -59,7 +64,7 @@ def language_xprnn(
 ) -> float:
     """Return the seconds of one SGD step on a batch of sentences.
 
-    Updated in place, as the plain loops could be and are not: nobody else needs the old weights.
+    The update is in place.
     """
     x, target = language_problem(vocabulary, steps, batch)
     net = language_net(vocabulary, hidden, dtype)
@@ -76,7 +81,7 @@ def language_xprnn(
 
 
 def language_error(vocabulary: int, hidden: int, steps: int, window: int) -> float:
-    """Return the largest difference of both gradients in float64, over the largest entry."""
+    """Return how far both gradients differ in float64, relative to their largest entries."""
     x, target = language_problem(vocabulary, steps, 1)
     net = language_net(vocabulary, hidden, "float64")
     plain = language_gradient(language_weights(net), x[:, 0], target[:, 0], window)
@@ -94,7 +99,7 @@ def _sine(dtype: str) -> tuple[HostArray, HostArray]:
 
 
 def sine_plain(hidden: int, dtype: str) -> float:
-    """Return the seconds of one epoch of the lecture's network, step by step."""
+    """Return the seconds of one plain epoch of the lecture's network."""
     x, y = _sine(dtype)
     rng = np.random.default_rng(0)
     shapes = ((hidden, 1), (hidden, hidden), (hidden, 1), (1, hidden))
@@ -112,7 +117,7 @@ def sine_plain(hidden: int, dtype: str) -> float:
 
 
 def sine_xprnn(hidden: int, dtype: str) -> float:
-    """Return the seconds of one epoch of the same network."""
+    """Return the seconds of one epoch of the same network in xprnn."""
     x, y = _sine(dtype)
     net = RNN(1, hidden, 1, dtype=dtype, rng=0)
     optimizer = SGD(RATE, momentum=MOMENTUM)
@@ -127,17 +132,23 @@ def sine_xprnn(hidden: int, dtype: str) -> float:
     return median_seconds(work, repeats=60, warm_up=10)
 
 
+def median_seconds(work: Callable[[], object], *, repeats: int, warm_up: int) -> float:
+    """Return the median time of a call."""
+    for _ in range(warm_up):
+        work()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
 JOBS: dict[str, Any] = {
     job.__name__: job
-    for job in (
-        language_plain,
-        language_xprnn,
-        language_error,
-        sine_plain,
-        sine_xprnn,
-    )
+    for job in (language_plain, language_xprnn, language_error, sine_plain, sine_xprnn)
 }
 
 if __name__ == "__main__":
-    keep_freed_memory()  # for both sides alike, as the command line does
+    keep_freed_memory()  # for both sides, because the command line does it, too
     print(json.dumps(JOBS[sys.argv[1]](**json.loads(sys.argv[2]))))  # noqa: T201

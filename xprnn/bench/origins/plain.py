@@ -1,7 +1,7 @@
-"""The origins' algorithms as their authors wrote them: per step, in plain NumPy.
+"""The plain algorithms: one time step after another, in NumPy, as their authors wrote them.
 
-Only for comparison, of results and of times; the library uses none of it.  Gradients are right,
-bookkeeping and buffers are as sensible as a textbook's, and nothing is vectorised over time.
+They serve to compare results and times; the library itself uses none of them.  Their gradients are
+right, their bookkeeping is a textbook's, and nothing is vectorised over time.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from xprnn.backend.host.arrays import HostArray, np
 
 
 class LanguageWeights(NamedTuple):
-    """U (H, V) of the input, W (H, H) of the state, V (V, H) of the output, no biases."""
+    """U (H, V) of the input, W (H, H) of the state, V (V, H) of the output; no biases."""
 
     U: HostArray
     W: HostArray
@@ -22,9 +22,10 @@ def language_gradient(
 ) -> LanguageWeights:
     """Return the gradient of the summed cross-entropy of one sentence, by nested loops.
 
-    Dense one-hot vectors; every step's loss goes back through the step and the ``window`` steps
-    before it.  Each visit is a whole layer's: its forward pass again, output included, and back
-    through all of it, dense outer products for the three weights and the gradient of the input.
+    The input is dense one-hot vectors.  The loss of every step goes back through that step and the
+    ``window`` steps before it.  At each of these steps the original runs a whole layer: forward
+    again, including the output, then back, with dense outer products for the three weights and
+    the gradient of the input.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def language_gradient(
             dW += np.outer(dz, before)
             _dx = U.T @ dz
             dh = W.T @ dz
-            # The steps before have no loss of their own on this visit.
+            # Only the last step of the window has a loss.
             d_logits = np.zeros_like(d_logits)
     return LanguageWeights(dU, dW, dV)
 
@@ -89,10 +90,10 @@ def sine_epoch(
     learning_rate: float,
     momentum: float,
 ) -> tuple[SineWeights, SineWeights, float]:
-    """Train the lecture's network for one epoch, and return weights, velocity and loss.
+    """Train the lecture's network for one epoch; return weights, velocity and loss.
 
-    One step after another, forward and back, with the true gradient and its outer products per
-    step; the loss is ½ mean((ŷ - y)²).
+    One time step after another, forward and back, with outer products at each step.  The loss is
+    ½ mean((ŷ - y)²), the gradient is the true one.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""The same work in other libraries: imported by the processes that time it, by nobody else."""
+"""The same work in other libraries; only the processes that measure it import these modules."""

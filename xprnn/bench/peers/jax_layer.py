@@ -1,4 +1,4 @@
-"""One recurrent layer in JAX: a compiled scan, its gradient by JAX."""
+"""One recurrent layer in JAX, forward and backward: a compiled scan and its gradient."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,12 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from xprnn.bench.case import LayerCase
-
-
-def version() -> str:
-    """Return the library's version."""
-    return str(jax.__version__)
+from xprnn.bench.layer import LayerCase
 
 
 def _elman(u: Any, v: Any, state: Any) -> Any:
@@ -41,9 +36,9 @@ _CELLS: dict[str, Any] = {"elman": (_elman, 1, 1), "gru": (_gru, 3, 1), "lstm": 
 def prepare(cell: str, case: LayerCase, device: str, threads: int) -> Callable[[], Any]:
     """Return the work: y = layer(x), and from dL/dy the gradients of x and of all parameters.
 
-    The products of all steps' inputs are taken out of the scan, as JAX's users do by hand.
+    The product of W and the inputs of all steps is outside the scan, where JAX's users put it.
     """
-    del threads  # the process is held to as many cores
+    del threads  # the process is limited to as many cores
     step, gates, variables = _CELLS[cell]
     data = case.data()
     place = jax.devices("cpu" if device == "cpu" else "gpu")[0]

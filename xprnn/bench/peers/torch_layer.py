@@ -6,12 +6,7 @@ from typing import Any
 import torch
 
 from xprnn.backend.host.arrays import HostArray
-from xprnn.bench.case import LayerCase
-
-
-def version() -> str:
-    """Return the library's version."""
-    return str(torch.__version__)
+from xprnn.bench.layer import LayerCase
 
 
 def prepare(cell: str, case: LayerCase, device: str, threads: int) -> Callable[[], Any]:

@@ -1,4 +1,4 @@
-"""The character model and its training in PyTorch."""
+"""The training of the character model in PyTorch."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from xprnn.data.batches import Batch
 
 
 class TorchTraining:
-    """One-hot characters, an LSTM, a linear layer; and what the training remembers."""
+    """One-hot characters, an LSTM and a linear layer, with the optimizer and the carried state."""
 
     def __init__(self, setting: Setting, weights: Mapping[str, HostArray]) -> None:
         torch.set_num_threads(setting.threads)
@@ -22,7 +22,7 @@ class TorchTraining:
         self.readout = torch.nn.Linear(hidden, self.size)
         model = torch.nn.ModuleDict({"lstm": self.lstm, "readout": self.readout}).to(self.dtype)
         model.load_state_dict({name: torch.from_numpy(a) for name, a in weights.items()})
-        # Of the two biases one is trained: both would take the step twice.
+        # torch has two biases whose sum counts; training both would double the step.
         named = model.named_parameters()
         self.trained = [p for name, p in named if not name.startswith("lstm.bias_hh")]
         self.optimizer: torch.optim.Optimizer
@@ -52,7 +52,7 @@ class TorchTraining:
 
     @torch.no_grad()
     def _clip(self) -> None:
-        # clip_grad_norm_ adds 1e-6 to the norm, which is more than a rounding.
+        # Not clip_grad_norm_, which adds 1e-6 to the norm: more than a rounding.
         gradients = [p.grad for p in self.trained if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients))
         for g in gradients:
@@ -67,5 +67,5 @@ class TorchTraining:
 
 
 def prepare(setting: Setting, weights: Mapping[str, HostArray]) -> TorchTraining:
-    """Return the model with these weights, before its first update."""
+    """Return the training with these weights, before its first update."""
     return TorchTraining(setting, weights)

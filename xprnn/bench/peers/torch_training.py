@@ -1,4 +1,4 @@
-"""Whole training steps in PyTorch."""
+"""One training step in PyTorch, from the output to the update."""
 
 from collections.abc import Callable
 from itertools import cycle
@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from xprnn.backend.host.arrays import HostArray
-from xprnn.bench.training import network
-from xprnn.bench.training_case import CLIP, RATE, TrainingCase
+from xprnn.bench.training import CLIP, RATE, TrainingCase, network
 from xprnn.interop.torch import to_state_dict
 
 
@@ -24,7 +23,7 @@ class _Model(torch.nn.Module):
         weights = to_state_dict(network(cell, case), rnn="rnn")
         self.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in weights.items()})
         if cell != "gru":
-            # Of the two biases one is trained, as in xprnn; the GRU needs a part of the second.
+            # One of torch's two biases is trained, as in xprnn; the GRU needs a part of the second.
             self.rnn.bias_hh_l0.requires_grad_(requires_grad=False)
 
     def forward(self, x: Any) -> Any:
@@ -36,12 +35,12 @@ class _Model(torch.nn.Module):
 
 
 def prepare(cell: str, case: TrainingCase, device: str, threads: int) -> Callable[[], Any]:
-    """Return the work: one training step, which returns the loss before."""
+    """Return the work: one training step, which returns the loss before the update."""
     if device == "cpu":
         torch.set_num_threads(threads)
     model = _Model(cell, case).to(device)
     trained = [p for p in model.parameters() if p.requires_grad]
-    # The fused kernel is the faster one of torch's, on the CPU too.
+    # The fused kernel is the fastest one in torch, on the CPU too.
     optimizer = torch.optim.Adam(trained, RATE, fused=True)
 
     def tensor(host: HostArray) -> Any:

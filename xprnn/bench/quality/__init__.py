@@ -1,1 +1,1 @@
-"""The same character model trained in xprnn and in torch; see `xprnn.bench`."""
+"""The same character model trained in xprnn and in torch."""

@@ -1,8 +1,8 @@
-"""The same character model trained in xprnn and in torch, each in a process of its own.
+"""The comparison of trainings, each in a process of its own.
 
-Both start from the same weights and see the same batches; what is compared is what comes out.  Two
-trainings that differ by roundings drift apart in any library.  For a measure of that, torch trains
-a second time, from weights of which each was moved by a rounding.
+xprnn and torch start from the same weights and see the same batches, so their losses should agree.
+But two trainings that differ by a rounding drift apart in any library.  To measure that drift,
+torch trains a second time, from weights that are each moved by one rounding.
 """
 
 import json
@@ -23,16 +23,18 @@ from xprnn.engine.network import RNN
 from xprnn.interop.torch import to_state_dict
 
 RUNS = {"xprnn": "xprnn", "torch": "torch", "moved": "torch"}
-"""The trainings, and the library of each."""
+"""The library of each training, by the training's name."""
 
 
 class Problem(NamedTuple):
-    """A text made ready, and the network that is to learn it.
+    """A text as tokens, and the network that is to learn it.
 
     Attributes
     ----------
     tokens, held_out : host array of int, (N,)
+        The part to train on, and the held-out part.
     net : RNN
+        The network before training; torch takes its initial weights.
     """
 
     tokens: HostArray
@@ -43,7 +45,7 @@ class Problem(NamedTuple):
 def problem_of(
     text: str, held_out: float, hidden: int, layers: int, dtype: str, rng: int
 ) -> Problem:
-    """Return the problem that a text makes: every character a token, the last part held out."""
+    """Return the problem of a text: every character is a token, the last part is held out."""
     border = round(len(text) * (1 - held_out))
     vocabulary = Vocabulary.of([text[:border]])
     size = len(vocabulary)
@@ -52,7 +54,7 @@ def problem_of(
 
 
 def moved_by_roundings(weights: Mapping[str, HostArray], rng: int) -> dict[str, HostArray]:
-    """Return weights, each replaced by one of the two numbers next to it; zero stays zero."""
+    """Return weights with each entry replaced by the number above or below it; zero stays zero."""
     draw = generator(rng)
     ends = {name: draw.choice([-np.inf, np.inf], a.shape) for name, a in weights.items()}
     return {
@@ -62,14 +64,14 @@ def moved_by_roundings(weights: Mapping[str, HostArray], rng: int) -> dict[str, 
 
 
 def run_quality(problem: Problem, setting: Setting, rng: int = 0) -> Iterator[dict[str, Point]]:
-    """Train in all processes at once; yield their points, those of the same step together.
+    """Train in all processes at once; yield their points, those of the same update together.
 
     Parameters
     ----------
     problem : Problem
     setting : Setting
     rng : int
-        What the weights are moved by.
+        The seed of the directions in which weights are moved.
 
     Yields
     ------
@@ -79,7 +81,7 @@ def run_quality(problem: Problem, setting: Setting, rng: int = 0) -> Iterator[di
     Raises
     ------
     RuntimeError
-        If a process fails; the message has its last words.
+        If a process fails; the message has the last line that it wrote to stderr.
     """
     weights = to_state_dict(problem.net, rnn="lstm")
     states = dict.fromkeys(RUNS, weights) | {"moved": moved_by_roundings(weights, rng)}
@@ -100,16 +102,16 @@ def run_quality(problem: Problem, setting: Setting, rng: int = 0) -> Iterator[di
 
 @dataclass
 class Curves:
-    """What came out, by the names of `RUNS`.
+    """The losses of all trainings, by the names of `RUNS`.
 
     Attributes
     ----------
     losses : dict of list of float
-        Of every update.
+        The training loss of every update.
     steps : list of int
-        When the held-out part was looked at.
+        The updates after which the held-out part was evaluated.
     held_out : dict of list of float
-        Its losses then.
+        The held-out losses after these updates.
     """
 
     losses: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in RUNS})
@@ -117,20 +119,20 @@ class Curves:
     held_out: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in RUNS})
 
     def add(self, points: Mapping[str, Point]) -> None:
-        """Add the points of one step."""
+        """Append the points of one update."""
         for name, point in points.items():
             self.losses[name] += point.losses
             self.held_out[name].append(point.held_out)
         self.steps.append(points["xprnn"].step)
 
     def apart(self, one: str, other: str) -> HostArray:
-        """Return |difference| of two trainings' losses, (steps,)."""
+        """Return the absolute difference of two trainings' losses, (steps,)."""
         difference: HostArray = np.abs(np.subtract(self.losses[one], self.losses[other]))
         return difference
 
 
 class _Process:
-    """A training that runs."""
+    """A training that runs in a process of its own."""
 
     def __init__(self, name: str, folder: Path, threads: int) -> None:
         self.name = name
@@ -144,7 +146,7 @@ class _Process:
         )
 
     def point(self) -> Point | None:
-        """Wait for the next point; None if there is no more."""
+        """Wait for the next point; return None after the last."""
         assert self.running.stdout is not None
         line = self.running.stdout.readline()
         if line:
@@ -156,7 +158,7 @@ class _Process:
         return None
 
     def close(self) -> None:
-        """End it, if it still runs."""
+        """End the process if it still runs."""
         self.running.kill()
         self.running.communicate()
         self.errors.close()

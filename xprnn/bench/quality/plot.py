@@ -1,4 +1,4 @@
-"""The picture of trainings laid over each other."""
+"""A picture of the trainings."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from xprnn.diagnostics.figure import DATA, MODEL, SECOND, Figure
 
 
 def plot_quality(curves: Curves, *, title: str = "") -> Figure:
-    """Draw both trainings' losses laid over each other, and below how far they are apart.
+    """Draw the losses of both trainings over each other, and below them their difference.
 
     Raises
     ------
@@ -36,13 +36,13 @@ def plot_quality(curves: Curves, *, title: str = "") -> Figure:
     )
     for one, other, color, label in pairs:
         apart: HostArray = curves.apart(one, other)
-        # Where they are equal a logarithmic scale has no point.
+        # A logarithmic scale has no zero.
         shown = np.where(apart > 0, apart, np.nan)
         below.plot(steps, shown, ".", color=color, ms=2.5, label=label)
     below.set_yscale("log")
     below.set_xlabel("update")
     below.set_ylabel("training losses apart")
-    # Above the axes, where no points are beneath it.
+    # Above the axes, where the legend covers no points.
     below.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, markerscale=4)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,7 +1,8 @@
-"""A character model's training, for xprnn and its peers: what is the same for all of them.
+"""The training of a character model: the loop that every library shares, and the model in xprnn.
 
-``python -m xprnn.bench.quality.training LIBRARY FOLDER WEIGHTS`` trains one library on the problem
-in a folder, in this process, and prints one JSON line for each `Point`.
+``python -m xprnn.bench.quality.training LIBRARY FOLDER WEIGHTS`` trains in one library, in that
+process, on the problem that `write_problem` wrote to a folder, and prints a line of JSON for each
+`Point`.  The model in torch is in `xprnn.bench.peers.torch_quality`.
 """
 
 import importlib
@@ -24,7 +25,7 @@ from xprnn.optim import SGD, Adam, Optimizer, clip_by_norm
 from xprnn.training.fit import evaluate
 
 OPTIMIZERS: dict[str, Callable[["Setting"], Optimizer]] = {
-    # Lazy updates of the columns of W are no rule of torch's.
+    # torch has no lazy updates.
     "adam": lambda setting: Adam(setting.rate, lazy=False),
     "sgd": lambda setting: SGD(setting.rate, momentum=setting.momentum),
 }
@@ -36,18 +37,19 @@ class Setting(NamedTuple):
     Attributes
     ----------
     steps, every : int
-        Updates, and updates between two looks at the held-out part.
+        The number of updates, and of updates between two evaluations of the held-out part.
     batch, chunk : int
-        Streams, and characters of each, an update.
+        The number of streams in an update, and of characters from each.
     optimizer : str
-        Of `OPTIMIZERS`.
+        A name in `OPTIMIZERS`.
     rate, momentum : float
-        Of SGD.
+        The learning rate, and the momentum of SGD.
     clip : float
-        The limit of the gradient's norm.
+        The norm at which gradients are clipped.
     backend, dtype : str
-        Xprnn's backend; the dtype of both.
+        The backend of xprnn; the dtype of both libraries.
     threads : int
+        The number of threads of each process.
     """
 
     steps: int
@@ -64,16 +66,16 @@ class Setting(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A training so far.
+    """The losses of a training since its last point.
 
     Attributes
     ----------
     step : int
-        Updates done.
+        The number of updates done.
     losses : list of float
-        Of the updates since the last point, per character, before each.
+        The loss per character of every update since the last point, before the update.
     held_out : float
-        The loss per character of the whole held-out part.
+        The loss per character of the held-out part, after the last update.
     """
 
     step: int
@@ -82,10 +84,10 @@ class Point(NamedTuple):
 
 
 class Training(Protocol):
-    """A model in some library, and what it remembers; batches are of host arrays."""
+    """A model in some library, with its optimizer and carried state; batches hold host arrays."""
 
     def step(self, batch: Batch) -> float:
-        """Update once; return the loss before."""
+        """Update once; return the loss before the update."""
         ...
 
     def held_out(self, batches: Iterable[Batch]) -> float:
@@ -94,7 +96,7 @@ class Training(Protocol):
 
 
 class XprnnTraining:
-    """The model in xprnn."""
+    """The training in xprnn."""
 
     def __init__(self, setting: Setting, weights: Mapping[str, HostArray]) -> None:
         self.clip, self.loss = setting.clip, CrossEntropy()
@@ -126,7 +128,7 @@ class XprnnTraining:
 def points(
     setting: Setting, training: Training, tokens: HostArray, held_out: HostArray
 ) -> Iterator[Point]:
-    """Train, and look at the held-out part before, now and then, and at the end.
+    """Train; evaluate the held-out part at the start, after every ``every`` updates and at the end.
 
     Raises
     ------
@@ -154,7 +156,7 @@ def write_problem(
     held_out: HostArray,
     weights: Mapping[str, Mapping[str, HostArray]],
 ) -> None:
-    """Write what `main` reads: the same files for every library."""
+    """Write the files that `main` reads; ``weights`` are the initial weights of each training."""
     (folder / "setting.json").write_text(json.dumps(setting._asdict()))
     np.savez(folder / "tokens.npz", tokens=tokens, held_out=held_out)
     for name, state in weights.items():
@@ -162,7 +164,7 @@ def write_problem(
 
 
 def main(library: str, folder: Path, weights: str) -> None:
-    """Train, and print points."""
+    """Train in one library, and print its points."""
     setting = Setting(**json.loads((folder / "setting.json").read_text()))
     with np.load(folder / f"{weights}.npz") as state, np.load(folder / "tokens.npz") as tokens:
         training: Training

@@ -7,22 +7,17 @@ from xprnn import checks
 from xprnn._version import __version__
 from xprnn.bench.imports import LIMIT, ImportRow, SizeRow, run_imports, size_of
 from xprnn.bench.timing import PEERS
-from xprnn.cli.bench.report import (
-    Report,
-    against_option,
-    json_option,
-    machine,
-    peers_of,
-    versions_of,
-)
+from xprnn.cli.bench.options import against_option, json_option, peers_of
+from xprnn.cli.bench.report import Report, machine
 
 HELP = "time the import and measure the installed size, against torch and JAX"
 DESCRIPTION = """\
-Import xprnn and other libraries in fresh interpreters that take turns, NumPy first: medians of what
-each takes beyond NumPy, how many modules it loads, and whether heavy ones (scipy, matplotlib,
-numba, torch ...) are among them.  For xprnn at most 0.15 s and no heavy module are wanted.  Then
-the bytes of the installed files of each, and of all distributions that it needs, without compiled
-bytecode.  --backend, --dtype and --seed change nothing; --out writes bench-import.json."""
+Import xprnn and other libraries in new interpreters that take turns, NumPy first.  Printed are the
+medians of the time that each takes after NumPy, the number of modules that it loads, and the heavy
+ones among them (scipy, matplotlib, numba, torch ...).  xprnn should take at most 0.15 s and load no
+heavy module.  Below are the sizes of the installed files of each library, and of all distributions
+that it needs, without bytecode.  --backend, --dtype and --seed change nothing; --out writes
+bench-import.json."""
 EXAMPLE = """\
 examples:
   xprnn bench import
@@ -33,22 +28,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     against_option(parser, PEERS)
     parser.add_argument(
-        "--repeats", type=int, default=7, help="imports of each that count (default 7)"
+        "--repeats",
+        type=int,
+        default=7,
+        metavar="N",
+        help="imports of each library, of which the median counts (default 7)",
     )
     json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Import, measure, print."""
+    """Import, measure and print."""
     repeats = checks.positive_int("--repeats", args.repeats)
-    wanted, peers = peers_of(args.against, PEERS)
+    peers = peers_of(args.against, PEERS)
+    libraries = ("xprnn", *peers.installed)
     report = Report("import", args)
-    versions = ", ".join(f"{name} {version}" for name, version in versions_of(peers).items())
+    versions = ", ".join(f"{name} {version}" for name, version in peers.versions().items())
     facts = machine()
     report.tell(f"{facts['platform']}, Python {facts['python']}, xprnn {__version__}, {versions}")
-    report.missing(wanted, peers)
+    report.tell_missing(peers)
     report.tell(f"{'import of':<10}{'NumPy':>10}{'beyond it':>12}{'modules':>9}   heavy among them")
-    rows = run_imports(("xprnn", *peers), repeats)
+    rows = run_imports(libraries, repeats)
     for row in rows:
         report.tell(
             f"{row.library:<10}{row.numpy:8.3f} s{row.beyond:10.3f} s{row.modules:9d}   "
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     report.tell(_verdict(rows[0]))
     report.tell(f"{'size of':<10}{'own':>14}{'with needs':>14}   needs")
     sizes = []
-    for library in ("xprnn", *peers):
+    for library in libraries:
         size = _size(library)
         if size is None:
             report.tell(f"{library:<10}is not installed as a distribution: no size")
@@ -69,8 +69,7 @@ def run(args: argparse.Namespace) -> int:
         )
     report.finish(
         {
-            "versions": versions_of(peers),
-            "missing": [peer for peer in wanted if peer not in peers],
+            **peers.facts(),
             "repeats": repeats,
             "imports": [row._asdict() for row in rows],
             "sizes": [size._asdict() for size in sizes],

@@ -2,27 +2,19 @@
 
 import argparse
 
-from xprnn.bench.case import CASES, CELLS
-from xprnn.bench.timing import PEERS, compare
-from xprnn.cli.bench.report import (
-    Report,
-    facts_of,
-    peers_of,
-    preface,
-    setting_of,
-    summary,
-    tell_lowering,
-    timing_options,
-    words,
-)
+from xprnn.bench.layer import CASES
+from xprnn.bench.timing import PEERS, TimeRow
+from xprnn.cli.bench.options import setting_of, timing_options
+from xprnn.cli.bench.report import Comparison, ratio_text
 
 HELP = "time one layer, forward and backward, against torch and JAX"
 DESCRIPTION = """\
-Time one recurrent layer in float32: y = layer(x), and from a given dL/dy the gradients of x and of
-all parameters.  Every library computes the same in processes of its own, held to as many cores;
-medians after warm-up, without compilation.  The libraries take turns in --rounds rounds, and of a
-library's medians the smallest counts.  The ratio is xprnn's time over the best other one's: below 1
-xprnn is faster.  --dtype and --seed change nothing; --out writes bench-layer.json."""
+Time one recurrent layer in float32: y = layer(x), then from a given dL/dy the gradients of x and of
+all parameters.  Every library computes the same in processes of its own, limited to --threads
+cores; a process reports the median after warm-up, without compilation.  The libraries take turns in
+--rounds rounds, and the smallest median of each counts.  The ratio is the time of xprnn over that
+of the fastest other library: below 1 xprnn is faster.  --dtype and --seed change nothing; --out
+writes bench-layer.json."""
 EXAMPLE = """\
 examples:
   xprnn bench layer --against torch,jax
@@ -36,25 +28,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Time, print."""
-    setting = setting_of(args)
-    cells = words("--cells", args.cells, CELLS)
-    cases = words("--cases", args.cases, CASES)
-    wanted, peers = peers_of(args.against, PEERS)
-    report = Report("layer", args)
-    report.tell(preface(setting.threads, setting.backend, peers))
-    report.missing(wanted, peers)
-    lowering = tell_lowering(report, cells, setting)
+    """Time and print."""
+    comparison = Comparison.begin("layer", args, setting_of(args), CASES, PEERS)
+    report, peers = comparison.report, comparison.peers.installed
     heads = "".join(f"{peer:>11}" for peer in peers)
     report.tell(f"{'cell':<7}{'case':<9}{'I, H, B, T':<20}{'xprnn':>11}{heads}   ratio")
-    rows = []
-    for row in compare("layer", cells, cases, peers, setting):
-        rows.append(row)
-        times = "".join(f"{1000 * t:8.2f} ms" for t in (row.ours, *row.peers.values()))
-        shape = ", ".join(map(str, CASES[row.case]))
-        ratio = "" if row.ratio is None else f"{row.ratio:8.2f}"
-        report.tell(f"{row.cell:<7}{row.case:<9}{shape:<20}{times}{ratio}")
-    if peers:
-        report.tell(summary(rows))
-    report.finish(facts_of(setting, wanted, peers, lowering, rows))
+    rows = comparison.time("layer", _line)
+    report.finish(comparison.timing_facts(rows))
     return 0
+
+
+def _line(row: TimeRow) -> str:
+    times = "".join(f"{1000 * seconds:8.2f} ms" for seconds in (row.ours, *row.peers.values()))
+    shape = ", ".join(map(str, CASES[row.case]))
+    return f"{row.cell:<7}{row.case:<9}{shape:<20}{times}{ratio_text(row.ratio)}"

@@ -1,9 +1,7 @@
-"""``xprnn bench memory``: peaks and bytes a time step, against torch."""
+"""``xprnn bench memory``: peak memory and bytes per time step, against torch."""
 
 import argparse
 
-from xprnn import checks
-from xprnn.bench.case import CELLS
 from xprnn.bench.memory import (
     LONG,
     LONG_LIMIT,
@@ -11,37 +9,33 @@ from xprnn.bench.memory import (
     LongRow,
     MemoryRow,
     can_be_measured,
-    can_recompute,
     run_long,
     run_memory,
 )
-from xprnn.bench.timing import ON_DEVICE, Setting
-from xprnn.cli.bench.report import (
-    Report,
+from xprnn.bench.timing import ON_DEVICE
+from xprnn.cli.bench.options import (
     against_option,
-    choice_options,
+    cell_and_case_options,
     json_option,
     lowering_option,
-    lowering_wanted,
-    peers_of,
-    preface,
-    tell_lowering,
-    versions_of,
-    words,
+    setting_of,
+    threads_option,
 )
+from xprnn.cli.bench.report import Comparison, ratio_text
 
 PEERS = ("torch",)
 CASES = (*(case for cases in WORKS.values() for case in cases), "long")
-HELP = "measure peak memory and bytes a time step, against torch"
+TITLES = {"layer": "layer, forward and backward", "training": "training step"}
+HELP = "measure peak memory and bytes per time step, against torch"
 DESCRIPTION = """\
-Measure what one call adds at most to the memory that a process holds: of a layer, forward and
-backward, or of a whole training step.  Data, weights and what a library loads at its first call
-are there before; gradients, the optimizer's memory and the tape count.  Every measurement is in a
-process of its own, at two lengths (--steps); bytes a step are the difference of both peaks over
-that of the lengths, and the ratio is xprnn's over torch's: below 1 xprnn takes less.  The case
-"long" trains one step on a sequence of 100,000 steps with 256 units, which is to fit into 1 GiB
-with recompute=True.  Linux only, and for what computes on the CPU.  --dtype and --seed change
-nothing; --out writes bench-memory.json."""
+Measure the peak of the memory that one call adds to a process: of a layer, forward and backward, or
+of a whole training step.  Data, weights and what a library loads at its first call don't count; the
+tape, the gradients and the optimizer's state do.  Every measurement is made in a process of its
+own, at two lengths (--steps).  Bytes per step are the difference of the two peaks over that of the
+lengths; the ratio is that of xprnn over that of torch: below 1 xprnn takes less.  The case "long"
+trains one step on a sequence of 100,000 steps with 256 units, without and with recompute=True; with
+it the peak should stay below 1 GiB.  Linux only, and only backends that compute on the CPU.
+--dtype and --seed change nothing; --out writes bench-memory.json."""
 EXAMPLE = """\
 examples:
   xprnn bench memory
@@ -52,53 +46,46 @@ examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     against_option(parser, PEERS)
-    choice_options(parser, CASES)
+    cell_and_case_options(parser, CASES)
     parser.add_argument(
-        "--steps", default="100,300", metavar="FEW,MANY", help="two lengths (default 100,300)"
+        "--steps",
+        default="100,300",
+        metavar="FEW,MANY",
+        help="the two lengths in time steps (default 100,300)",
     )
-    parser.add_argument("--threads", type=int, default=1, help="cores to use (default 1)")
+    threads_option(parser, "cores that each process may use", default=1)
     lowering_option(parser)
     json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print."""
+    """Measure and print."""
     lengths = _lengths(args.steps)
-    setting = Setting(
-        checks.positive_int("--threads", args.threads), args.backend, lowering_wanted(args)
-    )
-    cells = words("--cells", args.cells, CELLS)
-    cases = words("--cases", args.cases, CASES)
-    wanted, peers = peers_of(args.against, PEERS)
+    setting = setting_of(args)
     if args.backend in ON_DEVICE:
         raise ValueError(f"--backend is {args.backend!r}: expected one that computes on the CPU")
     reason = can_be_measured()
     if reason:
         raise OSError(reason)
-    report = Report("memory", args)
-    report.tell(preface(setting.threads, setting.backend, peers))
-    report.missing(wanted, peers)
-    lowering = tell_lowering(report, cells, setting)
+    comparison = Comparison.begin("memory", args, setting, CASES, PEERS)
+    report = comparison.report
     rows: list[MemoryRow] = []
-    for work, known in WORKS.items():
-        chosen = [case for case in cases if case in known]
-        if chosen:
-            report.tell(_heads(work, peers, lengths[1]))
-        for row in run_memory(work, cells, chosen, peers, lengths, setting):
+    for work, shapes in WORKS.items():
+        cases = [case for case in comparison.cases if case in shapes]
+        if cases:
+            report.tell(_heads(work, comparison.peers.installed, lengths[1]))
+        for row in run_memory(
+            work, comparison.cells, cases, comparison.peers.installed, lengths, setting
+        ):
             rows.append(row)
             report.tell(_line(row))
-    long = _long(report, cells, peers, setting) if "long" in cases else []
+    long = _long(comparison) if "long" in comparison.cases else []
     report.finish(
         {
-            "versions": versions_of(peers),
-            "missing": [peer for peer in wanted if peer not in peers],
-            "backend": setting.backend,
-            "lowering": lowering,
-            "threads": setting.threads,
+            **comparison.facts(),
             "steps": lengths,
             "rows": [row._asdict() for row in rows],
             "long": [row._asdict() for row in long],
-            "recompute": can_recompute(),
         }
     )
     return 0
@@ -114,10 +101,10 @@ def _lengths(given: str) -> tuple[int, int]:
 
 
 def _heads(work: str, peers: list[str], steps: int) -> str:
-    title = {"layer": "layer, forward and backward", "training": "training step"}[work]
     columns = "".join(f"{f'{name}, peak':>14}{'a step':>12}" for name in ("xprnn", *peers))
     return (
-        f"{title} (peak at {steps} steps)\n{'cell':<7}{'case':<12}{'I, H, B':<16}{columns}   ratio"
+        f"{TITLES[work]} (peak at {steps} steps)\n"
+        f"{'cell':<7}{'case':<12}{'I, H, B':<16}{columns}   ratio"
     )
 
 
@@ -128,19 +115,18 @@ def _line(row: MemoryRow) -> str:
         f"{row.peak[name] / 2**20:10.1f} MiB{row.per_step[name] / 2**10:8.1f} KiB"
         for name in row.peak
     )
-    ratio = "" if row.ratio is None else f"{row.ratio:8.2f}"
-    return f"{row.cell:<7}{row.case:<12}{shape:<16}{columns}{ratio}"
+    return f"{row.cell:<7}{row.case:<12}{shape:<16}{columns}{ratio_text(row.ratio)}"
 
 
-def _long(report: Report, cells: list[str], peers: list[str], setting: Setting) -> list[LongRow]:
+def _long(comparison: Comparison) -> list[LongRow]:
+    """Measure and print the rows of the long sequence."""
+    report = comparison.report
     report.tell(
         f"training step on {LONG.steps} time steps, {LONG.hidden} units, one sequence; "
         f"wanted with recompute: at most {LONG_LIMIT / 2**20:g} MiB"
     )
-    if not can_recompute():
-        report.tell("this xprnn has no recompute=: no row with it")
     rows = []
-    for row in run_long(cells, peers, setting):
+    for row in run_long(comparison.cells, comparison.peers.installed, comparison.setting):
         rows.append(row)
         found = ", ".join(
             f"{name} {row.peak[name] / 2**20:.1f} MiB in {row.seconds[name]:.1f} s"

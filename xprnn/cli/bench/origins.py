@@ -1,4 +1,4 @@
-"""``xprnn bench origins``: ratios of times."""
+"""``xprnn bench origins``: against the plain algorithms that xprnn grew out of."""
 
 import argparse
 import platform
@@ -6,14 +6,16 @@ import platform
 from xprnn import checks
 from xprnn.backend.host.arrays import np
 from xprnn.bench.origins.comparison import run_origins
-from xprnn.cli.bench.report import Report, json_option, threads_option
+from xprnn.cli.bench.options import json_option, threads_option
+from xprnn.cli.bench.report import Report
 
-HELP = "compare with the origins' algorithms as they were written"
+HELP = "time training against the plain algorithms that xprnn grew out of"
 DESCRIPTION = """\
-Time one SGD step of the language model and one epoch of the noisy sine against the same work
-written plainly in NumPy (nested loops, one step after another).  Each side runs in a process of its
-own with as many BLAS threads; medians; only the ratios of one run count.  NumPy only, so --backend,
---dtype and --seed change nothing; --out writes bench-origins.json."""
+xprnn grew out of teaching systems that write recurrent networks plainly in NumPy, as nested loops
+over the time steps.  Time two of these algorithms against xprnn: one SGD step of the language model
+and one epoch of the noisy sine.  Each side runs in a process of its own, with the same number of
+BLAS threads, and reports the median; only the ratios of one run count.  Everything computes on
+NumPy, so --backend, --dtype and --seed change nothing; --out writes bench-origins.json."""
 EXAMPLE = """\
 examples:
   xprnn bench origins --threads 1
@@ -22,12 +24,12 @@ examples:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    threads_option(parser, "BLAS threads")
+    threads_option(parser, "BLAS threads of each process")
     json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Time, print."""
+    """Time and print."""
     threads = checks.positive_int("--threads", args.threads)
     report = Report("origins", args)
     report.tell(f"{platform.platform()}, NumPy {np.__version__}, {threads} BLAS threads")

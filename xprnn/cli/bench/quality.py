@@ -1,36 +1,34 @@
 """``xprnn bench quality``: the same training in xprnn and in torch."""
 
 import argparse
-import json
-import platform
-import sys
 from pathlib import Path
 from typing import Any
 
 from xprnn import checks, diagnostics
-from xprnn._version import __version__
 from xprnn.backend import get_backend, probe
 from xprnn.backend.host.arrays import np
-from xprnn.backend.host.files import write_atomic
 from xprnn.bench.quality.comparison import Curves, Problem, problem_of, run_quality
 from xprnn.bench.quality.plot import plot_quality
 from xprnn.bench.quality.training import OPTIMIZERS, Setting
-from xprnn.cli.common import check_extras, results_folder, say_written
+from xprnn.cli.bench.options import json_option
+from xprnn.cli.bench.report import Report, machine
+from xprnn.cli.common import check_extras, results_folder
 from xprnn.data.text import python_topics, read_text, streams
 
-HELP = "train a character model, and the same in torch"
+HELP = "compare the losses of the same training in xprnn and in torch"
 DESCRIPTION = """\
 Train a language model of characters, an LSTM with a linear layer, in xprnn and in torch: from the
-same weights, with the same batches and the same optimizer, each in a process of its own.  Prints
-the losses of the training and of the last part of the text, which is held out, and how far the two
-are apart; beside it, how far torch is from torch if every initial weight is moved by a rounding.
-The streams' state is carried from chunk to chunk.  --backend is xprnn's; torch computes on the CPU.
-Writes quality.png and bench-quality.json."""
+same weights, with the same batches and the same optimizer, each in a process of its own.  The last
+part of the text is held out; the state is carried from chunk to chunk.  Prints the training loss
+and the held-out loss of both and their difference.  For comparison it also prints the difference
+between two trainings in torch, one of which starts from weights that are each moved by a rounding.
+--backend is that of xprnn; torch computes on the CPU.  Writes quality.png and
+bench-quality.json."""
 EXAMPLE = """\
 examples:
   xprnn bench quality                                 (the language reference that Python ships)
   xprnn bench quality book.txt --steps 5000 --every 500"""
-PICTURE, FACTS = "quality.png", "bench-quality.json"
+PICTURE = "quality.png"
 RATES = {"adam": 0.002, "sgd": 2.0}
 PAIRS = {"xprnn": ("xprnn", "torch"), "moved": ("moved", "torch")}
 
@@ -39,25 +37,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, nargs="?", help="a text (default: Python's reference)")
-    add("--encoding", default="utf-8", help="of the file (default UTF-8)")
-    add("--hidden", type=int, default=128, help="units a layer (default 128)")
-    add("--layers", type=int, default=2, help="default 2")
-    add("--steps", type=int, default=2000, help="updates (default 2000)")
+    add("--encoding", default="utf-8", help="encoding of the file (default UTF-8)")
+    add("--hidden", type=int, default=128, help="units in each layer (default 128)")
+    add("--layers", type=int, default=2, help="number of layers (default 2)")
+    add("--steps", type=int, default=2000, help="number of updates (default 2000)")
     add("--every", type=int, help="updates between two lines (default: a tenth of all)")
-    add("--batch", type=int, default=32, help="streams an update (default 32)")
-    add("--chunk", type=int, default=50, help="characters an update and stream (default 50)")
+    add("--batch", type=int, default=32, help="streams in each update (default 32)")
+    add("--chunk", type=int, default=50, help="characters of each stream in an update (default 50)")
     add("--optimizer", choices=OPTIMIZERS, default="adam", help="default adam")
     rates = ", ".join(f"{rate:g} for {name}" for name, rate in RATES.items())
     add("--lr", type=float, help=f"learning rate (default {rates})")
-    add("--momentum", type=float, default=0.9, help="of SGD (default 0.9)")
-    add("--clip", type=float, default=1.0, help="limit of the gradient's norm (default 1)")
-    add("--held-out", type=float, default=0.1, help="the last part of the text (default 0.1)")
-    add("--threads", type=int, default=1, help="of each process (default 1)")
-    add("--json", action="store_true", help="print the result as JSON instead of lines")
+    add("--momentum", type=float, default=0.9, help="momentum of SGD (default 0.9)")
+    add("--clip", type=float, default=1.0, help="largest norm of the gradient (default 1)")
+    add("--held-out", type=float, default=0.1, help="share of the text (default 0.1)")
+    add("--threads", type=int, default=1, help="BLAS threads of each process (default 1)")
+    json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, compare, write, tell."""
+    """Train, compare, write and print."""
     check_extras()
     setting = _setting(args)
     torch = probe("torch")
@@ -65,17 +63,10 @@ def run(args: argparse.Namespace) -> int:
         raise ImportError(f"the comparison is with torch: {torch.reason}")
     problem = _problem(args, setting)
     folder = results_folder(args.out, "quality")
-
-    def tell(line: str) -> None:
-        if not args.json:
-            print(line, flush=True)
-
+    report = Report("quality", args, folder)
     facts: dict[str, Any] = {
-        "xprnn": __version__,
+        **machine(),
         "torch": torch.version,
-        "numpy": np.__version__,
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
         "text": "Python's reference" if args.file is None else args.file.name,
         "characters": len(problem.tokens) + len(problem.held_out),
         "held out": len(problem.held_out),
@@ -86,27 +77,22 @@ def run(args: argparse.Namespace) -> int:
         "seed": args.seed,
         **setting._asdict(),
     }
-    tell(_preface(facts))
-    tell(HEADS)
+    report.tell(_preface(facts))
+    report.tell(HEADS)
     curves = Curves()
     for points in run_quality(problem, setting, args.seed):
         curves.add(points)
-        tell(_row(curves))
+        report.tell(_row(curves))
     facts |= _results(curves)
-    tell(_summary(facts))
+    report.tell(_summary(facts))
     title = f"{facts['text']}: LSTM of characters, {args.layers} layers of {args.hidden} units"
     diagnostics.save_figure(plot_quality(curves, title=title), folder / PICTURE)
-    text = json.dumps(facts, indent=2)
-    write_atomic(folder / FACTS, f"{text}\n".encode())
-    if args.json:
-        print(text)
-    else:
-        say_written(folder, {PICTURE: "both trainings, and how far apart", FACTS: "the numbers"})
+    report.finish(facts, PICTURE)
     return 0
 
 
 def _setting(args: argparse.Namespace) -> Setting:
-    """Refuse what the options can't mean before any work."""
+    """Check the options, and return how to train."""
     for name in ("hidden", "layers", "steps", "batch", "chunk", "threads"):
         checks.positive_int(f"--{name}", getattr(args, name))
     backend = get_backend(args.backend, dtype=args.dtype)
@@ -131,7 +117,7 @@ def _problem(args: argparse.Namespace, setting: Setting) -> Problem:
     text = python_topics() if args.file is None else read_text(args.file, args.encoding)
     problem = problem_of(text, held_out, args.hidden, args.layers, setting.dtype, args.seed)
     for part in (problem.tokens, problem.held_out):
-        # Found out here rather than by the processes.
+        # A text that is too short is found out here, and not by the processes.
         streams(part, setting.batch)
     return problem
 
@@ -157,7 +143,7 @@ HEADS = f"""\
 
 
 def _row(curves: Curves) -> str:
-    """Return the last point as a line."""
+    """Return the line of the last point."""
     held_out = {name: losses[-1] for name, losses in curves.held_out.items()}
     before = curves.steps[-2] if len(curves.steps) > 1 else 0
     means = [
@@ -172,7 +158,7 @@ def _row(curves: Curves) -> str:
 
 
 def _results(curves: Curves) -> dict[str, Any]:
-    """Return losses and differences as plain data."""
+    """Return the losses and their differences as plain data."""
     final = {name: losses[-1] for name, losses in curves.held_out.items()}
     apart = {}
     for name, pair in PAIRS.items():
@@ -188,7 +174,7 @@ def _results(curves: Curves) -> dict[str, Any]:
         "apart": apart,
         "updates": curves.steps,
         "held_out_losses": curves.held_out,
-        # A float32 has no more digits.
+        # A float32 has nine digits.
         "training_losses": {
             name: [float(f"{loss:.9g}") for loss in losses]
             for name, losses in curves.losses.items()

@@ -1,0 +1,116 @@
+"""The options that the comparisons share, and what they stand for."""
+
+import argparse
+import importlib.util
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from typing import Any, NamedTuple
+
+from xprnn import checks
+from xprnn.bench.process import available_cores
+from xprnn.bench.timing import CELLS, LOWERINGS, Setting
+
+
+class Peers(NamedTuple):
+    """The other libraries of a comparison: those that are installed, and those that are missing."""
+
+    installed: list[str]
+    missing: list[str]
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of NumPy and of the installed libraries."""
+        return {name: metadata.version(name) for name in ("numpy", *self.installed)}
+
+    def facts(self) -> dict[str, Any]:
+        """Return both as plain data."""
+        return {"versions": self.versions(), "missing": self.missing}
+
+
+def against_option(parser: argparse.ArgumentParser, peers: Sequence[str]) -> None:
+    """Add ``--against``."""
+    names = ",".join(peers)
+    parser.add_argument(
+        "--against",
+        default=names,
+        metavar="LIBRARIES",
+        help=f"the other libraries, separated by commas, or none (default {names})",
+    )
+
+
+def cell_and_case_options(parser: argparse.ArgumentParser, cases: Iterable[str]) -> None:
+    """Add ``--cells`` and ``--cases``."""
+    add = parser.add_argument
+    cells = ",".join(CELLS)
+    add("--cells", default=cells, metavar="NAMES", help=f"separated by commas (default {cells})")
+    names = ",".join(cases)
+    add("--cases", default=names, metavar="NAMES", help=f"some of {names} (default: all)")
+
+
+def threads_option(parser: argparse.ArgumentParser, what: str, default: int | None = None) -> None:
+    """Add ``--threads``; the default is the number of cores."""
+    cores = available_cores() if default is None else default
+    here = " here" if default is None else ""
+    parser.add_argument(
+        "--threads", type=int, default=cores, metavar="N", help=f"{what} (default{here} {cores})"
+    )
+
+
+def lowering_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--lowering``."""
+    parser.add_argument(
+        "--lowering",
+        metavar="NAME",
+        help=f"how xprnn runs its cells: {', '.join(LOWERINGS)} (default: as XPRNN_LOWERING says)",
+    )
+
+
+def json_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON only")
+
+
+def timing_options(
+    parser: argparse.ArgumentParser, cases: Iterable[str], peers: Sequence[str]
+) -> None:
+    """Add the options of the comparisons that time work in several libraries."""
+    against_option(parser, peers)
+    cell_and_case_options(parser, cases)
+    threads_option(parser, "cores that each process may use")
+    lowering_option(parser)
+    add = parser.add_argument
+    add("--seconds", type=float, default=1.0, help="how long a process measures (default 1)")
+    add(
+        "--rounds",
+        type=int,
+        default=2,
+        metavar="N",
+        help="turns of every library, of which the best one counts (default 2)",
+    )
+    json_option(parser)
+
+
+def setting_of(args: argparse.Namespace) -> Setting:
+    """Return how to measure, from the options that the command has."""
+    setting = Setting(checks.positive_int("--threads", args.threads), args.backend)
+    if args.lowering is not None:
+        lowering = checks.choice("--lowering", args.lowering, LOWERINGS)
+        setting = setting._replace(lowering=lowering)
+    if hasattr(args, "rounds"):
+        setting = setting._replace(
+            seconds=checks.number("--seconds", args.seconds, open_=True),
+            rounds=checks.positive_int("--rounds", args.rounds),
+        )
+    return setting
+
+
+def names_of(option: str, given: str, known: Iterable[str]) -> list[str]:
+    """Return the names in an option's value, all of which must be known."""
+    names = tuple(known)
+    return [checks.choice(option, word.strip(), names) for word in given.split(",")]
+
+
+def peers_of(given: str, known: Sequence[str]) -> Peers:
+    """Return the libraries that ``--against`` names."""
+    wanted = [] if given == "none" else names_of("--against", given, known)
+    there = {peer: importlib.util.find_spec(peer) is not None for peer in wanted}
+    return Peers([p for p in wanted if there[p]], [p for p in wanted if not there[p]])
