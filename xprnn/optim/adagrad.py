@@ -9,8 +9,8 @@ from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray
 from xprnn.optim.decay import Decayed, check_decayed, decay_of, with_decay
 from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
-from xprnn.optim.rules import above_zero, places, update_each, zeros_like
 from xprnn.optim.schedules import Schedule, as_schedule, rate_at
+from xprnn.optim.walk import above_zero, places, update_each, zeros_like
 
 
 class AdagradState(NamedTuple):

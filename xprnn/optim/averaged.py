@@ -16,7 +16,7 @@ from xprnn.optim.protocol import (
     updated,
 )
 from xprnn.optim.registry import get_optimizer
-from xprnn.optim.rules import update_each
+from xprnn.optim.walk import update_each
 
 
 class AveragedState(NamedTuple):

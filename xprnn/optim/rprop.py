@@ -8,7 +8,7 @@ from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray, dense
 from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
-from xprnn.optim.rules import places, update_each
+from xprnn.optim.walk import places, update_each
 
 
 class RpropState(NamedTuple):

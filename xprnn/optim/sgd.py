@@ -8,8 +8,8 @@ from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray, multiplied_out, plus_times
 from xprnn.optim.decay import Decayed, check_decayed, decay_of
 from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
-from xprnn.optim.rules import places, update_each, zeros_like
 from xprnn.optim.schedules import Schedule, as_schedule, rate_at
+from xprnn.optim.walk import places, update_each, zeros_like
 
 
 class SGDState(NamedTuple):
