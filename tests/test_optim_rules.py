@@ -386,7 +386,7 @@ OF_ADAGRAD = [
             (AdamW, OF_ADAM),
             (RMSprop, OF_RMSPROP),
             (Adagrad, OF_ADAGRAD),
-            (SGD, DECAY),
+            (SGD, [*DECAY, *truth("nesterov")]),
         )
         for row in rows
     ],

@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from xprnn import checks
 from xprnn.backend import namespace_of
-from xprnn.backend.types import Array
+from xprnn.backend.types import Array, Rule
 from xprnn.engine.gradients import GradientArray
-from xprnn.optim.decay import Decayed, check_decayed, decay_of, with_decay
-from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
-from xprnn.optim.schedules import Schedule, as_schedule, rate_at
-from xprnn.optim.walk import above_zero, places, update_each, zeros_like
+from xprnn.optim import options
+from xprnn.optim.decay import Decayed, with_decay
+from xprnn.optim.descent import Context, Descent
+from xprnn.optim.protocol import Parameters
+from xprnn.optim.schedules import Schedule
+from xprnn.optim.walk import usable_epsilon, zeros_like
 
 
 class AdagradState(NamedTuple):
@@ -32,7 +33,7 @@ class AdagradState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Adagrad(InPlaceOptimizer):
+class Adagrad(Descent[AdagradState]):
     """Steps by the gradient over the root of the sum of all its squares.
 
     ::
@@ -77,67 +78,27 @@ class Adagrad(InPlaceOptimizer):
     its place as in ``torch.optim.Adagrad``.
     """
 
-    learning_rate: float | Schedule = 0.01
-    decay: float = 0.0
-    initial: float = 0.0
-    epsilon: float = 1e-10
-    weight_decay: float = 0.0
-    decayed: Decayed = None
-    lazy: bool = True
+    learning_rate: float | Schedule = options.rate(0.01)
+    decay: float = options.number(0.0)
+    initial: float = options.number(0.0)
+    epsilon: float = options.number(1e-10, open_=True)
+    weight_decay: float = options.number(0.0)
+    decayed: Decayed = options.decayed()
+    lazy: bool = options.flag(default=True)
 
-    def __post_init__(self) -> None:
-        as_schedule("learning_rate", self.learning_rate)
-        checked = {
-            "decay": checks.number("decay", self.decay),
-            "initial": checks.number("initial", self.initial),
-            "epsilon": checks.number("epsilon", self.epsilon, open_=True),
-            "weight_decay": checks.number("weight_decay", self.weight_decay),
-            "decayed": check_decayed(self.decayed),
-            "lazy": checks.boolean("lazy", self.lazy),
-        }
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+    memories = ("total",)
 
-    def rate(self, state: AdagradState) -> float:
-        """Return the learning rate of the next update."""
-        initial = rate_at(self.learning_rate, state.iteration)
-        return state.scale * initial / (1 + self.decay * state.iteration)  # (1)
-
-    def scaled(self, state: AdagradState, factor: float) -> AdagradState:
-        """Return the state, the learning rate of all further updates multiplied by the factor."""
-        return state._replace(scale=state.scale * factor)
-
-    def init(self, parameters: Parameters) -> AdagradState:
-        # Finds a pattern that matches nothing before any work is done.
-        decay_of(self.weight_decay, self.decayed, parameters)
+    def first_state(self, parameters: Parameters) -> AdagradState:
         total = {k: zero + self.initial for k, zero in zeros_like(parameters).items()}
         return AdagradState(0, total)
 
-    def update(
-        self,
-        gradients: Gradients,
-        state: AdagradState,
-        parameters: Parameters,
-        *,
-        into: Updated | None = None,
-    ) -> tuple[dict[str, Array], AdagradState]:
-        rate = self.rate(state)
+    def formula(self, state: AdagradState, context: Context) -> Rule:
+        rate = self.rate(state)  # (1)
 
-        def rule(
-            decay: float, g: GradientArray, p: Array, total: Array
-        ) -> tuple[Array | None, ...]:
-            g = with_decay(g, decay, p)
+        def formula(g: GradientArray, p: Array, total: Array) -> tuple[Array | None, ...]:
+            g = with_decay(g, context.decay, p)
             total = total + g * g  # (2)
             root = namespace_of(g).sqrt(total)
-            return p - rate * (g / (root + above_zero(self.epsilon, g))), total  # (3)
+            return p - rate * (g / (root + usable_epsilon(self.epsilon, g))), total  # (3)
 
-        moved, total = update_each(
-            rule,
-            gradients,
-            parameters,
-            state.total,
-            decay=decay_of(self.weight_decay, self.decayed, parameters),
-            lazy=self.lazy,
-            into=places(into, "total"),
-        )
-        return moved, AdagradState(state.iteration + 1, total, state.scale)
+        return formula

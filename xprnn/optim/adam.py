@@ -1,20 +1,19 @@
 """Adam: adaptive moment estimation."""
 
 import math
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
-from xprnn import checks
 from xprnn.backend import namespace_of
-from xprnn.backend.types import Array
+from xprnn.backend.types import Array, Rule
 from xprnn.engine.gradients import GradientArray
-from xprnn.optim.decay import Decayed, check_decayed, decay_of, with_decay
-from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
-from xprnn.optim.schedules import Schedule, as_schedule, rate_at
-from xprnn.optim.walk import above_zero, places, update_each, zeros_like
-
-Decays: TypeAlias = Callable[[float, GradientArray, Array], tuple[Array, Array]]
+from xprnn.optim import options
+from xprnn.optim.decay import Decayed, with_decay
+from xprnn.optim.descent import Context, Descent
+from xprnn.optim.protocol import Parameters
+from xprnn.optim.schedules import Schedule
+from xprnn.optim.walk import usable_epsilon, zeros_like
 
 
 class AdamState(NamedTuple):
@@ -39,8 +38,56 @@ class AdamState(NamedTuple):
     scale: float = 1.0
 
 
+class AdaptiveMoments(Descent[AdamState]):
+    """What Adam and AdamW share; they differ in how the weight decay enters.
+
+    Numbers in brackets are the equations of `Adam`.
+    """
+
+    betas: tuple[float, float]
+    epsilon: float
+    amsgrad: bool
+
+    memories = ("m", "v", "largest")
+
+    @abstractmethod
+    def decay_weights(
+        self, rate: float, decay: float, g: GradientArray, p: Array
+    ) -> tuple[Array, Array]:
+        """Return the g, dense, and the θ that (1) to (5) start from."""
+
+    def first_state(self, parameters: Parameters) -> AdamState:
+        return AdamState(
+            0,
+            zeros_like(parameters),
+            zeros_like(parameters),
+            zeros_like(parameters, when=self.amsgrad),
+        )
+
+    def formula(self, state: AdamState, context: Context) -> Rule:
+        t, (beta_1, beta_2), rate = state.iteration + 1, self.betas, self.rate(state)
+        # η m̂ / (√v̂ + ε) is η' m / (√v + ε'), which saves two passes over the parameters.
+        root = math.sqrt(1 - beta_2**t)
+        corrected_rate, epsilon = rate * root / (1 - beta_1**t), self.epsilon * root
+
+        def formula(
+            g: GradientArray, p: Array, m: Array, v: Array, largest: Array | None
+        ) -> tuple[Array | None, ...]:
+            g, p = self.decay_weights(rate, context.decay, g, p)
+            xp = namespace_of(g)
+            m = beta_1 * m + (1 - beta_1) * g  # (1)
+            v = beta_2 * v + (1 - beta_2) * (g * g)  # (2)
+            if largest is not None:
+                largest = xp.maximum(largest, v)
+            root = xp.sqrt(v if largest is None else largest)
+            step = m / (root + usable_epsilon(epsilon, g)) * corrected_rate  # (3), (4)
+            return p - step, m, v, largest  # (5)
+
+        return formula
+
+
 @dataclass(frozen=True)
-class Adam(InPlaceOptimizer):
+class Adam(AdaptiveMoments):
     """Steps by the running mean of the gradient over the root of the running mean of its square.
 
     ::
@@ -94,103 +141,16 @@ class Adam(InPlaceOptimizer):
     array([0.9, 1.1])
     """
 
-    learning_rate: float | Schedule = 0.001
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
-    decayed: Decayed = None
-    amsgrad: bool = False
-    lazy: bool = True
+    learning_rate: float | Schedule = options.rate(0.001)
+    betas: tuple[float, float] = options.pair((0.9, 0.999), below=1.0)
+    epsilon: float = options.number(1e-8, open_=True)
+    weight_decay: float = options.number(0.0)
+    decayed: Decayed = options.decayed()
+    amsgrad: bool = options.flag(default=False)
+    lazy: bool = options.flag(default=True)
 
-    def __post_init__(self) -> None:
-        as_schedule("learning_rate", self.learning_rate)
-        checked = {
-            "betas": _check_betas(self.betas),
-            "epsilon": checks.number("epsilon", self.epsilon, open_=True),
-            "weight_decay": checks.number("weight_decay", self.weight_decay),
-            "decayed": check_decayed(self.decayed),
-            "amsgrad": checks.boolean("amsgrad", self.amsgrad),
-            "lazy": checks.boolean("lazy", self.lazy),
-        }
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
-
-    def rate(self, state: AdamState) -> float:
-        """Return the learning rate of the next update."""
-        return state.scale * rate_at(self.learning_rate, state.iteration)
-
-    def scaled(self, state: AdamState, factor: float) -> AdamState:
-        """Return the state, the learning rate of all further updates multiplied by the factor."""
-        return state._replace(scale=state.scale * factor)
-
-    def init(self, parameters: Parameters) -> AdamState:
-        # Finds a pattern that matches nothing before any work is done.
-        decay_of(self.weight_decay, self.decayed, parameters)
-        return AdamState(
-            0,
-            zeros_like(parameters),
-            zeros_like(parameters),
-            zeros_like(parameters, when=self.amsgrad),
-        )
-
-    def update(
-        self,
-        gradients: Gradients,
-        state: AdamState,
-        parameters: Parameters,
-        *,
-        into: Updated | None = None,
-    ) -> tuple[dict[str, Array], AdamState]:
-        def decays(decay: float, g: GradientArray, p: Array) -> tuple[Array, Array]:
-            return with_decay(g, decay, p), p
-
-        return self.update_decayed(gradients, state, parameters, decays, into)
-
-    def update_decayed(
-        self,
-        gradients: Gradients,
-        state: AdamState,
-        parameters: Parameters,
-        decays: Decays,
-        into: Updated | None = None,
-    ) -> tuple[dict[str, Array], AdamState]:
-        """Update with a weight decay of another kind.
-
-        ``decays(λ, g, θ)`` returns the g, dense, and the θ that the equations start from.
-        """
-        t, (beta_1, beta_2) = state.iteration + 1, self.betas
-        # η m̂ / (√v̂ + ε) is η' m / (√v + ε'), which saves two passes over the parameters.
-        root = math.sqrt(1 - beta_2**t)
-        rate, epsilon = self.rate(state) * root / (1 - beta_1**t), self.epsilon * root
-
-        def rule(
-            decay: float, g: GradientArray, p: Array, m: Array, v: Array, largest: Array | None
-        ) -> tuple[Array | None, ...]:
-            g, p = decays(decay, g, p)
-            xp = namespace_of(g)
-            m = beta_1 * m + (1 - beta_1) * g  # (1)
-            v = beta_2 * v + (1 - beta_2) * (g * g)  # (2)
-            if largest is not None:
-                largest = xp.maximum(largest, v)
-            root = xp.sqrt(v if largest is None else largest)
-            return p - m / (root + above_zero(epsilon, g)) * rate, m, v, largest  # (3) to (5)
-
-        moved, m, v, largest = update_each(
-            rule,
-            gradients,
-            parameters,
-            state.m,
-            state.v,
-            state.largest,
-            decay=decay_of(self.weight_decay, self.decayed, parameters),
-            lazy=self.lazy,
-            into=places(into, "m", "v", "largest"),
-        )
-        return moved, AdamState(t, m, v, largest, state.scale)
-
-
-def _check_betas(betas: object) -> tuple[float, float]:
-    if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
-        raise TypeError(f"betas is {betas!r}: expected two numbers")
-    first, second = (checks.number(f"betas[{i}]", b, below=1.0) for i, b in enumerate(betas))
-    return first, second
+    def decay_weights(
+        self, rate: float, decay: float, g: GradientArray, p: Array
+    ) -> tuple[Array, Array]:
+        del rate
+        return with_decay(g, decay, p), p

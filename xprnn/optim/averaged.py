@@ -122,15 +122,13 @@ class Averaged(InPlaceOptimizer):
         t = state.iteration + 1
         weight = self._weight(t)
 
-        def rule(decay: float, p: Array, a: Array) -> tuple[Array]:
-            del decay
+        def formula(p: Array, a: Array) -> tuple[Array]:
             return (a + weight * (p - a),)  # (2)
 
         (average,) = update_each(
-            rule,
+            dict.fromkeys(moved, formula),
             moved,
             state.average,
-            decay=dict.fromkeys(moved, 0.0),
             lazy=False,
             into=None if into is None else (into[1].average,),
         )

@@ -1,4 +1,4 @@
-"""Weight decay: on which parameters, and how much."""
+"""Weight decay: which parameters it is for, and how it enters a gradient."""
 
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -12,20 +12,20 @@ Decayed: TypeAlias = Callable[[str, Array], bool] | str | Sequence[str] | None
 """Patterns of names, or a function of name and array; None: arrays of two axes and more."""
 
 
-def check_decayed(decayed: object) -> Decayed:
-    """Return the choice, known to be one."""
+def check_decayed(name: str, decayed: object) -> Decayed:
+    """Return patterns of parameter names or a callable, known to be that; a list as a tuple."""
     if decayed is None or callable(decayed) or isinstance(decayed, str):
         return decayed
     if isinstance(decayed, Sequence) and all(isinstance(pattern, str) for pattern in decayed):
         return tuple(decayed)
     raise TypeError(
-        f"decayed is {decayed!r}: expected a pattern of parameter names, several of them, "
+        f"{name} is {decayed!r}: expected a pattern of parameter names, several of them, "
         "or a callable of name and array"
     )
 
 
-def decay_of(weight_decay: float, decayed: Decayed, parameters: Parameters) -> dict[str, float]:
-    """Return every parameter's own weight decay: the one given, or zero.
+def decaying(decayed: Decayed, parameters: Parameters) -> set[str]:
+    """Return the names of the parameters that the weight decay is for.
 
     Raises
     ------
@@ -34,13 +34,11 @@ def decay_of(weight_decay: float, decayed: Decayed, parameters: Parameters) -> d
     """
     if decayed is None:
         # A bias shifts its unit and costs no smoothness; every weight matrix has two axes.
-        chosen = {k for k, p in parameters.items() if p.ndim >= 2}
-    elif callable(decayed):
-        chosen = {k for k, p in parameters.items() if decayed(k, p)}
-    else:
-        patterns = [decayed] if isinstance(decayed, str) else decayed
-        chosen = {k for pattern in patterns for k in matching("decayed", pattern, parameters)}
-    return {k: weight_decay if k in chosen else 0.0 for k in parameters}
+        return {k for k, p in parameters.items() if p.ndim >= 2}
+    if callable(decayed):
+        return {k for k, p in parameters.items() if decayed(k, p)}
+    patterns = [decayed] if isinstance(decayed, str) else decayed
+    return {k for pattern in patterns for k in matching("decayed", pattern, parameters)}
 
 
 def with_decay(g: GradientArray, decay: float, p: Array) -> Array:

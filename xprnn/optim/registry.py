@@ -1,5 +1,6 @@
 """The rules by name."""
 
+from xprnn import checks
 from xprnn.optim.adagrad import Adagrad
 from xprnn.optim.adam import Adam
 from xprnn.optim.adamw import AdamW
@@ -28,14 +29,7 @@ def get_optimizer(optimizer: str | Optimizer) -> Optimizer:
     TypeError
         If it is neither a name nor an optimizer.
     """
-    if isinstance(optimizer, str):
-        if optimizer not in OPTIMIZERS:
-            known = ", ".join(repr(name) for name in OPTIMIZERS)
-            raise ValueError(f"unknown optimizer {optimizer!r}: known are {known}")
-        return OPTIMIZERS[optimizer]()
-    if isinstance(optimizer, type) or not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"optimizer is {optimizer!r}: expected a name or an instance with "
-            "the methods init and update, such as xprnn.optim.SGD(0.01)"
-        )
-    return optimizer
+    expected = (
+        "a name or an instance with the methods init and update, such as xprnn.optim.SGD(0.01)"
+    )
+    return checks.instance("optimizer", optimizer, OPTIMIZERS, Optimizer, expected)

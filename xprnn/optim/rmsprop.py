@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from xprnn import checks
 from xprnn.backend import namespace_of
-from xprnn.backend.types import Array
+from xprnn.backend.types import Array, Rule
 from xprnn.engine.gradients import GradientArray
-from xprnn.optim.decay import Decayed, check_decayed, decay_of, with_decay
-from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
-from xprnn.optim.schedules import Schedule, as_schedule, rate_at
-from xprnn.optim.walk import above_zero, places, update_each, zeros_like
+from xprnn.optim import options
+from xprnn.optim.decay import Decayed, with_decay
+from xprnn.optim.descent import Context, Descent
+from xprnn.optim.protocol import Parameters
+from xprnn.optim.schedules import Schedule
+from xprnn.optim.walk import usable_epsilon, zeros_like
 
 
 class RMSpropState(NamedTuple):
@@ -38,7 +39,7 @@ class RMSpropState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RMSprop(InPlaceOptimizer):
+class RMSprop(Descent[RMSpropState]):
     """Steps by the gradient over the root of the running mean of its square.
 
     ::
@@ -89,40 +90,18 @@ class RMSprop(InPlaceOptimizer):
     without η, both as in ``torch.optim.RMSprop``.
     """
 
-    learning_rate: float | Schedule = 0.01
-    alpha: float = 0.99
-    epsilon: float = 1e-8
-    momentum: float = 0.0
-    centered: bool = False
-    weight_decay: float = 0.0
-    decayed: Decayed = None
-    lazy: bool = True
+    learning_rate: float | Schedule = options.rate(0.01)
+    alpha: float = options.number(0.99, below=1.0)
+    epsilon: float = options.number(1e-8, open_=True)
+    momentum: float = options.number(0.0, below=1.0)
+    centered: bool = options.flag(default=False)
+    weight_decay: float = options.number(0.0)
+    decayed: Decayed = options.decayed()
+    lazy: bool = options.flag(default=True)
 
-    def __post_init__(self) -> None:
-        as_schedule("learning_rate", self.learning_rate)
-        checked = {
-            "alpha": checks.number("alpha", self.alpha, below=1.0),
-            "epsilon": checks.number("epsilon", self.epsilon, open_=True),
-            "momentum": checks.number("momentum", self.momentum, below=1.0),
-            "centered": checks.boolean("centered", self.centered),
-            "weight_decay": checks.number("weight_decay", self.weight_decay),
-            "decayed": check_decayed(self.decayed),
-            "lazy": checks.boolean("lazy", self.lazy),
-        }
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+    memories = ("v", "m", "velocity")
 
-    def rate(self, state: RMSpropState) -> float:
-        """Return the learning rate of the next update."""
-        return state.scale * rate_at(self.learning_rate, state.iteration)
-
-    def scaled(self, state: RMSpropState, factor: float) -> RMSpropState:
-        """Return the state, the learning rate of all further updates multiplied by the factor."""
-        return state._replace(scale=state.scale * factor)
-
-    def init(self, parameters: Parameters) -> RMSpropState:
-        # Finds a pattern that matches nothing before any work is done.
-        decay_of(self.weight_decay, self.decayed, parameters)
+    def first_state(self, parameters: Parameters) -> RMSpropState:
         return RMSpropState(
             0,
             zeros_like(parameters),
@@ -130,40 +109,22 @@ class RMSprop(InPlaceOptimizer):
             zeros_like(parameters, when=self.momentum > 0),
         )
 
-    def update(
-        self,
-        gradients: Gradients,
-        state: RMSpropState,
-        parameters: Parameters,
-        *,
-        into: Updated | None = None,
-    ) -> tuple[dict[str, Array], RMSpropState]:
+    def formula(self, state: RMSpropState, context: Context) -> Rule:
         rate, alpha = self.rate(state), self.alpha
 
-        def rule(
-            decay: float, g: GradientArray, p: Array, v: Array, m: Array | None, b: Array | None
+        def formula(
+            g: GradientArray, p: Array, v: Array, m: Array | None, b: Array | None
         ) -> tuple[Array | None, ...]:
-            g = with_decay(g, decay, p)
+            g = with_decay(g, context.decay, p)
             xp = namespace_of(g)
             v = spread = alpha * v + (1 - alpha) * (g * g)  # (1)
             if m is not None:
                 m = alpha * m + (1 - alpha) * g  # (2)
-                # A variance; rounding could make it negative.
+                # A variance, which rounding could make negative.
                 spread = xp.clip(v - m * m, min=0.0)
-            step = g / (xp.sqrt(spread) + above_zero(self.epsilon, g))  # (3), (3')
+            step = g / (xp.sqrt(spread) + usable_epsilon(self.epsilon, g))  # (3), (3')
             if b is not None:
                 step = b = self.momentum * b + step  # (4)
             return p - rate * step, v, m, b  # (5)
 
-        moved, v, m, velocity = update_each(
-            rule,
-            gradients,
-            parameters,
-            state.v,
-            state.m,
-            state.velocity,
-            decay=decay_of(self.weight_decay, self.decayed, parameters),
-            lazy=self.lazy,
-            into=places(into, "v", "m", "velocity"),
-        )
-        return moved, RMSpropState(state.iteration + 1, v, m, velocity, state.scale)
+        return formula

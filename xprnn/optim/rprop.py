@@ -7,6 +7,8 @@ from xprnn import checks
 from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray, dense
+from xprnn.optim import options
+from xprnn.optim.options import Checked
 from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
 from xprnn.optim.walk import places, update_each
 
@@ -27,7 +29,7 @@ class RpropState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rprop(InPlaceOptimizer):
+class Rprop(Checked, InPlaceOptimizer):
     """Steps that follow the gradient's sign, each entry with a step size of its own.
 
     ::
@@ -62,24 +64,15 @@ class Rprop(InPlaceOptimizer):
     "Improving the Rprop learning algorithm" (2000), which ``torch.optim.Rprop`` implements too.
     """
 
-    initial: float = 0.01
-    grow: float = 1.2
-    shrink: float = 0.5
-    smallest: float = 1e-6
-    largest: float = 50.0
+    initial: float = options.number(0.01, open_=True)
+    grow: float = options.number(1.2, least=1.0, open_=True)
+    shrink: float = options.number(0.5, below=1.0, open_=True)
+    smallest: float = options.number(1e-6, open_=True)
+    largest: float = options.number(50.0, open_=True)
 
     def __post_init__(self) -> None:
-        smallest = checks.number("smallest", self.smallest, open_=True)
-        limits = {
-            "initial": {},
-            "grow": {"least": 1.0},
-            "shrink": {"below": 1.0},
-            "smallest": {},
-            "largest": {"least": smallest},
-        }
-        for name, limit in limits.items():
-            value = checks.number(name, getattr(self, name), open_=True, **limit)
-            object.__setattr__(self, name, value)
+        super().__post_init__()
+        checks.number("largest", self.largest, least=self.smallest, open_=True)
 
     def init(self, parameters: Parameters) -> RpropState:
         zeros = {k: 0 * p for k, p in parameters.items()}
@@ -94,21 +87,19 @@ class Rprop(InPlaceOptimizer):
         into: Updated | None = None,
     ) -> tuple[dict[str, Array], RpropState]:
         moved, step, sign = update_each(
-            self._rule,
+            dict.fromkeys(parameters, self._formula),
             gradients,
             parameters,
             state.step,
             state.sign,
-            decay=dict.fromkeys(parameters, 0.0),
             lazy=False,
-            into=places(into, "step", "sign"),
+            into=places(into, ("step", "sign")),
         )
         return moved, RpropState(step, sign)
 
-    def _rule(
-        self, decay: float, g: GradientArray, p: Array, step: Array, before: Array
+    def _formula(
+        self, g: GradientArray, p: Array, step: Array, before: Array
     ) -> tuple[Array, Array, Array]:
-        del decay
         xp = namespace_of(p)
         sign = xp.sign(dense(g))
         change = sign * before  # (1)

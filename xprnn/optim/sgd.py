@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from xprnn import checks
-from xprnn.backend.types import Array
+from xprnn.backend.types import Array, Rule
 from xprnn.engine.gradients import GradientArray, multiplied_out, plus_times
-from xprnn.optim.decay import Decayed, check_decayed, decay_of
-from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
-from xprnn.optim.schedules import Schedule, as_schedule, rate_at
-from xprnn.optim.walk import places, update_each, zeros_like
+from xprnn.optim import options
+from xprnn.optim.decay import Decayed
+from xprnn.optim.descent import Context, Descent
+from xprnn.optim.protocol import Parameters
+from xprnn.optim.schedules import Schedule
+from xprnn.optim.walk import zeros_like
 
 
 class SGDState(NamedTuple):
@@ -31,7 +32,7 @@ class SGDState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SGD(InPlaceOptimizer):
+class SGD(Descent[SGDState]):
     """Gradient descent with a decaying learning rate and momentum.
 
     ::
@@ -86,77 +87,44 @@ class SGD(InPlaceOptimizer):
     networks" (2012).
     """
 
-    learning_rate: float | Schedule = 0.01
-    momentum: float = 0.0
-    nesterov: bool = False
-    decay: float = 0.0
-    weight_decay: float = 0.0
-    decayed: Decayed = None
-    lazy: bool = False
+    learning_rate: float | Schedule = options.rate(0.01)
+    momentum: float = options.number(0.0, below=1.0)
+    nesterov: bool = options.flag(default=False)
+    decay: float = options.number(0.0)
+    weight_decay: float = options.number(0.0)
+    decayed: Decayed = options.decayed()
+    lazy: bool = options.flag(default=False)
+
+    memories = ("velocity",)
 
     def __post_init__(self) -> None:
-        as_schedule("learning_rate", self.learning_rate)
-        checked = {
-            "momentum": checks.number("momentum", self.momentum, below=1.0),
-            "decay": checks.number("decay", self.decay),
-            "weight_decay": checks.number("weight_decay", self.weight_decay),
-            "decayed": check_decayed(self.decayed),
-            "lazy": checks.boolean("lazy", self.lazy),
-        }
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        super().__post_init__()
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov is True, but momentum is 0: expected a momentum above 0")
 
-    def rate(self, state: SGDState) -> float:
-        """Return the learning rate of the next update."""
-        initial = rate_at(self.learning_rate, state.iteration)
-        return state.scale * initial / (1 + self.decay * state.iteration)  # (1)
-
-    def scaled(self, state: SGDState, factor: float) -> SGDState:
-        """Return the state, the learning rate of all further updates multiplied by the factor."""
-        return state._replace(scale=state.scale * factor)
-
-    def init(self, parameters: Parameters) -> SGDState:
-        # Finds a pattern that matches nothing before any work is done.
-        decay_of(self.weight_decay, self.decayed, parameters)
+    def first_state(self, parameters: Parameters) -> SGDState:
         return SGDState(0, zeros_like(parameters, when=self.momentum > 0))
 
-    def update(
-        self,
-        gradients: Gradients,
-        state: SGDState,
-        parameters: Parameters,
-        *,
-        into: Updated | None = None,
-    ) -> tuple[dict[str, Array], SGDState]:
-        rate, momentum = self.rate(state), self.momentum
-        in_place = into is not None and into[0] is parameters
+    @property
+    def skips_absent(self) -> bool:
+        # Without momentum and weight decay, a gradient of zero changes nothing anyway.
+        return self.lazy or not (self.momentum or self.weight_decay)
 
-        def rule(
-            decay: float, g: GradientArray, p: Array, v: Array | None
-        ) -> tuple[Array | None, ...]:
+    def formula(self, state: SGDState, context: Context) -> Rule:
+        rate, momentum = self.rate(state), self.momentum  # (1)
+
+        def formula(g: GradientArray, p: Array, v: Array | None) -> tuple[Array | None, ...]:
             def less_decay(a: Array) -> Array:
-                # With plus_times(..., g, -rate), -η (g + λθ), and a sparse g need not be dense.
-                return a - rate * decay * p if decay else a
+                # Followed by plus_times(..., g, -rate): -η (g + λθ), and a sparse g stays sparse.
+                return a - rate * context.decay * p if context.decay else a
 
             if v is None:
-                return plus_times(less_decay(p), g, -rate, overwrite=in_place), None
+                return plus_times(less_decay(p), g, -rate, overwrite=context.in_place), None
             if self.nesterov:
-                g = multiplied_out(g)  # it is needed twice
+                g = multiplied_out(g)  # (2) and (3') both need it
             v = plus_times(less_decay(momentum * v), g, -rate)  # (2)
             if self.nesterov:
                 return plus_times(less_decay(p + momentum * v), g, -rate), v  # (3')
             return p + v, v  # (3)
 
-        moved, velocity = update_each(
-            rule,
-            gradients,
-            parameters,
-            state.velocity,
-            decay=decay_of(self.weight_decay, self.decayed, parameters),
-            # Without momentum and decay the dense form leaves the others alone, too.
-            lazy=self.lazy or not (momentum or self.weight_decay),
-            into=places(into, "velocity"),
-        )
-        return moved, SGDState(state.iteration + 1, velocity, state.scale)
+        return formula

@@ -1,11 +1,10 @@
-"""What the rules share: one elementwise formula, for every parameter and what is remembered of it.
+"""The walk over the parameters: an elementwise formula, applied to each with its own memory.
 
-A rule is ``rule(decay, g, p, *memory) -> (p, *memory)``: the parameter's own weight decay, its
-gradient, its values, and one array of each kind that is remembered, None if that kind is not.
+A formula is ``formula(g, p, *memory) -> (p, *memory)``: of a parameter's gradient, its values, and
+its array in every dict that the state has (its momentum, say), or None where that dict is empty.
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import TypeAlias
 
 from xprnn.backend import namespace_of
@@ -14,15 +13,14 @@ from xprnn.engine.gradients import SparseGradient, elementwise
 from xprnn.optim.protocol import Gradients, Parameters, Updated
 
 Memory: TypeAlias = Mapping[str, Array]
-"""One kind of what is remembered, by the parameters' names; empty if it is not."""
+"""One dict of a state: an array for each parameter's name, or empty."""
 
 
 def update_each(
-    rule: Rule,
+    formulas: Mapping[str, Rule],
     gradients: Gradients,
     parameters: Parameters,
     *memories: Memory,
-    decay: Mapping[str, float],
     lazy: bool,
     into: tuple[Memory, ...] | None = None,
 ) -> tuple[dict[str, Array], ...]:
@@ -30,34 +28,33 @@ def update_each(
 
     Parameters
     ----------
-    rule : callable
-        See the module.
+    formulas : mapping of str to callable
+        Each parameter's formula; see the module.
     gradients, parameters : mapping of str to array
     *memories : mapping of str to array
-    decay : mapping of str to float
     lazy : bool
-        Hand the rule of a sparse gradient the rows or columns that it holds, and leave the others
-        alone.
+        With a sparse gradient, apply the formula only to the rows or columns that the gradient
+        holds, and leave the others alone.
     into : tuple of mapping, optional
         Parameters and memories whose arrays the caller gives up: see `places`.
     """
     new = {}
     for k, p in parameters.items():
-        g, apply = gradients[k], partial(rule, decay[k])
+        g, formula = gradients[k], formulas[k]
         arrays = (p, *[memory.get(k) for memory in memories])
         if isinstance(g, SparseGradient) and not lazy:
-            new[k] = apply(g, *arrays)
+            new[k] = formula(g, *arrays)
             continue
         given = None if into is None else [kind.get(k) for kind in into]
-        new[k] = elementwise(apply, g, arrays, given)
+        new[k] = elementwise(formula, g, arrays, given)
     return tuple(
         {k: arrays[i] for k, arrays in new.items() if arrays[i] is not None}
         for i in range(1 + len(memories))
     )
 
 
-def places(into: Updated | None, *names: str) -> tuple[Memory, ...] | None:
-    """Return what `update_each` takes for ``into``, the memories being these of the state's."""
+def places(into: Updated | None, names: tuple[str, ...]) -> tuple[Memory, ...] | None:
+    """Return what `update_each` takes for ``into``; the state's memories have these names."""
     if into is None:
         return None
     parameters, state = into
@@ -65,15 +62,15 @@ def places(into: Updated | None, *names: str) -> tuple[Memory, ...] | None:
 
 
 def zeros_like(parameters: Parameters, *, when: bool = True) -> dict[str, Array]:
-    """Return zeros of the parameters' names and shapes, or nothing."""
+    """Return zeros of the parameters' names and shapes; an empty dict unless ``when``."""
     if not when:
         return {}
     return {k: namespace_of(p).zeros_like(p) for k, p in parameters.items()}
 
 
-def above_zero(epsilon: float, a: Array) -> float:
-    """Return what keeps a division by a root from being one by zero, in the dtype of ``a``.
+def usable_epsilon(epsilon: float, a: Array) -> float:
+    """Return ε, raised to the smallest normal number of the dtype of ``a``.
 
-    Half precision has no 10⁻⁸: it would be 0, and a gradient of zero would make 0/0.
+    In half precision 10⁻⁸ is 0, and a gradient of zero would be divided by zero.
     """
     return max(epsilon, float(namespace_of(a).finfo(a.dtype).smallest_normal))

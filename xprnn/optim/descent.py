@@ -1,0 +1,123 @@
+"""What the rules with a learning rate share, so that a rule's own file is its equations."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+
+from xprnn.backend.types import Array, Rule
+from xprnn.optim.decay import Decayed, decaying
+from xprnn.optim.options import Checked
+from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
+from xprnn.optim.schedules import Schedule, rate_at
+from xprnn.optim.walk import places, update_each
+
+
+class DescentState(Protocol):
+    """A named tuple: how many updates were done, the rule's memories, the scale of the rate."""
+
+    @property
+    def iteration(self) -> int: ...
+    @property
+    def scale(self) -> float: ...
+    @property
+    def _replace(self) -> Callable[..., Any]: ...
+
+
+State = TypeVar("State", bound=DescentState)
+
+
+class Context(NamedTuple):
+    """What a formula is for, besides an update.
+
+    Attributes
+    ----------
+    decay : float
+        The weight decay of the parameters that it is applied to.
+    in_place : bool
+        Whether it may write into their arrays.
+    """
+
+    decay: float
+    in_place: bool
+
+
+class Descent(Checked, InPlaceOptimizer, Generic[State]):
+    """A rule with a learning rate and weight decay, which updates each parameter by one formula.
+
+    A rule is a frozen dataclass whose fields are its options (`xprnn.optim.options`), among them
+    those below.  It gives the names of its memories, its first state and its formula.
+
+    Attributes
+    ----------
+    learning_rate : float or callable
+    decay : float
+        Of the learning rate; zero in rules without this option.
+    weight_decay : float
+    decayed : str, sequence of str, callable or None
+    lazy : bool
+    memories : tuple of str
+        The fields of the state that hold an array for every parameter, or an empty dict.
+    """
+
+    learning_rate: float | Schedule
+    decay: float = 0.0
+    weight_decay: float
+    decayed: Decayed
+    lazy: bool
+    memories: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def first_state(self, parameters: Parameters) -> State:
+        """Return the state before the first update."""
+
+    @abstractmethod
+    def formula(self, state: State, context: Context) -> Rule:
+        """Return the formula of the next update, as `xprnn.optim.walk.update_each` takes it."""
+
+    @property
+    def skips_absent(self) -> bool:
+        """Whether an update leaves alone the rows that a sparse gradient does not hold."""
+        return self.lazy
+
+    def rate(self, state: State) -> float:
+        """Return the learning rate of the next update."""
+        rate = rate_at(self.learning_rate, state.iteration)
+        return state.scale * rate / (1 + self.decay * state.iteration)
+
+    def scaled(self, state: State, factor: float) -> State:
+        """Return the state, the learning rate of all further updates multiplied by the factor."""
+        new: State = state._replace(scale=state.scale * factor)
+        return new
+
+    def init(self, parameters: Parameters) -> State:
+        # Finds a pattern that matches no parameter before any work is done.
+        decaying(self.decayed, parameters)
+        return self.first_state(parameters)
+
+    def update(
+        self,
+        gradients: Gradients,
+        state: State,
+        parameters: Parameters,
+        *,
+        into: Updated | None = None,
+    ) -> tuple[dict[str, Array], State]:
+        in_place = into is not None and into[0] is parameters
+        moved, *memories = update_each(
+            self._formulas(state, parameters, in_place=in_place),
+            gradients,
+            parameters,
+            *(getattr(state, name) for name in self.memories),
+            lazy=self.skips_absent,
+            into=places(into, self.memories),
+        )
+        changed = dict(zip(self.memories, memories, strict=True))
+        new: State = state._replace(iteration=state.iteration + 1, **changed)
+        return moved, new
+
+    def _formulas(self, state: State, parameters: Parameters, *, in_place: bool) -> dict[str, Rule]:
+        formulas = dict.fromkeys(parameters, self.formula(state, Context(0.0, in_place)))
+        if self.weight_decay:
+            formula = self.formula(state, Context(self.weight_decay, in_place))
+            formulas |= dict.fromkeys(decaying(self.decayed, parameters), formula)
+        return formulas
