@@ -6,7 +6,7 @@ from tests.cli_tools import run
 from xprnn import RNN, cells, optim
 from xprnn.cli.train import csv as series
 from xprnn.cli.train import sine, text
-from xprnn.cli.train.run import MODEL
+from xprnn.cli.train.session import MODEL
 
 SMALL = ("--hidden", "4", "--epochs", "2")
 CSV = ("csv", "sunspots", "--column", "SUNACTIVITY", "--networks", "1")

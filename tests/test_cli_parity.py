@@ -12,8 +12,8 @@ import pytest
 import xprnn
 from tests.cli_tools import run, run_module
 from xprnn.cells import CELLS
-from xprnn.cli import parity
 from xprnn.cli.main import build_parser
+from xprnn.cli.parity import command as parity
 from xprnn.testing.parity.suite import PROBLEMS
 
 SMALL = ("--cells", "elman", "--sizes", "3,2,2,4,2", "--steps", "2")
@@ -151,7 +151,7 @@ def test_what_has_no_numbers_is_shown_as_wrong(entry):
 
 
 def test_much_that_is_wrong_is_told_in_few_lines(monkeypatch):
-    monkeypatch.setattr("xprnn.cli.parity_table.MOST", 3)
+    monkeypatch.setattr("xprnn.cli.parity.table.MOST", 3)
     result = small("--backends", "numpy", "--backend", OFF, "--dtype", "float64")
     told = result.out.partition(f"DISAGREES: {OFF} in float64\n")[2].splitlines()
     assert len(told) == 4

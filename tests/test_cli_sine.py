@@ -13,8 +13,7 @@ import pytest
 from tests.cli_tools import contents, environment, keep_figures, lines_of, run, run_module
 from xprnn import RNN, History, TrainingInterrupted, data, diagnostics, evaluate
 from xprnn.cells import Elman
-from xprnn.cli.train import run as training_run
-from xprnn.cli.train import sine
+from xprnn.cli.train import session, sine
 from xprnn.optim import SGD
 from xprnn.training.history import Record
 
@@ -139,8 +138,8 @@ def test_on_a_terminal_progress_is_a_bar(tmp_path):
 
 def test_the_time_left_is_that_of_the_epochs_left(monkeypatch, capsys):
     clock = iter([100.0, 102.0, 106.0])
-    monkeypatch.setattr(training_run, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    with training_run.Progress(3) as progress:
+    monkeypatch.setattr(session, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    with session.Progress(3) as progress:
         progress(None, Record(1, 0.123456, None, None))
         progress(None, Record(2, 5.0, None, None))
     assert capsys.readouterr().err.splitlines() == [

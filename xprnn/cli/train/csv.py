@@ -10,7 +10,7 @@ from xprnn.backend import get_backend
 from xprnn.backend.host.arrays import HostArray, generator
 from xprnn.backend.host.threads import blas_threads
 from xprnn.cli.common import check_extras, results_folder, say_written
-from xprnn.cli.train.choices import (
+from xprnn.cli.train.options import (
     network,
     network_options,
     optimizer,
@@ -18,7 +18,7 @@ from xprnn.cli.train.choices import (
     rate_scale,
     recompute_option,
 )
-from xprnn.cli.train.run import (
+from xprnn.cli.train.session import (
     MODEL,
     Ending,
     Progress,

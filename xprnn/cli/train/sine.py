@@ -10,7 +10,7 @@ from xprnn.backend.host.arrays import HostArray, generator, np
 from xprnn.backend.host.threads import blas_threads
 from xprnn.backend.types import Array
 from xprnn.cli.common import check_extras, results_folder, say_written
-from xprnn.cli.train.choices import (
+from xprnn.cli.train.options import (
     check_window_option,
     network,
     network_options,
@@ -18,7 +18,7 @@ from xprnn.cli.train.choices import (
     optimizer_options,
     rate_scale,
 )
-from xprnn.cli.train.run import (
+from xprnn.cli.train.session import (
     HISTORY,
     MODEL,
     Ending,

@@ -11,7 +11,7 @@ from xprnn.backend import Backend, get_backend
 from xprnn.backend.host.arrays import Generator, HostArray, generator
 from xprnn.backend.host.threads import blas_threads
 from xprnn.cli.common import check_extras, results_folder, say_written
-from xprnn.cli.train.choices import (
+from xprnn.cli.train.options import (
     check_window_option,
     network,
     network_options,
@@ -20,7 +20,7 @@ from xprnn.cli.train.choices import (
     rate_scale,
     recompute_option,
 )
-from xprnn.cli.train.run import (
+from xprnn.cli.train.session import (
     HISTORY,
     MODEL,
     Ending,

@@ -11,7 +11,7 @@ from typing import Any
 
 from xprnn import checks
 from xprnn.backend.host.files import output_folder
-from xprnn.cli.train.choices import check_choices
+from xprnn.cli.train.options import check_choices
 from xprnn.engine.network import RNN
 from xprnn.training.checkpoint import Checkpoint
 from xprnn.training.fit import TrainingInterrupted
@@ -22,7 +22,7 @@ MODEL, HISTORY = "model.safetensors", "history.jsonl"
 
 
 def training_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every training has, besides those of `xprnn.cli.train.choices`."""
+    """Add the options that every training has, besides those of `xprnn.cli.train.options`."""
     add = parser.add_argument_group("run").add_argument
     add(
         "--threads",

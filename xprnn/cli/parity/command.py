@@ -13,7 +13,7 @@ from xprnn.backend.host.files import output_folder, write_atomic
 from xprnn.backend.host.threads import blas_threads
 from xprnn.backend.registry import NAMES
 from xprnn.cells import CELLS, get_cell
-from xprnn.cli.parity_table import Place, Table, facts_of, head, tail
+from xprnn.cli.parity.table import Place, Table, facts_of, head, tail
 from xprnn.testing.parity.check import DTYPES
 from xprnn.testing.parity.suite import PROBLEMS, Result, Sizes, run_suite
 
