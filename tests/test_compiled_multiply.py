@@ -7,6 +7,7 @@ import pytest
 
 from tests.closeness import assert_close
 from xprnn import RNN, get_backend
+from xprnn.backend.host import tuning
 from xprnn.backend.libraries import numpy_products
 from xprnn.losses import CrossEntropy
 from xprnn.optim import SGD
@@ -22,7 +23,7 @@ TOLERANCE = {"float64": 1e-13, "float32": 1e-5}
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch):
     monkeypatch.setenv("XPRNN_LOWERING", "numba")
-    monkeypatch.setattr(gemm, "FASTER", True)
+    monkeypatch.setattr(tuning, "COMPILED_VECTOR_BITS", 0)
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_add_tn(dtype):
 @pytest.mark.parametrize(("n", "columns"), [(20, 301), (301, 70), (70, 64)])
 def test_the_same_bits_however_many_threads(n, columns, monkeypatch):
     a, b = matrices(n, 50, columns, "float32")
-    monkeypatch.setattr(gemm, "_SHARED", 1)
+    monkeypatch.setattr(tuning, "PRODUCT_PER_THREAD", 1)
     found = []
     for count in (1, 2, 3, 8):
         monkeypatch.setattr(gemm, "compute_threads", lambda count=count: count)
@@ -204,7 +205,7 @@ def test_products_without_numba(word, calls, monkeypatch):
     monkeypatch.setattr(numpy_products, "numba_missing", lambda: "Numba is not installed")
     assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
     monkeypatch.setattr(numpy_products, "numba_missing", lambda: "")
-    monkeypatch.setattr(gemm, "FASTER", False)
+    monkeypatch.setattr(tuning, "COMPILED_VECTOR_BITS", 1024)
     assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
     assert calls == []
 

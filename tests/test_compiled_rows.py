@@ -5,7 +5,7 @@ import pytest
 
 from tests.closeness import assert_close
 from xprnn import get_backend
-from xprnn.backend.libraries import numpy as numpy_library
+from xprnn.backend.host import tuning
 from xprnn.losses import CrossEntropy
 
 pytest.importorskip("numba")
@@ -19,8 +19,7 @@ LIBRARY = BACKEND.library
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch):
     monkeypatch.setenv("XPRNN_LOWERING", "numba")
-    for module in (scatter, softmax):
-        monkeypatch.setattr(module, "FASTER", True)
+    monkeypatch.setattr(tuning, "COMPILED_VECTOR_BITS", 0)
 
 
 def logits(rows, columns, scale=10.0):
@@ -57,8 +56,8 @@ def test_softmax_of_special_values():
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 40])
 def test_the_same_bits_however_many_threads(rows, monkeypatch):
-    monkeypatch.setattr(softmax, "_SHARED", 1)
-    monkeypatch.setattr(scatter, "_SHARED", 1)
+    monkeypatch.setattr(tuning, "SOFTMAX_PER_THREAD", 1)
+    monkeypatch.setattr(tuning, "SCATTER_PER_THREAD", 1)
     a, places = logits(rows, 300), np.random.default_rng(1).integers(0, 4, rows)
     found = []
     for count in (1, 2, 3):
@@ -120,7 +119,7 @@ def test_sums_of_rows(dtype, kinds, monkeypatch):
     ):
         LIBRARY.sum_by_index(few, places)
     assert made == []
-    monkeypatch.setattr(numpy_library, "FEW", 2)
+    monkeypatch.setattr(tuning, "INDICATOR_INDICES", 2)
     monkeypatch.setenv("XPRNN_LOWERING", "numpy")
     assert_close(LIBRARY.sum_by_index(rows, index)[1], want, 1e-6)
     assert made == []

@@ -11,7 +11,8 @@ from tests.harness import on_every_backend, on_flavours
 from tests.optimizers import KINDS, RULES, each_rule
 from tests.resuming import assert_resumes
 from xprnn import RNN, fit
-from xprnn.backend.libraries import numpy as numpy_library
+from xprnn.backend.host import tuning
+from xprnn.backend.libraries.numpy import NumPy
 from xprnn.data import minibatches
 from xprnn.engine.gradients import (
     FactoredGradient,
@@ -54,7 +55,7 @@ def both(harness, seed: object = 0):
 
 @pytest.fixture(params=[2 * K, 1], ids=["blocks", "rows"])
 def _blocks(request, monkeypatch):
-    monkeypatch.setattr(numpy_library, "BLOCK", request.param)
+    monkeypatch.setattr(tuning, "BLOCK_ENTRIES", request.param)
 
 
 each_size = pytest.mark.usefixtures("_blocks")
@@ -175,7 +176,7 @@ def test_the_norm_of_terms_that_cancel_each_other(harness, rest):
 def test_a_norm_needs_no_matrix_on_numpy(dtype, monkeypatch):
     left, right = (a.astype(dtype) for a in factors(shape=(8, 300, 200)))
     g, want = FactoredGradient(left, right), np.sum((left.T @ right).astype("float64") ** 2)
-    monkeypatch.setattr(numpy_library.NumPy, "square_sum", None)
+    monkeypatch.setattr(NumPy, "square_sum", None)
     assert float(square_sum(g)) == pytest.approx(want, rel=between_backends(dtype, 1))
     assert square_sum(g).dtype == dtype
 
@@ -288,11 +289,11 @@ def test_the_update_by_blocks_around_another_optimizer(optimizer, harness):
     assert_same_walk(optimizer, harness, FLOAT64)
 
 
-@pytest.mark.parametrize("size", [numpy_library.BLOCK, 2 * K, 1], ids=["whole", "blocks", "rows"])
+@pytest.mark.parametrize("size", [tuning.BLOCK_ENTRIES, 2 * K, 1], ids=["whole", "blocks", "rows"])
 @each_rule
 @pytest.mark.parametrize("in_place", [False, True])
 def test_what_is_not_given_up_is_kept(row, in_place, size, monkeypatch):
-    monkeypatch.setattr(numpy_library, "BLOCK", size)
+    monkeypatch.setattr(tuning, "BLOCK_ENTRIES", size)
     p = parameters(np.array)
     state, given = row.ours.init(p), gradients(np.array, 0, whole=False)
     g = given["w"]
@@ -303,7 +304,7 @@ def test_what_is_not_given_up_is_kept(row, in_place, size, monkeypatch):
 
 
 def test_numpy_reuses_the_arrays(monkeypatch):
-    monkeypatch.setattr(numpy_library, "BLOCK", 8)
+    monkeypatch.setattr(tuning, "BLOCK_ENTRIES", 8)
     for optimizer in (SGD(0.1), Adam()):
         p = parameters(np.array)
         state = optimizer.init(p)
@@ -313,7 +314,7 @@ def test_numpy_reuses_the_arrays(monkeypatch):
 
 @pytest.mark.parametrize("rows", [63, 64, 65, 200, 1000])
 def test_all_rows_are_in_some_block(rows, monkeypatch):
-    monkeypatch.setattr(numpy_library, "BLOCK", 150 * K)
+    monkeypatch.setattr(tuning, "BLOCK_ENTRIES", 150 * K)
     left, right = factors(shape=(2, rows, K))
     p = {"w": np.ones((rows, K))}
     for given in (None, (p, SGD(0.1).init(p))):

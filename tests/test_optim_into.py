@@ -5,16 +5,16 @@ import pytest
 
 from tests.harness import on_flavours
 from tests.optimizers import each_rule
-from xprnn.backend.libraries import numpy as numpy_library
+from xprnn.backend.host import tuning
 from xprnn.engine.gradients import FactoredGradient, SparseGradient
 from xprnn.optim import SGD, Adam, Averaged, ByName, InPlaceOptimizer
 
 SHAPES = {"bias": (7,), "rows": (9, 4), "columns": (4, 9), "weight": (11, 3)}
 
 
-@pytest.fixture(params=[numpy_library.BLOCK, 8], ids=["whole", "blocks"])
+@pytest.fixture(params=[tuning.BLOCK_ENTRIES, 8], ids=["whole", "blocks"])
 def _blocks(request, monkeypatch):
-    monkeypatch.setattr(numpy_library, "BLOCK", request.param)
+    monkeypatch.setattr(tuning, "BLOCK_ENTRIES", request.param)
 
 
 each_size = pytest.mark.usefixtures("_blocks")
@@ -118,7 +118,7 @@ def _plain(given):
 @pytest.mark.parametrize("name", ["rows", "columns", "weight"])
 def test_numpy_reuses_the_arrays(name, monkeypatch):
     """A large array, and one with a sparse gradient, is the one that was given."""
-    monkeypatch.setattr(numpy_library, "BLOCK", 8)
+    monkeypatch.setattr(tuning, "BLOCK_ENTRIES", 8)
     p = parameters(np.array)
     adam = Adam()
     state = adam.init(p)
@@ -139,7 +139,7 @@ def _read_only(a):
     ids=["shape", "dtype", "read-only"],
 )
 def test_what_does_not_fit_is_left_alone(spoil, monkeypatch):
-    monkeypatch.setattr(numpy_library, "BLOCK", 8)
+    monkeypatch.setattr(tuning, "BLOCK_ENTRIES", 8)
     p, sgd = parameters(np.array), SGD(0.1)
     state = sgd.init(p)
     others = {k: spoil(np.array(a)) for k, a in p.items()}

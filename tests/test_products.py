@@ -9,7 +9,7 @@ import threadpoolctl
 from tests.closeness import assert_close
 from tests.process import run_python
 from xprnn import get_backend
-from xprnn.backend.host import threads
+from xprnn.backend.host import threads, tuning
 from xprnn.backend.libraries import numpy_products
 
 LIBRARY = get_backend("numpy").library
@@ -23,9 +23,9 @@ def counts():
 @pytest.fixture
 def shared(monkeypatch):
     """Let every product be shared between three threads."""
-    monkeypatch.setattr(numpy_products, "ALONE", 0)
-    monkeypatch.setattr(numpy_products, "ALONE_WITH_VECTOR", 0)
-    monkeypatch.setattr(numpy_products, "SHARED", 1)
+    monkeypatch.setattr(tuning, "BLAS_ALONE", 0)
+    monkeypatch.setattr(tuning, "BLAS_ALONE_VECTOR", 0)
+    monkeypatch.setattr(tuning, "BLAS_SHARED", 1)
     monkeypatch.setattr(numpy_products, "compute_threads", lambda: 3)
 
 
@@ -65,7 +65,7 @@ def test_how_many_threads(work, wanted, monkeypatch):
 
 
 def test_one_thread_alone_shares_nothing(monkeypatch):
-    monkeypatch.setattr(numpy_products, "SHARED", 1)
+    monkeypatch.setattr(tuning, "BLAS_SHARED", 1)
     monkeypatch.setattr(numpy_products, "share", None)
     with threads.blas_threads(1):
         LIBRARY.product(np.ones((300, 300)), np.ones((300, 300)))

@@ -5,33 +5,15 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
+from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.backend.libraries.numpy_products import COMPILED, DTYPES, SIDE, compiled_module, product
+from xprnn.backend.libraries.numpy_products import DTYPES, SIDE, compiled_module, product
 from xprnn.backend.library import Library, add_in_place, put_in_place
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
-VOCABULARY = 2**15
-"""Entries from which on a compiled softmax is worth compiling."""
-
-ROWS = 2**15
-"""Entries from which on compiled sums of rows are worth compiling."""
-
-FEW = 256
-"""Distinct indices up to which a product with their indicator is faster than sums of runs."""
-
-RUN = 2**13
-"""Entries in a product of two vectors: few enough for one thread, and for the sum's rounding."""
-
-BLOCK = 2**16
-"""Entries that an elementwise rule works on at a time: its temporaries stay in cache."""
-
-PANEL = 64
-"""Blocks of more rows than this have a multiple of it: BLAS is slower at what is left over."""
-
-CANCELLED = 8.0
-"""How many times less than the squares of its terms that of a sum may be, not to be mostly their
-roundings."""
-
+_CANCELLATION = 8.0
+"""How much larger than a sum of squares its terms may be for the sum to hold more than their
+rounding errors; see `_holds`."""
 
 _ARRAYS = (np.ndarray, np.generic)
 
@@ -78,16 +60,16 @@ class NumPy(Library):
         first = np.ones(len(ordered), bool)
         np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
         (starts,) = first.nonzero()
-        if 4 * len(starts) >= len(index):
+        if tuning.REPEATS * len(starts) >= len(index):
             return ordered[starts], np.add.reduceat(rows[order], starts, axis=0)
         found, compiled = ordered[starts], None
-        if rows.size >= ROWS and rows.flags.c_contiguous:
+        if rows.size >= tuning.SCATTER_ENTRIES and rows.flags.c_contiguous:
             compiled = compiled_module("scatter", rows)
         if compiled is not None:
             places = np.empty(len(index), np.intp)
             places[order] = np.cumsum(first) - 1
             return found, compiled.sum_rows_at(rows, places, len(found))
-        if len(found) <= FEW:
+        if len(found) <= tuning.INDICATOR_INDICES:
             return found, self.product((found[:, None] == index[None, :]).astype(rows.dtype), rows)
         return found, np.add.reduceat(rows[order], starts, axis=0)
 
@@ -114,7 +96,7 @@ class NumPy(Library):
 
     def softmax_parts(self, a: Array, *, overwrite: bool) -> tuple[Array, Array, Array]:
         compiled = None
-        if a.dtype == np.float32 and a.size >= VOCABULARY and a.flags.c_contiguous:
+        if a.dtype == np.float32 and a.size >= tuning.SOFTMAX_ENTRIES and a.flags.c_contiguous:
             compiled = compiled_module("softmax", a)
         if compiled is None:
             return super().softmax_parts(a, overwrite=overwrite)
@@ -128,7 +110,7 @@ class NumPy(Library):
     def add_product(self, a: Array, left: Array, right: Array) -> Array:
         compiled = None
         if (
-            a.size * len(left) >= COMPILED
+            a.size * len(left) >= tuning.COMPILED_PRODUCT
             and min(a.shape) >= SIDE
             and a.flags.c_contiguous
             and _fits(a, a.shape, left.dtype)
@@ -139,7 +121,7 @@ class NumPy(Library):
         if compiled is not None:
             compiled.add_tn(left, right, a)
             return a
-        if a.size <= BLOCK or not _fits(a, a.shape, left.dtype):
+        if a.size <= tuning.BLOCK_ENTRIES or not _fits(a, a.shape, left.dtype):
             return super().add_product(a, left, right)
         count = _rows_of_block(a.shape)
         for start in range(0, len(a), count):
@@ -152,7 +134,7 @@ class NumPy(Library):
     ) -> tuple[Array | None, ...]:
         first: Array = arrays[0]
         # Blocks save the new arrays; where those are wanted, they were measured to gain nothing.
-        if first.size <= BLOCK or all(place is None for place in into):
+        if first.size <= tuning.BLOCK_ENTRIES or all(place is None for place in into):
             return rule(*arrays)
         return self.by_rows(lambda rows, *blocks: rule(first[rows], *blocks), arrays[1:], into)
 
@@ -161,7 +143,7 @@ class NumPy(Library):
     ) -> tuple[Array | None, ...]:
         shape = arrays[0].shape  # type: ignore[union-attr]
         size = math.prod(shape)
-        if size <= BLOCK:
+        if size <= tuning.BLOCK_ENTRIES:
             return rule(slice(None), *arrays)
         count = _rows_of_block(shape)
         results: list[Array | None] = []
@@ -204,10 +186,11 @@ class NumPy(Library):
         return np.zeros(shape, dtype)
 
     def square_sum(self, a: Array) -> Array:
-        if a.size <= RUN or a.dtype == np.float16 or not a.flags.c_contiguous:
+        if a.size <= tuning.SQUARE_SUM_ENTRIES or a.dtype == np.float16 or not a.flags.c_contiguous:
             return np.sum(a * a)
         flat = a.reshape(-1)
-        runs = (flat[start : start + RUN] for start in range(0, a.size, RUN))
+        size = tuning.SQUARE_SUM_ENTRIES
+        runs = (flat[start : start + size] for start in range(0, a.size, size))
         return np.sum(np.array([np.vdot(run, run) for run in runs], a.dtype))
 
     def square_sum_of_product(self, left: Array, right: Array) -> Array:
@@ -228,8 +211,9 @@ class NumPy(Library):
 
 
 def _rows_of_block(shape: tuple[int, ...]) -> int:
-    count = max(1, BLOCK * shape[0] // math.prod(shape))
-    return count - (count % PANEL if count > PANEL else 0)
+    count = max(1, tuning.BLOCK_ENTRIES * shape[0] // math.prod(shape))
+    multiple = tuning.BLOCK_ROWS
+    return count - (count % multiple if count > multiple else 0)
 
 
 def _fits(place: Array | None, shape: tuple[int, ...], dtype: DType) -> bool:
@@ -252,4 +236,4 @@ def _holds(total: Array, a: Array, b: Array, m: int, k: int) -> bool:
     finfo = np.finfo(total.dtype)
     apart = np.sum(a.diagonal() * b.diagonal())
     lost = finfo.smallest_normal * (m * np.sum(np.abs(b)) + k * np.sum(np.abs(a)) + a.size)
-    return bool(apart <= CANCELLED * total < np.inf and lost <= finfo.eps * total)
+    return bool(apart <= _CANCELLATION * total < np.inf and lost <= finfo.eps * total)

@@ -1,38 +1,33 @@
-"""Products of NumPy's matrices: by compiled code, by one thread of a BLAS, or by several."""
+"""Products of NumPy's matrices, each by the fastest of three ways.
+
+Compiled code for some shapes, one thread of a BLAS for small products, and several threads for
+large ones, of which each calls the BLAS for its part.  Which product goes which way is decided by
+`xprnn.backend.host.tuning`.
+"""
 
 import importlib
 from typing import Any
 
+from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.threads import can_limit_blas, compute_threads, one_blas_thread, share
-from xprnn.backend.numba import lowering_word, numba_missing
+from xprnn.backend.numba import lowering_word, numba_missing, vector_bits
 from xprnn.backend.types import Array
 
-ALONE, ALONE_WITH_VECTOR, SHARED = 2**18, 2**13, 15 * 10**6
-"""Multiplications that BLAS leaves to one thread anyway, and those that are worth two threads.
+SIDE = 16
+"""Entries of float32 in the widest vector, 512 bits.
 
-Where it does not, its second thread spins for milliseconds after the product, on the core that one
-of ours would like to have.
+Compiled products work with whole vectors, so no size of their operands may be smaller, except for
+the rows of a and, in a bᵀ, the length of the sums.
 """
 
-COMPILED, LATER = 2**17, 2**20
-"""Multiplications from which on a compiled product may be faster than OpenBLAS 0.3.31: a bᵀ, and
-the two others."""
-DEEP, MANY = 256, 256
-"""a bᵀ: with more rows than so many it is slower from so long sums on."""
-SOME, LARGE, NARROW = 32, 2**17, 64
-"""a b: it is faster with up to so many rows where b has so many entries, and with any number of
-rows where b is so narrow."""
-LONG = 1024
-"""aᵀ b, b narrow: it is slower from such rows of a on."""
-SIDE = 16
-"""The least that sizes are, but for the number of rows of a, and the sums in a bᵀ."""
 DTYPES = (np.dtype("float32"), np.dtype("float64"))
+"""The dtypes that a BLAS and compiled code take."""
 
 
 def product(a: Array, b: Array, row: Array | None = None) -> Array:
-    """Return a b, with a row added to each of its own if there is one."""
-    if len(a) * b.size >= COMPILED:
+    """Return a b, of two matrices; with ``row`` given, it is added to every row of the product."""
+    if len(a) * b.size >= tuning.COMPILED_PRODUCT:
         compiled = _by_compiled_code(a, b, row)
         if compiled is not None:
             return compiled
@@ -48,21 +43,23 @@ def _by_blas(a: Array, b: Array) -> Array:
     if depth == 1:
         return a * b
     work = rows * depth * columns
-    alone = ALONE if min(rows, columns) > 1 else ALONE_WITH_VECTOR
+    alone = tuning.BLAS_ALONE if min(rows, columns) > 1 else tuning.BLAS_ALONE_VECTOR
     if work < alone or compute_threads() == 1 or not can_limit_blas():
         return a @ b
+    # A BLAS's own second thread spins for milliseconds after a product, on a core that a thread of
+    # ours could use.
     with one_blas_thread:
-        threads = min(compute_threads(), 2 * work // SHARED)
+        threads = min(compute_threads(), 2 * work // tuning.BLAS_SHARED)
         if threads < 2:
             return a @ b
         c = np.empty((rows, columns), np.result_type(a, b))
-        across = columns > rows
-        length = columns if across else rows
+        by_columns = columns > rows
+        length = columns if by_columns else rows
         bounds = [length * k // threads for k in range(threads + 1)]
 
         def part(k: int) -> None:
             mine = slice(bounds[k], bounds[k + 1])
-            if across:
+            if by_columns:
                 np.matmul(a, b[:, mine], out=c[:, mine])
             else:
                 np.matmul(a[mine], b, out=c[mine])
@@ -72,7 +69,10 @@ def _by_blas(a: Array, b: Array) -> Array:
 
 
 def _by_compiled_code(a: Array, b: Array, row: Array | None) -> Array | None:
-    """Return a b + row by compiled code, where that is faster than a BLAS; None where it is not."""
+    """Return a b + row by compiled code, or None where a BLAS is faster.
+
+    A matrix that is not in row-major order is taken for the transpose of one that is.
+    """
     (n, depth), columns = a.shape, b.shape[1]
     work = n * depth * columns
     turned_a, turned_b = not a.flags.c_contiguous, not b.flags.c_contiguous
@@ -82,40 +82,56 @@ def _by_compiled_code(a: Array, b: Array, row: Array | None) -> Array | None:
         product = _by_compiled_code(b.T, a.T, None)
         return None if product is None else product.T
     if turned_a:
-        name = "tn"
-        suits = a.flags.f_contiguous and work >= LATER
-        suits = suits and 2 * SIDE <= columns <= NARROW and 4 * SIDE <= n < LONG and depth >= SIDE
+        faster = (
+            a.flags.f_contiguous
+            and work >= tuning.COMPILED_NARROW_PRODUCT
+            and 2 * SIDE <= columns <= tuning.NARROW_COLUMNS
+            and 4 * SIDE <= n < tuning.TN_MANY_ROWS
+            and depth >= SIDE
+        )
     elif turned_b:
-        name = "nt"
-        suits = b.flags.f_contiguous and n > 2 and (depth < DEEP or n <= MANY)
-        suits = suits and columns >= 4 * SIDE
+        faster = (
+            b.flags.f_contiguous
+            and n > 2
+            and (depth < tuning.NT_LONG_SUM or n <= tuning.NT_FEW_ROWS)
+            and columns >= 4 * SIDE
+        )
     else:
-        name = "nn"
-        few = 1 < n <= SOME and b.size >= LARGE
-        suits = few or (n > SOME and columns <= NARROW and work >= LATER)
-        suits = suits and min(depth, columns) >= SIDE
-    if not suits:
+        few_rows = 1 < n <= tuning.NN_FEW_ROWS and b.size >= tuning.NN_LARGE
+        narrow = (
+            n > tuning.NN_FEW_ROWS
+            and columns <= tuning.NARROW_COLUMNS
+            and work >= tuning.COMPILED_NARROW_PRODUCT
+        )
+        faster = (few_rows or narrow) and min(depth, columns) >= SIDE
+    if not faster:
         return None
-    compiled = compiled_module("gemm", a, b)
-    if compiled is None:
+    gemm = compiled_module("gemm", a, b)
+    if gemm is None:
         return None
-    if name == "nt":
-        given = None if row is None else np.ascontiguousarray(row, a.dtype)
-        by_rows: Array = compiled.multiply_nt(a, b.T, given)
-        return by_rows
-    found: Array = compiled.multiply_tn(a.T, b) if turned_a else compiled.multiply_nn(a, b)
+    if turned_b:
+        bias = None if row is None else np.ascontiguousarray(row, a.dtype)
+        with_bias: Array = gemm.multiply_nt(a, b.T, bias)
+        return with_bias
+    c: Array = gemm.multiply_tn(a.T, b) if turned_a else gemm.multiply_nn(a, b)
     if row is not None:
-        found += row
-    return found
+        c += row
+    return c
 
 
 def compiled_module(name: str, *arrays: Array) -> Any:
-    """Return a module of `xprnn.backend.numba`, if it takes such arrays and is of use here."""
+    """Return a module of `xprnn.backend.numba`, or None where it can't or should not be used.
+
+    It can't without Numba, with another lowering asked for, and on arrays of mixed or other dtypes
+    or without alignment.  It should not where `tuning.COMPILED_VECTOR_BITS` says that the processor
+    is faster without.
+    """
     dtype = arrays[0].dtype
     if dtype not in DTYPES or lowering_word() not in ("on", "numba") or numba_missing():
         return None
     for a in arrays:
         if a.dtype != dtype or not a.flags.aligned:
             return None
-    compiled = importlib.import_module(f"xprnn.backend.numba.{name}")
-    return compiled if compiled.FASTER else None
+    if vector_bits() < tuning.COMPILED_VECTOR_BITS:
+        return None
+    return importlib.import_module(f"xprnn.backend.numba.{name}")

@@ -48,3 +48,9 @@ def numba_missing() -> str:
         # It refuses versions of NumPy that it doesn't know, and may do so in any way.
         return f"Numba {version} can't be used: {error}"
     return ""
+
+
+@cache
+def vector_bits() -> int:
+    """Return the width of the vectors that compiled code uses; only asked where Numba is usable."""
+    return 8 * int(importlib.import_module("xprnn.backend.numba.tiles").VECTOR_BYTES)

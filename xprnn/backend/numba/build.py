@@ -18,6 +18,7 @@ import numba
 from numba.core.errors import NumbaError
 
 from xprnn._version import __version__
+from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import write_atomic
 from xprnn.backend.numba import functions, intrinsics, tiles
@@ -168,7 +169,9 @@ def _digest(*parts: str) -> str:
     To that Numba sees.
     """
     ours = map(inspect.getsource, (functions, intrinsics, products, tiles))
-    text = repr((*parts, tiles.VECTOR_BYTES, numba.__version__, __version__, *ours))
+    text = repr(
+        (*parts, tiles.VECTOR_BYTES, tuning.BARRIER_SPINS, numba.__version__, __version__, *ours)
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 

@@ -17,25 +17,16 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
+from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.threads import compute_threads, share
 from xprnn.backend.numba.build import build_closure
 from xprnn.backend.numba.intrinsics import hold
 from xprnn.backend.numba.packed import turn_for
-from xprnn.backend.numba.tiles import WIDE, lanes, named, strip_for
+from xprnn.backend.numba.tiles import lanes, named, strip_for
 
-FASTER = WIDE
-"""Whether these were found to be faster than a BLAS: with vectors of 512 bits, and not tried with
-others."""
-_DEPTH, _CACHED = 128, 2**15
-"""Rows of b per pass, or bytes of it: they stay in the cache while the rows of c go by."""
-_PARTS, _FEW = 4, 32
-"""In how many sums the rows of b are added up, however many threads there are, where a has so few
-rows."""
-_TILES = 12
-"""Rows that are whole tiles, for any processor."""
-_SHARED = 10**7
-"""Multiplications that are worth a thread."""
+_TILE_ROWS = 12
+"""A number of rows that is filled by tiles of the largest height, whichever the processor has."""
 
 
 def _nt_for(dtype: str) -> Callable[..., None]:
@@ -90,7 +81,7 @@ def _nn_for(dtype: str) -> Callable[..., None]:
     product, also where the one before has some of them, too.
     """
     size = np.dtype(dtype).itemsize
-    panel, width, CACHED = _panel_for(dtype), lanes(size), _CACHED
+    panel, width, CACHED = _panel_for(dtype), lanes(size), tuning.NN_PASS_BYTES
 
     def nn(a, b, c, first, last):
         (n, K), M, W = a.shape, b.shape[1], c.shape[1]
@@ -109,7 +100,7 @@ def _tn_for(dtype: str) -> Callable[..., None]:
     The rows of a may lie anywhere; c as for nn, or b with as many columns as whole vectors take.
     """
     size = np.dtype(dtype).itemsize
-    panel, DEPTH, ROWS = _panel_for(dtype), _DEPTH, 20 * _TILES
+    panel, DEPTH, ROWS = _panel_for(dtype), tuning.TN_PASS_ROWS, tuning.TN_BLOCK_ROWS
 
     def tn(a, b, c, first, last, more):
         K, N, W, ka = a.shape[0], b.shape[1], c.shape[1], a.strides[0] // size
@@ -175,7 +166,7 @@ def multiply_nt(a: HostArray, b: HostArray, bias: HostArray | None = None) -> Ho
     nt = _compiled(_nt_for, a.dtype)
     if bias is None:
         bias = np.empty(0, a.dtype)
-    threads = min(compute_threads(), n * K * M // _SHARED)
+    threads = min(compute_threads(), n * K * M // tuning.PRODUCT_PER_THREAD)
     if threads < 2:
         nt(a, b, c, 0, M, bias)
     elif n < M:
@@ -183,7 +174,7 @@ def multiply_nt(a: HostArray, b: HostArray, bias: HostArray | None = None) -> Ho
         columns = _shares(M // block, threads, block, M)
         share(lambda k: nt(a, b, c, *columns[k], bias), range(threads))
     else:
-        rows = [slice(*bounds) for bounds in _shares(n // _TILES, threads, _TILES, n)]
+        rows = [slice(*bounds) for bounds in _shares(n // _TILE_ROWS, threads, _TILE_ROWS, n)]
         share(lambda k: nt(a[rows[k]], b, c[rows[k]], 0, M, bias), range(threads))
     return c
 
@@ -192,23 +183,24 @@ def multiply_nn(a: HostArray, b: HostArray) -> HostArray:
     """Return a b, of a (n, K) and b (K, M)."""
     (n, K), M = a.shape, b.shape[1]
     nn = _compiled(_nn_for, a.dtype)
-    threads = min(compute_threads(), n * K * M // _SHARED)
+    threads = min(compute_threads(), n * K * M // tuning.PRODUCT_PER_THREAD)
     width = lanes(a.itemsize)
-    if n > _FEW:
+    if n > tuning.NN_FEW_ROWS:
         c = np.empty((n, -(-M // width) * width), a.dtype)
         if threads < 2:
             nn(a, b, c, 0, K)
         else:
-            rows = [slice(*bounds) for bounds in _shares(n // _TILES, threads, _TILES, n)]
+            rows = [slice(*bounds) for bounds in _shares(n // _TILE_ROWS, threads, _TILE_ROWS, n)]
             share(lambda k: nn(a[rows[k]], b, c[rows[k]], 0, K), range(threads))
         return _unpadded(c, M, width)
     # The rows are too few to share.
-    sums = np.empty((_PARTS, n, -(-M // width) * width), a.dtype)
-    parts = _shares(K, _PARTS, 1, K)
+    count = tuning.NN_PARTS
+    sums = np.empty((count, n, -(-M // width) * width), a.dtype)
+    parts = _shares(K, count, 1, K)
     threads = max(1, threads)
 
     def mine(thread: int) -> None:
-        for k in range(thread, _PARTS, threads):
+        for k in range(thread, count, threads):
             nn(a, b, sums[k], *parts[k])
 
     share(mine, range(threads))
@@ -238,11 +230,11 @@ def add_tn(a: HostArray, b: HostArray, c: HostArray) -> None:
 
 def _tn(a: HostArray, b: HostArray, c: HostArray, *, more: bool) -> None:
     tn = _compiled(_tn_for, a.dtype)
-    threads = min(compute_threads(), a.size * b.shape[1] // _SHARED)
+    threads = min(compute_threads(), a.size * b.shape[1] // tuning.PRODUCT_PER_THREAD)
     if threads < 2:
         tn(a, b, c, 0, len(c), more)
     else:
-        rows = _shares(len(c) // _TILES, threads, _TILES, len(c))
+        rows = _shares(len(c) // _TILE_ROWS, threads, _TILE_ROWS, len(c))
         share(lambda k: tn(a, b, c, *rows[k], more), range(threads))
 
 

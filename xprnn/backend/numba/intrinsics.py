@@ -10,9 +10,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
+from xprnn.backend.host import tuning
+
 _POSIX = os.name == "posix"
-_SPINS = 2000
-"""How often a waiting thread looks before it lets another one have its core."""
+_SPINS = tuning.BARRIER_SPINS
 _WORD = ir.IntType(64)
 
 

@@ -17,11 +17,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
 from xprnn.backend.numba.tiles import INDEX, WORD, lanes, named, strip_for
-
-_DEPTH = 256
-"""Entries of k per pass: a panel's part stays in the cache while the rows of a go by."""
 
 
 def product_for(dtype: str) -> Callable[..., None]:
@@ -34,7 +32,7 @@ def product_for(dtype: str) -> Callable[..., None]:
     `xprnn.backend.numba.build.product_address`).
     """
     size = np.dtype(dtype).itemsize
-    width = lanes(size)
+    width, DEPTH = lanes(size), tuning.STEP_PASS_ROWS
     scalar = ir.FloatType() if size == 4 else ir.DoubleType()
     strip4, strip2, strip1 = (strip_for(vectors, scalar, size) for vectors in (4, 2, 1))
 
@@ -46,8 +44,8 @@ def product_for(dtype: str) -> Callable[..., None]:
             n = count - 1 - i if back else i
             w = (4 * n if n <= fours else vectors - 1) * width
             wide = 4 if n < fours else 2 if left > 1 and n == fours else 1
-            for k in range(0, K, _DEPTH):
-                depth, more = min(_DEPTH, K - k), k > 0
+            for k in range(0, K, DEPTH):
+                depth, more = min(DEPTH, K - k), k > 0
                 at_a, at_c = a + k * size, c + w * size
                 at_p = p + (w * K + k * wide * width) * size
                 if wide == 4:

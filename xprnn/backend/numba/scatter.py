@@ -6,15 +6,11 @@ from typing import Any
 
 from numba import types
 
+from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.threads import compute_threads, share
 from xprnn.backend.numba.build import build_closure
-from xprnn.backend.numba.tiles import WIDE, lanes
-
-FASTER = WIDE
-"""See `xprnn.backend.numba.gemm`."""
-_SHARED = 2**19
-"""Entries that are worth a thread."""
+from xprnn.backend.numba.tiles import lanes
 
 
 def _scatter_for() -> Callable[..., None]:
@@ -46,7 +42,8 @@ def sum_rows_at(rows: HostArray, places: HostArray, count: int) -> HostArray:
     """Return (count, K): of each place the sum of its rows (N, K), in their order."""
     scatter, columns = _compiled(rows.dtype), rows.shape[1]
     sums = np.zeros((count, columns), rows.dtype)
-    threads, width = min(compute_threads(), rows.size // _SHARED), lanes(rows.itemsize)
+    threads = min(compute_threads(), rows.size // tuning.SCATTER_PER_THREAD)
+    width = lanes(rows.itemsize)
     if threads < 2:
         scatter(rows, places, sums, 0, columns)
     else:

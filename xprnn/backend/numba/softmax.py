@@ -5,18 +5,11 @@ from functools import cache
 
 from numba import types
 
+from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.threads import compute_threads, share
 from xprnn.backend.numba.build import build_closure
 from xprnn.backend.numba.functions import exp32
-from xprnn.backend.numba.tiles import WIDE
-
-FASTER = WIDE
-"""See `xprnn.backend.numba.gemm`."""
-_LANES = 64
-"""Maxima and sums that are under way at a time: a few vectors of them."""
-_SHARED = 2**17
-"""Entries that are worth a thread."""
 
 
 def _softmax_for() -> Callable[..., None]:
@@ -24,8 +17,8 @@ def _softmax_for() -> Callable[..., None]:
 
     m is set to the largest entry of each row, a to exp(a - m), and Z to the sum of that.
     """
-    empty, entry, LANES, lowest = np.empty, np.float32, _LANES, np.float32(-np.inf)
-    zero = np.float32(0)
+    empty, entry, LANES = np.empty, np.float32, tuning.SOFTMAX_ACCUMULATORS
+    lowest, zero = np.float32(-np.inf), np.float32(0)
 
     def softmax(a, m, Z, first, last):
         V = a.shape[1]
@@ -71,7 +64,7 @@ def softmax_parts(a: HostArray) -> tuple[HostArray, HostArray]:
     """Set a (N, V), of float32, to exp(a - m), and return m and the sums of its rows, (N,)."""
     softmax, count = _compiled(), len(a)
     m, Z = np.empty(count, a.dtype), np.empty(count, a.dtype)
-    threads = min(compute_threads(), a.size // _SHARED, count)
+    threads = min(compute_threads(), a.size // tuning.SOFTMAX_PER_THREAD, count)
     if threads < 2:
         softmax(a, m, Z, 0, count)
     else:

@@ -19,8 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 _FEATURES = llvm.get_host_cpu_features()
-WIDE = bool(_FEATURES.get("avx512f"))
-VECTOR_BYTES = 64 if WIDE else 32 if _FEATURES.get("avx2") else 16
+VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx2") else 16
 _TALL = VECTOR_BYTES != 32
 """Whether there are 32 registers for the sums of a tile, not 16."""
 _PARTS = {1: 4 if _TALL else 2}

@@ -1,0 +1,248 @@
+"""The tuning constants of the work on host arrays, in one table.
+
+None of them changes what is computed, beyond the order of some sums: they decide which of two ways
+is taken, and how work is cut into pieces.  They were chosen for one machine.  Unless an entry says
+otherwise, that is two cores of an Intel Xeon with AVX-512 (vectors of 512 bits), Linux, Python
+3.11, NumPy 2.4.6 with OpenBLAS 0.3.31 and Numba 0.68.1, on 2026-11-26.  The whole diary is in
+``docs/notes/performance-diary.md``.
+
+Read the constants as attributes of this module when they are needed (``tuning.BLOCK_ENTRIES``), so
+that they can be changed.  The sections "inside compiled code" and "waiting" are read when the code
+is compiled, once per process.
+
+Units: an *entry* is one number of an array, a *multiplication* one term of a product's sums, so
+that (n, K) by (K, M) has n·K·M of them.  Names of products are those of BLAS, N for a matrix as it
+is stored and T for its transpose: NN is a b, NT is a bᵀ, TN is aᵀ b, all three of a row-major
+result with n rows and M columns and sums of K terms.
+
+Constants of the same nature that concern one place only stand there: what the time loop's threads
+share (`xprnn.engine.loop.numba.team`), the blocks of a loop of NumPy calls
+(`xprnn.engine.loop.numpy.loops`), when a readout is computed in another order
+(`xprnn.engine.readout`) and the blocks of the cross-entropy (`xprnn.losses.cross_entropy`).
+"""
+
+# -- NumPy calls: blocks and sums
+
+BLOCK_ENTRIES = 2**16
+"""Entries.
+
+Decides: elementwise rules (an optimizer's update, for instance) and products that are added to an
+array run over blocks of this many entries, so that their temporaries stay in the cache.
+Measured: SGD in place on 800,000 weights, 2¹⁵ and 2¹⁶ alike, 2¹³ to 2¹⁴ and 2¹⁷ to 2¹⁸ slower.
+"""
+
+BLOCK_ROWS = 64
+"""Rows.
+
+Decides: blocks with more rows than this have a multiple of it, because a BLAS is slower at the rows
+that don't fill its tiles.
+Measured: not by itself.
+"""
+
+SQUARE_SUM_ENTRIES = 2**13
+"""Entries.
+
+Decides: sums of squares are products of vectors of this length: short enough for BLAS to keep to
+one thread, and for the rounding of the sum.
+Measured: the norm of a language model's gradients, 0.78 to 0.83 ms as one sum, 0.29 ms in pieces.
+"""
+
+REPEATS = 4
+"""Rows per distinct index.
+
+Decides: rows with fewer repeats of their index than this are sorted by index, and each run is
+summed.
+Measured: not by itself.
+"""
+
+INDICATOR_INDICES = 256
+"""Distinct indices.
+
+Decides: without compiled code, rows that many indices or fewer share are summed by a product with
+the indicator of their index, and others by sorting.
+Measured: sums for 2048 tokens of 65 kinds and 512 columns, 6.6 ms by sorting, about 1 ms by the
+product.
+"""
+
+# -- products by BLAS: how many threads
+
+BLAS_ALONE = 2**18
+"""Multiplications.
+
+Decides: OpenBLAS keeps smaller products of matrices to one thread, so nothing is done about it.
+Measured: not; it is OpenBLAS's own bound (``SMP_THRESHOLD_MIN * GEMM_MULTITHREAD_THRESHOLD``).
+"""
+
+BLAS_ALONE_VECTOR = 2**13
+"""Multiplications.
+
+Decides: the same for products of a matrix and a vector.
+Measured: not; OpenBLAS's own bound, ``2304 * GEMM_MULTITHREAD_THRESHOLD`` = 9216, rounded down.
+"""
+
+BLAS_SHARED = 15 * 10**6
+"""Multiplications.
+
+Decides: from here on a product is cut into two parts, a thread for each, and into one more for
+every further half of this.
+Measured: waking a second thread takes 50 to 250 µs, in which one thread multiplies 4 to 20 million
+times (160 GFLOP/s).
+"""
+
+# -- compiled code: when it is used instead of a BLAS or NumPy
+
+COMPILED_VECTOR_BITS = 512
+"""Bits.
+
+Decides: processors with narrower vectors than this keep to BLAS and NumPy.
+Measured: with 512 bits, where the entries below hold.  Not tried on processors with fewer.
+"""
+
+COMPILED_PRODUCT = 2**17
+"""Multiplications.
+
+Decides: smaller products are left to BLAS.
+Measured: by CPU time against OpenBLAS.
+"""
+
+COMPILED_NARROW_PRODUCT = 2**20
+"""Multiplications.
+
+Decides: smaller products NN and TN with a narrow result are left to BLAS.
+Measured: by CPU time against OpenBLAS.
+"""
+
+NARROW_COLUMNS = 64
+"""Columns of the result.
+
+Decides: wider products NN (of more than `NN_FEW_ROWS` rows) and TN are left to BLAS.
+Measured: by CPU time, 0.65 to 0.9 of OpenBLAS's up to 64 columns, 1.1 to 1.7 from 100 on.
+"""
+
+NT_LONG_SUM = 256
+"""Terms of a sum.
+
+Decides: products NT with sums this long are left to BLAS if they have more than `NT_FEW_ROWS` rows.
+Measured: by CPU time, 0.5 to 0.9 of OpenBLAS's with shorter sums; level or slower beyond both.
+"""
+
+NT_FEW_ROWS = 256
+"""Rows of the result.  See `NT_LONG_SUM`."""
+
+NN_FEW_ROWS = 32
+"""Rows of the result.
+
+Decides: products NN with at most this many rows read b once, where it lies, and are cut into
+`NN_PARTS` sums instead of into rows.
+Measured: (20, 8000) by (8000, 100), 0.48 to 0.57 ms by OpenBLAS, 0.35 ms compiled.
+"""
+
+NN_LARGE = 2**17
+"""Entries of b.
+
+Decides: products NN with few rows are left to BLAS if b is smaller.
+Measured: by CPU time against OpenBLAS.
+"""
+
+TN_MANY_ROWS = 1024
+"""Rows of the result.
+
+Decides: products TN with this many rows are left to BLAS.
+Measured: by CPU time against OpenBLAS.
+"""
+
+SOFTMAX_ENTRIES = 2**15
+"""Entries of the logits.
+
+Decides: for fewer, NumPy is used, and nothing is compiled.
+Measured: 20 rows of 8000 (five times this), 0.14 ms by NumPy, 0.087 ms compiled; the bound itself
+was not.
+"""
+
+SCATTER_ENTRIES = 2**15
+"""Entries of the rows to be summed by index.
+
+Decides: for fewer, NumPy is used, and nothing is compiled.
+Measured: not by itself.
+"""
+
+# -- compiled code: how many threads
+
+PRODUCT_PER_THREAD = 10**7
+"""Multiplications.
+
+Decides: a compiled product gets one thread for each of these, at least one.
+Measured: see `BLAS_SHARED`.
+"""
+
+SOFTMAX_PER_THREAD = 2**17
+"""Entries of the logits.
+
+Decides: a compiled softmax gets one thread for each of these, at least one.
+Measured: 320 rows of 8000 (twenty times this), 1.45 ms with one thread, 0.76 ms with two.
+"""
+
+SCATTER_PER_THREAD = 2**19
+"""Entries of the rows to be summed by index.
+
+Decides: compiled sums get one thread for each of these, at least one.
+Measured: not by itself.
+"""
+
+# -- inside compiled code
+
+NN_PARTS = 4
+"""Sums.
+
+Decides: a product NN with few rows is the sum of this many products of parts of b's rows, so that
+several threads can form them.  The number of threads does not change it, nor therefore the bits.
+Measured: not by itself.
+"""
+
+NN_PASS_BYTES = 2**15
+"""Bytes of b.
+
+Decides: a product NN reads b in passes of this size, which stay in the first-level cache while the
+rows of a go by.
+Measured: not by itself.
+"""
+
+TN_PASS_ROWS = 128
+"""Rows of a and b, the terms of a sum.
+
+Decides: the same for a product TN.
+Measured: not by itself.
+"""
+
+TN_BLOCK_ROWS = 240
+"""Rows of the result, a multiple of the tiles' heights (6, 4, 2 and 1 row).
+
+Decides: a product TN does all its passes for this many rows before it goes on to the next.
+Measured: not by itself.
+"""
+
+STEP_PASS_ROWS = 256
+"""Rows of the packed matrix, the terms of a sum.
+
+Decides: the product of a time step goes over a panel in passes of this many rows, which stay in the
+cache while the sequences of the batch go by.
+Measured: 128, 256 and 384 alike.
+"""
+
+SOFTMAX_ACCUMULATORS = 64
+"""Entries: a few vectors.
+
+Decides: the maximum and the sum of a row are formed from this many partial ones, so that
+instructions need not wait for each other.
+Measured: not by itself.
+"""
+
+# -- waiting
+
+BARRIER_SPINS = 2000
+"""Reads of the counter that the threads share.
+
+Decides: a thread that waits for the others of its time step reads this often before it lets another
+thread have its core.
+Measured: not by itself.
+"""
