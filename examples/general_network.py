@@ -143,7 +143,7 @@ def closed_loop_backward(net, tape, dy):
     dh = dy @ R
     rest = xprnn.unroll_backward(net.cell, loop, rest_tape, dh[1:])
     start = xprnn.unroll_backward(net.cell, first, start_tape, dh[:1], rest.state)
-    _, dU, db = rest.weights
+    dU, db = rest.weights.U, rest.weights.b
     gradients = (
         start.weights.W + dU @ R.T + np.outer(db, r),
         start.weights.U + dU,

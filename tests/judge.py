@@ -14,9 +14,8 @@ import torch
 
 from tests.cases import Case, Problem
 from tests.steps import JAX, TORCH, Tensor, Tensors, Words
-from xprnn import Run
+from xprnn import Run, Weights
 from xprnn.cells import Cell, has_layer_norm, unit_names
-from xprnn.engine.layer.weights import ExtendedWeights
 
 
 class Verdict(NamedTuple):
@@ -48,10 +47,10 @@ def as_it_is(state: Tensors) -> Tensors:
     return state
 
 
-def layer_weights(cell: Cell, p: Mapping[str, Any], ending: str = "_l0") -> ExtendedWeights:
+def layer_weights(cell: Cell, p: Mapping[str, Any], ending: str = "_l0") -> Weights:
     """Return what one layer of a network has in one direction."""
     norms = ("norm_ih", "norm_hh") if has_layer_norm(cell) else ()
-    return ExtendedWeights(
+    return Weights(
         p[f"weight_ih{ending}"],
         p[f"weight_hh{ending}"],
         p.get(f"bias{ending}"),
@@ -62,7 +61,7 @@ def layer_weights(cell: Cell, p: Mapping[str, Any], ending: str = "_l0") -> Exte
 
 def unrolled(
     case: Case,
-    w: ExtendedWeights,
+    w: Weights,
     x: Tensor,
     state: Tensors,
     m: Words = TORCH,

@@ -1,8 +1,7 @@
 """The equations of every cell once more, for the judges: written without looking at the cells.
 
 A step is ``step(m, w, x (B, I), state) -> state``: m offers the words of mathematics as torch or
-JAX has them, so that one text is differentiated by both; w is an
-`xprnn.engine.layer.weights.ExtendedWeights`.
+JAX has them, so that one text is differentiated by both; w is an `xprnn.Weights`.
 """
 
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import torch
 
-from xprnn.engine.layer.weights import ExtendedWeights
+from xprnn import Weights
 
 Tensor: TypeAlias = Any
 Tensors: TypeAlias = tuple[Tensor, ...]
@@ -55,7 +54,7 @@ JAX = Words(
     lambda a: a[::-1],
 )
 
-Formula: TypeAlias = Callable[[Words, ExtendedWeights, Tensor, Tensors], Any]
+Formula: TypeAlias = Callable[[Words, Weights, Tensor, Tensors], Any]
 
 
 def normalized(a: Tensor) -> Tensor:
@@ -63,7 +62,7 @@ def normalized(a: Tensor) -> Tensor:
     return centred / ((centred**2).mean(-1)[..., None] + 1e-5) ** 0.5
 
 
-def projections(w: ExtendedWeights, x: Tensor, h: Tensor) -> Tensors:
+def projections(w: Weights, x: Tensor, h: Tensor) -> Tensors:
     """Return W x + b and U h, each normalised and scaled first if there are gains."""
     u, v = x @ w.W.T, h @ w.U.T
     if w.gains:
@@ -71,7 +70,7 @@ def projections(w: ExtendedWeights, x: Tensor, h: Tensor) -> Tensors:
     return u if w.b is None else u + w.b, v
 
 
-def argument(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensor:
+def argument(m: Words, w: Weights, x: Tensor, state: Tensors) -> Tensor:
     """Return what the Elman cell's activation is applied to."""
     u, v = projections(w, x, state[0])
     return u + v
@@ -81,7 +80,7 @@ def elman(activation: str) -> Formula:
     return lambda m, w, x, state: (getattr(m, activation)(argument(m, w, x, state)),)
 
 
-def gru(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensors:
+def gru(m: Words, w: Weights, x: Tensor, state: Tensors) -> Tensors:
     ((h,), (b_hn,)), (u, v) = (state, w.units), projections(w, x, state[0])
     (u_r, u_z, u_n), (v_r, v_z, v_n) = m.split(u, 3), m.split(v, 3)
     r, z = m.sigmoid(u_r + v_r), m.sigmoid(u_z + v_z)
@@ -89,7 +88,7 @@ def gru(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensors:
     return ((1 - z) * n + z * h,)
 
 
-def lstm(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensors:
+def lstm(m: Words, w: Weights, x: Tensor, state: Tensors) -> Tensors:
     (h, c), (p_i, p_f, p_o) = state, w.units or (0, 0, 0)
     a_i, a_f, a_g, a_o = m.split(sum(projections(w, x, h)), 4)
     i, f = m.sigmoid(a_i + p_i * c), m.sigmoid(a_f + p_f * c)
@@ -97,14 +96,14 @@ def lstm(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensors:
     return m.sigmoid(a_o + p_o * c) * m.tanh(c), c
 
 
-def minimal_gated(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensors:
+def minimal_gated(m: Words, w: Weights, x: Tensor, state: Tensors) -> Tensors:
     (h,), (u, v) = state, projections(w, x, state[0])
     (u_f, u_n), (v_f, v_n) = m.split(u, 2), m.split(v, 2)
     f = m.sigmoid(u_f + v_f)
     return ((1 - f) * h + f * m.tanh(u_n + f * v_n),)
 
 
-def gated(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensors:
+def gated(m: Words, w: Weights, x: Tensor, state: Tensors) -> Tensors:
     """Of `tests.gated.Gated`."""
     (h, c), (u, v) = state, projections(w, x, state[0])
     (u_1, u_2), (v_1, v_2) = m.split(u, 2), m.split(v, 2)
@@ -112,7 +111,7 @@ def gated(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensors:
     return c * (u_2 + v_2) + 0.5 * h, c
 
 
-def leaky(m: Words, w: ExtendedWeights, x: Tensor, state: Tensors) -> Tensors:
+def leaky(m: Words, w: Weights, x: Tensor, state: Tensors) -> Tensors:
     """Of `tests.leaky.LeakyUnit`."""
     (h,), (leak,), (u, v) = state, w.units, projections(w, x, state[0])
     return ((1 - leak) * h + leak * m.tanh(u + 2 * v),)

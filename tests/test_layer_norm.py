@@ -16,10 +16,9 @@ from tests.closeness import (
 from tests.judge import FOURTH_ORDER, central_differences, layer_weights, leaf
 from tests.passes import gradients_of
 from tests.stacks import LENGTHS, SIZES
-from xprnn import RNN, fit, unroll, unroll_backward
+from xprnn import RNN, Weights, fit, unroll, unroll_backward
 from xprnn.cells import LSTM
 from xprnn.engine.gradients import SparseGradient
-from xprnn.engine.layer.weights import ExtendedWeights
 from xprnn.engine.normalization import EPSILON, normalize, normalize_backward
 from xprnn.optim import SGD
 
@@ -132,7 +131,7 @@ def test_the_functional_core(case):
     case = case.but(**SIZES | {"O": None})
     problem = case.problem()
     weights = layer_weights(case.cell, case.parameters())
-    assert isinstance(weights, ExtendedWeights)
+    assert isinstance(weights, Weights)
     assert len(weights.gains) == 2
     h, _, tape = unroll(case.cell, weights, problem.x)
     got = unroll_backward(case.cell, weights, tape, problem.d_output, window=1)

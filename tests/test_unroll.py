@@ -19,9 +19,8 @@ from tests.closeness import (
 from tests.harness import on_every_backend
 from tests.judge import central_differences, layer_weights, leaf, unrolled
 from tests.steps import argument
-from xprnn import unroll, unroll_backward
+from xprnn import Weights, unroll, unroll_backward
 from xprnn.cells import Elman, unit_names
-from xprnn.engine.layer.weights import ExtendedWeights
 
 SHAPES = pytest.mark.parametrize(
     "shape",
@@ -38,14 +37,13 @@ def material(case: Case):
     return weights, problem.x, state, problem.d_output, d_state
 
 
-def each(convert, w: ExtendedWeights) -> ExtendedWeights:
+def each(convert, w: Weights) -> Weights:
     """Return the weights with every array converted."""
     return jax.tree.map(convert, w)
 
 
 def by_name(case: Case, w) -> dict[str, object]:
     """Return weights, or their gradients, that are there."""
-    w = ExtendedWeights(*w)
     named = {"W": w.W, "U": w.U, "b": w.b, **dict(zip(("γ_u", "γ_v"), w.gains, strict=False))}
     named |= dict(zip(unit_names(case.cell), w.units, strict=True))
     return {name: array for name, array in named.items() if array is not None}

@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 
 class ParameterNames(NamedTuple):
-    """What the parameters of one layer in one direction are called: see `ExtendedWeights`."""
+    """What the parameters of one layer in one direction are called: see `Weights`."""
 
     W: str
     U: str

@@ -33,7 +33,7 @@ from xprnn.engine.layer.layer import (
     swept_layer,
     whole,
 )
-from xprnn.engine.layer.weights import ExtendedWeights, Weights
+from xprnn.engine.layer.weights import Weights
 from xprnn.engine.layer.window import Sweep
 from xprnn.engine.lengths import only_within, within
 from xprnn.engine.readout import read_out, read_out_backward
@@ -330,9 +330,9 @@ def _walk(
     return arriving
 
 
-def _weights(direction: Direction, parameters: Mapping[str, Array]) -> ExtendedWeights:
+def _weights(direction: Direction, parameters: Mapping[str, Array]) -> Weights:
     W, U, b, units, gains = direction.names
-    return ExtendedWeights(
+    return Weights(
         parameters[W],
         parameters[U],
         parameters.get(b),
@@ -341,11 +341,9 @@ def _weights(direction: Direction, parameters: Mapping[str, Array]) -> ExtendedW
     )
 
 
-def _named(
-    direction: Direction, weights: Weights | ExtendedWeights
-) -> dict[str, GradientArray | None]:
+def _named(direction: Direction, weights: Weights) -> dict[str, GradientArray | None]:
     """Return a layer's gradients by the names of its parameters."""
-    names, (W, U, b, units, gains) = direction.names, ExtendedWeights(*weights)
+    names, (W, U, b, units, gains) = direction.names, weights
     named = {names.W: W, names.U: U, names.b: b}
     named.update(zip(names.units, units, strict=True))
     named.update(zip(names.gains, gains, strict=True))

@@ -20,7 +20,7 @@ from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell, unit_names
 from xprnn.engine.layer.projection import input_gradient, project, project_backward
 from xprnn.engine.layer.segments import Kept, Segment, check_again, copied, cut, gathered, joined
-from xprnn.engine.layer.weights import ExtendedWeights, LayerGradient, plus
+from xprnn.engine.layer.weights import LayerGradient, Weights, plus
 from xprnn.engine.layer.window import Sweep, summed, sweep
 from xprnn.engine.loop.loop import run_backward, run_forward
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent
@@ -68,7 +68,7 @@ class Unrolled(NamedTuple):
 def run_layer(
     backend: Backend,
     cell: Cell,
-    weights: ExtendedWeights,
+    weights: Weights,
     x: Array,
     state: Arrays,
     *,
@@ -112,7 +112,7 @@ def run_layer(
 
 
 def run_layer_backward(
-    cell: Cell, weights: ExtendedWeights, tape: Tape, dh: Array | None, d_state: Arrays
+    cell: Cell, weights: Weights, tape: Tape, dh: Array | None, d_state: Arrays
 ) -> LayerGradient:
     """Propagate gradients back through `run_layer`, its arguments known to be right.
 
@@ -136,7 +136,7 @@ def run_layer_backward(
 
 def sweep_layer(
     cell: Cell,
-    weights: ExtendedWeights,
+    weights: Weights,
     tape: Tape,
     dh: Array | None,
     d_state: Arrays,
@@ -152,13 +152,13 @@ def sweep_layer(
     return sweep(xp, cell, recurrent, _whole(tape).trajectory, dh, d_state, before)
 
 
-def sweep_input(weights: ExtendedWeights, tape: Tape, done: Sweep) -> Array | None:
+def sweep_input(weights: Weights, tape: Tape, done: Sweep) -> Array | None:
     """Return what a sweep puts on the layer's input; None if that is integers."""
     gain, normalized = weights.gains[0] if weights.gains else None, _whole(tape).normalized
     return input_gradient(tape.backend, weights.W, tape.x, done.step.du, gain, normalized)
 
 
-def swept_layer(weights: ExtendedWeights, tape: Tape, last: Sweep) -> LayerGradient:
+def swept_layer(weights: Weights, tape: Tape, last: Sweep) -> LayerGradient:
     """Return the gradients that the last sweep has found."""
     back = summed(tape.backend.xp, last)
     return _layer_gradient(weights, tape, slice(None), _whole(tape), back)
@@ -181,7 +181,7 @@ def _whole(tape: Tape) -> Kept:
 def _run_segment(
     backend: Backend,
     cell: Cell,
-    weights: ExtendedWeights,
+    weights: Weights,
     x: Array,
     recurrent: Recurrent,
     steps: slice,
@@ -198,7 +198,7 @@ def _run_segment(
 
 def _segment_gradient(
     cell: Cell,
-    weights: ExtendedWeights,
+    weights: Weights,
     tape: Tape,
     segment: Segment,
     dh: Array | None,
@@ -216,7 +216,7 @@ def _segment_gradient(
     return _layer_gradient(weights, tape, steps, kept, back)
 
 
-def _recurrent(weights: ExtendedWeights, tape: Tape) -> Recurrent:
+def _recurrent(weights: Weights, tape: Tape) -> Recurrent:
     # The units and the mask are those of the forward pass, U is the one that is given.
     recurrent, U = tape.recurrent, weights.U
     return recurrent if recurrent.U is U else recurrent._replace(U=U)
@@ -229,7 +229,7 @@ def _of(recurrent: Recurrent, steps: slice) -> Recurrent:
 
 
 def _layer_gradient(
-    weights: ExtendedWeights, tape: Tape, steps: slice, kept: Kept, back: LoopGradient
+    weights: Weights, tape: Tape, steps: slice, kept: Kept, back: LoopGradient
 ) -> LayerGradient:
     """Return the layer's gradients, given those of u and of U h."""
     backend, mask = tape.backend, tape.recurrent.mask
@@ -248,7 +248,7 @@ def _layer_gradient(
     pairs = zip(weights.units, back.units, strict=False)
     units = tuple([None if given is None else d for given, d in pairs])
     return LayerGradient(
-        ExtendedWeights(projection.W, dU, projection.b, units, gains), projection.x, back.state
+        Weights(projection.W, dU, projection.b, units, gains), projection.x, back.state
     )
 
 
@@ -256,7 +256,7 @@ def _at(a: Array | None, steps: slice) -> Array | None:
     return None if a is None else a[steps, ...]
 
 
-def _units(backend: Backend, cell: Cell, weights: ExtendedWeights) -> Arrays:
+def _units(backend: Backend, cell: Cell, weights: Weights) -> Arrays:
     """Return the per-unit parameters, with zeros for biases that are not there."""
     given = weights.units or (None,) * len(unit_names(cell))
     if not [part for part in given if part is None]:

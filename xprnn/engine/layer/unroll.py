@@ -27,13 +27,13 @@ from xprnn.engine.layer.layer import (
     swept_layer,
     whole,
 )
-from xprnn.engine.layer.weights import ExtendedWeights, LayerGradient, Weights
+from xprnn.engine.layer.weights import LayerGradient, Weights
 from xprnn.engine.lengths import check_lengths, only_within, within
 
 
 def unroll(
     cell: str | Cell,
-    weights: Weights | ExtendedWeights | tuple[Array, ...],
+    weights: Weights | tuple[Array, ...],
     x: Array,
     state: Arrays | None = None,
     *,
@@ -46,10 +46,9 @@ def unroll(
     Parameters
     ----------
     cell : str or Cell
-    weights : Weights, ExtendedWeights or tuple
-        ``(W, U)`` or ``(W, U, b)``, shapes (G·H, I), (G·H, H) and (G·H,); more for cells with
-        per-unit parameters or layer normalisation, see
-        `xprnn.engine.layer.weights.ExtendedWeights`.
+    weights : Weights or tuple
+        ``(W, U)`` or ``(W, U, b)``, shapes (G·H, I), (G·H, H) and (G·H,); cells with per-unit
+        parameters or layer normalisation take more, see `xprnn.Weights`.
     x : array, (T, B, I), or of integers, (T, B)
         An integer stands for the one-hot vector of length I.
     state : tuple of array, (B, H) each, optional
@@ -106,7 +105,7 @@ def unroll(
 
 def unroll_backward(
     cell: str | Cell,
-    weights: Weights | ExtendedWeights | tuple[Array, ...],
+    weights: Weights | tuple[Array, ...],
     tape: Tape,
     dh: Array | None,
     d_state: Arrays | None = None,
@@ -158,26 +157,18 @@ def unroll_backward(
     window = check_window(window)
     check_whole("tape", tape.recomputes, window)
     if window is None or window >= steps - 1:
-        return _narrowed(run_layer_backward(cell, weights, tape, dh, d_state))
+        return run_layer_backward(cell, weights, tape, dh, d_state)
     tape, done = whole(tape), None
     for _ in range(window + 1):
         done = sweep_layer(cell, weights, tape, dh, d_state, done)
     assert done is not None
-    return _narrowed(swept_layer(weights, tape, done))
+    return swept_layer(weights, tape, done)
 
 
-def _narrowed(gradient: LayerGradient) -> LayerGradient:
-    """Leave what only some cells have out where there is none of it."""
-    W, U, b, *more = gradient.weights
-    return gradient if any(more) else gradient._replace(weights=Weights(W, U, b))
-
-
-def _check_weights(
-    cell: Cell, weights: object, backend: Backend | None
-) -> tuple[Backend, ExtendedWeights]:
+def _check_weights(cell: Cell, weights: object, backend: Backend | None) -> tuple[Backend, Weights]:
     if not isinstance(weights, tuple | list) or not 2 <= len(weights) <= 5:
         raise TypeError(f"weights is {type(weights).__name__}: expected (W, U) or (W, U, b)")
-    given = ExtendedWeights(*weights)
+    given = Weights(*weights)
     backend = backend_of(given.W) if backend is None else get_backend(backend)
     U = checks.array("weights.U", given.U, backend, ("G·H", "H"))
     rows, hidden = cell.gates * U.shape[1], U.shape[1]
@@ -192,7 +183,7 @@ def _check_weights(
         raise ValueError(
             f"weights.gains has {len(given.gains)} arrays: expected {gains}, ({rows},) each"
         )
-    return backend, ExtendedWeights(
+    return backend, Weights(
         checks.array("weights.W", given.W, backend, (rows, "I")),
         checks.array("weights.U", U, backend, (rows, hidden)),
         None if given.b is None else checks.array("weights.b", given.b, backend, (rows,)),

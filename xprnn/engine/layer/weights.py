@@ -10,30 +10,18 @@ from xprnn.engine.gradients import add
 class Weights(NamedTuple):
     """The parameters of one layer in one direction, or their gradients.
 
+    A plain tuple ``(W, U)`` or ``(W, U, b)`` means the same to `unroll` and `unroll_backward`.
+
     Attributes
     ----------
     W : array, (G·H, I)
     U : array, (G·H, H)
     b : array, (G·H,), or None
-    """
-
-    W: Array
-    U: Array
-    b: Array | None = None
-
-
-class ExtendedWeights(NamedTuple):
-    """The same, of a cell that has more.
-
-    Attributes
-    ----------
-    W, U, b
-        As in `Weights`.
     units : tuple of array, (H,) each
-        The cell's per-unit parameters, in the order in which it names them; None for one that is
-        zero because there are no biases.
+        The cell's per-unit parameters, in the order in which the cell names them; None for one
+        that is zero because the layer has no biases.
     gains : tuple of array, (G·H,) each
-        Of a cell with layer normalisation: that of W x, and that of U h.
+        Of a cell with layer normalisation: the gain of W x, and the gain of U h.
     """
 
     W: Array
@@ -48,27 +36,26 @@ class LayerGradient(NamedTuple):
 
     Attributes
     ----------
-    weights : Weights or ExtendedWeights
-        W's is a `SparseGradient` if the input was integers.
+    weights : Weights
+        Its W is a `SparseGradient` if the input was integers.
     x : array, (T, B, I), or None
         None if the input was integers.
     state : tuple of array, (B, H) each
         Of the initial state.
     """
 
-    weights: Weights | ExtendedWeights
+    weights: Weights
     x: Array | None
     state: Arrays
 
 
-def plus(total: Weights | ExtendedWeights, share: Weights | ExtendedWeights) -> ExtendedWeights:
-    """Return what several segments put on the weights."""
-    total, share = ExtendedWeights(*total), ExtendedWeights(*share)
+def plus(total: Weights, share: Weights) -> Weights:
+    """Return the sum of two segments' gradients."""
 
     def sum_(a: Array | None, b: Array | None) -> Array | None:
         return None if a is None else add(a, b)
 
-    return ExtendedWeights(
+    return Weights(
         sum_(total.W, share.W),
         sum_(total.U, share.U),
         sum_(total.b, share.b),
