@@ -185,8 +185,8 @@ def plain_optimizers():
 
 
 WRAPPED = (
-    optim.ByName({"readout.*": "adam", "*_hh_*": None}, otherwise=SGD(0.1, momentum=0.5)),
-    optim.Averaged(optim.ByName({"readout.*": SGD(0.2)}, otherwise="adam"), decay=0.9),
+    optim.ParameterGroups({"readout.*": "adam", "*_hh_*": None}, otherwise=SGD(0.1, momentum=0.5)),
+    optim.Averaged(optim.ParameterGroups({"readout.*": SGD(0.2)}, otherwise="adam"), decay=0.9),
 )
 
 
@@ -506,8 +506,8 @@ def test_time_is_added_up_over_interruptions(path, monkeypatch):
         ),
         ({"optimizer": optim.Rprop()}, "optimizer is Rprop, in the checkpoint SGD"),
         (
-            {"optimizer": optim.ByName({"readout.*": None}, otherwise=SGD(0.5))},
-            "optimizer is ByName, in the checkpoint SGD",
+            {"optimizer": optim.ParameterGroups({"readout.*": None}, otherwise=SGD(0.5))},
+            "optimizer is ParameterGroups, in the checkpoint SGD",
         ),
         ({"optimizer": SGD(0.5)}, r"optimizer.momentum is 0\.0, in the checkpoint 0\.5"),
         (

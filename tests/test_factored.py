@@ -28,7 +28,15 @@ from xprnn.engine.gradients import (
     times,
 )
 from xprnn.losses import CrossEntropy, SquaredError
-from xprnn.optim import SGD, Adam, Averaged, ByName, clip_by_norm, clip_by_value, global_norm
+from xprnn.optim import (
+    SGD,
+    Adam,
+    Averaged,
+    ParameterGroups,
+    clip_by_norm,
+    clip_by_value,
+    global_norm,
+)
 from xprnn.testing.parity.slack import _all, _moved
 from xprnn.training.accumulation import Accumulation
 
@@ -267,10 +275,10 @@ class Plain:
 AROUND = {
     "averaged": Averaged(SGD(0.1, momentum=0.5), decay=0.9),
     "mean": Averaged("adam", decay=1.0),
-    "by-name": ByName({"bias": None, "w": SGD(0.1, weight_decay=0.1)}, otherwise="adam"),
-    "both": Averaged(ByName({"w": Adam(0.01)}, otherwise=None)),
+    "groups": ParameterGroups({"bias": None, "w": SGD(0.1, weight_decay=0.1)}, otherwise="adam"),
+    "both": Averaged(ParameterGroups({"w": Adam(0.01)}, otherwise=None)),
     "plain": Averaged(Plain()),
-    "plain-by-name": ByName({"w": Plain()}, otherwise="sgd"),
+    "plain-groups": ParameterGroups({"w": Plain()}, otherwise="sgd"),
 }
 
 

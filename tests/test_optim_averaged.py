@@ -9,7 +9,7 @@ from tests.scripted import ONE, ZERO, Scripted, scalar_net, weight
 from xprnn import RNN, fit
 from xprnn.engine.gradients import SparseGradient
 from xprnn.losses import SquaredError
-from xprnn.optim import SGD, Adam, Averaged, ByName, Rprop
+from xprnn.optim import SGD, Adam, Averaged, ParameterGroups, Rprop
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_the_average_of_a_noisy_training_is_the_better_network():
 
 def test_groups_may_have_an_average():
     p = {"a": np.ones(1), "b": np.ones(1)}
-    averaged = Averaged(ByName({"a": None}, otherwise=SGD(0.5)), decay=0.5)
+    averaged = Averaged(ParameterGroups({"a": None}, otherwise=SGD(0.5)), decay=0.5)
     state = averaged.init(p)
     _, state = averaged.update(p, state, p)
     assert_all_close(state.average, {"a": np.ones(1), "b": np.full(1, 0.5)}, 1e-15)

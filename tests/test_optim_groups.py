@@ -7,7 +7,7 @@ from tests.closeness import assert_all_close
 from tests.scripted import ONE, ZERO, scalar_net
 from xprnn import RNN, fit
 from xprnn.engine.gradients import SparseGradient
-from xprnn.optim import SGD, Adagrad, Adam, AdamW, ByName, RMSprop, Rprop, Scalable
+from xprnn.optim import SGD, Adagrad, Adam, AdamW, ParameterGroups, RMSprop, Rprop, Scalable
 
 NAMES = {
     "embedding.weight": (4, 2),
@@ -35,12 +35,12 @@ def walk(optimizer, p, gradients):
 
 
 def test_every_group_has_its_own_rule(harness):
-    by_name = ByName(
+    grouped = ParameterGroups(
         {"embedding.*": None, "readout.*": SGD(0.1, momentum=0.5), "bias_*": "rprop"},
         otherwise=Adam(0.05),
     )
     p, gradients = some(0, harness.array), [some(seed, harness.array) for seed in (1, 2, 3)]
-    got, state = walk(by_name, p, gradients)
+    got, state = walk(grouped, p, gradients)
     assert list(got) == list(NAMES)
     assert got["embedding.weight"] is p["embedding.weight"]
     want, states = dict(only(p, "embedding.weight")), [None]
@@ -61,16 +61,16 @@ def test_every_group_has_its_own_rule(harness):
 
 def test_the_first_pattern_has_a_name():
     p = some(0)
-    by_name = ByName({"readout.bias": None, "readout.*": SGD(0.1)}, otherwise=None)
-    moved, _ = by_name.update(p, by_name.init(p), p)
+    grouped = ParameterGroups({"readout.bias": None, "readout.*": SGD(0.1)}, otherwise=None)
+    moved, _ = grouped.update(p, grouped.init(p), p)
     changed = [name for name in p if np.any(moved[name] != p[name])]
     assert changed == ["readout.weight"]
 
 
 def test_nothing_is_left_for_the_others():
     p = some(0)
-    by_name = ByName({"*": SGD(0.1)}, otherwise="adam")
-    moved, state = by_name.update(p, by_name.init(p), p)
+    grouped = ParameterGroups({"*": SGD(0.1)}, otherwise="adam")
+    moved, state = grouped.update(p, grouped.init(p), p)
     assert_all_close(moved, {name: 0.9 * a for name, a in p.items()}, 1e-15)
     assert state.otherwise.m == {}
     assert state.otherwise.iteration == 1
@@ -78,8 +78,8 @@ def test_nothing_is_left_for_the_others():
 
 def test_groups_in_groups():
     p, gradients = some(0), [some(1), some(2)]
-    inner = ByName({"*.bias": SGD(0.1)}, otherwise=SGD(0.2))
-    got, _ = walk(ByName({"readout.*": inner}, otherwise=SGD(0.3)), p, gradients)
+    inner = ParameterGroups({"*.bias": SGD(0.1)}, otherwise=SGD(0.2))
+    got, _ = walk(ParameterGroups({"readout.*": inner}, otherwise=SGD(0.3)), p, gradients)
     total = {name: gradients[0][name] + gradients[1][name] for name in p}
     rates = {"readout.bias": 0.1, "readout.weight": 0.2}
     want = {name: a - rates.get(name, 0.3) * total[name] for name, a in p.items()}
@@ -89,8 +89,8 @@ def test_groups_in_groups():
 def test_a_sparse_gradient_reaches_its_group():
     p = some(0)
     g = SparseGradient(np.array([2]), np.ones((1, 2)), (4, 2), axis=0)
-    by_name = ByName({"embedding.*": Adam(0.1)}, otherwise=None)
-    moved, _ = by_name.update({**some(1), "embedding.weight": g}, by_name.init(p), p)
+    grouped = ParameterGroups({"embedding.*": Adam(0.1)}, otherwise=None)
+    moved, _ = grouped.update({**some(1), "embedding.weight": g}, grouped.init(p), p)
     step = p["embedding.weight"] - moved["embedding.weight"]
     np.testing.assert_allclose(step, [[0, 0], [0, 0], [0.1, 0.1], [0, 0]], atol=1e-8)
 
@@ -98,7 +98,8 @@ def test_a_sparse_gradient_reaches_its_group():
 def test_the_readout_alone_is_trained():
     net = RNN(1, 3, 1, dtype="float64", rng=0)
     before = dict(net.parameters)
-    fit(net, (ONE, ZERO), optimizer=ByName({"readout.*": "adam"}, otherwise=None), epochs=2)
+    readout_only = ParameterGroups({"readout.*": "adam"}, otherwise=None)
+    fit(net, (ONE, ZERO), optimizer=readout_only, epochs=2)
     changed = [name for name, p in net.parameters.items() if np.any(p != before[name])]
     assert changed == ["readout.weight", "readout.bias"]
 
@@ -107,24 +108,24 @@ def test_the_embedding_is_not_trained():
     net = RNN(6, 3, 1, cell="gru", layers=2, embedding_size=2, dtype="float64", rng=0)
     tokens, target = np.array([[0, 2], [5, 2]]), np.ones((2, 2, 1))
     before = dict(net.parameters)
-    by_name = ByName({"embedding.*": None}, otherwise=AdamW())
-    fit(net, (tokens, target), optimizer=by_name, epochs=2)
+    grouped = ParameterGroups({"embedding.*": None}, otherwise=AdamW())
+    fit(net, (tokens, target), optimizer=grouped, epochs=2)
     same = [name for name, p in net.parameters.items() if not np.any(p != before[name])]
     assert same == ["embedding.weight"]
 
 
 def test_a_rule_without_a_rate():
-    by_name = ByName({"bias_*": Rprop(0.1)}, otherwise=SGD())
-    assert isinstance(by_name, Scalable)
+    grouped = ParameterGroups({"bias_*": Rprop(0.1)}, otherwise=SGD())
+    assert isinstance(grouped, Scalable)
     with pytest.raises(TypeError, match=r"Rprop\(initial=0\.1, .*\) has no learning rate to scale"):
-        by_name.scaled(by_name.init(some(0)), 0.5)
+        grouped.scaled(grouped.init(some(0)), 0.5)
 
 
 def test_the_callers_dict_is_not_kept():
     groups = {"*": SGD(0.1)}
-    by_name = ByName(groups, otherwise=None)
+    grouped = ParameterGroups(groups, otherwise=None)
     groups.clear()
-    assert by_name == ByName({"*": SGD(0.1)}, otherwise=None)
+    assert grouped == ParameterGroups({"*": SGD(0.1)}, otherwise=None)
 
 
 @pytest.mark.parametrize(
@@ -139,21 +140,21 @@ def test_the_callers_dict_is_not_kept():
         ({"bias": None}, "groups has the pattern 'bias', which matches no parameter"),
         (
             {"readout.*": None, "*.bias": "sgd"},
-            r"groups has the pattern '\*\.bias', but an earlier pattern has all that it matches: "
+            r"groups has the pattern '\*\.bias', but earlier patterns match all that it matches: "
             r"readout\.bias$",
         ),
     ],
 )
 def test_patterns_without_effect(groups, message):
-    by_name = ByName(groups, otherwise="sgd")
+    grouped = ParameterGroups(groups, otherwise="sgd")
     with pytest.raises(ValueError, match=message):
-        by_name.init(some(0))
+        grouped.init(some(0))
 
 
 def test_fit_finds_them_before_the_first_batch():
     net = scalar_net(1.0)
     with pytest.raises(ValueError, match=r"pattern 'embedding\.\*', which matches no parameter"):
-        fit(net, iter(()), optimizer=ByName({"embedding.*": None}, otherwise="sgd"))
+        fit(net, iter(()), optimizer=ParameterGroups({"embedding.*": None}, otherwise="sgd"))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_fit_finds_them_before_the_first_batch():
 )
 def test_no_groups(groups, otherwise, error, message):
     with pytest.raises(error, match=message):
-        ByName(groups, otherwise)
+        ParameterGroups(groups, otherwise)
 
 
 MATRICES = {"embedding.weight", "weight_ih_l0", "readout.weight"}

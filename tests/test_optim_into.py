@@ -7,7 +7,7 @@ from tests.harness import on_flavours
 from tests.optimizers import each_rule
 from xprnn.backend.host import tuning
 from xprnn.engine.gradients import FactoredGradient, SparseGradient
-from xprnn.optim import SGD, Adam, Averaged, ByName, InPlaceOptimizer
+from xprnn.optim import SGD, Adam, Averaged, InPlaceOptimizer, ParameterGroups
 
 SHAPES = {"bias": (7,), "rows": (9, 4), "columns": (4, 9), "weight": (11, 3)}
 
@@ -76,9 +76,9 @@ def test_the_bits_are_the_same(row, harness, into):
     [
         Averaged(SGD(0.1, momentum=0.5), decay=0.9),
         Averaged("adam", decay=1.0),
-        ByName({"rows": None, "w*": SGD(0.1)}, otherwise=Averaged("rmsprop", decay=0.5)),
+        ParameterGroups({"rows": None, "w*": SGD(0.1)}, otherwise=Averaged("rmsprop", decay=0.5)),
     ],
-    ids=["averaged", "mean", "by-name"],
+    ids=["averaged", "mean", "groups"],
 )
 @where_it_counts
 def test_the_bits_are_the_same_around_another_optimizer(optimizer, harness, into):
@@ -159,7 +159,7 @@ def test_an_optimizer_that_does_not_know_of_it_can_be_in_a_group():
             return {k: p - gradients[k] for k, p in parameters.items()}, None
 
     p, g = {"w": np.ones(2)}, {"w": np.ones(2)}
-    for optimizer in (ByName({"w": Plain()}, otherwise=None), Averaged(Plain())):
+    for optimizer in (ParameterGroups({"w": Plain()}, otherwise=None), Averaged(Plain())):
         state = optimizer.init(p)
         moved, _ = optimizer.update(g, state, p, into=(p, state))
         assert moved["w"].tolist() == [0.0, 0.0]
@@ -185,9 +185,9 @@ class Declared(Undeclared, InPlaceOptimizer):
 def test_an_optimizer_gets_what_it_declares(kind):
     """Its signature is not looked at."""
     p, g = {"w": np.ones((2, 2))}, {"w": FactoredGradient(np.ones((1, 2)), np.ones((1, 2)))}
-    for optimizer in (ByName({}, otherwise=kind()), Averaged(kind())):
+    for optimizer in (ParameterGroups({}, otherwise=kind()), Averaged(kind())):
         state = optimizer.init(p)
         _, new = optimizer.update(g, state, p, into=(p, state))
-        kinds, into = new.otherwise if isinstance(optimizer, ByName) else new.optimizer
+        kinds, into = new.otherwise if isinstance(optimizer, ParameterGroups) else new.optimizer
         assert kinds == {"w": FactoredGradient if kind is Declared else np.ndarray}
         assert (into is not None) == (kind is Declared)

@@ -16,7 +16,7 @@ from xprnn.optim import (
     Adam,
     AdamW,
     Averaged,
-    ByName,
+    ParameterGroups,
     RMSprop,
     Rprop,
     get_optimizer,
@@ -171,7 +171,7 @@ def leaf_value(leaf, harness):
 @each_rule
 def test_a_state_is_plain_numbers_and_arrays(row):
     p = {"w": np.ones((2, 2)), "b": np.ones(2)}
-    optimizer = ByName({"b": Averaged(row.ours), "x": None}, otherwise=row.ours)
+    optimizer = ParameterGroups({"b": Averaged(row.ours), "x": None}, otherwise=row.ours)
     with_frozen = {**p, "x": np.ones(1)}
     state = optimizer.init(with_frozen)
     _, state = optimizer.update(with_frozen, state, with_frozen)
@@ -182,7 +182,7 @@ def test_a_state_is_plain_numbers_and_arrays(row):
 
 @each_rule
 def test_a_training_goes_on_where_it_was(row, tmp_path):
-    optimizer = ByName(
+    optimizer = ParameterGroups(
         {"bias_*": Averaged(row.ours), "readout.bias": None}, otherwise=Averaged(row.ours)
     )
     options = {"optimizer": optimizer, "batches": (np.ones((2, 3, 2)), np.ones((2, 3, 1)))}
@@ -239,7 +239,7 @@ SCALABLE = {
     "adamw": lambda rate: AdamW(rate, weight_decay=0.1),
     "rmsprop": lambda rate: RMSprop(rate, momentum=0.5),
     "adagrad": lambda rate: Adagrad(rate, decay=0.1),
-    "by-name": lambda rate: ByName({"b": Adam(rate)}, otherwise=SGD(rate)),
+    "by-name": lambda rate: ParameterGroups({"b": Adam(rate)}, otherwise=SGD(rate)),
     "averaged": lambda rate: Averaged(AdamW(rate)),
 }
 each_scalable = pytest.mark.parametrize("make", SCALABLE.values(), ids=SCALABLE)
@@ -277,7 +277,7 @@ def test_rates_follow_a_schedule(kind):
 def test_the_loss_can_halve_the_rate_of_a_group():
     """After two epochs at 0.5 and 0.25 with the output as gradient: w = 1·½·¾."""
     net = scalar_net(1.0)
-    optimizer = Averaged(ByName({"weight_ih_l0": SGD(0.5)}, otherwise=None))
+    optimizer = Averaged(ParameterGroups({"weight_ih_l0": SGD(0.5)}, otherwise=None))
     fit(net, (ONE, ZERO), optimizer=optimizer, epochs=2, rate_scale=lambda _: 0.5)
     assert weight(net) == 0.375
 

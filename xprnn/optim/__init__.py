@@ -1,4 +1,4 @@
-"""Optimizers, one file a rule; groups, averages; schedules of learning rates; clipping."""
+"""Optimizers, one rule per file; parameter groups, averaged weights, schedules, clipping."""
 
 from xprnn.optim import schedules
 from xprnn.optim.adagrad import Adagrad, AdagradState
@@ -6,7 +6,7 @@ from xprnn.optim.adam import Adam, AdamState
 from xprnn.optim.adamw import AdamW
 from xprnn.optim.averaged import Averaged, AveragedState
 from xprnn.optim.clipping import clip_by_norm, clip_by_value, global_norm
-from xprnn.optim.groups import ByName, ByNameState
+from xprnn.optim.groups import ParameterGroups, ParameterGroupsState
 from xprnn.optim.protocol import InPlaceOptimizer, Optimizer, Scalable
 from xprnn.optim.registry import OPTIMIZERS, get_optimizer
 from xprnn.optim.rmsprop import RMSprop, RMSpropState
@@ -23,10 +23,10 @@ __all__ = [
     "AdamW",
     "Averaged",
     "AveragedState",
-    "ByName",
-    "ByNameState",
     "InPlaceOptimizer",
     "Optimizer",
+    "ParameterGroups",
+    "ParameterGroupsState",
     "RMSprop",
     "RMSpropState",
     "Rprop",

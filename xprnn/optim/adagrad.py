@@ -15,7 +15,7 @@ from xprnn.optim.walk import usable_epsilon, zeros_like
 
 
 class AdagradState(NamedTuple):
-    """What Adagrad remembers.
+    """The state of Adagrad.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class AdagradState(NamedTuple):
     total : dict of array
         G, the sum of the squares of all gradients.
     scale : float
-        What the learning rate is multiplied by.
+        Factor of the learning rate.
     """
 
     iteration: int
@@ -34,7 +34,7 @@ class AdagradState(NamedTuple):
 
 @dataclass(frozen=True)
 class Adagrad(Descent[AdagradState]):
-    """Steps by the gradient over the root of the sum of all its squares.
+    """Steps by the gradient over the root of the sum of its squares so far.
 
     ::
 
@@ -42,28 +42,27 @@ class Adagrad(Descent[AdagradState]):
         G = G + g²                                                    (2)
         θ = θ - η g / (√G + ε)                                        (3)
 
-    A weight that is seldom in use keeps a large step for when it is: made for sparse gradients,
-    whose update is that of their dense form whatever ``lazy`` says, as long as nothing decays.
-    With ``weight_decay`` λ, g is the gradient plus λθ.
+    A weight whose gradient is mostly zero keeps a large step, which suits sparse gradients.
+    Without weight decay, a sparse gradient gives the update of its dense form whatever ``lazy``
+    is.  With ``weight_decay`` λ, g is the gradient plus λθ.
 
     Parameters
     ----------
     learning_rate : float or callable
         Above zero, or a schedule of `xprnn.optim.schedules`, ``iteration -> rate``.
     decay : float
-        Of the learning rate, at zero or above; ``iteration`` counts updates, from 0.
+        The decay in (1), at zero or above; ``iteration`` counts updates, from 0.
     initial : float
-        G at first, at zero or above.
+        The first G, at zero or above.
     epsilon : float
         ε, above zero; raised to the smallest normal number of the dtype where that is larger.
     weight_decay : float
         λ, at zero or above.
     decayed : str, sequence of str, or callable, optional
-        What the weight decay is for: patterns of parameter names, or ``decayed(name, array)``.
-        None: the parameters with two axes or more, so biases are left alone.
+        The parameters that decay: patterns of names, or ``decayed(name, array)``.  None: the
+        parameters with two axes or more, so biases do not decay.
     lazy : bool
-        Whether weight decay leaves the rows (or columns) alone that a sparse gradient does not
-        hold.
+        Whether rows (or columns) that a sparse gradient does not hold are spared weight decay.
 
     Raises
     ------
@@ -74,8 +73,8 @@ class Adagrad(Descent[AdagradState]):
     References
     ----------
     J. Duchi, E. Hazan and Y. Singer, "Adaptive subgradient methods for online learning and
-    stochastic optimization", JMLR 12 (2011): the diagonal form, without a constraint; (1), ε and
-    its place as in ``torch.optim.Adagrad``.
+    stochastic optimization", JMLR 12 (2011): the diagonal form, without a constraint; (1) and the
+    place of ε are those of ``torch.optim.Adagrad``.
     """
 
     learning_rate: float | Schedule = options.rate(0.01)

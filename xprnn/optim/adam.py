@@ -17,18 +17,18 @@ from xprnn.optim.walk import usable_epsilon, zeros_like
 
 
 class AdamState(NamedTuple):
-    """What Adam and AdamW remember.
+    """The state of Adam and AdamW.
 
     Attributes
     ----------
     iteration : int
         Updates done.
     m, v : dict of array
-        The running means of the gradient and of its square, not corrected.
+        The running means of the gradient and of its square, before (3) and (4).
     largest : dict of array
         The largest v so far; empty without ``amsgrad``.
     scale : float
-        What the learning rate is multiplied by.
+        Factor of the learning rate.
     """
 
     iteration: int
@@ -98,9 +98,9 @@ class Adam(AdaptiveMoments):
         v̂ = v / (1 - β₂ᵗ)                                             (4)
         θ = θ - η m̂ / (√v̂ + ε)                                        (5)
 
-    with t = 1, 2, ... the number of the update; (3) and (4) make up for m and v starting at zero.
-    With ``amsgrad``, (4) takes the largest v so far; with ``weight_decay`` λ, g is the gradient
-    plus λθ, which m and v then see too (`AdamW` keeps the two apart).
+    with t = 1, 2, ... the number of the update; (3) and (4) correct for m and v starting at zero.
+    With ``amsgrad``, (4) takes the largest v so far.  With ``weight_decay`` λ, g is the gradient
+    plus λθ, so that m and v include the decay (in `AdamW` they do not).
 
     Parameters
     ----------
@@ -113,12 +113,13 @@ class Adam(AdaptiveMoments):
     weight_decay : float
         λ, at zero or above.
     decayed : str, sequence of str, or callable, optional
-        What the weight decay is for: patterns of parameter names, or ``decayed(name, array)``.
-        None: the parameters with two axes or more, so biases are left alone.
+        The parameters that decay: patterns of names, or ``decayed(name, array)``.  None: the
+        parameters with two axes or more, so biases do not decay.
     amsgrad : bool
+        Divide by the largest v so far.
     lazy : bool
-        What a sparse gradient does to the rows (or columns) that it does not hold: True, nothing,
-        they and their moments stay as they are; False, what its dense form would do.
+        What happens to rows (or columns) that a sparse gradient does not hold.  True: they and
+        their moments stay unchanged.  False: the same as with the dense form.
 
     Raises
     ------
@@ -130,7 +131,7 @@ class Adam(AdaptiveMoments):
     ----------
     D. Kingma and J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
     S. Reddi, S. Kale and S. Kumar, "On the convergence of Adam and beyond", ICLR 2018, for
-    ``amsgrad``, which there has no (3) and (4); here it is as in ``torch.optim.Adam``.
+    ``amsgrad``; the paper has no (3) and (4) with it, here it is as in ``torch.optim.Adam``.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""AdamW: Adam with the weight decay kept apart."""
+"""AdamW: Adam with decoupled weight decay."""
 
 from dataclasses import dataclass
 
@@ -12,26 +12,27 @@ from xprnn.optim.schedules import Schedule
 
 @dataclass(frozen=True)
 class AdamW(AdaptiveMoments):
-    """Adam, whose weight decay shrinks the weights directly and is not part of the gradient.
+    """Adam with decoupled weight decay: it shrinks the weights and is not part of the gradient.
 
     ::
 
         θ = θ - η λ θ                                                 (1)
         θ = Adam's step from there, with the gradient alone           (2)
 
-    so that a weight with large gradients decays as fast as one with small ones.  The decay follows
-    the learning rate: its schedule, and its scaling.
+    so that weights with large and with small gradients decay equally fast.  The decay follows the
+    learning rate, its schedule and its scaling.
 
     Parameters
     ----------
-    learning_rate, betas, epsilon, amsgrad : as of `Adam`
+    learning_rate, betas, epsilon, amsgrad
+        As in `Adam`.
     weight_decay : float
         λ, at zero or above.
     decayed : str, sequence of str, or callable, optional
-        What the weight decay is for, as of `Adam`.  None: the parameters with two axes or more, so
-        biases are left alone.
+        The parameters that decay, as in `Adam`.  None: the parameters with two axes or more, so
+        biases do not decay.
     lazy : bool
-        As of `Adam`; rows (or columns) that a sparse gradient does not hold do not decay either.
+        As in `Adam`; rows (or columns) that a sparse gradient does not hold do not decay either.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Averaging of the weights that an optimizer passes through."""
+"""The moving average of the weights, beside an optimizer."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -20,7 +20,7 @@ from xprnn.optim.walk import update_each
 
 
 class AveragedState(NamedTuple):
-    """The averaged weights, and what the optimizer remembers.
+    """The averaged weights, and the optimizer's state.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class AveragedState(NamedTuple):
 
 @dataclass(frozen=True)
 class Averaged(InPlaceOptimizer):
-    """An optimizer, and beside it the exponential moving average of the weights that it makes.
+    """An optimizer that also keeps the exponential moving average of the weights.
 
     ::
 
@@ -47,19 +47,19 @@ class Averaged(InPlaceOptimizer):
         c = 1 / t                          if decay is 1              (1')
         a = a + c (θ - a)                                             (2)
 
-    The training goes on from θ as it would without; the average, ``state.average``, lies nearer the
-    middle of what a noisy training wanders about, and is often the better network.
+    Training goes on from θ as it would without the average.  The average, ``state.average``, lies
+    closer to the centre of the region in which noisy updates move the weights, and is often the
+    better network.
 
     Parameters
     ----------
     optimizer : Optimizer or str
     decay : float
-        From 0 (the newest weights alone) to 1 (the mean of all); the average reaches back over
-        about 1 / (1 - decay) updates.
+        From 0 (the newest weights alone) to 1 (the mean of all weights so far); the average
+        reaches back over about 1 / (1 - decay) updates.
     corrected : bool
-        True: (1), so that the average is one of the weights θ₁ to θₜ and not of the initial ones,
-        as Adam corrects its moments.  False: c = 1 - decay, and the average starts at the initial
-        weights.
+        True: (1), which leaves the initial weights out of the average, as Adam corrects its
+        moments.  False: c = 1 - decay, and the average starts at the initial weights.
 
     Raises
     ------
@@ -68,12 +68,12 @@ class Averaged(InPlaceOptimizer):
 
     Notes
     -----
-    The average of all weights moves at every update, also where a sparse gradient holds nothing.
+    The average moves at every update, also in rows that a sparse gradient does not hold.
 
     References
     ----------
     B. Polyak and A. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM Journal
-    on Control and Optimization 30 (1992), for the mean of all.
+    on Control and Optimization 30 (1992), for ``decay=1``.
     D. Kingma and J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, section 7.2, for
     the moving average and its correction.
 
@@ -105,7 +105,7 @@ class Averaged(InPlaceOptimizer):
         object.__setattr__(self, "corrected", checks.boolean("corrected", self.corrected))
 
     def init(self, parameters: Parameters) -> AveragedState:
-        # Copies, because an update may be told to write into the parameters.
+        # Copies, because an update with ``into`` may write into the parameters.
         average = {k: namespace_of(p).asarray(p, copy=True) for k, p in parameters.items()}
         return AveragedState(0, average, self._rule.init(parameters))
 
@@ -140,7 +140,7 @@ class Averaged(InPlaceOptimizer):
         Raises
         ------
         TypeError
-            If the optimizer has none.
+            If the optimizer has no learning rate.
         """
         return state._replace(optimizer=scaled(self._rule, state.optimizer, factor))
 

@@ -1,4 +1,4 @@
-"""Clipping: keeping an exploding gradient from throwing the weights away."""
+"""Clipping: a limit to gradients, so that an exploding one does not ruin the weights."""
 
 from functools import reduce
 
@@ -19,7 +19,8 @@ from xprnn.optim.protocol import Gradients
 def global_norm(gradients: Gradients) -> Array:
     """Return the Euclidean norm of all gradients together, a zero-dimensional array.
 
-    Finite whenever the norm itself can be held by the dtype, also where a square can't.
+    It is finite whenever the dtype can represent the norm, even where the square of an entry
+    overflows.
 
     Raises
     ------
@@ -34,8 +35,8 @@ def global_norm(gradients: Gradients) -> Array:
     with library.quiet():
         norm = xp.sqrt(sum(square_sum(g) for g in gradients.values()))
     if norm.dtype != first.dtype:
-        # Of wider numbers, of which no square was too large: there is no need to look at it, for
-        # which a device would have to be waited for.
+        # The sum was taken in a wider dtype, where no square overflows.  Not to look at its value
+        # spares waiting for the device.
         return xp.astype(norm, first.dtype)
     if bool(xp.isfinite(norm)):
         return norm
@@ -50,7 +51,7 @@ def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, Gradient
 
         g ← g · min(1, limit / ‖g‖)
 
-    The direction stays.
+    The direction of the gradient stays the same.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, Gradient
     -------
     clipped : dict of array, SparseGradient or FactoredGradient
     norm : array, zero-dimensional
-        Before clipping.
+        The norm before clipping.
 
     References
     ----------
@@ -71,18 +72,18 @@ def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, Gradient
     """
     limit = checks.number("limit", limit, open_=True)
     norm = global_norm(gradients)
-    # A limit that the dtype can't hold would be infinite, and infinite over infinite is NaN.
+    # A limit above the dtype's range would become infinite, and infinity over infinity is NaN.
     limit = min(limit, float(_namespace(gradients).finfo(norm.dtype).max))
     if library_of(_first(gradients)).synchronous and bool(norm <= limit):
-        # Most gradients of most trainings: a factor of 1 is no pass over them.
+        # The usual case: a factor of 1 needs no pass over the gradients.
         return dict(gradients), norm
-    # limit/max(norm, limit) is min(1, limit/norm) without a division by zero.
+    # limit / max(norm, limit) is min(1, limit / norm), but never divides by zero.
     factor = limit / _namespace(gradients).maximum(norm, limit)
     return {k: times(g, factor) for k, g in gradients.items()}, norm
 
 
 def clip_by_value(gradients: Gradients, limit: float) -> dict[str, GradientArray]:
-    """Move every entry into [-limit, limit]; the direction may change.
+    """Clip every entry to [-limit, limit]; the direction of the gradient may change.
 
     A factored gradient becomes dense.
 

@@ -9,7 +9,7 @@ from xprnn.engine.gradients import GradientArray, dense, plus
 from xprnn.optim.protocol import Parameters
 
 Decayed: TypeAlias = Callable[[str, Array], bool] | str | Sequence[str] | None
-"""Patterns of names, or a function of name and array; None: arrays of two axes and more."""
+"""Patterns of names, or a function of name and array; None: arrays with two axes or more."""
 
 
 def check_decayed(name: str, decayed: object) -> Decayed:
@@ -52,14 +52,14 @@ def matching(what: str, pattern: str, names: Iterable[str]) -> list[str]:
     Parameters
     ----------
     what : str
-        Where the pattern stands, for the message.
+        The argument that has the pattern, for the message.
     pattern : str
     names : iterable of str
 
     Raises
     ------
     ValueError
-        If there is none: a pattern without effect is a mistake in it.
+        If no name matches: a pattern without effect is taken for a misspelled one.
     """
     names = list(names)
     found = [name for name in names if fnmatchcase(name, pattern)]

@@ -1,4 +1,4 @@
-"""Parameter groups: an optimizer for each, chosen by the parameters' names."""
+"""Parameter groups: each has an optimizer, and names decide which group a parameter is in."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from xprnn.optim.protocol import (
 from xprnn.optim.registry import get_optimizer
 
 
-class ByNameState(NamedTuple):
-    """What the groups' optimizers remember.
+class ParameterGroupsState(NamedTuple):
+    """The states of the groups' optimizers.
 
     Attributes
     ----------
     groups : tuple
-        Their states in the order of the patterns; None for a frozen group.
+        One state for each pattern, in their order; None for a frozen group.
     otherwise : object
         The state of the optimizer of all other parameters; None if they are frozen.
     """
@@ -34,34 +34,34 @@ class ByNameState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ByName(InPlaceOptimizer):
+class ParameterGroups(InPlaceOptimizer):
     """Several optimizers, each for the parameters whose names match its pattern.
 
     Parameters
     ----------
     groups : mapping of str to Optimizer, str or None
-        Patterns of parameter names (``*``, ``?`` and ``[...]`` as in file names) and the optimizer,
-        or its name, of the parameters that they match.  None freezes them.  The first pattern that
-        matches a name has it.
+        Patterns of parameter names (``*``, ``?`` and ``[...]`` as in file names), each with the
+        optimizer of the parameters that it matches, or the optimizer's name.  None freezes the
+        parameters.  Where several patterns match, the first one counts.
     otherwise : Optimizer, str or None
-        Of all parameters that no pattern matches; None freezes them.
+        For all parameters that no pattern matches; None freezes them.
 
     Raises
     ------
     TypeError, ValueError
-        If a pattern is no text, or an optimizer is none; by `init`, if a pattern matches no
-        parameter, or only some that an earlier pattern has.
+        If a pattern is not a string, or an optimizer is neither a name nor an optimizer; by `init`,
+        if a pattern matches no parameter, or only parameters that an earlier pattern matches.
 
     Notes
     -----
-    A frozen parameter keeps its array.  Its gradient is computed nevertheless, and counts where
-    gradients are clipped by their common norm.
+    A frozen parameter keeps its array.  Its gradient is computed nevertheless, and is part of the
+    norm that gradients are clipped by.
 
     Examples
     --------
     >>> import xprnn
     >>> net = xprnn.RNN(2, 3, 1, rng=0)
-    >>> slow_readout = ByName({"readout.*": "sgd", "*_hh_*": None}, otherwise="adam")
+    >>> slow_readout = ParameterGroups({"readout.*": "sgd", "*_hh_*": None}, otherwise="adam")
     >>> slow_readout.init(net.parameters).groups
     (SGDState(iteration=0, velocity={}, scale=1.0), None)
     """
@@ -84,7 +84,7 @@ class ByName(InPlaceOptimizer):
         object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "otherwise", _known(self.otherwise))
 
-    def init(self, parameters: Parameters) -> ByNameState:
+    def init(self, parameters: Parameters) -> ParameterGroupsState:
         return _state(
             None if optimizer is None else optimizer.init(group)
             for optimizer, group in zip(self._optimizers(), self._divided(parameters), strict=True)
@@ -93,57 +93,51 @@ class ByName(InPlaceOptimizer):
     def update(
         self,
         gradients: Gradients,
-        state: ByNameState,
+        state: ParameterGroupsState,
         parameters: Parameters,
         *,
         into: Updated | None = None,
-    ) -> tuple[dict[str, Array], ByNameState]:
+    ) -> tuple[dict[str, Array], ParameterGroupsState]:
         moved, states = dict(parameters), []
-        groups = zip(
-            self._optimizers(),
-            (*state.groups, state.otherwise),
-            self._divided(parameters),
-            (None,) * (len(self.groups) + 1)
-            if into is None
-            else (*into[1].groups, into[1].otherwise),
-            strict=True,
-        )
-        for optimizer, memory, group, given_up in groups:
+        optimizers, groups = self._optimizers(), self._divided(parameters)
+        given_up = [None] * len(groups) if into is None else _states(into[1])
+        for optimizer, inner, group, reused in zip(
+            optimizers, _states(state), groups, given_up, strict=True
+        ):
             new = None
             if optimizer is not None:
-                of_group = {k: gradients[k] for k in group}
-                within = None if into is None else (into[0], given_up)
-                changed, new = updated(optimizer, of_group, memory, group, within)
+                own = {k: gradients[k] for k in group}
+                within = None if into is None else (into[0], reused)
+                changed, new = updated(optimizer, own, inner, group, within)
                 moved.update(changed)
             states.append(new)
         return moved, _state(states)
 
-    def scaled(self, state: ByNameState, factor: float) -> ByNameState:
+    def scaled(self, state: ParameterGroupsState, factor: float) -> ParameterGroupsState:
         """Return the state, the learning rates of all groups multiplied by the factor.
 
         Raises
         ------
         TypeError
-            If the optimizer of a group has none.
+            If the optimizer of a group has no learning rate.
         """
-        states = (*state.groups, state.otherwise)
         return _state(
-            None if optimizer is None else scaled(optimizer, memory, factor)
-            for optimizer, memory in zip(self._optimizers(), states, strict=True)
+            None if optimizer is None else scaled(optimizer, inner, factor)
+            for optimizer, inner in zip(self._optimizers(), _states(state), strict=True)
         )
 
     def _optimizers(self) -> tuple[Optimizer | None, ...]:
         return cast("tuple[Optimizer | None, ...]", (*self.groups.values(), self.otherwise))
 
     def _divided(self, parameters: Parameters) -> list[dict[str, Array]]:
-        """Return the parameters of each group, and last those of none."""
+        """Return the parameters of each group, and last those that no pattern matches."""
         left, divided = dict(parameters), []
         for pattern in self.groups:
             matched = matching("groups", pattern, parameters)
             group = {k: left.pop(k) for k in matched if k in left}
             if not group:
                 raise ValueError(
-                    f"groups has the pattern {pattern!r}, but an earlier pattern has all that it "
+                    f"groups has the pattern {pattern!r}, but earlier patterns match all that it "
                     f"matches: {', '.join(matched)}"
                 )
             divided.append(group)
@@ -154,6 +148,10 @@ def _known(optimizer: Optimizer | str | None) -> Optimizer | None:
     return None if optimizer is None else get_optimizer(optimizer)
 
 
-def _state(states: Iterable[Any]) -> ByNameState:
+def _states(state: ParameterGroupsState) -> list[Any]:
+    return [*state.groups, state.otherwise]
+
+
+def _state(states: Iterable[Any]) -> ParameterGroupsState:
     *groups, otherwise = states
-    return ByNameState(tuple(groups), otherwise)
+    return ParameterGroupsState(tuple(groups), otherwise)

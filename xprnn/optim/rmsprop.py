@@ -15,7 +15,7 @@ from xprnn.optim.walk import usable_epsilon, zeros_like
 
 
 class RMSpropState(NamedTuple):
-    """What RMSprop remembers.
+    """The state of RMSprop.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class RMSpropState(NamedTuple):
     velocity : dict of array
         b; empty without momentum.
     scale : float
-        What the learning rate is multiplied by.
+        Factor of the learning rate.
     """
 
     iteration: int
@@ -64,16 +64,16 @@ class RMSprop(Descent[RMSpropState]):
     momentum : float
         In [0, 1).
     centered : bool
-        Divide by the standard deviation of the gradient.  One that hardly varies makes long steps:
-        ε is all that bounds them.
+        Divide by the standard deviation of the gradient.  Where the gradient hardly varies the
+        steps are long, and only ε bounds them.
     weight_decay : float
         λ, at zero or above.
     decayed : str, sequence of str, or callable, optional
-        What the weight decay is for: patterns of parameter names, or ``decayed(name, array)``.
-        None: the parameters with two axes or more, so biases are left alone.
+        The parameters that decay: patterns of names, or ``decayed(name, array)``.  None: the
+        parameters with two axes or more, so biases do not decay.
     lazy : bool
-        What a sparse gradient does to the rows (or columns) that it does not hold: True, nothing,
-        they and what is remembered of them stay as they are; False, what its dense form would do.
+        What happens to rows (or columns) that a sparse gradient does not hold.  True: they and
+        their part of the state stay unchanged.  False: the same as with the dense form.
 
     Raises
     ------
@@ -86,8 +86,8 @@ class RMSprop(Descent[RMSpropState]):
     T. Tieleman and G. Hinton, "Lecture 6.5: RMSProp", Coursera, Neural networks for machine
     learning (2012).
     A. Graves, "Generating sequences with recurrent neural networks", arXiv:1308.0850 (2013), for
-    (2) and (3').  ε stands outside of the root, where Graves has it inside, and the momentum is
-    without η, both as in ``torch.optim.RMSprop``.
+    (2) and (3').  ε is added outside the root (Graves: inside), and η is not part of the momentum,
+    both as in ``torch.optim.RMSprop``.
     """
 
     learning_rate: float | Schedule = options.rate(0.01)

@@ -14,14 +14,14 @@ from xprnn.optim.walk import places, update_each
 
 
 class RpropState(NamedTuple):
-    """What Rprop remembers, of the parameters' names and shapes.
+    """The state of Rprop: dicts with the parameters' names and shapes.
 
     Attributes
     ----------
     step : dict of array
         Δ, the size of every entry's next step.
     sign : dict of array
-        The sign of the gradient at the update before; 0 at first, and after a change of sign.
+        The sign of the gradient at the previous update; 0 at first, and after a change of sign.
     """
 
     step: dict[str, Array]
@@ -30,32 +30,32 @@ class RpropState(NamedTuple):
 
 @dataclass(frozen=True)
 class Rprop(Checked, InPlaceOptimizer):
-    """Steps that follow the gradient's sign, each entry with a step size of its own.
+    """Steps by the gradient's sign, with a step size for every entry.
 
     ::
 
-        c = sign(g) · sign(g before)                                  (1)
+        c = sign(g) · sign(previous g)                                (1)
         Δ = min(grow·Δ, largest)      where c > 0                     (2)
         Δ = max(shrink·Δ, smallest)   where c < 0                     (3)
         θ = θ - sign(g) Δ             where c ≥ 0, else θ             (4)
 
-    and after c < 0 the sign remembered is 0, so that the next step is taken whatever its sign.  The
-    gradient's size plays no part: a cliff in the loss is as good as a gentle slope.  For full
-    batches; the noise of small ones changes signs at random.
+    After c < 0 the remembered sign is 0, so that the next update takes its step whatever the sign.
+    The gradient's size plays no part.  Use it with full batches: the noise of small ones changes
+    signs at random.
 
     Parameters
     ----------
     initial : float
-        Δ at first.
+        The first Δ.
     grow, shrink : float
-        Above 1, and between 0 and 1.
+        ``grow`` above 1, ``shrink`` between 0 and 1.
     smallest, largest : float
         The bounds of Δ.
 
     Raises
     ------
     TypeError, ValueError
-        If an option is no number, or out of range.
+        If an option is not a number, or is out of range.
 
     References
     ----------

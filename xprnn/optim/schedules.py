@@ -1,7 +1,7 @@
-"""Learning rates that change: small pure functions of the number of updates done.
+"""Schedules of learning rates: pure functions of the number of updates done.
 
-Each returns a function ``iteration -> rate``, which optimizers take in place of a number;
-`halve_on_rise` looks at losses instead and is for ``fit(rate_scale=...)``.
+Each function here returns a schedule, ``iteration -> rate``, which optimizers take in place of a
+number.  `halve_on_rise` is another kind: it looks at losses and is for ``fit(rate_scale=...)``.
 
 Examples
 --------
@@ -42,7 +42,7 @@ def inverse_time(rate: float, decay: float) -> Schedule:
 
 
 def cosine(rate: float, iterations: int, final: float = 0.0) -> Schedule:
-    """Return half a cosine from rate down to final, which it keeps after so many iterations.
+    """Return half a cosine, from ``rate`` down to ``final`` over ``iterations``, then constant.
 
     References
     ----------
@@ -61,7 +61,10 @@ def cosine(rate: float, iterations: int, final: float = 0.0) -> Schedule:
 
 
 def warm_up(then: float | Schedule, iterations: int) -> Schedule:
-    """Rise linearly to the first rate of another schedule (or to a number), then follow that."""
+    """Return a linear rise to the first rate of another schedule, and then that schedule.
+
+    A number stands for a constant schedule.
+    """
     iterations = checks.positive_int("iterations", iterations)
     follow = as_schedule("then", then)
 
@@ -74,11 +77,13 @@ def warm_up(then: float | Schedule, iterations: int) -> Schedule:
 
 
 def halve_on_rise(losses: Sequence[float], factor: float = 0.5) -> float:
-    """Return ½ if the last loss is above the one before it, else 1: a ``rate_scale`` for `fit`.
+    """Return ``factor`` if the last loss is above the one before it, else 1.
+
+    Pass it as ``fit(rate_scale=...)``.
 
     References
     ----------
-    The recurrent language model that xprnn's grew out of halves its learning rate whenever the
+    The recurrent language model that preceded xprnn's halves its learning rate whenever the
     evaluated loss has risen; T. Mikolov's RNNLM toolkit (2010) has a similar rule.
 
     Examples
@@ -90,7 +95,7 @@ def halve_on_rise(losses: Sequence[float], factor: float = 0.5) -> float:
 
 
 def as_schedule(name: str, rate: float | Schedule) -> Schedule:
-    """Return a schedule for a number above zero, or the schedule itself."""
+    """Return a constant schedule for a number above zero; a schedule as it is."""
     if callable(rate):
         return rate
     fixed = checks.number(name, rate, open_=True)
@@ -98,6 +103,6 @@ def as_schedule(name: str, rate: float | Schedule) -> Schedule:
 
 
 def rate_at(rate: float | Schedule, iteration: int) -> float:
-    """Return the rate after so many updates, given one that `as_schedule` has taken."""
-    # float, because a NumPy number would give the parameters a dtype of its own.
+    """Return the rate after ``iteration`` updates; ``rate`` has passed `as_schedule`."""
+    # float, because a NumPy scalar could change the dtype of the parameters.
     return float(rate(iteration) if callable(rate) else rate)

@@ -14,7 +14,7 @@ from xprnn.optim.walk import zeros_like
 
 
 class SGDState(NamedTuple):
-    """What SGD remembers.
+    """The state of SGD.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class SGDState(NamedTuple):
     velocity : dict of array
         v, of the parameters' names and shapes; empty without momentum.
     scale : float
-        What the learning rate is multiplied by.
+        Factor of the learning rate.
     """
 
     iteration: int
@@ -44,9 +44,9 @@ class SGD(Descent[SGDState]):
 
     With ``weight_decay`` λ, g is the gradient plus λθ.
 
-    A sparse gradient gives the update that its dense form would give; without momentum and weight
-    decay the new parameter is a copy of the old one (or with ``into`` that itself), changed only in
-    the rows or columns that the gradient holds.
+    A sparse gradient gives the same update as its dense form.  Without momentum and weight decay,
+    only the rows or columns that it holds are computed; the others are copied (or, with ``into``,
+    not touched).
 
     Parameters
     ----------
@@ -55,17 +55,17 @@ class SGD(Descent[SGDState]):
     momentum : float
         In [0, 1).
     nesterov : bool
-        Look ahead along the momentum; needs one.
+        Nesterov's momentum, (3'); needs a momentum above 0.
     decay : float
-        Of the learning rate, at zero or above; ``iteration`` counts updates, from 0.
+        The decay in (1), at zero or above; ``iteration`` counts updates, from 0.
     weight_decay : float
         λ, at zero or above.
     decayed : str, sequence of str, or callable, optional
-        What the weight decay is for: patterns of parameter names, or ``decayed(name, array)``.
-        None: the parameters with two axes or more, so biases are left alone.
+        The parameters that decay: patterns of names, or ``decayed(name, array)``.  None: the
+        parameters with two axes or more, so biases do not decay.
     lazy : bool
-        True: the rows (or columns) that a sparse gradient does not hold stay as they are, with
-        their velocity, neither moved by it nor decayed.
+        True: rows (or columns) that a sparse gradient does not hold stay unchanged, and so does
+        their velocity: they are neither moved by it nor decayed.
 
     Raises
     ------
@@ -75,8 +75,8 @@ class SGD(Descent[SGDState]):
 
     Notes
     -----
-    ``torch.optim.SGD`` multiplies η into the step instead of into the velocity, θ ← θ - η v, which
-    is the same as long as η does not change.
+    ``torch.optim.SGD`` multiplies the step by η instead of the gradient, θ ← θ - η v, which is the
+    same as long as η does not change.
 
     References
     ----------
