@@ -32,7 +32,7 @@ def on_every_backend(
     other libraries take to compute it.
     """
     pairs = [
-        pytest.param(row, flavour, id=f"{row.id}-{flavour}")
+        pytest.param(row, flavour, id=f"{getattr(row, 'id', row)}-{flavour}")
         for flavour in FLAVOURS
         for row in (on_jax if flavour == "jax" else rows)
     ]
@@ -96,3 +96,7 @@ class Harness:
     def hosts(self, named: dict[str, Any]) -> dict[str, np.ndarray]:
         """Return the values of arrays by name."""
         return {name: self.host(array) for name, array in named.items()}
+
+
+without_jax = on_flavours(*(name for name in FLAVOURS if name != "jax"))
+"""For what the host does, or what another test sees on JAX too."""

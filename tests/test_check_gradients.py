@@ -10,6 +10,7 @@ import pytest
 import xprnn
 from tests.cases import CELLS, each_case, each_cell, row_of
 from tests.gated import Gated
+from tests.harness import on_every_backend
 from tests.process import run_python
 from tests.spoiled import SPOILS, Spoiled
 from xprnn import RNN
@@ -34,7 +35,7 @@ def data(*shape, seed=1):
 # Right gradients
 
 
-@pytest.mark.parametrize("case", SOME, ids=lambda case: case.id)
+@on_every_backend(SOME, on_jax=[GATED])
 def test_every_backend_passes(case, harness):
     problem = case.problem()
     net, x, state = harness.net(case), harness.array(problem.x), harness.arrays(problem.state)

@@ -66,10 +66,10 @@ def test_it_starts_where_they_start():
 
 
 def test_every_backend_merges(harness):
-    nets = [net.to(harness.backend) for net in networks()]
+    nets = [net.to(harness.backend) for net in networks((5, 5))]
     merged = merge(nets)
     assert merged.backend == harness.backend
-    x = harness.array(X)
+    x = harness.array(X[:4])
     want = np.mean([harness.host(net(x)[0]) for net in nets], axis=0)
     assert_close(harness.host(merged(x)[0]), want, FLOAT64)
 

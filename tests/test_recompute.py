@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 import xprnn.engine.layer.layer
-from tests.cases import CELLS, each_cell
+from tests.cases import CELLS, each_cell, row_of
 from tests.closeness import (
     DIFFERENCES,
     DIFFERENCES_FLOOR,
     FLOAT64,
     assert_all_close,
 )
+from tests.harness import on_every_backend
 from tests.judge import central_differences
 from tests.passes import gradients_of, on_backend, on_numpy
 from tests.stacks import DROPOUT, LENGTHS, SIZES, SOME, STACKS
@@ -61,12 +62,10 @@ def test_every_bit_is_the_same(case, short):
     assert everything(*again) == everything(*kept)
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"), [("elman-tanh", "float32"), ("lstm-everything", "float64")]
-)
-def test_every_bit_is_the_same_on_every_backend(name, harness, dtype, short):
-    (row,) = (row for row in CELLS if row.id == name)
-    case = row.but(**SIZES, **DROPOUT, layers=2, bidirectional=True, lengths=LENGTHS)
+@on_every_backend(["elman-tanh", "lstm-everything"], on_jax=["lstm-everything"], argument="name")
+def test_every_bit_is_the_same_on_every_backend(name, harness, short):
+    dtype = "float32" if name == "elman-tanh" else "float64"
+    case = row_of(name).but(**SIZES, **DROPOUT, layers=2, bidirectional=True, lengths=LENGTHS)
     at = harness.at(dtype)
     kept, again = (on_backend(case, at, rng=1, recompute=recompute) for recompute in (False, True))
     assert everything(*again, host=at.host) == everything(*kept, host=at.host)

@@ -37,8 +37,8 @@ def test_a_loss_that_is_nan():
 
 @overflows
 def test_a_learning_rate_that_is_too_large(harness):
-    net = RNN(1, 4, 1, cell="elman", backend=harness.backend, rng=0)
-    x, target = harness.array(np.ones((3, 2, 1))), harness.array(np.full((3, 2, 1), 2.0))
+    net = RNN(2, 5, 2, cell="elman", backend=harness.backend, rng=0)
+    x, target = harness.array(np.ones((4, 3, 2))), harness.array(np.full((4, 3, 2), 2.0))
     with pytest.raises(NonFiniteLossError, match=r"a smaller learning rate or clip_norm=1\.0 may"):
         fit(net, [(x, target)] * 3, optimizer=SGD(1e80), epochs=9)
     output, _ = net(x)
