@@ -74,6 +74,11 @@ def test_every_backend_merges(harness):
     assert_close(harness.host(merged(x)[0]), want, FLOAT64)
 
 
+def test_the_dropout_stays():
+    merged = merge(networks(dropout=0.25, recurrent_dropout=0.5))
+    assert (merged.architecture.dropout, merged.architecture.recurrent_dropout) == (0.25, 0.5)
+
+
 def test_float32_stays_float32():
     nets = [net.to("numpy", dtype="float32") for net in networks()]
     output = merge(nets)(X.astype("float32"))[0]
@@ -120,6 +125,14 @@ def changed(**options):
         ),
         (changed(bias=False), r"nets\[1\]\.bias is False, nets\[0\]\.bias is True"),
         (changed(returns="last"), r"nets\[1\]\.returns is last, nets\[0\]\.returns is sequence"),
+        (
+            changed(dropout=0.25),
+            r"nets\[1\]\.dropout is 0\.25, nets\[0\]\.dropout is 0\.0: only weights and hidden",
+        ),
+        (
+            changed(recurrent_dropout=0.5),
+            r"nets\[1\]\.recurrent_dropout is 0\.5, nets\[0\]\.recurrent_dropout is 0\.0: only w",
+        ),
         (
             changed(dtype="float32"),
             r"nets\[1\]\.backend is .*float32.*, nets\[0\]\.backend is .*64",

@@ -1,1 +1,1 @@
-"""Networks with what makes a task of them: a series' scale, a text's vocabulary; ensembles."""
+"""Networks made for a task: a forecaster, a language model, an ensemble."""

@@ -1,6 +1,6 @@
-"""Several networks as one."""
+"""Ensembles: several networks merged into one, whose output is the mean of theirs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from xprnn.backend.host.arrays import HostArray, np
@@ -9,18 +9,19 @@ from xprnn.engine.network import RNN
 
 
 def merge(nets: Sequence[RNN]) -> RNN:
-    """Return one network whose output is the mean of several networks' outputs.
+    """Return an ensemble as one network, whose output is the mean of the networks' outputs.
 
-    The state of the merged network is theirs side by side, so W and b are stacked gate by gate, U
-    is block-diagonal, and the readout divides by their number: an ordinary network, which can be
-    saved, moved and trained on.  The mean of networks that differ in their initial weights only is
-    a better forecast than most of them (their errors partly cancel).
+    The state of the merged network is their states side by side, so W and b are stacked gate by
+    gate, U is block-diagonal, and the readout divides by the number of networks.  The result is an
+    ordinary network, which can be saved, moved and trained further.  The mean of networks that
+    differ only in their initial weights forecasts better than most of them, because their errors
+    partly cancel.
 
     Parameters
     ----------
     nets : sequence of RNN
-        At least one, each with a readout; several must have one layer in one direction each, and
-        be alike in everything but weights and hidden size.
+        At least one, each with a readout.  Several must each have one layer in one direction, and
+        may differ only in weights and hidden size.
 
     Returns
     -------
@@ -29,7 +30,8 @@ def merge(nets: Sequence[RNN]) -> RNN:
     Raises
     ------
     ValueError
-        If there is no network, one has no readout, or they are not alike.
+        If there is no network, a network has no readout, or the networks differ in more than
+        weights and hidden size.
 
     References
     ----------
@@ -49,17 +51,16 @@ def merge(nets: Sequence[RNN]) -> RNN:
     for k, net in enumerate(nets):
         if net.output_size is None:
             raise ValueError(f"nets[{k}] has no readout, so its output can't be averaged: {net}")
-        if len(nets) > 1 and _is_more(net):
+        if len(nets) > 1 and not _is_plain(net):
             raise ValueError(
                 f"nets[{k}] is {net}: expected one layer in one direction, without embedding and "
                 "without layer normalisation"
             )
-        alike = ("input_size", "output_size", "cell", "bias", "returns", "backend")
-        for name in alike:
-            if getattr(net, name) != getattr(first, name):
+        for name, mine, theirs in _compared(net, first):
+            if mine != theirs:
                 raise ValueError(
-                    f"nets[{k}].{name} is {getattr(net, name)}, nets[0].{name} is "
-                    f"{getattr(first, name)}: only weights and hidden size may differ"
+                    f"nets[{k}].{name} is {mine}, nets[0].{name} is {theirs}: "
+                    "only weights and hidden size may differ"
                 )
     backend, gates, hidden = first.backend, first.cell.gates, [net.hidden_size for net in nets]
     host = [{k: backend.to_numpy(p) for k, p in net.parameters.items()} for net in nets]
@@ -79,22 +80,40 @@ def merge(nets: Sequence[RNN]) -> RNN:
     return RNN.assembled(architecture, backend, arrays)
 
 
-def _is_more(net: RNN) -> bool:
-    """Whether the network is more than one layer in one direction with U, W and b."""
-    return bool(
+ALIKE = (
+    "input_size",
+    "output_size",
+    "cell",
+    "bias",
+    "returns",
+    "dropout",
+    "recurrent_dropout",
+)
+
+
+def _compared(net: RNN, first: RNN) -> Iterator[tuple[str, object, object]]:
+    """Yield what must be the same of both networks: its name and their values."""
+    for name in ALIKE:
+        yield name, getattr(net.architecture, name), getattr(first.architecture, name)
+    yield "backend", net.backend, first.backend
+
+
+def _is_plain(net: RNN) -> bool:
+    """Whether U, W and b of one layer in one direction are all that comes before the readout."""
+    return not (
         net.layers > 1 or net.bidirectional or net.embedding_size or has_layer_norm(net.cell)
     )
 
 
 def _by_gate(parts: Sequence[HostArray], gates: int) -> HostArray:
-    """Stack (G·H₁, ...), (G·H₂, ...), ... to (G·ΣH, ...), the gates staying together."""
+    """Stack (G·H₁, ...), (G·H₂, ...), ... to (G·ΣH, ...), gate by gate."""
     blocks = [part.reshape(gates, -1, *part.shape[1:]) for part in parts]
     joined = np.concatenate(blocks, axis=1)
     return joined.reshape(-1, *parts[0].shape[1:])
 
 
 def _block_diagonal(parts: Sequence[HostArray], gates: int) -> HostArray:
-    """Put every network's U (G·H, H) where its own units meet, and zeros where others' do."""
+    """Return U of the merged network: each network's U (G·H, H) on the diagonal of every gate."""
     total, start, columns = sum(part.shape[1] for part in parts), 0, []
     for part in parts:
         hidden = part.shape[1]
