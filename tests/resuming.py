@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from xprnn import RNN, Checkpoint, History, fit
+from xprnn.engine.network import loss_and_grad
 from xprnn.training.checkpoint import keeper
 from xprnn.training.checkpoint.tree import Packer, named_kinds
 
@@ -38,7 +39,7 @@ def killed_after_write(number: int):
 @contextmanager
 def killed_in_step(number: int, error: type[BaseException] = Killed):
     """Kill what happens inside in the middle of so-manieth training step."""
-    steps, step = [], RNN.loss_and_grad
+    steps, step = [], loss_and_grad
 
     def counted(*args, **options):
         result = step(*args, **options)
@@ -48,7 +49,7 @@ def killed_in_step(number: int, error: type[BaseException] = Killed):
         return result
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RNN, "loss_and_grad", counted)
+        patch.setattr("xprnn.training.step.loss_and_grad", counted)
         with pytest.raises(error):
             yield
 

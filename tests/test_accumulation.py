@@ -8,6 +8,7 @@ from tests.scripted import ONE, ZERO, Scripted, scalar_net, weight
 from xprnn import RNN, NonFiniteLossError, fit
 from xprnn.data import Batch, chunks
 from xprnn.engine.gradients import SparseGradient
+from xprnn.engine.network import loss_and_grad
 from xprnn.losses import CrossEntropy, SquaredError
 from xprnn.optim import SGD, Rprop, clip_by_norm, clip_by_value
 from xprnn.training.accumulation import Accumulation
@@ -102,7 +103,7 @@ def test_the_loop_written_out():
     memory, state, norms = rule.init(twin.parameters), None, []
     group = []
     for k, piece in enumerate(pieces):
-        _, gradient, state = twin.loss_and_grad(piece.x, piece.target, SquaredError(), state)
+        _, gradient, state = loss_and_grad(twin, piece.x, piece.target, SquaredError(), state=state)
         group.append((gradient.parameters, piece.target.size))
         if k in (1, 2):
             entries = sum(size for _, size in group)

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from xprnn import RNN
 from xprnn.testing import GradientReport, check_gradients
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -21,12 +20,13 @@ def first_gradient(monkeypatch, train) -> GradientReport:
     """Start a training, and check the first gradient that it asks for."""
     found = []
 
-    def loss_and_grad(self, x, target, loss, state=None, window=None, lengths=None, **options):
-        found.append((self, x, state, target, loss, lengths, window))
+    def loss_and_grad(net, x, target, loss, *, state=None, lengths=None, window=None, **options):
+        found.append((net, x, state, target, loss, lengths, window))
         raise FoundError
 
     with monkeypatch.context() as patch:
-        patch.setattr(RNN, "loss_and_grad", loss_and_grad)
+        patch.setattr("xprnn.engine.network.loss_and_grad", loss_and_grad)
+        patch.setattr("xprnn.training.step.loss_and_grad", loss_and_grad)
         with pytest.raises(FoundError):
             train()
     net, x, state, target, loss, lengths, window = found[0]

@@ -21,6 +21,7 @@ from xprnn.backend import get_backend
 from xprnn.cells import CELLS
 from xprnn.data import Batch, chunks, minibatches
 from xprnn.data.text import sentence_batches
+from xprnn.engine.network import loss_and_grad
 from xprnn.optim import SGD, schedules
 from xprnn.training.checkpoint import keeper
 
@@ -260,7 +261,7 @@ def test_a_run_that_has_ended_is_returned_as_it_ended(path):
         want = train(make, Checkpoint(path))
         before = path.read_bytes()
         with pytest.MonkeyPatch.context() as patch:
-            patch.delattr(RNN, "loss_and_grad")
+            patch.delattr("xprnn.training.step.loss_and_grad")
             again = train(make, Checkpoint(path, resume=True))
         assert remains(*again) == remains(*want)
         assert path.read_bytes() == before
@@ -395,13 +396,13 @@ def test_ctrl_c_while_the_checkpoint_is_written(path, monkeypatch):
 )
 def test_when_it_is_written(options, updates, path, monkeypatch):
     """Three epochs of three updates, each of which takes half a minute; once more at the end."""
-    now, found, write, step = [0.0], [], keeper.write, RNN.loss_and_grad
+    now, found, write, step = [0.0], [], keeper.write, loss_and_grad
 
     def slow(*args, **given):
         now[0] += 30
         return step(*args, **given)
 
-    monkeypatch.setattr(RNN, "loss_and_grad", slow)
+    monkeypatch.setattr("xprnn.training.step.loss_and_grad", slow)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
     def noted(checkpoint, content, **kept):
@@ -479,13 +480,13 @@ def test_the_history_has_what_the_optimizer_remembers():
 
 
 def test_time_is_added_up_over_interruptions(path, monkeypatch):
-    now, step = [0.0], RNN.loss_and_grad
+    now, step = [0.0], loss_and_grad
 
     def slow(*args, **given):
         now[0] += 10
         return step(*args, **given)
 
-    monkeypatch.setattr(RNN, "loss_and_grad", slow)
+    monkeypatch.setattr("xprnn.training.step.loss_and_grad", slow)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     with killed_after_write(5):
         train(carried, Checkpoint(path, every_steps=1))

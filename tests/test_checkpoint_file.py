@@ -267,7 +267,7 @@ def test_another_version_is_not_damage(two, path, monkeypatch):
 
 
 def test_a_folder_that_is_not_there_is_found_out_before_the_training(tmp_path, monkeypatch):
-    monkeypatch.delattr(RNN, "loss_and_grad")
+    monkeypatch.delattr("xprnn.training.step.loss_and_grad")
     for where, reason in (("none", "No such file or directory"), ("file", "Not a directory")):
         (tmp_path / "file").touch()
         message = rf"can't write the checkpoint '.*{where}/run.ckpt': {reason}"

@@ -82,7 +82,7 @@ def test_a_training_that_was_killed_ends_with_the_same_files(
     assert contents(here / "stopped") == contents(here / "whole")
     assert sorted(file.name for file in here.glob("run*ckpt")) == names
     # Once more: all is done, nothing is trained, and the files are the same.
-    monkeypatch.delattr("xprnn.RNN.loss_and_grad")
+    monkeypatch.delattr("xprnn.training.step.loss_and_grad")
     assert run(*words).status == 0
     assert contents(here / "stopped") == contents(here / "whole")
 
@@ -185,7 +185,7 @@ def test_a_damaged_checkpoint_is_told_in_one_line(here, monkeypatch):
     ],
 )
 def test_what_can_not_be_is_told_before_the_training(here, monkeypatch, command, options, message):
-    monkeypatch.delattr("xprnn.RNN.loss_and_grad")
+    monkeypatch.delattr("xprnn.training.step.loss_and_grad")
     number = "-1" if command == SERIES else ""
     (here / f"old{number}.ckpt").write_text("an old one")
     result = run(*command.split(), *options.split())

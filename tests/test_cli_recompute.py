@@ -5,7 +5,7 @@ import pytest
 import xprnn.engine.layer.layer
 from tests.cli_tools import contents, run
 from tests.test_recompute import pieces_of
-from xprnn import RNN
+from xprnn.engine.network import loss_and_grad
 
 TEXT = "the cat sat. a dog ran to the cat. the dog sat.\n" * 12
 SUNSPOTS = ("csv", "sunspots", "--column", "SUNACTIVITY", "--networks", "1", "--window", "7")
@@ -14,13 +14,13 @@ SUNSPOTS = ("csv", "sunspots", "--column", "SUNACTIVITY", "--networks", "1", "--
 @pytest.fixture
 def asked(monkeypatch):
     """Return how every training step was asked to compute, in segments of three steps."""
-    found, step = [], RNN.loss_and_grad
+    found, step = [], loss_and_grad
 
     def noted(*args, recompute=False, **options):
         found.append(recompute)
         return step(*args, recompute=recompute, **options)
 
-    monkeypatch.setattr(RNN, "loss_and_grad", noted)
+    monkeypatch.setattr("xprnn.training.step.loss_and_grad", noted)
     monkeypatch.setattr(xprnn.engine.layer.layer, "cut", pieces_of(3))
     return found
 

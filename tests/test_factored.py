@@ -27,6 +27,8 @@ from xprnn.engine.gradients import (
     square_sum,
     times,
 )
+from xprnn.engine.network import loss_and_grad
+from xprnn.engine.stack import backward
 from xprnn.losses import CrossEntropy, SquaredError
 from xprnn.optim import (
     SGD,
@@ -374,7 +376,7 @@ def test_every_cell_on_every_backend(case, harness):
     case = enough(case)
     net, problem = harness.net(case), case.problem()
     x, target = harness.array(problem.x), harness.array(problem.target)
-    _, got = net.value_and_grad(x, target, factored=True)
+    _, got, _ = loss_and_grad(net, x, target, SquaredError(), factored=True)
     _, want = net.value_and_grad(x, target)
     assert_same_gradient(got, want, harness.host, between_backends("float64", case.T))
 
@@ -385,8 +387,9 @@ def test_every_form(case, window):
     case = enough(case)
     net, problem = case.make(dtype="float64", rng=0), case.problem()
     run = net.forward(problem.x, problem.state)
-    arguments = (run, problem.d_output, problem.d_state, window)
-    got, want = net.backward(*arguments, factored=True), net.backward(*arguments)
+    given = (problem.d_output, problem.d_state, window)
+    got = backward(net.parameters, run.tape, *given, factored=True)
+    want = net.backward(run, *given)
     assert_same_gradient(got, want, np.asarray, FLOAT64, case.O is not None)
 
 
@@ -405,8 +408,15 @@ def test_stacks(options, lengths, recompute):
     case = enough(row_of("gru")).but(T=3, B=2, O=90, **options)
     net, problem = case.make(dtype="float64", rng=0), case.problem()
     both = [
-        net.value_and_grad(
-            problem.x, problem.target, lengths=lengths, rng=1, recompute=recompute, factored=yes
+        loss_and_grad(
+            net,
+            problem.x,
+            problem.target,
+            SquaredError(),
+            lengths=lengths,
+            rng=1,
+            recompute=recompute,
+            factored=yes,
         )[1]
         for yes in (True, False)
     ]
@@ -418,11 +428,11 @@ def test_later_passes_leave_it_alone(cell):
     net = RNN(3, 40, 60, cell=cell, dtype="float64", rng=0)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(3, 2, 2, 3)), rng.normal(size=(3, 2, 2, 60))
-    _, first = net.value_and_grad(x[0], y[0], factored=True)
+    _, first, _ = loss_and_grad(net, x[0], y[0], SquaredError(), factored=True)
     g = first.parameters["readout.weight"]
     before = g.left.tobytes(), g.right.tobytes()
     for k in (1, 2):
-        net.value_and_grad(x[k], y[k], factored=True)
+        loss_and_grad(net, x[k], y[k], SquaredError(), factored=True)
         net(x[k])
     assert (g.left.tobytes(), g.right.tobytes()) == before
 
@@ -433,23 +443,10 @@ def test_where_it_is_less(outputs, kind):
     net = RNN(1, 40, outputs, rng=0)
     for steps, wanted in ((4, FactoredGradient), (5, kind), (10, np.ndarray)):
         x, y = np.ones((steps, 1, 1), "f"), np.ones((steps, 1, outputs), "f")
-        _, gradient = net.value_and_grad(x, y, factored=True)
+        _, gradient, _ = loss_and_grad(net, x, y, SquaredError(), factored=True)
         assert type(gradient.parameters["readout.weight"]) is wanted
         _, gradient = net.value_and_grad(x, y)
         assert type(gradient.parameters["readout.weight"]) is np.ndarray
-
-
-def test_what_is_no_choice():
-    net = RNN(1, 2, 1, rng=0)
-    x = np.ones((2, 1, 1), "f")
-    run = net.forward(x)
-    message = r"factored is 1 \(int\): expected True or False"
-    with pytest.raises(TypeError, match=message):
-        net.backward(run, x, factored=1)
-    with pytest.raises(TypeError, match=message):
-        net.value_and_grad(x, x, factored=1)
-    with pytest.raises(TypeError, match=message):
-        net.loss_and_grad(x, x, SquaredError(), factored=1)
 
 
 TOKENS = np.random.default_rng(0).integers(0, 90, (4, 3, 6))

@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 
 class ParameterNames(NamedTuple):
-    """What the parameters of one layer in one direction are called: see `Weights`."""
+    """What the parameters of one layer in one direction are called: see `xprnn.Weights`."""
 
     W: str
     U: str

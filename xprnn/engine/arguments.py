@@ -1,9 +1,36 @@
-"""What goes into a network, checked: input, state, lengths, window."""
+"""Checks of what goes into a network or a layer: input, state, lengths, window."""
+
+from collections.abc import Sequence
 
 from xprnn import checks
 from xprnn.backend import Backend
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell
+from xprnn.engine.architecture import Architecture
+from xprnn.engine.lengths import check_lengths
+
+
+def check_inputs(
+    architecture: Architecture,
+    backend: Backend,
+    x: Array,
+    state: Arrays | None,
+    lengths: Sequence[int] | None,
+) -> tuple[Array, Arrays, tuple[int, ...] | None]:
+    """Return a network's input, initial state and lengths, known to fit it and to be finite."""
+    check = check_input if architecture.embedding_size is None else check_tokens
+    x = check("x", x, backend, architecture.input_size)
+    if x.ndim == 3:
+        checks.finite("x", x, backend)
+    steps, batch = x.shape[:2]
+    checked = check_lengths(lengths, steps, batch)
+    cell, shape = architecture.cell, architecture.state_shape(batch)
+    if state is None:
+        return x, zero_state(backend, cell, shape), checked
+    state = check_state("state", state, backend, cell, shape)
+    for k, part in enumerate(state):
+        checks.finite(f"state[{k}]", part, backend)
+    return x, state, checked
 
 
 def zero_state(backend: Backend, cell: Cell, shape: tuple[int, ...]) -> Arrays:
@@ -70,8 +97,8 @@ def check_recompute(recompute: bool, window: int | None) -> bool:
     return recompute
 
 
-def check_whole(name: str, recomputes: bool, window: int | None) -> None:
-    """Refuse a tape of which a window's sweeps would need more than is there."""
+def check_tape_for_window(name: str, recomputes: bool, window: int | None) -> None:
+    """Refuse a window if the tape leaves segments to be recomputed."""
     if recomputes and window is not None:
         raise ValueError(
             f"window is {window}, and {name} was made with recompute=True: a window's sweeps go "

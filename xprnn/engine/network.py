@@ -1,32 +1,40 @@
-"""The recurrent network as its users hold it: checked, on a backend, with parameters."""
+"""The recurrent network that users hold: an architecture with parameters on a backend.
+
+Its methods check what they are given; `xprnn.engine.stack` computes.
+"""
 
 import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
+from operator import attrgetter
 from typing import Any
 
 from xprnn import checks
 from xprnn.backend import Backend, get_backend
 from xprnn.backend.host.arrays import HostArray, Seed, generator
-from xprnn.backend.host.safetensors import read_model, write_model
 from xprnn.backend.types import Array, Device, DType
 from xprnn.cells import Arrays, Cell, get_cell
 from xprnn.engine.architecture import Architecture
 from xprnn.engine.arguments import (
-    check_input,
+    check_inputs,
     check_recompute,
     check_state,
-    check_tokens,
-    check_whole,
+    check_tape_for_window,
     check_window,
     zero_state,
 )
 from xprnn.engine.initializers import Initializer
-from xprnn.engine.lengths import check_lengths
 from xprnn.engine.parameters import Parameters
+from xprnn.engine.saving import complete, read_network, write_network
 from xprnn.engine.stack import Gradient, Run, backward, check_run, forward, gradient_within
 from xprnn.losses import Loss, get_loss, where_valid
+
+
+def _of_architecture(name: str, doc: str) -> Any:
+    """Return a read-only property: the attribute of that name of the network's architecture."""
+    # attrgetter, because the getter then costs no Python call.
+    return property(attrgetter(f"architecture.{name}"), doc=doc)
 
 
 class RNN:
@@ -39,8 +47,8 @@ class RNN:
 
     Arrays are time-major: x is (T, B, I), y is (T, B, O), for T steps, B sequences, I inputs, H
     hidden units and O outputs.  An x of integers, (T, B), stands for one-hot vectors of length I,
-    which are never made, or picks rows of an embedding.  The state is explicit, passed in and
-    returned, never kept.
+    which are never formed, or picks rows of an embedding.  The state is explicit: passed in and
+    returned, never stored in the network.
 
     Parameters
     ----------
@@ -52,59 +60,60 @@ class RNN:
         ``"elman"``, ``"gru"``, ``"lstm"`` or ``"minimal_gated"``, or an instance such as
         ``xprnn.cells.LSTM(peepholes=True)``.
     layers : int
-        Each reads the h of the one below.
+        Number of layers; each reads the h of the layer below it.
     bidirectional : bool
-        Whether each layer also reads the sequence from its end to its beginning, with weights of
-        its own; its output is both h, concatenated.  D = 2 directions then, else 1.
+        Whether each layer also reads the sequence from its end to its beginning, with a second set
+        of weights; the layer's output is then the h of both directions, concatenated.  D is the
+        number of directions, 2 or 1.
     dropout : float
-        In [0, 1): the share of a layer's output that the next layer does not see, drawn for every
-        step and unit.  Between layers, so with one layer it does nothing.
+        In [0, 1): the probability that an entry of a layer's output is dropped before the next
+        layer reads it, drawn for every step, sequence and unit.  It acts between layers, so with
+        one layer it does nothing.
     recurrent_dropout : float
-        In [0, 1): the share of h(t-1) that U does not see, the same units at every step
-        (variational).
+        In [0, 1): the probability that an entry of h(t-1) is dropped before U multiplies it, drawn
+        for every sequence and unit and the same at every step (variational dropout).
     bias : bool
-        Whether there are b and r.
+        Whether there are biases b and r.
     embedding_size : int, optional
-        Given: x holds integers only, and each picks a vector of this length, row of
-        ``"embedding.weight"``, as the first layer's input.
+        If given, x must hold integers, and each picks a row of ``"embedding.weight"``, a vector of
+        this length, as the first layer's input.
     returns : {"sequence", "last"}
-        The outputs of all steps; or that of each sequence's last state, both directions' final
-        states concatenated.
+        The outputs of all steps; or one output for each sequence, that of its last state, with both
+        directions' final states concatenated.
     backend : str or Backend
         See `get_backend`.
     device, dtype : optional
-        See `get_backend`.  Everything is computed in this dtype: floats of another precision are
-        cast to it when they enter.
+        See `get_backend`.  Everything is computed in this dtype: a floating argument of another
+        precision is cast to it.
     rng : int, numpy.random.Generator or None
-        Where the initial weights are drawn from, and after them the dropout masks; None for fresh
-        ones at every call.
+        Draws the initial weights, and later the dropout masks.  None: they differ at every call.
     initializer : str or Initializer
         ``"uniform"`` (in ±1/√n, n the number of incoming connections), ``"normal"``,
-        ``"orthogonal"``, ``"zeros"``, or an instance of `xprnn.initializers`.
+        ``"orthogonal"``, ``"zeros"``, or an instance from `xprnn.initializers`.
 
     Attributes
     ----------
     architecture : Architecture
-        Sizes, cell and form of the output, as given; each is an attribute of the network, too.
+        Sizes, cell and form of the output, as given; each is also an attribute of the network.
     backend : Backend
     parameters : dict of array
         Of layer 0: ``"weight_ih_l0"`` W (G·H, I), ``"weight_hh_l0"`` U (G·H, H), ``"bias_l0"`` b
         (G·H,), and those that the cell names, such as the GRU's ``"bias_hn_l0"`` (H,); G is the
-        cell's number of gates.  Further layers end with ``_l1``, ..., and reversed directions with
-        ``_reverse``.  ``"readout.weight"`` R (O, H·D), ``"readout.bias"`` r (O,),
+        cell's number of gates.  Further layers' names end with ``_l1``, ..., and a reversed
+        direction's with ``_reverse``.  ``"readout.weight"`` R (O, H·D), ``"readout.bias"`` r (O,),
         ``"embedding.weight"`` (I, embedding_size).  Assignable, one by one or all at once.
     rng : numpy.random.Generator
         Draws the dropout masks of `forward`.
     metadata : dict
-        Plain data (JSON) of the user's own, saved and loaded with the network: how the input was
-        scaled, say.
+        The user's plain data (JSON), saved and loaded with the network: how the input was scaled,
+        say.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is of the wrong type, unknown or out of range.
     ImportError, RuntimeError
-        If the backend is missing, or has no device that works.
+        If the backend is not installed, or has no working device.
 
     Examples
     --------
@@ -174,12 +183,12 @@ class RNN:
         metadata: Mapping[str, Any] | None = None,
         rng: Seed = None,
     ) -> "RNN":
-        """Return the network of an architecture, with these host arrays for parameters.
+        """Return a network of this architecture, with these host arrays as its parameters.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            If the arrays are not those of the architecture.
+            If the arrays' names or shapes are not the architecture's.
         """
         net = cls.__new__(cls)
         net.architecture, net.backend = architecture, backend
@@ -190,7 +199,7 @@ class RNN:
 
     def __repr__(self) -> str:
         sizes = f"{self.input_size}, {self.hidden_size}, {self.output_size}, cell={self.cell}"
-        # Options at their defaults would only hide the others.
+        # Options that have their default values would only hide the others.
         options = "".join(
             f", {field.name}={getattr(self.architecture, field.name)!r}"
             for field in fields(self.architecture)
@@ -205,60 +214,21 @@ class RNN:
             f"device={str(self.backend.device)!r}, dtype={self.backend.dtype_name!r})"
         )
 
-    @property
-    def input_size(self) -> int:
-        """I."""
-        return self.architecture.input_size
-
-    @property
-    def hidden_size(self) -> int:
-        """H."""
-        return self.architecture.hidden_size
-
-    @property
-    def output_size(self) -> int | None:
-        """O; None without a readout."""
-        return self.architecture.output_size
-
-    @property
-    def cell(self) -> Cell:
-        """The cell."""
-        return self.architecture.cell
-
-    @property
-    def layers(self) -> int:
-        """The number of layers."""
-        return self.architecture.layers
-
-    @property
-    def bidirectional(self) -> bool:
-        """Whether the layers read in both directions."""
-        return self.architecture.bidirectional
-
-    @property
-    def dropout(self) -> float:
-        """The share dropped between layers."""
-        return self.architecture.dropout
-
-    @property
-    def recurrent_dropout(self) -> float:
-        """The share of h(t-1) dropped."""
-        return self.architecture.recurrent_dropout
-
-    @property
-    def bias(self) -> bool:
-        """Whether there are biases."""
-        return self.architecture.bias
-
-    @property
-    def embedding_size(self) -> int | None:
-        """The length of a token's vector; None without an embedding."""
-        return self.architecture.embedding_size
-
-    @property
-    def returns(self) -> str:
-        """``"sequence"`` or ``"last"``."""
-        return self.architecture.returns
+    input_size: int = _of_architecture("input_size", "I.")
+    hidden_size: int = _of_architecture("hidden_size", "H.")
+    output_size: int | None = _of_architecture("output_size", "O; None without a readout.")
+    cell: Cell = _of_architecture("cell", "The cell of every layer.")
+    layers: int = _of_architecture("layers", "Number of layers.")
+    bidirectional: bool = _of_architecture("bidirectional", "Whether layers read both ways.")
+    dropout: float = _of_architecture("dropout", "Probability of dropout between layers.")
+    recurrent_dropout: float = _of_architecture(
+        "recurrent_dropout", "Probability of dropout of h(t-1)."
+    )
+    bias: bool = _of_architecture("bias", "Whether there are biases.")
+    embedding_size: int | None = _of_architecture(
+        "embedding_size", "Length of a token's vector; None without an embedding."
+    )
+    returns: str = _of_architecture("returns", '``"sequence"`` or ``"last"``.')
 
     @property
     def parameters(self) -> Parameters:
@@ -272,7 +242,7 @@ class RNN:
     def __call__(
         self, x: Array, state: Arrays | None = None, lengths: Sequence[int] | None = None
     ) -> tuple[Array, Arrays]:
-        """Return output and final state, without a tape and without dropout: inference.
+        """Return output and final state: inference, without a tape and without dropout.
 
         Parameters
         ----------
@@ -280,9 +250,9 @@ class RNN:
         state : tuple of array, (layers·D, B, H) each, optional
             The initial state; None for zero.
         lengths : sequence of int, optional
-            How many of the T steps each sequence has: on the host, from 1 to T.  Beyond, whatever
-            finite numbers x holds there, the state is held and the output is zero.  None: all of
-            them.
+            The number of steps of each sequence: on the host, from 1 to T.  The steps after them
+            are padding: whatever finite numbers x holds there, the state is held and the output is
+            zero.  None: every sequence has T steps.
 
         Returns
         -------
@@ -297,7 +267,8 @@ class RNN:
             If an array has the wrong shape or device, is not finite, or has no steps, or a length
             is out of range.
         """
-        run = self._forward(*self._check_input(x, state, lengths), save=False)
+        checked = check_inputs(self.architecture, self.backend, x, state, lengths)
+        run = self._forward(*checked, save=False)
         return run.output, run.state
 
     def forward(
@@ -311,20 +282,47 @@ class RNN:
     ) -> Run:
         """Return output, final state, and the tape that `backward` needs.
 
-        Parameters, shapes and errors are those of calling the network; but dropout is active, its
+        Parameters, shapes and errors are those of calling the network.  Dropout is active, its
         masks drawn from ``rng``, or from the network's own generator if that is None.  The tape
-        refers to ``x`` and to nothing else of the caller's: don't write into it before `backward`.
+        refers to ``x``, so don't write into it before `backward`; everything else on the tape is a
+        new array.
 
-        With ``recompute=True``, for long sequences, the tape has each layer's input and its states
-        at a few borders, and `backward` computes what is between them a second time: one more
-        forward pass, memory that grows with √T only, and gradients that are the same to the bit.
-        Windows need the whole tape and are refused.  If ``x`` (or a parameter) has changed by then,
-        a segment ends in another state than it did, and `backward` raises a ValueError; a change
-        that fades away within its segment is not found.
+        ``recompute=True`` is gradient checkpointing, for long sequences: the tape holds each
+        layer's input and its states at a few borders, and `backward` computes the steps between
+        them a second time.  That costs one more forward pass, takes memory that grows with √T
+        only, and gives the same gradients to the bit.  A window needs the whole tape and is
+        refused.  If ``x`` or a parameter has changed before `backward`, a segment ends in another
+        state than it did, and a ValueError is raised; a change whose effect fades away within its
+        segment goes unnoticed.
         """
         recompute = check_recompute(recompute, None)
-        checked = self._check_input(x, state, lengths)
+        checked = check_inputs(self.architecture, self.backend, x, state, lengths)
         return self._forward(*checked, save=True, rng=rng, recompute=recompute)
+
+    def _forward(
+        self,
+        x: Array,
+        state: Arrays,
+        lengths: tuple[int, ...] | None,
+        *,
+        save: bool,
+        rng: Seed = None,
+        recompute: bool = False,
+    ) -> Run:
+        masks_from = None
+        if save:
+            masks_from = self.rng if rng is None else generator(rng)
+        return forward(
+            self.architecture,
+            self.backend,
+            self._parameters,
+            x,
+            state,
+            lengths,
+            save=save,
+            recompute=recompute,
+            rng=masks_from,
+        )
 
     def backward(
         self,
@@ -332,8 +330,6 @@ class RNN:
         d_output: Array,
         d_state: Arrays | None = None,
         window: int | None = None,
-        *,
-        factored: bool = False,
     ) -> Gradient:
         """Propagate gradients back through a forward pass.
 
@@ -348,12 +344,6 @@ class RNN:
         window : int, optional
             Windowed truncation: every step's loss reaches back through exactly this many steps
             before it, and no further.  None: all the way.
-        factored : bool
-            Give the gradient of the readout's weight as a
-            `xprnn.engine.gradients.FactoredGradient`, which all optimizers take, where its factors
-            are much smaller than itself: for N outputs, T·B or the B last ones, if 4 N (O + H·D) <
-            O·H·D.  It refers to ``d_output`` and to the arrays of ``run``: don't write into them
-            before it has been used.
 
         Returns
         -------
@@ -363,25 +353,24 @@ class RNN:
         ------
         TypeError, ValueError
             If a gradient has the wrong type, backend, dtype or shape; if there is a window, and
-            the run was made with ``recompute=True``; or if what it computes again is another.
+            the run was made with ``recompute=True``; or if a recomputed segment ends in another
+            state than in the forward pass.
         """
         if not isinstance(run, Run):
             raise TypeError(f"run is {type(run).__name__}: expected what forward returned")
-        backend, cell = self.backend, self.cell
-        check_run(self.architecture, backend, run)
+        architecture, backend = self.architecture, self.backend
+        check_run(architecture, backend, run)
         d_output = checks.array("d_output", d_output, backend, tuple(run.output.shape))
-        batch = run.tape.x.shape[1]
+        shape = architecture.state_shape(run.tape.x.shape[1])
         if d_state is None:
-            d_state = self._zero_state(batch)
+            d_state = zero_state(backend, architecture.cell, shape)
         else:
-            shape = self.architecture.state_shape(batch)
-            d_state = check_state("d_state", d_state, backend, cell, shape)
+            d_state = check_state("d_state", d_state, backend, architecture.cell, shape)
         d_output = gradient_within(run.tape, d_output)
         window = check_window(window)
         if window is not None:
-            check_whole("run", run.tape.recomputes, window)
-        factored = checks.boolean("factored", factored)
-        return backward(self._parameters, run.tape, d_output, d_state, window, factored=factored)
+            check_tape_for_window("run", run.tape.recomputes, window)
+        return backward(self._parameters, run.tape, d_output, d_state, window)
 
     def value_and_grad(
         self,
@@ -394,7 +383,6 @@ class RNN:
         *,
         rng: Seed = None,
         recompute: bool = False,
-        factored: bool = False,
     ) -> tuple[Array, Gradient]:
         """Return a loss and its gradients: `forward`, the loss, `backward`.
 
@@ -406,69 +394,33 @@ class RNN:
         loss : str or Loss
         state : tuple of array, (layers·D, B, H) each, optional
         lengths : sequence of int, optional
-            Beyond a sequence's end there is no loss, whatever the target holds there, and a mean is
-            over the steps that exist.
+            Padding, the steps beyond a sequence's end, has no loss, whatever the target holds
+            there, and a mean is over the other steps.
         window : int, optional
             See `backward`.
         rng : int, numpy.random.Generator or None
             See `forward`.
         recompute : bool
             See `forward`; not together with a window.
-        factored : bool
-            See `backward`.
 
         Returns
         -------
         value : array, zero-dimensional
-            Of the loss; ``float(value)`` brings it to the host.
+            The loss; ``float(value)`` brings it to the host.
         gradient : Gradient
         """
-        value, gradient, _ = self.loss_and_grad(
+        value, gradient, _ = loss_and_grad(
+            self,
             x,
             target,
             get_loss(loss),
-            state,
-            window,
-            lengths,
+            state=state,
+            lengths=lengths,
+            window=window,
             rng=rng,
             recompute=recompute,
-            factored=factored,
         )
         return value, gradient
-
-    def loss_and_grad(
-        self,
-        x: Array,
-        target: Array,
-        loss: Loss,
-        state: Arrays | None = None,
-        window: int | None = None,
-        lengths: Sequence[int] | None = None,
-        *,
-        rng: Seed = None,
-        recompute: bool = False,
-        factored: bool = False,
-    ) -> tuple[Array, Gradient, Arrays]:
-        """`value_and_grad`, and the final state, which the next chunk of a sequence starts from."""
-        window = check_window(window)
-        recompute = check_recompute(recompute, window)
-        factored = checks.boolean("factored", factored)
-        x, initial, checked = self._check_input(x, state, lengths)
-        steps, batch = x.shape[:2]
-        # The loss does not see the final state; zeros are there if nobody gave an initial one.
-        d_state = initial if state is None else self._zero_state(batch)
-        shape = self.architecture.output_shape(steps, batch)
-        target = loss.check(shape, target, self.backend)
-        output, final, tape = self._forward(
-            x, initial, checked, save=True, rng=rng, recompute=recompute
-        )
-        valid = tape.valid if self.returns == "sequence" else None
-        # Without a readout the output is part of the tape, and can't be given up.
-        mine = self.output_size is not None
-        value, d_output = loss.value_and_grad(output, target, *where_valid(valid), overwrite=mine)
-        del output  # as large as a long sequence
-        gradient = backward(self._parameters, tape, d_output, d_state, window, factored=factored)
-        return value, gradient, final
 
     def to(
         self,
@@ -476,14 +428,14 @@ class RNN:
         device: Device | None = None,
         dtype: str | DType | None = None,
     ) -> "RNN":
-        """Return the same network on another backend; this one stays as it is.
+        """Return the same network on another backend; this one does not change.
 
         Parameters
         ----------
         backend : str or Backend
         device : optional
         dtype : optional
-            None: this network's.
+            None: this network's dtype.
 
         Raises
         ------
@@ -492,7 +444,7 @@ class RNN:
         """
         if dtype is None and not isinstance(backend, Backend):
             dtype = self.backend.dtype_name
-        # Copies, because a host array may share the memory of this network's.
+        # Copies, because a host array may share memory with this network's parameter.
         arrays = {name: array.copy() for name, array in self._host_parameters().items()}
         made = get_backend(backend, device, dtype)
         rng = copy.deepcopy(self.rng)
@@ -501,22 +453,18 @@ class RNN:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write configuration, parameters and metadata to a safetensors file.
 
-        The file is complete or not there: it is written under another name and then renamed.
+        The file is written under another name and then renamed, so it is complete or absent.
 
         Raises
         ------
         TypeError, ValueError
-            If the metadata is no dict of plain JSON data, or holds NaN or infinity.
+            If the metadata is not a dict of plain JSON data, or holds NaN or infinity.
         OSError
             If the file can't be written.
         """
-        if not isinstance(self.metadata, dict):
-            raise TypeError(f"metadata is {type(self.metadata).__name__}: expected a dict")
-        config = self.architecture.config() | {
-            "dtype": self.backend.dtype_name,
-            "metadata": self.metadata,
-        }
-        write_model(path, self._host_parameters(), config)
+        write_network(
+            path, self.architecture, self.backend.dtype_name, self._host_parameters(), self.metadata
+        )
 
     @classmethod
     def load(
@@ -528,13 +476,13 @@ class RNN:
         dtype: str | DType | None = None,
         cell: Cell | None = None,
     ) -> "RNN":
-        """Read a network that `save` wrote.
+        """Return a network that `save` has written.
 
         Parameters
         ----------
         path : path
         backend, device, dtype : optional
-            Where the network is to compute; the dtype is that of the file unless given.
+            Where the network computes; without a dtype, the file's.
         cell : Cell, optional
             Needed if, and only if, the network was saved with a cell that is not part of xprnn.
 
@@ -543,68 +491,66 @@ class RNN:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is not a model of xprnn, is cut off, is of another version, or needs ``cell``.
+            If the file is not a model of xprnn, is truncated, is of another version, or needs
+            ``cell``.
         """
-        arrays, config = read_model(path)
-        if cell is not None:
-            get_cell(cell)
-        # A faulty file is told from faulty arguments, so the backend is opened where no error of
-        # its own is caught.
+        saved = read_network(path, cell)
         if dtype is None and not isinstance(backend, Backend):
-            dtype = config.get("dtype")
+            dtype = saved.dtype
         made = get_backend(backend, device, dtype)
-        try:
-            _ = config["dtype"]
-            architecture = Architecture.from_config(config, cell)
-            return cls.assembled(architecture, made, arrays, config["metadata"])
-        except (KeyError, TypeError) as error:
-            reason = error.args[0] if error.args else error
-            raise ValueError(f"{str(path)!r} holds no complete network: {reason}") from error
-
-    def _check_input(
-        self, x: Array, state: Arrays | None, lengths: Sequence[int] | None
-    ) -> tuple[Array, Arrays, tuple[int, ...] | None]:
-        backend, shape_of = self.backend, self.architecture.state_shape
-        check = check_input if self.embedding_size is None else check_tokens
-        x = check("x", x, backend, self.input_size)
-        if x.ndim == 3:
-            checks.finite("x", x, backend)
-        steps, batch = x.shape[:2]
-        checked = check_lengths(lengths, steps, batch)
-        if state is None:
-            return x, self._zero_state(batch), checked
-        state = check_state("state", state, backend, self.cell, shape_of(batch))
-        for k, part in enumerate(state):
-            checks.finite(f"state[{k}]", part, backend)
-        return x, state, checked
-
-    def _zero_state(self, batch: int) -> Arrays:
-        return zero_state(self.backend, self.cell, self.architecture.state_shape(batch))
-
-    def _forward(
-        self,
-        x: Array,
-        state: Arrays,
-        lengths: tuple[int, ...] | None,
-        *,
-        save: bool,
-        rng: Seed = None,
-        recompute: bool = False,
-    ) -> Run:
-        drawn = None
-        if save:
-            drawn = self.rng if rng is None else generator(rng)
-        return forward(
-            self.architecture,
-            self.backend,
-            self._parameters,
-            x,
-            state,
-            lengths,
-            save=save,
-            recompute=recompute,
-            rng=drawn,
-        )
+        with complete(path):
+            return cls.assembled(saved.architecture, made, saved.parameters, saved.metadata)
 
     def _host_parameters(self) -> dict[str, HostArray]:
         return {name: self.backend.to_numpy(array) for name, array in self._parameters.items()}
+
+
+def loss_and_grad(
+    net: RNN,
+    x: Array,
+    target: Array,
+    loss: Loss,
+    *,
+    state: Arrays | None = None,
+    lengths: Sequence[int] | None = None,
+    window: int | None = None,
+    rng: Seed = None,
+    recompute: bool = False,
+    factored: bool = False,
+) -> tuple[Array, Gradient, Arrays]:
+    """Return what `RNN.value_and_grad` returns, and the final state: a step of a training loop.
+
+    Parameters
+    ----------
+    net : RNN
+    x, target, loss, state, lengths, window, rng, recompute
+        See `RNN.value_and_grad`.
+    factored : bool
+        Let the gradient of the readout's weight be a `xprnn.engine.gradients.FactoredGradient`
+        where its factors are much smaller than itself; see `xprnn.engine.readout`.
+
+    Returns
+    -------
+    value : array, zero-dimensional
+    gradient : Gradient
+    state : tuple of array, (layers·D, B, H) each
+        The final state, from which the next chunk of the sequence starts.
+    """
+    window = check_window(window)
+    recompute = check_recompute(recompute, window)
+    architecture, backend = net.architecture, net.backend
+    x, initial, checked = check_inputs(architecture, backend, x, state, lengths)
+    steps, batch = x.shape[:2]
+    # The loss does not depend on the final state; without an initial state, zeros are at hand.
+    d_state = initial
+    if state is not None:
+        d_state = zero_state(backend, architecture.cell, architecture.state_shape(batch))
+    target = loss.check(architecture.output_shape(steps, batch), target, backend)
+    output, final, tape = net._forward(x, initial, checked, save=True, rng=rng, recompute=recompute)
+    valid = tape.valid if architecture.returns == "sequence" else None
+    # Without a readout the output is part of the tape, which the loss must not overwrite.
+    overwrite = architecture.output_size is not None
+    value, d_output = loss.value_and_grad(output, target, *where_valid(valid), overwrite=overwrite)
+    del output  # as large as a long sequence
+    gradient = backward(net._parameters, tape, d_output, d_state, window, factored=factored)
+    return value, gradient, final

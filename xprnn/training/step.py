@@ -8,7 +8,7 @@ from typing import Any
 from xprnn.backend.types import Array
 from xprnn.data.batches import Batch
 from xprnn.engine.gradients import GradientArray
-from xprnn.engine.network import RNN
+from xprnn.engine.network import RNN, loss_and_grad
 from xprnn.losses import Loss, where_valid
 from xprnn.optim import InPlaceOptimizer, Optimizer, Scalable, clip_by_norm, clip_by_value
 from xprnn.training.accumulation import Accumulation
@@ -84,13 +84,14 @@ class TrainingStep:
         self.batch += 1
         # What is not finite is found out here and told as an error: a warning would only repeat it.
         with self.net.backend.library.quiet():
-            value, gradient, final = self.net.loss_and_grad(
+            value, gradient, final = loss_and_grad(
+                self.net,
                 batch.x,
                 batch.target,
                 self.loss,
-                state,
-                self.window,
-                batch.lengths,
+                state=state,
+                lengths=batch.lengths,
+                window=self.window,
                 recompute=self.recompute,
                 factored=self.factored,
             )

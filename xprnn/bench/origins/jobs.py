@@ -20,7 +20,7 @@ from xprnn.bench.origins.plain import (
 )
 from xprnn.data import sine
 from xprnn.engine.gradients import dense
-from xprnn.engine.network import RNN
+from xprnn.engine.network import RNN, loss_and_grad
 from xprnn.losses import CrossEntropy
 from xprnn.optim import SGD
 
@@ -73,7 +73,7 @@ def language_xprnn(
 
     def work() -> None:
         nonlocal state
-        _, gradient = net.value_and_grad(x, target, loss=loss, window=window, factored=True)
+        _, gradient, _ = loss_and_grad(net, x, target, loss, window=window, factored=True)
         old = net.parameters
         net.parameters, state = optimizer.update(gradient.parameters, state, old, into=(old, state))
 

@@ -19,6 +19,7 @@ from xprnn.backend.host.memory import keep_freed_memory
 from xprnn.data import chunks
 from xprnn.data.batches import Batch
 from xprnn.data.text import streams
+from xprnn.engine.network import loss_and_grad
 from xprnn.interop.torch import from_state_dict
 from xprnn.losses import CrossEntropy
 from xprnn.optim import SGD, Adam, Optimizer, clip_by_norm
@@ -109,9 +110,8 @@ class XprnnTraining:
 
     def step(self, batch: Batch) -> float:
         net, (x, target) = self.net, self._here(batch)
-        value, gradient, self.state = net.loss_and_grad(
-            x, target, self.loss, self.state if batch.carry else None
-        )
+        state = self.state if batch.carry else None
+        value, gradient, self.state = loss_and_grad(net, x, target, self.loss, state=state)
         clipped, _ = clip_by_norm(gradient.parameters, self.clip)
         net.parameters, self.memory = self.optimizer.update(clipped, self.memory, net.parameters)
         return float(value)

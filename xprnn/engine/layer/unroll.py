@@ -14,7 +14,7 @@ from xprnn.engine.arguments import (
     check_input,
     check_recompute,
     check_state,
-    check_whole,
+    check_tape_for_window,
     check_window,
     zero_state,
 )
@@ -155,7 +155,7 @@ def unroll_backward(
     else:
         d_state = check_state("d_state", d_state, backend, cell, (batch, hidden))
     window = check_window(window)
-    check_whole("tape", tape.recomputes, window)
+    check_tape_for_window("tape", tape.recomputes, window)
     if window is None or window >= steps - 1:
         return run_layer_backward(cell, weights, tape, dh, d_state)
     tape, done = whole(tape), None
