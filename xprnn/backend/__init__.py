@@ -1,13 +1,29 @@
-"""Everything that xprnn knows of array libraries.
+"""Everything that xprnn knows about array libraries.
 
 No other package names one.  A library is imported when a backend of it is asked for, never before.
+
+The modules, each importing only those above it:
+
+==================  ============================================================================
+`types`             names for arrays, namespaces, devices and dtypes in signatures
+`host`              arrays, files, threads and memory of the host, whatever library computes
+`numba`             compiled code for NumPy's arrays, where Numba is installed
+`operations`        what a library may do faster than with functions of the standard
+`kernels`           what a lowering to CUDA kernels needs of a library
+`library`           `Library`: what must be known about an array library
+`libraries`         one file per library
+`registry`          which libraries there are, and which one an array belongs to
+`handle`            `Backend`: a library with a device and a dtype to compute in
+`opening`           `get_backend` and the like, which make a `Backend`
+==================  ============================================================================
 """
 
-from xprnn.backend.handle import FLOATS, Backend, describe, dtype_name
+from xprnn.backend.handle import Backend, describe, dtype_name
 from xprnn.backend.libraries.namespace import FUNCTIONS
 from xprnn.backend.library import Library
 from xprnn.backend.opening import available_backends, backend_of, get_backend, probe
 from xprnn.backend.registry import find_library, from_host, library_of, namespace_of, prefer
+from xprnn.backend.types import FLOATS
 
 __all__ = [
     "FLOATS",

@@ -1,4 +1,7 @@
-"""The frozen handle through which the rest of the library sees an array library."""
+"""`Backend`: an array library with a device and a dtype, as the rest of xprnn sees it.
+
+How one is made is the business of `xprnn.backend.opening`.
+"""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -7,10 +10,7 @@ from typing import Any
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.library import Library
 from xprnn.backend.registry import find_library, library_named
-from xprnn.backend.types import Array, Device, DType, Namespace
-
-FLOATS = ("float16", "float32", "float64")
-_REALS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), *FLOATS)
+from xprnn.backend.types import FLOATS, REALS, Array, Device, DType, Namespace
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Backend:
         return hash((self.name, str(self.device), str(self.dtype)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A namespace is a module, which can't be copied or pickled; it is opened again instead.
+        # A module can't be copied or pickled, so the backend is opened again instead.
         return _reopen, (self.name, self.library.device_name(self.device), self.dtype_name)
 
     def __deepcopy__(self, memory: dict[int, Any]) -> "Backend":
@@ -55,7 +55,7 @@ class Backend:
 
     @cached_property
     def dtype_name(self) -> str:
-        """``"float32"``, say: the dtype in words that every backend shares."""
+        """The dtype as text, the same for every library: ``"float32"``, for instance."""
         return dtype_name(self.dtype)
 
     def owns(self, a: object) -> bool:
@@ -68,27 +68,27 @@ class Backend:
         Parameters
         ----------
         a : array_like
-            A number, (nested) list, NumPy array, or an array of this backend's own library.
+            A number, a (nested) list, a NumPy array, or an array of this backend's library.
         dtype : str or dtype, optional
             None: floats take the backend's dtype, integers and booleans keep theirs.
 
         Returns
         -------
         array
-            On ``self.device``.  Not necessarily a copy.
+            On ``self.device``.  It may share memory with ``a``.
 
         Raises
         ------
         TypeError
-            If it holds anything but real numbers or booleans, or is an array of another backend
-            (no transfer happens silently: take it to the host with that backend's `to_numpy`).
+            If it holds anything but real numbers or booleans, or is an array of another backend:
+            nothing is transferred silently, so take it to the host with that backend's `to_numpy`.
         ValueError
             If the elements have unequal lengths, or the dtype is not of real numbers or booleans.
         """
         wanted = None if dtype is None else dtype_name(dtype)
         if wanted is not None:
-            if wanted not in _REALS:
-                raise ValueError(f"dtype is {dtype!r}: expected one of {', '.join(_REALS)}")
+            if wanted not in REALS:
+                raise ValueError(f"dtype is {dtype!r}: expected one of {', '.join(REALS)}")
             self.library.prepare(wanted)
         if self.library.is_array(a) and self.name != "numpy":
             array = self.xp.asarray(self.library.plain(a), device=self.device)
@@ -106,7 +106,7 @@ class Backend:
         return self.library.from_host(host, self.device)
 
     def to_numpy(self, a: Array) -> HostArray:
-        """Return an array of this backend as a NumPy array: the one way back to the host.
+        """Return an array of this backend as a NumPy array: the only way back to the host.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Backend:
 
 
 def dtype_name(dtype: str | DType) -> str:
-    """``numpy.dtype("float32")``, ``torch.float32`` and ``"float32"`` are all ``"float32"``."""
+    """Return a dtype as text: ``torch.float32`` and ``numpy.dtype("float32")`` as ``"float32"``."""
     if isinstance(dtype, str):
         return dtype
     if isinstance(dtype, type):
@@ -128,7 +128,7 @@ def dtype_name(dtype: str | DType) -> str:
 
 
 def describe(a: object) -> str:
-    """Say in a message what ``a`` is: its type and, for an array, its shape and dtype."""
+    """Return in words, for a message, the type of ``a``, and an array's shape and dtype."""
     kind = f"{type(a).__module__.partition('.')[0]}.{type(a).__name__}"
     if hasattr(a, "shape") and hasattr(a, "dtype"):
         return f"{kind} of shape {tuple(a.shape)} and dtype {dtype_name(a.dtype)}"
@@ -163,7 +163,7 @@ def load(library: Library) -> None:
 
 
 def open_library(library: Library, device: Device | None, dtype: str | DType) -> Backend:
-    """Return the backend of a library on a device, in a dtype that it has.
+    """Return the backend of a library on a device, in a dtype.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def open_library(library: Library, device: Device | None, dtype: str | DType) ->
         )
     library.prepare(name)
     where = library.device(device)
-    # From an array, because the namespace may hold a scalar type where arrays have a dtype object.
+    # Taken from an array, because ``xp.float32`` may be a scalar type and not a dtype object.
     made = xp.empty(0, dtype=getattr(xp, name)).dtype
     if dtype_name(made) != name:
         raise ValueError(

@@ -1,10 +1,10 @@
-"""Opening backends: by name, by what is installed, by the array at hand."""
+"""Opening a `Backend`: by name, or for an array; and which backends can be opened here."""
 
 from typing import NamedTuple
 
-from xprnn.backend.handle import FLOATS, Backend, describe, dtype_name, load, open_library
+from xprnn.backend.handle import Backend, describe, dtype_name, load, open_library
 from xprnn.backend.registry import LIBRARIES, find_library, library_named
-from xprnn.backend.types import Array, Device, DType
+from xprnn.backend.types import FLOATS, Array, Device, DType
 
 
 def get_backend(
@@ -19,9 +19,9 @@ def get_backend(
     name : str or Backend
         ``"numpy"``, ``"cupy"``, ``"torch"``, ``"jax"``, ``"array_api_strict"``, or ``"auto"``:
         CuPy where a CUDA device works, else NumPy.  ``"module:attribute"`` (``"module:"`` for the
-        module itself) is imported and used as an array API namespace of the user's own, of which
-        nothing is asked beyond the standard.  A `Backend` is returned as it is, or with the device
-        and dtype given.
+        module itself) is imported as a user namespace: any object with the functions of the array
+        API standard, of which nothing beyond the standard is used.  A `Backend` is returned
+        unchanged, or with the device and dtype given.
     device : optional
         A device in the library's own words (``"cuda:1"``, ``"cpu"``, a device object).
         None: the library's default.
@@ -35,21 +35,20 @@ def get_backend(
     Raises
     ------
     ImportError
-        If the library is missing; the message says what to install.  If the user's own module
-        can't be imported.
+        If the library is missing; the message says what to install.  If the module of a user
+        namespace can't be imported.
     RuntimeError
-        If the library is there, but no device works; the message says why.
+        If the library is installed, but no device works; the message says why.
     ValueError
-        If the name, the device or the dtype is unknown, or the user's own namespace lacks a
-        function.
+        If the name, the device or the dtype is unknown, or a user namespace lacks a function.
 
     Notes
     -----
-    A namespace of the user's own whose arrays are of a class of their own is a backend like any
-    other.  One that wraps another library, and so has that library's arrays, computes the network
-    with its own functions, but losses, optimizers and sparse gradients, which find the namespace by
-    the array, with those of the library whose arrays they are; `xprnn.testing.assert_parity` alone
-    makes its functions count everywhere.
+    A user namespace whose arrays have a class that no known library has is a backend like any
+    other.  One that wraps another library and has that library's arrays is used for the network
+    alone: losses, optimizers and sparse gradients find the namespace by the array, and so use the
+    functions of the wrapped library.  Only `xprnn.testing.assert_parity` uses the functions of such
+    a user namespace everywhere.
 
     JAX computes in float64 only with its process-wide flag ``jax_enable_x64``; asking for float64
     here turns it on.
@@ -77,7 +76,18 @@ def get_backend(
 
 
 class Probe(NamedTuple):
-    """Whether a library can be used, and if not, why."""
+    """What trying a library out has found.
+
+    Attributes
+    ----------
+    name : str
+    version : str or None
+        None if it can't be imported.
+    devices : tuple of str
+        Empty if it can't be used.
+    reason : str
+        Why it can't be used; empty if it can.
+    """
 
     name: str
     version: str | None
@@ -86,7 +96,7 @@ class Probe(NamedTuple):
 
     @property
     def usable(self) -> bool:
-        """Whether it imports and has a device that works."""
+        """Whether it can be imported and has a device that works."""
         return bool(self.devices)
 
 
@@ -104,20 +114,20 @@ def probe(name: str) -> Probe:
 
 
 def available_backends() -> tuple[str, ...]:
-    """Return the names of the backends that import and have a device that works.
+    """Return the names of the backends that can be imported and have a device that works.
 
-    This imports every library that is installed, so it takes as long as they do.
+    It imports every library that is installed, which may take seconds.
     """
     return tuple(name for name in LIBRARIES if probe(name).usable)
 
 
 def backend_of(a: Array) -> Backend:
-    """Return the backend that an array of a floating dtype lives in.
+    """Return the backend of an array: its library, its device, and its floating dtype.
 
     Raises
     ------
     TypeError
-        If ``a`` is no array of a known library, or not of a floating dtype.
+        If ``a`` is no array of a known library, or its dtype is not floating.
     """
     library = find_library(a)
     if library is None or dtype_name(a.dtype) not in FLOATS:

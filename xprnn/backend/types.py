@@ -1,7 +1,7 @@
-"""Names for what the array API standard leaves untyped.
+"""Names for the types that the array API standard leaves open.
 
-The standard's arrays and namespaces have no common base class, so a checker can't tell them apart;
-these aliases say in a signature what a value is meant to be.
+The standard's arrays, namespaces, devices and dtypes have no base classes, so for a type checker
+they are `Any`.  These aliases tell the reader of a signature what a value is.
 """
 
 from collections.abc import Callable
@@ -14,10 +14,16 @@ Namespace: TypeAlias = Any
 """A module (or object) that offers the functions of the Python array API standard."""
 
 Device: TypeAlias = Any
-"""What an array's ``device`` is in its own library."""
+"""A device, as the array library represents it."""
 
 DType: TypeAlias = Any
-"""What an array's ``dtype`` is in its own library."""
+"""A dtype, as the array library represents it."""
 
 Rule: TypeAlias = Callable[..., tuple[Array | None, ...]]
-"""An elementwise function: of a gradient, say, and of the arrays that it changes."""
+"""A function that is applied to arrays block by block; see `Operations.elementwise`."""
+
+FLOATS = ("float16", "float32", "float64")
+"""The names of the dtypes that networks compute in."""
+
+REALS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), *FLOATS)
+"""The names of the dtypes that a backend's arrays may have."""

@@ -6,7 +6,9 @@ from contextlib import AbstractContextManager
 from functools import cache, lru_cache
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.backend.library import Launch, Library, add_in_place, put_in_place
+from xprnn.backend.kernels import Launch
+from xprnn.backend.libraries.in_place import add_in_place, put_in_place
+from xprnn.backend.library import Library
 from xprnn.backend.types import Array, Device, Namespace
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.library import Library
-from xprnn.backend.types import Array, Device, Namespace
+from xprnn.backend.types import REALS, Array, Device, Namespace
 
 FUNCTIONS = (
     *("__array_namespace_info__", "abs", "all", "arange", "asarray", "astype", "broadcast_to"),
@@ -20,10 +20,6 @@ FUNCTIONS = (
 """The functions of the standard that xprnn uses; operators and indexing come on top."""
 
 _ATTRIBUTES = ("T", "device", "dtype", "ndim", "shape")
-_REALS = (
-    *("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
-    *("float16", "float32", "float64"),
-)
 
 
 class UserNamespace(Library):
@@ -152,7 +148,7 @@ class UserNamespace(Library):
 
     def _entry_by_entry(self, a: Array, shape: tuple[int, ...]) -> HostArray:
         xp, size = self._xp, int(np.prod(shape))
-        name = next(n for n in _REALS if hasattr(xp, n) and a.dtype == getattr(xp, n))
+        name = next(n for n in REALS if hasattr(xp, n) and a.dtype == getattr(xp, n))
         python = {"b": bool, "i": int, "u": int, "f": float}[np.dtype(name).kind]
         flat = xp.reshape(a, (size,))
         return np.array([python(flat[k]) for k in range(size)], dtype=name).reshape(shape)

@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.libraries.in_place import add_in_place, put_in_place
 from xprnn.backend.libraries.numpy_products import DTYPES, SIDE, compiled_module, product
-from xprnn.backend.library import Library, add_in_place, put_in_place
+from xprnn.backend.library import Library
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
 _CANCELLATION = 8.0

@@ -1,0 +1,232 @@
+"""Operations on arrays that the array API standard lacks, or that a library may have faster.
+
+Each is written here in functions of the standard, so it works with every library.  A file in
+`xprnn.backend.libraries` overrides those for which its library has something better.
+
+No argument is written to, except where the docstring says that it may be overwritten: then the
+caller does not use it any more, and it may be the very array that is returned.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from xprnn.backend.types import Array, Device, DType, Namespace, Rule
+
+
+class Operations(ABC):
+    """The operations, for the namespace and the devices of a library."""
+
+    @abstractmethod
+    def namespace(self) -> Namespace:
+        """Import the library and return its array API namespace; ImportError if it is missing."""
+
+    def device_of(self, a: Array) -> Device:
+        """Return the device that holds ``a``."""
+        return a.device
+
+    def zeros(self, shape: tuple[int, ...], dtype: DType, device: Device) -> Array:
+        """Return zeros."""
+        return self.namespace().zeros(shape, dtype=dtype, device=device)
+
+    def all_finite(self, a: Array) -> bool:
+        """Whether no entry is NaN or infinite."""
+        xp = self.namespace()
+        return bool(xp.all(xp.isfinite(a)))
+
+    # Matrices, their products and sums
+
+    def rows(self, a: Array) -> Array:
+        """Return ``a`` as a matrix of its rows: all axes but the last merged into one."""
+        # The number of rows is spelled out because -1 is ambiguous for an empty batch.
+        return self.namespace().reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
+
+    def product(self, a: Array, b: Array, row: Array | None = None) -> Array:
+        """Return a b, of two matrices; with ``row`` given, it is added to every row of the product.
+
+        For the products of all time steps at once.  Those of one step belong to the time loop.
+        """
+        product = a @ b
+        if row is not None:
+            product += row
+        return product
+
+    def add_product(self, a: Array, left: Array, right: Array) -> Array:
+        """Return a + leftᵀ right, of left (N, M) and right (N, K).  May overwrite ``a``."""
+        return self.add_over(a, self.product(left.T, right))
+
+    def add_over(self, a: Array, b: Array) -> Array:
+        """Return a + b, of the same shape.  May overwrite either."""
+        b += a
+        return b
+
+    def sum_rows(self, a: Array) -> Array:
+        """Return the sum of a matrix's rows."""
+        return self.namespace().sum(a, axis=0)
+
+    def square_sum(self, a: Array) -> Array:
+        """Return the sum of the squares of all entries, zero-dimensional.
+
+        In float64 if that is cheap for the library; then no square can overflow.
+        """
+        return self.namespace().sum(a * a)
+
+    def square_sum_of_product(self, left: Array, right: Array) -> Array:
+        """Return `square_sum` of leftᵀ right, of left (N, M) and right (N, K) with few rows."""
+        return self.square_sum(self.product(left.T, right))
+
+    # Rows and columns by index
+
+    def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
+        """Sum the rows that have the same index.
+
+        The standard has no scatter-add, and indexed assignment drops duplicates.  Here it is the
+        product with the indicator matrix of the index, in blocks of its rows: deterministic, and
+        small in memory.
+
+        Parameters
+        ----------
+        rows : array, (N, K)
+        index : array of int, (N,)
+
+        Returns
+        -------
+        indices : array of int, (n,)
+            The distinct entries of ``index``, ascending.
+        sums : array, (n, K)
+            The sum of the rows of each of them.
+        """
+        xp = self.namespace()
+        found, inverse = xp.unique_inverse(index)
+        each = xp.arange(found.shape[0], dtype=inverse.dtype, device=self.device_of(index))
+        size = max(1, 2**22 // max(1, index.shape[0]))
+        sums = [
+            xp.astype(each[start:stop, None] == inverse[None, :], rows.dtype) @ rows
+            for start in range(0, found.shape[0], size)
+            for stop in (min(start + size, found.shape[0]),)
+        ]
+        return found, xp.concat(sums, axis=0) if sums else rows[:0, :]
+
+    def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
+        """Return ``a`` with ``values`` added to its rows (axis 0) or columns (axis 1) at ``index``.
+
+        ``a`` is (M, K), ``index`` (n,) is sorted and without duplicates, and ``values`` has n
+        entries along the axis.  The result is a new array.
+        """
+        if index.shape[0] == 0:
+            return self.namespace().asarray(a, copy=True)
+        hit, spread = self._spread(a, index, values, axis)
+        xp = self.namespace()
+        return a + xp.where(hit, spread, xp.zeros_like(spread))
+
+    def put_at(
+        self, a: Array, index: Array, values: Array, axis: int, into: Array | None = None
+    ) -> Array:
+        """Return ``a`` with its rows (axis 0) or columns (axis 1) at ``index`` replaced.
+
+        Shapes as for `add_at`.  The result is a new array, or ``into``, of the shape of ``a``,
+        which may be overwritten and may be ``a`` itself.
+        """
+        del into
+        if index.shape[0] == 0:
+            return self.namespace().asarray(a, copy=True)
+        hit, spread = self._spread(a, index, values, axis)
+        return self.namespace().where(hit, spread, a)
+
+    def _spread(self, a: Array, index: Array, values: Array, axis: int) -> tuple[Array, Array]:
+        """Return which rows or columns of ``a`` the index names, and the values spread over ``a``.
+
+        The second has the shape of ``a``, and arbitrary values in all other rows or columns.
+        """
+        xp = self.namespace()
+        each = xp.arange(a.shape[axis], dtype=index.dtype, device=self.device_of(a))
+        place = xp.clip(xp.searchsorted(index, each), max=index.shape[0] - 1)
+        hit = xp.take(index, place, axis=0) == each
+        spread = xp.take(values, place, axis=axis)
+        return (hit[:, None] if axis == 0 else hit[None, :]), spread
+
+    def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
+        """Return ``a`` with a slice of its first axis replaced.  May overwrite ``a``.
+
+        The block may be a view of that slice, whose entries are the new ones already.
+        """
+        a[rows, ...] = block
+        return a
+
+    # One entry per row, softmax
+
+    def entries(self, a: Array, columns: Array) -> Array:
+        """Return one entry of each row of ``a`` (N, K), in its column (N,), as (N, 1)."""
+        return self.namespace().take_along_axis(a, columns[:, None], axis=-1)
+
+    def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
+        """Return ``a`` (N, K) with values (N,) added, each to the entry of its row in ``columns``.
+
+        May overwrite ``a``.
+        """
+        xp = self.namespace()
+        each = xp.arange(a.shape[1], dtype=columns.dtype, device=self.device_of(a))
+        return xp.where(each[None, :] == columns[:, None], a + values[:, None], a)
+
+    def exp_over(self, a: Array) -> Array:
+        """Return exp(a).  May overwrite ``a``."""
+        return self.namespace().exp(a)
+
+    def softmax_parts(self, a: Array, *, overwrite: bool) -> tuple[Array, Array, Array]:
+        """Return m, exp(a - m) and the sums of its rows: (N, 1), (N, V), (N, 1).
+
+        m is the largest entry of each row.  With ``overwrite``, may overwrite ``a``.
+        """
+        xp = self.namespace()
+        m = xp.max(a, axis=-1, keepdims=True)
+        if overwrite:
+            a -= m
+        else:
+            a = a - m
+        exponentials = self.exp_over(a)
+        return m, exponentials, xp.sum(exponentials, axis=-1, keepdims=True)
+
+    # Rules applied block by block
+
+    def elementwise(
+        self, rule: Rule, arrays: Sequence[Array | None], into: Sequence[Array | None]
+    ) -> tuple[Array | None, ...]:
+        """Apply an elementwise rule, such as an optimizer's update, all at once or in blocks.
+
+        Parameters
+        ----------
+        rule : callable
+            Takes the arrays, or blocks of them, and returns one result for each array but the
+            first (the gradient, in an update).
+        arrays : sequence of array or None
+            Of the same shape.  The rule gets None where it stands, and returns None there.
+        into : sequence of array or None
+            For each result, None or an array that may be overwritten with it: also the array that
+            the result replaces.
+
+        Returns
+        -------
+        tuple of array or None
+        """
+        del into
+        return rule(*arrays)
+
+    def by_rows(
+        self, rule: Rule, arrays: Sequence[Array | None], into: Sequence[Array | None]
+    ) -> tuple[Array | None, ...]:
+        """Apply a rule to rows (entries along the first axis), all at once or in blocks.
+
+        Parameters
+        ----------
+        rule : callable
+            ``rule(rows, *blocks)`` takes a slice of rows and these rows of the arrays, and returns
+            as many results.
+        arrays, into :
+            As for `elementwise`.
+
+        Returns
+        -------
+        tuple of array or None
+        """
+        del into
+        return rule(slice(None), *arrays)
