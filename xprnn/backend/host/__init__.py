@@ -1,1 +1,1 @@
-"""The host, whatever backend computes: its arrays, files, threads and memory."""
+"""The host, whatever backend computes: its arrays, files, threads, memory and tuning."""

@@ -1,8 +1,8 @@
-"""The host: where files are read, random numbers drawn and pictures made.
+"""Arrays and random generators of the host, where files are read and pictures made.
 
-Host arrays are NumPy arrays whatever backend computes.  Only this package may name NumPy, so that
-the rest of the library can't mix host arrays with a backend's by accident: code that is about the
-host says so by importing from here.
+Host arrays are NumPy arrays, whatever backend computes.  Outside `xprnn.backend` nothing imports
+NumPy: code that works on host arrays imports ``np`` from here, and so shows that it does not work
+on a backend's arrays.
 """
 
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ def generator(rng: Seed) -> Generator:
     Parameters
     ----------
     rng : int, numpy.random.Generator or None
-        A seed, a generator (returned as it is, and advanced by its users), or None for a fresh one
-        seeded by the operating system.
+        A seed; a generator, which is returned itself and so advances when numbers are drawn; or
+        None for a new one that is seeded by the operating system.
 
     Raises
     ------
@@ -44,17 +44,17 @@ def generator(rng: Seed) -> Generator:
 
 
 def random_state(rng: Generator) -> dict[str, Any]:
-    """Return where a generator is: plain data, with a host array for some kinds of generator."""
+    """Return the state of a generator: plain data, with a host array in some kinds of generator."""
     return dict(rng.bit_generator.state)
 
 
 def restore_random(rng: Generator, state: Mapping[str, Any]) -> None:
-    """Set a generator to where one of its kind was when `random_state` was asked.
+    """Set a generator to a state that `random_state` returned.
 
     Raises
     ------
     ValueError
-        If it was one of another kind.
+        If it is the state of another kind of generator.
     """
     mine, theirs = type(rng.bit_generator).__name__, state["bit_generator"]
     if mine != theirs:

@@ -10,12 +10,12 @@ from pathlib import Path
 def output_folder(path: str | os.PathLike[str]) -> Path:
     """Make a folder, and prove that files can be written to it.
 
-    To be called before the work whose results go there, so that nothing is computed in vain.
+    Call it before the work whose results go there, so that nothing is computed in vain.
 
     Raises
     ------
     OSError
-        If it can't be made, is no folder, or can't be written to; the message names it.
+        If the folder can't be made or written to, or is no folder; the message names it.
     """
     folder = Path(path)
     try:
@@ -31,10 +31,10 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
 def write_atomic(
     path: str | os.PathLike[str], content: bytes, *, previous: Path | None = None
 ) -> None:
-    """Write a file under a temporary name beside its own, then rename it.
+    """Write a file under a temporary name in the same folder, then rename it.
 
-    A reader sees the old file or the new one, never a part; a failure leaves the old one.  With
-    ``previous``, the old file is kept under that name, in place of what had it.
+    A reader sees the old file or the new one, never a part of one; a failure leaves the old one.
+    With ``previous``, the old file is kept under that name and replaces what had it.
     """
     file = Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".part", dir=file.parent)
@@ -43,7 +43,7 @@ def write_atomic(
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes private files; a saved model is an ordinary one.
+        # mkstemp makes private files; give this one the permissions of an ordinary file.
         umask = os.umask(0)
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
@@ -57,7 +57,7 @@ def write_atomic(
 
 
 def remove_parts(path: str | os.PathLike[str]) -> None:
-    """Remove what a process that was killed while it wrote this file may have left beside it."""
+    """Remove temporary files that a process left when it was killed while writing this file."""
     file = Path(path)
     part = re.compile(rf"\.{re.escape(file.name)}\.[^.]+\.part")
     for other in file.parent.iterdir():
@@ -66,22 +66,22 @@ def remove_parts(path: str | os.PathLike[str]) -> None:
 
 
 def _keep(file: Path, previous: Path) -> None:
-    """Put a file in the place of another, and let it have its old name too until that is taken."""
+    """Give a file a second name, which another file may have had; the first name stays, too."""
     link = file.with_name(f".{file.name}.link.part")
     try:
         link.unlink(missing_ok=True)
         link.hardlink_to(file)
         link.replace(previous)
     except OSError:
-        # A file system without links: for a moment the file has its new name only.
+        # On a file system without hard links, the first name is free for a moment.
         file.replace(previous)
     finally:
-        # Renaming one name of a file to another name of it does nothing, and leaves both.
+        # If the two were names of one file already, ``replace`` did nothing and left both.
         link.unlink(missing_ok=True)
 
 
 def _settle(folder: Path) -> None:
-    """Let the names in a folder survive a power failure too, where the system can promise that."""
+    """Make renamings in a folder survive a power failure, if the system can promise that."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,24 +1,23 @@
-"""What becomes of memory that the host's arrays no longer need."""
+"""Keeping the memory of freed host arrays for the next ones."""
 
 import ctypes
 import sys
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, in malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from malloc.h
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20  # glibc refuses more
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees, up to 32 MiB apiece, for its next arrays.
+    """Make this process keep freed blocks of memory of up to 32 MiB, to reuse them.
 
-    The C library returns large blocks to the system and fetches them again, zeroed, page by page:
-    for a training step with arrays of 10 MB that was seen to take as long as the step itself.  It
-    is a setting of the whole process, so the library never makes it by itself; the command line
-    does.
+    By default the C library returns large blocks to the system, and gets them back zeroed, page by
+    page.  In a training step with arrays of 10 MB, that took as long as the rest of the step.  This
+    is a setting of the whole process, so only the command line makes it, not ``import xprnn``.
 
     Returns
     -------
     bool
-        Whether it was done: not without glibc.
+        Whether the setting was made.  It is one of glibc, and other C libraries have none.
     """
     if not sys.platform.startswith("linux"):
         return False

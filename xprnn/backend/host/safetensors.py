@@ -1,6 +1,6 @@
-"""Arrays and plain data in one safetensors file: no pickle, so loading runs no code.
+"""Arrays and plain data in one safetensors file: no pickle, so loading a file runs no code.
 
-The file's metadata holds ``format`` ("xprnn" for a model), ``version`` (of its layout) and
+The metadata of a file holds ``format`` ("xprnn" for a model), ``version`` (that of the format) and
 ``config`` (JSON).
 """
 
@@ -15,14 +15,14 @@ from xprnn.backend.host.files import write_atomic
 
 
 class Kind(NamedTuple):
-    """A kind of file.
+    """A kind of file, such as a model or a checkpoint.
 
     Attributes
     ----------
     name : str
-        In messages.
+        What messages call it.
     format, version : str
-        In the file.
+        What its metadata say.
     """
 
     name: str
@@ -34,7 +34,7 @@ MODEL = Kind("model", "xprnn", "1")
 
 
 class DamagedFileError(ValueError):
-    """A file that is no whole safetensors file."""
+    """The file is cut off, or no safetensors file at all."""
 
 
 def write_model(
@@ -47,7 +47,7 @@ def write_model(
     TypeError
         If the configuration is not plain JSON data.
     OSError
-        If the file can't be written; one that was there before stays as it was.
+        If the file can't be written; a file that was there before stays unchanged.
     """
     write_atomic(path, packed(MODEL, arrays, config))
 
@@ -58,7 +58,7 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dict
 
 
 def packed(kind: Kind, arrays: Mapping[str, HostArray], config: Mapping[str, Any]) -> bytes:
-    """Return the content of a file.
+    """Return the content of a file as bytes.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def packed(kind: Kind, arrays: Mapping[str, HostArray], config: Mapping[str, Any
 
 
 def read(kind: Kind, path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dict[str, Any]]:
-    """Read a file of a kind.
+    """Read a file of the given kind.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def read(kind: Kind, path: str | os.PathLike[str]) -> tuple[dict[str, HostArray]
     DamagedFileError
         If it is cut off, or no safetensors file.
     ValueError
-        If it is not of this kind, or of another version.
+        If it is not of this kind, has another version, or no readable configuration.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -101,7 +101,7 @@ def read(kind: Kind, path: str | os.PathLike[str]) -> tuple[dict[str, HostArray]
     try:
         with safe_open(file, framework="np") as opened:
             metadata = opened.metadata() or {}
-            # Others' tensors may have a dtype that NumPy lacks.
+            # Only of xprnn's own files: others may have tensors of a dtype that NumPy lacks.
             names = opened.keys() if metadata.get("format") == kind.format else ()
             arrays = {name: opened.get_tensor(name) for name in names}
     except (SafetensorError, ValueError) as error:
@@ -128,10 +128,11 @@ def read(kind: Kind, path: str | os.PathLike[str]) -> tuple[dict[str, HostArray]
 
 
 def _in_order(content: bytes) -> bytes:
-    """Sort the metadata: safetensors orders it at random, but equal models make equal files.
+    """Sort the metadata, which safetensors writes in random order, so that equal models make equal
+    files.
 
-    A file begins with the header's length (8 bytes, little-endian) and the header (JSON, filled up
-    with spaces to a multiple of 8 bytes).
+    A file begins with the length of its header (8 bytes, little-endian) and the header (JSON,
+    padded with spaces to a multiple of 8 bytes).
     """
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])

@@ -1,9 +1,10 @@
 """How many threads computations on the host may use, and how they share products.
 
-The threads of a BLAS spin while they wait for each other.  Where anything else wants a core, one of
-them waits a time slice long for another one that does not run: products of 0.4 ms were seen to take
-4 to 16, and a layer of 10 ms took 160.  So small products are left to one thread, and large ones
-are cut into parts, each a product for one thread that meets no other before its end.
+The threads of a BLAS spin while they wait for each other.  If another process needs one of the
+cores, a thread waits for a whole time slice for another one that is not running: products of 0.4 ms
+were seen to take 4 to 16 ms, and a layer of 10 ms took 160.  So BLAS is given one thread only:
+small products are left to one thread, and large ones are cut into parts, a product each, which a
+thread computes without waiting for another.
 """
 
 import os
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 from xprnn.backend.host.arrays import np
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""The environment variables that limit the threads of a BLAS."""
 
 _limit: ContextVar[int | None] = ContextVar("limit", default=None)
 
@@ -26,8 +28,9 @@ _limit: ContextVar[int | None] = ContextVar("limit", default=None)
 def compute_threads() -> int:
     """Return how many threads a computation on the host may use.
 
-    What `blas_threads` says inside its ``with`` block; otherwise as many as there are cores for
-    this process, or fewer where an environment variable for BLAS says so when this is first asked.
+    Inside a ``with`` block of `blas_threads`, it is the number given there.  Otherwise it is the
+    number of cores that this process may use, or less if one of `VARIABLES` says so; both are read
+    once.
     """
     limit = _limit.get()
     return _allowed() if limit is None else limit
@@ -48,12 +51,12 @@ def _allowed() -> int:
 
 @contextmanager
 def blas_threads(count: int) -> Iterator[None]:
-    """Limit BLAS to so many threads, inside a ``with`` block.
+    """Limit BLAS and compiled code to ``count`` threads, inside a ``with`` block.
 
     The products of a small network are too short to be shared: OpenBLAS gains nothing from a second
-    thread, and where another process wants a core its threads wait for each other a time slice long
-    (products of 0.4 ms were seen to take 4 to 16).  Without the package threadpoolctl, which the
-    extra ``cli`` brings, BLAS is not limited; compiled time loops are (see `compute_threads`).
+    thread, and loses much if another process needs a core (see the module).  Limiting BLAS needs
+    the package threadpoolctl, which the extra ``cli`` installs; without it, only compiled code is
+    limited.
     """
     token = _limit.set(count)
     try:
@@ -73,10 +76,10 @@ def _blas_limit(count: int) -> AbstractContextManager[object]:
 
 
 class _OneThread:
-    """A ``with`` block in which BLAS has one thread, at a microsecond's cost.
+    """A ``with`` block in which BLAS has one thread; it takes about a microsecond.
 
-    The setting is the process's, and whoever makes it takes it back: a second Python thread that
-    enters meanwhile leaves it alone.
+    The setting concerns the whole process.  The Python thread that makes it restores it; a second
+    one that enters the block in the meantime leaves it alone.
     """
 
     def __init__(self) -> None:
@@ -103,7 +106,7 @@ one_blas_thread = _OneThread()
 
 
 class _Blas(NamedTuple):
-    """What reads and sets the number of threads of a BLAS."""
+    """The functions that get and set the number of threads of one BLAS library."""
 
     get: Callable[[], int]
     set: Callable[[int], object]
@@ -111,7 +114,7 @@ class _Blas(NamedTuple):
 
 @cache
 def _libraries() -> list[_Blas]:
-    """Return every BLAS that is loaded when this is first asked; none without threadpoolctl."""
+    """Return the BLAS libraries that are loaded at the first call; none without threadpoolctl."""
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
@@ -123,7 +126,7 @@ def _libraries() -> list[_Blas]:
 
 def _blas(found: Any) -> _Blas:
     if found.internal_api == "openblas" and found.threading_layer == "pthreads":
-        # The functions themselves take a tenth of what threadpoolctl takes to look them up.
+        # Calling the library's functions takes a tenth of the time that threadpoolctl's take.
         for prefix, suffix in product(("", "scipy_"), ("", "64_", "_64")):
             name = f"{prefix}openblas_{{}}_num_threads{suffix}"
             if hasattr(found.dynlib, name.format("set")):
@@ -132,14 +135,15 @@ def _blas(found: Any) -> _Blas:
 
 
 def can_limit_blas() -> bool:
-    """Whether `one_blas_thread` does anything."""
+    """Whether `one_blas_thread` has an effect."""
     return bool(_libraries())
 
 
 def share(work: Callable[[int], object], parts: Sequence[int]) -> None:
-    """Call ``work(part)`` for every part, each in a thread of its own, and wait for all.
+    """Call ``work(part)`` for every part, each in its own thread, and wait for all.
 
-    Where no thread can be had, as at the end of a process, this one does it all.
+    The first part is done by the calling thread, and so are all others if no thread can be started,
+    as at the end of a process.
     """
     first, *others = parts
     waiting = []
@@ -159,15 +163,15 @@ def _pool(count: int) -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    # After a fork only the thread that forked is there.
+    # A child process has none of the threads.
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def blas() -> list[dict[str, Any]]:
-    """Return name, version and threads of every BLAS library that is loaded.
+    """Return the name, version and threads of every BLAS library that is loaded.
 
-    Without threadpoolctl, which knows them at run time, it is what NumPy was built with, and the
-    threads are "unknown".
+    Without threadpoolctl, which finds them, it is the one that NumPy was built with, and the number
+    of threads is "unknown".
     """
     try:
         from threadpoolctl import threadpool_info

@@ -1,1 +1,1 @@
-"""One file per array library, and one for any namespace of the user's own."""
+"""One file per array library, and one for user namespaces: what each adds to the standard."""

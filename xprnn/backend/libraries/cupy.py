@@ -13,7 +13,7 @@ from xprnn.backend.types import Array, Device, Namespace
 
 
 class CuPyKernels:
-    """Those of CuPy."""
+    """The `Kernels` of CuPy."""
 
     def compiled(self, name: str, text: str) -> Launch:
         return _compiled(name, text)
@@ -22,8 +22,8 @@ class CuPyKernels:
         return importlib.import_module("cupy").ascontiguousarray(a)
 
     def product(self, a: Array, b: Array, out: Array) -> object:
-        # cuBLAS straight away: matmul is a generalised ufunc there, which looks at its operands in
-        # Python first.  Transposed matrices are not copied; the output must be contiguous.
+        # ``dot`` calls cuBLAS at once, where ``matmul`` is a generalised ufunc that examines its
+        # operands in Python first.  Transposed operands are not copied; ``out`` must be contiguous.
         return a.dot(b, out)
 
     def beside(self, a: Array) -> AbstractContextManager[object]:
@@ -60,7 +60,7 @@ class CuPy(Library):
         device = cupy.cuda.Device(number)
         try:
             with device:
-                # Compiles and runs a kernel, so a driver that is too old shows here and not later.
+                # This compiles and runs a kernel, which finds a driver that is too old.
                 float(cupy.sum(cupy.arange(3, dtype=cupy.float32)))
         except Exception as error:
             raise RuntimeError(f"CuPy is installed, but device {number} fails: {error}") from error
@@ -99,7 +99,7 @@ class CuPy(Library):
     def put_at(
         self, a: Array, index: Array, values: Array, axis: int, into: Array | None = None
     ) -> Array:
-        # The memory pool makes a new array as cheap as an old one, but not the copy.
+        # Only the copy is worth saving: the memory pool makes new arrays cheap.
         return put_in_place(a if into is a else a.copy(), index, values, axis)
 
     def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
@@ -126,14 +126,14 @@ class CuPy(Library):
 
 @lru_cache(maxsize=1024)
 def _compiled(name: str, text: str) -> Launch:
-    # Not of a RawModule, which compiles at once, and for the device of that moment.
+    # Not a RawModule, which would compile at once, and for the current device.
     launch: Launch = importlib.import_module("cupy").RawKernel(text, name)
     return launch
 
 
 @cache
 def square_sum() -> Callable[[Array], Array]:
-    """Return a function that sums the squares of an array's entries, in float64, in one launch."""
+    """Return a kernel that sums the squares of an array's entries in float64, in one launch."""
     kernel: Callable[[Array], Array] = importlib.import_module("cupy").ReductionKernel(
         "T x",
         "float64 y",

@@ -10,8 +10,8 @@ from xprnn.backend.types import Array, Device, Namespace
 class Jax(Library):
     """JAX arrays; a device is ``"cpu"``, ``"gpu:1"`` or a ``jax.Device``.
 
-    Asking for float64 turns on ``jax_enable_x64`` for the process, as JAX has no narrower switch
-    that reaches every operation; without it JAX computes in float32 and does not say so.
+    Asking for float64 turns on ``jax_enable_x64`` for the whole process: without it JAX silently
+    computes in float32, and no narrower switch reaches every operation.
     """
 
     name = "jax"
@@ -43,14 +43,14 @@ class Jax(Library):
 
     def device_of(self, a: Array) -> Device:
         held = a.devices()
-        # One array spread over several devices is on none of ours.
+        # An array that is spread over several devices equals none of them.
         return next(iter(held)) if len(held) == 1 else held
 
     def device_name(self, device: Device) -> str:
         return f"{device.platform}:{device.id}"
 
     def strides(self, a: Array) -> tuple[int, ...]:
-        # JAX does not say how its arrays lie, and always lays them out in one way.
+        # JAX does not tell strides.  It lays out all arrays in row-major order.
         return tuple(math.prod(a.shape[axis + 1 :]) for axis in range(a.ndim))
 
     def hardware(self, device: Device) -> str:
@@ -66,7 +66,7 @@ class Jax(Library):
         return a.at[index].set(values) if axis == 0 else a.at[:, index].set(values)
 
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
-        # JAX arrays can't be written to.
+        # JAX arrays are immutable.
         return a.at[rows].set(block)
 
     def prepare(self, dtype: str) -> None:

@@ -1,4 +1,4 @@
-"""A namespace of the user's own, known by its import path and by the standard alone."""
+"""User namespaces: any object with the functions of the standard, named by its import path."""
 
 import importlib
 import math
@@ -17,7 +17,7 @@ FUNCTIONS = (
     *("permute_dims", "reshape", "searchsorted", "sign", "sqrt", "stack", "sum", "take"),
     *("take_along_axis", "tanh", "unique_inverse", "unstack", "where", "zeros", "zeros_like"),
 )
-"""The functions of the standard that xprnn uses; operators and indexing come on top."""
+"""The functions of the standard that xprnn uses, besides operators and indexing."""
 
 _ATTRIBUTES = ("T", "device", "dtype", "ndim", "shape")
 
@@ -70,7 +70,7 @@ class UserNamespace(Library):
         return self._xp
 
     def is_array(self, a: object) -> bool:
-        # Of NumPy's arrays, a sum of all entries is a scalar.
+        # A sum of all entries of a NumPy array is a NumPy scalar.
         scalars = issubclass(self.array_class, np.ndarray) and isinstance(a, np.generic)
         return scalars or isinstance(a, self.array_class)
 
@@ -78,7 +78,7 @@ class UserNamespace(Library):
         if spec is None:
             return self._sample().device
         try:
-            # From an array, because a library may take other words than those of its devices.
+            # Taken from an array: the text that names a device need not be how it prints.
             return self._xp.empty(0, device=spec).device
         except Exception as error:
             for device in self._devices():
@@ -93,7 +93,8 @@ class UserNamespace(Library):
     def from_host(self, a: HostArray, device: Device) -> Array:
         xp = self._xp
         dtype = getattr(xp, a.dtype.name)
-        # The standard promises nested sequences; most libraries take a host array as it is.
+        # The standard promises only that nested sequences can be converted, which is slow.  Most
+        # libraries convert a host array.
         for convert in ("asarray", "from_dlpack"):
             try:
                 array = getattr(xp, convert)(np.array(a), device=device)
@@ -110,21 +111,21 @@ class UserNamespace(Library):
                 host: HostArray = np.array(convert(a))
             except Exception:
                 continue
-            # What NumPy does not understand, it wraps into an array of objects.
+            # NumPy wraps what it can't convert into an array of objects.
             if host.dtype.kind in "fiub" and host.shape == shape:
                 return host
         return self._entry_by_entry(a, shape)
 
     def strides(self, a: Array) -> tuple[int, ...]:
-        # The standard does not say how arrays lie.
+        # The standard has no strides, so take the array to be in row-major order.
         return tuple(math.prod(a.shape[axis + 1 :]) for axis in range(a.ndim))
 
     def quiet(self) -> AbstractContextManager[object]:
-        # It may well compute with NumPy, and then warns as NumPy does.
+        # It may compute with NumPy, whose warnings come through.
         return np.errstate(over="ignore", invalid="ignore")
 
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
-        # The standard leaves open whether arrays can be written to.
+        # The standard leaves open whether arrays are mutable.
         return self._xp.concat((a[: rows.start, ...], block, a[rows.stop :, ...]), axis=0)
 
     def version(self) -> str:
@@ -136,14 +137,14 @@ class UserNamespace(Library):
 
     def _sample(self) -> Array:
         try:
-            return self._xp.empty((0, 0))  # a matrix, for only that has a transpose
+            return self._xp.empty((0, 0))  # a matrix, because only matrices have ``.T``
         except Exception as error:
             raise ValueError(
                 f"the namespace {self.name!r} can't make an array: empty((0, 0)) fails: {error}"
             ) from error
 
     def _devices(self) -> list[Any]:
-        # Some list None, for wherever they please.
+        # Some libraries list None, which stands for their default.
         return [d for d in self._xp.__array_namespace_info__().devices() if d is not None]
 
     def _entry_by_entry(self, a: Array, shape: tuple[int, ...]) -> HostArray:
@@ -159,7 +160,7 @@ def _imported(spec: str) -> Namespace:
     try:
         found = importlib.import_module(module)
     except Exception as error:
-        # Any error of the user's module, a SyntaxError too, is one of importing it.
+        # A module of the user may fail with any error, even a SyntaxError.
         raise ImportError(
             f"the namespace {spec!r}: can't import {module!r} ({type(error).__name__}: {error})"
         ) from error

@@ -1,4 +1,4 @@
-"""NumPy: the host itself."""
+"""NumPy, on the host, with in-place and compiled operations where the standard's are slow."""
 
 import importlib
 import math
@@ -13,8 +13,9 @@ from xprnn.backend.library import Library
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
 _CANCELLATION = 8.0
-"""How much larger than a sum of squares its terms may be for the sum to hold more than their
-rounding errors; see `_holds`."""
+"""How many times the total the squares of the separate terms may be; see `_holds`.
+
+Beyond that, the total may consist of rounding errors.  A bound of accuracy, not of speed."""
 
 _ARRAYS = (np.ndarray, np.generic)
 
@@ -29,11 +30,11 @@ class NumPy(Library):
     lowering = "numpy"
 
     def namespace(self) -> Namespace:
-        # When it is first asked for: this loads every lazy part of NumPy, f2py and all.
+        # Not at the top: it loads every lazy part of NumPy, even f2py.
         return importlib.import_module("array_api_compat.numpy")
 
     def is_array(self, a: object) -> bool:
-        # A sum of all entries is a NumPy scalar, where others give a zero-dimensional array.
+        # A sum of all entries is a NumPy scalar, where the standard has a zero-dimensional array.
         return isinstance(a, _ARRAYS)
 
     def device(self, spec: object) -> Device:
@@ -134,7 +135,7 @@ class NumPy(Library):
         self, rule: Rule, arrays: Sequence[Array | None], into: Sequence[Array | None]
     ) -> tuple[Array | None, ...]:
         first: Array = arrays[0]
-        # Blocks save the new arrays; where those are wanted, they were measured to gain nothing.
+        # Blocks save new arrays.  Where new arrays are wanted, they were measured to gain nothing.
         if first.size <= tuning.BLOCK_ENTRIES or all(place is None for place in into):
             return rule(*arrays)
         return self.by_rows(lambda rows, *blocks: rule(first[rows], *blocks), arrays[1:], into)
@@ -168,7 +169,8 @@ class NumPy(Library):
     def product(self, a: Array, b: Array, row: Array | None = None) -> Array:
         return product(a, b, row)
 
-    # Four that cost a small network more in NumPy's and array_api_compat's wrappers than in work.
+    # In the next four, the wrappers of NumPy and array_api_compat take longer than the work does if
+    # the network is small.
 
     def rows(self, a: Array) -> Array:
         return a.reshape((math.prod(a.shape[:-1]), a.shape[-1]))
@@ -176,7 +178,7 @@ class NumPy(Library):
     def sum_rows(self, a: Array) -> Array:
         if a.dtype not in DTYPES:
             return np.add.reduce(a, axis=0)
-        # Reads the matrix once and from left to right, which NumPy's sum does not.
+        # A product reads the matrix once, row by row.  NumPy's sum goes down its columns.
         return self.product(np.ones((1, len(a)), a.dtype), a)[0]
 
     def all_finite(self, a: Array) -> bool:
@@ -196,7 +198,7 @@ class NumPy(Library):
 
     def square_sum_of_product(self, left: Array, right: Array) -> Array:
         if left.dtype != np.float16:
-            # ‖LᵀR‖² = ⟨LLᵀ, RRᵀ⟩, two small matrices.
+            # ‖LᵀR‖² = ⟨LLᵀ, RRᵀ⟩, of two matrices that are small because L and R have few rows.
             with self.quiet():
                 a, b = self.product(left, left.T), self.product(right, right.T)
                 total = np.sum(a * b)
@@ -206,19 +208,21 @@ class NumPy(Library):
 
     def put_rows(self, a: Array, rows: slice, block: Array) -> Array:
         place = a[rows]
+        # The rule of `by_rows` may have worked in place: then there is nothing to copy.
         if place.__array_interface__["data"] != block.__array_interface__["data"]:
             place[...] = block
         return a
 
 
 def _rows_of_block(shape: tuple[int, ...]) -> int:
+    """Return how many rows of an array make a block."""
     count = max(1, tuning.BLOCK_ENTRIES * shape[0] // math.prod(shape))
     multiple = tuning.BLOCK_ROWS
     return count - (count % multiple if count > multiple else 0)
 
 
 def _fits(place: Array | None, shape: tuple[int, ...], dtype: DType) -> bool:
-    """Whether an array can be written to in the place of a new one."""
+    """Whether a result of this shape and dtype can be written to an array instead of a new one."""
     return (
         place is not None
         and place.shape == shape
@@ -228,13 +232,24 @@ def _fits(place: Array | None, shape: tuple[int, ...], dtype: DType) -> bool:
 
 
 def _holds(total: Array, a: Array, b: Array, m: int, k: int) -> bool:
-    """Whether ⟨LLᵀ, RRᵀ⟩ is ‖LᵀR‖² to rounding, of a = LLᵀ, b = RRᵀ, and rows of m and k entries.
+    """Whether ⟨LLᵀ, RRᵀ⟩ equals ‖LᵀR‖² to rounding.
 
-    It is not if something overflows; if the outer products of the rows cancel each other, whose
-    own squares are on the diagonals; or if it is so small that products of two entries which
-    underflow, each by less than the smallest normal number, would be seen in it.
+    It does not if something overflows, if the sum cancels, or if it is so small that products of
+    entries that underflow are missed in it.
+
+    Parameters
+    ----------
+    total : array, zero-dimensional
+        ⟨LLᵀ, RRᵀ⟩.
+    a, b : array, (N, N)
+        LLᵀ and RRᵀ.
+    m, k : int
+        The lengths of the rows of L and R.
     """
     finfo = np.finfo(total.dtype)
-    apart = np.sum(a.diagonal() * b.diagonal())
+    # LᵀR is a sum of outer products, one for each row.  The sum of their own squares is on the
+    # diagonals: where it is much larger than the total, the outer products cancel.
+    separate = np.sum(a.diagonal() * b.diagonal())
+    # Each product of two entries that underflows is off by less than the smallest normal number.
     lost = finfo.smallest_normal * (m * np.sum(np.abs(b)) + k * np.sum(np.abs(a)) + a.size)
-    return bool(apart <= _CANCELLATION * total < np.inf and lost <= finfo.eps * total)
+    return bool(separate <= _CANCELLATION * total < np.inf and lost <= finfo.eps * total)

@@ -1,4 +1,4 @@
-"""array-api-strict: the standard and nothing beyond it, to prove that the library keeps to it."""
+"""array-api-strict: the standard and nothing beyond it, to prove that xprnn keeps to it."""
 
 import importlib
 from contextlib import AbstractContextManager
@@ -41,7 +41,7 @@ class Strict(Library):
         return self.to_host(a).strides
 
     def quiet(self) -> AbstractContextManager[object]:
-        # It computes with NumPy, and so warns as NumPy does.
+        # It computes with NumPy, whose warnings come through.
         return np.errstate(over="ignore", invalid="ignore")
 
     def to_host(self, a: Array) -> HostArray:

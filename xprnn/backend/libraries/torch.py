@@ -1,4 +1,4 @@
-"""PyTorch, used for its arrays alone: nothing here records a graph."""
+"""PyTorch, of which only the arrays are used: nothing here records an autograd graph."""
 
 import importlib
 
@@ -25,7 +25,7 @@ class Torch(Library):
         if spec is None:
             spec = torch.get_default_device()
         try:
-            # From a tensor, because "cuda" becomes "cuda:0" only there.
+            # Taken from a tensor, because only a tensor's device has "cuda" resolved to "cuda:0".
             return torch.empty(0, device=spec).device
         except (RuntimeError, TypeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
