@@ -132,4 +132,60 @@ class PerUnit:
         return (da,), (da, dh * a * (1 - s * s), dh, xp.zeros_like(dh)), (None,)  # from (1), (2)
 
 
-ODD_CELLS = (Branching(), Swapping(), Holding(), Deaf(), PerUnit())
+@dataclass(frozen=True)
+class Patchwork:
+    """What the other cells here, `Gated` and `LeakyUnit` try one by one, in a single formula.
+
+    Compiling a formula takes a second and more, so the tests of compilers take this one.
+    ``Holding`` and ``Deaf`` do to h what this cell does to k and z.
+
+    ::
+
+        e = u₁ + 2 v₁                                         (1)
+        n = tanh(p) e + q c(t-1) + a(t-1) / 2                 (2)
+        m = n if n > 0 and |n| < 2 else n / 4                 (3)
+        g = u₂ + c(t-1) v₂                                    (4)
+        f = clip(u₃ + v₃, -1, 1)                              (5)
+        c(t) = f g + k(t-1)                                   (6)
+        h(t) = m c(t) + h(t-1) / 2                            (7)
+        a(t) = b(t-1)                                         (8)
+        b(t) = a(t-1)                                         (9)
+        k(t) = k(t-1)                                         (10)
+        z(t) = 0.25                                           (11)
+    """
+
+    gates = 3
+    state = ("h", "c", "a", "b", "k", "z")
+    units = ("p", "q", "unused")
+
+    def forward(self, xp, u: Arrays, v: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
+        h, c_previous, a, b, k, z = state
+        v_1, v_2, v_3, p, q, _ = v
+        e = u[0] + 2 * v_1  # (1)
+        n = xp.tanh(p) * e + q * c_previous + a / 2  # (2)
+        chosen = (n > 0) & (xp.abs(n) < 2)
+        m = xp.where(chosen, n, n / 4)  # (3)
+        g = u[1] + c_previous * v_2  # (4)
+        w = u[2] + v_3
+        f = xp.clip(w, -1, 1)  # (5)
+        c = f * g + k  # (6)
+        saved = (chosen, e, w, m, g, f, c, v_2, c_previous, u[0], w, xp.ones_like(h))
+        return (m * c + h / 2, c, b, a, k, xp.full_like(z, 0.25)), saved  # (7) to (11)
+
+    def backward(self, xp, saved: Arrays, previous: Arrays, d_state: Arrays):
+        chosen, e, w, m, g, f, c, v_2, c_previous, _, _, one, p, q, _ = saved
+        dh, dc, da, db, dk, _ = d_state
+        s = xp.tanh(p)
+        dm, dc = dh * c, dc + dh * m  # from (7)
+        df, dg = dc * g, dc * f  # from (6)
+        dw = df * xp.astype((w >= -1) & (w <= 1), w.dtype)  # from (5)
+        dn = xp.where(chosen, dm, dm / 4) * one  # from (3)
+        de = dn * s  # from (2)
+        du = (de, dg, dw)
+        dv = (2 * de, dg * c_previous, dw, dn * e * (1 - s * s), dn * c_previous, 0 * dn)
+        d_c = dn * q + dg * v_2  # from (2), (4)
+        # From (7), from (2) and (9), from (8), from (6) and (10); z(t-1) is forgotten.
+        return du, dv, (dh / 2, d_c, db + dn / 2, da, dk + dc, None)
+
+
+ODD_CELLS = (Branching(), Swapping(), Holding(), Deaf(), PerUnit(), Patchwork())

@@ -1,4 +1,4 @@
-"""The loops that Numba compiles against the plain one, for every cell."""
+"""The loops that Numba compiles against the plain one."""
 
 import threading
 from itertools import product
@@ -8,7 +8,7 @@ import pytest
 
 from tests.closeness import assert_close
 from tests.time_loops import (
-    EVERY,
+    COMPILED,
     Problem,
     misaligned,
     read_only,
@@ -21,7 +21,8 @@ from xprnn.engine.loop.protocol import Trajectory, Work
 
 pytest.importorskip("numba")
 
-each_cell = pytest.mark.parametrize("cell", EVERY.values(), ids=EVERY)
+PEEPHOLES = LSTM(peepholes=True)
+each_cell = pytest.mark.parametrize("cell", COMPILED.values(), ids=COMPILED)
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +74,7 @@ def test_shapes(cell, shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM()], ids=lambda cell: type(cell).__name__)
+@pytest.mark.parametrize("cell", [Elman(), LSTM()], ids=lambda cell: type(cell).__name__)
 def test_single_precision(cell, shape):
     for masked in (False, True):
         problem = problem_of(cell, *shape, dtype="float32", masked=masked)
@@ -104,7 +105,7 @@ def test_without_a_tape(cell, masked, lengths):
 
 def test_what_is_beyond_a_sequence_s_end_is_not_looked_at():
     lengths = LENGTHS["several"]
-    problem = problem_of(LSTM(peepholes=True), 5, 4, 6, lengths=lengths)
+    problem = problem_of(PEEPHOLES, 5, 4, 6, lengths=lengths)
     want, loops = problem.plain(problem.dh), loops_of(problem)
     problem.u[~problem.valid[:, :, 0]] = np.nan
     there = forward(problem, loops)
@@ -159,7 +160,7 @@ def test_a_tape_goes_from_one_lowering_to_another(cell, monkeypatch):
     problem.compare_passes((want_there, back), (want_there, want))
 
 
-@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM()], ids=lambda cell: type(cell).__name__)
+@pytest.mark.parametrize("cell", [Elman(), GRU(), PEEPHOLES], ids=lambda cell: type(cell).__name__)
 def test_a_tape_is_as_large_as_what_is_saved(cell):
     there = forward(problem := problem_of(cell, 4, 3, 5), loops_of(problem))
     kept = {id(a if a.base is None else a.base) for a in (*there.states, *there.saved)}
@@ -167,7 +168,7 @@ def test_a_tape_is_as_large_as_what_is_saved(cell):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("cell", [Elman("relu"), Elman(), GRU(), LSTM()], ids=str)
+@pytest.mark.parametrize("cell", [Elman("relu"), Elman(), GRU(), PEEPHOLES], ids=str)
 def test_what_is_not_finite_passes_as_it_does_in_the_plain_loop(cell, value):
     problem = problem_of(cell, 4, 3, 9, prepare=np.array)
     problem.u[1, 1, 2] = problem.dh[2, 0, 3] = value
@@ -193,7 +194,7 @@ def test_nothing_to_do_and_half_precision_are_left_to_others():
 def test_two_python_threads_at_once():
     problems = [
         problem_of(cell, 60, 3, 16, seed=seed, lengths=(60, 7, 31))
-        for seed, cell in enumerate([GRU(), LSTM()])
+        for seed, cell in enumerate([GRU(), PEEPHOLES])
     ]
     wanted = [problem.chosen(problem.dh)[1].du for problem in problems]
     faults = []
@@ -214,7 +215,7 @@ def test_two_python_threads_at_once():
 
 
 def test_the_same_bits_again():
-    problem = problem_of(LSTM(), 7, 5, 33)
+    problem = problem_of(PEEPHOLES, 7, 5, 33)
     first, second = (problem.chosen(problem.dh) for _ in range(2))
     np.testing.assert_array_equal(first[0].states, second[0].states)
     np.testing.assert_array_equal(first[1].du, second[1].du)

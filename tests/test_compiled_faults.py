@@ -163,7 +163,7 @@ def test_what_is_read_from_disk_is_not_taken_for_another_of_this_process(tmp_pat
     # Numba numbers functions, in every process from the same number on, and the linker takes the
     # first of two helpers of one name and number.
     code = """
-from tests.test_compiled_threads import compare_products, multiplier
+from tests.step_products import compare_products, multiplier
 from xprnn.backend.numba import build
 for dtype in {dtypes}:
     compare_products(dtype, multiplier(dtype, build.product_address(dtype)))

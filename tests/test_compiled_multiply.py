@@ -119,16 +119,18 @@ def test_the_same_bits_however_many_threads(n, columns, monkeypatch):
     assert all(result == found[0] for result in found)
 
 
-@pytest.mark.parametrize(("dtype", "size"), [("float64", 16), ("float32", 32)])
-def test_of_another_processor(dtype, size, monkeypatch):
+@pytest.mark.parametrize(
+    ("dtype", "size", "products"),
+    [("float64", 16, (test_nt, test_nn)), ("float32", 32, (test_nn, test_tn))],
+)
+def test_of_another_processor(dtype, size, products, monkeypatch):
     monkeypatch.setattr(tiles, "VECTOR_BYTES", size)
     monkeypatch.setattr(tiles, "_TALL", size != 32)
     monkeypatch.setattr(tiles, "_PARTS", {1: 2})
     gemm._compiled.cache_clear()
     try:
-        test_nt(dtype)
-        test_nn(dtype)
-        test_tn(dtype)
+        for test in products:
+            test(dtype)
     finally:
         gemm._compiled.cache_clear()
 

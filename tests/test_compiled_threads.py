@@ -1,6 +1,5 @@
 """Compiled loops in several threads, in processes that fork, and their products by themselves."""
 
-import ctypes
 import os
 import threading
 from itertools import product
@@ -8,8 +7,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tests.closeness import assert_close
 from tests.process import run_python
+from tests.step_products import compare_products, multiplier
 from tests.time_loops import Problem
 from xprnn.cells import GRU, LSTM, Elman
 
@@ -171,53 +170,10 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), bits() == want)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_process_that_forks():
-    assert run_python(SETUP + FORKED) == "0 True\n"
-
-
-def test_a_process_that_ends():
-    # By then no thread can be started, nor given anything to do.
-    assert run_python(SETUP + "atexit.register(lambda: print(bits() == want))") == "True\n"
-
-
-def multiplier(dtype, address):
-    """Return a compiled product, packing included, as a function of arrays."""
-    size = np.dtype(dtype).itemsize
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)(address)
-    pack = getattr(packed, f"pack{8 * size}")
-
-    def multiply(a, matrix, first, last, turned, stride, back):
-        (B, K), width = a.shape, tiles.lanes(size)
-        W = -(-(last - first) // width) * width
-        # Whoever reads or writes beyond the end finds NaN, or is found out.
-        given, packed = np.full((B, stride), np.nan, dtype), np.full(K * W + 64, np.nan, dtype)
-        given[:, :K] = a
-        out = np.full(B * W + 64, np.nan, dtype)
-        pack(matrix, first, last, turned, packed[: K * W])
-        call(given.ctypes.data, stride, packed.ctypes.data, out.ctypes.data, B, K, W, back)
-        assert np.isnan(out[B * W :]).all()
-        out = out[: B * W].reshape(B, W)
-        assert not out[:, last - first :].any()
-        return out[:, : last - first]
-
-    return multiply
-
-
-def compare_products(dtype, multiply):
-    rng = np.random.default_rng(0)
-    tolerance = 1e-13 if dtype == "float64" else 1e-5
-    for B, K, columns in [
-        *product((1, 2, 3, 4, 5, 6, 7, 13), (1, 3, 257), (1, 17, 70)),
-        *product((1, 11), (255, 256, 512, 600), (16, 115)),
-    ]:
-        a = rng.normal(size=(B, K)).astype(dtype)
-        matrix = rng.normal(size=(K, columns + 3)).astype(dtype)
-        want = a.astype("float64") @ matrix[:, 2 : columns + 2].astype("float64")
-        for turned in (False, True):
-            given = np.ascontiguousarray(matrix.T) if turned else matrix
-            there, back = (multiply(a, given, 2, columns + 2, turned, K + 2, k) for k in (0, 1))
-            assert_close(there, want, tolerance, f"{B}, {K}, {columns}, {turned}")
-            np.testing.assert_array_equal(there, back)
+def test_a_process_that_forks_and_ends():
+    # At the end no thread can be started, nor given anything to do.
+    at_exit = "atexit.register(lambda: print(bits() == want))\n"
+    assert run_python(SETUP + at_exit + FORKED) == "0 True\nTrue\n"
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tests.cases import CELLS
+from tests.cases import CELLS, row_of
 from tests.closeness import assert_close
-from tests.odd_cells import ODD_CELLS
+from tests.odd_cells import ODD_CELLS, Deaf, Holding, Patchwork
 from xprnn import get_backend
-from xprnn.cells import GRU, LSTM, MinimalGated, unit_names
+from xprnn.cells import LSTM, Elman, has_layer_norm, unit_names
 from xprnn.engine.loop import lowering
 from xprnn.engine.loop.loop import run_backward as chosen_backward
 from xprnn.engine.loop.loop import run_forward as chosen_forward
@@ -17,8 +17,26 @@ from xprnn.engine.loop.protocol import Recurrent, Work
 
 TOLERANCE = {"float64": 1e-13, "float32": 3e-6, "float16": 3e-2}
 
-OURS = (GRU(), LSTM(), LSTM(peepholes=True), MinimalGated())
-EVERY = {f"{cell}".replace(" ", ""): cell for cell in (*(c.cell for c in CELLS), *OURS, *ODD_CELLS)}
+
+def named(*cells):
+    return {f"{cell}".replace(" ", ""): cell for cell in cells}
+
+
+# Normalisation is the engine's: the loop of an LSTM with it is the loop of one without.
+EVERY = named(
+    *(row.cell for row in CELLS if not (isinstance(row.cell, LSTM) and has_layer_norm(row.cell))),
+    *ODD_CELLS,
+)
+"""Every formula."""
+
+COMPILED = named(
+    *(row_of(name).cell for name in ("elman-tanh", "gru", "lstm-peepholes", "minimal-gated")),
+    Elman("relu"),
+    Patchwork(),
+    Holding(),
+    Deaf(),
+)
+"""The formulas that are worth a compilation, which takes a second and more."""
 
 
 @dataclass
