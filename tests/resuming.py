@@ -8,7 +8,7 @@ import pytest
 
 from xprnn import RNN, Checkpoint, History, fit
 from xprnn.engine.network import loss_and_grad
-from xprnn.training.checkpoint import keeper
+from xprnn.training.checkpoint import writer
 from xprnn.training.checkpoint.tree import Packer, named_kinds
 
 Made = tuple[RNN, dict[str, Any]]
@@ -22,7 +22,7 @@ class Killed(BaseException):
 @contextmanager
 def killed_after_write(number: int):
     """Kill what happens inside right after so many checkpoints were written."""
-    written, write = [], keeper.write
+    written, write = [], writer.write
 
     def counted(*args, **options):
         write(*args, **options)
@@ -31,7 +31,7 @@ def killed_after_write(number: int):
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keeper, "write", counted)
+        patch.setattr(writer, "write", counted)
         with pytest.raises(Killed):
             yield
 

@@ -23,7 +23,7 @@ from xprnn.data import Batch, chunks, minibatches
 from xprnn.data.text import sentence_batches
 from xprnn.engine.network import loss_and_grad
 from xprnn.optim import SGD, schedules
-from xprnn.training.checkpoint import keeper
+from xprnn.training.checkpoint import writer
 
 X = np.random.default_rng(0).normal(size=(6, 10, 2))
 Y = np.tanh(np.cumsum(X, axis=0))
@@ -364,7 +364,7 @@ def test_ctrl_c_before_the_first_update_leaves_nothing(path):
 
 
 def test_ctrl_c_while_the_checkpoint_is_written(path, monkeypatch):
-    calls, write = [], keeper.write
+    calls, write = [], writer.write
 
     def interrupted(*args, **options):
         calls.append(1)
@@ -372,7 +372,7 @@ def test_ctrl_c_while_the_checkpoint_is_written(path, monkeypatch):
             raise KeyboardInterrupt
         write(*args, **options)
 
-    monkeypatch.setattr(keeper, "write", interrupted)
+    monkeypatch.setattr(writer, "write", interrupted)
     with pytest.raises(TrainingInterrupted) as caught:
         train(carried, Checkpoint(path, every_steps=1))
     assert caught.value.history.stopped == "interrupted"
@@ -396,7 +396,7 @@ def test_ctrl_c_while_the_checkpoint_is_written(path, monkeypatch):
 )
 def test_when_it_is_written(options, updates, path, monkeypatch):
     """Three epochs of three updates, each of which takes half a minute; once more at the end."""
-    now, found, write, step = [0.0], [], keeper.write, loss_and_grad
+    now, found, write, step = [0.0], [], writer.write, loss_and_grad
 
     def slow(*args, **given):
         now[0] += 30
@@ -410,7 +410,7 @@ def test_when_it_is_written(options, updates, path, monkeypatch):
         step = dict(content.data["parts"]["dict"])["step"]["dict"]
         found.append(dict(step)["updates"])
 
-    monkeypatch.setattr(keeper, "write", noted)
+    monkeypatch.setattr(writer, "write", noted)
     train(lambda: (carried()[0], {**carried()[1], "epochs": 3}), Checkpoint(path, **options))
     assert found == updates
 
