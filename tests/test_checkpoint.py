@@ -669,7 +669,7 @@ def test_a_state_that_can_not_be_kept_is_found_out_before_the_training(path):
             return {"seen": {1, 2}}
 
     net = scalar_net(1.0)
-    message = "training/step/memory/seen is set: a checkpoint can keep None, numbers, text, arrays"
+    message = "training/step/memory/seen is set: a checkpoint can hold None, numbers, text, arrays"
     with pytest.raises(TypeError, match=message):
         fit(net, (ONE, ZERO), optimizer=Odd(2.0), checkpoint=path)
     assert weight(net) == 1.0

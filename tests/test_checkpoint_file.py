@@ -34,7 +34,7 @@ def number_of(checkpoint: Checkpoint) -> int:
 def test_the_one_before_is_kept(path):
     kept = Checkpoint(path)
     for number in range(1, 4):
-        write(kept, content(number), keep=True)
+        write(kept, content(number), keep_previous=True)
         assert number_of(kept) == number
         assert path.with_name("run.ckpt.previous").exists() == (number > 1)
         if number > 1:
@@ -45,9 +45,9 @@ def test_the_one_before_is_kept(path):
 
 def test_one_that_is_no_good_is_not_kept(path):
     kept = Checkpoint(path)
-    write(kept, content(1), keep=True)
-    write(kept, content(2), keep=True)
-    write(kept, content(3), keep=False)
+    write(kept, content(1), keep_previous=True)
+    write(kept, content(2), keep_previous=True)
+    write(kept, content(3), keep_previous=False)
     assert number_of(kept) == 3
     assert number_of(Checkpoint(kept.previous)) == 1
 
@@ -55,9 +55,9 @@ def test_one_that_is_no_good_is_not_kept(path):
 def test_two_names_of_one_file_become_two_files(path):
     """As a process leaves them that was killed between its two renamings."""
     kept = Checkpoint(path)
-    write(kept, content(1), keep=True)
+    write(kept, content(1), keep_previous=True)
     kept.previous.hardlink_to(path)
-    write(kept, content(2), keep=True)
+    write(kept, content(2), keep_previous=True)
     assert (number_of(kept), number_of(Checkpoint(kept.previous))) == (2, 1)
     names = sorted(file.name for file in path.parent.iterdir())
     assert names == ["run.ckpt", "run.ckpt.previous"]
@@ -94,7 +94,7 @@ folder, seen = Path(sys.argv[1]), []
 # From all that the write before may have left: nothing before it, one, or one that was killed.
 for last in range(1, 100):
     kept = Checkpoint(folder / f"{last}.ckpt")
-    write(kept, content(1), keep=True)
+    write(kept, content(1), keep_previous=True)
     for number in (2, 3):
         pid = os.fork()
         if pid == 0:
@@ -107,7 +107,7 @@ for last in range(1, 100):
                         os._exit(9)
                 return trace
             sys.settrace(trace)
-            write(kept, content(number), keep=True)
+            write(kept, content(number), keep_previous=True)
             os._exit(0)
         killed = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
         found = newest(kept)
@@ -117,7 +117,7 @@ for last in range(1, 100):
         if kept.previous.exists():
             assert newest(Checkpoint(kept.previous)) in (number - 2, number - 1, number)
         seen.append(found)
-        write(kept, content(number), keep=True)
+        write(kept, content(number), keep_previous=True)
         assert newest(kept) == number
         assert newest(Checkpoint(kept.previous)) in (number - 1, number)
     files.remove_parts(kept.file)
@@ -177,7 +177,7 @@ def test_a_damaged_one_is_told_and_the_one_before_is_taken(two, path, damage):
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
     assert path.read_bytes() != whole
-    message = r"the checkpoint '.*run.ckpt' is .*: going on from the one before, '.*ckpt.previous'"
+    message = r"the checkpoint '.*run.ckpt' is .*: resuming from the previous one, '.*.previous'"
     with pytest.warns(UserWarning, match=message):
         net, history = train(carried, kept)
     assert history.resumed == 2
@@ -210,7 +210,7 @@ def test_after_damage_the_one_before_is_kept_again(two, path):
 def test_one_that_is_missing_is_told_and_the_one_before_is_taken(two, path):
     kept, wanted = two
     path.unlink()
-    with pytest.warns(UserWarning, match=r"there is no checkpoint '.*run.ckpt': going on from the"):
+    with pytest.warns(UserWarning, match=r"there is no checkpoint '.*run.ckpt': resuming from the"):
         again = train(carried, kept)
     assert again[1].resumed == 2
     assert remains(*again) == wanted
@@ -229,7 +229,7 @@ def test_two_damaged_ones_are_an_error(two, path):
 
 def test_a_file_that_is_there_is_not_overwritten_unasked(two, path):
     before = path.read_bytes()
-    message = r"there is a checkpoint '.*run.ckpt' already: resume=True goes on from it"
+    message = r"there is a checkpoint '.*run.ckpt' already: resume=True resumes from it"
     for checkpoint in (path, str(path), Checkpoint(path)):
         with pytest.raises(FileExistsError, match=message):
             train(carried, checkpoint)

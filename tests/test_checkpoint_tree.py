@@ -14,7 +14,7 @@ from xprnn import get_backend
 from xprnn.data import minibatches
 from xprnn.optim import SGD, schedules
 from xprnn.training.checkpoint.description import description, differences
-from xprnn.training.checkpoint.position import Source
+from xprnn.training.checkpoint.position import DataPosition
 from xprnn.training.checkpoint.tree import Packer, Unpacker, named_kinds
 
 
@@ -146,7 +146,7 @@ def test_what_is_expensive_is_worked_out_when_it_is_packed():
 
 @pytest.mark.parametrize("value", [{1}, object(), b"bytes", 1j, lambda: 0])
 def test_what_can_not_be_kept(value):
-    message = r"it/deep/0 is .*: a checkpoint can keep None, numbers, text, arrays of the backend"
+    message = r"it/deep/0 is .*: a checkpoint can hold None, numbers, text, arrays of the backend"
     with pytest.raises(TypeError, match=message):
         round_trip({"deep": (value,)})
 
@@ -287,4 +287,4 @@ def test_data_are_described_without_reading_them():
         (lazy(), {"type": "generator", "length": None}),
         (Shy(), {"type": "Shy", "length": None}),
     ):
-        assert Source("batches", batches, backend).describe() == what
+        assert DataPosition("batches", batches, backend).describe() == what

@@ -171,7 +171,7 @@ def test_a_damaged_checkpoint_is_told_in_one_line(here, monkeypatch):
     assert result.status == 0
     (line,) = [line for line in result.err.splitlines() if "warning" in line]
     assert line.startswith("xprnn: warning: the checkpoint 'run.ckpt' is not a whole safetensors f")
-    assert line.endswith("going on from the one before, 'run.ckpt.previous'")
+    assert line.endswith("resuming from the previous one, 'run.ckpt.previous'")
 
 
 @pytest.mark.parametrize("command", [SINE, SERIES, WORDS], ids=["sine", "csv", "text"])

@@ -18,8 +18,10 @@ from xprnn.models.ensemble import merge
 from xprnn.models.forecaster import Forecaster
 from xprnn.models.language import LanguageModel
 from xprnn.training.checkpoint import Checkpoint
-from xprnn.training.fit import TrainingInterrupted, evaluate, fit
+from xprnn.training.evaluation import evaluate
+from xprnn.training.fit import fit
 from xprnn.training.history import History
+from xprnn.training.run import TrainingInterrupted
 from xprnn.training.step import NonFiniteLossError
 
 if TYPE_CHECKING:

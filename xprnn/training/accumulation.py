@@ -1,4 +1,4 @@
-"""The gradient of several batches as if they were one."""
+"""Gradient accumulation: one gradient from several batches, as if they were one batch."""
 
 from xprnn.engine.gradients import GradientArray, add, times
 from xprnn.losses import Loss
@@ -6,14 +6,14 @@ from xprnn.optim.protocol import Gradients
 
 
 class Accumulation:
-    """The gradient of the loss over batches joined, from the gradients of each.
+    """The gradient of the loss over all batches together, from the gradient of each batch.
 
     ::
 
-        g = Σ g_k                             of a sum                  (1)
-        g = Σ n_k g_k / Σ n_k                 of a mean over n_k entries
+        g = Σ g_k                             if the loss is a sum      (1)
+        g = Σ n_k g_k / Σ n_k                 if it is a mean over n_k entries
 
-    The latter is a running mean, no larger than the gradients themselves::
+    The mean is computed as a running mean, which does not exceed the gradients themselves::
 
         N = n_1 + ... + n_k
         g ← g (N - n_k) / N + g_k n_k / N                               (2)
@@ -26,12 +26,12 @@ class Accumulation:
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Forget all batches."""
         self.gradients: dict[str, GradientArray] = {}
         self.batches = self.entries = 0
 
     def add(self, gradients: Gradients, entries: int) -> None:
-        """Join a batch whose target has so many entries."""
+        """Add a batch whose loss is over this number of entries."""
         self.batches += 1
         self.entries += entries
         if self.batches == 1:
@@ -39,7 +39,7 @@ class Accumulation:
             return
         before = self.gradients
         if self.mean:
-            # No entries at all: all gradients are zero.
+            # At least 1: without entries all gradients are zero.
             share = entries / max(1, self.entries)
             before = {k: times(g, 1 - share) for k, g in before.items()}
             gradients = {k: times(g, share) for k, g in gradients.items()}  # (2)

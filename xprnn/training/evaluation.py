@@ -19,7 +19,13 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
     Returns
     -------
     float
-        Over all batches together: the mean over all entries, or their sum, by the loss's reduction.
+        Over all batches together: the mean over all entries or their sum, as the loss's reduction
+        says.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the data does not fit the network or the loss, or there is no batch.
     """
     loss = get_loss(loss)
     total, state = TotalLoss(loss), None
@@ -30,7 +36,7 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
         total.add(float(loss(output, target, *valid)), loss.entries(target, *valid))
         state = final
     if total.batches == 0:
-        # Not a loss of zero, which early stopping would take for the best of all.
+        # Early stopping would take a loss of zero for the best one.
         raise ValueError(
             "no batch to evaluate: expected at least one (a generator can be used once only)"
         )
@@ -38,7 +44,7 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
 
 
 def valid_steps(net: RNN, batch: Batch) -> Array | None:
-    """Return which steps of a batch have an output of the network and a loss; None if all do."""
+    """Return the padding mask of a batch's loss, (T, B, 1); None if every output counts."""
     if net.returns == "last":
         return None
     steps, sequences = batch.x.shape[:2]
@@ -46,7 +52,7 @@ def valid_steps(net: RNN, batch: Batch) -> Array | None:
 
 
 class TotalLoss:
-    """A loss over several batches: a mean over all entries, or a sum."""
+    """A loss over several batches: the mean over all entries, or the sum."""
 
     def __init__(self, loss: Loss) -> None:
         self.loss, self.mean = loss, loss.reduction == "mean"

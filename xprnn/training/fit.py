@@ -1,4 +1,7 @@
-"""The training loop as its users call it."""
+"""`fit`: the training loop as its users call it.
+
+It checks its arguments and makes a `TrainingRun` of them, which trains.
+"""
 
 import os
 from collections.abc import Sequence
@@ -9,14 +12,11 @@ from xprnn.engine.arguments import check_recompute, check_window
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss, get_loss
 from xprnn.optim import SGD, Optimizer, get_optimizer
+from xprnn.training.best import BestWeights
 from xprnn.training.checkpoint import Checkpoint
-from xprnn.training.epoch import BestWeights
-from xprnn.training.evaluation import evaluate
 from xprnn.training.history import History
-from xprnn.training.run import Callback, RateScale, Training, TrainingInterrupted
+from xprnn.training.run import Callback, RateScale, TrainingRun
 from xprnn.training.step import TrainingStep
-
-__all__ = ["Batches", "Callback", "RateScale", "TrainingInterrupted", "evaluate", "fit"]
 
 
 def fit(
@@ -43,47 +43,49 @@ def fit(
     Parameters
     ----------
     net : RNN
-        Its parameters are replaced at every step; the arrays that it had stay as they are.
+        Every update replaces its parameters; the arrays that it had before are not written to.
     batches : iterable of (x, target) or of Batch, or one pair
-        Iterated once an epoch, so a generator serves for one epoch only; see `xprnn.data`.
+        Iterated once per epoch, so a generator serves for one epoch only; see `xprnn.data`.
     loss : str or Loss
     optimizer : str or Optimizer, optional
-        A name of `xprnn.optim.OPTIMIZERS` stands for its default options; None: ``SGD()``.
+        A name of `xprnn.optim.OPTIMIZERS` means its default options; None: ``SGD()``.
     epochs : int
     window : int, optional
         Windowed truncation: every step's loss reaches back through exactly this many steps before
         it.  None: all the way.
     recompute : bool
-        For long sequences: compute them a second time on the way back instead of keeping a tape, in
-        memory that grows with √T; the weights end with the same bits.  Not together with a window.
+        Gradient checkpointing, for long sequences: the backward pass computes the forward pass
+        again, in segments, instead of reading a tape.  Memory grows with √T, and the weights end
+        with the same bits.  Not together with a window.
     clip_norm : float, optional
-        Scale the gradients of an update so that their norm, all together, is at most this.  The
-        history reports the norm before, the largest of every epoch.
+        Scale the gradients of an update so that the norm of all of them together is at most this.
+        The history reports the largest norm of every epoch, before clipping.
     clip_value : float, optional
-        Move every gradient entry into ±clip_value (before the norm is taken).
+        Clip every gradient entry to ±clip_value (before the norm is computed).
     accumulate : int
-        Make an update of so many batches, with the gradient that they would have as one; of those
-        that are left over at the end of an epoch, too.
+        Gradient accumulation: make one update of this many batches, with the gradient that they
+        would have as one batch.  The last update of an epoch may have fewer.
     rate_scale : callable, optional
         Called after every epoch with the losses so far (of the validation data if there is any,
-        else of the training), returns what the optimizer's learning rate is multiplied by from
-        then on; `xprnn.optim.schedules.halve_on_rise`, say.
+        else of the training); the optimizer's learning rate is multiplied by what it returns.  An
+        example is `xprnn.optim.schedules.halve_on_rise`.
     validation : as ``batches``, optional
         Data whose loss is computed after every epoch.
     patience : int, optional
-        Stop when the validation loss has not fallen for this many epochs, and keep the weights of
-        the best epoch (also if it ends for another reason).  Needs ``validation``.
+        Early stopping: stop when the validation loss has not fallen for this many epochs.  The
+        network ends with the weights of the best epoch, even if training stops for another reason.
+        Needs ``validation``.
     min_delta : float
-        What counts as falling: by more than this.
+        The validation loss has fallen if it is lower by more than this.
     callbacks : sequence of callable
-        Each called with the network and the `Record` of the epoch that has ended; one that returns
-        a true value stops the training.  A callback may replace parameters, but must not write into
-        their arrays, which the best weights so far may share.  One with the methods ``state`` and
-        ``restore`` is part of the checkpoint.
+        Each is called after every epoch with the network and the epoch's `Record`, and stops the
+        training by returning a true value.  A callback may replace parameters, but must not write
+        into their arrays, which the best weights so far may share.  The state of a callback with
+        the methods ``state`` and ``restore`` is part of the checkpoint.
     checkpoint : Checkpoint or path, optional
-        A file that is written now and then, so that a run that was stopped, in whatever way, can go
-        on and end with the same bits; see `Checkpoint`.  A path stands for ``Checkpoint(path)``,
-        which is written every minute and refuses to go on from a file that is there.
+        A file that is written regularly, so that a run that was stopped, in whatever way, can be
+        resumed and end with the same bits; see `Checkpoint`.  A path means ``Checkpoint(path)``,
+        which is written every minute, and raises an error if the file is there already.
 
     Returns
     -------
@@ -93,13 +95,13 @@ def fit(
     ------
     TypeError, ValueError
         If an argument is of the wrong type or out of range, data does not fit the network, or the
-        checkpoint is damaged or of another training (what differs is named).
+        checkpoint is damaged or of another training (the message says what differs).
     NonFiniteLossError
-        If a loss becomes NaN or infinite; it names epoch and batch.
+        If a loss becomes NaN or infinite; the message names epoch and batch.
     TrainingInterrupted
-        On Ctrl-C, a `KeyboardInterrupt` with the history.
+        On Ctrl-C: a `KeyboardInterrupt` with the history.
     FileExistsError
-        If there is a checkpoint, and it was not said that the training goes on from it.
+        If there is a checkpoint, but its ``resume`` is False.
     OSError
         If the checkpoint can't be read or written.
 
@@ -134,10 +136,10 @@ def fit(
             raise ValueError(f"patience is {patience}, but there is no validation data to watch")
     min_delta = checks.number("min_delta", min_delta)
     if rate_scale is not None:
-        step.scale(1.0)
+        # Finds an optimizer without a learning rate before any work is done.
+        step.scale_rate(1.0)
     best = BestWeights(net, min_delta) if patience is not None else None
-    training = Training(step, batches, epochs, rate_scale, validation, best, patience, callbacks)
+    run = TrainingRun(step, batches, epochs, rate_scale, validation, best, patience, callbacks)
     if checkpoint is not None:
-        keep = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
-        training.keep(keep)
-    return training.run()
+        run.track(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
+    return run.run()

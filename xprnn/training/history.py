@@ -1,4 +1,4 @@
-"""What a training run leaves to look at."""
+"""The record of a training run: one line of numbers for each epoch."""
 
 import json
 import math
@@ -20,12 +20,12 @@ class Record(NamedTuple):
     epoch : int
         From 1.
     loss : float
-        Over the epoch's batches, each before its update: the mean over all entries, or their sum,
-        by the loss's reduction.
+        Over the epoch's batches, each before its update: the mean over all entries or their sum,
+        as the loss's reduction says.
     validation_loss : float or None
-        Over the validation data, after the epoch.
+        Over the validation data, after the epoch; None without such data.
     gradient_norm : float or None
-        The largest of the epoch's batches, before clipping; None if nothing was clipped by norm.
+        The largest norm of an update's gradients, before clipping; None without ``clip_norm``.
     """
 
     epoch: int
@@ -42,17 +42,16 @@ class History:
     ----------
     records : list of Record
     stopped : str
-        Why it ended: ``"epochs"`` (all done), ``"patience"``, ``"callback"``, ``"interrupted"``,
-        ``"non-finite"``; ``""`` while it runs.
+        Why the run ended: ``"epochs"`` (all done), ``"patience"``, ``"callback"``,
+        ``"interrupted"``, ``"non-finite"``; ``""`` while it goes on.
     best_epoch : int or None
-        The epoch whose weights are kept, if there was early stopping.
+        With ``patience``, the epoch whose weights the network has at the end.
     seconds : float
-        What all epochs took together.  Not part of the file, so that equal runs write equal files.
+        The time of all epochs.  Not part of the file, so that equal runs write equal files.
     optimizer_state : object
-        What the optimizer remembered at the end, as its ``init`` and ``update`` return it.  Not
-        part of the file.
+        The optimizer's last state.  Not part of the file.
     resumed : int or None
-        After how many updates the run was taken up from a checkpoint; None if it was not.
+        After how many updates the run was resumed from a checkpoint; None if it was not.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -76,7 +75,7 @@ class History:
         return [record.validation_loss for record in self.records]
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {
             "records": partial(_first, self.records, len(self.records)),
             "stopped": self.stopped,
@@ -85,13 +84,13 @@ class History:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Become what `state` told of."""
+        """Go back to a state."""
         self.records = [Record(*values) for values in state["records"]]
         self.stopped, self.best_epoch = state["stopped"], state["best_epoch"]
         self.seconds = state["seconds"]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write JSON lines, one object an epoch with the fields of `Record`.
+        """Write JSON lines: for every epoch an object with the fields of its `Record`.
 
         A gradient norm that was infinite is written as null, as JSON has no infinity.
         """

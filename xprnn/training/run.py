@@ -1,4 +1,9 @@
-"""A training run: its parts, and the loop over epochs."""
+"""A training run: the loop over epochs, and what follows each of them.
+
+`fit` makes a `TrainingRun` and calls its `run`.  For each epoch that calls a `TrainingStep` with
+every batch, adds the results to an `Epoch`, evaluates the validation data and writes a `Record`
+into the `History`.
+"""
 
 import contextlib
 import math
@@ -8,8 +13,16 @@ from typing import Any, TypeAlias, cast
 
 from xprnn.data.batches import Batches, each_batch
 from xprnn.engine.network import RNN
-from xprnn.training.checkpoint import Checkpoint, Keeper, Random, Several, Source, Stateful
-from xprnn.training.epoch import BestWeights, Epoch
+from xprnn.training.best import BestWeights
+from xprnn.training.checkpoint import (
+    Checkpoint,
+    CheckpointWriter,
+    DataPosition,
+    RandomGenerator,
+    Stateful,
+    StatefulCallbacks,
+)
+from xprnn.training.epoch import Epoch
 from xprnn.training.evaluation import evaluate
 from xprnn.training.history import History, Record
 from xprnn.training.step import TrainingStep
@@ -19,7 +32,7 @@ RateScale: TypeAlias = Callable[[Sequence[float]], float]
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during training; the network holds the weights so far.
+    """Ctrl-C during training; the network holds the weights of the last update.
 
     Attributes
     ----------
@@ -33,8 +46,8 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 @dataclass
-class Training:
-    """A training run; see `xprnn.fit` for what it consists of."""
+class TrainingRun:
+    """A training run; see `xprnn.fit` for its parts."""
 
     step: TrainingStep
     batches: Batches
@@ -48,97 +61,99 @@ class Training:
     def __post_init__(self) -> None:
         self.history = self.step.history
         self.epoch = Epoch(self.step.loss)
-        self.keeper: Keeper | None = None
+        self.writer: CheckpointWriter | None = None
 
-    def keep(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint now and then; go on from it if that was said."""
+    def track(self, checkpoint: Checkpoint) -> None:
+        """Write checkpoints during the run; resume from the one that is there, if told to."""
         step, backend = self.step, self.step.net.backend
-        source = Source("batches", self.batches, backend)
+        position = DataPosition("batches", self.batches, backend)
         same: dict[str, Any] = {
             "net": step.net.architecture,
             "backend": backend.name,
             "dtype": backend.dtype_name,
             "optimizer": step.optimizer,
             "loss": step.loss,
-            "batches": source.describe(),
+            "batches": position.describe(),
             "validation": None,
             "window": step.window,
             "clip_norm": step.clip_norm,
             "clip_value": step.clip_value,
             "accumulate": step.accumulate,
             "rate_scale": self.rate_scale,
-            # How long it lasts may change, as the epochs may: what is done until then is the same.
+            # The number may change, as that of epochs may: the training until then is the same.
             "patience": None if self.patience is None else "given",
             "min_delta": None if self.best is None else self.best.min_delta,
         }
-        # The data first: it may be other data, and then nothing else must have changed.
-        parts: dict[str, Stateful] = {"epochs": _Reached(self), "batches": source}
-        self.batches = source
+        # The data is restored first: if it is other data, nothing else has changed yet.
+        parts: dict[str, Stateful] = {"epochs": _EpochLimit(self), "batches": position}
+        self.batches = position
         if self.validation is not None:
-            parts["validation"] = self.validation = Source("validation", self.validation, backend)
+            self.validation = DataPosition("validation", self.validation, backend)
+            parts["validation"] = self.validation
             same["validation"] = self.validation.describe()
         parts |= {"step": step, "epoch": self.epoch, "history": self.history}
         if self.best is not None:
             parts["best"] = self.best
-        parts["callbacks"] = Several([*self.callbacks, self.rate_scale])
-        # The generator last, because going through the data may have drawn from it.
-        parts["random"] = Random(getattr(step.net, "rng", None))
-        self.keeper = Keeper(checkpoint, backend, parts, same)
-        if self.keeper.begin():
+        parts["callbacks"] = StatefulCallbacks([*self.callbacks, self.rate_scale])
+        # The generator is restored last, because reading the data may have drawn from it.
+        parts["random"] = RandomGenerator(getattr(step.net, "rng", None))
+        self.writer = CheckpointWriter(checkpoint, backend, parts, same)
+        if self.writer.begin():
             self.history.resumed = step.updates
             if self.history.stopped != "callback":
-                self.history.stopped = self._end() if self.epoch.over else ""
+                self.history.stopped = self._why_it_ends() if self.epoch.over else ""
 
     def run(self) -> History:
-        """Train until it stops."""
+        """Train until the run ends."""
         history = self.history
         try:
             while not history.stopped:
-                self._epoch()
+                self._run_epoch()
         except KeyboardInterrupt:
             history.stopped = "interrupted"
-            if self.keeper is not None:
+            if self.writer is not None:
                 with contextlib.suppress(KeyboardInterrupt):
-                    self.keeper.flush()
+                    self.writer.flush()
             raise TrainingInterrupted(history) from None
         finally:
-            history.optimizer_state = self.step.memory
+            history.optimizer_state = self.step.optimizer_state
             if self.best is not None and self.best.epoch:
                 self.step.net.parameters = self.best.parameters
         return history
 
-    def _epoch(self) -> None:
-        """Train for an epoch, or for what is left of it, and do what follows one."""
+    def _run_epoch(self) -> None:
+        """Train for an epoch, or for the rest of a resumed one, and do everything that follows."""
         step, epoch, history = self.step, self.epoch, self.history
         if epoch.over:
-            step.begin(step.epoch + 1)
+            step.begin_epoch(step.epoch + 1)
             epoch.begin()
         self._train()
-        validated = self._validate()
-        record = Record(step.epoch, epoch.total.value(), validated, epoch.norm)
+        validation_loss = self._validate()
+        record = Record(step.epoch, epoch.total.value(), validation_loss, epoch.norm)
         history.records.append(record)
         history.seconds += epoch.seconds
-        if self.best is not None and validated is not None:
-            self.best.note(step.epoch, validated)
+        if self.best is not None and validation_loss is not None:
+            self.best.compare(step.epoch, validation_loss)
             history.best_epoch = self.best.epoch
         if self.rate_scale is not None:
             losses = history.loss if self.validation is None else history.validation_loss
-            step.scale(self.rate_scale(cast("list[float]", losses)))
-        # A list, because every callback is called, also after one that asks to stop.
+            step.scale_rate(self.rate_scale(cast("list[float]", losses)))
+        # A list, because every callback is called, even after one that asks to stop.
         asked = any([callback(step.net, record) for callback in self.callbacks])  # noqa: C419
-        history.stopped = "callback" if asked else self._end()
+        history.stopped = "callback" if asked else self._why_it_ends()
         epoch.end()
-        if self.keeper is not None:
-            self.keeper.epoch(step.epoch, last=bool(history.stopped))
+        if self.writer is not None:
+            self.writer.after_epoch(step.epoch, last=bool(history.stopped))
 
-    def _end(self) -> str:
-        """Return why the training ends with this epoch, or nothing."""
+    def _why_it_ends(self) -> str:
+        """Return why the training ends with this epoch, or an empty string if it does not."""
         epoch, best = self.step.epoch, self.best
         if best is not None and self.patience is not None and epoch - best.epoch >= self.patience:
             return "patience"
         return "epochs" if epoch == self.epochs else ""
 
     def _train(self) -> None:
+        """Take a training step with every batch of the epoch."""
         step, epoch = self.step, self.epoch
         for batch in each_batch(self.batches):
             before = step.updates
@@ -148,32 +163,33 @@ class Training:
                 error.add_note(f"in epoch {step.epoch}, batch {step.batch}")
                 raise
             epoch.add(value, step.entries(batch), norm)
-            if self.keeper is not None and step.updates > before:
-                self.keeper.update(step.updates)
+            if self.writer is not None and step.updates > before:
+                self.writer.after_update(step.updates)
         if step.batch == 0:
             again = " (a generator can be used for one epoch only)" if step.epoch > 1 else ""
             raise ValueError(
                 f"batches is empty in epoch {step.epoch}: expected at least one batch{again}"
             )
-        epoch.see(step.finish())
+        epoch.add_norm(step.update_accumulated())
         step.check_weights()
 
     def _validate(self) -> float | None:
+        """Return the validation loss, or None without validation data."""
         if self.validation is None:
             return None
         step = self.step
         with step.net.backend.library.quiet():
-            validated = evaluate(step.net, self.validation, loss=step.loss)
-        if not math.isfinite(validated):
-            step.fail(f"the validation loss is {validated}")
-        return validated
+            value = evaluate(step.net, self.validation, loss=step.loss)
+        if not math.isfinite(value):
+            step.fail(f"the validation loss is {value}")
+        return value
 
 
 @dataclass
-class _Reached:
-    """The epoch that a training has reached, which must not be past its last."""
+class _EpochLimit:
+    """The epoch that a run has reached; a resumed run must be asked for at least as many."""
 
-    training: Training
+    training: TrainingRun
 
     def state(self) -> int:
         return self.training.step.epoch

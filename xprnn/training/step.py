@@ -1,4 +1,7 @@
-"""One training step, and what a training run remembers between its steps."""
+"""One training step: from a batch to new weights.
+
+`TrainingRun` calls a `TrainingStep` once for each batch.
+"""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +20,7 @@ from xprnn.training.history import History
 
 
 class NonFiniteLossError(FloatingPointError):
-    """The loss, or the weights that an update made, became NaN or infinite.
+    """The loss, or the weights after an update, became NaN or infinite.
 
     The network then holds the last weights that gave a finite loss, or, with ``patience``, those of
     the best epoch if there was one.
@@ -25,19 +28,19 @@ class NonFiniteLossError(FloatingPointError):
     Attributes
     ----------
     what : str
-        What is not finite.
+        What is not finite, in words.
     epoch, batch : int
-        Where, both from 1.
+        Where it happened, both from 1.
     history : History
         The epochs completed before.
     """
 
     def __init__(self, what: str, epoch: int, batch: int, history: History) -> None:
-        kept = "the last weights that gave a finite loss"
+        weights = "the last weights that gave a finite loss"
         if history.best_epoch:
-            kept = f"the weights of epoch {history.best_epoch}, the best"
+            weights = f"the weights of epoch {history.best_epoch}, the best"
         super().__init__(
-            f"{what} in epoch {epoch}, batch {batch}: the network keeps {kept}; "
+            f"{what} in epoch {epoch}, batch {batch}: the network keeps {weights}; "
             "a smaller learning rate or clip_norm=1.0 may help"
         )
         self.what, self.epoch, self.batch, self.history = what, epoch, batch, history
@@ -45,16 +48,19 @@ class NonFiniteLossError(FloatingPointError):
 
 @dataclass
 class TrainingStep:
-    """One training step, and what it remembers from each to the next.
+    """One training step, and what each step hands to the next.
 
     Attributes
     ----------
-    memory : object
-        The optimizer's.
+    optimizer_state : object
     updates : int
-        Made so far.
+        How many updates were made so far.
     epoch, batch : int
-        Where the training is, both from 1.
+        The position of the training, both from 1.
+    good : dict of array
+        The last weights that gave a finite loss.
+    finite : dict of array
+        The weights at the end of the last epoch, which are known to be finite.
     """
 
     net: RNN
@@ -68,21 +74,29 @@ class TrainingStep:
     history: History
 
     def __post_init__(self) -> None:
-        self.memory: Any = self.optimizer.init(self.net.parameters)
+        self.optimizer_state: Any = self.optimizer.init(self.net.parameters)
         self.updates = self.epoch = self.batch = 0
-        # Updates make new arrays, so keeping old weights means keeping references.
+        # Updates make new arrays, so references to the old ones are enough.
         self.good = self.finite = dict(self.net.parameters)
-        self.joined = Accumulation(self.loss)
+        self.accumulation = Accumulation(self.loss)
         # Accumulated gradients are dense, and only an InPlaceOptimizer takes factored ones.
         self.factored = self.accumulate == 1 and isinstance(self.optimizer, InPlaceOptimizer)
 
     def __call__(self, batch: Batch, state: Any) -> tuple[float, Array | None, Any]:
-        """Return the loss, the norm before clipping (None without, or without update), the state.
+        """Take the step with a batch that begins in ``state``.
 
-        Every so many batches make an update.
+        Every ``accumulate``-th batch makes an update.
+
+        Returns
+        -------
+        loss : float
+        norm : array, zero-dimensional, or None
+            The norm of the gradients before clipping; None without ``clip_norm`` or an update.
+        state : tuple of array
+            The network's final state.
         """
         self.batch += 1
-        # What is not finite is found out here and told as an error: a warning would only repeat it.
+        # Values that are not finite raise an error here; a warning would only repeat it.
         with self.net.backend.library.quiet():
             value, gradient, final = loss_and_grad(
                 self.net,
@@ -101,19 +115,20 @@ class TrainingStep:
             self.good = dict(self.net.parameters)
             if self.accumulate == 1:
                 return reported, self._update(gradient.parameters), final
-            self.joined.add(gradient.parameters, self.entries(batch))
-        return reported, self.finish() if self.joined.batches == self.accumulate else None, final
+            self.accumulation.add(gradient.parameters, self.entries(batch))
+        complete = self.accumulation.batches == self.accumulate
+        return reported, self.update_accumulated() if complete else None, final
 
     def entries(self, batch: Batch) -> int:
-        """Return how many entries the loss of a batch is over."""
+        """Return how many entries the loss of a batch is a sum or mean over."""
         return self.loss.entries(batch.target, *where_valid(valid_steps(self.net, batch)))
 
-    def finish(self) -> Array | None:
-        """Make the update of batches that still wait for one; return the norm before clipping."""
-        if not self.joined.batches:
+    def update_accumulated(self) -> Array | None:
+        """Make the update of the accumulated batches, if any; return the norm before clipping."""
+        if not self.accumulation.batches:
             return None
-        gradients = self.joined.gradients
-        self.joined.clear()
+        gradients = self.accumulation.gradients
+        self.accumulation.clear()
         with self.net.backend.library.quiet():
             return self._update(gradients)
 
@@ -123,31 +138,34 @@ class TrainingStep:
             gradients = clip_by_value(gradients, self.clip_value)
         if self.clip_norm is not None:
             gradients, norm = clip_by_norm(gradients, self.clip_norm)
-        net.parameters, self.memory = self.optimizer.update(gradients, self.memory, net.parameters)
+        net.parameters, self.optimizer_state = self.optimizer.update(
+            gradients, self.optimizer_state, net.parameters
+        )
         self.updates += 1
         return norm
 
-    def scale(self, factor: float) -> None:
-        """Multiply the learning rate."""
+    def scale_rate(self, factor: float) -> None:
+        """Multiply the learning rate by a factor."""
         if not isinstance(self.optimizer, Scalable):
             raise TypeError(
                 f"rate_scale is given, but {self.optimizer} has no learning rate to scale"
             )
-        self.memory = self.optimizer.scaled(self.memory, factor)
+        self.optimizer_state = self.optimizer.scaled(self.optimizer_state, factor)
 
-    def begin(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: int) -> None:
         """Begin an epoch."""
         self.epoch, self.batch = epoch, 0
 
     def check_weights(self) -> None:
-        """Find an update that went wrong although its loss was finite."""
+        """Raise an error if an update made weights that are not finite, though the loss was."""
         bad = self.not_finite(self.net.parameters)
         if bad:
             self.fail(f"the update made {', '.join(bad)} infinite or NaN")
         self.finite = dict(self.net.parameters)
 
     def fail(self, what: str) -> None:
-        # A saturated tanh gives a finite loss with infinite weights: those are no good.
+        """Go back to good weights and raise the error that says what is not finite."""
+        # A saturated tanh gives a finite loss even with infinite weights.
         self.net.parameters = self.finite if self.not_finite(self.good) else self.good
         self.history.stopped = "non-finite"
         raise NonFiniteLossError(what, self.epoch, self.batch, self.history)
@@ -158,10 +176,10 @@ class TrainingStep:
         return [name for name, p in parameters.items() if not bool(xp.all(xp.isfinite(p)))]
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps; after an update, when no batches wait for one."""
+        """Return the state for a checkpoint; to be called when no batch is accumulated."""
         return {
             "parameters": dict(self.net.parameters),
-            "memory": self.memory,
+            "memory": self.optimizer_state,
             "updates": self.updates,
             "epoch": self.epoch,
             "batch": self.batch,
@@ -171,6 +189,6 @@ class TrainingStep:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.net.parameters = state["parameters"]
-        self.memory, self.updates = state["memory"], state["updates"]
+        self.optimizer_state, self.updates = state["memory"], state["updates"]
         self.epoch, self.batch = state["epoch"], state["batch"]
         self.good, self.finite = state["good"], state["finite"]

@@ -23,7 +23,7 @@ from xprnn.engine.network import loss_and_grad
 from xprnn.interop.torch import from_state_dict
 from xprnn.losses import CrossEntropy
 from xprnn.optim import SGD, Adam, Optimizer, clip_by_norm
-from xprnn.training.fit import evaluate
+from xprnn.training.evaluation import evaluate
 
 OPTIMIZERS: dict[str, Callable[["Setting"], Optimizer]] = {
     # torch has no lazy updates.

@@ -7,7 +7,7 @@ from xprnn import checks
 from xprnn.cells import ACTIVATIONS, CELLS, Cell, Elman, get_cell
 from xprnn.optim import OPTIMIZERS, Optimizer, Rprop, schedules
 from xprnn.optim.schedules import halve_on_rise
-from xprnn.training.fit import RateScale
+from xprnn.training.run import RateScale
 
 SCHEDULES = ("constant", "inverse", "cosine", "halve")
 RATES = {"adam": 0.002, "adamw": 0.002, "rmsprop": 0.001, "adagrad": 0.05, "rprop": 0.01}

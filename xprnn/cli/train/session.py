@@ -14,8 +14,8 @@ from xprnn.backend.host.files import output_folder
 from xprnn.cli.train.options import check_choices
 from xprnn.engine.network import RNN
 from xprnn.training.checkpoint import Checkpoint
-from xprnn.training.fit import TrainingInterrupted
 from xprnn.training.history import History, Record
+from xprnn.training.run import TrainingInterrupted
 from xprnn.training.step import NonFiniteLossError
 
 MODEL, HISTORY = "model.safetensors", "history.jsonl"

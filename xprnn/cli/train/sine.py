@@ -31,7 +31,8 @@ from xprnn.cli.train.session import (
 from xprnn.data import sine
 from xprnn.engine.network import RNN
 from xprnn.optim import SGD
-from xprnn.training.fit import evaluate, fit
+from xprnn.training.evaluation import evaluate
+from xprnn.training.fit import fit
 from xprnn.training.history import History
 
 TASK = "sine"

@@ -43,7 +43,8 @@ from xprnn.data.text import (
 )
 from xprnn.engine.network import RNN
 from xprnn.models.language import LEVELS, LanguageModel
-from xprnn.training.fit import evaluate, fit
+from xprnn.training.evaluation import evaluate
+from xprnn.training.fit import fit
 
 HELP = "train a language model on a text"
 DESCRIPTION = """\

@@ -1,8 +1,15 @@
-"""Checkpoints: a training that is stopped, in whatever way, and goes on as if it had not been."""
+"""Checkpoints: a training that was stopped is resumed and ends with the same bits."""
 
 from xprnn.training.checkpoint.options import Checkpoint
-from xprnn.training.checkpoint.parts import Random, Several, Stateful
-from xprnn.training.checkpoint.position import Source
-from xprnn.training.checkpoint.writer import Keeper, Parts
+from xprnn.training.checkpoint.parts import RandomGenerator, Stateful, StatefulCallbacks
+from xprnn.training.checkpoint.position import DataPosition
+from xprnn.training.checkpoint.writer import CheckpointWriter
 
-__all__ = ["Checkpoint", "Keeper", "Parts", "Random", "Several", "Source", "Stateful"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointWriter",
+    "DataPosition",
+    "RandomGenerator",
+    "Stateful",
+    "StatefulCallbacks",
+]

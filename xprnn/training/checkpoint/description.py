@@ -1,4 +1,4 @@
-"""What something is, in plain data that can be compared: of options, not of what they do."""
+"""Descriptions of options as plain data, to compare those of two trainings."""
 
 import dataclasses
 import math
@@ -12,17 +12,17 @@ from xprnn.backend.host.arrays import np
 from xprnn.training.checkpoint.parts import digest
 
 DEPTH = 8
-"""How far into objects within objects a description goes."""
+"""How many levels of nested objects a description has."""
 
 MISSING = object()
 
 
 def description(value: Any, depth: int = DEPTH) -> Any:
-    """Return plain JSON data that says what an option is.
+    """Return plain JSON data that describes an option.
 
-    A number, text or None is itself; a dataclass is its type and fields; a function is its name,
-    the numbers and text in it and what it has taken along (so that two schedules with another rate
-    differ); any other object is its type and public attributes.
+    A number, a string or None describes itself.  A dataclass is described by its type and fields; a
+    function by its name, its constants, defaults and closure (so that schedules with different
+    rates differ); any other object by its type and public attributes.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -33,7 +33,7 @@ def description(value: Any, depth: int = DEPTH) -> Any:
     if depth == 0:
         return type(value).__qualname__
     if isinstance(value, Mapping):
-        # The file's JSON is sorted, but of patterns, for one, the first that matches counts.
+        # The JSON in the file is sorted, but order can matter: the first matching pattern counts.
         named = {str(k): description(v, depth - 1) for k, v in value.items()}
         return {"order": list(named), **named}
     if isinstance(value, tuple | list):
@@ -44,7 +44,7 @@ def description(value: Any, depth: int = DEPTH) -> Any:
 
 
 def differences(mine: Any, theirs: Any, name: str = "") -> list[str]:
-    """Return in words how one description differs from another, the one in a checkpoint."""
+    """Return, in words, how a description differs from the one in a checkpoint."""
     if isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
         pairs = enumerate(zip(mine, theirs, strict=True))
         return [found for k, (a, b) in pairs for found in differences(a, b, f"{name}[{k}]")]
@@ -74,7 +74,7 @@ def _words(described: Any) -> str:
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what an object consists of; first of all its type."""
+    """Yield the parts of an object by name, its type first."""
     if isinstance(value, partial):
         yield "type", f"partial of {_name(value.func)}"
         yield "function", value.func

@@ -1,4 +1,4 @@
-"""The file of a checkpoint: written whole, the one before it kept, damage found out."""
+"""The file of a checkpoint: written atomically, verified when read, the previous one kept."""
 
 import errno
 import hashlib
@@ -32,7 +32,7 @@ class Content(NamedTuple):
     arrays: Mapping[str, HostArray]
 
     def digest(self) -> str:
-        """Return a number that another content does not have."""
+        """Return a hash of the content."""
         total = hashlib.sha256(json.dumps(self.data, sort_keys=True).encode())
         for name in sorted(self.arrays):
             total.update(name.encode())
@@ -40,17 +40,17 @@ class Content(NamedTuple):
         return total.hexdigest()
 
 
-def write(checkpoint: Checkpoint, content: Content, *, keep: bool) -> None:
-    """Write a checkpoint, and keep the one that was there unless told that it is no good.
+def write(checkpoint: Checkpoint, content: Content, *, keep_previous: bool) -> None:
+    """Write a checkpoint; with ``keep_previous``, the file that it replaces gets another name.
 
     Raises
     ------
     OSError
-        If it can't be written; the message names the file.
+        If the file can't be written; the message names it.
     """
     config = {"data": content.data, "digest": content.digest()}
     whole = packed(KIND, content.arrays, config)
-    previous = checkpoint.previous if keep else None
+    previous = checkpoint.previous if keep_previous else None
     try:
         write_atomic(checkpoint.file, whole, previous=previous)
     except OSError as error:
@@ -60,16 +60,22 @@ def write(checkpoint: Checkpoint, content: Content, *, keep: bool) -> None:
 
 
 def find(checkpoint: Checkpoint) -> tuple[Content, bool] | None:
-    """Return the latest whole checkpoint, and whether it is in the file itself; None if none is.
+    """Return the latest undamaged checkpoint, and whether it is the file or the previous one.
 
-    Warns if it had to be the one before.
+    Returns
+    -------
+    content : Content
+    latest : bool
+        True: it is the file.  False: it is the previous one; this warns.
+
+    None if there is neither.
 
     Raises
     ------
     ValueError
-        If what is there is damaged, or no checkpoint of this version.
+        If both files are damaged, or a file is not a checkpoint of this version.
     OSError
-        If it can't be read.
+        If a file can't be read.
     """
     file, previous = checkpoint.file, checkpoint.previous
     if file.is_dir():
@@ -85,7 +91,7 @@ def find(checkpoint: Checkpoint) -> tuple[Content, bool] | None:
     elif not previous.exists():
         return None
     content = _read(previous)
-    warnings.warn(f"{problem}: going on from the one before, {str(previous)!r}", stacklevel=2)
+    warnings.warn(f"{problem}: resuming from the previous one, {str(previous)!r}", stacklevel=2)
     return content, False
 
 

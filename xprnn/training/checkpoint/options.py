@@ -1,4 +1,4 @@
-"""What is written where, and when."""
+"""`Checkpoint`: which file is written, and when."""
 
 import os
 from dataclasses import dataclass
@@ -7,29 +7,30 @@ from pathlib import Path
 from xprnn import checks
 
 MINUTES = 1.0
-"""How often a checkpoint is written if nothing is said."""
+"""How often a checkpoint is written by default."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file from which a training can go on exactly where it was.
+    """A file from which a training can be resumed exactly where it was.
 
-    It is written after the first update, when the training ends, on Ctrl-C, and in between as often
-    as is said here; of several intervals each counts.  The one before is kept, as
+    It is written after the first update, when the training ends, on Ctrl-C, and in between at the
+    intervals given here, which can be combined.  The previous checkpoint is kept as
     ``<path>.previous``.  Every call of `xprnn.fit` needs a file of its own.
 
     Parameters
     ----------
     path : path
     every_steps : int, optional
-        After every so many updates.
+        Write after this many updates, again and again.
     every_minutes : float, optional
-        After the first update at which so many minutes have passed.
+        Write after the first update at which this many minutes have passed.
     every_epochs : int, optional
-        At the end of every so many epochs.  None of the three: every minute.
+        Write at the end of every ``every_epochs``-th epoch.  Without any of the three: every
+        minute.
     resume : bool
-        True: go on from the file, or from the beginning if there is none yet, so that the same call
-        serves again and again.  False: begin; a file that is there is an error.
+        True: resume from the file, or begin if there is none yet, so that the same call can be
+        repeated.  False: begin; it is an error if the file is there already.
 
     Raises
     ------
@@ -65,10 +66,10 @@ class Checkpoint:
 
     @property
     def file(self) -> Path:
-        """The path, as one."""
+        """The path as a `Path`."""
         return Path(self.path)
 
     @property
     def previous(self) -> Path:
-        """Where the checkpoint before is kept."""
+        """The path of the previous checkpoint."""
         return Path(f"{self.file}.previous")

@@ -1,7 +1,7 @@
-"""What a training consists of, as its checkpoint sees it: parts that can go back in time.
+"""Parts of a training whose state a checkpoint can write and restore.
 
-A part's state is plain data and arrays; a `functools.partial` without arguments in it stands for
-what it returns, which is then worked out only if the checkpoint is written.
+A state consists of plain data and arrays.  A `functools.partial` in it, called without arguments,
+stands for what it returns: it is called only if the checkpoint is written.
 """
 
 import hashlib
@@ -12,34 +12,29 @@ from xprnn.backend.host.arrays import Generator, HostArray, np, random_state, re
 
 
 def digest(host: HostArray) -> str:
-    """Return a number that other values do not have."""
+    """Return a hash of an array's values."""
     return hashlib.sha256(np.ascontiguousarray(host).tobytes()).hexdigest()
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """Something that says where it is, and can go back there.
+    """Something that can return its state, and go back to one.
 
-    Data for `xprnn.fit` is asked before every epoch, and what it says must be all that the next
-    iteration over it depends on.
+    `xprnn.fit` asks data for its state before every epoch; the next iteration over the data must
+    depend on nothing else.
     """
 
     def state(self) -> Any:
-        """Return where it is: None, numbers, text, arrays, and tuples, lists, dicts of them."""
+        """Return the state: None, numbers, strings, arrays, and tuples, lists or dicts of them."""
         ...
 
     def restore(self, state: Any) -> None:
-        """Go to where it was when `state` was asked."""
+        """Go back to a state that the method ``state`` returned."""
         ...
 
 
-def as_stateful(one: object) -> Stateful | None:
-    """Return the object if it has a state, else None."""
-    return one if isinstance(one, Stateful) else None
-
-
-class Random:
-    """A random generator, if there is one."""
+class RandomGenerator:
+    """A random generator as a part; None has no state."""
 
     def __init__(self, rng: Generator | None) -> None:
         self.rng = rng
@@ -52,21 +47,20 @@ class Random:
             restore_random(self.rng, state)
 
 
-class Several:
-    """Those of some objects that have a state."""
+class StatefulCallbacks:
+    """The callbacks that have a state, as one part."""
 
-    def __init__(self, objects: Iterable[object]) -> None:
-        found = (as_stateful(one) for one in objects)
-        self.objects = [one for one in found if one is not None]
+    def __init__(self, callbacks: Iterable[object]) -> None:
+        self.callbacks = [each for each in callbacks if isinstance(each, Stateful)]
 
     def state(self) -> Any:
-        return [one.state() for one in self.objects]
+        return [callback.state() for callback in self.callbacks]
 
     def restore(self, state: Any) -> None:
-        if len(state) != len(self.objects):
+        if len(state) != len(self.callbacks):
             raise ValueError(
-                f"{len(self.objects)} callbacks have the methods state and restore: "
+                f"{len(self.callbacks)} callbacks have the methods state and restore: "
                 f"expected {len(state)}"
             )
-        for one, its in zip(self.objects, state, strict=True):
-            one.restore(its)
+        for callback, own in zip(self.callbacks, state, strict=True):
+            callback.restore(own)

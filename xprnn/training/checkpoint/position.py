@@ -1,4 +1,4 @@
-"""Batches, with the place that a training has reached in them."""
+"""The position that a training has reached in its data, and the way back to it."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -7,30 +7,33 @@ from typing import Any
 
 from xprnn.backend import Backend, describe
 from xprnn.data.batches import Batch, Batches, each_batch, is_one
-from xprnn.training.checkpoint.parts import as_stateful, digest
+from xprnn.training.checkpoint.parts import Stateful, digest
 
 Fingerprint = dict[str, list[str]]
 
 
-class Source:
-    """Batches that can be taken up again in the middle of an epoch.
+class DataPosition:
+    """Batches, iterated by epochs, with a position that can be restored in the middle of an epoch.
 
-    What was read of that epoch is read again, and compared: its first and its last batch must be
-    what they were.  Data with the methods of `Stateful` is set to where it was before the epoch;
-    of a list or a tuple every epoch is the same; anything else is read again from the very first
-    epoch, which comes to the same for all that is not drawn without a seed.
+    To restore it, the batches of that epoch that were read before are read again, and the first and
+    the last of them are compared with those before.  Data with the methods of `Stateful` first goes
+    back to its state at the beginning of the epoch.  A list or a tuple is the same in every epoch.
+    Any other data is read again from the first epoch on, which gives the same batches unless they
+    are drawn at random without a seed.
 
     Parameters
     ----------
     name : str
-        In messages.
+        The name of the data in messages.
     batches : iterable of (x, target) or of Batch, or one pair
     backend : Backend
     """
 
     def __init__(self, name: str, batches: Batches, backend: Backend) -> None:
         self.name, self.batches, self.backend = name, batches, backend
-        self.stateful = as_stateful(batches)
+        # An object, because a type checker takes no iterable for a Stateful.
+        data: object = batches
+        self.stateful = data if isinstance(data, Stateful) else None
         self.epochs = self.read = 0
         self.ended = True
         self.start: Any = None
@@ -38,9 +41,9 @@ class Source:
         self._rest: Iterator[Batch] | None = None
 
     def describe(self) -> dict[str, Any]:
-        """Return what the data is, as far as that can be said without reading it."""
+        """Return what is known of the data without reading it: its type and length."""
         count: int | None = None
-        # Not all have a length, and of those some refuse to tell.
+        # Not all data has a length, and len() may raise a TypeError even if the method exists.
         with suppress(TypeError):
             count = 1 if is_one(self.batches) else len(self.batches)  # type: ignore[arg-type]
         return {"type": type(self.batches).__name__, "length": count}
@@ -64,18 +67,18 @@ class Source:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go to the place where the data was.
+        """Go back to a position.
 
         Raises
         ------
         ValueError
-            If it is other data.
+            If the data is not the same as before.
         """
         if state["epochs"] == 0:
             return
         if self.stateful is not None:
             self.stateful.restore(state["start"])
-        elif self._unknown:
+        elif self._opaque:
             for _ in range(state["epochs"] - 1):
                 for _ in each_batch(self.batches):
                     pass
@@ -101,12 +104,12 @@ class Source:
             )
         self.ended = state["ended"]
         if self.stateful is not None:
-            # What has the same random generator may have drawn from it since.
+            # Since the last batch, others may have drawn from the random generator of the data.
             self.stateful.restore(state["now"])
 
     @property
-    def _unknown(self) -> bool:
-        """Whether nobody can tell how an epoch depends on those before it."""
+    def _opaque(self) -> bool:
+        """Whether the only way to an epoch of the data is through all epochs before it."""
         return self.stateful is None and not isinstance(self.batches, list | tuple)
 
     def _begin(self) -> Iterator[Batch]:
@@ -128,11 +131,11 @@ class Source:
             if kind != kind_before:
                 raise ValueError(f"{where}, {part} is {kind}: expected {kind_before}, as before")
             if values != values_before:
-                drawn = DRAWN if self._unknown else ""
+                drawn = DRAWN if self._opaque else ""
                 raise ValueError(f"{where}, {part} has other values than before{drawn}")
 
     def _fingerprint(self, batch: Batch) -> Fingerprint:
-        """Return for every part of a batch what it is, and a digest of its values."""
+        """Return, for every part of a batch, a description and a hash of its values."""
         found = {}
         for name, part in batch._asdict().items():
             if self.backend.library.is_array(part):

@@ -1,8 +1,8 @@
 """Nested data as JSON and arrays, and back, to the bit.
 
-Numbers, text and None stand for themselves, and everything else is an object with one key that says
-what it is.  A dict keeps its order, an array its dtype and its layout in memory: products of the
-same numbers that lie differently may be rounded differently.
+In the JSON, numbers, strings and None stand for themselves; anything else is an object with one
+key, its kind.  A dict keeps its order.  An array keeps its dtype and its memory layout, because
+products of the same numbers in another layout may be rounded differently.
 """
 
 import math
@@ -17,7 +17,7 @@ Kinds = dict[str, type]
 
 
 def named_kinds(value: Any) -> Kinds:
-    """Return the NamedTuple classes in nested data, by name: those that `unpack` can make."""
+    """Return the NamedTuple classes in nested data, by name: those that `Unpacker` can make."""
     if isinstance(value, partial):
         value = value()
     if isinstance(value, Mapping):
@@ -33,12 +33,12 @@ def named_kinds(value: Any) -> Kinds:
 
 
 class Packer:
-    """Nested data as JSON, its arrays put aside.
+    """Turns nested data into JSON, and collects its arrays.
 
     Attributes
     ----------
     arrays : dict of host array
-        By name; an array that occurs twice is here once.
+        The arrays by name; an array that occurs twice is in it once.
     """
 
     def __init__(self, backend: Backend, kinds: Kinds) -> None:
@@ -52,14 +52,14 @@ class Packer:
         Raises
         ------
         TypeError
-            If there is something that can't be kept, or a NamedTuple that is not of the kinds.
+            If something is of a type that can't be written, or a NamedTuple is not of the kinds.
         """
         if isinstance(value, partial):
             value = value()
         if value is None or isinstance(value, bool | str):
             return value
         if isinstance(value, np.generic):
-            # Before float, which a NumPy float64 is too: its dtype would be lost.
+            # Tested before float, because a NumPy float64 is a float too, and would lose its dtype.
             return {"scalar": self._put(np.asarray(value), value, name)}
         if isinstance(value, int | float):
             return value if math.isfinite(value) else {"float": repr(value)}
@@ -80,7 +80,7 @@ class Packer:
         if self.kinds.get(kind.__qualname__) is not kind:
             raise TypeError(
                 f"{name} became a {kind.__qualname__}, of which there was none at the beginning: "
-                "a checkpoint could not make it again"
+                "it could not be restored from a checkpoint"
             )
         return {"named": [kind.__qualname__, *parts]}
 
@@ -88,7 +88,7 @@ class Packer:
         library = self.backend.library
         if library.is_array(value):
             strides = library.strides(value)
-            # From the axis along which neighbours are farthest apart to the one where they touch.
+            # The axes by falling stride: the order in which the array lies in memory.
             order = sorted(range(len(strides)), key=lambda axis: -abs(strides[axis]))
             if id(value) not in self._names:
                 turned = self.backend.xp.permute_dims(library.plain(value), tuple(order))
@@ -97,7 +97,7 @@ class Packer:
         if isinstance(value, np.ndarray):
             return {"host": self._put(value, value, name)}
         raise TypeError(
-            f"{name} is {describe(value)}: a checkpoint can keep None, numbers, text, arrays of "
+            f"{name} is {describe(value)}: a checkpoint can hold None, numbers, text, arrays of "
             f"the backend {self.backend.name!r}, and tuples, lists and dicts of them"
         )
 
@@ -110,7 +110,7 @@ class Packer:
 
 
 class Unpacker:
-    """What `Packer` packed, made again."""
+    """Turns JSON and arrays of a `Packer` into the nested data again."""
 
     def __init__(self, backend: Backend, kinds: Kinds, arrays: Mapping[str, HostArray]) -> None:
         self.backend, self.kinds, self.arrays = backend, kinds, arrays

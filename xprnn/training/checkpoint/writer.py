@@ -1,4 +1,4 @@
-"""When a checkpoint is written, and how a training goes on from one."""
+"""When a training's checkpoint is written, and how a training resumes from one."""
 
 import math
 import tempfile
@@ -17,17 +17,18 @@ from xprnn.training.checkpoint.tree import Packer, Unpacker, named_kinds
 Parts: TypeAlias = Mapping[str, Stateful]
 
 
-class Keeper:
-    """Writes a training's checkpoint when it is due.
+class CheckpointWriter:
+    """Writes a training's checkpoint when it is due, and restores the training from it.
 
     Parameters
     ----------
     checkpoint : Checkpoint
     backend : Backend
     parts : mapping of str to Stateful
-        All that changes during the training; restored in this order.
+        Everything that changes during the training; restored in this order.
     same : mapping of str to object
-        All that must be the same when it goes on, by the names that the user knows.
+        Everything that must be the same when the training is resumed, by the names that the user
+        knows.
     """
 
     def __init__(
@@ -36,24 +37,24 @@ class Keeper:
         self.checkpoint, self.backend, self.parts = checkpoint, backend, parts
         self.same = {name: description(value) for name, value in same.items()}
         self.snapshot: dict[str, Any] = {}
-        self.due = False
-        self.keep = True
+        self.unwritten = False
+        self.file_is_whole = True
         self.written = -math.inf
 
     def begin(self) -> bool:
-        """Go on from the checkpoint if there is one; return whether the training does.
+        """Resume from the checkpoint if there is one; return whether the training was resumed.
 
-        That a checkpoint can be written is found out here; the first is after the first update, so
-        that a training that can't begin leaves none.
+        An error of writing is found here, before the training begins.  The first checkpoint is
+        written after the first update, so that a training that fails before leaves none.
 
         Raises
         ------
         FileExistsError
-            If there is a checkpoint, and it was not said that the training goes on.
+            If there is a checkpoint, but ``resume`` is False.
         OSError
             If the checkpoint can't be read or written.
         TypeError
-            If a state can't be kept.
+            If a state has a type that can't be written.
         ValueError
             If the checkpoint is damaged, or of another training.
         """
@@ -63,42 +64,42 @@ class Keeper:
         if not self.checkpoint.resume and (file.exists() or previous.exists()):
             there = file if file.exists() else previous
             raise FileExistsError(
-                f"there is a checkpoint {str(there)!r} already: resume=True goes on from it; "
+                f"there is a checkpoint {str(there)!r} already: resume=True resumes from it; "
                 "to begin anew, remove it or name another file"
             )
         found = find(self.checkpoint) if self.checkpoint.resume else None
         if found is None:
             Packer(self.backend, self.kinds)(self.snapshot, "training")
         else:
-            content, self.keep = found
-            self._resume(content)
-        self._prepare()
+            content, self.file_is_whole = found
+            self._restore(content)
+        self._check_writable()
         return found is not None
 
-    def update(self, updates: int) -> None:
-        """Write after an update, the so-manieth, if that is due."""
+    def after_update(self, updates: int) -> None:
+        """Take a snapshot after an update, the ``updates``-th, and write it if that is due."""
         every = self.checkpoint.every_steps
-        self._note(due=every is not None and updates % every == 0)
+        self._take_snapshot(due=every is not None and updates % every == 0)
 
-    def epoch(self, number: int, *, last: bool) -> None:
-        """Write after an epoch if that is due, as it is after the last."""
+    def after_epoch(self, number: int, *, last: bool) -> None:
+        """Take a snapshot after an epoch, and write it if that is due; the last always is."""
         every = self.checkpoint.every_epochs
-        self._note(due=last or (every is not None and number % every == 0))
+        self._take_snapshot(due=last or (every is not None and number % every == 0))
 
     def flush(self) -> None:
-        """Write where the training last was, unless that is written already."""
-        if self.due:
+        """Write the last snapshot, unless it is written already."""
+        if self.unwritten:
             self._write()
 
-    def _note(self, *, due: bool) -> None:
-        # Every time, so that there is something whole to write should Ctrl-C come in a step.
-        self.snapshot, self.due = self._states(), True
+    def _take_snapshot(self, *, due: bool) -> None:
+        # After every update, so that Ctrl-C in the middle of a step finds a consistent state.
+        self.snapshot, self.unwritten = self._states(), True
         minutes = self.checkpoint.every_minutes
         due = due or self.written == -math.inf
         if due or (minutes is not None and time.monotonic() - self.written >= 60 * minutes):
             self._write()
 
-    def _prepare(self) -> None:
+    def _check_writable(self) -> None:
         file = self.checkpoint.file
         try:
             with tempfile.TemporaryFile(dir=file.parent):
@@ -114,10 +115,11 @@ class Keeper:
     def _write(self) -> None:
         pack = Packer(self.backend, self.kinds)
         data = {"same": self.same, "parts": pack(self.snapshot, "training")}
-        write(self.checkpoint, Content(data, pack.arrays), keep=self.keep)
-        self.keep, self.due, self.written = True, False, time.monotonic()
+        # A damaged file must not replace the good one before it.
+        write(self.checkpoint, Content(data, pack.arrays), keep_previous=self.file_is_whole)
+        self.file_is_whole, self.unwritten, self.written = True, False, time.monotonic()
 
-    def _resume(self, content: Content) -> None:
+    def _restore(self, content: Content) -> None:
         different = differences(self.same, content.data["same"])
         where = f"the checkpoint {str(self.checkpoint.file)!r}"
         if different:
@@ -129,4 +131,4 @@ class Keeper:
                 part.restore(states[name])
         except ValueError as error:
             raise ValueError(f"{where} is of another training: {error}") from error
-        self.due, self.written = False, time.monotonic()
+        self.unwritten, self.written = False, time.monotonic()
