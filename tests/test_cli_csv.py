@@ -8,7 +8,7 @@ import pytest
 from tests.cli_tools import contents, keep_figures, lines_of, run
 from xprnn import RNN, Forecaster, History, TrainingInterrupted
 from xprnn.cells import Elman
-from xprnn.cli.train import csv as series
+from xprnn.cli.train import session
 from xprnn.data import Autoregression, persistence, read_csv, rmse, sunspots
 from xprnn.optim import SGD
 from xprnn.training.history import Record
@@ -185,7 +185,7 @@ def test_the_options_reach_the_training(tmp_path, write, monkeypatch):
         given.append(options | {"net": net, "batches": batches})
         return History([Record(1, 1.0, None, 1.0)])
 
-    monkeypatch.setattr(series, "fit", fit)
+    monkeypatch.setattr(session, "fit", fit)
     words = (
         "--hidden 3 --activation relu --lr 0.5 --momentum 0.25 --clip 7 --epochs 9 --batch 8"
         " --networks 3 --window 4 --held-out 0.2 --dtype float64 --seed 4 --delimiter ;"
@@ -259,7 +259,7 @@ def test_a_file_called_sunspots_comes_first(tmp_path, write, monkeypatch):
 
 @pytest.mark.parametrize(("interrupted", "hidden"), [(1, 3), (2, 3), (3, 6)])
 def test_ctrl_c_keeps_the_networks_that_are_whole(tmp_path, monkeypatch, interrupted, hidden):
-    real, calls = series.fit, []
+    real, calls = session.fit, []
 
     def fit(net, batches, **options):
         calls.append(net)
@@ -267,7 +267,7 @@ def test_ctrl_c_keeps_the_networks_that_are_whole(tmp_path, monkeypatch, interru
             return real(net, batches, **options)
         raise TrainingInterrupted(History([Record(1, 1.0, None, 1.0)]))
 
-    monkeypatch.setattr(series, "fit", fit)
+    monkeypatch.setattr(session, "fit", fit)
     result = run(*SUNSPOTS, *SMALL, "--networks", 3, "--out", tmp_path)
     assert result.status == 130
     assert result.last_error == (

@@ -180,7 +180,7 @@ def test_the_options_reach_the_training(tmp_path, monkeypatch):
         given.update(options, net=net, batches=batches)
         return History([Record(1, 1.0, 1.0, 1.0)])
 
-    monkeypatch.setattr(sine, "fit", fit)
+    monkeypatch.setattr(session, "fit", fit)
     words = (
         "--hidden 3 --activation relu --lr 0.5 --momentum 0.25 --decay 0.125 --clip 7 --epochs 9"
         " --noise 0 --dtype float64 --seed 4"
@@ -250,7 +250,7 @@ def test_ctrl_c_in_the_first_epoch_leaves_no_picture_of_no_loss(tmp_path, monkey
     def fit(net, batches, **options):
         raise TrainingInterrupted(History())
 
-    monkeypatch.setattr(sine, "fit", fit)
+    monkeypatch.setattr(session, "fit", fit)
     result = run("train", "sine", *SMALL, "--out", tmp_path)
     assert result.status == 130
     assert result.error.startswith("xprnn: training interrupted after 0 epochs; the model so far")

@@ -8,7 +8,7 @@ import pytest
 from tests.cli_tools import run
 from xprnn import RNN, History, LanguageModel, TrainingInterrupted, diagnostics
 from xprnn.cli import main
-from xprnn.cli.train import text as text_command
+from xprnn.cli.train import session
 
 TEXT = "the cat sat on the mat. a dog ran to the cat! did the mat move? no.\n" * 30
 
@@ -181,7 +181,7 @@ def test_weights_that_overflow_do_not_hide_how_the_training_ended(corpus, tmp_pa
         net.parameters = {name: np.full_like(p[name], 3e38) for name in p}
         raise TrainingInterrupted(History())
 
-    monkeypatch.setattr(text_command, "fit", fit)
+    monkeypatch.setattr(session, "fit", fit)
     result = run("train", "text", corpus, "--activation", "relu", "--out", tmp_path / "run")
     assert result.status == 130
     assert re.search(r"^  network +(nan|inf) ", result.out, re.MULTILINE)

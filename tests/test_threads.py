@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_info
 from tests.cli_tools import run
 from xprnn import RNN
 from xprnn.backend.host.threads import blas, blas_threads
-from xprnn.cli.train import sine
+from xprnn.cli.train import session
 from xprnn.testing import check_gradients
 
 
@@ -34,13 +34,13 @@ def test_without_the_package_nothing_is_limited(monkeypatch):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_trainings_use_as_many_as_asked(threads, monkeypatch, tmp_path):
-    seen, fit = [], sine.fit
+    seen, fit = [], session.fit
 
     def watch(*args, **options):
         seen.append(counts())
         return fit(*args, **options)
 
-    monkeypatch.setattr(sine, "fit", watch)
+    monkeypatch.setattr(session, "fit", watch)
     words = ["--hidden", "3", "--epochs", "2", "--threads", threads, "--out", tmp_path]
     assert run("train", "sine", *words).status == 0
     assert seen == [{threads}]

@@ -10,8 +10,8 @@ from xprnn import checks, diagnostics
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import write_atomic
 from xprnn.cli.common import check_extras, results_folder, say_written
-from xprnn.cli.train import csv as series_command
-from xprnn.cli.train import sine as sine_command
+from xprnn.cli.series import read_series, series_options
+from xprnn.cli.train.sine import TASK as SINE
 from xprnn.data import rmse, sine
 from xprnn.engine.network import RNN
 from xprnn.models.forecaster import TASK as SERIES
@@ -20,10 +20,10 @@ from xprnn.models.language import TASK as TEXT
 
 HELP = "apply a saved network to new input"
 DESCRIPTION = """\
-Apply a network that `xprnn train` saved to new input; write a CSV file and a picture.  One trained
-on the sine takes other x (--from, --to, --step); one trained on a series takes another CSV file,
-and forecasts --steps values past its end.  (With a language model, `xprnn sample` writes.)  Nothing
-is drawn, so --seed changes nothing."""
+Apply a network that `xprnn train` saved to new input; write a CSV file and a picture.  A network
+trained on the sine takes other x (--from, --to, --step).  One trained on a series takes another CSV
+file, and forecasts --steps values past its end.  (For a language model, see `xprnn sample`.)  There
+are no random numbers, so --seed changes nothing."""
 EXAMPLE = """\
 examples:
   xprnn apply runs/sine/model.safetensors --from 0 --to 20 --step 0.3
@@ -33,27 +33,27 @@ examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add = parser.add_argument
-    add("model", metavar="MODEL", type=Path, help="what a training wrote: model.safetensors")
-    series_command.file_options(parser, required=False)
-    add("--steps", type=int, help="a series: how many values to forecast past its end (default 12)")
-    add("--from", type=float, dest="start", metavar="X", help="the sine: first x (default -10)")
-    add("--to", type=float, dest="stop", metavar="X", help="the sine: end of x (default 10)")
-    add("--step", type=float, metavar="DX", help="the sine: spacing of x (default 0.1)")
+    add("model", metavar="MODEL", type=Path, help="the model.safetensors of a training")
+    series_options(parser, required=False)
+    add("--steps", type=int, metavar="N", help="series: number of values to forecast (default 12)")
+    add("--from", type=float, dest="start", metavar="X", help="sine: first x (default -10)")
+    add("--to", type=float, dest="stop", metavar="X", help="sine: end of x (default 10)")
+    add("--step", type=float, metavar="DX", help="sine: spacing of x (default 0.1)")
     parser.set_defaults(dtype=None)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Load, apply, write, tell."""
+    """Load, apply, write and print."""
     check_extras()
     net = RNN.load(args.model, backend=args.backend, dtype=args.dtype)
     task = net.metadata.get("task")
-    commands = {sine_command.TASK: _apply_sine, SERIES: _apply_series}
+    tasks = {SINE: _apply_sine, SERIES: _apply_series}
     if task == TEXT:
         raise ValueError(
             f"{str(args.model)!r} is a language model: expected one trained on the sine or on a "
             "series; `xprnn sample` writes with it"
         )
-    if task not in commands:
+    if task not in tasks:
         raise ValueError(f"{str(args.model)!r} was not written by `xprnn train` (its task: {task})")
     _refuse(
         args,
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         else ("file", "column", "time", "delimiter", "encoding", "steps"),
         task,
     )
-    return commands[task](args, net)
+    return tasks[task](args, net)
 
 
 def _apply_sine(args: argparse.Namespace, net: RNN) -> int:
@@ -92,7 +92,7 @@ def _apply_series(args: argparse.Namespace, net: RNN) -> int:
     forecaster = Forecaster.of(net)
     if args.file is None:
         raise ValueError("the network forecasts a series: name a CSV file after the model")
-    series = series_command.read(args, args.column or net.metadata["column"])
+    series = read_series(args, args.column or net.metadata["column"])
     steps = checks.positive_int("--steps", 12 if args.steps is None else args.steps)
     values, needed = series.values, forecaster.needed
     one_step = forecaster.one_step(values)
@@ -130,7 +130,7 @@ def _apply_series(args: argparse.Namespace, net: RNN) -> int:
 
 
 def _refuse(args: argparse.Namespace, names: Iterable[str], task: str) -> None:
-    """Refuse options that belong to networks of another kind."""
+    """Refuse options that networks of this task don't have."""
     words = {"start": "--from", "stop": "--to", "file": "FILE"}
     given = [words.get(name, f"--{name}") for name in names if getattr(args, name) is not None]
     if given:
@@ -147,7 +147,7 @@ def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object
 
 
 def _cell(value: object) -> object:
-    # An x of -0.0999999999999996 is an artefact of the spacing; float32 has nine digits to say.
+    # Fewer digits than repr has: x is -0.1, not -0.0999999999999996; a float32 has nine.
     if isinstance(value, float | np.floating):
         return f"{value:.12g}" if isinstance(value, float) else f"{value:.9g}"
     return value

@@ -1,49 +1,81 @@
-"""What the commands share: options, output folders, what was written."""
+"""What all commands share: their form, their options, and the folders that they write to."""
 
 import argparse
 import importlib
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from xprnn.backend.host.files import output_folder
 
 
+class Command(Protocol):
+    """A command is a module with these names.
+
+    Attributes
+    ----------
+    HELP : str
+        One line, for the list of commands.
+    DESCRIPTION : str
+        What the command does, prints and writes.
+    EXAMPLE : str
+        Command lines that show its use.
+    """
+
+    HELP: str
+    DESCRIPTION: str
+    EXAMPLE: str
+
+    def add_options(self, parser: argparse.ArgumentParser, /) -> None:
+        """Add the options that only this command has."""
+        ...
+
+    def run(self, args: argparse.Namespace, /) -> int:
+        """Do the work, and return the exit status."""
+        ...
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose error messages are one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see '{self.prog} --help')\n")
 
 
-def common_options(*, several: bool = False) -> Parser:
-    """Return the options that every command has; without those that are to take several values."""
+def common_options(*, backend: bool = True) -> Parser:
+    """Return a parser with the options of every command, with or without backend and dtype."""
     parser = Parser(add_help=False)
     group = parser.add_argument_group("options of every command")
-    if not several:
+    if backend:
         group.add_argument(
             "--backend",
             default="numpy",
+            metavar="NAME",
             help="numpy (default), cupy, torch, jax, array_api_strict, or auto: "
             "cupy where a CUDA device works, else numpy",
         )
-        group.add_argument("--dtype", default="float32", help="float32 (default) or float64")
+        group.add_argument(
+            "--dtype", default="float32", metavar="NAME", help="float32 (default) or float64"
+        )
     group.add_argument(
-        "--seed", type=seed, default=0, help="of everything that is drawn (default 0)"
+        "--seed",
+        type=_seed,
+        default=0,
+        metavar="N",
+        help="seed of all random numbers (default 0)",
     )
-    group.add_argument("--out", type=Path, metavar="FOLDER", help="where to write the results")
+    group.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the results")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
-def seed(text: str) -> int:
-    """Parse a seed."""
+def _seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 0")
     return int(text)
 
 
 def check_extras() -> None:
-    """Find out before any work whether pictures and progress bars can be made."""
+    """Find out before any work whether matplotlib and tqdm are installed."""
     try:
         importlib.import_module("matplotlib.figure")
         importlib.import_module("tqdm")
@@ -52,13 +84,13 @@ def check_extras() -> None:
 
 
 def results_folder(given: Path | None, name: str) -> Path:
-    """Return a folder to write to: the one given, or a new one under ``runs/``."""
+    """Return the folder to write to: the given one, or a new one under ``runs/``."""
     if given is not None:
         return output_folder(given)
     runs, number = output_folder("runs"), 1
     folder = runs / name
     while True:
-        # Made here and not found: of two commands started together, each gets a folder of its own.
+        # mkdir decides and not a look: two commands that start together get different folders.
         try:
             folder.mkdir()
         except FileExistsError:
@@ -69,7 +101,7 @@ def results_folder(given: Path | None, name: str) -> Path:
 
 
 def say_written(folder: Path, files: dict[str, str]) -> None:
-    """Name the folder and what is in it."""
+    """Print the folder, and what each of its files is."""
     width = max(len(name) for name in files)
     print(f"written to {folder}:")
     for name, what in files.items():

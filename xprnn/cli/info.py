@@ -1,4 +1,4 @@
-"""``xprnn info``: what is installed, and what works."""
+"""``xprnn info``: what is installed, and whether it works."""
 
 import argparse
 import json
@@ -16,9 +16,9 @@ from xprnn.engine.loop.lowering import lowering_in_use
 HELP = "show versions, backends with their devices, BLAS and its threads"
 DESCRIPTION = """\
 Show the version, every backend with its version and devices (or why it can't be used), the BLAS
-library behind NumPy and its threads, and what makes the time loops.  --backend and --dtype are
-tried out, so the exit status says whether they work; --out writes info.json; nothing is drawn, so
---seed changes nothing."""
+library behind NumPy and its threads, and how time loops run on NumPy.  --backend and --dtype are
+tried out, so that the exit status says whether they work.  --out writes info.json; --seed changes
+nothing."""
 EXAMPLE = """\
 examples:
   xprnn info
@@ -26,12 +26,12 @@ examples:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options: none but the common ones."""
+    """Add no options: those of every command are enough."""
     del parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Collect, print."""
+    """Collect and print."""
     probes = [probe(name) for name in NAMES]
     libraries = blas()
     print(f"xprnn {__version__}, Python {platform.python_version()}, {platform.platform()}")

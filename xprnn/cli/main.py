@@ -1,4 +1,4 @@
-"""The entry point: commands, and how their errors are told."""
+"""The entry point of the command line: all commands, and how errors are reported."""
 
 import argparse
 import io
@@ -7,19 +7,14 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from xprnn._version import __version__
 from xprnn.backend.host.memory import keep_freed_memory
 from xprnn.cli import apply, info, parity, sample
-from xprnn.cli.bench import imports as bench_import
-from xprnn.cli.bench import layer as bench_layer
-from xprnn.cli.bench import memory as bench_memory
-from xprnn.cli.bench import origins as bench
-from xprnn.cli.bench import quality as bench_quality
-from xprnn.cli.bench import train as bench_train
-from xprnn.cli.common import Parser, common_options
-from xprnn.cli.train import csv as series
-from xprnn.cli.train import sine, text
+from xprnn.cli.bench import COMPARISONS
+from xprnn.cli.common import Command, Parser, common_options
+from xprnn.cli.train import PROBLEMS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,19 +28,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0, 1 after an error, 130 after Ctrl-C (2, by SystemExit, for arguments
-        that make no sense).
+        The exit status: 0, 1 after an error, 130 after Ctrl-C.
+
+    Raises
+    ------
+    SystemExit
+        With status 2, if the arguments can't be parsed.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            # A terminal or a pipe that has no ŷ gets a question mark, not an error after the work.
+            # An encoding without ŷ prints a question mark, instead of an error after the work.
             stream.reconfigure(errors="replace")
     args = build_parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run
     keep_freed_memory()
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show
+            warnings.showwarning = _show_warning
             status = run(args)
         sys.stdout.flush()
         return status
@@ -54,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"xprnn: {message}", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Whoever read the output has seen enough (| head); Python would complain once more at exit.
+        # The reader of the output has closed it (| head).  Python would report that at exit again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -65,14 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _show(message: Warning | str, *_: object, **__: object) -> None:
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"xprnn: warning: {message}", file=sys.stderr, flush=True)
 
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{str(error.filename)!r}: {error.strerror}"
-    # The text of a KeyError is its key's repr.
+    # str of a KeyError is the repr of its message.
     message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     return " ".join(message.split()) or repr(error)
 
@@ -82,11 +81,10 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="xprnn",
         description="Recurrent networks with explicit gradients, on any array library.",
-        epilog="example:\n  xprnn train sine\n  xprnn train csv sunspots --column SUNACTIVITY",
+        epilog="examples:\n  xprnn train sine\n  xprnn train csv sunspots --column SUNACTIVITY",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"xprnn {__version__}")
-    common, several = common_options(), common_options(several=True)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     train = commands.add_parser(
         "train",
@@ -96,37 +94,35 @@ def build_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     problems = train.add_subparsers(title="problems", metavar="PROBLEM", required=True)
-    benchmarks = commands.add_parser(
+    for name, problem in PROBLEMS.items():
+        _add(problems, name, problem)
+    _add(commands, "apply", apply)
+    _add(commands, "sample", sample)
+    bench = commands.add_parser(
         "bench",
-        help="measure",
-        description="Compare with other code: times, as ratios taken in one run, and results.",
-        epilog="example:\n  xprnn bench origins",
+        help="compare with other libraries",
+        description="Compare time, memory and results with those of other libraries, in one run.",
+        epilog="example:\n  xprnn bench layer --against torch",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    measured = benchmarks.add_subparsers(title="comparisons", metavar="COMPARISON", required=True)
-    for group, name, module in (
-        (problems, "sine", sine),
-        (problems, "csv", series),
-        (problems, "text", text),
-        (commands, "apply", apply),
-        (commands, "sample", sample),
-        (commands, "info", info),
-        (commands, "parity", parity),
-        (measured, "origins", bench),
-        (measured, "layer", bench_layer),
-        (measured, "train", bench_train),
-        (measured, "memory", bench_memory),
-        (measured, "import", bench_import),
-        (measured, "quality", bench_quality),
-    ):
-        command = group.add_parser(
-            name,
-            parents=[several if module is parity else common],
-            help=module.HELP,
-            description=module.DESCRIPTION,
-            epilog=module.EXAMPLE,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_options(command)
-        command.set_defaults(run=module.run)
+    comparisons = bench.add_subparsers(title="comparisons", metavar="COMPARISON", required=True)
+    for name, comparison in COMPARISONS.items():
+        _add(comparisons, name, comparison)
+    # It takes several backends and dtypes, by options of its own.
+    _add(commands, "parity", parity, backend=False)
+    _add(commands, "info", info)
     return parser
+
+
+def _add(group: Any, name: str, command: Command, *, backend: bool = True) -> None:
+    """Add a command to a group of subparsers."""
+    parser = group.add_parser(
+        name,
+        parents=[common_options(backend=backend)],
+        help=command.HELP,
+        description=command.DESCRIPTION,
+        epilog=command.EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_options(parser)
+    parser.set_defaults(run=command.run)

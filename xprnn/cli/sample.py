@@ -1,4 +1,4 @@
-"""``xprnn sample``: text from a language model."""
+"""``xprnn sample``: text written by a language model."""
 
 import argparse
 import sys
@@ -12,8 +12,8 @@ from xprnn.models.language import LanguageModel
 
 HELP = "write text with a language model"
 DESCRIPTION = """\
-Write on from a prompt with a model that `xprnn train text` saved.  The text goes to stdout; --out
-writes it to sample.txt in a folder instead.  The same --seed gives the same text."""
+Continue a prompt with a language model that `xprnn train text` saved.  The text goes to stdout, or
+with --out to the file sample.txt in that folder.  The same --seed gives the same text."""
 EXAMPLE = """\
 examples:
   xprnn sample runs/text/model.safetensors --prompt "the class" --length 40
@@ -23,25 +23,27 @@ examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add = parser.add_argument
-    add("model", metavar="MODEL", type=Path, help="what a training wrote: model.safetensors")
-    add("--prompt", default="", help="what the text begins with (default: nothing)")
+    add("model", metavar="MODEL", type=Path, help="the model.safetensors of a training")
+    add("--prompt", default="", metavar="TEXT", help="beginning of the text (default: empty)")
     add(
         "--length",
         type=int,
         default=100,
-        help="words (sentence ends count) or characters to write (default 100)",
+        metavar="N",
+        help="number of words (sentence ends included) or characters to write (default 100)",
     )
     add(
         "--temperature",
         type=float,
         default=1.0,
-        help="below 1 for the probable, above 1 for the surprising (default 1)",
+        metavar="T",
+        help="below 1 the text is more probable, above 1 more surprising (default 1)",
     )
     parser.set_defaults(dtype=None)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Load, sample, tell."""
+    """Load, sample, write or print."""
     checks.positive_int("--length", args.length)
     checks.number("--temperature", args.temperature, open_=True)
     model = LanguageModel.of(RNN.load(args.model, backend=args.backend, dtype=args.dtype))
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if folder is None:
         print(text)
     else:
-        # A prompt may hold bytes that are no UTF-8; they are written as they came.
+        # Bytes of the prompt that are not UTF-8 are written unchanged.
         write_atomic(folder / "sample.txt", f"{text}\n".encode(errors="surrogateescape"))
         say_written(folder, {"sample.txt": f"{len(text)} characters"})
     return 0

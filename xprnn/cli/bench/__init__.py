@@ -1,1 +1,13 @@
-"""The comparisons of the command line: each runs `xprnn.bench` and prints its rows."""
+"""``xprnn bench``: its comparisons, which run `xprnn.bench` and print its rows."""
+
+from xprnn.cli.bench import imports, layer, memory, origins, quality, train
+from xprnn.cli.common import Command
+
+COMPARISONS: dict[str, Command] = {
+    "origins": origins,
+    "layer": layer,
+    "train": train,
+    "memory": memory,
+    "import": imports,
+    "quality": quality,
+}

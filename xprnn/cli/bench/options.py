@@ -42,8 +42,13 @@ def cell_and_case_options(parser: argparse.ArgumentParser, cases: Iterable[str])
     add = parser.add_argument
     cells = ",".join(CELLS)
     add("--cells", default=cells, metavar="NAMES", help=f"separated by commas (default {cells})")
-    names = ",".join(cases)
-    add("--cases", default=names, metavar="NAMES", help=f"some of {names} (default: all)")
+    known = tuple(cases)
+    add(
+        "--cases",
+        default=",".join(known),
+        metavar="NAMES",
+        help=f"separated by commas; known are {', '.join(known)} (default: all)",
+    )
 
 
 def threads_option(parser: argparse.ArgumentParser, what: str, default: int | None = None) -> None:
@@ -78,7 +83,13 @@ def timing_options(
     threads_option(parser, "cores that each process may use")
     lowering_option(parser)
     add = parser.add_argument
-    add("--seconds", type=float, default=1.0, help="how long a process measures (default 1)")
+    add(
+        "--seconds",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="how long a process measures (default 1)",
+    )
     add(
         "--rounds",
         type=int,

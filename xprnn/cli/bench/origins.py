@@ -11,11 +11,12 @@ from xprnn.cli.bench.report import Report
 
 HELP = "time training against the plain algorithms that xprnn grew out of"
 DESCRIPTION = """\
-xprnn grew out of teaching systems that write recurrent networks plainly in NumPy, as nested loops
-over the time steps.  Time two of these algorithms against xprnn: one SGD step of the language model
-and one epoch of the noisy sine.  Each side runs in a process of its own, with the same number of
-BLAS threads, and reports the median; only the ratios of one run count.  Everything computes on
-NumPy, so --backend, --dtype and --seed change nothing; --out writes bench-origins.json."""
+xprnn grew out of five teaching systems, which write recurrent networks plainly in NumPy: as loops
+over the time steps, sometimes nested.  Two of their algorithms are timed against xprnn: one SGD
+step of the language model, and one epoch of the noisy sine.  Each side runs in a process of its
+own, with the same number of BLAS threads, and reports the median; only the ratios of one run count.
+Everything computes on NumPy, so --backend, --dtype and --seed change nothing; --out writes
+bench-origins.json."""
 EXAMPLE = """\
 examples:
   xprnn bench origins --threads 1

@@ -37,20 +37,46 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, nargs="?", help="a text (default: Python's reference)")
-    add("--encoding", default="utf-8", help="encoding of the file (default UTF-8)")
-    add("--hidden", type=int, default=128, help="units in each layer (default 128)")
-    add("--layers", type=int, default=2, help="number of layers (default 2)")
-    add("--steps", type=int, default=2000, help="number of updates (default 2000)")
-    add("--every", type=int, help="updates between two lines (default: a tenth of all)")
-    add("--batch", type=int, default=32, help="streams in each update (default 32)")
-    add("--chunk", type=int, default=50, help="characters of each stream in an update (default 50)")
-    add("--optimizer", choices=OPTIMIZERS, default="adam", help="default adam")
+    add("--encoding", default="utf-8", metavar="NAME", help="encoding of the file (default UTF-8)")
+    add("--hidden", type=int, default=128, metavar="N", help="units in each layer (default 128)")
+    add("--layers", type=int, default=2, metavar="N", help="number of layers (default 2)")
+    add("--steps", type=int, default=2000, metavar="N", help="number of updates (default 2000)")
+    add(
+        "--every", type=int, metavar="N", help="updates between two lines (default: a tenth of all)"
+    )
+    add("--batch", type=int, default=32, metavar="N", help="streams in each update (default 32)")
+    add(
+        "--chunk",
+        type=int,
+        default=50,
+        metavar="N",
+        help="characters of each stream in an update (default 50)",
+    )
+    add("--optimizer", choices=OPTIMIZERS, default="adam", help="(default adam)")
     rates = ", ".join(f"{rate:g} for {name}" for name, rate in RATES.items())
-    add("--lr", type=float, help=f"learning rate (default {rates})")
-    add("--momentum", type=float, default=0.9, help="momentum of SGD (default 0.9)")
-    add("--clip", type=float, default=1.0, help="largest norm of the gradient (default 1)")
-    add("--held-out", type=float, default=0.1, help="share of the text (default 0.1)")
-    add("--threads", type=int, default=1, help="BLAS threads of each process (default 1)")
+    add("--lr", type=float, metavar="RATE", help=f"learning rate (default {rates})")
+    add("--momentum", type=float, default=0.9, metavar="M", help="momentum of SGD (default 0.9)")
+    add(
+        "--clip",
+        type=float,
+        default=1.0,
+        metavar="NORM",
+        help="largest norm of the gradient (default 1)",
+    )
+    add(
+        "--held-out",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="share of the text that is held out, at its end (default 0.1)",
+    )
+    add(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="BLAS threads of each process (default 1)",
+    )
     json_option(parser)
 
 

@@ -1,4 +1,4 @@
-"""``xprnn parity``: whether the backends compute the same."""
+"""``xprnn parity``: whether all backends compute the same."""
 
 from xprnn.cli.parity.command import DESCRIPTION, EXAMPLE, HELP, add_options, run
 

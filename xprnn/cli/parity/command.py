@@ -1,29 +1,29 @@
-"""``xprnn parity``: whether the backends compute the same."""
+"""The command ``xprnn parity``."""
 
 import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from xprnn import checks
-from xprnn.backend import get_backend, probe
+from xprnn.backend import get_backend
 from xprnn.backend.host.files import output_folder, write_atomic
 from xprnn.backend.host.threads import blas_threads
 from xprnn.backend.registry import NAMES
 from xprnn.cells import CELLS, get_cell
-from xprnn.cli.parity.table import Place, Table, facts_of, head, tail
+from xprnn.cli.parity.places import Place
+from xprnn.cli.parity.table import Table, facts_of, head, tail
 from xprnn.testing.parity.check import DTYPES
 from xprnn.testing.parity.suite import PROBLEMS, Result, Sizes, run_suite
 
-HELP = "check that all backends compute the same, one of your own too"
+HELP = "check that all backends compute the same, your own included"
 DESCRIPTION = """\
-Compute the same networks on every backend and compare with NumPy in float64: each function of the
-namespace by itself, output, every gradient, an update by every optimizer, and a training.  Printed
-are the largest errors, relative to each array's largest entry, and where they are; a ! stands where
-one is beyond its tolerance.  The exit status is 1 if anything disagrees, or if a backend that was
-named can't be used.  --out writes parity.json."""
+Compute the same networks on every backend and compare them with NumPy in float64: each function of
+the namespace alone, the output, every gradient, an update by every optimizer, and a training.
+Prints the largest errors, relative to the largest entry of each array, and where they are; a !
+marks an error beyond its tolerance.  The exit status is 1 if anything disagrees, or if a backend
+that was named can't be used.  --out writes parity.json."""
 EXAMPLE = """\
 examples:
   xprnn parity
@@ -34,37 +34,48 @@ examples:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options; --backend and --dtype, of which others take one, take several."""
+    """Add the command's options; unlike in other commands, --backend and --dtype take several."""
     add = parser.add_argument
     add(
         "--backends",
         metavar="NAMES",
-        help="with commas between, torch@cuda:1 for a device (default: all that there are)",
+        help="separated by commas; torch@cuda:1 names a device (default: all that are installed)",
     )
     add(
         "--backend",
         metavar="NAME",
         action="append",
         default=[],
-        help="one more; module:namespace (module: for the module itself) is an array library of "
-        "your own; may be repeated",
+        help="one more, may be repeated; module:namespace is an array library of your own (module: "
+        "if the module itself is the namespace)",
     )
-    add("--cells", metavar="NAMES", default=",".join(CELLS), help="with commas (default: all)")
+    add(
+        "--cells",
+        metavar="NAMES",
+        default=",".join(CELLS),
+        help="separated by commas (default: all)",
+    )
     standard = ",".join(map(str, Sizes()))
     add(
         "--sizes",
         metavar="T,B,I,H,O",
-        type=sizes,
+        type=_sizes,
         default=Sizes(),
         help=f"steps, sequences, inputs, hidden units, outputs (default {standard})",
     )
-    add("--dtype", metavar="NAMES", default=",".join(DTYPES), help="default float64,float32")
-    add("--steps", type=int, default=100, help="of the training (default 100)")
+    add(
+        "--dtype",
+        metavar="NAMES",
+        default=",".join(DTYPES),
+        help="separated by commas (default float64,float32)",
+    )
+    add(
+        "--steps", type=int, default=100, metavar="N", help="number of training steps (default 100)"
+    )
     add("--json", action="store_true", help="print the result as JSON instead of a table")
 
 
-def sizes(text: str) -> Sizes:
-    """Parse the sizes."""
+def _sizes(text: str) -> Sizes:
     words = text.split(",")
     if len(words) != len(Sizes()) or not all(word.strip().isdecimal() for word in words):
         raise argparse.ArgumentTypeError(f"{text!r} is not five integers with commas, T,B,I,H,O")
@@ -72,7 +83,7 @@ def sizes(text: str) -> Sizes:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compute, compare, print."""
+    """Compute, compare and print."""
     for letter, size in args.sizes._asdict().items():
         checks.positive_int(f"{letter} of --sizes", size)
     checks.positive_int("--steps", args.steps)
@@ -80,13 +91,13 @@ def run(args: argparse.Namespace) -> int:
     dtypes = [checks.choice("--dtype", name, DTYPES) for name in _words("--dtype", args.dtype)]
     folder = None if args.out is None else output_folder(args.out)
     listed = NAMES if args.backends is None else _words("--backends", args.backends)
-    places = [_place(name) for name in dict.fromkeys((*listed, *args.backend))]
+    places = [Place.of(name) for name in dict.fromkeys((*listed, *args.backend))]
     if "numpy" not in [place.name for place in places]:
-        places.insert(0, _place("numpy"))
+        places.insert(0, Place.of("numpy"))
     backends = [place.backend for place in places if place.backend is not None]
     for backend in backends:
         for dtype in dtypes:
-            get_backend(backend, dtype=dtype)  # so that what it can't do is said at once
+            get_backend(backend, dtype=dtype)  # an error here comes before any work
     table = Table(places, list(cells), args.steps)
     results: list[Result] = []
     with _screen(len(cells) * len(PROBLEMS), silent=args.json) as (tell, advance), blas_threads(1):
@@ -131,26 +142,11 @@ def _words(option: str, text: str) -> list[str]:
     return words
 
 
-def _place(name: str) -> Place:
-    """Open a backend, of a device if there is an @; one that can't be used is listed as such."""
-    library, _, device = name.partition("@")
-    if library in NAMES:
-        found = probe(library)
-        backend = get_backend(library, device or None) if found.usable else None
-        return Place(name, backend, found.version, found.reason)
-    here = str(Path.cwd())
-    if ":" in library and here not in sys.path:
-        # A user's own module is more often here than installed; a command doesn't look here.
-        sys.path.append(here)
-    backend = get_backend(library, device or None)
-    return Place(name, backend, backend.library.version(), "")
-
-
 @contextmanager
 def _screen(
     total: int, *, silent: bool
 ) -> Iterator[tuple[Callable[[Sequence[str] | Iterator[str]], None], Callable[[], object]]]:
-    """Return a function that prints lines, and one that advances a bar, if there is a terminal."""
+    """Return a function that prints lines, and one that advances a bar if there is a terminal."""
     bar = None
     if sys.stderr.isatty():
         try:
@@ -158,7 +154,7 @@ def _screen(
 
             bar = tqdm(total=total, desc="parity", unit="problem", file=sys.stderr, leave=False)
         except ImportError:
-            pass  # the table itself shows how far it is
+            pass  # the growing table shows the progress, too
 
     def tell(lines: Sequence[str] | Iterator[str]) -> None:
         for line in () if silent else lines:

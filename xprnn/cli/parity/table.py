@@ -8,8 +8,8 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from xprnn._version import __version__
-from xprnn.backend import Backend
 from xprnn.backend.host.threads import blas
+from xprnn.cli.parity.places import Place
 from xprnn.testing import Row, Side
 from xprnn.testing.parity.report import and_more, worst_of_each
 from xprnn.testing.parity.suite import Result, Sizes
@@ -21,55 +21,18 @@ COLUMNS = {
     "update": ("update",),
     "training": ("training",),
 }
-"""The table's columns, and the quantities of which each shows the worst."""
+"""The columns of the table; each shows the worst error of some quantities."""
 
 WIDTH = 100
+"""Longer lines are wrapped."""
 WIDEST = 20
-"""Of a backend's name in the table."""
+"""The most characters of a backend's name in the table."""
 MOST = 12
-"""Disagreements of one backend in one dtype that are told."""
-
-
-class Place(NamedTuple):
-    """A backend of the list: opened, or why it can't be.
-
-    Attributes
-    ----------
-    name : str
-    backend : Backend or None
-    version : str or None
-    reason : str
-    """
-
-    name: str
-    backend: Backend | None
-    version: str | None
-    reason: str
-
-    def facts(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        backend, device, hardware = self.backend, "", ""
-        if backend is not None:
-            device = backend.library.device_name(backend.device)
-            hardware = backend.library.hardware(backend.device)
-        return {
-            "name": self.name,
-            "version": self.version,
-            "usable": backend is not None,
-            "device": device,
-            "hardware": hardware,
-            "reason": self.reason,
-        }
-
-    def __str__(self) -> str:
-        facts = self.facts()
-        if self.backend is None:
-            return f"not usable: {self.reason}"
-        return ", ".join(filter(None, (self.version, facts["device"], facts["hardware"])))
+"""The most disagreements that are printed for one backend in one dtype."""
 
 
 class Found(NamedTuple):
-    """A row of a report, and what it is of."""
+    """A row of a report, with its cell, problem, backend and dtype."""
 
     cell: str
     problem: str
@@ -79,13 +42,13 @@ class Found(NamedTuple):
     row: Row
 
     def __str__(self) -> str:
-        # What a function does depends on no cell.
+        # Functions are compared without a cell.
         case = "" if self.row.quantity == "functions" else f"{self.cell}, {self.problem}, "
         return f"{case}{self.row}"
 
 
 def found_in(results: Sequence[Result], places: Sequence[Place]) -> list[Found]:
-    """Return all rows of the reports."""
+    """Return the rows of all reports."""
     named = _names(places)
     return [
         Found(result.cell, result.problem, named(side), side.device, side.dtype, row)
@@ -96,7 +59,7 @@ def found_in(results: Sequence[Result], places: Sequence[Place]) -> list[Found]:
 
 
 def head(places: Sequence[Place]) -> Iterator[str]:
-    """Return the lines that say what there is."""
+    """Yield the lines above the table: the versions, and every backend."""
     width = max(len(place.name) for place in places)
     yield f"xprnn {__version__}, Python {platform.python_version()}, {platform.platform()}"
     yield "backends:"
@@ -105,14 +68,14 @@ def head(places: Sequence[Place]) -> Iterator[str]:
 
 
 class Table:
-    """The table, whose lines can be had as results come about.
+    """The table; its lines can be made as results arrive.
 
     Parameters
     ----------
     places : sequence of Place
     cells : sequence of str
     steps : int
-        Of the training.
+        The number of training steps.
     """
 
     def __init__(self, places: Sequence[Place], cells: Sequence[str], steps: int) -> None:
@@ -121,13 +84,13 @@ class Table:
         self.name = min(WIDEST, max(map(len, ("backend", *(place.name for place in places)))))
 
     def head(self) -> str:
-        """Return the line above the rows."""
+        """Return the line with the titles of the columns."""
         training = f"{self.steps} step" + "s" * (self.steps != 1)
         titles = "".join(f"{title:>10}" for title in [*list(COLUMNS)[:-1], training])
         return f"{'cell':<{self.cell}} {'backend':<{self.name}} {'dtype':<7}{titles} ms/step"
 
     def lines(self, results: Sequence[Result]) -> Iterator[str]:
-        """Return the lines of one cell, given its results on all problems."""
+        """Yield the lines of one cell, given its results on all problems."""
         named = _names(self.places)
         seconds = {
             (named(side), side.dtype): side.seconds
@@ -145,7 +108,7 @@ class Table:
 
 
 def tail(results: Sequence[Result], places: Sequence[Place]) -> Iterator[str]:
-    """Return the lines that say where errors are."""
+    """Yield the lines below the table: where the worst errors are, and what disagrees."""
     sides = _by_side(found_in(results, places))
     yield "nearest to its tolerance, or furthest beyond:"
     for (name, dtype), rows in sides.items():
@@ -155,7 +118,7 @@ def tail(results: Sequence[Result], places: Sequence[Place]) -> Iterator[str]:
         yield "all of them agree"
         return
     for (name, dtype), rows in sides.items():
-        # The same function, found wrong in every case, is told once.
+        # A function that is wrong in every case is printed once.
         wrong = list(dict.fromkeys(_disagreements(rows)))
         if wrong:
             yield f"DISAGREES: {name} in {dtype}"
@@ -168,7 +131,7 @@ def tail(results: Sequence[Result], places: Sequence[Place]) -> Iterator[str]:
 def facts_of(
     places: Sequence[Place], results: Sequence[Result], sizes: Sizes, steps: int, seed: int
 ) -> dict[str, Any]:
-    """Return all of it as plain data, infinite numbers as None."""
+    """Return all results as plain data, with None for numbers that are not finite."""
     named = _names(places)
     return {
         "date": date.today().isoformat(),
@@ -213,7 +176,7 @@ def facts_of(
 
 
 def _names(places: Sequence[Place]) -> Callable[[Side], str]:
-    """Return what says by which name of the list a side's backend is there."""
+    """Return a function from a side of a report to its backend's name in the list."""
     names: dict[tuple[str, str], str] = {}
     for place in places:
         if place.backend is not None:
@@ -229,7 +192,7 @@ def _by_side(rows: Sequence[Found]) -> dict[tuple[str, str], list[Found]]:
 
 
 def _disagreements(found: Sequence[Found]) -> Iterator[str]:
-    """Return the worst of every quantity of every case, in words."""
+    """Yield the worst error of every quantity in every case, in words."""
     cases: dict[tuple[str, str], list[Row]] = {}
     for one in found:
         if not one.row.agrees:
@@ -240,7 +203,7 @@ def _disagreements(found: Sequence[Found]) -> Iterator[str]:
 
 
 def _part(rows: Sequence[Row]) -> str:
-    """Return one entry of the table, ten wide: the worst of some rows."""
+    """Return one entry of the table, ten characters: the worst error of some rows."""
     if not rows:
         return f"{'-':>9} "
     worst = max(rows, key=lambda row: row.used)

@@ -1,4 +1,4 @@
-"""``xprnn train csv``: forecast a series."""
+"""``xprnn train csv``: a forecaster of a series."""
 
 import argparse
 import math
@@ -8,39 +8,33 @@ from pathlib import Path
 from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
 from xprnn.backend.host.arrays import HostArray, generator
-from xprnn.backend.host.threads import blas_threads
 from xprnn.cli.common import check_extras, results_folder, say_written
+from xprnn.cli.series import read_series, series_options
 from xprnn.cli.train.options import (
-    network,
+    check_options,
+    chosen_optimizer,
+    network_arguments,
     network_options,
-    optimizer,
     optimizer_options,
-    rate_scale,
     recompute_option,
+    run_options,
 )
-from xprnn.cli.train.session import (
-    MODEL,
-    Ending,
-    Progress,
-    check_training,
-    checkpoints,
-    saved,
-    training_options,
-)
-from xprnn.data import Autoregression, Series, persistence, read_csv, rmse, sunspots
+from xprnn.cli.train.session import MODEL, Session, checkpoints, saved
+from xprnn.data import Autoregression, Series, persistence, rmse
 from xprnn.engine.network import RNN
 from xprnn.models.ensemble import merge
 from xprnn.models.forecaster import Forecaster
-from xprnn.training.fit import fit
 
 UPDATES = 2000
+"""The default number of updates of each network."""
 AR_ORDER = 9
 HELP = "forecast a column of a CSV file"
 DESCRIPTION = """\
-Forecast a column of a CSV file.  Networks read a window of values and forecast the next; several
-that differ in their initial weights are averaged.  The last part of the series is held out: nothing
-is fitted on it.  Prints the one-step error there beside two baselines, persistence (the last value)
-and a linear autoregression, and writes the model, the histories and a picture."""
+Forecast a column of a CSV file.  A network reads a window of values and forecasts the next one; the
+model is an ensemble, the mean of several networks that start from different weights.  The last part
+of the series is held out: nothing is fitted to it.  Prints the one-step error there beside those of
+two baselines, persistence (the last value) and a linear autoregression; writes the model, the
+histories and a picture."""
 EXAMPLE = """\
 examples:
   xprnn train csv sunspots --column SUNACTIVITY --time YEAR      (comes with xprnn)
@@ -49,63 +43,48 @@ examples:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    file_options(parser, required=True)
+    series_options(parser, required=True)
     network_options(parser, hidden=10, bidirectional=True)
     optimizer_options(parser, lr=0.1, momentum=0.9, schedule="inverse")
-    training_options(parser)
+    run_options(parser)
     add = parser.add_argument
-    add("--window", type=int, default=22, help="values that a forecast is made from (default 22)")
+    add(
+        "--window",
+        type=int,
+        default=22,
+        metavar="N",
+        help="values that a forecast is made from (default 22)",
+    )
     recompute_option(parser)
-    add("--networks", type=int, default=5, help="how many are averaged (default 5)")
-    add("--batch", type=int, default=16, help="windows an update (default 16)")
+    add("--networks", type=int, default=5, metavar="N", help="networks in the ensemble (default 5)")
+    add("--batch", type=int, default=16, metavar="N", help="windows in an update (default 16)")
     add(
         "--epochs",
         type=int,
-        help=f"of each network (default: as many as make {UPDATES} updates)",
+        metavar="N",
+        help=f"epochs of each network (default: enough for {UPDATES} updates)",
     )
     add(
         "--difference",
         action="store_true",
-        help="forecast changes from changes: for series with a trend",
+        help="forecast the next change from the last changes: for series with a trend",
     )
-    add("--held-out", type=float, default=0.2, help="the last part of the series (default 0.2)")
-
-
-def file_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Add the options that say what to read."""
-    add = parser.add_argument
-    what = "a CSV file whose first line names the columns, or: sunspots"
-    add("file", metavar="FILE", type=Path, nargs=None if required else "?", help=what)
-    add("--column", metavar="NAME", required=required, help="the column to forecast")
-    add("--time", metavar="NAME", help="a column that must be evenly spaced; labels the pictures")
-    add("--delimiter", type=delimiter, help="between fields (default: a comma), or tab")
-    add("--encoding", help="of the file (default UTF-8)")
-
-
-def delimiter(text: str) -> str:
-    """Parse a delimiter."""
-    character = {"tab": "\t", "\\t": "\t"}.get(text, text)
-    if len(character) != 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not one character, and not tab")
-    return character
-
-
-def read(args: argparse.Namespace, column: str) -> Series:
-    """Read the series that the options name."""
-    path: Path = args.file
-    if str(path) == "sunspots" and not path.exists():
-        path = sunspots()
-    given = {k: getattr(args, k) for k in ("delimiter", "encoding") if getattr(args, k)}
-    return read_csv(path, column, time=args.time, **given)
+    add(
+        "--held-out",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="share of the series that is held out, at its end (default 0.2)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, compare, write, tell."""
+    """Train, compare, write and print."""
     check_extras()
-    check_training(args)
+    check_options(args)
     checks.positive_int("--batch", args.batch)
     backend = get_backend(args.backend, dtype=args.dtype)
-    series = read(args, args.column)
+    series = read_series(args, args.column)
     values = series.values
     cut = _cut(len(values), args)
     rng = generator(args.seed)
@@ -115,61 +94,34 @@ def run(args: argparse.Namespace) -> int:
             f"--networks {count} become one network of one layer and direction: expected "
             "--networks 1 with --layers or --bidirectional"
         )
-    nets = [
-        RNN(
-            1,
-            args.hidden,
-            1,
-            **network(args),
-            returns="last",
-            backend=backend,
-            rng=rng,
-        )
-        for _ in range(count)
-    ]
+    options = network_arguments(args) | {"returns": "last", "backend": backend, "rng": rng}
+    nets = [RNN(1, args.hidden, 1, **options) for _ in range(count)]
     forecasters = [
         Forecaster.fitted_scaling(net, args.window, values[:cut], difference=args.difference)
         for net in nets
     ]
     batches = forecasters[0].batches(values[:cut], args.batch, rng)
     epochs: int = math.ceil(UPDATES / len(batches)) if args.epochs is None else args.epochs
-    # The learning rate ends at a tenth: the last updates settle what the first ones found.
-    chosen = optimizer(args, epochs * len(batches))
-    kept_in = checkpoints(args, count)
+    chosen = chosen_optimizer(args, epochs * len(batches))
+    files = checkpoints(args, count)
     folder = results_folder(args.out, "csv")
 
     trained: list[RNN] = []
-    with (
-        Ending(args.checkpoint) as ending,
-        Progress(epochs * count) as progress,
-        blas_threads(args.threads),
-    ):
-        for net, checkpoint in zip(nets, kept_in, strict=True):
+    with Session(args, epochs * count) as session:
+        for net, checkpoint in zip(nets, files, strict=True):
             trained.append(net)
-            history = fit(
-                net,
-                batches,
-                optimizer=chosen,
-                epochs=epochs,
-                recompute=args.recompute,
-                clip_norm=args.clip,
-                rate_scale=rate_scale(args),
-                callbacks=[progress],
-                checkpoint=checkpoint,
-            )
-            ending.histories.append(history)
-    # One that was cut short would spoil the mean of the others, so it is kept only if it is alone.
-    kept = trained if ending.error is None else trained[:-1] or trained
+            session.fit(net, batches, chosen, checkpoint, epochs=epochs, recompute=args.recompute)
+    # A network whose training ended early would spoil the mean, so it counts only if it is alone.
+    kept = trained if session.error is None else trained[:-1] or trained
     forecaster = forecasters[0]._replace(net=merge(kept))
     forecaster.save(folder / MODEL, column=series.name, seed=args.seed)
-    for k, history in enumerate(ending.histories, start=1):
+    for k, history in enumerate(session.histories, start=1):
         history.save(folder / f"history-{k}.jsonl")
     with saved(folder / MODEL):
+        details = f" ({epochs} of each network, {len(kept)} averaged)"
         print(
             f"{series.name}: {len(values)} values, the last {len(values) - cut} held out\n"
-            f"trained {ending.epochs} epochs ({epochs} of each network, {len(kept)} averaged) in "
-            f"{ending.seconds:.1f} s on {backend.name} ({backend.device}, {backend.dtype_name}), "
-            f"seed {args.seed}"
+            f"{session.summary(backend, details)}"
         )
         closed_loop = forecaster.closed_loop(values[:cut], len(values) - cut)
         _compare(forecaster, values, cut, closed_loop)
@@ -182,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
                 "forecast.png": "the held-out part, one-step and closed-loop forecast",
             },
         )
-    return ending.status(folder / MODEL)
+    return session.status(folder / MODEL)
 
 
 def _next(args: argparse.Namespace, model: Path) -> str:
@@ -195,7 +147,7 @@ def _next(args: argparse.Namespace, model: Path) -> str:
 
 
 def _cut(count: int, args: argparse.Namespace) -> int:
-    """Return where the held-out part begins."""
+    """Return the index at which the held-out part begins."""
     share = checks.number("--held-out", args.held_out, below=1.0, open_=True)
     window = checks.positive_int("--window", args.window)
     cut = count - round(share * count)
@@ -235,7 +187,7 @@ def _draw(
         values,
         forecaster.one_step(values)[cut - forecaster.needed :],
         closed_loop,
-        # Some of the training part before it, to see where the forecast comes from.
+        # With some of the training part before it, from which the forecast starts.
         start=max(0, cut - (len(values) - cut) // 2),
         one_step_start=cut,
         closed_loop_start=cut,

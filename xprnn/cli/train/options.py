@@ -1,6 +1,7 @@
-"""Which network, which optimizer: the options of every training, in the API's words."""
+"""The options of every training, and the network and optimizer that they stand for."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from xprnn import checks
@@ -11,55 +12,119 @@ from xprnn.training.run import RateScale
 
 SCHEDULES = ("constant", "inverse", "cosine", "halve")
 RATES = {"adam": 0.002, "adamw": 0.002, "rmsprop": 0.001, "adagrad": 0.05, "rprop": 0.01}
-"""Where the command's own learning rate, made for SGD, would be no good."""
+"""Default learning rates of optimizers; that of SGD is the command's own."""
 MOMENTUM = ("sgd", "rmsprop")
+"""The optimizers that have a momentum."""
 
 
 def network_options(
     parser: argparse.ArgumentParser, *, hidden: int, bidirectional: bool = False
 ) -> None:
-    """Add the options that say what the network is."""
+    """Add the options of the network; ``hidden`` is the default number of units."""
     add = parser.add_argument_group("network").add_argument
     cells = ", ".join(name for name in CELLS if name != "elman")
     add("--cell", default="elman", metavar="NAME", help=f"elman (default), {cells}")
-    add("--activation", help=f"of Elman's cell: {', '.join(ACTIVATIONS)} (default tanh)")
-    add("--hidden", type=int, default=hidden, help=f"neurons of a layer (default {hidden})")
-    add("--layers", type=int, default=1, help="one above the other (default 1)")
+    activations = ", ".join(ACTIVATIONS)
+    add("--activation", metavar="NAME", help=f"of the Elman cell: {activations} (default tanh)")
+    add(
+        "--hidden",
+        type=int,
+        default=hidden,
+        metavar="N",
+        help=f"units in each layer (default {hidden})",
+    )
+    add("--layers", type=int, default=1, metavar="N", help="number of layers (default 1)")
     if bidirectional:
-        add("--bidirectional", action="store_true", help="read from both ends")
-    add("--dropout", type=float, default=0.0, help="share dropped between layers (default 0)")
+        add("--bidirectional", action="store_true", help="read the sequence in both directions")
+    add(
+        "--dropout",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="probability of dropping a value between layers (default 0)",
+    )
     add(
         "--recurrent-dropout",
         type=float,
         default=0.0,
-        help="share of the last state dropped, the same at every step (default 0)",
+        metavar="P",
+        help="probability of dropping a unit of h(t-1), the same units at every step (default 0)",
     )
 
 
 def optimizer_options(
     parser: argparse.ArgumentParser, *, lr: float, momentum: float, schedule: str
 ) -> None:
-    """Add the options that say how it learns."""
+    """Add the options of the optimizer; ``lr`` and ``momentum`` are the defaults of SGD."""
     add = parser.add_argument_group("training").add_argument
     names = ", ".join(name for name in OPTIMIZERS if name != "sgd")
     add("--optimizer", default="sgd", metavar="NAME", help=f"sgd (default), {names}")
     others = ", ".join(f"{rate:g} for {name}" for name, rate in RATES.items())
-    add("--lr", type=float, help=f"learning rate (default {lr:g} for sgd, {others})")
-    add("--momentum", type=float, help=f"of sgd (default {momentum:g}) or rmsprop (default 0)")
-    add("--weight-decay", type=float, default=0.0, help="of weights, not of biases (default 0)")
+    add(
+        "--lr", type=float, metavar="RATE", help=f"learning rate (default {lr:g} for sgd, {others})"
+    )
+    add(
+        "--momentum",
+        type=float,
+        metavar="M",
+        help=f"momentum of sgd (default {momentum:g}) or rmsprop (default 0)",
+    )
+    add(
+        "--weight-decay",
+        type=float,
+        default=0.0,
+        metavar="D",
+        help="decay of weights, but not of biases (default 0)",
+    )
     add(
         "--schedule",
         default=schedule,
         metavar="NAME",
-        help="of the learning rate: constant; inverse (to a tenth, as 1/(1+decay·n)); cosine (to "
-        f"zero); halve (whenever the watched loss rises) (default {schedule})",
+        help="schedule of the learning rate: constant; inverse (falls to a tenth, as "
+        "1/(1+decay·n)); cosine (falls to zero); halve (halved whenever the loss "
+        f"rises) (default {schedule})",
     )
-    add("--clip", type=float, default=1.0, help="limit of the gradient's norm (default 1)")
+    add(
+        "--clip",
+        type=float,
+        default=1.0,
+        metavar="NORM",
+        help="largest norm of the gradient (default 1)",
+    )
     parser.set_defaults(sgd_lr=lr, sgd_momentum=momentum)
 
 
-def check_choices(args: argparse.Namespace) -> None:
-    """Refuse what the options can't mean, in the words of the command line."""
+def run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the training as a process: threads and checkpoints."""
+    add = parser.add_argument_group("run").add_argument
+    add(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="BLAS threads (default 1; more pay for large networks on a quiet machine)",
+    )
+    add(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="write a checkpoint every minute, from which --resume goes on",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint, if there is one; all other options must be as before",
+    )
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Check the options of this module, and the epochs, in the words of the command line.
+
+    Raises
+    ------
+    ValueError
+        If an option makes no sense, alone or with another.
+    """
     checks.positive_int("--hidden", args.hidden)
     checks.positive_int("--layers", args.layers)
     checks.number("--dropout", args.dropout, below=1.0)
@@ -92,10 +157,15 @@ def check_choices(args: argparse.Namespace) -> None:
             "--weight-decay"
         )
     checks.number("--clip", args.clip, open_=True)
+    checks.positive_int("--threads", args.threads)
+    if args.epochs is not None:
+        checks.positive_int("--epochs", args.epochs)
+    if args.resume and args.checkpoint is None:
+        raise ValueError("--resume needs --checkpoint FILE: which one to go on from")
 
 
 def check_window_option(args: argparse.Namespace) -> None:
-    """Refuse a window of fewer than no steps, or one that recomputing can't have."""
+    """Check ``--window``, which must not be negative and excludes ``--recompute``."""
     if args.window is not None and args.window < 0:
         raise ValueError(f"--window is {args.window}: expected 0 or more steps")
     if args.window is not None and getattr(args, "recompute", False):
@@ -105,16 +175,16 @@ def check_window_option(args: argparse.Namespace) -> None:
 
 
 def recompute_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option of trainings on sequences as long as their user likes."""
+    """Add ``--recompute``, for trainings whose sequences may be long."""
     parser.add_argument(
         "--recompute",
         action="store_true",
-        help="for long sequences: compute them again on the way back instead of keeping them in "
-        "memory; the results are the same",
+        help="for long sequences: save memory by computing the states a second time on the way "
+        "back (gradient checkpointing); the results are the same",
     )
 
 
-def network(args: argparse.Namespace) -> dict[str, Any]:
+def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `RNN` that the options stand for."""
     cell: str | Cell = args.cell if args.cell != "elman" else Elman(_activation(args))
     return {
@@ -126,8 +196,8 @@ def network(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def optimizer(args: argparse.Namespace, updates: int) -> Optimizer:
-    """Return the optimizer, for so many updates."""
+def chosen_optimizer(args: argparse.Namespace, updates: int) -> Optimizer:
+    """Return the optimizer for a number of updates."""
     name = args.optimizer
     rate = args.lr if args.lr is not None else RATES.get(name, args.sgd_lr)
     options: dict[str, Any] = {}
@@ -150,7 +220,7 @@ def optimizer(args: argparse.Namespace, updates: int) -> Optimizer:
 
 
 def rate_scale(args: argparse.Namespace) -> RateScale | None:
-    """Return the rule that looks at losses, if that is the schedule."""
+    """Return the rule that scales the learning rate by the losses, if there is one."""
     return halve_on_rise if args.schedule == "halve" else None
 
 

@@ -1,19 +1,23 @@
-"""What the trainings share: options, checkpoints, progress, and how a training ends."""
+"""The trainings of a command: their checkpoints, their progress, and how they end."""
 
-import argparse
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from xprnn import checks
+from xprnn.backend import Backend
 from xprnn.backend.host.files import output_folder
-from xprnn.cli.train.options import check_choices
+from xprnn.backend.host.threads import blas_threads
+from xprnn.cli.train.options import rate_scale
+from xprnn.data.batches import Batches
 from xprnn.engine.network import RNN
+from xprnn.optim import Optimizer
 from xprnn.training.checkpoint import Checkpoint
+from xprnn.training.fit import fit
 from xprnn.training.history import History, Record
 from xprnn.training.run import TrainingInterrupted
 from xprnn.training.step import NonFiniteLossError
@@ -21,42 +25,110 @@ from xprnn.training.step import NonFiniteLossError
 MODEL, HISTORY = "model.safetensors", "history.jsonl"
 
 
-def training_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every training has, besides those of `xprnn.cli.train.options`."""
-    add = parser.add_argument_group("run").add_argument
-    add(
-        "--threads",
-        type=int,
-        default=1,
-        help="of BLAS while training (default 1; more pay for large networks on a quiet machine)",
-    )
-    add(
-        "--checkpoint",
-        type=Path,
-        metavar="FILE",
-        help="written every minute, so that a training that was stopped can go on",
-    )
-    add(
-        "--resume",
-        action="store_true",
-        help="go on from the checkpoint, if there is one; every other option as before",
-    )
+class Session:
+    """The trainings of a command, one or several, as a context manager.
+
+    Inside, `fit` trains.  An interruption, or a loss that is not finite, ends the block without an
+    error and leaves every network whole, so that the results so far can be written after it.  Then
+    `status` says what happened, and returns the exit status of the command.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        With the options of `xprnn.cli.train.options`.
+    epochs : int
+        The epochs of all trainings together.
+
+    Attributes
+    ----------
+    histories : list of History
+        Those of all trainings, also of one that ended early.
+    error : NonFiniteLossError, TrainingInterrupted or None
+        Why a training ended early, if one did.
+    """
+
+    def __init__(self, args: Namespace, epochs: int) -> None:
+        self.args = args
+        self.histories: list[History] = []
+        self.error: NonFiniteLossError | TrainingInterrupted | None = None
+        self._progress = Progress(epochs)
+        self._inside = ExitStack()
+
+    def __enter__(self) -> "Session":
+        self._inside.enter_context(self._progress)
+        self._inside.enter_context(blas_threads(self.args.threads))
+        return self
+
+    def fit(
+        self,
+        net: RNN,
+        batches: Batches,
+        optimizer: Optimizer,
+        checkpoint: Checkpoint | None,
+        **options: Any,
+    ) -> None:
+        """Train a network with `xprnn.fit`, which takes the options."""
+        history = fit(
+            net,
+            batches,
+            optimizer=optimizer,
+            clip_norm=self.args.clip,
+            rate_scale=rate_scale(self.args),
+            callbacks=[self._progress],
+            checkpoint=checkpoint,
+            **options,
+        )
+        self.histories.append(history)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self._inside.close()
+        if isinstance(error, NonFiniteLossError | TrainingInterrupted):
+            self.error = error
+            self.histories.append(error.history)
+            return True
+        return False
+
+    def summary(self, backend: Backend, details: str = "") -> str:
+        """Return a line: epochs, seconds, backend and seed."""
+        epochs = sum(len(history) for history in self.histories)
+        seconds = sum(history.seconds for history in self.histories)
+        return (
+            f"trained {epochs} epochs{details} in {seconds:.1f} s on {backend.name} "
+            f"({backend.device}, {backend.dtype_name}), seed {self.args.seed}"
+        )
+
+    def status(self, model: Path) -> int:
+        """Say on stderr why a training ended early, if one did; return the exit status."""
+        if self.error is None:
+            return 0
+        if isinstance(self.error, TrainingInterrupted):
+            resume = "; the same command with --resume goes on" if self.args.checkpoint else ""
+            print(f"xprnn: {self.error}; the model so far is {model}{resume}", file=sys.stderr)
+            return 130
+        print(f"xprnn: error: {self.error}; it is {model}", file=sys.stderr)
+        return 1
 
 
-def check_training(args: argparse.Namespace) -> None:
-    """Refuse what the options can't mean, in the words of the command line."""
-    check_choices(args)
-    checks.positive_int("--threads", args.threads)
-    if args.epochs is not None:
-        checks.positive_int("--epochs", args.epochs)
-    if args.resume and args.checkpoint is None:
-        raise ValueError("--resume needs --checkpoint FILE: which one to go on from")
+def checkpoints(args: Namespace, count: int | None = None) -> list[Checkpoint | None]:
+    """Return the checkpoint that ``--checkpoint`` asks for, or a numbered one for each training.
 
+    Parameters
+    ----------
+    args : argparse.Namespace
+    count : int, optional
+        The number of trainings; None: one, whose checkpoint has no number.
 
-def checkpoints(args: argparse.Namespace, count: int | None = None) -> list[Checkpoint | None]:
-    """Return the checkpoints that were asked for: one, or one for each of some trainings, numbered.
-
-    Before the work it is found out whether they can be written, and are not in the way.
+    Raises
+    ------
+    OSError
+        If the folder can't be written to.
+    FileExistsError
+        If there is a checkpoint that ``--resume`` was not asked to go on from.
     """
     file: Path | None = args.checkpoint
     if file is None:
@@ -81,8 +153,13 @@ def checkpoints(args: argparse.Namespace, count: int | None = None) -> list[Chec
 class Progress:
     """Epoch, loss and time left: a bar on a terminal, about ten plain lines elsewhere.
 
-    A callback of `xprnn.fit`, and a context manager around one or several of them; ``epochs`` are
-    those of all together.
+    It is a callback of `xprnn.fit`, for one training or for several, and a context manager around
+    them.
+
+    Parameters
+    ----------
+    epochs : int
+        The epochs of all trainings together.
     """
 
     def __init__(self, epochs: int) -> None:
@@ -116,11 +193,11 @@ class Progress:
             )
 
     def state(self) -> int:
-        """Return how many epochs are done, for a checkpoint."""
+        """Return the number of epochs done, for a checkpoint."""
         return self.done
 
     def restore(self, state: int) -> None:
-        """Say that the training goes on."""
+        """Take over the number of epochs from a checkpoint, and show it."""
         more = state - self.done
         self.done, self.restored = state, self.restored + more
         if self.bar is not None:
@@ -138,65 +215,9 @@ class Progress:
             self.bar.close()
 
 
-class Ending:
-    """How a training ended: a context manager that lets the results so far be written first.
-
-    Inside, `fit` may be interrupted or meet a loss that is not finite; the network is whole then.
-    After it was saved, `status` says what happened and returns the command's exit status.
-
-    Attributes
-    ----------
-    checkpoint : path or None
-        That of `fit`, if there is one.
-    histories : list of History
-        To be appended to; the one of a training that ended early is appended here.
-    """
-
-    def __init__(self, checkpoint: Path | None = None) -> None:
-        self.checkpoint = checkpoint
-        self.histories: list[History] = []
-        self.error: NonFiniteLossError | TrainingInterrupted | None = None
-
-    def __enter__(self) -> "Ending":
-        return self
-
-    @property
-    def epochs(self) -> int:
-        """How many epochs were completed."""
-        return sum(len(history) for history in self.histories)
-
-    @property
-    def seconds(self) -> float:
-        """What they took."""
-        return sum(history.seconds for history in self.histories)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        if isinstance(error, NonFiniteLossError | TrainingInterrupted):
-            self.error = error
-            self.histories.append(error.history)
-            return True
-        return False
-
-    def status(self, model: Path) -> int:
-        """Say on stderr if the training did not end by itself; return the exit status."""
-        if self.error is None:
-            return 0
-        if isinstance(self.error, TrainingInterrupted):
-            then = "" if self.checkpoint is None else "; the same command with --resume goes on"
-            print(f"xprnn: {self.error}; the model so far is {model}{then}", file=sys.stderr)
-            return 130
-        print(f"xprnn: error: {self.error}; it is {model}", file=sys.stderr)
-        return 1
-
-
 @contextmanager
 def saved(model: Path) -> Iterator[None]:
-    """Let a Ctrl-C that comes after the model was saved say where it is."""
+    """Let a Ctrl-C that comes after the model was saved say where the model is."""
     try:
         yield
     except KeyboardInterrupt as error:

@@ -1,4 +1,4 @@
-"""``xprnn train sine``: the lecture's problem."""
+"""``xprnn train sine``: a network that fits a noisy sine."""
 
 import argparse
 import shlex
@@ -7,39 +7,30 @@ from dataclasses import replace
 from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
 from xprnn.backend.host.arrays import HostArray, generator, np
-from xprnn.backend.host.threads import blas_threads
 from xprnn.backend.types import Array
 from xprnn.cli.common import check_extras, results_folder, say_written
 from xprnn.cli.train.options import (
+    check_options,
     check_window_option,
-    network,
+    chosen_optimizer,
+    network_arguments,
     network_options,
-    optimizer,
     optimizer_options,
-    rate_scale,
+    run_options,
 )
-from xprnn.cli.train.session import (
-    HISTORY,
-    MODEL,
-    Ending,
-    Progress,
-    check_training,
-    checkpoints,
-    saved,
-    training_options,
-)
+from xprnn.cli.train.session import HISTORY, MODEL, Session, checkpoints, saved
 from xprnn.data import sine
 from xprnn.engine.network import RNN
 from xprnn.optim import SGD
 from xprnn.training.evaluation import evaluate
-from xprnn.training.fit import fit
 from xprnn.training.history import History
 
 TASK = "sine"
 HELP = "fit a noisy sine, y = sin x + noise"
 DESCRIPTION = """\
-Fit a noisy sine: x from -10 to 10 in steps of 0.1, y = sin x + 0.1·N(0, 1), one sequence of 200
-steps; loss ½·mean((ŷ-y)²).  Writes the model, the history and three pictures."""
+Fit a noisy sine: x from -10 to 10 in steps of 0.1, y = sin x + 0.1·N(0, 1), as one sequence of 200
+steps with the loss ½·mean((ŷ-y)²).  The weights of the best epoch are saved.  Writes the model, the
+history and three pictures."""
 EXAMPLE = """\
 examples:
   xprnn train sine
@@ -50,21 +41,35 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     network_options(parser, hidden=100, bidirectional=True)
     optimizer_options(parser, lr=0.02, momentum=0.95, schedule="constant")
-    training_options(parser)
-    parser.add_argument("--epochs", type=int, default=600, help="updates (default 600)")
-    parser.add_argument(
-        "--decay", type=float, default=0.0, help="of sgd's learning rate (default 0)"
+    run_options(parser)
+    add = parser.add_argument
+    add("--epochs", type=int, default=600, metavar="N", help="number of updates (default 600)")
+    add(
+        "--decay",
+        type=float,
+        default=0.0,
+        metavar="D",
+        help="decay of sgd's learning rate (default 0)",
     )
-    parser.add_argument(
-        "--window", type=int, help="every loss reaches back this many steps (default: all)"
+    add(
+        "--window",
+        type=int,
+        metavar="K",
+        help="how many steps the loss of each step reaches back (default: all)",
     )
-    parser.add_argument("--noise", type=float, default=0.1, help="deviation (default 0.1)")
+    add(
+        "--noise",
+        type=float,
+        default=0.1,
+        metavar="S",
+        help="standard deviation of the noise (default 0.1)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, write, tell."""
+    """Train, write and print."""
     check_extras()
-    check_training(args)
+    check_options(args)
     checks.number("--decay", args.decay)
     if args.decay and args.optimizer != "sgd":
         raise ValueError(f"--decay is of sgd, and --optimizer is {args.optimizer}")
@@ -73,9 +78,9 @@ def run(args: argparse.Namespace) -> int:
     backend = get_backend(args.backend, dtype=args.dtype)
     rng = generator(args.seed)
     x, y = sine(noise=args.noise, rng=rng)
-    # Scaled to ±1: the uniform initial weights are made for inputs of that size.
+    # Scaled to ±1, the size of inputs that the uniform initial weights are made for.
     scale = 1 / float(np.max(np.abs(x)))
-    net = RNN(1, args.hidden, 1, **network(args), backend=backend, rng=rng)
+    net = RNN(1, args.hidden, 1, **network_arguments(args), backend=backend, rng=rng)
     net.metadata = {
         "task": TASK,
         "input_scale": scale,
@@ -83,34 +88,26 @@ def run(args: argparse.Namespace) -> int:
         "trained_to": float(x[-1, 0, 0]),
         "seed": args.seed,
     }
-    chosen = optimizer(args, args.epochs)
+    chosen = chosen_optimizer(args, args.epochs)
     if isinstance(chosen, SGD):
         chosen = replace(chosen, decay=args.decay)
     (checkpoint,) = checkpoints(args)
     folder = results_folder(args.out, "sine")
     data = backend.asarray(x * scale), backend.asarray(y)
-    with (
-        Ending(args.checkpoint) as ending,
-        Progress(args.epochs) as progress,
-        blas_threads(args.threads),
-    ):
-        history = fit(
+    with Session(args, args.epochs) as session:
+        session.fit(
             net,
             data,
-            optimizer=chosen,
+            chosen,
+            checkpoint,
             epochs=args.epochs,
             window=args.window,
-            clip_norm=args.clip,
-            rate_scale=rate_scale(args),
-            # On its own data: nothing is to be generalised here, but the loss of a network near the
-            # edge of stability leaps now and then, and the last epoch may be such a one.
+            # The loss leaps now and then, perhaps in the last epoch.  Validation on the same data
+            # keeps the weights of the best epoch.
             validation=data,
             patience=args.epochs,
-            callbacks=[progress],
-            checkpoint=checkpoint,
         )
-        ending.histories.append(history)
-    (history,) = ending.histories
+    (history,) = session.histories
     net.save(folder / MODEL)
     history.save(folder / HISTORY)
     floor = 0.5 * args.noise**2
@@ -119,8 +116,7 @@ def run(args: argparse.Namespace) -> int:
         for name, figure in pictures.items():
             diagnostics.save_figure(figure, folder / name)
         print(
-            f"trained {len(history)} epochs in {history.seconds:.1f} s on {backend.name} "
-            f"({backend.device}, {backend.dtype_name}), seed {args.seed}\n"
+            f"{session.summary(backend)}\n"
             f"loss ½·mean((ŷ-y)²): {evaluate(net, data):#.3g} (the noise alone: {floor:#.3g})"
         )
         apply = shlex.join(("xprnn", "apply", str(folder / MODEL)))
@@ -129,17 +125,17 @@ def run(args: argparse.Namespace) -> int:
             HISTORY: "the loss of every epoch, JSON lines",
             "fit.png": "y and ŷ",
             "loss.png": "the loss over epochs, log scale",
-            "states.png": "the states of the first 20 neurons over time",
+            "states.png": "the states of the first 20 units over time",
         }
         made = {MODEL, HISTORY, *pictures}
         say_written(folder, {name: what for name, what in files.items() if name in made})
-    return ending.status(folder / MODEL)
+    return session.status(folder / MODEL)
 
 
 def _pictures(
     net: RNN, x: HostArray, y: HostArray, scaled: Array, history: History, floor: float
 ) -> dict[str, diagnostics.Figure]:
-    """Return the figures by file name; none of the loss if no epoch was completed."""
+    """Return the figures by file name; one of the loss only if an epoch was completed."""
     run, line = net.forward(scaled), x[:, 0, 0]
     states = net.backend.to_numpy(run.tape.h)[:, 0, :]
     figures = {

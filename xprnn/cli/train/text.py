@@ -9,27 +9,18 @@ from typing import NamedTuple
 from xprnn import checks, diagnostics
 from xprnn.backend import Backend, get_backend
 from xprnn.backend.host.arrays import Generator, HostArray, generator
-from xprnn.backend.host.threads import blas_threads
 from xprnn.cli.common import check_extras, results_folder, say_written
 from xprnn.cli.train.options import (
+    check_options,
     check_window_option,
-    network,
+    chosen_optimizer,
+    network_arguments,
     network_options,
-    optimizer,
     optimizer_options,
-    rate_scale,
     recompute_option,
+    run_options,
 )
-from xprnn.cli.train.session import (
-    HISTORY,
-    MODEL,
-    Ending,
-    Progress,
-    check_training,
-    checkpoints,
-    saved,
-    training_options,
-)
+from xprnn.cli.train.session import HISTORY, MODEL, Session, checkpoints, saved
 from xprnn.data import NGram, chunks
 from xprnn.data.text import (
     SPECIAL,
@@ -44,14 +35,14 @@ from xprnn.data.text import (
 from xprnn.engine.network import RNN
 from xprnn.models.language import LEVELS, LanguageModel
 from xprnn.training.evaluation import evaluate
-from xprnn.training.fit import fit
 
 HELP = "train a language model on a text"
 DESCRIPTION = """\
-Train a language model: a network that reads a text and predicts the next word (in sentences) or
-the next character (in one long stream).  The last part of the text is held out, and the weights
-that are best there are kept.  Prints the loss per token and the perplexity beside those of a 3-gram
-model with interpolated back-off, and writes the model, the history and a picture."""
+Train a language model: a network that reads a text and predicts the next word (sentence by
+sentence) or the next character (in one long stream).  The last part of the text is held out, and
+the weights with the lowest loss there are saved.  Prints the loss per token and the perplexity
+beside those of a 3-gram model with interpolated back-off; writes the model, the history and a
+picture."""
 EXAMPLE = """\
 examples:
   xprnn train text                                    (the language reference that Python ships)
@@ -59,10 +50,21 @@ examples:
 then:
   xprnn sample runs/text/model.safetensors --prompt "the" --length 30"""
 ORDER = 3
+"""Of the n-gram model that the network is compared with."""
 
 
 class Task(NamedTuple):
-    """A text made ready."""
+    """A text, ready for training.
+
+    Attributes
+    ----------
+    vocabulary : Vocabulary
+    training, held_out : chunks or sentence_batches
+    counted : (list of host array, list of host array)
+        The tokens of both parts, for the n-gram model.
+    what : str
+        A line that describes the text.
+    """
 
     vocabulary: Vocabulary
     training: chunks | sentence_batches
@@ -75,29 +77,57 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, nargs="?", help="a text (default: Python's reference)")
-    add("--encoding", default="utf-8", help="of the file (default UTF-8)")
+    add("--encoding", default="utf-8", metavar="NAME", help="encoding of the file (default UTF-8)")
     add("--level", choices=LEVELS, default="words", help="words (default) or characters")
     add(
         "--vocabulary",
         type=int,
         metavar="N",
-        help="how many tokens, 3 special ones included; rarer ones are UNKNOWN "
-        "(default: up to 8000 words, all characters)",
+        help="size of the vocabulary, 3 special tokens included; rarer tokens become UNKNOWN "
+        "(default: up to 8000 words, or all characters)",
     )
     network_options(parser, hidden=128)
-    add("--embedding", type=int, metavar="SIZE", help="a vector per token (default: one-hot)")
+    add(
+        "--embedding",
+        type=int,
+        metavar="SIZE",
+        help="size of a learned vector for each token (default: one-hot vectors)",
+    )
     optimizer_options(parser, lr=0.1, momentum=0.9, schedule="halve")
-    training_options(parser)
-    add("--epochs", type=int, default=10, help="passes over the text (default 10)")
-    add("--batch", type=int, default=16, help="sentences or streams an update (default 16)")
-    add("--chunk", type=int, default=50, help="characters an update and stream (default 50)")
-    add("--window", type=int, help="every loss reaches back this many steps (default: all)")
+    run_options(parser)
+    add("--epochs", type=int, default=10, metavar="N", help="passes over the text (default 10)")
+    add(
+        "--batch",
+        type=int,
+        default=16,
+        metavar="N",
+        help="sentences or streams in an update (default 16)",
+    )
+    add(
+        "--chunk",
+        type=int,
+        default=50,
+        metavar="N",
+        help="characters of each stream in an update (default 50)",
+    )
+    add(
+        "--window",
+        type=int,
+        metavar="K",
+        help="how many steps the loss of each step reaches back (default: all)",
+    )
     recompute_option(parser)
-    add("--held-out", type=float, default=0.1, help="the last part of the text (default 0.1)")
+    add(
+        "--held-out",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="share of the text that is held out, at its end (default 0.1)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, compare, write, tell."""
+    """Train, compare, write and print."""
     check_extras()
     share = _check(args)
     backend = get_backend(args.backend, dtype=args.dtype)
@@ -110,47 +140,35 @@ def run(args: argparse.Namespace) -> int:
         size,
         args.hidden,
         size,
-        **network(args),
+        **network_arguments(args),
         embedding_size=args.embedding,
         backend=backend,
         rng=rng,
     )
-    chosen = optimizer(args, args.epochs * len(task.training))
+    chosen = chosen_optimizer(args, args.epochs * len(task.training))
     (checkpoint,) = checkpoints(args)
     folder = results_folder(args.out, "text")
     print(task.what, flush=True)
-
-    with (
-        Ending(args.checkpoint) as ending,
-        Progress(args.epochs) as progress,
-        blas_threads(args.threads),
-    ):
-        history = fit(
+    with Session(args, args.epochs) as session:
+        session.fit(
             net,
             task.training,
+            chosen,
+            checkpoint,
             loss="cross_entropy",
-            optimizer=chosen,
             epochs=args.epochs,
             window=args.window,
             recompute=args.recompute,
-            clip_norm=args.clip,
-            rate_scale=rate_scale(args),
             validation=task.held_out,
             patience=args.epochs,
-            callbacks=[progress],
-            checkpoint=checkpoint,
         )
-        ending.histories.append(history)
-    (history,) = ending.histories
+    (history,) = session.histories
     LanguageModel(net, task.vocabulary, args.level).save(folder / MODEL, seed=args.seed)
     history.save(folder / HISTORY)
     token = args.level.removesuffix("s")
     with saved(folder / MODEL):
         kept = f"kept epoch {history.best_epoch}" if history.best_epoch else "kept no epoch"
-        print(
-            f"trained {len(history)} epochs in {history.seconds:.1f} s on {backend.name} "
-            f"({backend.device}, {backend.dtype_name}), seed {args.seed}; {kept}"
-        )
+        print(f"{session.summary(backend)}; {kept}")
         counted = _compare(net, task, token)
         sample = shlex.join(("xprnn", "sample", str(folder / MODEL)))
         files = {
@@ -168,12 +186,12 @@ def run(args: argparse.Namespace) -> int:
             diagnostics.save_figure(figure, folder / "loss.png")
             files["loss.png"] = "the losses over epochs"
         say_written(folder, files)
-    return ending.status(folder / MODEL)
+    return session.status(folder / MODEL)
 
 
 def _check(args: argparse.Namespace) -> float:
-    """Refuse what the options can't mean before any work; return the share that is held out."""
-    check_training(args)
+    """Check the options before any work; return the share of the text that is held out."""
+    check_options(args)
     checks.positive_int("--batch", args.batch)
     checks.positive_int("--chunk", args.chunk)
     check_window_option(args)
@@ -259,9 +277,9 @@ def _check_vocabulary(size: int | None, known: int, what: str) -> None:
 
 
 def _compare(net: RNN, task: Task, token: str) -> float:
-    """Print losses and perplexities; return the held-out loss of the model that counts."""
+    """Print losses and perplexities; return the held-out loss of the n-gram model."""
     counted = NGram.fitted(task.counted[0], ORDER, len(task.vocabulary))
-    # Weights that a training ended with may overflow here; the loss says so, without a warning.
+    # After a failed training the loss may overflow; the number says so, and needs no warning.
     with net.backend.library.quiet():
         network = [
             evaluate(net, part, loss="cross_entropy") for part in (task.training, task.held_out)
@@ -276,7 +294,7 @@ def _compare(net: RNN, task: Task, token: str) -> float:
 
 
 def _loss(loss: float) -> str:
-    """Return a loss and its perplexity, which may be infinite, as text."""
+    """Return a loss and its perplexity as text; the perplexity may be infinite."""
     try:
         perplexity = math.exp(loss)
     except OverflowError:

@@ -1,0 +1,72 @@
+"""The backends that ``xprnn parity`` is to compare, as they were named."""
+
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from xprnn.backend import Backend, get_backend, probe
+from xprnn.backend.registry import NAMES
+
+
+class Place(NamedTuple):
+    """A backend in the list, perhaps on a device of its own; or the reason why it can't be used.
+
+    Attributes
+    ----------
+    name : str
+        As it was named, such as ``torch@cuda:1`` or ``module:namespace``.
+    backend : Backend or None
+        None if it can't be used.
+    version : str or None
+    reason : str
+        Why it can't be used.
+    """
+
+    name: str
+    backend: Backend | None
+    version: str | None
+    reason: str
+
+    @classmethod
+    def of(cls, name: str) -> "Place":
+        """Open the backend of a name.
+
+        A library that is not installed is no error, but a place that says so.
+
+        Raises
+        ------
+        ValueError
+            If the name or the device is unknown.
+        """
+        library, _, device = name.partition("@")
+        if library in NAMES:
+            found = probe(library)
+            backend = get_backend(library, device or None) if found.usable else None
+            return cls(name, backend, found.version, found.reason)
+        here = str(Path.cwd())
+        if ":" in library and here not in sys.path:
+            # A user's own module is often in the working folder, where a command doesn't look.
+            sys.path.append(here)
+        backend = get_backend(library, device or None)
+        return cls(name, backend, backend.library.version(), "")
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        backend, device, hardware = self.backend, "", ""
+        if backend is not None:
+            device = backend.library.device_name(backend.device)
+            hardware = backend.library.hardware(backend.device)
+        return {
+            "name": self.name,
+            "version": self.version,
+            "usable": backend is not None,
+            "device": device,
+            "hardware": hardware,
+            "reason": self.reason,
+        }
+
+    def __str__(self) -> str:
+        facts = self.facts()
+        if self.backend is None:
+            return f"not usable: {self.reason}"
+        return ", ".join(filter(None, (self.version, facts["device"], facts["hardware"])))
