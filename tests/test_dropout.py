@@ -13,7 +13,7 @@ from tests.passes import on_backend, on_numpy
 from tests.stacks import SIZES
 from xprnn import RNN, evaluate, fit
 from xprnn.backend.host.arrays import generator
-from xprnn.engine.stack import mask
+from xprnn.engine.dropout import mask
 from xprnn.optim import SGD
 
 BOTH = {"dropout": 0.4, "recurrent_dropout": 0.25}

@@ -13,7 +13,7 @@ from xprnn.engine.layer.unroll import unroll, unroll_backward
 from xprnn.engine.layer.weights import LayerGradient, Weights
 from xprnn.engine.loop.lowering import disable_lowering, explain_lowering
 from xprnn.engine.network import RNN
-from xprnn.engine.stack import Gradient, Run
+from xprnn.engine.results import Gradient, Run
 from xprnn.models.ensemble import merge
 from xprnn.models.forecaster import Forecaster
 from xprnn.models.language import LanguageModel

@@ -1,4 +1,4 @@
-"""What is padding: the steps beyond the end of each sequence."""
+"""Padding: the steps beyond the end of each sequence."""
 
 from xprnn.backend import Backend, describe
 from xprnn.backend.host.arrays import np
@@ -6,9 +6,9 @@ from xprnn.backend.types import Array, Namespace
 
 
 def check_lengths(lengths: object, steps: int, batch: int) -> tuple[int, ...] | None:
-    """Return the number of steps of every sequence; None if all are whole.
+    """Return the number of steps of each sequence; None if no sequence has padding.
 
-    Lengths are host integers: which step is the last must be known before anything is computed.
+    Lengths are host integers, because they are needed before anything is computed.
     """
     if lengths is None:
         return None
@@ -19,7 +19,7 @@ def check_lengths(lengths: object, steps: int, batch: int) -> tuple[int, ...] | 
         )
     if isinstance(lengths, np.ndarray) and lengths.ndim != 1:
         raise ValueError(f"lengths has shape {lengths.shape}: expected ({batch},)")
-    # Not __index__, which would fetch a number from a device.
+    # Not __index__, which would copy a number from a device.
     if not all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in lengths):
         raise TypeError(f"lengths is {lengths!r}: expected integers")
     numbers = tuple(int(n) for n in lengths)
@@ -31,18 +31,19 @@ def check_lengths(lengths: object, steps: int, batch: int) -> tuple[int, ...] | 
     return None if all(n == steps for n in numbers) else numbers
 
 
-def within(backend: Backend, lengths: tuple[int, ...] | None, steps: int) -> Array | None:
-    """Return which steps are within their sequence, (T, B, 1); None if all are."""
+def padding_mask(backend: Backend, lengths: tuple[int, ...] | None, steps: int) -> Array | None:
+    """Return which steps exist, (T, B, 1), False in the padding; None if all steps exist."""
     if lengths is None:
         return None
     return backend.asarray(np.arange(steps)[:, None, None] < np.array(lengths)[None, :, None])
 
 
-def only_within(xp: Namespace, valid: Array | None, x: Array) -> Array:
-    """Return an input that holds nothing of its own beyond the sequences' ends.
+def fill_padding(xp: Namespace, valid: Array | None, x: Array) -> Array:
+    """Return an input whose padding is harmless, whatever the user put there.
 
-    Zeros, because what overflows is NaN when it is multiplied by zero on the way back; and the
-    sequence's first token, because any other would count as seen.
+    Floats become zero: a number that overflows would become NaN when the backward pass multiplies
+    it by zero.  Tokens become the sequence's first one: another would count as seen, and get a row
+    in the sparse gradient.
     """
     if valid is None:
         return x

@@ -26,8 +26,9 @@ from xprnn.engine.arguments import (
 )
 from xprnn.engine.initializers import Initializer
 from xprnn.engine.parameters import Parameters
+from xprnn.engine.results import Gradient, Run, check_run
 from xprnn.engine.saving import complete, read_network, write_network
-from xprnn.engine.stack import Gradient, Run, backward, check_run, forward, gradient_within
+from xprnn.engine.stack import backward, forward, zero_padding
 from xprnn.losses import Loss, get_loss, where_valid
 
 
@@ -366,7 +367,7 @@ class RNN:
             d_state = zero_state(backend, architecture.cell, shape)
         else:
             d_state = check_state("d_state", d_state, backend, architecture.cell, shape)
-        d_output = gradient_within(run.tape, d_output)
+        d_output = zero_padding(run.tape, d_output)
         window = check_window(window)
         if window is not None:
             check_tape_for_window("run", run.tape.recomputes, window)

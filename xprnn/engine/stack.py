@@ -1,4 +1,4 @@
-"""A network's forward and backward pass: embedding, layers and directions, readout, and back.
+"""A network's forward and backward pass: embedding, layers and directions, readout.
 
 ::
 
@@ -8,128 +8,36 @@
     xˡ⁺¹ = mˡ (hˡ, h̃ˡ)                                                (4)
     y = R (hᴸ, h̃ᴸ) + r                                                (5)
 
-(3) in bidirectional networks only; mˡ a dropout mask, where there is one.  The mask's, the
-concatenation's and the reversal's derivatives are themselves, backwards.
+(3) in bidirectional networks only; mˡ is a dropout mask, if there is dropout.  The backward pass
+goes through the same equations from (5) to (1): it multiplies by the same mask, splits what was
+concatenated, and reverses in time what was reversed.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from functools import partial
-from typing import NamedTuple
 
 from xprnn.backend import Backend
 from xprnn.backend.host.arrays import Generator
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays
 from xprnn.engine.architecture import Architecture, Direction
+from xprnn.engine.dropout import mask, masked
 from xprnn.engine.embedding import look_up, look_up_backward
 from xprnn.engine.gradients import GradientArray
 from xprnn.engine.layer.layer import (
     Tape,
+    in_one_segment,
     run_layer,
     run_layer_backward,
-    sweep_input,
+    sweep_gradient,
+    sweep_input_gradient,
     sweep_layer,
-    swept_layer,
-    whole,
 )
 from xprnn.engine.layer.weights import Weights
 from xprnn.engine.layer.window import Sweep
-from xprnn.engine.lengths import only_within, within
+from xprnn.engine.lengths import fill_padding, padding_mask
 from xprnn.engine.readout import read_out, read_out_backward
-
-
-class NetworkTape(NamedTuple):
-    """What the backward pass needs of the forward pass.
-
-    Attributes
-    ----------
-    architecture : Architecture
-    backend : Backend
-    x : array, (T, B, I), or of integers, (T, B)
-        See `xprnn.engine.lengths.only_within`.
-    valid : array of bool, (T, B, 1), or None
-        Which steps are within their sequence; None: all.
-    layers : tuple of Tape
-        Of every layer in every direction; a reversed one's arrays are reversed in time.
-    masks : tuple of array, (T, B, H·D), or None
-        mˡ of every layer but the last.
-    h : array, (T, B, H·D) or (B, H·D)
-        What the readout reads.
-    """
-
-    architecture: Architecture
-    backend: Backend
-    x: Array
-    valid: Array | None
-    layers: tuple[Tape, ...]
-    masks: tuple[Array | None, ...]
-    h: Array
-
-    @property
-    def recomputes(self) -> bool:
-        """Whether the layers' tapes are computed again."""
-        return any(layer.recomputes for layer in self.layers)
-
-
-class Run(NamedTuple):
-    """A forward pass.
-
-    Attributes
-    ----------
-    output : array
-        (T, B, O), or (B, O) if the network returns the last output only; without a readout O is
-        H·D.
-    state : tuple of array, (layers·D, B, H) each
-        The final state: of the reversed direction, that after the first step.
-    tape : NetworkTape
-        What `RNN.backward` needs.
-    """
-
-    output: Array
-    state: Arrays
-    tape: NetworkTape
-
-
-class Gradient(NamedTuple):
-    """The gradients of a loss.
-
-    Attributes
-    ----------
-    parameters : dict of array
-        Of the names and shapes of the network's parameters; a
-        `xprnn.engine.gradients.SparseGradient` for the weight that integers picked rows or columns
-        of, and if asked for a `xprnn.engine.gradients.FactoredGradient` for the readout's weight.
-    input : array, (T, B, I), or None
-        None if the input was integers.
-    state : tuple of array, (layers·D, B, H) each
-        Of the initial state.
-    """
-
-    parameters: dict[str, GradientArray]
-    input: Array | None
-    state: Arrays
-
-
-def check_run(architecture: Architecture, backend: Backend, run: Run) -> None:
-    """Refuse a forward pass that another kind of network has made."""
-    if run.tape.architecture is architecture and run.tape.backend is backend:
-        return
-    names = [field.name for field in fields(architecture)]
-    made = {"backend": run.tape.backend} | {k: getattr(run.tape.architecture, k) for k in names}
-    wanted = {"backend": backend} | {k: getattr(architecture, k) for k in names}
-    unlike = [name for name, value in wanted.items() if made[name] != value]
-    if unlike:
-        differences = (f"{name} is {made[name]}, not {wanted[name]}" for name in unlike)
-        raise ValueError(f"run is of another network: {', '.join(differences)}")
-
-
-def gradient_within(tape: NetworkTape, d_output: Array) -> Array:
-    """Return the gradient of an output with zeros beyond the sequences' ends."""
-    if tape.valid is None or tape.architecture.returns == "last":
-        return d_output
-    xp = tape.backend.xp
-    return xp.where(tape.valid, d_output, xp.zeros_like(d_output[..., :1]))
+from xprnn.engine.results import Gradient, NetworkTape, Run
 
 
 def forward(
@@ -144,7 +52,7 @@ def forward(
     recompute: bool = False,
     rng: Generator | None = None,
 ) -> Run:
-    """Run a network over an input, its arguments known to be right.
+    """Run a network over an input; the arguments have been checked.
 
     Parameters
     ----------
@@ -152,52 +60,63 @@ def forward(
     state : tuple of array, (layers·D, B, H) each
     lengths : tuple of int, or None
     save : bool
-        False keeps no tape that `backward` could use.
+        False: `backward` can't use the tape.
     recompute : bool
-        Let `backward` compute the layers' tapes again, segment by segment.
+        Gradient checkpointing: `backward` recomputes the layers' tapes, segment by segment.
     rng : numpy.random.Generator or None
-        Where dropout masks are drawn from; None: no dropout.
+        Draws the dropout masks; None: no dropout.
     """
     xp = backend.xp
     steps, batch = x.shape[:2]
-    valid = within(backend, lengths, steps)
-    inputs = x = only_within(xp, valid, x)
+    valid = padding_mask(backend, lengths, steps)
+    layer_input = x = fill_padding(xp, valid, x)
     if architecture.embedding_size is not None:
-        inputs = look_up(xp, parameters["embedding.weight"], x)  # (1)
+        layer_input = look_up(xp, parameters["embedding.weight"], x)  # (1)
+    h_shape = (batch, architecture.hidden_size)
     tapes: list[Tape] = []
     masks: list[Array | None] = []
     finals: list[Arrays] = []
     outputs: list[Array] = []
     for k, direction in enumerate(architecture.stack()):
         if direction.layer and not direction.reverse:
-            inputs, mask_l = _between(architecture, backend, outputs, rng)
-            masks.append(mask_l)
+            layer_input = _concatenated(xp, outputs)
+            m = mask(backend, rng, architecture.dropout, tuple(layer_input.shape))
+            layer_input = masked(layer_input, m)  # (4)
+            masks.append(m)
             outputs = []
         unrolled = run_layer(
             backend,
             architecture.cell,
             _weights(direction, parameters),
-            _turned(xp, direction, inputs),
-            _of_layer(state, k),
-            valid=None if valid is None else _turned(xp, direction, valid),
-            mask=_recurrent_mask(architecture, backend, batch, rng),
+            _in_reading_order(xp, direction, layer_input),
+            _state_of(state, k),
+            valid=None if valid is None else _in_reading_order(xp, direction, valid),
+            mask=mask(backend, rng, architecture.recurrent_dropout, h_shape),
             save=save,
             recompute=recompute,
         )  # (2), (3)
-        outputs.append(_turned(xp, direction, unrolled.h))
+        outputs.append(_in_reading_order(xp, direction, unrolled.h))
         finals.append(unrolled.state)
         tapes.append(unrolled.tape)
     if architecture.returns == "last":
         outputs = [final[0] for final in finals[-architecture.directions :]]
-    output = h = _joined(xp, outputs)
+    output = h = _concatenated(xp, outputs)
     if architecture.output_size is not None:
         R, r = parameters["readout.weight"], parameters.get("readout.bias")
         output = read_out(xp, R, r, h)  # (5)
         if valid is not None and architecture.returns == "sequence":
-            # Where h is zero, beyond the sequences' ends, y is r; in place, for it may be large.
+            # In the padding, where h is zero, y is r.  In place, because the output may be large.
             output *= xp.astype(valid, output.dtype)
     tape = NetworkTape(architecture, backend, x, valid, tuple(tapes), tuple(masks), h)
     return Run(output, _stacked(xp, finals), tape)
+
+
+def zero_padding(tape: NetworkTape, d_output: Array) -> Array:
+    """Return the gradient of an output, zero in the padding."""
+    if tape.valid is None or tape.architecture.returns == "last":
+        return d_output
+    xp = tape.backend.xp
+    return xp.where(tape.valid, d_output, xp.zeros_like(d_output[..., :1]))
 
 
 def backward(
@@ -209,70 +128,38 @@ def backward(
     *,
     factored: bool = False,
 ) -> Gradient:
-    """Propagate gradients back through `forward`, its arguments known to be right.
+    """Propagate gradients back through `forward`; the arguments have been checked.
 
     Parameters
     ----------
     d_output : array
-        Of the output, in its shape; zero beyond the sequences' ends, see `gradient_within`.
+        Of the output, in its shape; zero in the padding, see `zero_padding`.
     d_state : tuple of array, (layers·D, B, H) each
         Of the final state.
     window : int or None
     factored : bool
-        Let the gradient of the readout's weight be factored, where that is less.
+        Let the gradient of the readout's weight be factored, where that takes less memory.
     """
     architecture, xp = tape.architecture, tape.backend.xp
     gradients: dict[str, GradientArray] = {}
     through_readout = partial(
         _through_readout, parameters, tape, d_output, gradients, factored=factored
     )
-    stack = architecture.stack()
-    weights = [_weights(direction, parameters) for direction in stack]
-    cell = architecture.cell
-    hops = tape.x.shape[0] - 1
+    weights = [_weights(direction, parameters) for direction in architecture.stack()]
+    longest_path = tape.x.shape[0] - 1
     if architecture.bidirectional:
-        # There is no end of going forth and back but that of the layers.
-        hops *= architecture.layers
-    states: list[Arrays] = []
-    if window is None or window >= hops:
-
-        def through(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
-            done = run_layer_backward(cell, weights[k], tape.layers[k], dh, d_final)
-            gradients.update(_named(stack[k], done.weights))
-            states.append(done.state)
-            return done.x
-
-        # What reaches a layer has no name here: a long sequence's should not outlive the layer.
-        d_input = _walk(tape, stack, through_readout(), d_state, through)  # from (2), (3)
-        states.reverse()
-    else:
-        dh = through_readout()
-        tapes = [whole(tape_l) for tape_l in tape.layers]
-        sweeps: list[Sweep | None] = [None] * len(stack)
-
-        def through(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
-            done = sweep_layer(cell, weights[k], tapes[k], dh, d_final, sweeps[k])
-            sweeps[k] = done
-            return sweep_input(weights[k], tapes[k], done) if stack[k].layer else None
-
-        for _ in range(window + 1):
-            _walk(tape, stack, dh, d_state, through)
-        layers = [
-            swept_layer(w, t, done)
-            for w, t, done in zip(weights, tapes, sweeps, strict=True)
-            if done is not None
-        ]
-        bottom = zip(stack[: architecture.directions], layers, strict=False)
-        d_input = _summed([_turned(xp, direction, layer.x) for direction, layer in bottom])
-        for direction, layer in zip(stack, layers, strict=True):
-            gradients |= _named(direction, layer.weights)
-        states = [layer.state for layer in layers]
+        # A path may go through all steps in each layer, forward in one and reversed in the next.
+        longest_path *= architecture.layers
+    through_layers = _all_the_way
+    if window is not None and window < longest_path:
+        through_layers = partial(_windowed, window=window)
+    d_input, states = through_layers(tape, weights, through_readout, d_state, gradients)
     if architecture.embedding_size is not None:
         E = parameters["embedding.weight"]
         gradients["embedding.weight"] = look_up_backward(xp, E, tape.x, d_input)  # from (1)
         d_input = None
-    found = {name: gradients[name] for name in parameters}
-    return Gradient(found, d_input, _stacked(xp, states))
+    in_order = {name: gradients[name] for name in parameters}
+    return Gradient(in_order, d_input, _stacked(xp, states))
 
 
 def _through_readout(
@@ -283,7 +170,7 @@ def _through_readout(
     *,
     factored: bool,
 ) -> Array:
-    """Return what reaches the top layer's output, and add the readout's gradients to the others."""
+    """Return the gradient of the top layer's output; add those of the readout's parameters."""
     if tape.architecture.output_size is None:
         return d_output
     R, r = parameters["readout.weight"], parameters.get("readout.bias")
@@ -293,41 +180,123 @@ def _through_readout(
     return readout.h
 
 
-def _walk(
+def _all_the_way(
     tape: NetworkTape,
-    stack: tuple[Direction, ...],
+    weights: list[Weights],
+    through_readout: Callable[[], Array],
+    d_state: Arrays,
+    gradients: dict[str, GradientArray],
+) -> tuple[Array | None, list[Arrays]]:
+    """Go back through the layers, without a window.
+
+    Parameters
+    ----------
+    weights : list of Weights
+        Of every layer in every direction.
+    through_readout : callable
+        Returns the gradient of the top layer's output.
+    d_state : tuple of array, (layers·D, B, H) each
+    gradients : dict
+        Gets the gradients of the layers' parameters.
+
+    Returns
+    -------
+    d_input : array or None
+    states : list of tuple of array
+        The gradients of the initial states of every layer in every direction.
+    """
+    architecture = tape.architecture
+    states: list[Arrays] = []
+
+    def through(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
+        gradient = run_layer_backward(architecture.cell, weights[k], tape.layers[k], dh, d_final)
+        gradients.update(_by_name(architecture.stack()[k], gradient.weights))
+        states.append(gradient.state)
+        return gradient.x
+
+    # The gradient of the top layer's output has no name here, so that it is freed when that layer
+    # is done: it is as large as a long sequence.
+    d_input = _down(tape, through_readout(), d_state, through)  # from (2), (3)
+    states.reverse()
+    return d_input, states
+
+
+def _windowed(
+    tape: NetworkTape,
+    weights: list[Weights],
+    through_readout: Callable[[], Array],
+    d_state: Arrays,
+    gradients: dict[str, GradientArray],
+    *,
+    window: int,
+) -> tuple[Array | None, list[Arrays]]:
+    """Do the same with a window, in sweeps through all layers; see `xprnn.engine.layer.window`."""
+    architecture, xp = tape.architecture, tape.backend.xp
+    stack = architecture.stack()
+    dh = through_readout()
+    tapes = [in_one_segment(layer) for layer in tape.layers]
+    sweeps: list[Sweep | None] = [None] * len(stack)
+
+    def through(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
+        swept = sweep_layer(architecture.cell, weights[k], tapes[k], dh, d_final, sweeps[k])
+        sweeps[k] = swept
+        return sweep_input_gradient(weights[k], tapes[k], swept) if stack[k].layer else None
+
+    for _ in range(window + 1):
+        _down(tape, dh, d_state, through)
+    layers = [
+        sweep_gradient(w, layer, swept)
+        for w, layer, swept in zip(weights, tapes, sweeps, strict=True)
+        if swept is not None
+    ]
+    for direction, layer in zip(stack, layers, strict=True):
+        gradients |= _by_name(direction, layer.weights)
+    bottom = zip(stack[: architecture.directions], layers, strict=False)
+    d_input = _summed([_in_reading_order(xp, direction, layer.x) for direction, layer in bottom])
+    return d_input, [layer.state for layer in layers]
+
+
+def _down(
+    tape: NetworkTape,
     dh: Array,
     d_state: Arrays,
     through: Callable[[int, Array | None, Arrays], Array | None],
 ) -> Array | None:
-    """Go down from the top layer, and return what reaches the input; None if that is integers.
+    """Go down from the top layer; return the gradient of the input, None if that is integers.
 
     Parameters
     ----------
     dh : array
-        What reaches the top layer's output.
+        The gradient of the top layer's output.
     through : callable
-        ``through(k, dh, d_final)`` goes through layer and direction k, given what reaches its
-        outputs, (T, B, H), and its final state, and returns what reaches its input.
+        ``through(k, dh, d_final)`` goes through layer and direction k: given the gradients of its
+        outputs, (T, B, H), and of its final state, it returns the gradient of its input.
     """
     architecture, xp = tape.architecture, tape.backend.xp
-    hidden, arriving, dx = architecture.hidden_size, dh, []
+    stack, hidden = architecture.stack(), architecture.hidden_size
+    d_layer, d_inputs = dh, []
     del dh
     for k in reversed(range(len(stack))):
-        direction, d_final = stack[k], _of_layer(d_state, k)
-        mine = slice(hidden, None) if direction.reverse else slice(0, hidden)
-        # No view of all of it: a windowed sweep knows by the object that it has seen it before.
-        dh_k = arriving[..., mine] if architecture.bidirectional else arriving
+        direction, d_final = stack[k], _state_of(d_state, k)
+        half = slice(hidden, None) if direction.reverse else slice(0, hidden)
+        # In one direction the object itself and no view of it: a windowed sweep recognises an
+        # unchanged gradient by the object.
+        dh_k = d_layer[..., half] if architecture.bidirectional else d_layer
         if direction.layer == architecture.layers - 1 and architecture.returns == "last":
             # The output is the final state, so its gradient enters there and at no step before.
             d_final, dh_k = (d_final[0] + dh_k, *d_final[1:]), None
-        dx.append(_turned(xp, direction, through(k, _turned(xp, direction, dh_k), d_final)))
+        # The result has no name, so that a long sequence's gradient doesn't outlive its use.
+        d_inputs.append(
+            _in_reading_order(
+                xp, direction, through(k, _in_reading_order(xp, direction, dh_k), d_final)
+            )
+        )
         if not direction.reverse:
-            # On the way back a layer's first direction is its last: the layer is done.
-            arriving, dx = _summed(dx), []
+            # On the way back a layer's forward direction comes last: the layer is done.
+            d_layer, d_inputs = _summed(d_inputs), []
             if direction.layer:
-                arriving = _times(arriving, tape.masks[direction.layer - 1])  # from (4)
-    return arriving
+                d_layer = masked(d_layer, tape.masks[direction.layer - 1])  # from (4)
+    return d_layer
 
 
 def _weights(direction: Direction, parameters: Mapping[str, Array]) -> Weights:
@@ -341,7 +310,7 @@ def _weights(direction: Direction, parameters: Mapping[str, Array]) -> Weights:
     )
 
 
-def _named(direction: Direction, weights: Weights) -> dict[str, GradientArray | None]:
+def _by_name(direction: Direction, weights: Weights) -> dict[str, GradientArray | None]:
     """Return a layer's gradients by the names of its parameters."""
     names, (W, U, b, units, gains) = direction.names, weights
     named = {names.W: W, names.U: U, names.b: b}
@@ -350,47 +319,27 @@ def _named(direction: Direction, weights: Weights) -> dict[str, GradientArray | 
     return named
 
 
-def _of_layer(state: Arrays, k: int) -> Arrays:
-    """Return the state of one layer in one direction."""
+def _state_of(state: Arrays, k: int) -> Arrays:
+    """Return the state of layer and direction k."""
     return tuple([part[k, ...] for part in state])
 
 
-def _between(
-    architecture: Architecture, backend: Backend, outputs: list[Array], rng: Generator | None
-) -> tuple[Array, Array | None]:
-    """Return the input of the next layer, (4), and its mask."""
-    joined = _joined(backend.xp, outputs)
-    rate = architecture.dropout
-    m = None if rng is None else mask(backend, rng, rate, tuple(joined.shape))
-    return _times(joined, m), m
-
-
-def _recurrent_mask(
-    architecture: Architecture, backend: Backend, batch: int, rng: Generator | None
-) -> Array | None:
-    rate, shape = architecture.recurrent_dropout, (batch, architecture.hidden_size)
-    return None if rng is None else mask(backend, rng, rate, shape)
-
-
-def _times(a: Array, m: Array | None) -> Array:
-    return a if m is None else a * m
-
-
-def _turned(xp: Namespace, direction: Direction, a: Array | None) -> Array | None:
-    """Return a, reversed in time for the reversed direction."""
+def _in_reading_order(xp: Namespace, direction: Direction, a: Array | None) -> Array | None:
+    """Return a as a direction reads it: reversed in time for the reversed one; its own inverse."""
     return xp.flip(a, axis=0) if direction.reverse and a is not None else a
 
 
-def _joined(xp: Namespace, parts: list[Array]) -> Array:
-    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)
+def _concatenated(xp: Namespace, outputs: list[Array]) -> Array:
+    """Return the output of a layer, (..., H·D), from those of its directions."""
+    return outputs[0] if len(outputs) == 1 else xp.concat(outputs, axis=-1)
 
 
-def _summed(parts: list[Array | None]) -> Array | None:
-    """Return what both directions put on their common input; None if that was integers."""
-    first, *others = parts
-    for part in others:
-        first = first + part if first is not None else None
-    return first
+def _summed(d_inputs: list[Array | None]) -> Array | None:
+    """Return the gradient of a layer's input from its directions' shares; None for integers."""
+    total, *others = d_inputs
+    for other in others:
+        total = total + other if total is not None else None
+    return total
 
 
 def _stacked(xp: Namespace, states: list[Arrays]) -> Arrays:
@@ -398,20 +347,3 @@ def _stacked(xp: Namespace, states: list[Arrays]) -> Arrays:
     if len(states) == 1:
         return tuple([part[None, ...] for part in states[0]])
     return tuple(map(xp.stack, zip(*states, strict=True)))
-
-
-def mask(backend: Backend, rng: Generator, rate: float, shape: tuple[int, ...]) -> Array | None:
-    """Return a mask of 0, with probability ``rate``, and 1/(1-rate); None if the rate is zero.
-
-    Dividing where it is kept leaves the mean as it was, so inference needs no factor.
-
-    References
-    ----------
-    N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR
-    15 (2014).  One mask for all steps of a recurrence: Y. Gal and Z. Ghahramani, "A theoretically
-    grounded application of dropout in recurrent neural networks", NIPS 2016.
-    """
-    if rate == 0:
-        return None
-    kept = rng.random(shape, dtype="float32") >= rate
-    return backend.asarray(kept / (1 - rate))

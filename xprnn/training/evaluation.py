@@ -2,7 +2,7 @@
 
 from xprnn.backend.types import Array
 from xprnn.data.batches import Batch, Batches, each_batch
-from xprnn.engine.lengths import check_lengths, within
+from xprnn.engine.lengths import check_lengths, padding_mask
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss, get_loss, where_valid
 
@@ -48,7 +48,7 @@ def valid_steps(net: RNN, batch: Batch) -> Array | None:
     if net.returns == "last":
         return None
     steps, sequences = batch.x.shape[:2]
-    return within(net.backend, check_lengths(batch.lengths, steps, sequences), steps)
+    return padding_mask(net.backend, check_lengths(batch.lengths, steps, sequences), steps)
 
 
 class TotalLoss:

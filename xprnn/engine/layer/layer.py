@@ -1,8 +1,8 @@
 """One layer in one direction: everything around the time loop.
 
-The input's projection before it, and the gradients of weights and input after it, each one matrix
-product for all steps of a segment (see `xprnn.engine.layer.segments`; a sequence that is not long
-is one)::
+The input is projected before the loop, and the gradients of weights and input are formed after it,
+each by one matrix product for all steps of a segment.  A sequence is one segment unless it is long
+(see `xprnn.engine.layer.segments`)::
 
     u = W x + b                                                       (1)
     h(t), ... = cell(u(t), U h(t-1), ...)                             (2)
@@ -10,7 +10,7 @@ is one)::
     dW = Σ_t du(t) x(t)ᵀ     db = Σ_t du(t)     dx(t) = Wᵀ du(t)      from (1)
     dU = Σ_t dv(t) h(t-1)ᵀ                                            from (2)
 
-with du and dv, the gradients of both arguments of the cell, from the reversed loop.
+with du and dv, the gradients of the cell's two arguments, from the backward loop.
 """
 
 from typing import NamedTuple
@@ -19,9 +19,17 @@ from xprnn.backend import Backend
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell, unit_names
 from xprnn.engine.layer.projection import input_gradient, project, project_backward
-from xprnn.engine.layer.segments import Kept, Segment, check_again, copied, cut, gathered, joined
+from xprnn.engine.layer.segments import (
+    Segment,
+    SegmentTape,
+    check_recomputed,
+    copied,
+    cut,
+    join_tapes,
+    put_steps,
+)
 from xprnn.engine.layer.weights import LayerGradient, Weights, plus
-from xprnn.engine.layer.window import Sweep, summed, sweep
+from xprnn.engine.layer.window import Sweep, loop_gradient, sweep
 from xprnn.engine.loop.loop import run_backward, run_forward
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent
 
@@ -44,8 +52,8 @@ class Tape(NamedTuple):
 
     @property
     def recomputes(self) -> bool:
-        """Whether it holds no more than the backward pass can't compute again."""
-        return any(segment.kept is None for segment in self.segments)
+        """Whether the backward pass recomputes the segments (gradient checkpointing)."""
+        return any(segment.tape is None for segment in self.segments)
 
 
 class Unrolled(NamedTuple):
@@ -77,59 +85,60 @@ def run_layer(
     save: bool = True,
     recompute: bool = False,
 ) -> Unrolled:
-    """Run a layer over a batch of sequences, its arguments known to be right.
+    """Run a layer over a batch of sequences; the arguments have been checked.
 
     Parameters
     ----------
     valid : array of bool, (T, B, 1), or None
-        Which steps are within their sequence; None: all.
+        The padding mask: which steps exist.  None: all.
     mask : array, (B, H), or None
-        What h(t-1) is multiplied by on its way into U.
+        The mask of recurrent dropout, by which h(t-1) is multiplied before U.
     save : bool
-        Without it the tape can't be used.
+        False: the tape can't be used.
     recompute : bool
-        Leave no more on the tape than `run_layer_backward` can't compute again.
+        Gradient checkpointing: leave on the tape the states at the segments' borders only, from
+        which `run_layer_backward` recomputes everything else.
     """
     xp, borders = backend.xp, cut(*x.shape[:2])
-    # Else what is left of a segment would be a view that keeps all of it.
-    own = recompute or len(borders) > 1
+    # A border state that is a view would keep the whole segment before it in memory.
+    copy_borders = recompute or len(borders) > 1
     gain = weights.gains[1] if weights.gains else None
     recurrent = Recurrent(weights.U, _units(backend, cell, weights), gain, mask, valid)
     if recompute:
         state = copied(xp, state)
     segments, h = [], None
     for steps in borders:
-        kept = _run_segment(backend, cell, weights, x, recurrent, steps, state, save=save)
-        states = kept.trajectory.states
+        tape = _run_segment(backend, cell, weights, x, recurrent, steps, state, save=save)
+        states = tape.trajectory.states
         before, state = state, tuple([part[-1, ...] for part in states])
-        if own:
+        if copy_borders:
             state = copied(xp, state)
-        piece = _within(xp, _at(valid, steps), states[0][1:, ...])
-        segments.append(Segment(steps, before, state, kept if save and not recompute else None))
-        h = gathered(backend, h, steps, piece, x.shape[0])
-        del kept, states, piece  # large, and not to be there beside the next segment's
+        h_segment = _zero_padding(xp, _at(valid, steps), states[0][1:, ...])
+        segments.append(Segment(steps, before, state, tape if save and not recompute else None))
+        h = put_steps(backend, h, steps, h_segment, x.shape[0])
+        del tape, states, h_segment  # large: free them before the next segment is computed
     return Unrolled(h, state, Tape(backend, x, recurrent, tuple(segments)))
 
 
 def run_layer_backward(
     cell: Cell, weights: Weights, tape: Tape, dh: Array | None, d_state: Arrays
 ) -> LayerGradient:
-    """Propagate gradients back through `run_layer`, its arguments known to be right.
+    """Propagate gradients back through `run_layer`; the arguments have been checked.
 
     Raises
     ------
     ValueError
-        If a state that is computed again is not what it was.
+        If a recomputed segment ends in another state than it did in the forward pass.
     """
     if len(tape.segments) == 1:
         return _segment_gradient(cell, weights, tape, tape.segments[0], dh, d_state)
     total, dx = None, None
     for segment in reversed(tape.segments):
-        share = _segment_gradient(cell, weights, tape, segment, dh, d_state)
-        d_state = share.state
-        total = share.weights if total is None else plus(total, share.weights)
-        if share.x is not None:
-            dx = gathered(tape.backend, dx, segment.steps, share.x, tape.x.shape[0])
+        gradient = _segment_gradient(cell, weights, tape, segment, dh, d_state)
+        d_state = gradient.state
+        total = gradient.weights if total is None else plus(total, gradient.weights)
+        if gradient.x is not None:
+            dx = put_steps(tape.backend, dx, segment.steps, gradient.x, tape.x.shape[0])
     assert total is not None
     return LayerGradient(total, dx, d_state)
 
@@ -142,40 +151,45 @@ def sweep_layer(
     d_state: Arrays,
     before: Sweep | None,
 ) -> Sweep:
-    """Do one sweep of the windowed truncation (see `xprnn.engine.layer.window`) through
-    `run_layer`.
+    """Do one sweep of a windowed truncation through `run_layer`; see `xprnn.engine.layer.window`.
 
-    The tape is one of `whole`.
+    Parameters
+    ----------
+    tape : Tape
+        Of one segment: see `in_one_segment`.
+    before : Sweep or None
+        The sweep before this one; None: this is the first.
     """
     xp, recurrent = tape.backend.xp, _recurrent(weights, tape)
-    dh = _within(xp, recurrent.valid, dh)
-    return sweep(xp, cell, recurrent, _whole(tape).trajectory, dh, d_state, before)
+    dh = _zero_padding(xp, recurrent.valid, dh)
+    return sweep(xp, cell, recurrent, _only_tape(tape).trajectory, dh, d_state, before)
 
 
-def sweep_input(weights: Weights, tape: Tape, done: Sweep) -> Array | None:
-    """Return what a sweep puts on the layer's input; None if that is integers."""
-    gain, normalized = weights.gains[0] if weights.gains else None, _whole(tape).normalized
-    return input_gradient(tape.backend, weights.W, tape.x, done.step.du, gain, normalized)
+def sweep_input_gradient(weights: Weights, tape: Tape, swept: Sweep) -> Array | None:
+    """Return the gradient of the layer's input after a sweep; None for integer input."""
+    gain, normalized = weights.gains[0] if weights.gains else None, _only_tape(tape).normalized
+    return input_gradient(tape.backend, weights.W, tape.x, swept.step.du, gain, normalized)
 
 
-def swept_layer(weights: Weights, tape: Tape, last: Sweep) -> LayerGradient:
-    """Return the gradients that the last sweep has found."""
-    back = summed(tape.backend.xp, last)
-    return _layer_gradient(weights, tape, slice(None), _whole(tape), back)
+def sweep_gradient(weights: Weights, tape: Tape, last: Sweep) -> LayerGradient:
+    """Return the layer's gradients after the last sweep."""
+    d_loop = loop_gradient(tape.backend.xp, last)
+    return _layer_gradient(weights, tape, slice(None), _only_tape(tape), d_loop)
 
 
-def whole(tape: Tape) -> Tape:
-    """Return a tape with all steps in one segment, which is what sweeps need."""
-    kept = joined(tape.backend.xp, [s.kept for s in tape.segments if s.kept is not None])
+def in_one_segment(tape: Tape) -> Tape:
+    """Return a tape that has all steps in one segment, as sweeps need it."""
+    joined = join_tapes(tape.backend.xp, [s.tape for s in tape.segments if s.tape is not None])
     first, last = tape.segments[0], tape.segments[-1]
     steps = slice(first.steps.start, last.steps.stop)
-    return tape._replace(segments=(Segment(steps, first.before, last.after, kept),))
+    return tape._replace(segments=(Segment(steps, first.before, last.after, joined),))
 
 
-def _whole(tape: Tape) -> Kept:
+def _only_tape(tape: Tape) -> SegmentTape:
+    """Return the tape of the only segment."""
     (segment,) = tape.segments
-    assert segment.kept is not None
-    return segment.kept
+    assert segment.tape is not None
+    return segment.tape
 
 
 def _run_segment(
@@ -188,12 +202,12 @@ def _run_segment(
     state: Arrays,
     *,
     save: bool,
-) -> Kept:
+) -> SegmentTape:
     """Run the layer over a segment."""
     gain = weights.gains[0] if weights.gains else None
     u, normalized = project(backend, weights.W, weights.b, x[steps, ...], gain)
-    recurrent = _of(recurrent, steps)
-    return Kept(normalized, run_forward(backend, cell, u, recurrent, state, save=save))
+    recurrent = _recurrent_at(recurrent, steps)
+    return SegmentTape(normalized, run_forward(backend, cell, u, recurrent, state, save=save))
 
 
 def _segment_gradient(
@@ -204,51 +218,51 @@ def _segment_gradient(
     dh: Array | None,
     d_state: Arrays,
 ) -> LayerGradient:
-    """Propagate gradients back through a segment."""
-    (steps, before, _, kept), backend = segment, tape.backend
+    """Propagate gradients back through a segment, recomputed first if it has no tape."""
+    (steps, before, _, saved), backend = segment, tape.backend
     recurrent = _recurrent(weights, tape)
-    if kept is None:
-        kept = _run_segment(backend, cell, weights, tape.x, recurrent, steps, before, save=True)
-        check_again(backend.xp, segment, kept)
-    recurrent = _of(recurrent, steps)
-    dh = _within(backend.xp, recurrent.valid, _at(dh, steps))
-    back = run_backward(backend, cell, recurrent, kept.trajectory, dh, d_state)
-    return _layer_gradient(weights, tape, steps, kept, back)
+    if saved is None:
+        saved = _run_segment(backend, cell, weights, tape.x, recurrent, steps, before, save=True)
+        check_recomputed(backend.xp, segment, saved)
+    recurrent = _recurrent_at(recurrent, steps)
+    dh = _zero_padding(backend.xp, recurrent.valid, _at(dh, steps))
+    d_loop = run_backward(backend, cell, recurrent, saved.trajectory, dh, d_state)
+    return _layer_gradient(weights, tape, steps, saved, d_loop)
 
 
 def _recurrent(weights: Weights, tape: Tape) -> Recurrent:
-    # The units and the mask are those of the forward pass, U is the one that is given.
+    """Return what the layer applies at every step, with the given U in place of the tape's."""
     recurrent, U = tape.recurrent, weights.U
     return recurrent if recurrent.U is U else recurrent._replace(U=U)
 
 
-def _of(recurrent: Recurrent, steps: slice) -> Recurrent:
-    """Return what is applied at some steps."""
+def _recurrent_at(recurrent: Recurrent, steps: slice) -> Recurrent:
+    """Return what the layer applies at these steps: the padding mask is theirs."""
     valid = recurrent.valid
     return recurrent if valid is None else recurrent._replace(valid=valid[steps, ...])
 
 
 def _layer_gradient(
-    weights: Weights, tape: Tape, steps: slice, kept: Kept, back: LoopGradient
+    weights: Weights, tape: Tape, steps: slice, saved: SegmentTape, d_loop: LoopGradient
 ) -> LayerGradient:
-    """Return the layer's gradients, given those of u and of U h."""
+    """Return the layer's gradients from those of the loop."""
     backend, mask = tape.backend, tape.recurrent.mask
     gain_u = weights.gains[0] if weights.gains else None
     rows = backend.library.rows
-    du = rows(back.du)
+    du = rows(d_loop.du)
     projection = project_backward(
-        backend, weights.W, weights.b, tape.x[steps, ...], du, gain_u, kept.normalized
+        backend, weights.W, weights.b, tape.x[steps, ...], du, gain_u, saved.normalized
     )
-    h_previous = kept.trajectory.states[0][:-1, ...]
+    h_previous = saved.trajectory.states[0][:-1, ...]
     if mask is not None:
         h_previous = h_previous * mask
-    da = du if back.da is back.du else rows(back.da)
+    da = du if d_loop.da is d_loop.du else rows(d_loop.da)
     dU = backend.library.product(da.T, rows(h_previous))
-    gains = () if back.gain is None else (projection.gain, back.gain)
-    pairs = zip(weights.units, back.units, strict=False)
+    gains = () if d_loop.gain is None else (projection.gain, d_loop.gain)
+    pairs = zip(weights.units, d_loop.units, strict=False)
     units = tuple([None if given is None else d for given, d in pairs])
     return LayerGradient(
-        Weights(projection.W, dU, projection.b, units, gains), projection.x, back.state
+        Weights(projection.W, dU, projection.b, units, gains), projection.x, d_loop.state
     )
 
 
@@ -257,7 +271,7 @@ def _at(a: Array | None, steps: slice) -> Array | None:
 
 
 def _units(backend: Backend, cell: Cell, weights: Weights) -> Arrays:
-    """Return the per-unit parameters, with zeros for biases that are not there."""
+    """Return the per-unit parameters, with zeros for those that a layer without biases lacks."""
     given = weights.units or (None,) * len(unit_names(cell))
     if not [part for part in given if part is None]:
         return given
@@ -266,6 +280,6 @@ def _units(backend: Backend, cell: Cell, weights: Weights) -> Arrays:
     return tuple(zeros if part is None else part for part in given)
 
 
-def _within(xp: Namespace, valid: Array | None, a: Array | None) -> Array | None:
+def _zero_padding(xp: Namespace, valid: Array | None, a: Array | None) -> Array | None:
     """Return a with zeros beyond the sequences' ends."""
     return a if valid is None or a is None else xp.where(valid, a, xp.zeros_like(a))

@@ -1,15 +1,16 @@
-"""The input's projection, for all steps at once.
+"""The projection of the input, for all steps at once.
 
 ::
 
     a = W x                                                           (1)
     u = a + b, or γ N(a) + b                                          (2)
 
-    db = Σ du, and da from du by (2); dW = Σ da xᵀ, dx = Wᵀ da        from (1)
+    db = Σ du, and da from du                                         from (2)
+    dW = Σ da xᵀ, dx = Wᵀ da                                          from (1)
 
 with the sums over all steps and sequences, and a normalisation N where the layer has one.  An
-integer stands for a one-hot vector x, so that W x is a column of W and dW is zero in the columns
-that no token picked; the vectors are never made.
+integer x stands for a one-hot vector, which is never formed: W x is a column of W, and dW is zero
+in the columns that no integer picked.
 
 Shapes: x (T, B, I), or integers (T, B); u (T, B, G·H); W (G·H, I); b and γ (G·H,).
 """
@@ -30,7 +31,7 @@ class Projection(NamedTuple):
 
 
 class ProjectionGradient(NamedTuple):
-    """The gradients of W, b, γ and x; of x None if it holds integers."""
+    """The gradients of W, b, γ and x; the last is None if x holds integers."""
 
     W: GradientArray
     b: Array | None
@@ -61,8 +62,8 @@ def _affine(backend: Backend, W: Array, b: Array | None, x: Array) -> Array:
     steps, batch = x.shape
     tokens = xp.reshape(x, (steps * batch,))
     if steps * batch >= W.shape[1]:
-        # Rows of Wᵀ lie in the order that the time loop reads: worth a copy of W, if there are more
-        # steps than columns; and then each column gets its bias once.
+        # The time loop reads rows of Wᵀ in memory order.  With at least as many tokens as columns
+        # a transposed copy of W pays, and b is added to each column once.
         return xp.take(W.T if b is None else W.T + b, tokens, axis=0)
     u = xp.take(W, tokens, axis=1).T
     if b is not None:
@@ -98,7 +99,7 @@ def input_gradient(
     gain: Array | None,
     normalized: Normalized | None,
 ) -> Array | None:
-    """Return the gradient of x alone; None if it holds integers."""
+    """Return the gradient of x alone; None if x holds integers."""
     if x.ndim == 2:
         return None
     xp = backend.xp
@@ -109,7 +110,7 @@ def input_gradient(
 def _before_gain(
     xp: Namespace, du: Array, gain: Array | None, normalized: Normalized | None
 ) -> tuple[Array, Array | None]:
-    """Return da (T·B, G·H) from du of the same shape, and dγ."""
+    """Return da (T·B, G·H), given du of the same shape, and dγ."""
     if gain is None or normalized is None:
         return du, None
     da, d_gain = normalize_backward(xp, normalized, gain, du)  # from (2)

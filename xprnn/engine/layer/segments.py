@@ -1,18 +1,23 @@
-"""Time in segments: what makes a long sequence's gradients cost little, in memory and in time.
+"""Long sequences in segments: gradients that need less memory and less time.
 
-A sequence is cut into n segments of L steps.  The products before and after the time loop are taken
-for a segment at once, and what a parameter gets is added up, from the last segment to the first::
+A sequence is cut into n segments of L steps.  The products before and after the time loop are
+computed for one segment at a time, and each parameter's gradient is summed from the last segment to
+the first::
 
     dW = Σ_k dW_k,   dW_k = Σ_t du(t) x(t)ᵀ over the steps t of segment k          (1)
 
-and so for all others.  A forward pass may leave the states at the borders and nothing else; on the
-way back each segment is computed a second time, by the same calls on the same numbers, so that the
-gradients are the same to the bit.  Then a layer holds n states, and the tape of one segment::
+and likewise for the other parameters.
+
+With gradient checkpointing (``recompute=True``) the forward pass stores the states at the borders
+and nothing else, and the backward pass computes each segment a second time, by the same calls on
+the same numbers, so that the gradients are the same to the bit.  A layer then holds n states and
+the tape of one segment::
 
     n·B·S + L·B·K numbers, instead of T·B·K                                        (2)
 
-with K numbers a step and sequence on the tape, and S in a state.  That is smallest for L near √T;
-but below some thousand rows a product runs slower, so a segment has at least that many.
+with S numbers in a state, and K numbers on the tape for each step and sequence.  That is smallest
+for L near √T; but with fewer than some thousand rows a product is slower per row, so a segment has
+at least that many.
 
 References
 ----------
@@ -39,8 +44,8 @@ STEPS = 8
 """L at least."""
 
 
-class Kept(NamedTuple):
-    """What a forward pass through one segment leaves behind.
+class SegmentTape(NamedTuple):
+    """What the backward pass of one segment needs of its forward pass.
 
     Attributes
     ----------
@@ -54,31 +59,31 @@ class Kept(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A part of a sequence.
+    """A number of consecutive steps.
 
     Attributes
     ----------
     steps : slice
     before, after : tuple of array, (B, H) each
-        The state before its first step, and that after its last.
-    kept : Kept or None
-        None: it is computed again when it is needed.
+        The state before the first step, and the state after the last.
+    tape : SegmentTape or None
+        None: the backward pass recomputes it.
     """
 
     steps: slice
     before: Arrays
     after: Arrays
-    kept: Kept | None
+    tape: SegmentTape | None
 
 
 def least_steps(steps: int, batch: int) -> int:
-    """Return how many steps a segment has at least."""
+    """Return the least number of steps in a segment."""
     return max(math.isqrt(steps - 1) + 1, -(-ROWS // max(batch, 1)), STEPS)
 
 
 @lru_cache(maxsize=1024)
 def cut(steps: int, batch: int) -> tuple[slice, ...]:
-    """Return the segments of a sequence, as even as may be.
+    """Return the segments of a sequence, as equal in length as possible.
 
     Examples
     --------
@@ -95,30 +100,32 @@ def copied(xp: Namespace, arrays: Arrays) -> Arrays:
     return tuple(xp.asarray(a, copy=True) for a in arrays)
 
 
-def gathered(backend: Backend, whole: Array | None, steps: slice, piece: Array, all_: int) -> Array:
-    """Put a segment's piece where it belongs in an array of all steps.
+def put_steps(
+    backend: Backend, whole: Array | None, steps: slice, segment: Array, total: int
+) -> Array:
+    """Return an array of all steps with a segment's steps put into it.
 
     Parameters
     ----------
-    whole : array or None
-        Given up: what is returned takes its place.  None: this is the first piece.
-    piece : array, (L, ...)
-    all_ : int
+    whole : array, (T, ...), or None
+        Given up: the result may take its place.  None: this is the first segment.
+    segment : array, (L, ...)
+    total : int
         T.
     """
-    if piece.shape[0] == all_:
-        return piece
+    if segment.shape[0] == total:
+        return segment
     if whole is None:
-        shape, xp = (all_, *piece.shape[1:]), backend.xp
-        whole = xp.empty(shape, dtype=piece.dtype, device=backend.device)
-    return backend.library.put_rows(whole, steps, piece)
+        shape, xp = (total, *segment.shape[1:]), backend.xp
+        whole = xp.empty(shape, dtype=segment.dtype, device=backend.device)
+    return backend.library.put_rows(whole, steps, segment)
 
 
-def check_again(xp: Namespace, segment: Segment, kept: Kept) -> None:
-    """Refuse a segment that, computed again, does not end as it did."""
-    for then, states in zip(segment.after, kept.trajectory.states, strict=True):
+def check_recomputed(xp: Namespace, segment: Segment, recomputed: SegmentTape) -> None:
+    """Refuse a recomputed segment that ends in another state than in the forward pass."""
+    for then, states in zip(segment.after, recomputed.trajectory.states, strict=True):
         now = states[-1, ...]
-        # What overflowed is no number, and unlike itself.
+        # A state that overflowed may hold NaN, which is not equal to itself.
         if not bool(xp.all((now == then) | ((now != now) & (then != then)))):  # noqa: PLR0124
             raise ValueError(
                 f"computed again, steps {segment.steps.start} to {segment.steps.stop - 1} end in "
@@ -127,24 +134,25 @@ def check_again(xp: Namespace, segment: Segment, kept: Kept) -> None:
             )
 
 
-def joined(xp: Namespace, parts: Sequence[Kept]) -> Kept:
-    """Return what one pass through all segments would have left behind."""
-    first, *others = parts
+def join_tapes(xp: Namespace, tapes: Sequence[SegmentTape]) -> SegmentTape:
+    """Return the tape that one pass over all segments would have left."""
+    first, *others = tapes
     if not others:
         return first
-    trajectories = [part.trajectory for part in parts]
+    trajectories = [tape.trajectory for tape in tapes]
     states = tuple(
-        # The state before a segment is the one after the segment before it.
-        xp.concat([whole, *(more[1:, ...] for more in later)])
-        for whole, *later in zip(*(one.states for one in trajectories), strict=True)
+        # The state before a segment is also the last state of the segment before it.
+        xp.concat([head, *(states[1:, ...] for states in rest)])
+        for head, *rest in zip(*(one.states for one in trajectories), strict=True)
     )
     saved = tuple(xp.concat(one) for one in zip(*(one.saved for one in trajectories), strict=True))
     norms = _concat(xp, [one.normalized for one in trajectories])
-    return Kept(_concat(xp, [part.normalized for part in parts]), Trajectory(states, saved, norms))
+    projected = _concat(xp, [tape.normalized for tape in tapes])
+    return SegmentTape(projected, Trajectory(states, saved, norms))
 
 
-def _concat(xp: Namespace, parts: Sequence[Normalized | None]) -> Normalized | None:
-    found = [part for part in parts if part is not None]
-    if not found:
+def _concat(xp: Namespace, segments: Sequence[Normalized | None]) -> Normalized | None:
+    given = [segment for segment in segments if segment is not None]
+    if not given:
         return None
-    return Normalized(*(xp.concat(list(one)) for one in zip(*found, strict=True)))
+    return Normalized(*(xp.concat(list(one)) for one in zip(*given, strict=True)))

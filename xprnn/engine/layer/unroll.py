@@ -1,7 +1,7 @@
-"""Backpropagation through time, for one layer in one direction: the functional core.
+"""Backpropagation through time for one layer in one direction: the functional core.
 
-For those who compose their own: parameters shared by two unrolls, gradients added by hand.  What
-happens inside stands in `xprnn.engine.layer.layer`.
+For users who compose networks themselves, with parameters shared by two unrolls, say, and gradients
+added by hand.  The computation is in `xprnn.engine.layer.layer`; here the arguments are checked.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from xprnn.engine.arguments import (
 from xprnn.engine.layer.layer import (
     Tape,
     Unrolled,
+    in_one_segment,
     run_layer,
     run_layer_backward,
+    sweep_gradient,
     sweep_layer,
-    swept_layer,
-    whole,
 )
 from xprnn.engine.layer.weights import LayerGradient, Weights
-from xprnn.engine.lengths import check_lengths, only_within, within
+from xprnn.engine.lengths import check_lengths, fill_padding, padding_mask
 
 
 def unroll(
@@ -54,15 +54,15 @@ def unroll(
     state : tuple of array, (B, H) each, optional
         The initial state; None for zero.
     lengths : sequence of int, optional
-        How many of the T steps each sequence has: on the host, from 1 to T.  Beyond, the state is
-        held and h is zero.  None: all of them.
+        The number of steps of each sequence: on the host, from 1 to T.  In the padding after them
+        the state is held and h is zero.  None: every sequence has T steps.
     backend : Backend, optional
         None: the backend of ``weights.W``, in its dtype.
     recompute : bool
-        For long sequences: leave states at a few borders on the tape, and let `unroll_backward`
-        compute what is between them a second time.  The gradients are the same to the bit, the tape
-        takes memory as √T, and neither ``x`` nor the weights may change before it is used, which is
-        found out by a state that is not what it was.
+        Gradient checkpointing, for long sequences: the tape holds the states at a few borders, and
+        `unroll_backward` computes the steps between them a second time.  The gradients are the same
+        to the bit, and the tape's memory grows with √T.  If ``x`` or the weights change before
+        `unroll_backward`, a segment ends in another state, and a ValueError is raised.
 
     Returns
     -------
@@ -98,8 +98,8 @@ def unroll(
         state = zero_state(backend, cell, (batch, hidden))
     else:
         state = check_state("state", state, backend, cell, (batch, hidden))
-    valid = within(backend, check_lengths(lengths, steps, batch), steps)
-    x = only_within(backend.xp, valid, x)
+    valid = padding_mask(backend, check_lengths(lengths, steps, batch), steps)
+    x = fill_padding(backend.xp, valid, x)
     return run_layer(backend, cell, weights, x, state, valid=valid, recompute=recompute)
 
 
@@ -117,16 +117,17 @@ def unroll_backward(
     Parameters
     ----------
     cell : str or Cell
-        The one that made the tape.
-    weights : Weights
-        Those that made the tape.
+        The cell that made the tape.
+    weights : Weights or tuple
+        The weights that made the tape.
     tape : Tape
     dh : array, (T, B, H), or None
         The gradient of each step's h; None for zero.
     d_state : tuple of array, (B, H) each, optional
         The gradient of the final state; None for zero.
     window : int, optional
-        Every step's loss reaches back through exactly this many steps before it.  None: all.
+        Every step's loss reaches back through exactly this many steps before it.  None: all the
+        way.
 
     Returns
     -------
@@ -136,7 +137,8 @@ def unroll_backward(
     ------
     TypeError, ValueError
         If an argument has the wrong type, backend, dtype, rank or size; if there is a window, and
-        the tape was made with ``recompute=True``; or if what it computes again is another.
+        the tape was made with ``recompute=True``; or if a recomputed segment ends in another state
+        than in the forward pass.
     """
     cell = get_cell(cell)
     if not isinstance(tape, Tape):
@@ -158,14 +160,15 @@ def unroll_backward(
     check_tape_for_window("tape", tape.recomputes, window)
     if window is None or window >= steps - 1:
         return run_layer_backward(cell, weights, tape, dh, d_state)
-    tape, done = whole(tape), None
+    tape, swept = in_one_segment(tape), None
     for _ in range(window + 1):
-        done = sweep_layer(cell, weights, tape, dh, d_state, done)
-    assert done is not None
-    return swept_layer(weights, tape, done)
+        swept = sweep_layer(cell, weights, tape, dh, d_state, swept)
+    assert swept is not None
+    return sweep_gradient(weights, tape, swept)
 
 
 def _check_weights(cell: Cell, weights: object, backend: Backend | None) -> tuple[Backend, Weights]:
+    """Return the backend and the weights, known to be the cell's, of the backend, and to fit."""
     if not isinstance(weights, tuple | list) or not 2 <= len(weights) <= 5:
         raise TypeError(f"weights is {type(weights).__name__}: expected (W, U) or (W, U, b)")
     given = Weights(*weights)

@@ -1,19 +1,18 @@
 """Windowed truncation of backpropagation through time, for all steps at once.
 
-With g(s) the gradient that the losses put on state s directly, and J(s) the Jacobian of step s, the
-losses of the steps s ... s+m put on state s::
+Let g(s) be the gradient of the loss of step s with respect to state s, J(s) the Jacobian of step s,
+and G_m(s) the gradient of the losses of steps s ... s+m with respect to state s.  Then::
 
     G₀(s) = g(s)
     G_m(s) = g(s) + J(s+1)ᵀ G_{m-1}(s+1)                              (1)
 
-because what step s+1 receives from the m-1 steps after it has one step further to go.  So k+1
-sweeps over all steps at once are exact, the first with nothing but g; no loop over steps times
-window is needed.  The weights' gradients are taken from G_k alone: every loss reaches the k steps
-before its own, and none beyond.  In a stack of layers a sweep goes through all of them, and g of a
-layer includes what the layer above has put on it in the same sweep.
+because the losses of steps s+1 ... s+m reach state s through state s+1.  So k+1 sweeps, each over
+all steps at once, are exact for a window of k steps; no loop over steps times window is needed.
+The weights' gradients are taken from G_k alone: every loss reaches the k steps before its own, and
+none before those.  In a stack of layers a sweep goes through all of them, and a layer's g includes
+what the layer above has contributed in the same sweep.
 
-A window counts the steps of the sequence: those beyond its end, where the state is only held, are
-skipped.
+A window counts the steps of the sequence.  Padding, where the state is only held, does not count.
 """
 
 from typing import NamedTuple
@@ -30,14 +29,14 @@ class Sweep(NamedTuple):
     Attributes
     ----------
     step : StepGradient
-        Of every step by itself; ``step.state``, (T, B, H) each, is what it puts on the state before
-        it, which the next sweep starts from.
+        Of each step alone; ``step.state``, (T, B, H) each, is its gradient of the state before it,
+        which the next sweep starts from.
     first : array of bool, (T, B, 1), or None
         Which step is the first of its sequence; None: step 0.
     direct : tuple of array, (T, B, H) each
-        g, of the dh that it was made of.
+        g, computed from ``dh``.
     dh : array, (T, B, H), or None
-        What reached each step's output from outside.
+        The gradient that reached each step's output from outside.
     """
 
     step: StepGradient
@@ -55,29 +54,30 @@ def sweep(
     d_state: Arrays,
     before: Sweep | None,
 ) -> Sweep:
-    """Do one sweep, m, after the sweep m-1.
+    """Do sweep m, given sweep m-1.
 
     Parameters
     ----------
     dh : array, (T, B, H), or None
         The gradient that reaches each step's output from outside; None for zero.
     d_state : tuple of array, (B, H) each
-        The gradient that reaches the final state from outside: it counts as the last step's.  The
-        same in every sweep.
+        The gradient that reaches the final state from outside, which counts as part of the last
+        step's loss.  The same in every sweep.
     before : Sweep or None
-        None: this is the first.
+        Sweep m-1; None: this is sweep 0.
     """
     valid = recurrent.valid
     previous = tuple([part[:-1, ...] for part in trajectory.states])
     if before is not None and dh is before.dh:
-        # The top layer's: the same in every sweep.
+        # The same object as in the sweep before: the top layer's dh never changes.
         first, direct = before.first, before.direct
     else:
         first, last = (None, None) if valid is None else _ends(xp, valid)
         direct = _direct(xp, previous[0].shape, dh, d_state, last)
     G = direct
     if before is not None:
-        # What goes on from the first step of a sequence that begins later reaches no parameter.
+        # A reversed sequence may begin after its padding: what its first step passes back into the
+        # padding reaches no parameter.
         G = tuple(
             [
                 xp.concat((part[:-1, ...] + reach[1:, ...], part[-1:, ...]), axis=0)
@@ -92,8 +92,8 @@ def sweep(
     )
 
 
-def summed(xp: Namespace, last: Sweep) -> LoopGradient:
-    """Return what the last sweep, k, finds, as the reversed loop would."""
+def loop_gradient(xp: Namespace, last: Sweep) -> LoopGradient:
+    """Return the last sweep's gradients in the form that the backward loop returns."""
     step, first = last.step, last.first
     initial = tuple(
         part[0, ...] if first is None else _sum_where(xp, first, part) for part in step.state
@@ -112,7 +112,7 @@ def _sum_where(xp: Namespace, condition: Array, a: Array) -> Array:
 
 
 def _ends(xp: Namespace, valid: Array) -> tuple[Array, Array]:
-    """Return which step is the first, and which is the last, of its sequence, (T, B, 1)."""
+    """Return which step is the first of its sequence, and which the last, (T, B, 1) each."""
     none = xp.zeros_like(valid[:1, ...])
     before = xp.concat((none, valid[:-1, ...]), axis=0)
     after = xp.concat((valid[1:, ...], none), axis=0)
@@ -122,7 +122,7 @@ def _ends(xp: Namespace, valid: Array) -> tuple[Array, Array]:
 def _direct(
     xp: Namespace, shape: tuple[int, ...], dh: Array | None, d_state: Arrays, last: Array | None
 ) -> Arrays:
-    """Return g per state variable, (T, B, H): that of h from outside, and the final state's."""
+    """Return g of each state variable, (T, B, H): dh, and the final state's at the last step."""
     zeros = xp.zeros_like(d_state[0])
     if last is None:
         before = xp.broadcast_to(zeros[None, ...], (shape[0] - 1, *shape[1:]))

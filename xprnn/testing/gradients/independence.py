@@ -7,7 +7,7 @@ two passes share is not seen there; in a network that is used twice before it is
 
 from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.engine.gradients import GradientArray, dense
-from xprnn.engine.stack import Run
+from xprnn.engine.results import Run
 from xprnn.testing.contract import ContractError
 from xprnn.testing.gradients.objective import Objective, hosted
 

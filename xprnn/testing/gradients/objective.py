@@ -19,7 +19,7 @@ from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.gradients import dense
 from xprnn.engine.network import RNN
-from xprnn.engine.stack import Gradient
+from xprnn.engine.results import Gradient
 from xprnn.losses import Loss
 from xprnn.testing.contract import ContractError
 from xprnn.testing.gradients.compare import Gradients
