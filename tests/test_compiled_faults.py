@@ -130,7 +130,7 @@ def build(tmp_path, monkeypatch):
     from xprnn.backend.numba import build
 
     monkeypatch.setenv("XPRNN_CACHE", str(tmp_path / "compiled"))
-    monkeypatch.setattr(build, "_told", False)
+    monkeypatch.setattr(build, "_warned", False)
     return build
 
 
@@ -175,7 +175,7 @@ print(*(built.cached for built in build._kept_alive))
     assert found == ["False", "True"]
 
 
-def test_a_bare_function_is_kept_too(build):
+def test_a_function_that_is_called_by_its_address_is_cached_too(build):
     from numba import types
 
     for cached in (False, True):
@@ -183,7 +183,7 @@ def test_a_bare_function_is_kept_too(build):
             "def twice(x):\n    return x * two\n",
             {"two": 2},
             types.intp(types.intp),
-            bare=True,
+            by_address=True,
         )
         assert made.cached is cached
         assert made.call.ctypes(21) == 42
@@ -219,7 +219,7 @@ def test_where_it_is_kept(platform, variable, wanted, build, tmp_path, monkeypat
 def test_a_folder_that_can_not_be_written(build, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XPRNN_CACHE", str(tmp_path / "file" / "below"))
-    words = "compiled time loops can't be kept, each process compiles its own: .*XPRNN_CACHE names"
+    words = "compiled code can't be cached, each process compiles its own: .*XPRNN_CACHE names"
     with pytest.warns(RuntimeWarning, match=words) as caught:
         assert not built(build).cached
     assert len(caught) == 1
@@ -285,8 +285,8 @@ def test_a_second_process_loads_what_the_first_compiled():
     pytest.importorskip("numba")
     texts = [run_python(SECOND, XPRNN_LOWERING="numba").splitlines() for _ in range(2)]
     assert [line.split(" in ")[0] for line in texts[1][:-1]] == [
-        "the loop forward was loaded",
-        "the loop product was loaded",
-        "the loop backward was loaded",
+        "the function forward was loaded",
+        "the function product was loaded",
+        "the function backward was loaded",
     ]
     assert texts[0][-1] == texts[1][-1]

@@ -1,6 +1,17 @@
 """What Numba compiles for the arrays of NumPy: the optional extra ``xprnn[jit]``.
 
-Nothing in here is imported before `numba_missing` has found that it can be.
+`numba_missing` says whether Numba can be used.  Only if it can are the other modules imported:
+
+===============  ===============================================================================
+`tiles`          a tile of a matrix product, whose sums stay in registers
+`packed`         the product of a time step, by a matrix that is packed once for all steps
+`functions`      tanh, exp and a few others as plain arithmetic, which compilers vectorise
+`intrinsics`     what Numba's Python has no words for: atomic counters, views by address
+`build`          compiles a function and caches the result on disk
+`gemm`           matrix products of all steps, in shapes at which a BLAS is slow
+`scatter`        sums of rows by index
+`softmax`        the parts of a softmax
+===============  ===============================================================================
 """
 
 import importlib.util
@@ -11,16 +22,16 @@ from functools import cache
 VARIABLE = "XPRNN_LOWERING"
 WORDS = ("on", "off", "numpy", "numba")
 NUMBA = (0, 61)
-"""The oldest version of Numba that will do."""
+"""The oldest version of Numba that can be used."""
 
 
 def lowering_word() -> str:
-    """Return what the environment variable ``XPRNN_LOWERING`` says.
+    """Return the value of the environment variable ``XPRNN_LOWERING``, by default ``on``.
 
     Raises
     ------
     ValueError
-        If that is none of ``on``, ``off``, ``numpy`` and ``numba``.
+        If it is none of ``on``, ``off``, ``numpy`` and ``numba``.
     """
     word = os.environ.get(VARIABLE, "on")
     if word not in WORDS:
@@ -31,10 +42,10 @@ def lowering_word() -> str:
 
 @cache
 def numba_missing() -> str:
-    """Say why Numba can't be used; nothing if it can."""
+    """Return why Numba can't be used; an empty text if it can."""
     if importlib.util.find_spec("numba") is None:
         return 'Numba is not installed: pip install "xprnn[jit]"'
-    from importlib import metadata  # loads a great deal
+    from importlib import metadata  # slow to import, and rarely needed
 
     version = "of an unknown version"
     try:
@@ -45,12 +56,12 @@ def numba_missing() -> str:
         if importlib.import_module("numba").config.DISABLE_JIT:
             return f"Numba {version} can't be used: NUMBA_DISABLE_JIT is set"
     except Exception as error:
-        # It refuses versions of NumPy that it doesn't know, and may do so in any way.
+        # Numba refuses versions of NumPy that it does not know, with errors of any type.
         return f"Numba {version} can't be used: {error}"
     return ""
 
 
 @cache
 def vector_bits() -> int:
-    """Return the width of the vectors that compiled code uses; only asked where Numba is usable."""
+    """Return the width of the vectors that compiled code uses; only called if Numba can be used."""
     return 8 * int(importlib.import_module("xprnn.backend.numba.tiles").VECTOR_BYTES)

@@ -1,4 +1,11 @@
-"""Compiling a loop, and keeping what was compiled on disk."""
+"""Compiling a function with Numba, and caching the machine code on disk.
+
+Numba caches a function beside the file of its source, and finds it again by that file, its time
+stamp, the signature and the processor (name and features).  Sources here are generated, so each is
+written to a file of its own in `cache_folder`, and the file's name holds a hash of everything else
+that the machine code depends on; see `_digest`.  A change of any of it gives another file, so no
+stale code is ever loaded.
+"""
 
 import hashlib
 import inspect
@@ -21,13 +28,13 @@ from xprnn._version import __version__
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import write_atomic
-from xprnn.backend.numba import functions, intrinsics, tiles
-from xprnn.backend.numba import packed as products
+from xprnn.backend.numba import functions, intrinsics, packed, tiles
 
 VARIABLE = "XPRNN_CACHE"
 _log = logging.getLogger("xprnn")
-_told = False
+_warned = False
 _NUMBERS = (bool, int, float, np.generic)
+_kept_alive: list["Built"] = []
 
 
 class Built(NamedTuple):
@@ -36,11 +43,11 @@ class Built(NamedTuple):
     Attributes
     ----------
     call : callable
-        Or, with ``bare``, what has its address.
+        The function; with ``by_address``, an object with the attribute ``address``.
     seconds : float
-        What it took to compile it, or to load what was compiled before.
+        The time to compile it, or to load it from the cache.
     cached : bool
-        Whether it was compiled before.
+        Whether it was loaded from the cache.
     """
 
     call: Any
@@ -48,15 +55,15 @@ class Built(NamedTuple):
     cached: bool
 
     def describe(self) -> str:
-        """Say what it took."""
+        """Return in words whether it was compiled or loaded, and how long that took."""
         return f"{'loaded' if self.cached else 'compiled'} in {self.seconds:.2f} s"
 
 
 def cache_folder() -> Path | None:
-    """Return where compiled code is kept: None for nowhere.
+    """Return the folder that compiled code is cached in; None if it is not cached.
 
-    The environment variable ``XPRNN_CACHE`` names the folder, or is ``off``; otherwise it is
-    ``xprnn`` in the user's folder for caches.
+    The environment variable ``XPRNN_CACHE`` names the folder, or is ``off``; without it, the folder
+    is ``xprnn`` in the user's folder for caches.
     """
     given = os.environ.get(VARIABLE)
     if given == "off":
@@ -77,33 +84,44 @@ def build(
     names: Mapping[str, object],
     signature: Any,
     *,
-    bare: bool = False,
-    also: str = "",
+    by_address: bool = False,
+    dependencies: str = "",
 ) -> Built:
-    """Compile a function for one signature.
+    """Compile a function for one signature, or load it from the cache.
 
     Parameters
     ----------
     source : str
-        Of one function, whose text says all that it does but for ``names``.
+        The source of one function.
     names : mapping
         The globals that it uses.
     signature : numba signature
-    bare : bool
-        Whether it is to be called by its address, from other compiled code.
-    also : str
-        What else the compiled code depends on, beside the modules here that all of it does.
+    by_address : bool
+        Whether other compiled code is to call it by its address.
+    dependencies : str
+        Everything else that the machine code depends on, besides the modules of this package that
+        `_digest` covers: part of the cache key.
+
+    Raises
+    ------
+    NumbaError
+        If Numba can't compile it.
+
+    Warns
+    -----
+    RuntimeWarning
+        Once per process, if the cache can't be used.
     """
     started = time.perf_counter()
     kind = source[4 : source.index("(")]
     numbers = {key: value for key, value in names.items() if isinstance(value, _NUMBERS)}
-    name = f"{kind}_{_digest(source, f'{signature}', f'{numbers}', also)}"
-    # Numba tells functions from each other by name and number, and counts in every process anew:
-    # what it reads from disk must not be called what another function here is called.
+    name = f"{kind}_{_digest(source, f'{signature}', f'{numbers}', dependencies)}"
+    # Numba names symbols by the function and a number, which every process counts from the start.
+    # A name with a hash can't clash with that of another function, whose code is loaded from disk.
     source = source.replace(f"def {kind}(", f"def {name}(", 1)
-    file = _kept(f"{source}# {signature}\n# {numbers}\n", name)
+    file = _source_file(f"{source}# {signature}\n# {numbers}\n", name)
     namespace = {**names, "__name__": __name__}
-    compiler: Any = numba.cfunc if bare else partial(numba.njit, nogil=True)
+    compiler: Any = numba.cfunc if by_address else partial(numba.njit, nogil=True)
     compiler = partial(compiler, signature, error_model="numpy", fastmath={"contract"})
     try:
         function = _compiled(compiler, source, namespace, file)
@@ -112,17 +130,17 @@ def build(
     except Exception as error:
         if file is None:
             raise
-        # What was kept can't be read, or nothing can be kept: Numba lets through what it meets.
+        # The cache is damaged or can't be written, and Numba does not catch the errors of that.
         _discard(file)
         try:
             function = _compiled(compiler, source, namespace, file)
         except Exception:
-            _tell_once(error)
+            _warn_once(error)
             function = _compiled(compiler, source, namespace, None)
-    cached = bool(function.cache_hits if bare else function.stats.cache_hits)
+    cached = bool(function.cache_hits if by_address else function.stats.cache_hits)
     seconds = time.perf_counter() - started
     built = Built(function, seconds, cached)
-    _log.info("the loop %s was %s", kind, built.describe())
+    _log.info("the function %s was %s", kind, built.describe())
     return built
 
 
@@ -130,53 +148,55 @@ def _compiled(
     compiler: Callable[..., Any], source: str, namespace: dict[str, Any], file: Path | None
 ) -> Any:
     name = source[4 : source.index("(")]
-    # Numba imports the module of a function whose code it reads from disk: ``__name__`` is ours.
+    # A function loaded from disk has its module imported: ``__name__`` in the namespace is ours.
     exec(compile(source, f"<xprnn {name}>" if file is None else str(file), "exec"), namespace)
     return compiler(cache=file is not None)(namespace[name])
 
 
 def _discard(file: Path) -> None:
-    """Remove what Numba keeps beside a file, or in the folder that its own variable names."""
+    """Remove the code that Numba has cached for a file, beside it or in ``NUMBA_CACHE_DIR``."""
     for folder in {file.parent, Path(numba.config.CACHE_DIR or file.parent)}:
         for kept in folder.rglob(f"{file.stem}.*.nb[ci]"):
             with suppress(OSError):
                 kept.unlink()
 
 
-def build_closure(function: Callable[..., object], signature: Any, *, bare: bool = False) -> Built:
-    """Compile a function of this package that says all it does with its text and its closure."""
+def build_closure(
+    function: Callable[..., object], signature: Any, *, by_address: bool = False
+) -> Built:
+    """Compile a function of this package, with the globals and closure variables that it uses.
+
+    The cache key has the numbers among these, and the source of the whole module for the rest.
+    """
     used, module = inspect.getclosurevars(function), sys.modules[function.__module__]
     source = textwrap.dedent(inspect.getsource(function))
     names = {**used.globals, **used.nonlocals}
-    return build(source, names, signature, bare=bare, also=inspect.getsource(module))
+    dependencies = inspect.getsource(module)
+    return build(source, names, signature, by_address=by_address, dependencies=dependencies)
 
 
 @cache
 def product_address(dtype: str) -> int:
-    """Return where the compiled product (`products.product_for`) is: once per process."""
-    built = build_closure(products.product_for(dtype), products.PRODUCT, bare=True)
-    # What is compiled stays as long as the object that compiled it.
+    """Return the address of the compiled `packed.product_for`, built once per process."""
+    built = build_closure(packed.product_for(dtype), packed.PRODUCT, by_address=True)
+    # The machine code is freed with the object that compiled it.
     _kept_alive.append(built)
     return int(built.call.address)
 
 
-_kept_alive: list[Built] = []
-
-
 def _digest(*parts: str) -> str:
-    """Return a name for all that compiled code depends on, but for the processor.
-
-    To that Numba sees.
+    """Return a hash of everything that compiled code depends on except the CPU, which Numba's key
+    covers: the parts given, the modules whose functions it calls, and the versions.
     """
-    ours = map(inspect.getsource, (functions, intrinsics, products, tiles))
+    ours = map(inspect.getsource, (functions, intrinsics, packed, tiles))
     text = repr(
         (*parts, tiles.VECTOR_BYTES, tuning.BARRIER_SPINS, numba.__version__, __version__, *ours)
     )
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def _kept(source: str, name: str) -> Path | None:
-    """Return a file that holds the source, for Numba to keep compiled code beside it."""
+def _source_file(source: str, name: str) -> Path | None:
+    """Write the source to its file in the cache; return None, with a warning, if that fails."""
     folder = cache_folder()
     if folder is None:
         return None
@@ -188,17 +208,17 @@ def _kept(source: str, name: str) -> Path | None:
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"{folder} is not writable")
     except OSError as error:
-        _tell_once(error)
+        _warn_once(error)
         return None
     return file
 
 
-def _tell_once(error: Exception) -> None:
-    global _told  # noqa: PLW0603 - once per process is what is meant
-    if not _told:
-        _told = True
+def _warn_once(error: Exception) -> None:
+    global _warned  # noqa: PLW0603 - once per process
+    if not _warned:
+        _warned = True
         warnings.warn(
-            f"compiled time loops can't be kept, each process compiles its own: {error} "
+            f"compiled code can't be cached, each process compiles its own: {error} "
             f"({VARIABLE} names another folder, or is 'off')",
             RuntimeWarning,
             stacklevel=2,

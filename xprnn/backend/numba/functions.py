@@ -1,8 +1,8 @@
-"""Functions of one number that a compiler can turn into functions of a vector of them.
+"""Functions of one number written as plain arithmetic, so that loops over them are vectorised.
 
-The C library's tanh is a call, which no loop around it can be vectorised with; these are arithmetic
-alone, so that a loop over them runs at the speed of a loop over products.  Accurate to a few units
-in the last place; infinities and NaN as in IEEE 754.
+A loop that calls the C library's tanh can't be vectorised.  A loop over these runs about as fast as
+one over products.  Their results are accurate to a few units in the last place, and infinities and
+NaN are treated as in IEEE 754.
 """
 
 from numba import njit
@@ -12,7 +12,7 @@ from xprnn.backend.host.arrays import np
 _jit = njit(nogil=True, error_model="numpy", fastmath={"contract"}, forceinline=True)
 _f = np.float32
 
-# |x| beyond which tanh is 1 to the last place.
+# Beyond this |x|, tanh is 1 to the last place.
 _END32 = _f(9.0)
 # The rational approximation of G. Guennebaud et al., Eigen 3.4, MathFunctionsImpl.h.
 _P0, _P1, _P2, _P3 = map(
@@ -28,7 +28,7 @@ _ONE32 = _f(1.0)
 @_jit
 def tanh32(x):
     """Return tanh(x), x in float32."""
-    # Comparisons that are false for NaN, which so stays what it is.
+    # The comparisons are false for NaN, which so remains NaN.
     c = _END32 if x > _END32 else x
     c = -_END32 if c < -_END32 else c
     z = c * c
@@ -41,7 +41,7 @@ def tanh32(x):
     q = _Q0 * z + _Q1
     q = q * z + _Q2
     q = q * z + _Q3
-    # Not c p / q, whose product is subnormal before its quotient is.
+    # Not c p / q: its product may be subnormal, and lose digits, where the quotient is not.
     y = c * (p / q)
     y = _ONE32 if y > _ONE32 else y
     return -_ONE32 if y < -_ONE32 else y
@@ -52,13 +52,13 @@ _LOG2E32, _LN2_HIGH32, _LN2_LOW32 = map(_f, (1.44269504088896341, 0.693359375, -
 _E0, _E1, _E2, _E3, _E4, _E5 = map(
     _f, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
 )
-_LEAST32 = _f(-88.0)  # its exponential is 0, for want of a normal number as small
+_LEAST32 = _f(-88.0)  # exp of this is below the smallest normal number, and taken as 0
 _SHIFT32, _BITS32 = _f(12582912.0), 0x4B400000  # 1.5 · 2²³, see _SHIFT; and its bits
 
 
 @_jit
 def exp32(x):
-    """Return exp(x) of an x of at most 0, in float32; 0 where it is below 2⁻¹²⁶."""
+    """Return exp(x) for x ≤ 0, in float32; 0 where it is below 2⁻¹²⁶."""
     c = _LEAST32 if x < _LEAST32 else x
     shifted = c * _LOG2E32 + _SHIFT32
     n = shifted - _SHIFT32
@@ -69,7 +69,7 @@ def exp32(x):
     e = e * r + _E4
     e = e * r + _E5
     e = e * (r * r) + (r + _ONE32)
-    # The bits, because a NaN is no integer.
+    # n as an integer, from the bits of `shifted`: converting n itself is undefined for NaN.
     bits = np.int64(_f(shifted).view(np.int32)) - _BITS32 + 127
     return e * np.int32(bits << 23).view(np.float32)
 
@@ -77,7 +77,7 @@ def exp32(x):
 # exp(r) for |r| <= ln(2)/2 by its series; and tanh near 0, where 1 - 2/(exp(2x) + 1) cancels, by
 # the rational approximation of S. Moshier's Cephes library, tanh.c.
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 6.93145751953125e-1, 1.42860682030941723212e-6
-_SHIFT = 6755399441055744.0  # 1.5 · 2⁵²: adding it rounds to an integer, which is in the low bits
+_SHIFT = 6755399441055744.0  # 1.5 · 2⁵²: adding it rounds to an integer, kept in the low bits
 
 
 @_jit
@@ -102,7 +102,7 @@ def exp64(x):
     e = e * r + 0.5
     e = e * r + 1.0
     e = e * r + 1.0
-    # In two factors, so that neither 2ⁿ nor its half is beyond the range.
+    # 2ⁿ as a product of two powers, each of which is in the range of normal numbers.
     whole = np.int64(n)
     half = whole >> 1
     a = np.int64((half + 1023) << 52)
@@ -121,27 +121,27 @@ def tanh64(x):
     near = c + c * z * (p / (q + 4.84406305325125486048e3))
     far = 1.0 - 2.0 / (exp64(c + c) + 1.0)
     y = near if a < 0.625 else far
-    # The last one is for zeros, which have a sign, and NaN.
+    # x itself where it is a zero, which has a sign, or NaN.
     return y if x > 0.0 else -y if x < 0.0 else x
 
 
 @_jit
 def maximum(x, y):
-    """Return the larger one, NaN if either is."""
+    """Return the larger number, NaN if either is NaN."""
     return x if x >= y or x != x else y  # noqa: PLR0124 - NaN
 
 
 @_jit
 def minimum(x, y):
-    """Return the smaller one, NaN if either is."""
+    """Return the smaller number, NaN if either is NaN."""
     return x if x <= y or x != x else y  # noqa: PLR0124 - NaN
 
 
 @_jit
 def floor_divide(x, y):
-    """Return the largest integer that y goes into x; by NumPy's rules, Numba has others.
+    """Return the floor of x / y by NumPy's rules, from which Numba's ``//`` differs.
 
-    The quotient itself may be rounded up to an integer: 1 // 0.1 is 9.
+    The floor is not taken of the rounded quotient: 1 // 0.1 is 9, although 1 / 0.1 rounds to 10.
     """
     if y == 0:
         return x / y
@@ -151,5 +151,5 @@ def floor_divide(x, y):
         quotient -= 1
     if quotient == 0:
         return np.copysign(quotient, x / y)
-    # The division may have been off by less than a half.
+    # The division is exact but for rounding, which is off by less than a half.
     return np.rint(quotient)

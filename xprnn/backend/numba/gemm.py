@@ -1,12 +1,15 @@
-"""Products of matrices that a BLAS is not the fastest at.
+"""Matrix products in shapes at which a BLAS is slow.
 
-A BLAS packs both matrices, which pays where each packed entry is used many times.  With few rows,
-or a short sum, it is not: then it is faster to read the right matrix once, in blocks that are
-turned round where they have to be, each used before it leaves the cache, or where it lies.
+A BLAS packs both matrices, which pays only if each packed entry is used many times.  With few rows
+or short sums it is not, and it is faster to read the right matrix once: in place, or in blocks that
+are transposed while they are in the cache.
 
-The names are those of BLAS: N for a matrix as it is, T for a transposed one.  In ``nt`` b has at
-least four vectors' rows, and in all others these are at least as long as a vector: what is left
-over beside whole vectors is done by one that overlaps another, and gives the same numbers twice.
+The names are those of BLAS, N for a matrix as it is stored and T for a transposed one: ``nn`` is
+a b, ``nt`` is a bᵀ, ``tn`` is aᵀ b.
+
+Columns are computed in whole vectors.  If their number is no multiple of a vector's entries, the
+last vector overlaps the one before, and some columns are computed twice, with the same result.  So
+b must have at least one vector's columns, and in ``nt`` at least four vectors' rows.
 """
 
 from collections.abc import Callable
@@ -30,9 +33,9 @@ _TILE_ROWS = 12
 
 
 def _nt_for(dtype: str) -> Callable[..., None]:
-    """Return ``nt(a, b, c, first, last, bias)``: c = a bᵀ + bias, columns from first to last.
+    """Return ``nt(a, b, c, first, last, bias)``: c = a bᵀ + bias, in columns first to last.
 
-    b is (M, K), and bias (M,), or (0,) for none.
+    Shapes: a (n, K), b (M, K), c (n, M), bias (M,), or (0,) for none.
     """
     size = np.dtype(dtype).itemsize
     width = lanes(size)
@@ -75,10 +78,10 @@ def _nt_for(dtype: str) -> Callable[..., None]:
 
 
 def _nn_for(dtype: str) -> Callable[..., None]:
-    """Return ``nn(a, b, c, first, last)``: c = a b, summed over the rows of b from first to last.
+    """Return ``nn(a, b, c, first, last)``: c = a b, summed over rows first to last of b.
 
-    c has as many columns as whole vectors take: the last vector has the last columns of the
-    product, also where the one before has some of them, too.
+    Shapes: a (n, K), b (K, M), c (n, W), where W is M rounded up to whole vectors.  The last vector
+    of c has the last columns of the product, some of which may be in the vector before, too.
     """
     size = np.dtype(dtype).itemsize
     panel, width, CACHED = _panel_for(dtype), lanes(size), tuning.NN_PASS_BYTES
@@ -95,9 +98,10 @@ def _nn_for(dtype: str) -> Callable[..., None]:
 
 
 def _tn_for(dtype: str) -> Callable[..., None]:
-    """Return ``tn(a, b, c, first, last, more)``: c = aᵀ b, or c + aᵀ b, rows from first to last.
+    """Return ``tn(a, b, c, first, last, more)``: c = aᵀ b, in rows first to last.
 
-    The rows of a may lie anywhere; c as for nn, or b with as many columns as whole vectors take.
+    With ``more``, aᵀ b is added to c.  Shapes: a (K, M), whose rows may have any distance, b (K, N)
+    and c (M, W).  One of N and W may be the other rounded up to whole vectors, as for nn.
     """
     size = np.dtype(dtype).itemsize
     panel, DEPTH, ROWS = _panel_for(dtype), tuning.TN_PASS_ROWS, tuning.TN_BLOCK_ROWS
@@ -115,10 +119,10 @@ def _tn_for(dtype: str) -> Callable[..., None]:
 
 
 def _panel_for(dtype: str) -> Any:
-    """Return ``panel(a, lda, ka, b, N, depth, c, W, rows, more)``: all columns of some rows of b.
+    """Return ``panel(a, lda, ka, b, N, depth, c, W, rows, more)``: c = a b, or c + a b with more.
 
-    See `xprnn.backend.numba.tiles`; b (depth, N) and c (rows, W) lie in one piece.  Of N and W
-    one may be the other rounded up to whole vectors.
+    a as in `xprnn.backend.numba.tiles`; b (depth, N) and c (rows, W) are contiguous.  One of N and
+    W may be the other rounded up to whole vectors.
     """
     size = np.dtype(dtype).itemsize
     width = lanes(size)
@@ -158,8 +162,9 @@ def _compiled(source: Callable[[str], Callable[..., None]], dtype: Any) -> Calla
 def multiply_nt(a: HostArray, b: HostArray, bias: HostArray | None = None) -> HostArray:
     """Return a bᵀ + bias, of a (n, K), b (M, K) and bias (M,).
 
-    All operands of the functions here are in row-major order, of one dtype, float32 or float64, and
-    no smaller than the module says.  The bits do not depend on how many threads there are.
+    The operands of all functions here are in row-major order, have the same dtype, float32 or
+    float64, and at least the sizes that the module's docstring demands.  The bits of the result do
+    not depend on the number of threads.
     """
     (n, K), M = a.shape, b.shape[0]
     c = np.empty((n, M), a.dtype)
@@ -193,7 +198,7 @@ def multiply_nn(a: HostArray, b: HostArray) -> HostArray:
             rows = [slice(*bounds) for bounds in _shares(n // _TILE_ROWS, threads, _TILE_ROWS, n)]
             share(lambda k: nn(a[rows[k]], b, c[rows[k]], 0, K), range(threads))
         return _unpadded(c, M, width)
-    # The rows are too few to share.
+    # There are too few rows for threads to share them; they share the terms of the sums.
     count = tuning.NN_PARTS
     sums = np.empty((count, n, -(-M // width) * width), a.dtype)
     parts = _shares(K, count, 1, K)
@@ -216,11 +221,11 @@ def multiply_tn(a: HostArray, b: HostArray) -> HostArray:
 
 
 def add_tn(a: HostArray, b: HostArray, c: HostArray) -> None:
-    """Add aᵀ b to c (M, N); the rows of a (K, M) may lie anywhere."""
+    """Add aᵀ b to c (M, N), of a (K, M), whose rows may have any distance, and b (K, N)."""
     (K, N), width = b.shape, lanes(b.itemsize)
     whole, left = N // width * width, N % width
     if left:
-        # Zeros are what the last vector adds to the columns that the one before has, too.
+        # The last vector must add zeros to the columns that the vector before has added to.
         padded = np.zeros((K, whole + width), b.dtype)
         padded[:, :whole] = b[:, :whole]
         padded[:, whole + width - left :] = b[:, whole:]
@@ -239,7 +244,7 @@ def _tn(a: HostArray, b: HostArray, c: HostArray, *, more: bool) -> None:
 
 
 def _unpadded(c: HostArray, columns: int, width: int) -> HostArray:
-    """Return a product whose last columns are in a vector of their own."""
+    """Return the columns of the product that are in c (n, W); see `_nn_for` for its last vector."""
     padded = c.shape[1]
     if padded == columns:
         return c
@@ -251,6 +256,9 @@ def _unpadded(c: HostArray, columns: int, width: int) -> HostArray:
 
 
 def _shares(count: int, parts: int, size: int, end: int) -> list[tuple[int, int]]:
-    """Return the bounds of each part of so many pieces of a size; the last one's is the end."""
+    """Divide ``count`` pieces of ``size`` among ``parts``; return the bounds of each part.
+
+    The last part reaches to ``end``, which is more than the pieces if they are no multiple.
+    """
     bounds = [count * k // parts * size for k in range(parts)]
     return list(pairwise([*bounds, end]))

@@ -1,4 +1,6 @@
-"""What a compiled time loop needs that Numba has no word for: meetings of threads, bare rows."""
+"""What compiled time loops need and Numba's Python can't say: a barrier for threads, array views
+of an address, and keeping an array alive.
+"""
 
 import os
 from collections.abc import Callable
@@ -19,7 +21,7 @@ _WORD = ir.IntType(64)
 
 @intrinsic
 def _add_and_get(typing: Any, address: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
-    """Add to a word that other threads read, and return what it was."""
+    """Add to an integer that other threads read, atomically, and return its former value."""
     del typing, address, value
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -32,7 +34,7 @@ def _add_and_get(typing: Any, address: Any, value: Any) -> tuple[Any, Callable[.
 
 @intrinsic
 def _get(typing: Any, address: Any) -> tuple[Any, Callable[..., Any]]:
-    """Return a word that other threads write."""
+    """Return an integer that other threads write, read atomically."""
     del typing, address
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -45,7 +47,7 @@ def _get(typing: Any, address: Any) -> tuple[Any, Callable[..., Any]]:
 
 @intrinsic
 def _let_go(typing: Any) -> tuple[Any, Callable[..., Any]]:
-    """Let another thread have the core, where the system has the C function for it."""
+    """Yield the core to another thread, on systems with the C function ``sched_yield``."""
     del typing
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -60,7 +62,10 @@ def _let_go(typing: Any) -> tuple[Any, Callable[..., Any]]:
 
 @intrinsic
 def row(typing: Any, like: Any, address: Any, n: Any) -> tuple[Any, Callable[..., Any]]:
-    """Return n numbers of the type of ``like`` as an array: a view, of which nothing is checked."""
+    """Return n numbers at an address, of the type of ``like``, as an array.
+
+    It is a view, without any check of its bounds.
+    """
     del typing, address, n
     kind = types.Array(like, 1, "C")
 
@@ -78,7 +83,10 @@ def row(typing: Any, like: Any, address: Any, n: Any) -> tuple[Any, Callable[...
 
 @intrinsic
 def hold(typing: Any, array: Any) -> tuple[Any, Callable[..., Any]]:
-    """Keep an array until here: Numba frees it after its last use, and an address is none."""
+    """Keep an array alive up to this call.
+
+    Numba frees an array after the last use that it sees, and using its address is not one.
+    """
     del typing
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -90,7 +98,10 @@ def hold(typing: Any, array: Any) -> tuple[Any, Callable[..., Any]]:
 
 @njit(nogil=True, error_model="numpy")
 def meet(sync, team, count):
-    """Wait until all ``team`` threads have come here for the ``count``-th time."""
+    """Wait until all ``team`` threads have called this ``count`` times.
+
+    ``sync`` is the address of a counter of the calls, which starts at 0.
+    """
     _add_and_get(sync, 1)
     spins = 0
     while _get(sync) < team * count:

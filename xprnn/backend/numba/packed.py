@@ -1,13 +1,13 @@
-"""The product of a step, with a matrix that is the same at every step.
+"""The product of a time step, by a matrix that is the same at every step.
 
-The recurrent product is small, which is where a BLAS is at its worst: it packs the matrix again
-each time, and its threads meet twice per product.  Here the matrix is packed once (`pack32`,
-`pack64`) into *panels*, a few vectors wide and contiguous in k; `product_for` walks over them with
-tiles whose sums stay in registers (see `xprnn.backend.numba.tiles`).  The threads of a team own
-columns, and the same sums are formed in the same order however many there are.
+A BLAS is slow at small products: it packs the matrix again each time, and its threads synchronise
+twice per product.  Here the matrix is packed once for all steps (`pack32`, `pack64`) into *panels*,
+a few vectors wide, whose rows are contiguous.  The product goes over the panels with the tiles of
+`xprnn.backend.numba.tiles`.  Each thread of a team has some of the columns, and the same sums are
+formed in the same order however many threads there are.
 
-Shapes: a (B, K), its rows ``lda`` apart; a packed matrix K·W entries; c (B, W), contiguous.
-Addresses are integers, strides and sizes are counted in entries.
+Shapes: c = a p, of a (B, K), whose rows are ``lda`` apart; p, a packed matrix of K·W entries; and
+c (B, W), contiguous.  Strides and sizes are counted in entries, and addresses are integers.
 """
 
 from collections.abc import Callable
@@ -23,12 +23,13 @@ from xprnn.backend.numba.tiles import INDEX, WORD, lanes, named, strip_for
 
 
 def product_for(dtype: str) -> Callable[..., None]:
-    """Return ``product(a, lda, p, c, B, K, W, back)``, which sets c to a p; not compiled yet.
+    """Return ``product(a, lda, p, c, B, K, W, back)``, not compiled, which sets c = a p.
 
-    p is packed, and gone through from its end if ``back``: where it is larger than the cache, what
-    the last product has left there is used if products take turns.
+    With ``back``, it goes over the panels from the last to the first.  If p is larger than the
+    cache and the direction alternates from step to step, each product begins with the panels that
+    the one before has left in the cache.
 
-    It is most of the code of a time loop, so it is compiled by itself (see
+    This is most of the code of a time loop, so it is compiled once, apart from the loops (see
     `xprnn.backend.numba.build.product_address`).
     """
     size = np.dtype(dtype).itemsize
@@ -59,14 +60,14 @@ def product_for(dtype: str) -> Callable[..., None]:
 
 
 PRODUCT = types.void(*[types.intp] * 8)
-"""The signature of `product`."""
+"""The signature of the product."""
 
 
 @intrinsic
 def call_product(
     typing: Any, address: Any, a: Any, lda: Any, p: Any, c: Any, B: Any, K: Any, W: Any, back: Any
 ) -> tuple[Any, Callable[..., Any]]:
-    """Call a compiled `product` by its address."""
+    """Call a compiled product at ``address``."""
     del typing, address, a, lda, p, c, B, K, W, back
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -79,10 +80,10 @@ def call_product(
 
 
 def turn_for(scalar: Any, size: int) -> Any:
-    """Return ``turn(a, lda, b, ldb)``: b = aᵀ, of squares of as many rows as a vector has entries.
+    """Return ``turn(a, lda, b, ldb)``, which sets b = aᵀ for squares with the side of a vector.
 
-    In stages, each of which exchanges the off-diagonal halves of squares twice as large as the one
-    before did.
+    The rows are held in registers.  Stage by stage, the off-diagonal quarters of ever larger
+    squares are exchanged: of 2 by 2 entries, then of 4 by 4, and so on.
     """
     width = lanes(size)
     vector = ir.VectorType(scalar, width)
@@ -122,7 +123,11 @@ def turn_for(scalar: Any, size: int) -> Any:
 
 
 def _pack(scalar: Any, size: int) -> Any:
-    """Return ``pack(matrix, first, last, turned, p)``."""
+    """Return ``pack(matrix, first, last, turned, p)``, which packs columns first to last into p.
+
+    ``turned``: the columns of the transposed matrix.  The last panel is padded with zeros to whole
+    vectors.
+    """
     width, turn = lanes(size), turn_for(scalar, size)
 
     def pack(matrix, first, last, turned, p):
@@ -136,7 +141,7 @@ def _pack(scalar: Any, size: int) -> Any:
             given = min(panel, last - first - w)
             start = first + w
             if turned:
-                # What is left over beside whole squares goes entry by entry.
+                # Whole squares are transposed in registers, the rest entry by entry.
                 deep, wide = K // width * width, given // width * width
                 for j in range(0, wide, width):
                     for k in range(0, deep, width):

@@ -1,4 +1,4 @@
-"""Sums of rows that have a place in common: what a product with an indicator is the long way to."""
+"""Sums of rows by index, in one pass over the rows."""
 
 from collections.abc import Callable
 from functools import cache
@@ -14,9 +14,9 @@ from xprnn.backend.numba.tiles import lanes
 
 
 def _scatter_for() -> Callable[..., None]:
-    """Return ``scatter(rows, places, sums, first, last)``, for the columns from first to last.
+    """Return ``scatter(rows, places, sums, first, last)``.
 
-    Each of the rows (N, K) is added to that row of sums (n, K) which places (N,) says.
+    It adds row i of rows (N, K) to row places[i] of sums (n, K), in columns first to last.
     """
 
     def scatter(rows, places, sums, first, last):
@@ -39,7 +39,20 @@ def _compiled(dtype: Any) -> Callable[..., None]:
 
 
 def sum_rows_at(rows: HostArray, places: HostArray, count: int) -> HostArray:
-    """Return (count, K): of each place the sum of its rows (N, K), in their order."""
+    """Return the sums of the rows that have the same place.
+
+    Parameters
+    ----------
+    rows : array, (N, K)
+    places : array of int, (N,)
+        From 0 to count - 1.
+    count : int
+
+    Returns
+    -------
+    array, (count, K)
+        Each sum is formed in the order of its rows, however many threads share the columns.
+    """
     scatter, columns = _compiled(rows.dtype), rows.shape[1]
     sums = np.zeros((count, columns), rows.dtype)
     threads = min(compute_threads(), rows.size // tuning.SCATTER_PER_THREAD)

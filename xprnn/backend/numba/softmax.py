@@ -1,4 +1,4 @@
-"""What a softmax is made of, row by row: one look for the largest entry, one for all the rest."""
+"""The parts of a softmax in two passes over each row: its maximum; then exponentials and sum."""
 
 from collections.abc import Callable
 from functools import cache
@@ -13,9 +13,11 @@ from xprnn.backend.numba.functions import exp32
 
 
 def _softmax_for() -> Callable[..., None]:
-    """Return ``softmax(a, m, Z, first, last)``, in float32, of rows from first to last.
+    """Return ``softmax(a, m, Z, first, last)``, for float32.
 
-    m is set to the largest entry of each row, a to exp(a - m), and Z to the sum of that.
+    For rows first to last, it sets m to the largest entry of each row, a to exp(a - m), and Z to
+    the sum of that.  The maximum and the sum are formed from LANES partial ones, which the compiler
+    keeps in vectors.
     """
     empty, entry, LANES = np.empty, np.float32, tuning.SOFTMAX_ACCUMULATORS
     lowest, zero = np.float32(-np.inf), np.float32(0)
@@ -61,7 +63,9 @@ def _compiled() -> Callable[..., None]:
 
 
 def softmax_parts(a: HostArray) -> tuple[HostArray, HostArray]:
-    """Set a (N, V), of float32, to exp(a - m), and return m and the sums of its rows, (N,)."""
+    """Set a (N, V) of float32 to exp(a - m); return m (N,), its rows' maxima, and Z (N,), the sums
+    of its new rows.
+    """
     softmax, count = _compiled(), len(a)
     m, Z = np.empty(count, a.dtype), np.empty(count, a.dtype)
     threads = min(compute_threads(), a.size // tuning.SOFTMAX_PER_THREAD, count)

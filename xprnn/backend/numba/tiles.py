@@ -1,12 +1,13 @@
-"""Tiles of a product, whose sums stay in registers while they go along k.
+"""Tiles: small blocks of a matrix product whose sums stay in registers.
 
-What every product here is made of (K. Goto and R. van de Geijn, "Anatomy of high-performance matrix
-multiplication", ACM TOMS 34, 2008).
+All compiled products are made of them (K. Goto and R. van de Geijn, "Anatomy of high-performance
+matrix multiplication", ACM TOMS 34, 2008).  A tile has up to 6 rows and a few vectors of columns.
+For each k, it loads the vectors of row k of p once, and adds them, times an entry of a, to the sums
+of each of its rows.
 
-Shapes: a (rows, depth), its rows ``lda`` and its columns ``ka`` apart; p (depth, W), its rows
-``ldp`` apart; c (rows, W), its rows
-``ldc`` apart.  Addresses are integers, strides and sizes are
-counted in entries.
+Shapes: c = a p, of a (rows, depth), p (depth, W) and c (rows, W).  ``lda`` and ``ka`` are the
+strides of the rows and columns of a; ``ldp`` and ``ldc`` those of the rows of p and c.  Strides and
+sizes are counted in entries, and addresses are integers.
 """
 
 from collections.abc import Callable
@@ -20,27 +21,31 @@ from numba.extending import intrinsic
 
 _FEATURES = llvm.get_host_cpu_features()
 VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx2") else 16
+"""Bytes of the vectors that tiles are computed in: the widest that the processor has."""
 _TALL = VECTOR_BYTES != 32
-"""Whether there are 32 registers for the sums of a tile, not 16."""
+"""Whether the processor has 32 vector registers, enough for tiles of 4 and 6 rows; else 16."""
 _PARTS = {1: 4 if _TALL else 2}
-"""By the rows of a tile, in how many sums each entry is formed, so that enough are under way to
-hide how long a multiplication takes.  Where a thread's share ends decides what panel and what
-tile an entry is in, and must not decide in what order it is summed: so it is one sum, but in tiles
-of one row, which are the last of an odd number of sequences however these are shared."""
+"""By a tile's number of rows, how many partial sums each entry is formed from; one by default.
+
+Several hide the latency of multiplications in tiles with few sums.  But the order of summation must
+not depend on how threads share the rows, which decides the tile that an entry falls into.  So only
+tiles of one row have several: that is the last row of an odd number, however the rows are shared.
+"""
 
 WORD, INDEX = ir.IntType(64), ir.IntType(32)
 _jit = njit(nogil=True, error_model="numpy")
 
 
 def lanes(size: int) -> int:
-    """Return how many entries of so many bytes a vector has."""
+    """Return how many entries of ``size`` bytes a vector has."""
     return VECTOR_BYTES // size
 
 
 def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
-    """Return ``tile(a, lda, ka, p, ldp, depth, c, ldc, s, lds, more)``, of so many rows.
+    """Return ``tile(a, lda, ka, p, ldp, depth, c, ldc, s, lds, more)``, of this size.
 
-    c = a p, or with ``more`` s + a p: s is c itself, or one row for all of them, with lds = 0.
+    It sets c = a p; with ``more``, c = s + a p, where s is c itself, or one row that is added to
+    all rows (lds = 0).
     """
     width, step = lanes(size), VECTOR_BYTES
     vector = ir.VectorType(scalar, width)
@@ -73,7 +78,7 @@ def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
         places = {(r, v): builder.add(rows_c[r], number(v * step)) for r, v in tiles}
         zero = ir.Constant(vector, [0.0] * width)
         row_bytes, column_bytes = builder.mul(ldp, number(size)), builder.mul(ka, number(size))
-        # In memory as it is written, in registers when it has been optimised.
+        # Variables in memory, which the optimiser turns into registers.
         sums = [
             {tile: cgutils.alloca_once(builder, vector) for tile in tiles} for _ in range(parts)
         ]
@@ -138,16 +143,20 @@ def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
 
 
 def named(function: Any, name: str) -> Any:
-    """Return a function, to be compiled, under a name that no other one has.
+    """Return a function, to be compiled, renamed so that the name says all that it depends on.
 
-    Compiled code that is read from disk may hold another process's function of the same name.
+    Code loaded from disk may contain a function that another process compiled.  If it had the same
+    name but depended on other constants, the linker would take one for the other.
     """
     function.__name__ = function.__qualname__ = f"{name}_{VECTOR_BYTES}_{_PARTS.get(1)}"
     return _jit(function)
 
 
 def strip_for(vectors: int, scalar: Any, size: int) -> Any:
-    """Return ``strip(a, lda, ka, p, ldp, depth, c, ldc, s, lds, rows, more)``: of any rows."""
+    """Return ``strip(a, lda, ka, p, ldp, depth, c, ldc, s, lds, rows, more)``.
+
+    It computes any number of rows of c, a few vectors wide, with the tallest tiles that fit.
+    """
     tile6, tile4, tile2, tile1 = (_tile(rows, vectors, scalar, size) for rows in (6, 4, 2, 1))
 
     def strip(a, lda, ka, p, ldp, depth, c, ldc, s, lds, rows, more):
