@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness import FLAVOURS, Harness
+from tests.harness import FLAVOURS, Harness, flavour
 from xprnn import get_backend
 from xprnn.backend import probe
 
@@ -25,7 +25,15 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=FLAVOURS)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked ``full``, unless FULL=1."""
+    if os.environ.get("FULL", "0") == "0":
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(params=[flavour(name) for name in FLAVOURS])
 def harness(request: pytest.FixtureRequest) -> Harness:
     """Return a backend in float64; ``harness.at("float32")`` is its other half."""
     name, device = FLAVOURS[request.param]

@@ -23,6 +23,13 @@ if find_spec("cupy"):
     FLAVOURS["cupy"] = ("cupy", None)
 
 
+def flavour(name: str, *row: Any) -> Any:
+    """Return a parameter set whose last value is a flavour; ``quick`` takes NumPy's alone."""
+    words = [str(getattr(each, "id", each)) for each in (*row, name)]
+    marks = () if name == "numpy" else pytest.mark.another_flavour
+    return pytest.param(*row, name, id="-".join(words), marks=marks)
+
+
 def on_every_backend(
     rows: Sequence[Any] = CELLS, on_jax: Sequence[Any] = FEW, argument: str = "case"
 ) -> pytest.MarkDecorator:
@@ -31,17 +38,13 @@ def on_every_backend(
     JAX compiles every operation once for each shape, which takes a hundred times as long as the
     other libraries take to compute it.
     """
-    pairs = [
-        pytest.param(row, flavour, id=f"{getattr(row, 'id', row)}-{flavour}")
-        for flavour in FLAVOURS
-        for row in (on_jax if flavour == "jax" else rows)
-    ]
+    pairs = [flavour(name, row) for name in FLAVOURS for row in (on_jax if name == "jax" else rows)]
     return pytest.mark.parametrize((argument, "harness"), pairs, indirect=["harness"])
 
 
 def on_flavours(*names: str) -> pytest.MarkDecorator:
     """Parametrize a test by those of some flavours that are installed."""
-    found = [name for name in names if name in FLAVOURS]
+    found = [flavour(name) for name in names if name in FLAVOURS]
     return pytest.mark.parametrize("harness", found, indirect=True)
 
 

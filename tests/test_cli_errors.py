@@ -277,7 +277,7 @@ def test_the_package_is_a_command(monkeypatch, capsys):
 
 def test_a_reader_that_has_gone_is_no_error():
     # By the time that there is something to write, `true` has long ended.
-    command = f"{shlex.quote(sys.executable)} -m xprnn info | true"
+    command = f"{shlex.quote(sys.executable)} -m xprnn train --help | true"
     done = subprocess.run(
         command, shell=True, capture_output=True, text=True, env=environment(), check=True
     )

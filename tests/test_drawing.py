@@ -3,6 +3,7 @@
 import itertools
 import math
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -63,6 +64,12 @@ class Shown:
         return sorted(words for (at, _), words in self.nodes.items() if at > x)
 
 
+@cache
+def shown_of(case):
+    """Return a case's drawing of four steps, which several tests look at."""
+    return Shown(draw(case.make(), 4))
+
+
 def states(net, steps):
     return ["\n".join(f"{s}({t})" for s in net.cell.state) for t in range(steps + 1)]
 
@@ -77,8 +84,8 @@ def test_as_many_steps_as_asked_for(case, steps):
 
 @each_case
 def test_nodes_and_arrows(case):
-    net, steps = case.make(), 3
-    shown = Shown(draw(net, steps))
+    net, steps = case.make(), 4
+    shown = shown_of(case)
     h, folded = states(net, steps), ", ".join(net.cell.state)
     x = [f"x({t})" for t in range(1, steps + 1)]
     y = {steps: "y"} if case.returns == "last" else {t: f"y({t})" for t in range(1, steps + 1)}
@@ -111,7 +118,7 @@ def test_the_initial_state_is_dashed_because_it_is_given():
 @each_case
 def test_every_parameter_is_named_with_its_shape(case):
     net = case.make()
-    words = [text.get_text() for text in Shown(draw(net)).words]
+    words = [text.get_text() for text in shown_of(case).words]
     lines = [line for each in words for line in each.split("\n")]
     for name, array in net.parameters.items():
         assert lines.count(f"{SYMBOLS[name]} = {name} {tuple(array.shape)}") == 1
@@ -126,22 +133,26 @@ def test_every_parameter_is_named_with_its_shape(case):
 
 @each_case
 def test_unfolded_arrows_carry_their_symbols(case):
-    words = [text.get_text() for text in Shown(draw(case.make(), 4)).words]
+    words = [text.get_text() for text in shown_of(case).words]
     assert words.count("U") == words.count("W") == 4
     readouts = 0 if case.O is None else 1 if case.returns == "last" else 4
     assert words.count("R") == readouts
 
 
-@pytest.mark.parametrize("steps", [1, 3, 12])
-@pytest.mark.parametrize("returns", ["sequence", "last"])
+SMALL = LARGE.but(id="small", I=1, H=1, O=None, cell=Elman())
+EVERYTHING = LARGE.but(id="everything", cell=LSTM(peepholes=True, layer_norm=True))
+
+
 @pytest.mark.parametrize(
-    "case",
+    ("case", "returns", "steps"),
     [
-        LARGE,
-        LARGE.but(I=1, H=1, O=None, cell=Elman()),
-        LARGE.but(cell=LSTM(peepholes=True, layer_norm=True)),
+        *((case, returns, 12) for case in (LARGE, EVERYTHING) for returns in ("sequence", "last")),
+        *((LARGE, returns, steps) for returns in ("sequence", "last") for steps in (1, 3)),
+        (SMALL, "sequence", 12),
+        (SMALL, "last", 1),
+        (EVERYTHING, "last", 1),
     ],
-    ids=["large", "small", "everything"],
+    ids=lambda value: getattr(value, "id", None),
 )
 def test_nothing_overlaps_or_leaves_the_picture(case, steps, returns):
     shown = Shown(draw(Sketch(case, returns), steps))
@@ -183,9 +194,8 @@ def test_the_state_s_inside_fits_into_its_node():
 @each_case
 def test_the_equations_are_those_of_the_network(case):
     net = case.make()
-    (equations,) = (
-        text.get_text() for text in Shown(draw(net)).words if "cell:" in text.get_text()
-    )
+    words = [text.get_text() for text in shown_of(case).words]
+    (equations,) = (text for text in words if "cell:" in text)
     assert equations == "\n".join(draw_text(net).split("\n")[:2])
     state, output = equations.split("\n")
     b = " + b" if case.bias else ""

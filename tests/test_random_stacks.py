@@ -1,5 +1,7 @@
 """Any stack, of any sizes from one up, with any lengths, against torch."""
 
+import os
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,14 +14,14 @@ from tests.passes import all_of, on_numpy
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """Draw a case, as small as can be where that is enough to fail."""
-    steps, batch = draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    steps, batch = draw(st.integers(1, 9)), draw(st.integers(1, 5))
     lengths = st.lists(st.integers(1, steps), min_size=batch, max_size=batch).map(tuple)
     shares = st.sampled_from([0.0, 0.3, 0.8])
     return draw(st.sampled_from(CELLS)).but(
         T=steps,
         B=batch,
-        I=draw(st.integers(1, 5)),
-        H=draw(st.integers(1, 5)),
+        I=draw(st.integers(1, 6)),
+        H=draw(st.integers(1, 7)),
         O=draw(st.none() | st.integers(1, 4)),
         bias=draw(st.booleans()),
         returns=draw(st.sampled_from(["sequence", "last"])),
@@ -32,8 +34,11 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
+EXAMPLES = 200 if os.environ.get("FULL", "0") == "0" else 2000
+
+
 # Derandomized: every run draws the same examples, and the message holds the one that fails.
-@settings(derandomize=True, database=None, deadline=None, max_examples=150)
+@settings(derandomize=True, database=None, deadline=None, max_examples=EXAMPLES)
 @given(case=cases(), seed=st.integers(0, 1000))
 def test_values_and_gradients(case: Case, seed: int):
     run, gradients = on_numpy(case, seed, rng=seed)
