@@ -287,6 +287,49 @@ def test_a_list_in_a_frozen_cell():
     problem.compare()
 
 
+@pytest.fixture
+def traces(monkeypatch):
+    """Return the cells that are traced."""
+    seen, trace = [], lowering.trace
+    monkeypatch.setattr(lowering, "trace", lambda cell: seen.append(cell) or trace(cell))
+    return seen
+
+
+def test_cells_with_equal_formulas_share_their_loops(traces):
+    backend = Problem(LSTM()).backend
+    first, second = LSTM(forget_bias=0.125), LSTM(forget_bias=0.25)
+    for _ in range(3):
+        assert lowering.lowerings_of(backend, first) == lowering.lowerings_of(backend, second)
+    assert traces == [first, second]
+    changing = Changing(0.3), Changing(0.3)
+    assert lowering.lowerings_of(backend, changing[0]) == lowering.lowerings_of(
+        backend, changing[1]
+    )
+
+
+def test_what_can_change_is_traced_at_every_use(traces):
+    for cell in (Changing(), Listing()):
+        traces.clear()
+        for _ in range(3):
+            lowering.lowerings_of(Problem(cell).backend, cell)
+        assert len(traces) == 3
+
+
+def test_a_class_with_another_method_is_traced_again(monkeypatch):
+    @dataclass(frozen=True)
+    class Replaced(Elman):
+        pass
+
+    cell = Replaced()
+    Problem(cell).compare()
+    before = Problem(cell).chosen()[0].states[0]
+    monkeypatch.setattr(
+        Replaced, "forward", lambda self, xp, u, v, state: Elman("relu").forward(xp, u, v, state)
+    )
+    Problem(cell).compare()
+    assert not np.allclose(before, Problem(cell).chosen()[0].states[0])
+
+
 def test_another_cell_of_the_same_fields_is_another():
     mine = Activation("tanh", lambda xp, z: z / 2, lambda xp, h: xp.ones_like(h) / 2)
     for activation in (ACTIVATIONS["tanh"], mine):

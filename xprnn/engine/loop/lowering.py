@@ -1,4 +1,9 @@
-"""Which cells are lowered, on which backend; and how to keep them from it."""
+"""Which lowering runs a cell on a backend, how to switch lowering off, and how to ask about it.
+
+A lowering makes the time loop of one library from a cell's traced formulas.  Such loops are cached
+by the text of the formulas and the lowering's name, and keep what they compile; a frozen, hashable
+cell is traced once, any other at every use, since it may have changed.
+"""
 
 import importlib
 import logging
@@ -17,7 +22,7 @@ from xprnn.engine.loop.protocol import Loops, Work
 from xprnn.engine.loop.trace import Formulas, Untraceable, trace
 
 LOWERINGS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "numpy"), "cupy": ("cupy",)}
-"""By the name that a library gives its lowering, those that there are, the fastest first."""
+"""By the name in `Library.lowering`, the lowerings for that library, the fastest first."""
 
 _allowed: ContextVar[bool | None] = ContextVar("allowed", default=None)
 _log = logging.getLogger("xprnn")
@@ -25,10 +30,10 @@ _log = logging.getLogger("xprnn")
 
 @contextmanager
 def disable_lowering() -> Iterator[None]:
-    """Run cells as plain array code, inside a ``with`` block.
+    """Run cells as plain array code inside a ``with`` block.
 
-    In the thread (or task) that entered the block, and in no other.  For a whole process set the
-    environment variable ``XPRNN_LOWERING=off``.
+    It applies to the thread (or asyncio task) that enters the block, and to no other.  For a whole
+    process set the environment variable ``XPRNN_LOWERING=off``.
 
     Examples
     --------
@@ -48,26 +53,29 @@ def disable_lowering() -> Iterator[None]:
 
 
 def lowering_for(backend: Backend, cell: Cell, work: Work) -> Loops | None:
-    """Return the time loops of a cell that do some work; None where it runs as plain array code.
+    """Return the fastest lowered time loops of a cell that suit the work.
 
-    That is: the backend has no lowering that suits, lowering is disabled, or the cell can't be
-    traced (see `explain_lowering`).
+    None, and the cell runs as plain array code: if the backend has no lowering that suits, if
+    lowering is disabled, or if the cell can't be traced (see `explain_lowering`).
     """
-    for loops in lowerings_of(backend, cell):
+    names = _chosen(backend.library.lowering)
+    if not names:
+        return None
+    traced = _traced(cell)
+    if isinstance(traced, str):
+        return None
+    for name in names:
+        loops = _loops(traced, name)
         if loops.suits(work):
             return loops
     return None
 
 
 def lowerings_of(backend: Backend, cell: Cell) -> tuple[Loops, ...]:
-    """Return all time loops that a cell has on a backend, the fastest first."""
-    names = _chosen(backend.library.lowering or "")
-    if not names:
-        return ()
-    known = _known(cell)
-    if names not in known.loops and known.traced is not None:
-        known.loops[names] = tuple(_loops(known.traced, name) for name in names)
-    return known.loops.get(names, ())
+    """Return all lowered time loops that a cell has on a backend, the fastest first."""
+    names = _chosen(backend.library.lowering)
+    traced = _traced(cell) if names else ""
+    return () if isinstance(traced, str) else tuple(_loops(traced, name) for name in names)
 
 
 def lowering_enabled() -> bool:
@@ -83,9 +91,9 @@ def lowering_enabled() -> bool:
     return lowering_word() != "off" if allowed is None else allowed
 
 
-def _chosen(library: str) -> tuple[str, ...]:
-    """Return which lowerings are used."""
-    names = LOWERINGS.get(library, ())
+def _chosen(library: str | None) -> tuple[str, ...]:
+    """Return the names of the lowerings in use for a library, the fastest first."""
+    names = LOWERINGS.get(library or "", ())
     allowed = _allowed.get()
     if not names or allowed is False:
         return ()
@@ -103,7 +111,7 @@ def _chosen(library: str) -> tuple[str, ...]:
 
 
 def lowering_in_use() -> str:
-    """Say what the time loops of NumPy are made by, and why by nothing faster."""
+    """Say what runs the time loops on NumPy, and why nothing faster does."""
     if not lowering_enabled():
         return f"plain array code ({VARIABLE} is 'off')"
     if lowering_word() == "numpy":
@@ -118,7 +126,7 @@ def lowering_in_use() -> str:
 
 
 def explain_lowering(cell: str | Cell, backend: str | Backend = "numpy") -> str:
-    """Say how a cell runs on a backend, and if it is not lowered, why.
+    """Say how a cell runs on a backend, and why if it is not lowered.
 
     Parameters
     ----------
@@ -128,7 +136,7 @@ def explain_lowering(cell: str | Cell, backend: str | Backend = "numpy") -> str:
     Returns
     -------
     str
-        A line for each lowering, the one that is used wherever it suits first.
+        A line for each lowering, the preferred one first.
 
     Examples
     --------
@@ -141,14 +149,14 @@ def explain_lowering(cell: str | Cell, backend: str | Backend = "numpy") -> str:
         return f"{plain}: the backend {backend.name!r} has no lowering"
     if not lowering_enabled():
         return f"{plain}: lowering is disabled"
-    known = _known(cell)
-    if known.traced is None:
-        return f"{plain}: {known.reason}"
+    traced = _traced(cell)
+    if isinstance(traced, str):
+        return f"{plain}: {traced}"
     if has_layer_norm(cell):
-        # Mean and variance are no elementwise operations.
+        # Mean and variance are not elementwise.
         return f"{plain}: it normalises its projections"
     first, *others = (loops.describe() for loops in lowerings_of(backend, cell))
-    formulas = known.traced.formulas
+    formulas = traced.formulas
     lines = [
         f"{cell} is {first}: {formulas.forward.operations()} operations forward, "
         f"{formulas.backward.operations()} backward"
@@ -159,62 +167,55 @@ def explain_lowering(cell: str | Cell, backend: str | Backend = "numpy") -> str:
     return "\n".join(lines)
 
 
-class _Text(NamedTuple):
-    """Formulas, and the text that says all there is to them."""
+class _Traced(NamedTuple):
+    """A cell's formulas, and their text, which determines them: equal text, equal formulas."""
 
     text: str
     formulas: Formulas
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Text) and self.text == other.text
+        return isinstance(other, _Traced) and self.text == other.text
 
     def __hash__(self) -> int:
         return hash(self.text)
 
 
-class _Known(NamedTuple):
-    """A cell's formulas, or why there are none; and the loops made of them, by their names."""
+@lru_cache(maxsize=256)
+def _loops(traced: _Traced, name: str) -> Loops:
+    """Return the loops that a lowering makes from formulas."""
+    formulas = traced.formulas
+    if name == "numba":  # which is optional, and slow to import
+        module = importlib.import_module("xprnn.engine.loop.numba.loops")
+        loops: Loops = module.NumbaLoops(formulas)
+        return loops
+    return NumPyLoops(formulas) if name == "numpy" else CuPyLoops(formulas)
 
-    traced: _Text | None
-    reason: str
-    loops: dict[tuple[str, ...], tuple[Loops, ...]]
 
-
-def _known(cell: Cell) -> _Known:
-    """Return a cell's formulas, traced before if nothing of the cell can have changed since."""
-    same: Any = cell
+def _traced(cell: Cell) -> _Traced | str:
+    """Return a cell's formulas, or the reason why it can't be traced."""
     kind: Any = type(cell)
     options = getattr(kind, "__dataclass_params__", None)
     if options is not None and options.frozen:
+        hashable: Any = cell
         try:
-            return _traced_once(same, kind.forward, kind.backward)
+            # By its methods, too, since those of a class can be replaced.
+            return _traced_once(hashable, kind.forward, kind.backward)
         except TypeError:
-            # A field that can't be hashed, and so may change.
+            # A field that can't be hashed can change.
             pass
-    return _traced(cell)
+    return _trace(cell)
 
 
 @lru_cache(maxsize=256)
-def _traced_once(cell: Cell, *methods: object) -> _Known:
+def _traced_once(cell: Cell, *methods: object) -> _Traced | str:
     del methods
-    return _traced(cell)
+    return _trace(cell)
 
 
-def _traced(cell: Cell) -> _Known:
+def _trace(cell: Cell) -> _Traced | str:
     try:
         formulas = trace(cell)
     except Untraceable as error:
         _log.info("%s runs as plain array code: %s", cell, error)
-        return _Known(None, f"{error}", {})
-    return _Known(_Text(repr(formulas), formulas), "", {})
-
-
-@lru_cache(maxsize=256)
-def _loops(traced: _Text, name: str) -> Loops:
-    """Return the loops of a formula, which keep what is compiled for it."""
-    if name != "numba":
-        return NumPyLoops(traced.formulas) if name == "numpy" else CuPyLoops(traced.formulas)
-    loops: Loops = importlib.import_module("xprnn.engine.loop.numba.loops").NumbaLoops(
-        traced.formulas
-    )
-    return loops
+        return f"{error}"
+    return _Traced(repr(formulas), formulas)
