@@ -15,7 +15,8 @@ from xprnn.engine.loop.numpy.regroup import regrouped
 from xprnn.engine.loop.numpy.storage import Storage
 from xprnn.engine.loop.program import Builder, Node, Program
 from xprnn.engine.loop.protocol import Recurrent
-from xprnn.engine.loop.trace import Tracer, Untraceable, trace, trace_forward
+from xprnn.engine.loop.trace import trace, trace_forward
+from xprnn.engine.loop.tracer import Tracer, Untraceable
 
 
 @dataclass(frozen=True)

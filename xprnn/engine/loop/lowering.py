@@ -19,7 +19,8 @@ from xprnn.cells import Cell, get_cell, has_layer_norm
 from xprnn.engine.loop.cuda.loops import CuPyLoops
 from xprnn.engine.loop.numpy.loops import NumPyLoops
 from xprnn.engine.loop.protocol import Loops, Work
-from xprnn.engine.loop.trace import Formulas, Untraceable, trace
+from xprnn.engine.loop.trace import Formulas, trace
+from xprnn.engine.loop.tracer import Untraceable
 
 LOWERINGS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "numpy"), "cupy": ("cupy",)}
 """By the name in `Library.lowering`, the lowerings for that library, the fastest first."""
