@@ -133,6 +133,7 @@ def test_where_no_thread_can_be_started_there_is_one(threads, monkeypatch):
         raise RuntimeError("can't start new thread")
 
     problem = Problem(Elman(), 30, 24, 70)
+    threads(1)
     want = bits(problem)
     threads(3)
     with monkeypatch.context() as patch:

@@ -240,9 +240,9 @@ def test_factors_are_gathered():
     second = made.apply("subtract", d, made.apply("multiply", d, a))
     third = made.apply("negative", made.apply("multiply", second, b))
     program = made.program({"du": (first, third)})
-    late = late_nodes(program.nodes, lambda name: name.startswith("d_"))
+    late = late_nodes(program.nodes, {"d_state"})
     again = regrouped(program, late)
-    still = late_nodes(again.nodes, lambda name: name.startswith("d_"))
+    still = late_nodes(again.nodes, {"d_state"})
     assert sum(again.nodes[k].op == "multiply" for k in still) == len(still) - 1 == 2
 
 
@@ -254,7 +254,7 @@ def test_buffers_are_as_few_as_can_be():
     c = made.apply("add", a, b)
     d = made.apply("tanh", c)
     nodes, order = made.nodes, [a, b, c, d]
-    storage = Storage(nodes, order, {x: "x", d: "result"}, {d}, fresh={"result"})
+    storage = Storage(nodes, order, {x: "x", d: "result"}, {d}, shareable={"result"})
     assert storage.places == {x: "x", a: "result", b: "s0", c: "result", d: "result"}
     assert len(storage.buffers) == 1
 

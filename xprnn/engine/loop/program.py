@@ -1,8 +1,8 @@
-"""A formula as data: a list of elementwise operations, each stated once.
+"""A formula as data: a list of elementwise operations.
 
-A `Program` is what `xprnn.engine.loop.trace` makes of a cell's formula, and what every lowering
-reads. `Builder` keeps it small while it grows: equal operations are one node, operations on
-constants are constants, and operations that change nothing are not there.
+`xprnn.engine.loop.trace` makes a `Program` of a cell's formula, and every lowering reads it.
+`Builder` keeps it small: equal operations become one node, operations on constants are computed,
+and operations that change nothing are left out.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,16 +24,16 @@ ARITHMETIC = {
     "sinh": 1, "cosh": 1, "tanh": 1, "asinh": 1, "acosh": 1, "atanh": 1,
     "ceil": 1, "floor": 1, "trunc": 1, "round": 1,
 }  # fmt: skip
-"""The standard's elementwise functions of floats that give floats, and how many they take."""
+"""The standard's elementwise functions from floats to floats, and their numbers of operands."""
 
 COMPARISONS = {
     "equal": 2, "not_equal": 2, "less": 2, "less_equal": 2, "greater": 2, "greater_equal": 2,
     "isfinite": 1, "isinf": 1, "isnan": 1, "signbit": 1,
 }  # fmt: skip
-"""Those of floats that give truth values."""
+"""Those from floats to truth values."""
 
 LOGIC = {"logical_and": 2, "logical_or": 2, "logical_xor": 2, "logical_not": 1}
-"""Those of truth values that give truth values."""
+"""Those from truth values to truth values."""
 
 FUNCTIONS = ARITHMETIC | COMPARISONS | LOGIC
 
@@ -47,14 +47,14 @@ class Node(NamedTuple):
     Attributes
     ----------
     op : str
-        A function of the array API standard, among them ``"where"`` and ``"astype"`` (a truth value
-        to 0 or 1); or ``"input"``, ``"constant"``, or ``"copy"``, which lowerings add.
+        A function of the array API standard, ``"where"`` and ``"astype"`` (of a truth value, to 0
+        or 1) included; or ``"input"``, ``"constant"``, or ``"copy"``, which lowerings add.
     args : tuple of int
-        The nodes that it is applied to; each stands before it in the program.
+        The operands, which are nodes earlier in the program.
     value : str, float or bool, optional
         An input's name; a constant's value.
     kind : {"float", "bool"}
-        What it gives.
+        Of the result.
     """
 
     op: str
@@ -71,8 +71,8 @@ class Program(NamedTuple):
     nodes : tuple of Node
         In an order in which they can be computed.
     outputs : dict
-        Per group of results (``"state"``, ``"saved"``, ...) the nodes that they are; None for one
-        that does not exist.
+        The nodes of each group of results (``"state"``, ``"saved"``, ...); None for a result that
+        does not exist.
     """
 
     nodes: tuple[Node, ...]
@@ -82,6 +82,11 @@ class Program(NamedTuple):
         """Yield every result's node."""
         for group in self.outputs.values():
             yield from (index for index in group if index is not None)
+
+    def inputs(self, group: str) -> dict[int, int]:
+        """Return the nodes that are inputs of a group, by their number in it."""
+        found = [(input_number(node, group), index) for index, node in enumerate(self.nodes)]
+        return dict(sorted((k, index) for k, index in found if k is not None))
 
     def operations(self) -> int:
         """Return the number of operations."""
@@ -106,7 +111,7 @@ def _name(index: int, node: Node) -> str:
 
 
 class Builder:
-    """A program as it grows."""
+    """A program under construction."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -117,13 +122,13 @@ class Builder:
         return self._node(Node(INPUT, (), name, kind))
 
     def constant(self, value: float | bool) -> int:
-        """Return the node of a constant; a number is of the floats' own dtype."""
+        """Return the node of a constant; a number takes the dtype of the other floats."""
         if isinstance(value, bool):
             return self._node(Node(CONSTANT, (), value, BOOL))
         return self._node(Node(CONSTANT, (), float(value)))
 
     def apply(self, op: str, *args: int) -> int:
-        """Return the node of an operation, which may be one that was there before."""
+        """Return the node of an operation: a new one, or an earlier node that equals it."""
         operands = tuple(self.nodes[a] for a in args)
         if all(node.op == CONSTANT for node in operands):
             return self.constant(_fold(op, [node.value for node in operands]))
@@ -136,7 +141,7 @@ class Builder:
         return self._node(Node(op, args, None, BOOL if op in COMPARISONS | LOGIC else kind))
 
     def _unchanged(self, op: str, args: tuple[int, ...]) -> int | None:
-        """Return the operand that an operation leaves as it is, to the bit; None if it changes."""
+        """Return the operand that the result equals to the bit; None if there is none."""
         first = self.nodes[args[0]]
         numbers = [self.nodes[a].value if _is_number(self.nodes[a]) else None for a in args]
         if op in ("multiply", "divide", "pow") and numbers[-1] == 1:
@@ -158,7 +163,7 @@ class Builder:
 
     def _node(self, node: Node) -> int:
         args = tuple(sorted(node.args)) if node.op in _SYMMETRIC else node.args
-        # The text, because 0.0 equals -0.0, and True equals 1.0.
+        # By the text of the value, because 0.0 equals -0.0, and True equals 1.0.
         key = (node.op, args, repr(node.value), node.kind)
         if key not in self._known:
             self._known[key] = len(self.nodes)
@@ -166,12 +171,12 @@ class Builder:
         return self._known[key]
 
     def program(self, outputs: dict[str, tuple[int | None, ...]]) -> Program:
-        """Return the program of these results, without what they don't need."""
+        """Return the program of these results, without the nodes that they don't need."""
         return pruned(Program(tuple(self.nodes), outputs))
 
 
 def needed(nodes: Sequence[Node], roots: Iterable[int]) -> set[int]:
-    """Return the nodes that some nodes depend on, and these themselves."""
+    """Return the roots and all nodes that they depend on."""
     found: set[int] = set()
     waiting = list(roots)
     while waiting:
@@ -184,11 +189,11 @@ def needed(nodes: Sequence[Node], roots: Iterable[int]) -> set[int]:
 
 def pruned(program: Program) -> Program:
     """Return a program without the nodes that no result needs."""
-    kept = sorted(needed(program.nodes, program.wanted()))
-    place = {old: new for new, old in enumerate(kept)}
+    order = sorted(needed(program.nodes, program.wanted()))
+    place = {old: new for new, old in enumerate(order)}
     nodes = tuple(
         program.nodes[old]._replace(args=tuple(place[a] for a in program.nodes[old].args))
-        for old in kept
+        for old in order
     )
     return Program(nodes, renumbered(program.outputs, place))
 
@@ -196,7 +201,7 @@ def pruned(program: Program) -> Program:
 def renumbered(
     outputs: dict[str, tuple[int | None, ...]], place: dict[int, int]
 ) -> dict[str, tuple[int | None, ...]]:
-    """Return results with their nodes' new numbers."""
+    """Return outputs with new numbers for their nodes."""
     return {
         group: tuple(None if index is None else place[index] for index in indices)
         for group, indices in outputs.items()
@@ -217,9 +222,15 @@ def _fold(op: str, values: list[str | float | bool | None]) -> float | bool:
     return bool(result) if op in COMPARISONS | LOGIC else float(result)
 
 
-def input_place(node: Node, group: str) -> int | None:
-    """Return k if a node is the k-th input of a group."""
-    name = f"{node.value}"
-    if node.op != INPUT or name.rstrip("0123456789") != group:
+def split_name(name: str) -> tuple[str, int | None]:
+    """Return the group and the number of an input or a result, such as ``"state1"``."""
+    group = name.rstrip("0123456789")
+    return group, int(name[len(group) :]) if len(name) > len(group) else None
+
+
+def input_number(node: Node, group: str) -> int | None:
+    """Return k if a node is input k of a group."""
+    if node.op != INPUT:
         return None
-    return int(name[len(group) :])
+    found, k = split_name(f"{node.value}")
+    return k if found == group else None

@@ -1,8 +1,8 @@
-"""Tracing: a cell's `forward` and `backward`, called with operands that record what is done to them.
+"""Tracing: a cell's formulas, called with operands that record what is done to them.
 
-The formulas are the cell's own; nothing is stated a second time.  A cell whose formulas are not
-lists of elementwise operations is refused with a reason, as `Untraceable`, and runs as plain array
-code.
+The formulas are the cell's own `forward` and `backward`; nothing is stated a second time.  A cell
+whose formulas are not lists of elementwise operations is refused with a reason, as `Untraceable`,
+and runs as plain array code.
 """
 
 from collections.abc import Sequence

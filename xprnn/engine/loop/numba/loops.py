@@ -1,4 +1,4 @@
-"""The time loop compiled by Numba, and called."""
+"""The time loop compiled by Numba: compiling it, and calling it."""
 
 import logging
 from functools import partial
@@ -18,18 +18,19 @@ from xprnn.engine.loop.numba import team
 from xprnn.engine.loop.numba.source import GROUP, NUMBERS, Loop, backward_loop, forward_loop
 from xprnn.engine.loop.program import BOOL, FUNCTIONS
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory, Work
+from xprnn.engine.loop.results import one_gradient
 from xprnn.engine.loop.trace import Formulas
 
 _log = logging.getLogger("xprnn")
 _DTYPES = {np.dtype(name): name for name in ("float32", "float64")}  # dtype.name is slow
 _ABSENT = {(dtype, axes): np.empty((0,) * axes, dtype) for dtype in _DTYPES for axes in (2, 3)}
-"""What a loop takes where there is no array, by dtype and number of axes."""
+"""What a loop takes in the place of an array that is None, by dtype and number of axes."""
 _ALL_VALID = np.empty((0, 0), bool)
 _FLOATS = {"float32": types.float32, "float64": types.float64}
 
 
 class NumbaLoops:
-    """A cell's time loop, forward and reversed, in machine code: products, gates and all."""
+    """A cell's time loop in machine code, products and gates included."""
 
     name: ClassVar[str] = "numba"
 
@@ -42,10 +43,10 @@ class NumbaLoops:
             "backward": backward_loop(backward, gates, kinds),
         }
         loop = self._loops["forward"]
-        self._kept = tuple("bool" if kind == BOOL else "" for kind in loop.kept.values())
-        self._saved = tuple(_place(name, list(loop.kept)) for name in loop.saved)
-        self._both = backward.outputs["du"] != backward.outputs["dv"]
-        # Two threads may both compile a loop; either is as good.
+        self._dtypes = tuple("bool" if kind == BOOL else "" for kind in loop.saved.values())
+        self._places = tuple(_place(*place, list(loop.saved)) for place in loop.places)
+        self._both = not one_gradient(backward)
+        # Two threads may both compile a loop, and then either may stay.
         self._built: dict[tuple[str, str], Built | str] = {}
 
     def suits(self, work: Work) -> bool:
@@ -68,15 +69,15 @@ class NumbaLoops:
         for array, initial in zip(states, state, strict=True):
             array[0] = initial
         shape = (steps if save else 1, batch, hidden)
-        kept = [np.empty(shape, kind or dtype) for kind in self._kept]
+        saved = [np.empty(shape, kind or dtype) for kind in self._dtypes]
         mask, masked = _mask(mask, states[0])
         given = (U, u, _valid(valid), mask, *map(_contiguous, units))
-        self._run("forward", (*given, masked, *states, *kept), steps, batch, save=save)
+        self._run("forward", (*given, masked, *states, *saved), steps, batch, save=save)
         if not save:
             return Trajectory(states, ())
         return Trajectory(
             states,
-            tuple([kept[k] if part is None else states[k][part] for k, part in self._saved]),
+            tuple([saved[k] if part is None else states[k][part] for k, part in self._places]),
         )
 
     def backward(
@@ -97,13 +98,13 @@ class NumbaLoops:
         given = (U, dh, _valid(valid), mask, *map(_contiguous, (*units, *states, *saved)))
         filled = (*carried, *((dv, du) if self._both else (dv,)), *sums)
         self._run("backward", given + filled, steps, batch, save=True)
-        d_units = tuple([part[0] if groups == 1 else part.sum(axis=0) for part in sums])
+        d_units = tuple([part[0] if groups == 1 else part.sum(axis=0) for part in sums])  # (11)
         return LoopGradient(du, dv, d_units, None, carried)
 
     def _run(
         self, direction: str, arrays: tuple[Array, ...], steps: int, batch: int, *, save: bool
     ) -> None:
-        """Call a loop."""
+        """Call a loop, in several threads if there is enough to do."""
         U = arrays[0]
         dtype = _DTYPES[U.dtype]
         built = self._compiled(direction, dtype)
@@ -113,14 +114,14 @@ class NumbaLoops:
         team.TEAM.run(partial(built.call, product_address(dtype), save), shares, arrays)
 
     def _compiled(self, direction: str, dtype: str) -> Built | str:
-        """Return a compiled loop, or why there is none."""
+        """Return a compiled loop, or the reason why there is none."""
         key = (direction, dtype)
         if key not in self._built:
             loop = self._loops[direction]
             floats = _FLOATS[dtype]
             arrays = [
                 types.Array(
-                    types.boolean if a.kind == BOOL else floats, a.axes, "C", readonly=not a.filled
+                    types.boolean if a.kind == BOOL else floats, a.axes, "C", readonly=not a.written
                 )
                 for a in loop.arrays
             ]
@@ -129,14 +130,14 @@ class NumbaLoops:
             try:
                 self._built[key] = build(loop.source, _names(loop, dtype), signature)
             except NumbaError as error:
-                # A formula may do what Numba has no code for; then NumPy does it.
+                # Numba may lack a function that the formula uses; then the NumPy loop runs.
                 self._built[key] = f"can't be compiled: {error}"
                 _log.info("a loop %s", self._built[key])
         return self._built[key]
 
 
 def _names(loop: Loop, dtype: str) -> dict[str, Any]:
-    """Return the globals of a loop's source."""
+    """Return the globals that the source of a loop needs."""
     scalar, size = getattr(np, dtype), np.dtype(dtype).itemsize
     bits = 8 * size
     names: dict[str, Any] = {
@@ -168,13 +169,14 @@ def _names(loop: Loop, dtype: str) -> dict[str, Any]:
     return names
 
 
-def _place(name: str, kept: list[str]) -> tuple[int, slice | None]:
-    """Return where a quantity saved lies: among what is kept, or in which part of which state."""
-    if name in kept:
-        return kept.index(name), None
-    new = name.startswith("new")
-    number = name.removeprefix("new" if new else "state")
-    return int(number), slice(1, None) if new else slice(-1)
+def _place(where: str, k: int, own: list[int]) -> tuple[int, slice | None]:
+    """Return where a saved quantity lies: in which of the own arrays, or in which part of a state.
+
+    ``own`` are the numbers of the quantities that have an array of their own.
+    """
+    if where == "saved":
+        return own.index(k), None
+    return k, slice(-1) if where == "before" else slice(1, None)
 
 
 def _contiguous(a: Array) -> Array:
@@ -187,10 +189,10 @@ def _valid(valid: Array | None) -> Array:
 
 
 def _mask(mask: Array | None, states: Array) -> tuple[Array, Array]:
-    """Return the mask, and room for the masked state of two steps."""
+    """Return the mask, and an array for m h(t-1) at two steps, of which the first is set."""
     if mask is None:
         return _ABSENT[states.dtype, 2], _ABSENT[states.dtype, 3]
     h = states[0]
     masked = np.empty((2, *h.shape), h.dtype)
-    masked[0] = h * mask
+    masked[0] = h * mask  # (1), of the first step
     return _contiguous(np.broadcast_to(mask, h.shape)), masked

@@ -1,13 +1,14 @@
 """A program as loops over the units of one sequence, each of which fills one row.
 
-A loop that writes one array and reads a few is what a compiler turns into vector instructions; all
-in one, with a dozen arrays that might overlap, it would not.  So there is a loop for every result,
-and for every part that several results need; what only one of them needs is inside its loop.
+A compiler turns a loop that writes one array and reads a few into vector instructions, but not one
+with a dozen arrays that might overlap.  So there is a loop for every result, and one for every
+intermediate value that several of them need; a value that only one of them needs is computed inside
+its loop.
 """
 
 from collections.abc import Iterable
 
-from xprnn.engine.loop.program import BOOL, CONSTANT, INPUT, Node, Program, input_place
+from xprnn.engine.loop.program import BOOL, CONSTANT, INPUT, Node, Program
 
 _INFIX = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/",
@@ -21,20 +22,38 @@ _WRITTEN = {
 
 
 class Rows:
-    """A program as loops that fill rows."""
+    """A program as loops that fill rows.
 
-    def __init__(self, program: Program, homes: dict[int, str], held: Iterable[int] = ()) -> None:
-        self.nodes, self.rows = program.nodes, dict(homes)
-        # By node, the loops that compute it: rows for themselves, others for those that use them.
+    Parameters
+    ----------
+    program : Program
+    results : dict of int to str
+        The nodes that are results, and the names of their rows.
+    carried : iterable of int
+        Other nodes that need a row, because they are read after the loops.
+
+    Attributes
+    ----------
+    rows : dict of int to str
+        The nodes that have a row, and its name.
+    scratch : dict of str to str
+        Of rows that are no results, the names and kinds.
+    """
+
+    def __init__(
+        self, program: Program, results: dict[int, str], carried: Iterable[int] = ()
+    ) -> None:
+        self.nodes, self.rows = program.nodes, dict(results)
+        # By node, the loops that compute it: a row's own, and those of the rows that use any other.
         users: list[set[int]] = [set() for _ in self.nodes]
-        wanted = {*homes, *(index for index in held if self.nodes[index].op != INPUT)}
+        wanted = {*results, *(index for index in carried if self.nodes[index].op != INPUT)}
         self.scratch: dict[str, str] = {}
         for index in reversed(range(len(self.nodes))):
             node = self.nodes[index]
             if node.op in (INPUT, CONSTANT):
                 continue
             if index in wanted or len(users[index]) > 1:
-                if index not in homes:
+                if index not in results:
                     self.rows[index] = f"{'m' if node.kind == BOOL else 's'}{len(self.scratch)}"
                     self.scratch[self.rows[index]] = node.kind
                 users[index] = {index}
@@ -43,17 +62,12 @@ class Rows:
         self.users = users
 
     def name(self, index: int) -> str:
-        """Return the name of a row that is an input or has been filled."""
+        """Return the name of the row of an input or of a node that has one."""
         node = self.nodes[index]
         return f"{node.value}" if node.op == INPUT else self.rows[index]
 
-    def inputs(self, group: str) -> list[int]:
-        """Return which inputs of a group are read."""
-        places = (input_place(node, group) for node in self.nodes)
-        return sorted(k for k in places if k is not None)
-
     def constants(self) -> dict[str, tuple[float | bool, str]]:
-        """Return the constants by name."""
+        """Return the values and kinds of the constants, by name."""
         return {
             f"k{index}": (node.value, node.kind)  # type: ignore[misc]
             for index, node in enumerate(self.nodes)

@@ -1,185 +1,197 @@
-"""The source of a time loop for a compiler: one loop over steps, sequences and units.
+"""The source of a time loop for Numba: one loop over steps, sequences and units.
 
-Names in it are those of `xprnn.engine.loop.numpy.plan`: ``u0``, ``v0``, ``state0``, ``new0``,
-``kept0``, ``dv0``, ... are rows, of the units that a thread owns; ``n7`` is a node within a loop,
-and ``s0`` a row that is only needed within a step.  An array with a row for every step and sequence
-has the rows' name and an underscore.
+Names are those of `xprnn.engine.loop.results`, numbers refer to the equations in
+`xprnn.engine.loop.protocol`.  Normalisation, (3) and (7), is not here.
+
+``u0``, ``v0``, ``state0``, ``new0``, ``saved0``, ``dv0``, ... are rows: the entries of one sequence
+that belong to the units of the thread.  Where a row is part of an argument of another name, that
+has an underscore at its end.  And besides::
+
+    n, N, W             units and sequences that the thread owns; n rounded up to whole vectors
+    b, j                a sequence; a unit, counted from the first that the thread owns
+    here, wide, stored  where row b begins at step t: in (T, B, H), (T, B, G·H), what is saved
+    padded, dropout     whether there is a padding mask, and a mask of recurrent dropout
+    p                   U, packed for the product (see `xprnn.backend.numba.packed`)
+    direct              dh(t-1) by the paths that don't go through U, (N, W)
+    at_x                the address of x
+    m0                  like s0, but of truth values
 """
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from xprnn.engine.loop.numba.rows import Rows
-from xprnn.engine.loop.program import BOOL, FLOAT, Program, input_place
-from xprnn.engine.loop.results import with_exchanges, with_homes
+from xprnn.engine.loop.program import BOOL, FLOAT, Program
+from xprnn.engine.loop.results import (
+    Place,
+    backward_results,
+    forward_results,
+    saved_places,
+)
 
 NUMBERS = ("product", "save", "first", "last", "start", "stop", "team")
-"""What a loop takes first: the address of the compiled product, whether anything is to be saved,
-the units and the sequences that the thread owns, and how many threads share these sequences."""
+"""The first arguments of a loop: the address of the compiled product; whether to save anything; the
+units (from first to last - 1) and the sequences (from start to stop - 1) that the thread owns; and
+how many threads share these sequences."""
 
 GROUP = 8
-"""Sequences over which the gradients of per-unit parameters are summed in one piece: threads own
-whole groups of them, so that the same sums are formed however many threads there are."""
+"""The gradients of per-unit parameters are summed over groups of this many sequences.  A thread
+owns whole groups, so that the same sums are formed however many threads there are."""
 
 
 class Argument(NamedTuple):
-    """An array that a loop takes: its number of axes, its kind, and whether the loop fills it."""
+    """An array that a loop takes: its number of axes, its kind, and whether the loop writes it."""
 
     axes: int
     kind: str = FLOAT
-    filled: bool = False
+    written: bool = False
 
 
 class Loop(NamedTuple):
-    """A function's text, and what else there is to know of it.
+    """The source of a loop, and how to call it.
 
     Attributes
     ----------
     source : str
     arrays : tuple of Argument
-        What it takes, after numbers of the machine's word size and the array ``sync``.
+        Its arguments after `NUMBERS` and the array ``sync``.
     constants : dict
-        The constants that it names: value and kind.
-    kept : dict
-        Forward: the arrays that it fills with what is saved, and their kinds.
-    saved : tuple of str
-        Forward: per quantity saved, which array that is, ``"kept0"``, ``"new0"`` or ``"state0"``.
+        The constants that it names: their values and kinds.
+    saved : dict
+        Forward: by the number of a saved quantity that has an array of its own, its kind.
+    places : tuple
+        Forward: see `saved_places`.
     """
 
     source: str
     arrays: tuple[Argument, ...]
     constants: dict[str, tuple[float | bool, str]]
-    kept: dict[str, str] = {}  # noqa: RUF012 - never written to
-    saved: tuple[str, ...] = ()
+    saved: dict[int, str] = {}  # noqa: RUF012 - never written to
+    places: tuple[Place, ...] = ()
 
 
 def forward_loop(program: Program, gates: int, units: int) -> Loop:
-    """Return ``forward(..., U, u, valid, mask, ...)``, after `NUMBERS` and ``sync``.
+    """Return ``forward(..., U, u, valid, mask, ...)``, with `NUMBERS` and ``sync`` first.
 
-    Then come the units, (H,) each; ``masked``, (2, B, H), its first entry the initial state times
-    the mask; the states, (T+1, B, H), their first entry the initial state; and what is saved,
-    (T, B, H), or (1, B, H) with a ``save`` of 0.  ``valid`` is (T, B), or (0, 0) where all steps
-    are; ``mask`` (B, H), or (0, 0) without.
+    ``valid`` is (T, B), or (0, 0) without a padding mask; ``mask`` (B, H), or (0, 0) without one.
+    The arguments after it: the per-unit parameters, (H,) each; ``masked``, (2, B, H), m h(t-1) at
+    two steps in turn, the first of which is set; the states, (T+1, B, H), their first entries set;
+    and the arrays for what is saved, (T, B, H), or (1, B, H) where ``save`` is 0.
     """
-    program, homes = with_homes(program, (("state", "new"), ("saved", "kept")))
-    nodes, outputs, rows = program.nodes, program.outputs, Rows(program, homes)
-    states, products = range(len(outputs["state"])), rows.inputs("v")
-    kept = {name: nodes[index].kind for index, name in homes.items() if name.startswith("kept")}
+    program, results = forward_results(program)
+    nodes, rows = program.nodes, Rows(program, results)
+    states, products = range(len(program.outputs["state"])), list(program.inputs("v"))
+    saved = {name: nodes[k].kind for k, name in results.items() if name.startswith("saved")}
     step = [
-        *(_row(f"u{k}", "u", f"wide + {k} * H") for k in rows.inputs("u")),
+        *(_row(f"u{k}", "u", f"wide + {k} * H") for k in program.inputs("u")),
         *(_row(f"v{k}", "v", f"({k} * N + b - start) * W") for k in products),
         *rows.loops(),
     ]
-    beyond = [
+    past_end = [
         "for j in range(n):",
-        *(f"    new{k}[j] = state{k}[j]" for k in states),
-        *(f"    {name}[j] = {_nothing(kind)}" for name, kind in kept.items()),
+        *(f"    new{k}[j] = state{k}[j]" for k in states),  # (4)
+        *(f"    {name}[j] = {_zero(kind)}" for name, kind in saved.items()),
     ]
     sequence = [
         f"here, wide = (t * B + b) * H + first, (t * B + b) * {gates} * H + first",
-        "one_step = (t * save * B + b) * H + first",
+        "stored = (t * save * B + b) * H + first",
         *(_row(f"state{k}", f"states{k}", "here") for k in states),
         *(_row(f"new{k}", f"states{k}", "here + B * H") for k in states),
-        *(_row(name, f"{name}_", "one_step", kind) for name, kind in kept.items()),
-        *_either("held and not valid[t, b]", beyond, step),
-        "if dropped:",
+        *(_row(name, f"{name}_", "stored", kind) for name, kind in saved.items()),
+        *_either("padded and not valid[t, b]", past_end, step),
+        "if dropout:",
         f"    {_row('m', 'mask', 'b * H + first')}",
         f"    {_row('x', 'masked', '((t + 1) % 2 * B + b) * H + first')}",
         "    for j in range(n):",
-        "        x[j] = new0[j] * m[j]",
+        "        x[j] = new0[j] * m[j]",  # (1), of the next step
     ]
     lines = [
         "n, T, B, H = last - first, u.shape[0], u.shape[1], U.shape[1]",
         "N, W = stop - start, (n + LANES - 1) // LANES * LANES",
-        "held, dropped = valid.shape[0] > 0, mask.shape[0] > 0",
+        "padded, dropout = valid.shape[0] > 0, mask.shape[0] > 0",
         f"p, v = empty({gates} * W * H, dtype), empty(({gates}, N, W), dtype)",
         *(
             f"pack(U, {k} * H + first, {k} * H + last, True, p[{k} * W * H : {k + 1} * W * H])"
             for k in products
         ),
-        *_made(rows.scratch),
+        *_scratch(rows.scratch),
         *(f"unit{k} = unit{k}_[first:last]" for k in range(units)),
         *_addresses(("sync", "u", "mask", "masked", "p", "v")),
-        *_addresses((*(f"states{k}" for k in states), *(f"{name}_" for name in kept))),
-        "at_h, P = at_masked if dropped else at_states0, W * H * SIZE",
+        *_addresses((*(f"states{k}" for k in states), *(f"{name}_" for name in saved))),
+        "at_h, P = at_masked if dropout else at_states0, W * H * SIZE",
         "for t in range(T):",
-        "    at = at_h + ((t % 2 if dropped else t) * B + start) * H * SIZE",
-        *(_turns(products) if products else ()),
+        "    at = at_h + ((t % 2 if dropout else t) * B + start) * H * SIZE",
+        *(_products(products) if products else ()),  # (2)
         "    for b in range(start, stop):",
         *_indented(_indented(sequence)),
         "    if team > 1:",
         "        meet(at_sync, team, t + 1)",
-        *_held(("p", "v")),
+        *_in_use(("p", "v")),
     ]
     arrays = {"U": Argument(2), "u": Argument(3), "valid": Argument(2, BOOL), "mask": Argument(2)}
     arrays |= {f"unit{k}_": Argument(1) for k in range(units)}
-    arrays |= {"masked": Argument(3, FLOAT, filled=True)}
-    arrays |= {f"states{k}": Argument(3, FLOAT, filled=True) for k in states}
-    arrays |= {f"{name}_": Argument(3, kind, filled=True) for name, kind in kept.items()}
-    saved = []
-    for index in outputs["saved"]:
-        k = input_place(nodes[index or 0], "state")
-        saved.append(homes[index or 0] if k is None else f"state{k}")
-    source = _function("forward", arrays, lines)
-    return Loop(source, tuple(arrays.values()), rows.constants(), kept, tuple(saved))
+    arrays |= {"masked": Argument(3, FLOAT, written=True)}
+    arrays |= {f"states{k}": Argument(3, FLOAT, written=True) for k in states}
+    arrays |= {f"{name}_": Argument(3, kind, written=True) for name, kind in saved.items()}
+    source, places = _function("forward", arrays, lines), tuple(saved_places(program))
+    own = {int(name.removeprefix("saved")): kind for name, kind in saved.items()}
+    return Loop(source, tuple(arrays.values()), rows.constants(), own, places)
 
 
 def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
-    """Return ``backward(..., U, dh, valid, mask, ...)``, after `NUMBERS` and ``sync``.
+    """Return ``backward(..., U, dh, valid, mask, ...)``, with `NUMBERS` and ``sync`` first.
 
-    Then come the units and the states, as `forward_loop` has them; what was saved, (T, B, H) each,
-    of the kinds ``saved``; the gradients of the state, (B, H), of the final one before and of the
-    initial one after; that of v, (T, B, G·H), and of u, where it differs; and those of the units,
-    (B/`GROUP`, H), zero before.  ``dh`` is (T, B, H), or (0, 0, 0) for none.
+    ``dh`` is (T, B, H), or (0, 0, 0) for none.  The arguments after ``mask``: the per-unit
+    parameters and the states, as in `forward_loop`; what was saved, (T, B, H), of the kinds
+    ``saved``; the gradients of the state, (B, H), which are those of the final state before and of
+    the initial state after the call; the gradient of v, (T, B, G·H), and that of u if it differs;
+    and those of the per-unit parameters, (B/`GROUP`, H), zero before the call.
     """
-    if program.outputs["du"] == program.outputs["dv"]:
-        program = Program(program.nodes, {k: v for k, v in program.outputs.items() if k != "du"})
-    groups = (("dv", "dv"), ("du", "du"), ("units", "unit_grad"))
-    program, homes = with_homes(with_exchanges(program), groups)
+    program, results = backward_results(program)
     outputs, previous = program.outputs, program.outputs["previous"]
-    rows = Rows(program, homes, [index for index in previous if index is not None])
+    rows = Rows(program, results, [index for index in previous if index is not None])
     states, units = range(len(previous)), range(len(outputs["units"]))
     wholes = [group for group in ("dv", "du") if group in outputs]
     grads = [f"{group}{k}" for group in wholes for k in range(gates)]
-    own = {name: "float" for name in homes.values() if name.startswith("unit_grad")}
+    unit_grads = {name: FLOAT for name in results.values() if name.startswith("unit_grad")}
     summed = [rows.name(index or 0) for index in outputs["units"]]
-    carried = ["zero" if index is None else f"{rows.name(index)}[j]" for index in previous]
+    direct, *others = ["zero" if index is None else f"{rows.name(index)}[j]" for index in previous]
     step = [
-        *(_row(f"saved{k}", f"saved{k}_", "here", saved[k]) for k in rows.inputs("saved")),
-        *(_row(f"previous{k}", f"states{k}", "here") for k in rows.inputs("previous")),
+        *(_row(f"saved{k}", f"saved{k}_", "here", saved[k]) for k in program.inputs("saved")),
+        *(_row(f"previous{k}", f"states{k}", "here") for k in program.inputs("previous")),
         *(_row(f"sum{k}", f"sum{k}_", "b // GROUP * H + first") for k in units),
         *rows.loops(),
         "for j in range(n):",
-        f"    through_b[j] = {carried[0]}",
-        *(f"    d_state{k}[j] = {carried[k]}" for k in states[1:]),
-        *(f"    sum{k}[j] += {name}[j]" for k, name in enumerate(summed)),
+        f"    direct_b[j] = {direct}",
+        *(f"    d_state{k}[j] = {value}" for k, value in enumerate(others, start=1)),
+        *(f"    sum{k}[j] += {name}[j]" for k, name in enumerate(summed)),  # (11), of a group
     ]
-    beyond = [
+    past_end = [
         "for j in range(n):",
-        "    through_b[j] = d_state0[j]",
-        *(f"    {name}[j] = zero" for name in grads),
+        "    direct_b[j] = d_state0[j]",  # (10), of the other state variables by doing nothing
+        *(f"    {name}[j] = zero" for name in grads),  # (6)
     ]
     sequence = [
         f"here, wide = (t * B + b) * H + first, (t * B + b) * {gates} * H + first",
         *(_row(f"d_state{k}", f"d_state{k}_", "b * H + first") for k in states),
         *(_row(name, name[:2], f"wide + {name[2:]} * H") for name in grads),
-        _row("through_b", "through", "(b - start) * W"),
+        _row("direct_b", "direct", "(b - start) * W"),
         "if outer:",
         f"    {_row('dh_b', 'dh', 'here')}",
         "    for j in range(n):",
-        "        d_state0[j] += dh_b[j]",
-        *_either("held and not valid[t, b]", beyond, step),
+        "        d_state0[j] += dh_b[j]",  # (5)
+        *_either("padded and not valid[t, b]", past_end, step),
     ]
     lines = [
         "n, T, B, H = last - first, dv.shape[0], dv.shape[1], U.shape[1]",
         f"K, N, W = {gates} * H, stop - start, (n + LANES - 1) // LANES * LANES",
-        "held, dropped, outer = valid.shape[0] > 0, mask.shape[0] > 0, dh.shape[0] > 0",
+        "padded, dropout, outer = valid.shape[0] > 0, mask.shape[0] > 0, dh.shape[0] > 0",
         "p = empty(K * W, dtype)",
         "pack(U, first, last, False, p)",
-        "q, through = empty((N, W), dtype), empty((N, W), dtype)",
-        *_made(rows.scratch | own),
+        "through_U, direct = empty((N, W), dtype), empty((N, W), dtype)",
+        *_scratch(rows.scratch | unit_grads),
         *(f"unit{k} = unit{k}_[first:last]" for k in units),
-        *_addresses(("sync", "dh", "mask", "p", "q", "through")),
+        *_addresses(("sync", "dh", "mask", "p", "through_U", "direct")),
         *_addresses((*(f"states{k}" for k in states), *(f"saved{k}_" for k in range(len(saved))))),
         *_addresses((*(f"d_state{k}_" for k in states), *wholes, *(f"sum{k}_" for k in units))),
         "for t in range(T - 1, -1, -1):",
@@ -188,71 +200,72 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
         "    if team > 1:",
         "        meet(at_sync, team, T - t)",
         "    at = at_dv + (t * B + start) * K * SIZE",
-        "    call_product(product, at, K, at_p, at_q, N, K, W, t % 2)",
+        "    call_product(product, at, K, at_p, at_through_U, N, K, W, t % 2)",  # (8)
         "    for b in range(start, stop):",
         f"        {_row('x', 'd_state0_', 'b * H + first')}",
-        f"        {_row('y', 'q', '(b - start) * W')}",
-        f"        {_row('z', 'through', '(b - start) * W')}",
-        "        if held and not valid[t, b]:",
+        f"        {_row('y', 'through_U', '(b - start) * W')}",
+        f"        {_row('z', 'direct', '(b - start) * W')}",
+        "        if padded and not valid[t, b]:",
         "            for j in range(n):",
-        "                x[j] = z[j]",
-        "        elif dropped:",
+        "                x[j] = z[j]",  # (10)
+        "        elif dropout:",
         f"            {_row('m', 'mask', 'b * H + first')}",
         "            for j in range(n):",
-        "                x[j] = y[j] * m[j] + z[j]",
+        "                x[j] = y[j] * m[j] + z[j]",  # (9)
         "        else:",
         "            for j in range(n):",
-        "                x[j] = y[j] + z[j]",
-        *_held(("p", "q", "through")),
+        "                x[j] = y[j] + z[j]",  # (9)
+        *_in_use(("p", "through_U", "direct")),
     ]
     arrays = {"U": Argument(2), "dh": Argument(3), "valid": Argument(2, BOOL), "mask": Argument(2)}
     arrays |= {f"unit{k}_": Argument(1) for k in units}
     arrays |= {f"states{k}": Argument(3) for k in states}
     arrays |= {f"saved{k}_": Argument(3, kind) for k, kind in enumerate(saved)}
-    arrays |= {f"d_state{k}_": Argument(2, FLOAT, filled=True) for k in states}
-    arrays |= {name: Argument(3, FLOAT, filled=True) for name in wholes}
-    arrays |= {f"sum{k}_": Argument(2, FLOAT, filled=True) for k in units}
+    arrays |= {f"d_state{k}_": Argument(2, FLOAT, written=True) for k in states}
+    arrays |= {name: Argument(3, FLOAT, written=True) for name in wholes}
+    arrays |= {f"sum{k}_": Argument(2, FLOAT, written=True) for k in units}
     source = _function("backward", arrays, lines)
     return Loop(source, tuple(arrays.values()), rows.constants())
 
 
-def _turns(products: Sequence[int]) -> list[str]:
-    """Return the products of a step: there and back, in turns.
+def _products(gates: Sequence[int]) -> list[str]:
+    """Return the products of a step, one per gate.
 
-    So that a U that is larger than the cache is still there in part.
+    The order alternates from step to step: of a U that is larger than the cache, what the last
+    product has read is still there.
     """
     return [
-        f"    for i in range({len(products)}):",
-        f"        k = {tuple(products)}[{len(products) - 1} - i if t % 2 else i]",
+        f"    for i in range({len(gates)}):",
+        f"        k = {tuple(gates)}[{len(gates) - 1} - i if t % 2 else i]",
         "        at_k = at_v + k * N * W * SIZE",
         "        call_product(product, at, H, at_p + k * P, at_k, N, H, W, t % 2)",
     ]
 
 
 def _row(name: str, array: str, place: str, kind: str = FLOAT) -> str:
-    """Return what makes a row of an array, from its first entry on."""
+    """Return the line that makes a row of an array, given where it begins."""
     size = "SIZE" if kind == FLOAT else "1"
-    return f"{name} = row({_nothing(kind)}, at_{array} + ({place}) * {size}, n)"
+    return f"{name} = row({_zero(kind)}, at_{array} + ({place}) * {size}, n)"
 
 
 def _addresses(names: Iterable[str]) -> list[str]:
     return [f"at_{name} = {name}.ctypes.data" for name in names]
 
 
-def _held(names: Iterable[str]) -> list[str]:
-    """Return what keeps arrays of which the loop has only the address."""
+def _in_use(names: Iterable[str]) -> list[str]:
+    """Return the lines that keep arrays alive which the loop reads by their address only."""
     return [f"hold({name})" for name in names]
 
 
-def _made(kinds: dict[str, str]) -> list[str]:
-    """Return what makes rows that are only needed within a step."""
+def _scratch(kinds: dict[str, str]) -> list[str]:
+    """Return the lines that make rows which are only needed within a step."""
     return [
         f"{name} = empty(W, {'boolean' if kind == BOOL else 'dtype'})"
         for name, kind in kinds.items()
     ]
 
 
-def _nothing(kind: str) -> str:
+def _zero(kind: str) -> str:
     return "False" if kind == BOOL else "zero"
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 from xprnn.backend.host.arrays import np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
-from xprnn.engine.loop.numpy.plan import Plan, plan_backward, plan_forward
+from xprnn.engine.loop.numpy.plan import LoopPlan, plan_backward, plan_forward
 from xprnn.engine.loop.numpy.source import backward_source, forward_source
 from xprnn.engine.loop.program import ARITHMETIC, COMPARISONS, LOGIC, Program, pruned
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory, Work
@@ -104,7 +104,7 @@ class NumPyLoops:
         return LoopGradient(du, dv, d_units, None, d_initial)
 
 
-def _compiled(plan: Plan, source: str) -> Compiled:
+def _compiled(plan: LoopPlan, source: str) -> Compiled:
     namespace = dict(_NAMES)
     head = source[4 : source.index("(")]
     exec(compile(source, f"<xprnn {head}>", "exec"), namespace)

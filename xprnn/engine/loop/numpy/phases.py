@@ -1,21 +1,21 @@
-"""Where in the time loop an operation belongs.
+"""When the time loop computes an operation.
 
 ::
 
-    constant    nowhere
+    constant    never: it is a number
     once        before the loop: it depends on per-unit parameters alone
-    before      for a block of steps at once, before they run: on nothing that the loop carries
-    step        inside the loop
-    after       for a block of steps at once, after they ran: the loop doesn't need it
+    before      for a block of steps, before these run: it depends on nothing that the loop carries
+    step        within each step
+    after       for a block of steps, after these ran: the loop itself doesn't need it
 
-The formulas are elementwise, so for an operation of the second or fourth kind one call serves any
-number of steps, and what such a call costs in Python is paid once.
+The formulas are elementwise, so an operation that is computed before or after a block is one call
+for all of its steps, and the cost of a call in Python is paid once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from enum import Enum
 
-from xprnn.engine.loop.program import CONSTANT, INPUT, Node, Program, needed
+from xprnn.engine.loop.program import CONSTANT, INPUT, Node, Program, needed, split_name
 
 
 class Phase(Enum):
@@ -28,11 +28,12 @@ class Phase(Enum):
     AFTER = "after"
 
 
-def late_nodes(nodes: tuple[Node, ...], carried: Callable[[str], bool]) -> set[int]:
-    """Return the nodes that depend on an input that the loop carries."""
+def late_nodes(nodes: tuple[Node, ...], carried: Container[str]) -> set[int]:
+    """Return the nodes that depend on what the loop carries, which are inputs of these groups."""
     late: set[int] = set()
     for index, node in enumerate(nodes):
-        if (node.op == INPUT and carried(f"{node.value}")) or late.intersection(node.args):
+        is_carried = node.op == INPUT and split_name(f"{node.value}")[0] in carried
+        if is_carried or late.intersection(node.args):
             late.add(index)
     return late
 
@@ -46,14 +47,17 @@ def phases(
     ----------
     program : Program
     late : set of int
+        The nodes that depend on what the loop carries.
     loop : set of int
         The results that the loop itself needs.
     stored : callable
-        Whether the values of a late node are kept for all steps, so that `after` can read them.
+        Whether the values of a late node are stored for all steps, so that operations after the
+        block can read them.
     """
     nodes = program.nodes
     inside = late & needed(nodes, loop)
-    # What is out of reach afterwards is computed inside, too; and then others may be out of reach.
+    # An operation with an operand that is not stored can't wait until the block is over.  Moving it
+    # into the step may leave others with such an operand.
     before = -1
     while len(inside) != before:
         before = len(inside)
@@ -70,12 +74,12 @@ def phases(
         if node.op == CONSTANT:
             phase = Phase.CONSTANT
         elif node.op == INPUT:
-            phase = Phase.ONCE if f"{node.value}".startswith("unit") else Phase.BEFORE
+            phase = Phase.ONCE if split_name(f"{node.value}")[0] == "unit" else Phase.BEFORE
             phase = Phase.STEP if index in late else phase
         elif index in late:
             phase = Phase.STEP if index in inside else Phase.AFTER
         else:
-            # A copy is of a result, which has an entry for every step.
+            # A copy makes a result, which has an entry for every step.
             each_step = node.op == "copy" or any(found[a] is Phase.BEFORE for a in node.args)
             phase = Phase.BEFORE if each_step else Phase.ONCE
         found.append(phase)

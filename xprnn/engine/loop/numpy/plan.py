@@ -1,12 +1,10 @@
-"""A program made ready for a time loop: what is computed when, and where it is put.
+"""A formula made ready for a NumPy loop: when each operation is computed, and where its value goes.
 
-Names, which the source of a lowering uses as they are::
+Names are those of `xprnn.engine.loop.results`, and besides:
 
-    u0, v0, state0, unit0       inputs forward            k3      constant 3
-    saved0, previous0, ...      inputs backward           n3      node 3, computed once
-    d0                          the carried gradient      b3      node 3, of this step
-    new0, kept0                 results forward           s0      scratch of a step
-    du0, dv0, unit_grad0        results backward          t0      scratch of a block of steps
+    u0_t, saved0_t      an input or something saved, at step t
+    b3                  node 3 at step t, where it has been computed for a block of steps
+    t0, t0_             scratch for a block of steps, and the buffer that it is the beginning of
 """
 
 from collections.abc import Sequence
@@ -15,30 +13,30 @@ from typing import NamedTuple
 from xprnn.engine.loop.numpy.phases import Phase, late_nodes, phases
 from xprnn.engine.loop.numpy.regroup import regrouped
 from xprnn.engine.loop.numpy.storage import Storage
-from xprnn.engine.loop.program import CONSTANT, INPUT, Node, Program, input_place
-from xprnn.engine.loop.results import with_exchanges, with_homes
+from xprnn.engine.loop.program import CONSTANT, INPUT, Node, Program, input_number
+from xprnn.engine.loop.results import backward_results, forward_results
 
 
-class Plan(NamedTuple):
+class LoopPlan(NamedTuple):
     """What the source of a loop is written from.
 
     Attributes
     ----------
     program : Program
-        With a copy for every result that would have no place of its own otherwise.
+        With a copy for every result that would have no array of its own otherwise.
     phase : list of Phase
         Per node.
-    homes : dict of int to str
-        Results that are kept for all steps (or for a block of them), and their names.
+    results : dict of int to str
+        The nodes that are stored for all steps (or for a block of them), and their names.
     steps, blocks : Storage
         The places of what is computed step by step, and of what is computed in blocks.
     wide : tuple of (int, int)
-        Ranges of gates whose u + v is one addition.
+        Ranges of gates whose sums u + v are one addition.
     """
 
     program: Program
     phase: list[Phase]
-    homes: dict[int, str]
+    results: dict[int, str]
     steps: Storage
     blocks: Storage
     wide: tuple[tuple[int, int], ...] = ()
@@ -52,84 +50,72 @@ class Plan(NamedTuple):
         ]
 
 
-def plan_forward(program: Program, gates: int) -> Plan:
+def plan_forward(program: Program, gates: int) -> LoopPlan:
     """Return the plan of a forward loop."""
-    program, homes = with_homes(program, (("state", "new"), ("saved", "kept")))
+    program, results = forward_results(program)
     nodes = program.nodes
-    late = late_nodes(nodes, lambda name: name.startswith(("v", "state")))
+    late = late_nodes(nodes, {"v", "state"})
     loop = {index for index in program.outputs["state"] if index is not None}
-    reachable = {
-        index for index, node in enumerate(nodes) if input_place(node, "state") is not None
-    }
-    phase = phases(program, late, loop, lambda index: index in homes or index in reachable)
-    wide = _wide_sums(nodes, phase, homes, gates) if gates > 1 else ()
-    given = _step_homes(phase, homes) | _inputs(nodes, {"state": "state", "v": "v"})
-    if gates == 1:
-        given = {index: place for index, place in given.items() if place != "v0"}
+    states = set(program.inputs("state").values())
+    phase = phases(program, late, loop, lambda index: index in results or index in states)
+    wide = _wide_sums(nodes, phase, results, gates) if gates > 1 else ()
+    fixed = _results_of_steps(phase, results) | _inputs(program, "state")
+    if gates > 1:
+        fixed |= _inputs(program, "v")
     for first, last in wide:
         for k in range(first, last):
-            given[_sum_of(nodes, k) or 0] = f"v{k}"
+            fixed[_sum_of(nodes, k) or 0] = f"v{k}"
     order = _order(nodes, phase, gates)
-    fresh = {place for place in homes.values() if place.startswith(("new", "kept"))}
-    steps = Storage(nodes, order, given, set(homes) | loop, fresh)
-    return Plan(program, phase, homes, steps, _blocks(nodes, phase, homes), wide)
+    shareable = {name for name in results.values() if name.startswith(("new", "saved"))}
+    steps = Storage(nodes, order, fixed, set(results) | loop, shareable)
+    return LoopPlan(program, phase, results, steps, _blocks(nodes, phase, results), wide)
 
 
-def plan_backward(program: Program, gates: int) -> Plan:
-    """Return the plan of a backward loop, which is the program regrouped."""
-    late = late_nodes(program.nodes, lambda name: name.startswith("d_state"))
-    program = regrouped(program, late)
-    if program.outputs["du"] == program.outputs["dv"]:
-        program = Program(program.nodes, {k: v for k, v in program.outputs.items() if k != "du"})
-    groups = (("dv", "dv"), ("du", "du"), ("units", "unit_grad"))
-    program, homes = with_homes(with_exchanges(program), groups)
+def plan_backward(program: Program, gates: int) -> LoopPlan:
+    """Return the plan of a backward loop, which computes the program regrouped."""
+    carried = {"d_state"}
+    program, results = backward_results(regrouped(program, late_nodes(program.nodes, carried)))
     nodes = program.nodes
-    late = late_nodes(nodes, lambda name: name.startswith("d_state"))
+    late = late_nodes(nodes, carried)
     previous = program.outputs["previous"]
     loop = {a for a in (*previous, *program.outputs["dv"]) if a is not None}
-    phase = phases(program, late, loop, homes.__contains__)
+    phase = phases(program, late, loop, results.__contains__)
     order = _order(nodes, phase, 0)
-    given = _step_homes(phase, homes) | _inputs(nodes, {"d_state": "d"})
+    d_states = program.inputs("d_state")
+    fixed = _results_of_steps(phase, results) | _inputs(program, "d_state")
     last = {a: k for k, index in enumerate(order) for a in nodes[index].args}
     for k, index in enumerate(previous):
-        # The carried gradient is overwritten in place, if by then nobody reads the old one.
-        carried = next((i for i, n in enumerate(nodes) if input_place(n, "d_state") == k), -1)
-        free = index in order and last.get(carried, -1) <= order.index(index)
-        if k and index is not None and index not in given and free:
-            given[index] = f"d{k}"
-    fresh = {place for place in homes.values() if gates == 1 or place.startswith("unit_grad")}
-    held = set(homes) | loop
-    steps = Storage(nodes, order, given, held, fresh, spare=("d0",))
-    return Plan(program, phase, homes, steps, _blocks(nodes, phase, homes))
+        # The carried gradient is overwritten in place if nobody reads the old one after that.
+        free = index in order and last.get(d_states.get(k, -1), -1) <= order.index(index)
+        if k and index is not None and index not in fixed and free:
+            fixed[index] = f"d_state{k}"
+    shareable = {name for name in results.values() if gates == 1 or name.startswith("unit_grad")}
+    read_later = set(results) | loop
+    steps = Storage(nodes, order, fixed, read_later, shareable, carried=("d_state0",))
+    return LoopPlan(program, phase, results, steps, _blocks(nodes, phase, results))
 
 
-def _inputs(nodes: Sequence[Node], names: dict[str, str]) -> dict[int, str]:
+def _inputs(program: Program, group: str) -> dict[int, str]:
     """Return the places of inputs that the loop carries."""
-    return {
-        index: f"{name}{k}"
-        for group, name in names.items()
-        for index, node in enumerate(nodes)
-        for k in (input_place(node, group),)
-        if k is not None
-    }
+    return {index: f"{group}{k}" for k, index in program.inputs(group).items()}
 
 
-def _step_homes(phase: Sequence[Phase], homes: dict[int, str]) -> dict[int, str]:
-    return {index: name for index, name in homes.items() if phase[index] is Phase.STEP}
+def _results_of_steps(phase: Sequence[Phase], results: dict[int, str]) -> dict[int, str]:
+    return {index: name for index, name in results.items() if phase[index] is Phase.STEP}
 
 
 def _order(nodes: Sequence[Node], phase: Sequence[Phase], gates: int) -> list[int]:
-    """Return what needs a place within a step, in order."""
+    """Return the nodes that need a place within a step, in order."""
     return [
         index
         for index, node in enumerate(nodes)
         if (phase[index] is Phase.STEP and node.op != INPUT)
-        # With one gate the product's buffer is one of the formula's own.
-        or (gates == 1 and input_place(node, "v") is not None)
+        # With one gate, the product is put where a value of the formula will be.
+        or (gates == 1 and input_number(node, "v") is not None)
     ]
 
 
-def _blocks(nodes: Sequence[Node], phase: Sequence[Phase], homes: dict[int, str]) -> Storage:
+def _blocks(nodes: Sequence[Node], phase: Sequence[Phase], results: dict[int, str]) -> Storage:
     """Return the places of what is computed for a block of steps at once."""
     order = [
         index
@@ -137,9 +123,9 @@ def _blocks(nodes: Sequence[Node], phase: Sequence[Phase], homes: dict[int, str]
         for index, node in enumerate(nodes)
         if phase[index] is wanted and node.op != INPUT
     ]
-    given = {index: homes[index] for index in order if index in homes}
+    fixed = {index: results[index] for index in order if index in results}
     inside = {a for k, node in enumerate(nodes) if phase[k] is Phase.STEP for a in node.args}
-    return Storage(nodes, order, given, inside | set(homes), prefix="t")
+    return Storage(nodes, order, fixed, inside | set(results), prefix="t")
 
 
 def _sum_of(nodes: Sequence[Node], gate: int) -> int | None:
@@ -147,20 +133,20 @@ def _sum_of(nodes: Sequence[Node], gate: int) -> int | None:
     found = [
         (index, node)
         for index, node in enumerate(nodes)
-        if any(input_place(nodes[a], "v") == gate for a in node.args)
+        if any(input_number(nodes[a], "v") == gate for a in node.args)
     ]
     if len(found) != 1 or found[0][1].op != "add":
         return None
     index, node = found[0]
-    return index if any(input_place(nodes[a], "u") == gate for a in node.args) else None
+    return index if any(input_number(nodes[a], "u") == gate for a in node.args) else None
 
 
 def _wide_sums(
-    nodes: Sequence[Node], phase: Sequence[Phase], homes: dict[int, str], gates: int
+    nodes: Sequence[Node], phase: Sequence[Phase], results: dict[int, str], gates: int
 ) -> tuple[tuple[int, int], ...]:
-    """Return the ranges of two gates and more whose u + v is one addition into v."""
+    """Return the ranges of two gates and more whose sums u + v are one addition, made in v."""
     sums = [_sum_of(nodes, k) for k in range(gates)]
-    fits = [index is not None and index not in homes for index in sums]
+    fits = [index is not None and index not in results for index in sums]
     fits = [fit and phase[sums[k] or 0] is Phase.STEP for k, fit in enumerate(fits)]
     ranges, first = [], 0
     for k in range(gates + 1):
