@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from xprnn.engine.loop.cuda.source import KernelSource, Variant, forward_source, saved_homes
+from xprnn.engine.loop.cuda.source import KernelSource, Variant, forward_source
 from xprnn.engine.loop.program import ARITHMETIC, BOOL, COMPARISONS, FUNCTIONS, Builder, Program
+from xprnn.engine.loop.results import saved_places
 
 A = [0.0, -0.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.0, -7.0, 1e-3, 60.0, np.inf, -np.inf, np.nan]
 B = [0.0, -0.0, 1.0, -1.0, 2.0, -3.0, 0.25, np.inf, -np.inf, np.nan]
@@ -35,7 +36,7 @@ def every_function(dtype: str) -> tuple[KernelSource, dict[str, Any], Any, Any]:
     # No function of its own, so that each of the others is saved.
     state = builder.apply("multiply", a, builder.constant(2.0))
     program = builder.program({"state": (state,), "saved": tuple(nodes)})
-    assert all(home == ("saved", k) for k, home in enumerate(saved_homes(program)))
+    assert all(place == ("saved", k) for k, place in enumerate(saved_places(program)))
     u, v = (grid.reshape(1, -1).astype(dtype) for grid in np.meshgrid(A, B))
     return *arrays_of(program, u, v, dtype), u, v
 

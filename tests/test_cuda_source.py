@@ -11,8 +11,9 @@ from tests.cuda_cells import DTYPES, TRACED, VARIANTS, kernels
 from tests.cuda_functions import arrays_of, every_function, expect_every_function
 from tests.nvrtc import compile_cuda
 from xprnn.engine.loop.cuda.functions import EXPRESSIONS
-from xprnn.engine.loop.cuda.source import Variant, saved_homes
+from xprnn.engine.loop.cuda.source import Variant
 from xprnn.engine.loop.program import FUNCTIONS, Builder
+from xprnn.engine.loop.results import saved_places
 
 runs_on_the_host = pytest.mark.skipif(cuda_host.COMPILER is None, reason="there is no C++ compiler")
 
@@ -91,7 +92,7 @@ def test_truth_values():
         np.testing.assert_array_equal(got[k], getattr(np, op)(p, q), err_msg=op)
     np.testing.assert_array_equal(got[5], ~p)
     np.testing.assert_array_equal(got[6], q.astype(float))
-    assert saved_homes(program)[-1] == ("after", 0)
+    assert saved_places(program)[-1] == ("after", 0)
 
 
 @runs_on_the_host
@@ -142,4 +143,4 @@ def test_what_equals_a_state_is_kept_once():
     h, u = builder.input("state0"), builder.input("u0")
     new, other = builder.apply("add", h, u), builder.apply("tanh", u)
     program = builder.program({"state": (new,), "saved": (other, new, h, other)})
-    assert saved_homes(program) == [("saved", 0), ("after", 0), ("before", 0), ("saved", 0)]
+    assert saved_places(program) == [("saved", 0), ("after", 0), ("before", 0), ("saved", 0)]

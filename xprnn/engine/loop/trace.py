@@ -14,7 +14,7 @@ from xprnn.engine.loop.tracer import Tracer, Untraceable
 
 
 class Formulas(NamedTuple):
-    """A cell, traced."""
+    """A cell's traced formulas."""
 
     gates: int
     forward: Program
@@ -27,7 +27,7 @@ def trace(cell: Cell) -> Formulas:
     Raises
     ------
     Untraceable
-        If they can't be written as lists of elementwise operations; the message says why.
+        If a formula is not a list of elementwise operations; the message says why.
     """
     forward = trace_forward(cell)
     kinds = [forward.nodes[index].kind for index in forward.outputs["saved"] if index is not None]
@@ -37,8 +37,8 @@ def trace(cell: Cell) -> Formulas:
 def trace_forward(cell: Cell) -> Program:
     """Return a cell's `forward` as a program.
 
-    Inputs are ``u0, u1, ...``, ``v0, ...``, ``unit0, ...`` and ``state0, ...``; groups of results
-    are ``"state"`` and ``"saved"``.
+    Inputs are ``u0, u1, ...``, ``v0, ...``, ``unit0, ...`` and ``state0, ...``; the groups of
+    results are ``"state"`` and ``"saved"``.
 
     Raises
     ------
@@ -56,24 +56,24 @@ def trace_forward(cell: Cell) -> Program:
 def trace_backward(cell: Cell, saved: Sequence[str]) -> Program:
     """Return a cell's `backward` as a program.
 
-    Inputs are ``saved0, ...``, ``unit0, ...``, ``previous0, ...`` and ``d_state0, ...``; groups of
-    results are ``"du"``, ``"dv"``, ``"units"`` and ``"previous"``.
+    Inputs are ``saved0, ...``, ``unit0, ...``, ``previous0, ...`` and ``d_state0, ...``; the groups
+    of results are ``"du"``, ``"dv"``, ``"units"`` and ``"previous"``.
 
     Parameters
     ----------
     cell : Cell
     saved : sequence of {"float", "bool"}
-        What its `forward` saves.
+        The kinds of what its `forward` saves.
 
     Raises
     ------
     Untraceable
     """
     tracer, count, units = Tracer(), len(cell.state), len(unit_names(cell))
-    kept = tuple(tracer.operand(f"saved{k}", kind) for k, kind in enumerate(saved))
-    kept += tracer.operands("unit", units)
+    inputs = tuple(tracer.operand(f"saved{k}", kind) for k, kind in enumerate(saved))
+    inputs += tracer.operands("unit", units)
     previous, d_state = tracer.operands("previous", count), tracer.operands("d_state", count)
-    du, dv, d_previous = _call(cell, "backward", tracer, kept, previous, d_state)
+    du, dv, d_previous = _call(cell, "backward", tracer, inputs, previous, d_state)
     _expect(cell, "backward", "gradients of u", du, cell.gates)
     _expect(cell, "backward", "gradients of v and units", dv, cell.gates + units)
     _expect(cell, "backward", "gradients of the state", d_previous, count)
@@ -92,7 +92,7 @@ def _call(cell: Cell, name: str, tracer: Tracer, *arguments: object) -> Any:
     except Untraceable as error:
         raise Untraceable(f"{type(cell).__name__}.{name} can't be traced: {error}") from error
     except Exception as error:
-        # Code that was not meant for operands may fail in any way; on arrays it may well run.
+        # Code that is not meant for operands may raise anything here, and still run on arrays.
         raise Untraceable(
             f"{type(cell).__name__}.{name} can't be traced: {type(error).__name__}: {error}"
         ) from error

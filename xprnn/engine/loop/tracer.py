@@ -30,11 +30,11 @@ _CONSTANTS = {"e": np.e, "pi": np.pi, "inf": np.inf, "nan": np.nan}
 
 
 class Untraceable(TypeError):  # noqa: N818 - it says what a formula is, and nothing has gone wrong
-    """A formula that is no list of elementwise operations; the message says why."""
+    """Raised for a formula that is not a list of elementwise operations; the message says why."""
 
 
 class Kind:
-    """The dtype of an operand: the one that the network computes in, or that of truth values."""
+    """The dtype of an operand: that of the network's numbers, or that of truth values."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -57,11 +57,11 @@ def _binary(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 class Operand:
-    """An array that does not exist yet: what is done to it is written down by its tracer."""
+    """A symbolic array: its tracer records what is done to it."""
 
     __slots__ = ("index", "tracer")
     __array_ufunc__ = None
-    """NumPy's own functions don't take it."""
+    """None: NumPy's own functions refuse it."""
 
     def __init__(self, tracer: "Tracer", index: int) -> None:
         self.tracer, self.index = tracer, index
@@ -124,13 +124,13 @@ class Operand:
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
-            # Python and NumPy look for special methods, and take AttributeError for an answer.
+            # Python and NumPy look for special methods, and expect AttributeError without one.
             raise AttributeError(name)
         raise Untraceable(f"it uses .{name} of an array, which an elementwise formula can't know")
 
 
 class Tracer:
-    """A namespace of the array API standard whose functions write down that they were called."""
+    """A namespace of the array API standard whose functions record their calls."""
 
     def __init__(self) -> None:
         self.builder = Builder()
@@ -144,12 +144,12 @@ class Tracer:
         return tuple(self.operand(f"{name}{k}") for k in range(count))
 
     def apply(self, op: str, *args: object) -> Operand:
-        """Write down an operation."""
+        """Record an operation."""
         if len(args) != FUNCTIONS[op]:
             raise Untraceable(f"it calls {op} with {len(args)} arguments, not {FUNCTIONS[op]}")
         indices = [self.index(a) for a in args]
         wanted = BOOL if op in LOGIC else FLOAT
-        # Comparing two truth values is the one thing that both kinds can do.
+        # Of the functions of numbers, only equal and not_equal take truth values.
         kinds = {self.builder.nodes[k].kind for k in indices}
         if kinds != {wanted} and not (op in ("equal", "not_equal") and kinds == {BOOL}):
             raise Untraceable(
@@ -170,7 +170,7 @@ class Tracer:
             if a.tracer is not self:
                 raise Untraceable("it keeps an array of another call")
             return a.index
-        # A number of NumPy's has a dtype of its own, which would decide the result's.
+        # A NumPy scalar is refused, because its dtype would decide the dtype of the result.
         if isinstance(a, bool | int | float) and type(a) in (bool, int, float):
             return self.builder.constant(a)
         kind = f"{type(a).__module__}.{type(a).__name__}".removeprefix("builtins.")

@@ -1,1 +1,1 @@
-"""Time loops of CUDA kernels, launched through CuPy."""
+"""The lowering to CUDA: time loops of products and kernels, launched through CuPy."""

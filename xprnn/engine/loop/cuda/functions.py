@@ -1,9 +1,8 @@
 """The elementwise functions of a `Program` in CUDA C.
 
-Templates get the names of their operands as ``{0}``, ``{1}``, ..., each of them a local variable or
-a literal, and ``{f}``, which is ``f`` where arithmetic is in float32: no function of doubles is
-called there, since a device may do those sixty times slower.  NaN, signs and ties are as the array
-API standard says.
+In a template, ``{0}``, ``{1}``, ... stand for the operands, each a local variable or a literal, and
+``{f}`` for the suffix ``f`` where arithmetic is in float32: functions of doubles can be sixty times
+slower on a device, so none is called there.  NaN, signs and ties follow the array API standard.
 """
 
 from typing import NamedTuple
@@ -25,7 +24,7 @@ EXPRESSIONS = {
     "pow": "pow{f}({0}, {1})",
     "floor_divide": "floor_divide({0}, {1})",
     "remainder": "modulo({0}, {1})",
-    # The first operand if it is NaN; and the second if that is, because no comparison is true then.
+    # The first operand if it is NaN; the second if that is NaN, because then no comparison is true.
     "maximum": "{0} > {1} || {0} != {0} ? {0} : {1}",
     "minimum": "{0} < {1} || {0} != {0} ? {0} : {1}",
     "atan2": "atan2{f}({0}, {1})",
@@ -39,7 +38,7 @@ EXPRESSIONS = {
     "sign": "{0} > 0 ? 1 : {0} < 0 ? -1 : {0} == 0 ? 0 : {0}",
     "square": "{0} * {0}",
     "reciprocal": "1 / {0}",
-    # To the even one of two that are equally near.
+    # Ties to even.
     "round": "rint{f}({0})",
     "equal": "{0} == {1}",
     "not_equal": "{0} != {1}",
@@ -47,7 +46,7 @@ EXPRESSIONS = {
     "less_equal": "{0} <= {1}",
     "greater": "{0} > {1}",
     "greater_equal": "{0} >= {1}",
-    # Infinity minus infinity is NaN, which equals nothing.
+    # Infinity minus infinity is NaN, and NaN equals nothing.
     "isfinite": "{0} - {0} == 0",
     "isinf": "{0} == {0} && {0} - {0} != 0",
     "isnan": "{0} != {0}",
@@ -59,11 +58,11 @@ EXPRESSIONS = {
     "where": "{0} ? {1} : {2}",
     "astype": "{0} ? 1 : 0",
 } | {name: f"{name}{{f}}({{0}})" for name in _SAME_NAME}
-"""By the name of the operation."""
+"""The template of every operation."""
 
 _HEAD = "__device__ __forceinline__ "
 
-# As NumPy has them: the quotient is that of the remainder, not a rounded one that is rounded again.
+# As in NumPy: from the remainder, because rounding a rounded quotient may give another integer.
 _FLOOR_DIVIDE = """real floor_divide(real a, real b) {
     if (b == 0) return a / b;
     const real m = fmod{f}(a, b);
@@ -92,7 +91,7 @@ _LOGADDEXP = """real logaddexp(real a, real b) {
 _NEXT_AFTER = """real next_after(real a, real b) { return nextafter{f}(a, b); }
 """
 
-# The neighbour in float16, found by its bits.
+# The neighbour in float16, by its bit pattern.
 _NEXT_HALF = """real next_after(real a, real b) {
     if (a != a || b != b) return a + b;
     if (a == b) return b;
@@ -113,7 +112,7 @@ HALF = f"""{_HEAD}real load(const unsigned short* p, long long k) {{
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(p[k]) : "f"(x));
 }}
 """
-"""Numbers of 16 bits from and to memory; without CUDA's header of them, which may not be there."""
+"""Reading and writing float16, without CUDA's header for it, which may be missing."""
 
 _DIRECT = f"""{_HEAD}real load(const stored* p, long long k) {{ return p[k]; }}
 {_HEAD}void store(stored* p, long long k, real x) {{ p[k] = x; }}
@@ -125,16 +124,16 @@ _TRUTH = f"""{_HEAD}bool load(const bool* p, long long k) {{ return p[k]; }}
 
 
 class Precision(NamedTuple):
-    """How numbers are held, and computed with.
+    """The C types for a dtype.
 
     Attributes
     ----------
     stored : str
-        The type in memory.
+        In memory.
     real : str
-        The type of all arithmetic.
+        In all arithmetic.
     host : type
-        What constants are rounded to.
+        NumPy's type, which constants are rounded to.
     """
 
     stored: str
@@ -143,7 +142,7 @@ class Precision(NamedTuple):
 
     @property
     def suffix(self) -> str:
-        """What the names of C's functions, and its literals, end in."""
+        """The suffix of C's functions and literals."""
         return "f" if self.real == "float" else ""
 
 
@@ -152,11 +151,11 @@ PRECISIONS = {
     "float32": Precision("float", "float", np.float32),
     "float64": Precision("double", "double", np.float64),
 }
-"""By dtype.  float16 is computed in float32 and rounded when it is stored."""
+"""By dtype.  Arithmetic of float16 is in float32; results are rounded when they are stored."""
 
 
 def prelude(precision: Precision, ops: set[str]) -> str:
-    """Return the types, and the functions that some operations call."""
+    """Return the types, and the functions that these operations call."""
     half = precision is PRECISIONS["float16"]
     helpers = {
         "floor_divide": _FLOOR_DIVIDE,
@@ -183,7 +182,7 @@ def expression(op: str, operands: list[str], precision: Precision) -> str:
 
 
 def literal(node: Node, precision: Precision) -> str:
-    """Return a constant, rounded as an array of the dtype would hold it."""
+    """Return a constant, rounded as in an array of the dtype."""
     if node.kind == BOOL:
         return "true" if node.value else "false"
     suffix = precision.suffix

@@ -1,9 +1,11 @@
 """The time loop on CuPy: one product and one kernel a step, each way.
 
-Everything that the loop touches is made before it: kernels and products write straight into the
-tape, and nothing in the loop waits for the device.  What it costs is launching, so a step launches
-as little as can be: what is elementwise is one kernel (`xprnn.engine.loop.cuda.source`), the
-recurrent dropout mask and the ends of sequences included.
+All arrays are made before the loop begins: kernels and products write straight into the tape, and
+nothing in the loop waits for the device.  The cost of a step is that of its launches, so there are
+two: the product, and one kernel for all that is elementwise, recurrent dropout and the padding mask
+included (`xprnn.engine.loop.cuda.source`).
+
+Numbers refer to the equations in `xprnn.engine.loop.protocol`.
 """
 
 from typing import Any, ClassVar
@@ -16,22 +18,22 @@ from xprnn.engine.loop.cuda.source import (
     Variant,
     backward_source,
     forward_source,
-    keeps_rest,
-    saved_homes,
+    needs_carry,
 )
 from xprnn.engine.loop.program import BOOL, Program, pruned
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory, Work
+from xprnn.engine.loop.results import saved_places
 from xprnn.engine.loop.trace import Formulas
 
 THREADS = 128
-"""In a block: few enough that small layers are spread over the device."""
+"""Per block: few enough that the work of a small layer is spread over the device."""
 
 ROWS = 65535
-"""What CUDA allows for the second axis of a grid; more sequences are taken in turns."""
+"""The largest second axis of a grid that CUDA allows; a thread takes more sequences in turns."""
 
 
 class CuPyLoops:
-    """A cell's time loop, forward and reversed, in CUDA kernels."""
+    """A cell's time loop in CUDA kernels."""
 
     name: ClassVar[str] = "cupy"
 
@@ -39,7 +41,7 @@ class CuPyLoops:
         self.formulas = formulas
         program = formulas.forward
         self.without_tape = pruned(Program(program.nodes, {**program.outputs, "saved": ()}))
-        # Two threads may both write a source; either is as good.
+        # Two threads may both write a source, and then either may stay.
         self._sources: dict[tuple[Any, ...], KernelSource] = {}
 
     def suits(self, work: Work) -> bool:
@@ -49,7 +51,7 @@ class CuPyLoops:
         return "lowered to CUDA kernels, one a step each way"
 
     def forward_kernel(self, variant: Variant, *, save: bool) -> KernelSource:
-        """Return the kernel of a step forward."""
+        """Return the kernel of a forward step."""
         key = ("forward", variant, save)
         if key not in self._sources:
             program = self.formulas.forward if save else self.without_tape
@@ -57,7 +59,7 @@ class CuPyLoops:
         return self._sources[key]
 
     def backward_kernel(self, variant: Variant, *, outer: bool) -> KernelSource:
-        """Return the kernel of a step backward; with ``outer`` there is a dh."""
+        """Return the kernel of a backward step.  Without ``outer``, dh is None."""
         key = ("backward", variant, outer)
         if key not in self._sources:
             program, gates = self.formulas.backward, self.formulas.gates
@@ -83,10 +85,10 @@ class CuPyLoops:
             arrays = {k: device.contiguous(a) for k, a in arrays.items() if a is not None}
             arrays |= {f"states{k}": whole for k, whole in enumerate(states)}
             saved: list[Array] = []
-            for home, k in saved_homes(program) if save else ():
-                if home == "before":
+            for where, k in saved_places(program) if save else ():
+                if where == "before":
                     saved.append(states[k][:-1, ...])
-                elif home == "after":
+                elif where == "after":
                     saved.append(states[k][1:, ...])
                 elif k < len(saved):
                     saved.append(saved[k])
@@ -97,14 +99,14 @@ class CuPyLoops:
                     arrays[f"saved{k}"] = saved[k]
             if "masked" in source.arguments:
                 arrays["masked"] = make.empty(batch, hidden)
-                arrays["masked"][...] = state[0] * mask
+                arrays["masked"][...] = state[0] * mask  # (1), of the first step
             pointers = tuple(arrays[name] for name in source.arguments)
             left, right, out = arrays.get("masked"), device.contiguous(U).T, arrays["v"]
             grid, block = _geometry(batch, hidden)
             multiplies = "v" in source.arguments
             for t in range(steps if batch else 0):
                 if multiplies:
-                    device.product(states[0][t] if left is None else left, right, out)
+                    device.product(states[0][t] if left is None else left, right, out)  # (2)
                 launch(grid, block, (t, steps, batch, hidden, *pointers))
         return Trajectory(states, tuple(saved))
 
@@ -127,30 +129,31 @@ class CuPyLoops:
                 arrays |= {f"{name}{k}": a for k, a in enumerate(group)}
             arrays = {k: device.contiguous(a) for k, a in arrays.items() if k in source.arguments}
             carried = tuple(make.empty(batch, hidden) for _ in d_state)
-            for own, given in zip(carried, d_state, strict=True):
-                own[...] = given
-            # Sums over many steps keep the bits that float16 would lose.
+            for copy, given in zip(carried, d_state, strict=True):
+                copy[...] = given
+            # In float32 at least, because float16 is too coarse for sums over many steps.
             wide = xp.float64 if U.dtype == xp.float64 else xp.float32
             totals = tuple(make.zeros(batch, hidden, dtype=wide) for _ in units)
             through_U, dv = make.empty(batch, hidden), make.empty(steps, batch, rows)
             du = make.empty(steps, batch, rows) if "du" in source.arguments else dv
-            arrays |= {"q": through_U, "dv": dv, "du": du}
-            arrays |= {f"carry{k}": own for k, own in enumerate(carried)}
+            arrays |= {"through_U": through_U, "dv": dv, "du": du}
+            arrays |= {f"carry{k}": part for k, part in enumerate(carried)}
             arrays |= {f"total{k}": total for k, total in enumerate(totals)}
             pointers = tuple(arrays[name] for name in source.arguments)
             grid, block = _geometry(batch, hidden)
             for t in reversed(range(steps if batch else 0)):
                 launch(grid, block, (t, steps, batch, hidden, *pointers))
-                device.product(dv[t], U, through_U)
-            first = through_U if mask is None else through_U * mask
-            if keeps_rest(self.formulas.backward, variant):
-                first = carried[0] + first
+                device.product(dv[t], U, through_U)  # (8)
+            first = through_U if mask is None else through_U * mask  # (9), of the first step
+            if needs_carry(self.formulas.backward, variant):
+                first = carried[0] + first  # (9)
+            # (11), over the sequences
             d_units = (xp.astype(xp.sum(total, axis=0), U.dtype, copy=False) for total in totals)
             return LoopGradient(du, dv, tuple(d_units), None, (first, *carried[1:]))
 
 
 class _Maker:
-    """Makes arrays beside another one."""
+    """Makes arrays of the dtype of another one, on its device."""
 
     def __init__(self, a: Array) -> None:
         library = library_of(a)
@@ -164,7 +167,7 @@ class _Maker:
 
 
 def _geometry(batch: int, hidden: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the grid and the block of a kernel: units along the first axis, then sequences."""
+    """Return grid and block of a kernel: units along the first axis, sequences along the second."""
     across = min(THREADS, 1 << (hidden - 1).bit_length())
     down = THREADS // across
     return (-(-hidden // across), min(-(-batch // down), ROWS)), (across, down)

@@ -1,20 +1,27 @@
 """The source of one step of a time loop in CUDA C: one fused elementwise kernel each way.
 
-A thread has one unit j of one sequence b, and the next sequences if there are more than the grid
-holds.  It reads everything, computes the formula in registers, and writes everything, so an array
-that is carried from step to step may be overwritten in place.  No two threads write to one entry,
-and there are no atomic operations: the same numbers give the same bits.
+Numbers refer to the equations in `xprnn.engine.loop.protocol`.  The products, (2) and (8), and the
+sum over sequences in (11) are in `xprnn.engine.loop.cuda.loops`; normalisation, (3) and (7), is not
+here.
 
-Arrays are those of the whole sequence, contiguous; the kernel is told t.  Names::
+A thread computes unit j of sequence b, and then of every so many sequences further on if there are
+more than the grid holds.  It reads all that it needs, computes the formula in registers, and then
+writes, so an array that is carried from step to step may be overwritten in place.  No two threads
+write to one entry, and there are no atomic operations: the same numbers give the same bits.
 
-    i, w, n             place in (B, H), place in (B, G·H), entries of (B, H)
+Arrays are contiguous and have all steps; t is an argument of the kernel.  Names::
+
+    i, w, n             place in (B, H), place in (B, G·H), number of entries of (B, H)
     u, v, unit0         the projected input (T, B, G·H), the product (B, G·H), per-unit parameters
     states0, saved0     (T+1, B, H), (T, B, H)
-    masked              h(t) times the mask, (B, H): what the next product reads
-    valid               which steps are within their sequence, (T, B)
-    q, carry0           Uᵀ dv(t+1), and the rest of the gradient of the state, (B, H)
-    dh                  the gradient that reaches the outputs from outside, (T, B, H)
+    masked              m h(t), (B, H), which the next product reads
+    valid               the padding mask, (T, B)
+    through_U, carry0   Uᵀ dv(t+1), and the rest of the gradient of the state, (B, H)
+    dh                  the gradient that reaches the outputs from outside the loop, (T, B, H)
     du, dv, total0      results: (T, B, G·H), and sums over t per sequence and unit, (B, H)
+    d_state0            the gradient of the state after the step, of this unit
+    inside              whether the step is within the sequence
+    x3                  node 3 of the program
 """
 
 import re
@@ -22,10 +29,11 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from xprnn.engine.loop.cuda.functions import PRECISIONS, expression, literal, prelude
-from xprnn.engine.loop.program import BOOL, CONSTANT, FLOAT, INPUT, Program
+from xprnn.engine.loop.program import BOOL, CONSTANT, FLOAT, INPUT, Program, split_name
+from xprnn.engine.loop.results import direct_gradient, one_gradient, saved_places
 
 NUMBERS = ("t", "T", "B", "H")
-"""The kernel's first arguments, 64 bits each."""
+"""The first arguments of a kernel, 64 bits each."""
 
 _BEFORE, _AFTER, _STEP = "t * n + i", "(t + 1) * n + i", "i"
 
@@ -38,7 +46,7 @@ class KernelSource(NamedTuple):
     name : str
     text : str
     arguments : tuple of str
-        The arrays that it takes after `NUMBERS`, in order.
+        The arrays that it takes after `NUMBERS`.
     """
 
     name: str
@@ -47,15 +55,15 @@ class KernelSource(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """Which kernel of a formula.
+    """What a kernel is made for.
 
     Attributes
     ----------
     dtype : {"float16", "float32", "float64"}
     masked : bool
-        Whether h(t-1) is multiplied by a mask on its way to U.
+        Whether there is a mask of recurrent dropout.
     lengths : bool
-        Whether steps may be past the end of their sequence.
+        Whether there is a padding mask.
     """
 
     dtype: str
@@ -63,37 +71,22 @@ class Variant(NamedTuple):
     lengths: bool = False
 
 
-def saved_homes(program: Program) -> list[tuple[str, int]]:
-    """Return per saved quantity where it is kept.
-
-    ``("before", k)`` is state variable k before the step, ``("after", k)`` after it, and
-    ``("saved", k)`` the k-th saved quantity, which is this one or one that equals it.
-    """
-    known: dict[int | None, tuple[str, int]] = {}
-    for index, node in enumerate(program.nodes):
-        if node.op == INPUT and _split(f"{node.value}")[0] == "state":
-            known[index] = ("before", _split(f"{node.value}")[1])
-    for k, new in enumerate(program.outputs["state"]):
-        known.setdefault(new, ("after", k))
-    return [known.setdefault(kept, ("saved", k)) for k, kept in enumerate(program.outputs["saved"])]
-
-
 class _Kernel(ABC):
-    """A kernel's text as it grows."""
+    """The text of a kernel, while it is written."""
 
     def __init__(self, program: Program, gates: int, variant: Variant) -> None:
         self.program, self.gates, self.variant = program, gates, variant
         self.precision = PRECISIONS[variant.dtype]
         self.arguments: dict[str, str] = {}
         self.lines: list[str] = []
-        # After all that is read, because the compiler can't know that they hit nothing of it.
+        # They come last, because the compiler can't know that they hit nothing that is read.
         self.stores: list[str] = []
 
     def pointer(self, name: str, kind: str, *, written: bool = False) -> str:
-        """Return the name of an array, which is then an argument."""
+        """Return the name of an array, and make it an argument."""
         type_ = {FLOAT: "stored", BOOL: "bool", "real": "real"}[kind]
         if written or name not in self.arguments:
-            # Only what nobody writes may be read through the cache that doesn't see writes.
+            # __restrict__: read through a cache that doesn't see writes.
             self.arguments[name] = f"{type_}* " if written else f"const {type_}* __restrict__ "
         return name
 
@@ -106,17 +99,17 @@ class _Kernel(ABC):
         self.stores.append(f"store({self.pointer(name, kind, written=True)}, {place}, {value});")
 
     def let(self, name: str, value: str, kind: str = FLOAT) -> str:
-        """Define a local variable."""
+        """Define a local variable, and return its name."""
         self.lines.append(f"const {'bool' if kind == BOOL else 'real'} {name} = {value};")
         return name
 
     def gate(self, k: int, place: str = "") -> str:
-        """Return the place of gate k in (B, G·H), or of (T, B, G·H) at step t."""
+        """Return the place of gate k in (B, G·H), or in (T, B, G·H) after `step`."""
         return f"{place}w + {k} * H" if k else f"{place}w"
 
     @property
     def step(self) -> str:
-        """Where step t of (T, B, G·H) begins."""
+        """The place where step t of (T, B, G·H) begins."""
         return f"t * {self.gates} * n + "
 
     @abstractmethod
@@ -124,7 +117,7 @@ class _Kernel(ABC):
         """Return an expression for an input of the formula."""
 
     def compute(self) -> None:
-        """Compute all nodes."""
+        """Write the formula."""
         names = self.names = list[str]()
         for index, node in enumerate(self.program.nodes):
             if node.op == CONSTANT:
@@ -138,7 +131,7 @@ class _Kernel(ABC):
                 names.append(self.let(f"x{index}", value, node.kind))
 
     def within(self, value: str, otherwise: str) -> str:
-        """Return an expression for what counts within a sequence only."""
+        """Return an expression: the one within the sequence, the other past its end."""
         return f"inside ? {value} : {otherwise}" if self.variant.lengths else value
 
     def source(self, name: str) -> KernelSource:
@@ -146,7 +139,7 @@ class _Kernel(ABC):
         head = ", ".join(f"long long {number}" for number in NUMBERS)
         pointers = "".join(f",\n    {type_}{a}" for a, type_ in self.arguments.items())
         body = "\n".join(f"        {line}" for line in self.lines + self.stores)
-        # What is unused would be warned of.
+        # A compiler warns of unused variables.
         places = {"i": "b * H + j", "w": f"{self.gates} * b * H + j"}
         used = [f"{k} = {v}" for k, v in places.items() if re.search(rf"\b{k}\b", body)]
         ops = {node.op for node in self.program.nodes}
@@ -168,13 +161,13 @@ extern "C" __global__ void {name}(
 
 class _Forward(_Kernel):
     def input(self, name: str, kind: str) -> str:
-        del kind  # numbers, all of them
-        group, k = _split(name)
+        del kind  # floats, all of them
+        group, k = split_name(name)
         if group == "unit":
             return self.load(name, "j")
         if group == "state":
             return self.load(f"states{k}", _BEFORE)
-        return self.load(group, self.gate(k, self.step if group == "u" else ""))
+        return self.load(group, self.gate(k or 0, self.step if group == "u" else ""))
 
     def build(self) -> KernelSource:
         nodes, outputs, lengths = self.program.nodes, self.program.outputs, self.variant.lengths
@@ -185,57 +178,55 @@ class _Forward(_Kernel):
         self.compute()
         for k, index in enumerate(outputs["state"]):
             held = self.load(f"states{k}", _BEFORE) if lengths else ""
-            new = self.let(f"new{k}", self.within(self.names[index or 0], held))
+            new = self.let(f"new{k}", self.within(self.names[index or 0], held))  # (4)
             self.store(f"states{k}", _AFTER, new)
         if self.variant.masked and self.reads_product:
+            # (1), of the next step
             masked = self.let("masked_", f"new0 * {self.load('mask', _STEP)}")
             self.store("masked", _STEP, masked)
-        for k, (home, index) in enumerate(
-            zip(saved_homes(self.program), outputs["saved"], strict=True)
-        ):
-            if home == ("saved", k):
+        places = saved_places(self.program)
+        for k, (place, index) in enumerate(zip(places, outputs["saved"], strict=True)):
+            if place == ("saved", k):
                 value, kind = self.names[index or 0], nodes[index or 0].kind
                 self.store(f"saved{k}", _BEFORE, value, kind)
         return self.source("xprnn_forward")
 
     @property
     def reads_product(self) -> bool:
+        """Whether the formula reads v."""
         return "v" in self.arguments
 
 
 class _Backward(_Kernel):
     def input(self, name: str, kind: str) -> str:
-        group, k = _split(name)
+        group, k = split_name(name)
         if group == "unit":
             return self.load(name, "j")
         if group == "d_state":
-            return f"d{k}"
+            return name
         return self.load(f"states{k}" if group == "previous" else name, _BEFORE, kind)
 
     def carried(self) -> None:
-        """Gather the gradient of the state after the step."""
-        outputs, lengths = self.program.outputs, self.variant.lengths
-        through_U = self.load("q", _STEP)
+        """Write the gradient of the state after the step."""
+        through_U = self.load("through_U", _STEP)
         if self.variant.masked:
-            through_U += f" * {self.load('mask', _STEP)}"
-        # There is no product yet at the last step; and none but the product may come to h later.
+            through_U += f" * {self.load('mask', _STEP)}"  # (9), of the step before this call
+        # At the last step there is no product yet, and all of dh is in carry0.
         first, later = self.load("carry0", _STEP), f"({through_U})"
-        if self.keeps_rest:
-            later = f"{first} + {later}"
+        if self.needs_carry:
+            later = f"{first} + {later}"  # (9)
         d = f"(t + 1 < T ? {later} : {first})"
         if "dh" in self.arguments:
-            d += f" + {self.load('dh', _BEFORE)}"
-        read = {f"{node.value}" for node in self.program.nodes if node.op == INPUT}
-        if lengths or "d_state0" in read:
-            self.let("d0", d)
-        for k in range(1, len(outputs["previous"])):
-            if lengths or f"d_state{k}" in read:
-                self.let(f"d{k}", self.load(f"carry{k}", _STEP))
+            d += f" + {self.load('dh', _BEFORE)}"  # (5)
+        read = self.program.inputs("d_state")
+        for k in range(len(self.program.outputs["previous"])):
+            if self.variant.lengths or k in read:
+                self.let(f"d_state{k}", self.load(f"carry{k}", _STEP) if k else d)
 
     @property
-    def keeps_rest(self) -> bool:
-        """Whether the gradient of h has a part that doesn't come through U."""
-        return keeps_rest(self.program, self.variant)
+    def needs_carry(self) -> bool:
+        """See the function of this name."""
+        return needs_carry(self.program, self.variant)
 
     def build(self, *, outer: bool) -> KernelSource:
         outputs = self.program.outputs
@@ -245,31 +236,28 @@ class _Backward(_Kernel):
             self.let("inside", self.load("valid", "t * B + b", BOOL), BOOL)
         self.carried()
         self.compute()
-        for name in ("dv",) if outputs["du"] == outputs["dv"] else ("dv", "du"):
+        for name in ("dv",) if one_gradient(self.program) else ("dv", "du"):
             for k, index in enumerate(outputs[name]):
-                value = self.within(self.names[index or 0], "0")
+                value = self.within(self.names[index or 0], "0")  # (6)
                 self.store(name, self.gate(k, self.step), value)
         for k, index in enumerate(outputs["units"]):
             self.pointer(f"total{k}", "real", written=True)
-            part = self.within(self.names[index or 0], "0")
-            total = self.let(f"total{k}_", f"total{k}[i] + ({part})")
+            part = self.within(self.names[index or 0], "0")  # (6)
+            total = self.let(f"total{k}_", f"total{k}[i] + ({part})")  # (11), over the steps
             self.stores.append(f"total{k}[i] = {total};")
         for k, result in enumerate(outputs["previous"]):
-            if k or self.keeps_rest:
+            if k or self.needs_carry:
                 value = "0" if result is None else self.names[result]
-                self.store(f"carry{k}", _STEP, self.within(value, f"d{k}"))
+                self.store(f"carry{k}", _STEP, self.within(value, f"d_state{k}"))  # (10)
         return self.source("xprnn_backward")
 
 
-def _split(name: str) -> tuple[str, int]:
-    """Return group and number of an input."""
-    group = name.rstrip("0123456789")
-    return group, int(name[len(group) :])
+def needs_carry(program: Program, variant: Variant) -> bool:
+    """Return whether dh has a part besides Uᵀ dv(t+1) that goes from step to step.
 
-
-def keeps_rest(program: Program, variant: Variant) -> bool:
-    """Whether the gradient of h has a part that doesn't come through U."""
-    return variant.lengths or program.outputs["previous"][0] is not None
+    That is a direct gradient of the formula, or what is held past the end of a sequence.
+    """
+    return variant.lengths or direct_gradient(program) is not None
 
 
 def forward_source(program: Program, gates: int, variant: Variant) -> KernelSource:
@@ -278,5 +266,5 @@ def forward_source(program: Program, gates: int, variant: Variant) -> KernelSour
 
 
 def backward_source(program: Program, gates: int, variant: Variant, *, outer: bool) -> KernelSource:
-    """Return the kernel of step t, backward: ``xprnn_backward``; with ``outer`` there is a dh."""
+    """Return the kernel of step t, backward: ``xprnn_backward``.  Without ``outer``, dh is None."""
     return _Backward(program, gates, variant).build(outer=outer)

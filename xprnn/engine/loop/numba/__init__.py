@@ -1,4 +1,4 @@
-"""A time loop compiled by Numba, products included: the optional lowering ``xprnn[jit]``.
+"""The lowering to Numba: time loops in machine code, products included.  Needs ``xprnn[jit]``.
 
-Nothing here is imported before `xprnn.engine.loop.lowering` has found that Numba can be.
+`xprnn.engine.loop.lowering` imports it only if Numba can be imported.
 """

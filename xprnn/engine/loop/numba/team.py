@@ -1,4 +1,4 @@
-"""Several threads in one compiled loop, and what each of them owns."""
+"""Several threads in one compiled loop, and the part of the work that each of them owns."""
 
 import itertools
 import os
@@ -13,20 +13,20 @@ from xprnn.backend.types import Array
 from xprnn.engine.loop.numba.source import GROUP
 
 MEETING = 2e5
-"""Multiplications per step and thread that are worth a meeting."""
+"""Multiplications per step and thread from which on it pays that threads meet at every step."""
 START = 6e6
-"""Multiplications per thread that are worth starting it."""
+"""Multiplications per thread from which on it pays to start the thread."""
 OWN_CACHE = 1.2e6
-"""Bytes of U that every core can keep to itself, beside all else."""
+"""Bytes of U that fit into each core's own cache beside everything else."""
 _MOST = 16
 _UNUSED = np.zeros(1, np.int64)
 _RELEASED = 2**62
-"""So many have come that nobody waits any longer."""
+"""A count of threads at the meeting point that is high enough to release all who wait there."""
 
 
 class Share(NamedTuple):
-    """The units and the sequences that a thread owns: from ``first`` and ``start`` on, up to
-    ``last`` and ``stop``.
+    """What a thread owns: the units ``first`` to ``last`` - 1 of the sequences ``start`` to
+    ``stop`` - 1.
     """
 
     first: int
@@ -46,10 +46,10 @@ class Team:
     def run(
         self, function: Callable[..., Any], shares: Sequence[Share], arrays: Sequence[Array]
     ) -> None:
-        """Call ``function(*share, team, sync, *arrays)`` for every share, all at once.
+        """Call ``function(*share, team, sync, *arrays)`` for every share at the same time.
 
-        Threads that share sequences wait for each other, so all of them must run: where another
-        loop has the threads already, this one does without.
+        Threads that share sequences wait for each other, so all of them must be running.  If
+        another loop has the threads, this one runs in the thread that called it.
         """
         first, last = shares[0], shares[-1]
         if len(shares) > 1 and self._lock.acquire(blocking=False):
@@ -64,7 +64,7 @@ class Team:
     def _together(
         self, function: Callable[..., Any], shares: Sequence[Share], arrays: Sequence[Array]
     ) -> bool:
-        """Do the same in threads; False if there are none, and nothing has been done."""
+        """Do it in threads.  Return False, with nothing done, if threads can't be had."""
         pool, sync = self._workers(len(shares) - 1), np.zeros(1, np.int64)
         if pool is None:
             return False
@@ -75,7 +75,7 @@ class Team:
                 others.append(pool.submit(function, *share, team, sync, *arrays))  # noqa: PERF401
             function(*shares[0], team, sync, *arrays)
         except BaseException as error:
-            # An interrupt, say: the others would wait for ever for who isn't coming.
+            # An interrupt, say: the other threads would wait for this one for ever.
             sync[0] = _RELEASED
             if isinstance(error, RuntimeError) and not others:
                 return False
@@ -85,7 +85,7 @@ class Team:
         return True
 
     def _workers(self, count: int) -> ThreadPoolExecutor | None:
-        """Return a pool whose threads all run; None where there can be no more threads."""
+        """Return a pool whose threads are all running; None if no more can be started."""
         if self._pool is None or self._size < count:
             pool, running = ThreadPoolExecutor(count, "xprnn"), threading.Barrier(count + 1)
             try:
@@ -105,16 +105,16 @@ class Team:
 def shares(steps: int, batch: int, U: Array, width: int) -> list[Share]:
     """Return what each thread owns.
 
-    Groups of sequences, where every core can keep U to itself: then no thread waits for another.
-    Otherwise hidden units, whole vectors of them, and the part of U that belongs to them; the
-    threads meet once a step.
+    Groups of sequences, if U fits into each core's own cache: then no thread waits for another.
+    Otherwise hidden units, in whole vectors, with the part of U that belongs to them; then the
+    threads meet at every step.
 
     Parameters
     ----------
     steps, batch : int
     U : array, (G·H, H)
     width : int
-        Entries of a vector.
+        Number of entries of a vector.
     """
     hidden, work = U.shape[1], batch * U.size
     count = int(steps * work / START)
@@ -136,7 +136,7 @@ TEAM = Team()
 
 
 def _forget() -> None:
-    """After a fork only the thread that forked is there."""
+    """Start anew in a forked process, which has only the thread that forked."""
     global TEAM  # noqa: PLW0603
     TEAM = Team()
 

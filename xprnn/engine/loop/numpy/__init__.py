@@ -1,1 +1,1 @@
-"""Time loops of calls of NumPy."""
+"""The lowering to NumPy: time loops made of calls of NumPy functions."""

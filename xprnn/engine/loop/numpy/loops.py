@@ -1,7 +1,7 @@
-"""The time loop in NumPy: compiled from a cell's traced formulas, and called.
+"""The time loop in NumPy: made from a cell's traced formulas, and called.
 
-Nothing is kept from one call to the next but the compiled functions, so two threads may use two
-networks, or one, at the same time.
+From one call to the next nothing stays but the functions, so several threads may use one network,
+or several, at the same time.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory, Work
 from xprnn.engine.loop.trace import Formulas
 
 CACHE = 2**20
-"""Bytes that a block of steps may fill, all its buffers together: they are read again at once."""
+"""Bytes that the buffers of a block of steps may fill together: they are read again at once."""
 
 _NAMES = {name: getattr(np, name) for name in (ARITHMETIC | COMPARISONS | LOGIC) if name != "round"}
 _NAMES |= {name: getattr(np, name) for name in ("array", "copyto", "dot", "empty", "zeros")}
@@ -25,15 +25,14 @@ _NAMES |= {"round": np.rint, "inf": np.inf, "nan": np.nan}
 
 
 class Compiled(NamedTuple):
-    """A loop that can be called.
+    """A loop as a Python function.
 
     Attributes
     ----------
     call : callable
     source : str
-        What it was compiled from.
     buffers : int
-        How many buffers it has that hold a block of steps.
+        The number of buffers that hold a block of steps.
     """
 
     call: Callable[..., Any]
@@ -41,18 +40,18 @@ class Compiled(NamedTuple):
     buffers: int
 
     def block(self, steps: int, entry: int) -> int:
-        """Return how many steps make a block, of so many bytes a step and buffer."""
+        """Return the number of steps in a block, given the bytes of one step in one buffer."""
         return max(1, min(steps, CACHE // max(1, self.buffers * entry)))
 
 
 class NumPyLoops:
-    """A cell's time loop, forward and reversed, in NumPy calls without allocations."""
+    """A cell's time loop in NumPy calls, without allocations inside the loop."""
 
     name: ClassVar[str] = "numpy"
 
     def __init__(self, formulas: Formulas) -> None:
         self.formulas = formulas
-        # Two threads may both compile a loop; either is as good.
+        # Two threads may both make a loop, and then either may stay.
         self._loops: dict[tuple[str, bool, bool], Compiled] = {}
 
     def suits(self, work: Work) -> bool:
@@ -73,7 +72,7 @@ class NumPyLoops:
         return self._loops[key]
 
     def backward_loop(self, *, outer: bool, masked: bool) -> Compiled:
-        """Return the loop from step T-1 to step 0; with ``outer`` there is a dh."""
+        """Return the loop from step T-1 to step 0.  Without ``outer``, dh is None."""
         key = ("backward", outer, masked)
         if key not in self._loops:
             gates = self.formulas.gates
@@ -112,11 +111,11 @@ def _compiled(plan: LoopPlan, source: str) -> Compiled:
 
 
 def _transposed(U: Array, steps: int) -> Array:
-    """Return Uᵀ, contiguous if it is multiplied often enough."""
+    """Return Uᵀ, as a contiguous copy if there are enough steps to make up for the copying."""
     if steps < _STEPS_WORTH_A_COPY:
         return U.T
     made = np.empty(U.shape[::-1], U.dtype)
-    # In stripes, because a transposed copy reads or writes one entry per cache line.
+    # In stripes, because otherwise each entry is read from, or written to, a cache line of its own.
     for start in range(0, U.shape[0], _STRIPE):
         made[:, start : start + _STRIPE] = U[start : start + _STRIPE].T
     return made

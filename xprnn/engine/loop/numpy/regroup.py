@@ -1,12 +1,12 @@
-"""Regrouping a formula that is linear in the arguments that the time loop carries.
+"""Regrouping a formula that is linear in what the time loop carries.
 
-A cell's `backward` multiplies the gradient of the state by factors that no gradient is part of: ::
+A cell's `backward` multiplies the gradient of the state by factors that depend on no gradient::
 
     da = dh * tanh_c * (o * (1 - o))    becomes    da = dh * (tanh_c * (o * (1 - o)))
     da = (dh - dh * z) * k              becomes    da = dh * ((1 - z) * k)
 
-so that inside the time loop there is one multiplication, and the factor can be computed for many
-steps at once.  The sums are the same up to rounding.
+so that one multiplication is left inside the time loop, and the factor can be computed for many
+steps at once.  Results are the same to rounding.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from xprnn.engine.loop.program import CONSTANT, INPUT, Builder, Program, renumbe
 
 
 class _Form(NamedTuple):
-    """base · factor; a factor of None is one."""
+    """The product base · factor of two nodes; a factor of None is 1."""
 
     base: int
     factor: int | None
@@ -27,12 +27,12 @@ class _Regrouping:
     def __init__(self, program: Program, late: set[int]) -> None:
         self.nodes, self.late, self.made = program.nodes, late, Builder()
         self.place: dict[int, int] = {}
-        # By a node of the old program: what it is a multiple of, through everything; and starting
-        # from the nearest node that is computed anyhow.
+        # By a node of the old program, two ways to write it as a product: with the base as far back
+        # as possible, and with the nearest base that is computed in any case.
         self.forms: dict[int, tuple[_Form, _Form]] = {}
 
     def run(self, wanted: set[int]) -> dict[int, int]:
-        """Return where each old node is now, its results computed as nodes."""
+        """Return the new nodes of the wanted old ones."""
         for index in range(len(self.nodes)):
             self._step(index)
             if index in wanted and index in self.late:
@@ -40,7 +40,7 @@ class _Regrouping:
         return {index: self.value(index) for index in wanted}
 
     def value(self, index: int) -> int:
-        """Return the new node of an old one, which is now computed."""
+        """Return the new node of an old one, and compute it if it isn't computed yet."""
         if index not in self.place:
             deep, near = self.forms[index]
             made = self.product(near)
@@ -49,6 +49,7 @@ class _Regrouping:
         return self.place[index]
 
     def product(self, form: _Form) -> int:
+        """Return the node that computes a form."""
         if form.factor is None:
             return form.base
         return self.made.apply("multiply", form.base, form.factor)
@@ -75,7 +76,7 @@ class _Regrouping:
         return self.made.apply(node.op, *(self.value(a) for a in node.args))
 
     def _scaled(self, index: int) -> tuple[_Form, _Form] | None:
-        """Return the forms of a multiple: late · early, or -late."""
+        """Return the forms of a multiple of something late: late · early, or -late."""
         node = self.nodes[index]
         if node.op == "negative":
             late, factor = node.args[0], self.made.constant(-1.0)
@@ -93,7 +94,7 @@ class _Regrouping:
         return _Form(form.base, factor)
 
     def _summed(self, index: int) -> tuple[_Form, _Form] | None:
-        """Return the forms of a sum of two multiples of one thing."""
+        """Return the forms of a sum of two multiples of one late node."""
         node = self.nodes[index]
         if node.op not in ("add", "subtract") or not self.late.issuperset(node.args):
             return None
@@ -107,7 +108,7 @@ class _Regrouping:
 
 
 def regrouped(program: Program, late: set[int]) -> Program:
-    """Return a program with fewer operations on what is late, and the same results to rounding.
+    """Return a program with fewer operations on late nodes, and the same results to rounding.
 
     Parameters
     ----------

@@ -2,7 +2,8 @@
 
 One loop body per formula.  What does not depend on what the loop carries is computed for a block
 of steps at once.  Names are those of `xprnn.engine.loop.numpy.plan`, numbers refer to the equations
-in `xprnn.engine.loop.protocol`.  There is no padding mask here, and so neither (4), (6) nor (10).
+in `xprnn.engine.loop.protocol`.  Neither normalisation, (3) and (7), nor the padding mask, (4), (6)
+and (10), is here.
 """
 
 from xprnn.engine.loop.numpy.phases import Phase
