@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# What needs a CUDA device, in one call: the tests on CuPy, its parity with NumPy, benchmarks against
-# torch with cuDNN; and records of what ran where.
+# Everything that needs a CUDA device: the tests on CuPy, its parity with NumPy, and benchmarks
+# against torch with cuDNN.  Each part writes a record of its results, with date, device and versions.
 #
 #   bash ci/gpu.sh [FOLDER]      on a machine with CuPy, torch for CUDA, pytest and the library's
 #                                dependencies; the records go to FOLDER (default docs/records)
+#   QUICK=1 bash ci/gpu.sh       the layer benchmark times one case only
 #
-# A part that fails is named at the end, and the others run nevertheless.  QUICK=1 times one case.
+# If a part fails, the others still run, and the failed ones are named at the end.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+# So that ci/gpu_record.py finds the library, installed or not.
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
 folder=${1:-docs/records}
 python=${PYTHON:-python3}
@@ -23,14 +26,14 @@ record() {
     "$python" ci/gpu_record.py "$1" "$2" "$folder/cuda-$1-$today.json" || failed+=("$1")
 }
 
-# The kernels first: if they are wrong, little else is worth a look.  What stands in for a device is
-# no proof here.
+# test_cupy_device.py runs first: if the kernels are wrong, little else matters.  test_cupy_lowering.py
+# is left out, because it imitates a device on the host.
 "$python" -m pytest --quiet -p no:cacheprovider -k "cupy or test_determinism" --continue-on-collection-errors \
     --junitxml "$work/tests.xml" \
     --ignore tests/test_cupy_lowering.py tests/test_cupy_device.py tests || failed+=(tests)
 record tests "$work/tests.xml"
 
-# Date, versions, device and every error; written whatever they are.
+# Written even if the backends disagree.
 parity="$folder/parity-$today.json"
 "$python" -m xprnn parity --backends numpy,cupy --json >"$work/parity.json" || failed+=(parity)
 if [ -s "$work/parity.json" ]; then
@@ -38,13 +41,10 @@ if [ -s "$work/parity.json" ]; then
     printf 'written: %s\n' "$parity"
 fi
 
-# With the lowered loops, and without: what they change on the device.
 bench() {
     local name=$1
     shift
-    if ! "$python" -m xprnn bench "$1" --help >/dev/null 2>&1; then
-        printf 'xprnn bench %s: not there yet\n' "$1"
-    elif "$python" -m xprnn bench "$@" --backend cupy --json >"$work/$name.json"; then
+    if "$python" -m xprnn bench "$@" --backend cupy --json >"$work/$name.json"; then
         record "$name" "$work/$name.json"
     else
         failed+=("$name")
@@ -52,6 +52,7 @@ bench() {
 }
 quick=()
 [ -z "${QUICK:-}" ] || quick=(--cases medium)
+# With the lowered loops, and without them.
 bench bench-layer layer --against torch "${quick[@]}"
 XPRNN_LOWERING=off bench bench-layer-plain layer --against torch --cases medium
 bench bench-train train --against torch

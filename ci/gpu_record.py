@@ -1,7 +1,7 @@
-"""Write what a run on a CUDA device gave: date, device, versions, and the figures.
+"""Write the record of a run on a CUDA device: date, device, versions and results.
 
-python ci/gpu_record.py tests FILE.xml RECORD.json        counts, from pytest's report
-python ci/gpu_record.py NAME FILE.json RECORD.json        a benchmark's own facts, its rows included
+python ci/gpu_record.py tests FILE.xml RECORD.json        the counts in a report of pytest
+python ci/gpu_record.py NAME FILE.json RECORD.json        the JSON that a benchmark printed
 """
 
 import datetime
@@ -40,13 +40,13 @@ def surroundings() -> dict[str, Any]:
 
 
 def counts(report: Path) -> dict[str, int]:
-    """Return how many tests there were, and how many of them failed or were skipped."""
+    """Return how many tests ran, failed, broke and were skipped."""
     suite = ElementTree.parse(report).getroot().find("testsuite")
     return {k: int(suite.get(k)) for k in ("tests", "failures", "errors", "skipped")}
 
 
 def main(name: str, source: Path, record: Path) -> str | None:
-    """Write the record; return what is wrong with it."""
+    """Write the record; return what is wrong with it, if anything is."""
     facts, wrong = surroundings(), None
     if name == "tests":
         facts["tests"] = found = counts(source)

@@ -1,20 +1,20 @@
 # %% [markdown]
 # # A cell of your own
 #
-# A cell is its elementwise formulas and their derivatives, and nothing else: no time loop, no
-# matrix products, no backend.  This page adds one that the library doesn't have, in twenty lines,
-# and gets everything that the library's own cells have.
+# A cell consists of its elementwise formulas and their derivatives: no time loop, no matrix
+# products, no backend.  This page adds a cell that the library doesn't have, in twenty lines, and
+# it gets everything that the library's own cells have.
 #
-# A leaky integrator: an Elman candidate n that the state follows with a time constant of τ = 1/a
-# steps, one per unit, and learned.
+# It is a leaky integrator: the state follows an Elman candidate n with a time constant of τ = 1/a
+# steps.  Every unit has its own time constant, and learns it.
 #
 #     a    = σ(p)                               p (H,), a parameter per unit      (1)
 #     n(t) = tanh(u(t) + v(t))                                                    (2)
 #     h(t) = h(t-1) + a (n(t) - h(t-1))                                           (3)
 #
-# u(t) = W x(t) + b and v(t) = U h(t-1) come from the engine.  It is the Euler step of
+# u(t) = W x(t) + b and v(t) = U h(t-1) come from the engine.  (3) is an Euler step of
 # dh/dt = (n - h) / τ, the neuron of H. Jaeger et al., "Optimization and applications of echo state
-# networks with leaky-integrator neurons", Neural Networks 20 (2007), but trained through time.
+# networks with leaky-integrator neurons", Neural Networks 20 (2007), here trained by BPTT.
 #
 # As a script: `python examples/bring_your_own_cell.py [--epochs N] [--out FOLDER]`.
 
@@ -33,10 +33,11 @@ from xprnn.cells.activations import logistic
 # %% [markdown]
 # ## 1. The cell
 #
-# `gates`: one block of W, U and b.  `state`: h alone.  `units`: the parameter p, which `forward`
-# finds after the blocks of v, and `backward` after what `forward` saved; its gradient goes after
-# the blocks of dv, and the engine sums it over steps and sequences.  Only functions of the array
-# API standard, and nothing is ever written into.
+# `gates` says that W, U and b have one block, `state` that the state is h alone, and `units` that
+# there is a parameter p with an entry per unit.  `forward` finds p after the blocks of v, and
+# `backward` after what `forward` saved.  The gradient of p goes after the blocks of dv; the
+# engine sums it over steps and sequences.  Both functions use only the array API standard, and
+# never write into an array.
 
 
 # %%
@@ -63,9 +64,10 @@ class Leaky:
 # %% [markdown]
 # ## 2. Is it right?
 #
-# `check_cell` compares `backward` with numeric derivatives of `forward`, block by block;
-# `check_gradients` does it for a whole network: here two layers, in both directions.  A mistake
-# raises an error that names the block and its worst entry: leave out the factor a in dz, and see.
+# `check_cell` compares `backward` with numeric derivatives of `forward`, block by block.
+# `check_gradients` does the same for a whole network, here with two layers in both directions.  A
+# mistake raises an error that names the block and its worst entry: leave out the factor a in dz and
+# see.
 
 
 # %%
@@ -80,8 +82,8 @@ def prove():
 
 
 # %% [markdown]
-# The fast path is there, too: the formulas are traced and lowered to in-place NumPy calls, without
-# a line written for it.
+# The cell is fast, too, without a line written for that: its formulas are traced and lowered, to
+# compiled loops or to in-place NumPy calls.
 
 # %%
 print(xprnn.explain_lowering(Leaky()))
@@ -89,10 +91,10 @@ print(xprnn.explain_lowering(Leaky()))
 # %% [markdown]
 # ## 3. A task
 #
-# White noise in; out come two running means of it, one over about 3 steps and one over about 30.
-# The time constants begin anywhere from 2 to 50 steps.  All networks have the same number of units.
-# Leaky, with twelve numbers more than Elman, ends well below it; GRU and LSTM, with about three
-# times as many, end lower still, and take longer.
+# The input is white noise; the target is two running means of it, one over about 3 steps and one
+# over about 30.  The initial time constants lie between 2 and 50 steps.  All networks have the same
+# number of units.  Leaky has twelve parameters more than Elman, and ends with a much lower loss.
+# GRU and LSTM have about three times as many parameters, end lower still, and take longer.
 
 
 # %%
@@ -100,7 +102,7 @@ CONSTANTS = (3, 30)
 
 
 def running_means(steps=100, sequences=32, seed=0):
-    """Return x (T, B, 1), and the running means, scaled to variance one, (T, B, 2)."""
+    """Return x (T, B, 1) and its running means (T, B, 2), scaled to variance one."""
     x = np.random.default_rng(seed).normal(size=(steps, sequences, 1))
     means, mean = [], np.zeros((sequences, 2))
     rate = 1 / np.array(CONSTANTS)
@@ -114,7 +116,7 @@ def make(cell, hidden=12):
     net = xprnn.RNN(1, hidden, 2, cell=cell, dtype="float64", rng=0)
     if "leak_l0" in net.parameters:
         tau = np.geomspace(2, 50, hidden)
-        net.parameters["leak_l0"] = -np.log(tau - 1)  # σ of it is 1/τ
+        net.parameters["leak_l0"] = -np.log(tau - 1)  # then a = σ(p) = 1/τ
     return net
 
 
@@ -138,8 +140,8 @@ def train(cell, epochs):
 # %% [markdown]
 # ## 4. Every backend, and a file
 #
-# The file does not hold the cell's code, so `load` is given the cell.  It then computes on NumPy,
-# torch, JAX, CuPy, whatever is installed, and output and gradients are the same to rounding.
+# The file does not contain the cell's code, so `load` takes the cell.  It runs on every backend
+# that is installed, and the outputs and gradients are the same up to rounding.
 
 
 # %%

@@ -1,15 +1,16 @@
 # %% [markdown]
 # # Counting ones
 #
-# Two weights learn to count the ones in a sequence, and why plain gradient descent fails at it.
+# Two weights learn to count the ones in a sequence.  Plain gradient descent fails at it; this page
+# shows why, and what doesn't.
 #
-# x is a binary sequence, the target the number of its ones.  The state is a single number:
+# x is a binary sequence, and the target is the number of its ones.  The state is a single number:
 #
 #     h(t) = w_x x(t) + w_rec h(t-1)      h(0) = 0      y = h(T)      L = ½ mean((y - target)²)
 #
-# The answer is w_x = w_rec = 1.  The second half of the example puts a logistic function into every
-# step but the last, with two unrolls that share their weights.  The pages `docs/counting-ones.md`
-# and `docs/counting-ones-logistic.md` go with it.
+# The solution is w_x = w_rec = 1.  In the second half of the example every step but the last has a
+# logistic function; that takes two unrolls that share their weights.  The pages
+# `docs/counting-ones.md` and `docs/counting-ones-logistic.md` explain the example.
 #
 # As a script: `python examples/counting_ones.py [--length T] [--every N] [--out FOLDER]`.
 
@@ -26,9 +27,9 @@ import xprnn
 from xprnn import diagnostics
 from xprnn.cells import Elman
 
-FAR, NEAR = (-1.5, 2.0), (0.5, 0.5)  # where to start from: (w_x, w_rec); far is the tutorial's
-GOAL = 1e-7  # the loss at which both weights are within 1e-3 of one
-LOST = 1e3  # a weight of that size is not coming back
+FAR, NEAR = (-1.5, 2.0), (0.5, 0.5)  # initial (w_x, w_rec); FAR is the original's
+GOAL = 1e-7  # at this loss both weights are within 1e-3 of one
+LOST = 1e3  # a weight of this size does not come back
 SGD = xprnn.optim.SGD(0.002, momentum=0.9)
 RPROP = xprnn.optim.Rprop(0.001)
 LOOKS = (("#d1495b", "--"), ("#e08e1a", ".-"), ("#0b6fb8", ".-"), ("#2a9d5c", ".-"))
@@ -53,26 +54,26 @@ def weights_of(net):
 # %% [markdown]
 # ## Backpropagation through time
 #
-# It gets the gradient of every state first, dh(t) = w_rec dh(t+1), and
-# uses it for both weights: dw_x = Σ dh(t) x(t), dw_rec = Σ dh(t) h(t-1).  What decides is that
-# power of w_rec.
+# First comes the gradient of every state, dh(t) = w_rec dh(t+1), a power of w_rec.  Both weights
+# use it: dw_x = Σ dh(t) x(t), dw_rec = Σ dh(t) h(t-1).  So with the distance from the last step the
+# gradients vanish where |w_rec| < 1, and explode where |w_rec| > 1.
 
 
 # %%
 def state_gradients(net, x, target):
-    """Return the mean of |dL/dh(t)| over the sequences, for every t, in units of the last."""
+    """Return the mean of |dL/dh(t)| over the sequences, for every t, relative to the last."""
     _, gradient = net.value_and_grad(x, target)
-    dh = np.abs(gradient.input[:, :, 0]).mean(axis=1)  # w_x dh(t), and w_x cancels out
+    dh = np.abs(gradient.input[:, :, 0]).mean(axis=1)  # w_x dh(t); w_x cancels below
     return dh / dh[-1]
 
 
 # %% [markdown]
-# ## Trainings, and the surface that they walk on
+# ## Trainings, and the loss surface that they walk on
 
 
 # %%
 class Walk(NamedTuple):
-    """A training: the weights (w_x, w_rec) from the start on, and the loss with each of them."""
+    """A training: the weights (w_x, w_rec) of every step, and their loss."""
 
     name: str
     weights: list
@@ -86,7 +87,7 @@ class Walk(NamedTuple):
 
 
 def train(name, start, x, target, optimizer, *, clip=None, most=3000, every=1):
-    """Walk from a start to the goal, or off the map, and print the gradient at the steps."""
+    """Train until the goal is reached or the weights are lost; print every so many steps."""
     print(f"\n{name}, from w_x = {start[0]:g}, w_rec = {start[1]:g}")
     net, walk = counter(*start), Walk(name, [], [])
     state = optimizer.init(net.parameters)
@@ -113,13 +114,13 @@ def train(name, start, x, target, optimizer, *, clip=None, most=3000, every=1):
 
 # %%
 def surface(w_x, w_rec, x, target):
-    """Return the loss on a grid (w_rec, w_x): one run for each w_rec, since y is linear in w_x."""
+    """Return the loss on a grid (w_rec, w_x), by one run for each w_rec: y is linear in w_x."""
     y = np.stack([counter(1, w)(x)[0][:, 0] for w in w_rec])  # (w_rec, B)
     return 0.5 * np.mean((w_x[:, None] * y[:, None, :] - target[:, 0]) ** 2, axis=2)
 
 
 def plot_walks(walks, x, target):
-    """Draw the walks on the loss: on the left the whole map, on the right around the goal."""
+    """Draw the walks on the loss surface: all of it on the left, the goal enlarged on the right."""
     figure = Figure(figsize=(11, 5.2), layout="constrained")
     panels = figure.subplots(1, 2)
     for axes, (low, high) in zip(panels, ((-3, 3), (0, 2)), strict=True):
@@ -141,13 +142,14 @@ def plot_walks(walks, x, target):
 # %% [markdown]
 # ## With a logistic function
 #
-# The same with a logistic function σ in every step but the last, which has none because a value of
-# σ, being below one, could not be a count:
+# Now every step but the last has a logistic function σ.  The last has none, because values of σ are
+# below one and could not be a count:
 #
 #     h(t) = σ(w_x x(t) + w_rec h(t-1)),  t < T        y = w_x x(T) + w_rec h(T-1)
 #
-# Two unrolls: all steps but the last with one cell, the last one with another, from the state that
-# the first ones ended in.  Both have the same weights, so the two gradients of each are added.
+# That takes two unrolls: one for all steps but the last, and one with another cell for the last
+# step, which begins with the state that the first one ended in.  Both share their weights, so the
+# gradients of both are added.
 
 
 # %%
@@ -167,7 +169,7 @@ def logistic_loss_and_grad(weights, x, target):
 
 
 def finite_differences(weights, x, target, step=1e-5):
-    """Return the gradients once more, from values of the loss alone."""
+    """Return the same gradients, computed from values of the loss."""
     gradients = {}
     for name, w in weights.items():
         above, below = (
@@ -178,7 +180,7 @@ def finite_differences(weights, x, target, step=1e-5):
 
 
 def check_gradient(weights, x, target):
-    """Print both gradients of the logistic form, and return how far they are apart at most."""
+    """Print both gradients of the logistic form, and return their largest difference."""
     _, explicit, _ = logistic_loss_and_grad(weights, x, target)
     numeric, worst = finite_differences(weights, x, target), 0.0
     for name, g in explicit.items():
@@ -191,7 +193,7 @@ def check_gradient(weights, x, target):
 
 # %%
 def every_sequence(length):
-    """Return all binary sequences of a length, (T, 2^T, 1), and their numbers of ones."""
+    """Return all binary sequences of a length, (T, 2^T, 1), and their numbers of ones, (2^T, 1)."""
     bits = np.arange(2**length) >> np.arange(length)[:, None] & 1
     x = bits[:, :, None].astype(np.float64)
     return x, x.sum(axis=0)
@@ -209,7 +211,7 @@ def train_logistic(x, target, *, start=FAR, steps=400):
 
 
 def say_what_it_counts(length):
-    """Train on all sequences of a length and print what the network has learnt."""
+    """Train on all sequences of a length, and print what the network has learned."""
     x, target = every_sequence(length)
     weights, losses, gradients = train_logistic(x, target)
     _, _, y = logistic_loss_and_grad(weights, x, target)
@@ -225,7 +227,7 @@ def say_what_it_counts(length):
         f"  {right:.1%} of all sequences counted right; always saying {length // 2} gives "
         f"{np.mean(target == length // 2):.1%}"
     )
-    # What a one at each step adds to y, on average over what is at the other steps.
+    # How much a one at each step adds to y, on average over all values at the other steps.
     effects = [np.mean(y[x[t, :, 0] == 1]) - np.mean(y[x[t, :, 0] == 0]) for t in range(length)]
     print("  a one adds (last step first):", *(f"{effect:.4f}" for effect in effects[::-1][:5]))
     return weights, losses
@@ -240,7 +242,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description="Two weights learn to count the ones.")
     parser.add_argument("--length", type=int, default=10, help="steps of a sequence")
     parser.add_argument("--sequences", type=int, default=20)
-    parser.add_argument("--every", type=int, default=1, help="print the gradient so often")
+    parser.add_argument("--every", type=int, default=1, help="steps from print to print")
     parser.add_argument("--out", type=Path, default=Path("runs/counting_ones"))
     args = parser.parse_args(argv)
     if args.length < 2:

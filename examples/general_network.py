@@ -3,9 +3,9 @@
 #
 #     h(t) = φ(W x(t) + U h(t-1) + b)        y(t) = R h(t) + r, or softmax of it
 #
-# Many-to-many, many-to-one, and one-to-many in two ways: an input at the first step and zeros
-# after, and a closed loop, in which every output is the next input.  All of it is the same network.
-# The page `docs/general-network.md` goes with it.
+# The same network maps many to many, many to one, and one to many, the latter in two ways: with an
+# input at the first step and zeros after it, or in a closed loop, in which every output is the next
+# input.  The page `docs/general-network.md` explains the example.
 #
 # As a script: `python examples/general_network.py [--epochs N] [--out FOLDER]`.
 
@@ -22,8 +22,8 @@ from xprnn.cells import Elman
 # %% [markdown]
 # ## Many-to-many
 #
-# A word in, the next word out.  The same word is followed by different ones, so only
-# the state can tell which.
+# The input is a word, the output is the next one.  The same word has different successors, so only
+# the state can tell which comes.
 
 
 # %%
@@ -42,12 +42,12 @@ def many_to_many(epochs):
 # %% [markdown]
 # ## Many-to-one
 #
-# Are there more ones than zeros?  ``returns="last"`` has one output a sequence.
+# Does a sequence have more ones than zeros?  With `returns="last"` each sequence has one output.
 
 
 # %%
 def many_to_one(epochs, length=7):
-    bits = np.arange(2**length) >> np.arange(length)[:, None] & 1  # all sequences there are
+    bits = np.arange(2**length) >> np.arange(length)[:, None] & 1  # all binary sequences
     x, target = bits[:, :, None].astype(np.float64), (bits.sum(axis=0) > length / 2).astype(int)
     net = xprnn.RNN(1, 8, 2, returns="last", dtype="float64", rng=0)
     history = fit(net, x, target, epochs, "cross_entropy", rate=0.5)
@@ -59,12 +59,12 @@ def many_to_one(epochs, length=7):
 # %% [markdown]
 # ## One-to-many
 #
-# Strike a bell once, x(1) = a, and let it ring, y(t) = a 0.9^t cos(π t / 5).
+# Strike a bell once, x(1) = a, and it rings: y(t) = a 0.9^t cos(π t / 5).
 
 
 # %%
 def ringing(strength, steps=20):
-    """Return x (T, B, 1), zero but at the first step, and the sound (T, B, 1)."""
+    """Return x (T, B, 1), which is zero after the first step, and the sound (T, B, 1)."""
     t = np.arange(1, steps + 1)[:, None]
     x = np.where(t == 1, strength, 0.0)
     return x[..., None], (strength * 0.9**t * np.cos(np.pi * t / 5))[..., None]
@@ -73,7 +73,7 @@ def ringing(strength, steps=20):
 def one_to_many(epochs):
     net = xprnn.RNN(1, 16, 1, dtype="float64", rng=0)
     history = fit(net, *ringing(np.linspace(-1, 1, 9)), epochs, "squared_error", rate=0.2)
-    x, sound = ringing(np.array([0.6]))  # no strength that it has heard
+    x, sound = ringing(np.array([0.6]))  # a strength that is not in the training data
     error = np.max(np.abs(net(x)[0] - sound))
     print(f"one-to-many: {loss_of(history)}; an unheard strength is off by {error:.3f} at most")
     return net, history
@@ -92,12 +92,12 @@ def loss_of(history):
 # %% [markdown]
 # ## Closed loop, for generation
 #
-# One step after the other, the output being the next input.
+# One step after another; each output is the next input.
 
 
 # %%
 def generate(net, x, steps):
-    """Return y (T, B, O), begun with one input x (B, I)."""
+    """Return y (T, B, O) of a loop that begins with one input x (B, I)."""
     outputs, state = [], None
     for _ in range(steps):
         y, state = net(x[None], state)
@@ -109,22 +109,22 @@ def generate(net, x, steps):
 # %% [markdown]
 # ## Closed loop, for training
 #
-# With x(t+1) = R h(t) + r the steps after the first one are
+# With x(t+1) = R h(t) + r, the steps after the first one are
 #
 #     h(t+1) = φ(W (R h(t) + r) + U h(t) + b) = φ(U' h(t) + b')
 #     U' = U + W R        b' = b + W r                                                 (1)
 #
-# an ordinary unroll without input, and the gradients of U' and b' give all the others:
+# an ordinary unroll without input.  The gradients of U' and b' give those of all parameters:
 #
 #     dU = dU'    dW = dU' Rᵀ + db' rᵀ    dR = Wᵀ dU'    db = db'    dr = Wᵀ db'      from (1)
 #
-# which are added to those of the first step and of the readout.  It takes a readout that is linear,
-# and a cell that adds W x + b and U h before anything else: then the loop closes over both.
+# These are added to the gradients of the first step and of the readout.  This works for a linear
+# readout, and a cell that adds W x + b and U h before anything else.
 
 
 # %%
 def closed_loop(net, x, steps):
-    """Return y (T, B, O) of a loop begun with x (B, I), and what `closed_loop_backward` needs."""
+    """Return y (T, B, O) of a loop that begins with x (B, I), and a tape for the way back."""
     if not isinstance(net.cell, Elman):
         raise TypeError(f"the cell is {net.cell}: expected Elman, which adds W x + b and U h")
     W, U, b, R, r = net.parameters.values()
@@ -137,7 +137,7 @@ def closed_loop(net, x, steps):
 
 
 def closed_loop_backward(net, tape, dy):
-    """Return the gradients of all parameters, by name, from those of all outputs (T, B, O)."""
+    """Return the gradients of all parameters, by name, from dL/dy (T, B, O)."""
     first, loop, start_tape, rest_tape, h = tape
     W, _, _, R, r = net.parameters.values()
     dh = dy @ R
@@ -156,20 +156,20 @@ def closed_loop_backward(net, tape, dy):
 
 # %%
 def wave(steps, noise=0.0, period=20):
-    """Return cos(2π t / period) for t = 0 to steps, (T + 1, 1, 1), with noise from t = 1 on."""
+    """Return cos(2π t / period) for t = 0 to steps, (T + 1, 1, 1); from t = 1 on with noise."""
     t = np.arange(steps + 1).reshape(-1, 1, 1)
     normal = np.random.default_rng(0).normal(size=t.shape)
     return np.cos(2 * np.pi * t / period) + noise * normal * (t > 0)
 
 
 def train_on(series, epochs, *, closed, seed=0):
-    """Train on a series, through the loop or one step ahead; return network and last loss."""
+    """Train through the closed loop or one step ahead; return the network and its last loss."""
     net = xprnn.RNN(1, 12, 1, dtype="float64", rng=seed)
     rule = xprnn.optim.Rprop(0.001)
     state, x, target = rule.init(net.parameters), series[:-1], series[1:]
     for _ in range(epochs):
         if closed:
-            y, tape = closed_loop(net, x[0], len(target))  # x(1) is all it gets to see
+            y, tape = closed_loop(net, x[0], len(target))  # x(1) is its only input
             value, dy = xprnn.losses.SquaredError().value_and_grad(y, target)
             gradients = closed_loop_backward(net, tape, dy)
         else:

@@ -5,12 +5,12 @@
 #
 #     s(t) = tanh(U x(t) + W s(t-1))        o(t) = softmax(V s(t))
 #
-# x(t) is the one-hot vector of word t, so `U x(t)` is a column of U: the vectors are never made, a
-# word is an integer.  x is the sentence without its last token, the target is the sentence without
-# its first.  The loss is the cross-entropy: -log of the probability that the model gave to the word
-# that came, 2.3 for a choice among ten.
+# x(t) is the one-hot vector of word t, so U x(t) is a column of U: the vectors are never made, a
+# word is an integer.  x is the sentence without its last token; the target is the sentence without
+# its first.  The loss is the cross-entropy, -log of the probability that the model gave to the next
+# word: 2.3 for a choice among ten equally probable words.
 #
-# Run it with `python examples/language_model.py [--epochs N] [--sentences N] [--out FOLDER]`.
+# As a script: `python examples/language_model.py [--epochs N] [--sentences N] [--out FOLDER]`.
 
 # %%
 import argparse
@@ -24,13 +24,13 @@ from xprnn.optim.schedules import halve_on_rise
 # %% [markdown]
 # ## The text
 #
-# The language reference that every Python carries along.  Words outside the vocabulary become
-# UNKNOWN; every sentence is put between SENTENCE_START and SENTENCE_END.
+# The text is the language reference that comes with every Python.  Words outside the vocabulary
+# become UNKNOWN; every sentence stands between SENTENCE_START and SENTENCE_END.
 
 
 # %%
 def read(count, size):
-    """Return a vocabulary and encoded sentences, those to train on and those held out."""
+    """Return a vocabulary, and the encoded sentences to train on and held out."""
     split = [words(sentence) for sentence in sentences(python_topics())[:count]]
     split = [sentence for sentence in split if 3 <= len(sentence) <= 40]
     border = int(0.9 * len(split))
@@ -41,19 +41,20 @@ def read(count, size):
 
 
 # %% [markdown]
-# ## Training, as the original did
+# ## Training as in the original
 #
-# Its own trial: 100 sentences, one an update, a learning rate of 0.005 for the sum over a
-# sentence, 9 epochs.  Windowed truncation: each step's loss is propagated back through that step
-# and the 4 before it.  The learning rate is halved whenever the evaluated loss has risen.  The
-# network has the original's size, 8000 words, so that it begins with the same loss, log 8000.
+# The original publishes the losses of a trial with 100 sentences: one sentence in each update, a
+# learning rate of 0.005 for the sum over a sentence, 9 epochs.  Truncation is windowed: the loss of
+# each step goes back through that step and the 4 before it.  The learning rate is halved whenever
+# the evaluated loss has risen.  The network has the size of the original, 8000 words, so that it
+# begins with the same loss, log 8000.
 
 # %%
 PUBLISHED = (8.987, 8.976, 8.960, 8.930, 8.862, 6.914, 6.302, 6.015, 5.834, 5.711)
 
 
 def trial(encoded, *, size=8000, hidden=100, epochs=9, seed=0):
-    """Train as the original did; return the losses per word, from the start on, and seconds."""
+    """Train as in the original; return the losses per word, the initial one first, and seconds."""
     net = xprnn.RNN(size, hidden, size, bias=False, rng=seed)
     batches = [(sentence[:-1, None], sentence[1:, None]) for sentence in encoded]
     total = xprnn.losses.CrossEntropy("sum")
@@ -73,15 +74,15 @@ def trial(encoded, *, size=8000, hidden=100, epochs=9, seed=0):
 
 
 # %% [markdown]
-# ## Training, better
+# ## Better training
 #
-# Eight sentences go into one update, by Adam, and biases are learned too: enough to overtake, in
-# seconds, a model that counts which words follow which two.
+# With eight sentences in each update, Adam, and biases, the network overtakes a 3-gram model, which
+# counts the words that follow every two words, within seconds.
 
 
 # %%
 def train(vocabulary, training, held_out, *, hidden, epochs, window=4, seed=0):
-    """Train a model, and return it with its history."""
+    """Train a model; return it and its history."""
     size = len(vocabulary)
     net = xprnn.RNN(size, hidden, size, rng=seed)
     history = xprnn.fit(
@@ -101,7 +102,7 @@ def train(vocabulary, training, held_out, *, hidden, epochs, window=4, seed=0):
 
 
 def tell(net, record):
-    """Say how far the training is."""
+    """Print the losses of an epoch."""
     print(f"epoch {record.epoch}: loss {record.loss:.3f}, held out {record.validation_loss:.3f}")
 
 

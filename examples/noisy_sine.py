@@ -5,10 +5,10 @@
 #
 #     h(t) = tanh(W_x x(t) + W_h h(t-1) + b)          ŷ(t) = W_y h(t)          L = ½ Σ (ŷ - y)² / T
 #
-# A lecture builds this network from scratch.  Here it is trained, twice: with settings of our own
-# and with the lecture's.  Then it is applied to other x.  The second half takes the gradient as the
-# lecture printed it, which is wrong for five reasons, repairs one after the other, and trains with
-# it.  The page `docs/noisy-sine.md` goes with it.
+# A lecture builds this network from scratch.  Here it is trained twice, with our own settings and
+# with the lecture's, and applied to other x.  The second half takes the gradient that the lecture
+# printed, which is wrong for five reasons, repairs them one after another, and trains with it.  The
+# page `docs/noisy-sine.md` explains the example.
 #
 # As a script: `python examples/noisy_sine.py [--epochs N] [--neurons N] [--every N] [--window K]
 # [--out FOLDER]`; the lecture's size is `--neurons 500 --epochs 1000 --window 5` (two minutes).
@@ -28,14 +28,14 @@ from xprnn import diagnostics
 # %% [markdown]
 # ## 1. Training
 #
-# The lecture differentiates the sum of the squared errors and reports their mean; so does this
-# page: every loss that it prints is L.  The lecture has no output bias; xprnn's readout has one,
-# which is zero here and held there.
+# The lecture differentiates the sum of the squared errors and reports their mean, and so does this
+# page: every loss that it prints is L.  The lecture has no output bias; the readout of xprnn has
+# one, which is zero here and frozen.
 
 
 # %%
 class Settings(NamedTuple):
-    """How to train: lr / (1 + decay·iteration) with momentum, on x times a scale."""
+    """How to train: SGD with momentum and the rate lr / (1 + decay·iteration), on scaled x."""
 
     learning_rate: float
     initializer: str | xprnn.initializers.Normal
@@ -45,54 +45,54 @@ class Settings(NamedTuple):
     clip_norm: float | None = None
 
 
-# Uniform weights in ±1/√n are made for an x within ±1; clipping is for the leaps of the gradient.
+# Uniform initial weights in ±1/√n suit an x in ±1; clipping limits the leaps of the gradient.
 OURS = Settings(1e-4, "uniform", scale=0.1, clip_norm=200.0)
 LECTURE = Settings(1e-5, xprnn.initializers.Normal(0.1))
 
 LOSS = xprnn.losses.SquaredError("sum")
-GOAL = 0.040  # where the lecture's loss ended, after 1000 epochs
-NOISE = 0.005  # the loss of sin x itself
+GOAL = 0.040  # the lecture's loss after 1000 epochs
+NOISE = 0.005  # the loss of sin x
 
 W_X, W_H, B, W_Y = NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_l0", "readout.weight")
 R = "readout.bias"
 
 
 def new_network(settings, neurons, seed=0):
-    """Return a network of the lecture's form: without an output bias."""
+    """Return a network of the lecture's form, with an output bias of zero."""
     net = xprnn.RNN(1, neurons, 1, initializer=settings.initializer, dtype="float64", rng=seed)
     net.parameters[R] = 0 * net.parameters[R]
     net.metadata["scale"] = settings.scale
     return net
 
 
-class Holding(NamedTuple):
-    """An optimizer that leaves some parameters as they are: their gradient is zero to it."""
+class Freezing(NamedTuple):
+    """An optimizer that freezes some parameters, by setting their gradients to zero."""
 
     optimizer: xprnn.optim.SGD
-    held: tuple[str, ...]
+    frozen: tuple[str, ...]
 
     def init(self, parameters):
         return self.optimizer.init(parameters)
 
     def update(self, gradients, state, parameters):
-        still = {name: 0 * gradients[name] for name in self.held}
-        return self.optimizer.update({**gradients, **still}, state, parameters)
+        zeros = {name: 0 * gradients[name] for name in self.frozen}
+        return self.optimizer.update({**gradients, **zeros}, state, parameters)
 
 
-def new_optimizer(settings, held=(R,)):
+def new_optimizer(settings, frozen=(R,)):
     sgd = xprnn.optim.SGD(settings.learning_rate, momentum=settings.momentum, decay=settings.decay)
-    return Holding(sgd, held)
+    return Freezing(sgd, frozen)
 
 
 # %%
-def train(x, y, settings, *, epochs, neurons, window=None, held=(R,), callbacks=()):
-    """Train a network with the true gradient; return it and its loss L after every epoch."""
+def train(x, y, settings, *, epochs, neurons, window=None, frozen=(R,), callbacks=()):
+    """Train a network with the true gradient; return it and the loss L of every epoch."""
     net = new_network(settings, neurons)
     history = xprnn.fit(
         net,
         (settings.scale * x, y),
         loss=LOSS,
-        optimizer=new_optimizer(settings, held),
+        optimizer=new_optimizer(settings, frozen),
         epochs=epochs,
         window=window,
         clip_norm=settings.clip_norm,
@@ -107,7 +107,7 @@ def apply(net, x):
 
 
 def watch(x, y, every, draw):
-    """Return a callback that says how far a training is, and draws y and ŷ."""
+    """Return a callback that prints the loss and draws y and ŷ every so many epochs."""
 
     def look(net, record):
         if record.epoch % every == 0:
@@ -134,15 +134,15 @@ def outcome(losses):
 # %% [markdown]
 # ## 2. The gradient as it was printed
 #
-# Backpropagation through time, one step after the other.  With δ(t) the gradient of tanh's argument
-# and e = ŷ - y, the right one is
+# This is backpropagation through time, one step after another.  With δ(t), the gradient of the
+# argument of tanh, and e = ŷ - y, the true gradient is
 #
 #     dh(T) = W_yᵀ e(T)                 δ(t) = (1 - h(t)²) dh(t)
 #     dh(t-1) = W_hᵀ δ(t) + W_yᵀ e(t-1)
 #     dW_x = Σ δ(t) x(t)    dW_h = Σ δ(t) h(t-1)ᵀ    db = Σ δ(t)    dW_y = Σ e(t) h(t)ᵀ
 #
-# What was printed differs for five reasons.  The function below has them all, but for those that
-# are called repaired, by their numbers.
+# The printed gradient is wrong for five reasons.  The function below has all of them, except those
+# whose numbers are in `repaired`.
 
 # %%
 CAUSES = {
@@ -187,8 +187,8 @@ def lecture_gradient(parameters, x, y, repaired=frozenset()):
 # %% [markdown]
 # ## 3. How wrong is it?
 #
-# The cosine of the angle between a gradient and the true one, for each weight and for all together:
-# 1 is the same direction, 0 is none at all.  It says nothing about lengths.
+# The measure is the cosine of the angle between a gradient and the true one, for each weight and
+# for all together: 1 is the same direction, 0 is a right angle.  It says nothing about lengths.
 
 
 # %%
@@ -208,9 +208,9 @@ def cosines(net, x, y, repaired):
 
 
 # %% [markdown]
-# Networks of 8 neurons on 20 steps, x = -10, -9, ..., 9, which differ in weights and noise.  The
-# bias touches nothing else and comes first; the four others come in an order in which the median
-# of the cosine for W_h never falls.
+# The networks have 8 neurons, the data 20 steps, x = -10, -9, ..., 9; weights and noise differ from
+# network to network.  The bias is repaired first, because it affects nothing else.  The four others
+# follow in an order in which the median of the cosine for W_h never falls.
 
 # %%
 ORDER = (5, 4, 2, 1, 3)
@@ -231,7 +231,7 @@ def problem(seed, neurons=8, step=1.0):
 
 
 def study(networks=20):
-    """Return the first network's cosines, (stages, 5), and W_h's of all, (stages, networks)."""
+    """Return the first network's cosines, (stages, 5), and W_h's in all, (stages, networks)."""
     problems = [problem(seed) for seed in range(networks)]
     first = np.array([cosines(*problems[0], stage) for stage in STAGES])
     spread = np.array([[cosines(*p, stage)[1] for p in problems] for stage in STAGES])
@@ -251,15 +251,15 @@ def table(first, spread):
 
 
 def keeping(spread):
-    """Return in how many networks the cosine never falls from stage to stage."""
+    """Return the number of networks whose cosine never falls from stage to stage."""
     return int(np.sum(np.all(np.diff(spread, axis=0) > -1e-9, axis=0)))
 
 
 def count_orders(networks=20):
-    """Try every order of repairs, for W_h.
+    """Try every order of repairs, and look at the cosine for W_h.
 
-    Return in how many of them the median of the cosine never falls, and the most networks in which
-    it never falls in one and the same order.
+    Return the number of orders in which its median never falls, and the largest number of networks
+    in which it never falls in the same order.
     """
     problems = [problem(seed) for seed in range(networks)]
     subsets = [frozenset(s) for k in range(6) for s in itertools.combinations(CAUSES, k)]
@@ -275,14 +275,14 @@ def count_orders(networks=20):
 # %% [markdown]
 # ## 4. Training with it
 #
-# The same network, the same optimizer and the same number of epochs as with the true gradient.  For
-# comparison the readout is trained alone, all recurrent weights staying as they were drawn: the
-# printed gradient of W_y is right, so this is what the wrong rest has to be measured by.
+# The network, the optimizer and the number of epochs are the same as with the true gradient.  For
+# comparison, a third training updates the readout alone and freezes all recurrent weights: the
+# printed gradient of W_y is right, so this shows what the wrong gradients of the others add.
 
 
 # %%
 def train_as_printed(x, y, settings, *, epochs, neurons):
-    """Train as `train` does, but with the printed gradient; return the loss L of every epoch."""
+    """Train like `train`, but with the printed gradient; return the loss L of every epoch."""
     net, optimizer = new_network(settings, neurons), new_optimizer(settings)
     state, losses = optimizer.init(net.parameters), []
     for _ in range(epochs):
@@ -298,7 +298,7 @@ def train_as_printed(x, y, settings, *, epochs, neurons):
 
 # %%
 def plot_cosines(first, spread):
-    """Draw the table: the first network, and W_h of all."""
+    """Draw the cosines: of the first network, and of W_h in all networks."""
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     stages = range(len(LABELS))
@@ -367,7 +367,7 @@ def main(argv=None):
     states = net.forward(OURS.scale * x).tape.h[:, 0, :]
     draw("states.png", diagnostics.plot_states(states, x=flat(x), xlabel="x"))
 
-    # The lecture's last step: other x, three times as far apart, half of them never seen.
+    # The last step of the lecture: other x, three times as far apart, half of them not trained on.
     other = np.arange(0, 20, 0.3).reshape(-1, 1, 1)
     fitted, truth = flat(apply(net, other)), flat(np.sin(other))
     draw(
@@ -395,7 +395,7 @@ def main(argv=None):
     trainings = {
         "true gradient": train(x, y, LECTURE, **size, window=args.window)[1],
         "printed gradient": train_as_printed(x, y, LECTURE, **size),
-        "readout alone": train(x, y, LECTURE, **size, held=readout_only)[1],
+        "readout alone": train(x, y, LECTURE, **size, frozen=readout_only)[1],
     }
     for name, curve in trainings.items():
         print(f"  {name}: {outcome(curve)}")

@@ -148,7 +148,7 @@ def test_our_settings_reach_the_noise(sine):
 def test_the_printed_gradient_learns_no_more_than_the_readout(sine):
     size = {"epochs": 300, "neurons": 100}
     printed = ex.train_as_printed(*sine, ex.LECTURE, **size)
-    net, readout = ex.train(*sine, ex.LECTURE, **size, held=(ex.W_X, ex.W_H, ex.B, ex.R))
+    net, readout = ex.train(*sine, ex.LECTURE, **size, frozen=(ex.W_X, ex.W_H, ex.B, ex.R))
     assert printed[0] == pytest.approx(readout[0], rel=1e-12)  # the same network
     assert min(printed) > 0.2
     assert min(readout) > 0.2

@@ -1,6 +1,6 @@
 """Draw the data flow of every cell: ``python docs/images/cells.py`` writes docs/images/cell-*.png.
 
-It needs matplotlib and nothing of xprnn; the numbers in parentheses are those of the equations in
+It needs matplotlib, but not xprnn.  The numbers in parentheses are those of the equations in
 ``xprnn/cells/`` and on the pages in ``docs/cells/``.
 """
 
@@ -60,7 +60,7 @@ class Sheet:
         self.words(x, y, f"${text}$", size=14, color=STATE, ha=ha)
 
     def path(self, *points, arrow=True, over=False, dashed=False):
-        """Draw straight lines from point to point; ``over``: with a gap in what they cross."""
+        """Draw straight lines from point to point; ``over`` leaves gaps where they cross lines."""
         style = (0, (4, 2.5)) if dashed else "-"
         xs, ys = zip(*points, strict=True)
         z = 3 if over else 1
@@ -75,7 +75,7 @@ class Sheet:
             self.axes.annotate("", xy=(x1, y1), xytext=back, arrowprops=look, zorder=z)
 
     def dot(self, x, y):
-        """Mark where a line branches."""
+        """Mark the point where a line branches."""
         self.axes.add_patch(Circle((x, y), 0.09, color=LINE, zorder=3.5))
 
     def projections(self, left, right, middle, entry):
@@ -88,7 +88,7 @@ class Sheet:
         return 2.4
 
     def signal(self, x, bottom, top, text):
-        """Draw an arrow up from the projections, with what it carries beside it."""
+        """Draw an arrow up from the projections, with its quantity beside it."""
         self.path((x, bottom), (x, top))
         self.words(x + 0.15, bottom + 0.42, f"${text}$", ha="left")
 
