@@ -427,7 +427,7 @@ def without(*words: str) -> Any:
             {"rnn": ""},
         ),
         (without("none"), KeyError, r"has 'head.weight', 'head.bias' besides", {"readout": None}),
-        (without("head.bias"), KeyError, r"lacks 'head\.bias' \(biases are everywhere", {}),
+        (without("head.bias"), KeyError, r"lacks 'head\.bias' \(all layers have biases", {}),
         (without("bias_"), KeyError, r"lacks 'rnn\.bias_ih_l0',.*zeros stand for none", {}),
         (
             lambda s: s.update({"rnn.weight_hr_l0": np.zeros((2, H))}),

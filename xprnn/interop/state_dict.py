@@ -1,4 +1,4 @@
-"""Names, shapes and entries of torch's state dicts: what is there, and what is refused."""
+"""Names and shapes in torch's state dicts: the network that they describe, or what is wrong."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from xprnn.cells import ACTIVATIONS, GRU, LSTM, Cell, Elman, get_cell
 from xprnn.engine.architecture import Architecture
 
 BY_GATES = {1: "elman", 3: "gru", 4: "lstm"}
-"""The cell that a number of gates stands for."""
+"""The cell with this number of gates."""
 
 _RECURRENT = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh)_l([0-9]+)(_reverse)?")
 _PROJECTION = re.compile(r"weight_hr_l[0-9]+(_reverse)?")
@@ -22,7 +22,7 @@ _SHOWN = 6
 
 @dataclass(frozen=True)
 class Names:
-    """What the parts of a torch module are called, each with its dot; None: not there."""
+    """The names of the parts of a torch module, each with its dot; None for an absent part."""
 
     rnn: str
     readout: str | None
@@ -31,14 +31,14 @@ class Names:
     @classmethod
     def checked(cls, rnn: str, readout: str | None, embedding: str | None) -> "Names":
         if not isinstance(rnn, str):
-            raise TypeError(f"rnn is {rnn!r} ({type(rnn).__name__}): expected a text")
+            raise TypeError(f"rnn is {rnn!r} ({type(rnn).__name__}): expected a string")
         readout, embedding = _with_dot("readout", readout), _with_dot("embedding", embedding)
         if readout is not None and readout == embedding:
             raise ValueError(f"readout and embedding are both {readout!r}: expected two names")
         return cls(_with_dot("rnn", rnn) or "", readout, embedding)
 
     def of(self, name: str) -> tuple[str, ...]:
-        """Return the torch names of a parameter: one; two of b; none of b_hn, which is in those."""
+        """Return the torch names of a parameter: two for b, which include b_hn; none for b_hn."""
         part, dot, kind = name.partition(".")
         if dot:
             prefix = self.readout if part == "readout" else self.embedding
@@ -48,8 +48,8 @@ class Names:
             return f"{self.rnn}bias_ih_l{suffix}", f"{self.rnn}bias_hh_l{suffix}"
         return () if kind == "bias_hn" else (self.rnn + name,)
 
-    def asked_for(self) -> tuple[str, ...]:
-        """Return the torch names of what must be there, because it was called by a name."""
+    def required(self) -> tuple[str, ...]:
+        """Return the torch names that must be there because the user named their module."""
         parts = (("readout", self.readout), ("embedding", self.embedding))
         return tuple(f"{name}weight" for part, name in parts if name not in (None, f"{part}."))
 
@@ -58,12 +58,14 @@ def _with_dot(argument: str, name: str | None) -> str | None:
     if name is None:
         return None
     if not isinstance(name, str):
-        raise TypeError(f"{argument} is {name!r} ({type(name).__name__}): expected a text or None")
+        raise TypeError(
+            f"{argument} is {name!r} ({type(name).__name__}): expected a string or None"
+        )
     return name if not name or name.endswith(".") else f"{name}."
 
 
 def check_cell(cell: Cell) -> None:
-    """Refuse a cell that torch does not have; one derived from ours may be any."""
+    """Refuse a cell that torch does not have, and subclasses, whose formulas are unknown."""
     match cell:
         case LSTM(peepholes=has, layer_norm=normalised):
             known = not (has or normalised)
@@ -109,7 +111,7 @@ def _host(name: object, value: object) -> HostArray:
 def architecture_of(
     state: Mapping[str, HostArray], names: Names, cell: str | Cell | None, **options: Any
 ) -> Architecture:
-    """Return the architecture that names and shapes tell of, once they are known to fit it."""
+    """Return the architecture that follows from names and shapes; all entries are checked."""
     recurrent = [name.removeprefix(names.rnn) for name in state if name.startswith(names.rnn)]
     projections = [names.rnn + name for name in recurrent if _PROJECTION.fullmatch(name)]
     if projections:
@@ -126,7 +128,7 @@ def architecture_of(
     last = _shape(state, names.of("readout.weight"), ("O", features))
     biases = [names.of("readout.bias"), *(names.of(f"bias_l{layer}") for layer in range(layers))]
     architecture = Architecture(
-        # Where there is no first, that is found out below, with all else that is missing.
+        # If the first layer is missing, the check below says so, with everything else.
         input_size=table[0] if table else first[1] if first else 1,
         hidden_size=hidden,
         output_size=last[0] if last else None,
@@ -168,7 +170,7 @@ def _cell_and_size(
 def _shape(
     state: Mapping[str, HostArray], names: tuple[str, ...], expected: checks.Shape
 ) -> tuple[int, ...] | None:
-    """Return the shape of an entry, known to be as expected; None if it is not there."""
+    """Return the shape of an entry after checking it; None if the entry is missing."""
     for name in names:
         if name in state:
             checks.fit(name, state[name], expected)
@@ -179,18 +181,18 @@ def _shape(
 def _check_entries(
     state: Mapping[str, HostArray], names: Names, architecture: Architecture
 ) -> None:
-    """Refuse a state dict that is not that of the architecture."""
+    """Refuse a state dict with missing or extra entries, or with wrong shapes."""
     shapes = architecture.shapes().items()
     expected = {theirs: shape for name, shape in shapes for theirs in names.of(name)}
-    every = dict.fromkeys((*expected, *names.asked_for()))
+    every = dict.fromkeys((*expected, *names.required()))
     missing = [name for name in every if name not in state]
     extra = [name for name in state if name not in expected]
     faults = []
     if missing:
-        also = " (biases are everywhere or nowhere here: zeros stand for none)"
+        also = " (all layers have biases, or none has: zeros stand for none)"
         faults.append(f"lacks {_listed(missing)}{also * any('bias' in name for name in missing)}")
     if extra:
-        faults.append(f"has {_listed(extra)} besides what makes the network")
+        faults.append(f"has {_listed(extra)} besides the network's own")
     if faults:
         raise KeyError(f"the state dict {' and '.join(faults)}: expected {_listed(every)}")
     for name, shape in expected.items():
@@ -198,7 +200,7 @@ def _check_entries(
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Return names for a message, the first of them if there are many."""
+    """Return names for a message, only the first ones if there are many."""
     every = [repr(name) for name in names]
     more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
     return (", ".join(every[:_SHOWN]) or "nothing") + more

@@ -1,13 +1,15 @@
 """State dicts of ``torch.nn.RNN``, ``torch.nn.GRU`` and ``torch.nn.LSTM``, without torch.
 
-A layer has one bias here and two there, b_ih beside W x and b_hh beside U h, which only ever occur
-as their sum; but for the candidate n of the GRU, where the reset gate stands between them::
+A layer of torch has two biases, b_ih beside W x and b_hh beside U h.  Here it has one, because the
+two occur only as their sum.  The exception is the candidate n of the GRU, where the reset gate
+stands between them::
 
     b = b_ih + b_hh                                     (1)   all gates but n
     b = b_ih,  b_hn = b_hh                              (2)   n
 
-On the way to torch b becomes b_ih, and b_hh is zero (n: b_hn), so the way back gives the same bits.
-Weights are the same arrays in both: (G·H, I) and (G·H, H), gates in the same order.
+`to_state_dict` writes b as b_ih and zeros as b_hh (for n: b_hn), so `from_state_dict` gives the
+same bits again.  The weights have the same shapes in both, (G·H, I) and (G·H, H), and the same
+order of gates.
 """
 
 from collections.abc import Mapping
@@ -28,19 +30,18 @@ def to_state_dict(
     readout: str | None = "readout",
     embedding: str | None = "embedding",
 ) -> dict[str, HostArray]:
-    """Return a network's parameters by torch's names.
+    """Return a network's parameters under torch's names.
 
     Parameters
     ----------
     net : RNN
         On any backend.
     rnn : str
-        The name, in the torch module, of the ``torch.nn.RNN``, ``GRU`` or ``LSTM``; ``""``: it is
-        the module itself.  What comes before a parameter's own name, that is, with or without the
-        dot.
+        The name of the ``torch.nn.RNN``, ``GRU`` or ``LSTM`` in the torch module: the prefix of its
+        parameters' names, with or without the dot.  ``""``: it is the module itself.
     readout, embedding : str or None
-        The same of the ``torch.nn.Linear`` behind it and of the ``torch.nn.Embedding`` before it,
-        as far as the network has them.  None: leave its parameters out.
+        The names of the ``torch.nn.Linear`` behind it and of the ``torch.nn.Embedding`` before it,
+        if the network has them.  None: leave the parameters out.
 
     Returns
     -------
@@ -51,16 +52,16 @@ def to_state_dict(
     Raises
     ------
     TypeError
-        If ``net`` is no network, or a name no text.
+        If ``net`` is not a network, or a name not a string.
     ValueError
-        If torch has no such cell, or two parts are given one name.
+        If torch has no such cell, or two parts have the same name.
 
     Notes
     -----
     Torch trains both biases.  Each gets the gradient that b gets here, so their sum moves twice as
-    far: for the same training, leave ``bias_hh`` as it is (but its part of n in a GRU).
+    far.  To train as here, freeze ``bias_hh`` (in a GRU, except its part of n).
 
-    Dropout, and what the network returns, are not part of a state dict.
+    A state dict does not hold dropout and ``returns``.
 
     Examples
     --------
@@ -78,13 +79,13 @@ def to_state_dict(
         raise TypeError(f"net is {type(net).__name__}: expected an RNN")
     check_cell(net.cell)
     names = Names.checked(rnn, readout, embedding)
-    # Copies, because a host array may be the parameter itself, or read-only.
+    # Copies, because a host array may be read-only, or the parameter itself.
     host = {k: np.array(net.backend.to_numpy(a), order="C") for k, a in net.parameters.items()}
     state: dict[str, HostArray] = {}
     for name, array in host.items():
         theirs = names.of(name)
         if len(theirs) == 2:
-            b_hn = host.get(_hn(name), array[:0])
+            b_hn = host.get(_bias_hn(name), array[:0])
             zero = np.zeros(len(array) - len(b_hn), array.dtype)
             state |= zip(theirs, (array, np.concatenate([zero, b_hn])), strict=True)  # (1), (2)
         else:
@@ -109,41 +110,42 @@ def from_state_dict(
 ) -> RNN:
     """Return a network with the weights of a torch module.
 
-    Sizes, layers, directions, biases, readout and embedding follow from the names and shapes.
+    Sizes, layers, directions, biases, readout and embedding follow from names and shapes.
 
     Parameters
     ----------
     state_dict : mapping of str to array
-        ``module.state_dict()``, of torch tensors on any device, or the same of arrays of NumPy or
-        of another library.
+        ``module.state_dict()``, with torch tensors on any device, or with arrays of NumPy or of
+        another library.
     cell : str or Cell, optional
-        None: by the number of gates, 1 for ``"elman"`` with tanh, 3 for ``"gru"``, 4 for
+        None: the number of gates decides, 1 for ``"elman"`` with tanh, 3 for ``"gru"``, 4 for
         ``"lstm"``.  A ``torch.nn.RNN`` with ``nonlinearity="relu"`` needs
-        ``xprnn.cells.Elman("relu")``: its weights don't tell.
+        ``xprnn.cells.Elman("relu")``, because its weights look the same.
     rnn, readout, embedding : str or None
-        What the modules are called; see `to_state_dict`.  Without ``"readout"`` or ``"embedding"``
-        in the state dict the network has none either; one by another name must be there.
+        The names of the modules; see `to_state_dict`.  If the state dict has no ``"readout"`` or
+        ``"embedding"``, the network has none either; any other name must be in the state dict.
     returns, dropout, recurrent_dropout
         See `RNN`; a state dict does not hold them.
     backend, device, dtype : optional
-        Where the network is to compute; the dtype is that of the state dict unless given.
+        Where the network computes; the default dtype is that of the state dict.
     rng : int, numpy.random.Generator or None
-        What draws the network's dropout masks.
+        The source of the network's dropout masks.
 
     Returns
     -------
     RNN
-        With arrays of its own: the state dict's are copied.
+        Its parameters are copies of the state dict's arrays.
 
     Raises
     ------
     KeyError
-        If entries are missing, or there are others than those of one network; all are named.
+        If entries are missing, or there are entries that do not belong to the network; the message
+        names them.
     TypeError
-        If it is no mapping of names to arrays of floats.
+        If ``state_dict`` is not a mapping of names to arrays of floats.
     ValueError
-        If an entry has the wrong shape, there are projections (``proj_size``), the number of gates
-        is not the cell's, or torch has no such cell.
+        If an entry has the wrong shape, there are projections (``proj_size``), the cell has another
+        number of gates, or torch has no such cell.
 
     Examples
     --------
@@ -154,7 +156,7 @@ def from_state_dict(
     RNN(3, 5, None, cell=GRU(), bias=False, returns='sequence', backend='numpy', device='cpu',
     dtype='float64')
 
-    The weights alone, for a network that is there:
+    To load weights into an existing network:
 
     >>> net.parameters = from_state_dict(to_state_dict(net), backend=net.backend).parameters
     """
@@ -166,31 +168,31 @@ def from_state_dict(
     if dtype is None and not isinstance(backend, Backend):
         dtype = np.result_type(*state.values()).name
     made = get_backend(backend, device, dtype)
-    # Sums are taken in the wider precision, and rounded once.
+    # Biases are added in the wider precision, and rounded once.
     wide = np.result_type(made.dtype_name, *state.values())
     shapes, arrays = architecture.shapes(), {}
     for name in shapes:
         theirs = [state[their] for their in names.of(name)]
         if len(theirs) == 2:
             b_ih, b_hh = theirs
-            apart = architecture.hidden_size if _hn(name) in shapes else 0
-            arrays[name] = _folded(b_ih.astype(wide), b_hh.astype(wide), apart)
-            if apart:
-                arrays[_hn(name)] = b_hh[-apart:]
+            separate = architecture.hidden_size if _bias_hn(name) in shapes else 0
+            arrays[name] = _sum_of_biases(b_ih.astype(wide), b_hh.astype(wide), separate)
+            if separate:
+                arrays[_bias_hn(name)] = b_hh[-separate:]
         elif theirs:
             (arrays[name],) = theirs
     return RNN.assembled(architecture, made, arrays, rng=rng)
 
 
-def _hn(bias: str) -> str:
-    """Return what b_hn is called beside this b."""
+def _bias_hn(bias: str) -> str:
+    """Return the name of b_hn beside this b."""
     return bias.replace("bias_", "bias_hn_")
 
 
-def _folded(b_ih: HostArray, b_hh: HostArray, apart: int) -> HostArray:
-    """Return b; the last ``apart`` entries of b_hh are b_hn."""
+def _sum_of_biases(b_ih: HostArray, b_hh: HostArray, separate: int) -> HostArray:
+    """Return b; the last ``separate`` entries of b_hh are b_hn."""
     added = b_hh.copy()
-    added[len(added) - apart :] = 0  # (2)
-    # A bias of -0 would become another one by adding 0.
-    folded: HostArray = np.where(added == 0, b_ih, b_ih + added)  # (1)
-    return folded
+    added[len(added) - separate :] = 0  # (2)
+    # Not b_ih + 0, which turns -0 into 0.
+    b: HostArray = np.where(added == 0, b_ih, b_ih + added)  # (1)
+    return b

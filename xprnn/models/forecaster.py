@@ -1,4 +1,4 @@
-"""Forecasting a series with a network that reads a window of it."""
+"""A forecaster: a network that reads a window of a series and forecasts the next value."""
 
 import os
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ TASK = "series"
 
 
 class Forecaster(NamedTuple):
-    """A network with the window and the scaling that it was trained with.
+    """A network, with the window and the scaling that it was trained with.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class Forecaster(NamedTuple):
         How many values the network reads to forecast the next.
     scaling : Scaling
     difference : bool
-        Whether it forecasts changes, from changes, and not levels: for series with a trend.
+        Whether it reads and forecasts changes instead of levels, for series with a trend.
     """
 
     net: RNN
@@ -35,14 +35,14 @@ class Forecaster(NamedTuple):
     def fitted_scaling(
         cls, net: RNN, window: int, training: HostArray, *, difference: bool = False
     ) -> "Forecaster":
-        """Return a forecaster whose scaling is fitted on the training values; the net is not.
+        """Return a forecaster with a scaling fitted on the training values; it trains no weights.
 
         Raises
         ------
         TypeError, ValueError
-            If the network does not turn a window of values into one, the window is no positive
-            integer, or the values are no finite series of more than it, or (with ``difference``,
-            their changes) all equal.
+            If the network does not have one input, one output and ``returns="last"``, the window is
+            not a positive integer, or the training values are not finite, not longer than the
+            window, or all equal (with ``difference``, if their changes are).
         """
         if (net.input_size, net.output_size, net.returns) != (1, 1, "last"):
             raise ValueError(f"net is {net}: expected RNN(1, H, 1, returns='last')")
@@ -60,13 +60,13 @@ class Forecaster(NamedTuple):
         return self.window + self.difference
 
     def batches(self, values: HostArray, size: int, rng: Generator) -> minibatches:
-        """Return training batches of windows of the values."""
+        """Return training batches: windows of the values, each with the value that follows."""
         x, target = windows(self._scaled(values), self.window)
         asarray = self.net.backend.asarray
         return minibatches(asarray(x), asarray(target), size, rng=rng)
 
     def one_step(self, values: HostArray) -> HostArray:
-        """Forecast every value from index `needed` on, each from the true values before it.
+        """Forecast every value from index `needed` on, each from the actual values before it.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class Forecaster(NamedTuple):
         return values[self.window : -1] + forecast if self.difference else forecast
 
     def closed_loop(self, values: HostArray, steps: int) -> HostArray:
-        """Forecast the values that follow, each from the forecasts before it.
+        """Forecast the next ``steps`` values, each from the values and forecasts before it.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class Forecaster(NamedTuple):
         return values[-1] + np.cumsum(forecast) if self.difference else forecast
 
     def save(self, path: str | os.PathLike[str], **extra: Any) -> None:
-        """Save the network with everything that `of` needs, and the extra plain data."""
+        """Save the network, with ``extra`` and everything that `of` needs as metadata."""
         self.net.metadata = {
             **extra,
             "task": TASK,
@@ -118,7 +118,7 @@ class Forecaster(NamedTuple):
 
     @classmethod
     def of(cls, net: RNN) -> "Forecaster":
-        """Return the forecaster that was saved with a network.
+        """Return the forecaster of a network that `save` wrote.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class Forecaster(NamedTuple):
         return self.scaling.apply(np.diff(values) if self.difference else values)
 
     def _forecast(self, x: HostArray) -> HostArray:
-        """Return the network's forecasts (B,), unscaled, of windows (T, B, 1)."""
+        """Return the network's forecasts (B,), in the values' unit, for windows (T, B, 1)."""
         backend = self.net.backend
         output, _ = self.net(backend.asarray(x))
         return self.scaling.invert(backend.to_numpy(output)[:, 0].astype(np.float64))

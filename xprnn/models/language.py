@@ -11,7 +11,6 @@ from xprnn.cells import Arrays
 from xprnn.data.text import (
     SENTENCE_END,
     SENTENCE_START,
-    SPECIAL,
     UNKNOWN,
     Vocabulary,
     join_words,
@@ -31,7 +30,7 @@ class LanguageModel:
     Attributes
     ----------
     net : RNN
-        As many inputs and outputs as tokens.
+        One input and one output for each token.
     vocabulary : Vocabulary
     level : {"words", "characters"}
         Words come in sentences, each read from a zero state; characters are one long stream.
@@ -39,8 +38,8 @@ class LanguageModel:
     Raises
     ------
     ValueError
-        If the network has not as many inputs and outputs as there are tokens, one output for each
-        step, or the level is neither.
+        If the numbers of inputs, outputs and tokens differ, the network returns only its last
+        output, or the level is unknown.
     """
 
     net: RNN
@@ -60,7 +59,7 @@ class LanguageModel:
 
     @classmethod
     def of(cls, net: RNN) -> "LanguageModel":
-        """Return the language model that was saved with a network.
+        """Return the language model of a network that `save` wrote.
 
         Raises
         ------
@@ -76,7 +75,7 @@ class LanguageModel:
         return cls(net, Vocabulary(tuple(data["tokens"])), data["level"])
 
     def save(self, path: str | os.PathLike[str], **extra: Any) -> None:
-        """Save the network with its vocabulary, and the extra plain data."""
+        """Save the network, with its vocabulary and ``extra`` as metadata."""
         self.net.metadata = {
             **extra,
             "task": TASK,
@@ -107,24 +106,24 @@ class LanguageModel:
     def sample(
         self, prompt: str, length: int, *, temperature: float = 1.0, rng: Seed = None
     ) -> str:
-        """Write on from a prompt.
+        """Continue a prompt with random tokens, drawn with the model's probabilities.
 
         Parameters
         ----------
         prompt : str
-            May be empty; unknown tokens are read as `UNKNOWN`.  Of several sentences a model of
-            words goes on with the last.
+            May be empty; unknown tokens are read as `UNKNOWN`.  A model of words continues the last
+            sentence.
         length : int
-            How many tokens to write; the end of a sentence counts as one, though it is not seen.
+            How many tokens to write; the end of a sentence counts as a token, but is not printed.
         temperature : float
-            The logits are divided by it: below 1 for the probable, above 1 for the surprising.
+            The logits are divided by it: below 1 favours probable tokens, above 1 surprising ones.
         rng : int, numpy.random.Generator or None
 
         Returns
         -------
         str
-            Prompt and continuation.  A model of words begins a new sentence when it ends one, and
-            never writes `UNKNOWN`.
+            Prompt and continuation.  A model of words begins a new sentence after the end of one.
+            `UNKNOWN` is never written.
 
         Raises
         ------
@@ -136,7 +135,7 @@ class LanguageModel:
         random = generator(rng)
         parts, first = [self.split(prompt)], [] if prompt else ["\n"]
         if self.level == "words":
-            # Every sentence was read from a zero state, so only the last one matters.
+            # In training every sentence began in a zero state, so only the last one matters.
             parts, first = [words(part) for part in sentences(prompt)] or [[]], [SENTENCE_START]
         state: Arrays | None
         logits, state = self._read(self.vocabulary.encode([*first, *parts[-1]]), None)
@@ -147,12 +146,12 @@ class LanguageModel:
         for _ in range(length):
             scores = logits[-1].astype(np.float64)
             scores[barred] = -np.inf
-            # A tiny temperature makes all but the largest score, which is 0 then, minus infinity.
+            # A tiny temperature makes every difference but 0 overflow to minus infinity.
             with np.errstate(over="ignore"):
                 p = np.exp((scores - np.max(scores)) / temperature)
             token = self.vocabulary.tokens[int(random.choice(len(p), p=p / np.sum(p)))]
             if token == SENTENCE_END:
-                # Every sentence was read from a zero state, so every one is written from it.
+                # In training every sentence began in a zero state.
                 parts.append([])
                 token, state = SENTENCE_START, None
             else:
@@ -162,7 +161,7 @@ class LanguageModel:
         return separator.join(self.join(part) for part in parts)
 
     def unknown(self, text: str) -> list[str]:
-        """Return the tokens of a text that the vocabulary does not have, each once."""
+        """Return the tokens of a text that are not in the vocabulary, without repetition."""
         known = self.vocabulary.index
         return list(dict.fromkeys(token for token in self.split(text) if token not in known))
 
@@ -173,6 +172,3 @@ class LanguageModel:
         backend = self.net.backend
         output, state = self.net(backend.asarray(indices[:, None]), state)
         return backend.to_numpy(output)[:, 0, :], state
-
-
-__all__ = ["LEVELS", "SPECIAL", "TASK", "LanguageModel"]
