@@ -99,7 +99,7 @@ def test_uneven_times_are_named(times_of, times, line, problem):
 
 
 def test_uneven_times_say_how_to_do_without(times_of):
-    with pytest.raises(ValueError, match="evenly spaced rows, as they are taken to be if no time"):
+    with pytest.raises(ValueError, match="evenly spaced rows, as they are assumed to be if no"):
         times_of(["1", "2", "4"])
 
 

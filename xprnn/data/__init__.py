@@ -1,4 +1,4 @@
-"""Data: batches, series from CSV files with their baselines, text, synthetic problems."""
+"""Data: batches, text, series from CSV files, synthetic problems, and baselines."""
 
 from xprnn.data import text
 from xprnn.data.baselines import Autoregression, persistence, rmse

@@ -1,4 +1,4 @@
-"""Forecasts that a network must beat to be worth its training."""
+"""Baselines: simple forecasts that a network has to beat."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ from xprnn.data.series import check_series
 
 
 def persistence(values: HostArray) -> HostArray:
-    """Forecast every value from the second on by the one before it: (N-1,)."""
+    """Forecast every value but the first as the value before it: (N-1,)."""
     return check_series("values", values, more_than=1)[:-1]
 
 
 class Autoregression(NamedTuple):
-    """A linear forecast from the last values.
+    """A linear forecast from the last values: an AR model with a constant.
 
     ::
 
@@ -33,7 +33,7 @@ class Autoregression(NamedTuple):
         Parameters
         ----------
         values : host array, (N,)
-            Finite, more than 2·order of them.
+            Finite, N above 2·order.
         order : int
         """
         order = checks.positive_int("order", order)
@@ -41,7 +41,7 @@ class Autoregression(NamedTuple):
         return cls(np.linalg.lstsq(_lags(values, order), values[order:], rcond=None)[0])
 
     def one_step(self, values: HostArray) -> HostArray:
-        """Forecast every value from index ``order`` on, each from the true ones: (N-order,)."""
+        """Forecast every value from index ``order`` on, from the actual values: (N-order,)."""
         order = len(self.coefficients) - 1
         return _lags(check_series("values", values, more_than=order), order) @ self.coefficients
 
@@ -53,6 +53,6 @@ def rmse(forecast: HostArray, values: HostArray) -> float:
 
 
 def _lags(values: HostArray, order: int) -> HostArray:
-    """Return (N-order, order+1): a one, then the last value, the one before it, and so on."""
+    """Return (N-order, order+1): a column of ones, then y(t-1), y(t-2), ..., y(t-order)."""
     columns = [values[order - k : len(values) - k] for k in range(1, order + 1)]
     return np.column_stack([np.ones(len(values) - order), *columns])

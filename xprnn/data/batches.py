@@ -1,4 +1,4 @@
-"""Batches: what a training loop is fed with."""
+"""Batches: the data of one training step each, and iterables of them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -11,17 +11,17 @@ from xprnn.engine.lengths import check_lengths
 
 
 class Batch(NamedTuple):
-    """One training step's worth of data.
+    """The data of one training step.
 
     Attributes
     ----------
     x : array, (T, B, I), or of integers, (T, B)
     target : array
-        What the loss takes: (T, B, O), or (B, O) for networks that return the last output; of
-        integers (T, B) or (B,).
+        As the loss takes it: (T, B, O), or (B, O) for networks that return the last output; of
+        integers, (T, B) or (B,).
     carry : bool
-        Whether the sequences go on where those of the batch before ended, so that its final state
-        is this one's initial state.
+        Whether the sequences continue those of the previous batch, so that its final state is this
+        batch's initial state.
     lengths : sequence of int or None
         How many of the T steps each sequence has, on the host; None: all of them.
     """
@@ -37,14 +37,14 @@ Batches: TypeAlias = Iterable[Batch | Pair] | Pair
 
 
 def each_batch(batches: Batches) -> Iterator[Batch]:
-    """Iterate over an iterable of batches, or over the one pair that was given.
+    """Iterate over batches; a single batch or pair is an epoch of one batch.
 
     Raises
     ------
     TypeError
-        If it is neither, or something in it is no batch.
+        If ``batches`` is not an iterable, or an item is neither a pair nor a `Batch`.
     """
-    if is_one(batches):
+    if is_single(batches):
         batches = (batches,)  # type: ignore[assignment]
     if not isinstance(batches, Iterable):
         raise TypeError(f"batches is {type(batches).__name__}: expected an iterable of batches")
@@ -65,16 +65,16 @@ def _kind(batch: object) -> str:
     return f"{type(batch).__name__}{count}"
 
 
-def is_one(batches: object) -> bool:
-    """Whether it is one batch, and not an iterable of them."""
+def is_single(batches: object) -> bool:
+    """Whether this is one batch or pair, and not an iterable of them."""
     pair = isinstance(batches, tuple) and len(batches) == 2 and hasattr(batches[0], "shape")
     return isinstance(batches, Batch) or pair
 
 
 class minibatches:  # noqa: N801
-    """Sequences of one length, in batches of some of them, in a new random order every epoch.
+    """Batches of a fixed number of sequences, in a new random order every epoch.
 
-    Can be iterated any number of times.
+    Can be iterated any number of times, once per epoch.
 
     Parameters
     ----------
@@ -82,17 +82,18 @@ class minibatches:  # noqa: N801
         N sequences.
     target : array, (T, N, O) or (N, O), or of integers, (T, N) or (N,)
     size : int
-        Sequences a batch; the last batch of an epoch may be smaller.
+        Sequences per batch; the last batch of an epoch may be smaller.
     lengths : sequence of int, optional
         How many of the T steps each of the N sequences has, on the host.
     shuffle : bool
+        False: always in the order of the arrays.
     rng : int, numpy.random.Generator or None
-        Where the order is drawn from.
+        The source of the random order.
 
     Raises
     ------
     TypeError, ValueError
-        If the arrays do not belong together, or the size is not positive.
+        If the shapes or backends of the arrays do not fit each other, or the size is not positive.
 
     Examples
     --------
@@ -126,11 +127,11 @@ class minibatches:  # noqa: N801
         return _ceil(self.x.shape[1], self.size)
 
     def state(self) -> dict[str, Any]:
-        """Return what the next epoch's order depends on: where the random generator is."""
+        """Return the state of the random generator, which decides the next epoch's order."""
         return random_state(self._rng)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Make the next epoch's order the one that was to come when `state` was asked."""
+        """Go back to a state: the next epoch has the order that followed it then."""
         restore_random(self._rng, state)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -153,23 +154,24 @@ class minibatches:  # noqa: N801
 
 
 class chunks:  # noqa: N801
-    """Long sequences in chunks of some steps, the state carried over from each to the next.
+    """Long sequences in chunks of a fixed number of steps, with the state carried over.
 
-    The gradient stops at a chunk's border: truncated backpropagation in its cheap form.  (It is not
-    the windowed truncation, in which every loss reaches back equally far.)  Can be iterated any
-    number of times.
+    The gradient stops at the border of a chunk: the cheap form of truncated backpropagation through
+    time.  (In windowed truncation, ``window``, every loss reaches back equally far.)  Can be
+    iterated any number of times, once per epoch.
 
     Parameters
     ----------
     x : array, (T, B, I), or of integers, (T, B)
     target : array, (T, B, O), or of integers, (T, B)
     steps : int
-        Steps a chunk; the last chunk may be shorter.
+        Steps per chunk; the last chunk may be shorter.
 
     Raises
     ------
     TypeError, ValueError
-        If the arrays do not belong together, or the number of steps is not positive.
+        If the shapes or backends of the arrays do not fit each other, or the number of steps is not
+        positive.
 
     Examples
     --------
@@ -178,7 +180,7 @@ class chunks:  # noqa: N801
     >>> [(chunk.x.ravel().tolist(), chunk.carry) for chunk in chunks(x, x, 2)]
     [([0.0, 1.0], False), ([2.0, 3.0], True), ([4.0], True)]
 
-    Outside of `xprnn.fit`, state goes in and out by hand:
+    Without `xprnn.fit`, pass the state yourself:
 
     >>> import xprnn
     >>> net, state = xprnn.RNN(1, 3, 1, dtype="float64", rng=0), None
@@ -200,10 +202,10 @@ class chunks:  # noqa: N801
         return _ceil(self.x.shape[0], self.steps)
 
     def state(self) -> None:
-        """Return what the next epoch depends on: nothing."""
+        """Return None: the next epoch depends on nothing."""
 
     def restore(self, state: None) -> None:
-        """Do nothing, as every epoch is the same."""
+        """Do nothing: every epoch is the same."""
         del state
 
     def __iter__(self) -> Iterator[Batch]:
@@ -217,16 +219,19 @@ def _ceil(count: int, each: int) -> int:
 
 
 def _batch_axis(x: Array, target: Array) -> int:
-    """Return the axis of the target that counts sequences: 1, or 0 if it has no steps.
+    """Return the batch axis of the target: 1, or 0 if the target has no steps.
 
-    Refuses inputs and targets that do not have the same sequences (and steps).
+    Raises
+    ------
+    TypeError, ValueError
+        If input and target are of different backends, or differ in sequences or steps.
     """
     xp = namespace_of(x)
     if namespace_of(target) is not xp:
         raise TypeError(
             f"x is {describe(x)}, target is {describe(target)}: expected one backend's arrays"
         )
-    # Integers stand for one-hot vectors, so they have no axis of features.
+    # Integers stand for one-hot vectors, so they have no feature axis.
     leading, axes = (a.ndim - (0 if xp.isdtype(a.dtype, "integral") else 1) for a in (x, target))
     given = f"x has shape {tuple(x.shape)} and target {tuple(target.shape)}"
     if leading != 2 or axes not in (1, 2):

@@ -1,17 +1,18 @@
-"""Reading a file as text, and saying where it is none."""
+"""Reading a text file; an error says where the file is not text."""
 
 from pathlib import Path
 
 
-def decoded(file: Path, encoding: str) -> str:
+def read_decoded(file: Path, encoding: str) -> str:
     """Return a file's text.
 
     Raises
     ------
     OSError
-        If it can't be read.
+        If the file can't be read.
     ValueError
-        If there is no such encoding, or the file is not in it; the first wrong byte is named.
+        If there is no such encoding, or the file is not in it; the message names the first wrong
+        byte.
     """
     content = file.read_bytes()
     try:
@@ -22,7 +23,7 @@ def decoded(file: Path, encoding: str) -> str:
             "text encoding (--encoding utf-8 or --encoding latin-1, say)"
         ) from error
     except UnicodeDecodeError as error:
-        # A byte order mark is cut off before the rest is decoded.
+        # The decoder has removed a byte order mark, if there was one.
         offset = len(content) - len(error.object) + error.start
         line = content.count(b"\n", 0, offset) + 1
         raise ValueError(

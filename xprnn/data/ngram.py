@@ -1,4 +1,4 @@
-"""A language model that counts: what a network must beat."""
+"""An n-gram model: the baseline of language models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,26 +9,27 @@ from xprnn.backend.host.arrays import HostArray, np
 
 @dataclass(frozen=True)
 class NGram:
-    """An n-gram model with interpolated back-off, after Witten and Bell.
+    """An n-gram model with interpolated back-off after Witten and Bell.
 
     ::
 
         P(w | h) = (c(h w) + d(h) P(w | h')) / (c(h) + d(h))
 
-    with c the counts in the training text, d(h) the number of different tokens seen after h, h' the
-    context h without its first token, and 1/V below the shortest context.
+    where c counts in the training text, d(h) is the number of different tokens seen after h, and h'
+    is the context h without its first token.  The recursion ends at 1/V.
 
     Parameters
     ----------
     order : int
-        n; 3 looks at the two tokens before.
+        n; with 3 the context is the two tokens before.
     size : int
         V, the size of the vocabulary.
     grams : tuple of (host array, host array)
-        Per length from 1 to n: the grams of the training text, each as one number in base V,
+        For each length from 1 to n: the grams of the training text, each as one number in base V,
         ascending, and their counts.
     contexts : tuple of (host array, host array, host array)
-        Per length of the gram: the contexts, likewise; c(h), how often each was followed; and d(h).
+        For each length of the gram: the contexts, as numbers in the same way; c(h), the number of
+        tokens that followed; and d(h).
 
     References
     ----------
@@ -44,19 +45,19 @@ class NGram:
 
     @classmethod
     def fitted(cls, texts: Sequence[HostArray], order: int, size: int) -> "NGram":
-        """Count.
+        """Return the model of training texts.
 
         Parameters
         ----------
         texts : sequence of host array of int, (N,) each
-            Token indices below ``size``; n-grams do not reach across texts.
+            Token indices below ``size``.  No n-gram reaches across texts.
         order : int
         size : int
 
         Raises
         ------
         ValueError
-            If there are no texts, an index is out of range, or the n-grams are too many to number.
+            If there are no texts, an index is out of range, or ``size ** order`` exceeds 64 bits.
         """
         if not len(texts):
             raise ValueError("texts is empty: expected at least one text")
@@ -77,10 +78,10 @@ class NGram:
         return cls(order, size, tuple(grams), tuple(contexts))
 
     def log_probability(self, text: HostArray) -> HostArray:
-        """Return log P of every token from the second on, (N-1,); the first is context only."""
+        """Return log P of every token but the first, which is only context, (N-1,)."""
         p = np.full(len(text) - 1, 1 / self.size)
         for length, (gram, context) in enumerate(zip(self.grams, self.contexts, strict=True), 1):
-            # A token near the beginning has fewer tokens before it, and keeps the shorter context.
+            # A token near the beginning has fewer tokens before it, so its context stays shorter.
             start = max(0, length - 2)
             keys = _keys(text, length, self.size)[1 if length == 1 else 0 :]
             seen = _lookup(keys, gram[0], gram[1])
@@ -126,7 +127,7 @@ def _keys(text: HostArray, length: int, size: int) -> HostArray:
 
 
 def _lookup(keys: HostArray, found: HostArray, values: HostArray) -> HostArray:
-    """Return each key's value, 0 if it is not among those found (ascending)."""
+    """Return each key's value; 0 if the key is not in ``found``, which ascends."""
     if not len(found):
         return np.zeros(len(keys), dtype=np.int64)
     place = np.minimum(np.searchsorted(found, keys), len(found) - 1)

@@ -1,4 +1,4 @@
-"""Series: a column of a CSV file, its scaling, its windows."""
+"""Series: reading one from a CSV file, scaling it, cutting it into windows."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from xprnn import checks
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.data.decoding import decoded
+from xprnn.data.decoding import read_decoded
 from xprnn.data.spacing import check_spacing, parse_number
 
 
@@ -19,10 +19,10 @@ class Series(NamedTuple):
     Attributes
     ----------
     name : str
-        The column's.
+        The name of the column.
     values : host array, (N,), float64
     times : tuple of str, or None
-        The time column as it is written, if one was asked for.
+        The entries of the time column, as they are written; None without one.
     """
 
     name: str
@@ -46,10 +46,11 @@ def read_csv(
     column : str
         The column to read; every entry must be a finite number.
     time : str, optional
-        A column that must be evenly spaced, to 1 % of its first step: numbers, or dates and times
-        in ISO 8601 (``1958-03``, ``1958-03-29``, ``19580329``, ``1958-03-29T12:00``), where steps
-        of equal numbers of months, from a day to the same day or from a month's end to another's,
-        count as even.  None: the lines are taken to be evenly spaced.
+        The column of times, which must be evenly spaced, to 1 % of the first step: numbers, or
+        dates and times in ISO 8601 (``1958-03``, ``1958-03-29``, ``19580329``,
+        ``1958-03-29T12:00``).  Equal numbers of months are even steps too, from a day to the same
+        day of a month or from one end of a month to another.  None: the lines are assumed to be
+        evenly spaced.
     delimiter : str
     encoding : str
 
@@ -62,8 +63,8 @@ def read_csv(
     OSError
         If the file can't be read.
     ValueError
-        If there is no such encoding or column, or an entry is missing, no number, not finite, or
-        off the even spacing; the message names the line.
+        If there is no such encoding or column, an entry is missing or is not a finite number, or
+        the times are not evenly spaced; the message names the line.
 
     Examples
     --------
@@ -113,20 +114,20 @@ class Scaling(NamedTuple):
 
     @classmethod
     def fitted(cls, values: HostArray, *, what: str = "values") -> "Scaling":
-        """Return the scaling that gives these values mean zero and deviation one.
+        """Return the scaling that gives these values zero mean and unit standard deviation.
 
-        To be fitted on the training part alone: what is held out must not leak into the model.
+        Fit it on the training part only: data that is held out must not leak into the model.
 
         Parameters
         ----------
         values : host array, (N,)
         what : str
-            What messages call them.
+            The name of the values in messages.
 
         Raises
         ------
         ValueError
-            If the values are all equal, or too large for their deviation to be a float.
+            If the values are all equal, or so large that their deviation overflows.
         """
         values = check_series("values", values, more_than=0)
         largest = float(np.max(np.abs(values)))
@@ -151,7 +152,7 @@ class Scaling(NamedTuple):
 
 
 def windows(values: HostArray, length: int) -> tuple[HostArray, HostArray]:
-    """Return every run of ``length`` values, and the value that follows each.
+    """Return every window of ``length`` values, and the value that follows each.
 
     Parameters
     ----------
@@ -169,7 +170,7 @@ def windows(values: HostArray, length: int) -> tuple[HostArray, HostArray]:
     Raises
     ------
     TypeError, ValueError
-        If the values are no finite series of more than ``length``.
+        If the values are not finite, or not more than ``length``.
 
     Examples
     --------
@@ -180,12 +181,12 @@ def windows(values: HostArray, length: int) -> tuple[HostArray, HostArray]:
     """
     length = checks.positive_int("length", length)
     values = check_series("values", values, more_than=length)
-    runs = np.lib.stride_tricks.sliding_window_view(values[:-1], length)
-    return np.ascontiguousarray(runs.T)[:, :, None], values[length:, None]
+    found = np.lib.stride_tricks.sliding_window_view(values[:-1], length)
+    return np.ascontiguousarray(found.T)[:, :, None], values[length:, None]
 
 
 def check_series(name: str, values: HostArray, *, more_than: int) -> HostArray:
-    """Return values as float64, known to be a finite series longer than ``more_than``."""
+    """Return values as float64, after checking that they are finite and enough."""
     values = np.asarray(values)
     if values.dtype.kind not in "fiu":
         raise TypeError(f"{name} has dtype {values.dtype}: expected real numbers")
@@ -199,8 +200,8 @@ def check_series(name: str, values: HostArray, *, more_than: int) -> HostArray:
 
 
 def _rows(file: Path, delimiter: str, encoding: str) -> tuple[list[int], list[list[str]]]:
-    """Return the file's rows and the numbers of the lines where they end."""
-    stream = io.StringIO(decoded(file, encoding), newline="")
+    """Return the numbers of the lines where rows end, and the rows."""
+    stream = io.StringIO(read_decoded(file, encoding), newline="")
     reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=True, strict=True)
     lines, rows = [], []
     try:
@@ -209,7 +210,7 @@ def _rows(file: Path, delimiter: str, encoding: str) -> tuple[list[int], list[li
             rows.append(row)
     except csv.Error as error:
         raise ValueError(f"{str(file)!r}, line {reader.line_num}: {error}") from error
-    # Blank lines at the end are none; a row of empty fields is one, with its values missing.
+    # Blank lines at the end are not rows, but a line of empty fields is a row with missing values.
     while rows and (not rows[-1] or (len(rows[-1]) == 1 and not rows[-1][0].strip())):
         del lines[-1], rows[-1]
     if not rows or not rows[0]:

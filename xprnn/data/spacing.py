@@ -1,4 +1,4 @@
-"""Times and numbers as they are written in files, and whether times are evenly spaced."""
+"""Numbers and times in files, and the check that times are evenly spaced."""
 
 import calendar
 import math
@@ -10,8 +10,8 @@ from xprnn.backend.host.arrays import HostArray, np
 
 
 def parse_number(text: str) -> float | None:
-    """Return the number that is written there, which may be infinite or NaN; None if none is."""
-    # Python reads "1_000" as a number, and no other program does.
+    """Return the number that the text is, which may be infinite or NaN; None if it is none."""
+    # Python accepts "1_000" as a number, other programs do not.
     try:
         return None if "_" in text else float(text)
     except ValueError:
@@ -19,11 +19,11 @@ def parse_number(text: str) -> float | None:
 
 
 def check_spacing(file: Path, lines: Sequence[int], column: str, times: Sequence[str]) -> None:
-    """Refuse times that are not evenly spaced, or can't be read; ``lines`` says where they are."""
+    """Refuse times that can't be read or are not evenly spaced; messages cite their ``lines``."""
     readings = _readings(file, lines, column, times)
     if len(times) < 2:
         return
-    # Even by any one of its readings is even: the first of every month, say, is so by months only.
+    # One even reading is enough: the first days of months are evenly spaced in months, not in days.
     offenders = [_first_uneven(reading) for reading in readings]
     if None in offenders:
         return
@@ -31,15 +31,15 @@ def check_spacing(file: Path, lines: Sequence[int], column: str, times: Sequence
     problem = "does not go forward" if k == 1 else "differs from the one before"
     raise ValueError(
         f"{str(file)!r}, line {lines[k]}, column {column!r}: the step from {times[k - 1]!r} to "
-        f"{times[k]!r} {problem}: expected evenly spaced rows, as they are taken to be if no time "
-        "column is named"
+        f"{times[k]!r} {problem}: expected evenly spaced rows, as they are assumed to be if no "
+        "time column is named"
     )
 
 
 def _readings(
     file: Path, lines: Sequence[int], column: str, times: Sequence[str]
 ) -> list[HostArray]:
-    """Return the times as numbers, in every way in which they can be read."""
+    """Return the times as numbers, once for each way to read them: in seconds, in months."""
     dates, numbers = [_date(text) for text in times], [parse_number(text) for text in times]
     for line, text, date, number in zip(lines, times, dates, numbers, strict=True):
         if date is None and (number is None or not math.isfinite(number)):
@@ -66,14 +66,14 @@ def _readings(
 def _first_uneven(times: HostArray) -> int | None:
     """Return the first index whose step differs from the first step or does not go forward."""
     steps = np.diff(times)
-    # Written decimals are rounded: 0.333, 0.667, 1 is even.
+    # Decimals in files are rounded: 0.333, 0.667, 1 is evenly spaced.
     tolerance = 0.01 * abs(steps[0])
     uneven = np.flatnonzero((np.abs(steps - steps[0]) > tolerance) | (steps <= 0))
     return int(uneven[0]) + 1 if len(uneven) else None
 
 
 def _date(text: str) -> datetime | None:
-    # Four digits are a year, which is a number; "1958-03" is a month, which Python refuses.
+    # Four digits are a year, which is a number; "1958-03" is a month, which Python does not parse.
     if text.isdecimal() and len(text) != 8:
         return None
     for candidate in (text, f"{text}-01"):

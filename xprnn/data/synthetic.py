@@ -1,4 +1,4 @@
-"""Problems that are made, not measured."""
+"""Synthetic problems: a noisy sine, and counting ones."""
 
 import math
 
@@ -19,20 +19,20 @@ def sine(
     Parameters
     ----------
     start, stop, step : float
-        x in radians, ``stop`` excluded.
+        x in radians, without ``stop``.
     noise : float
-        Standard deviation; a perfect fit has a squared error ½·noise² left.
+        Standard deviation of the noise; the squared error ½·noise² remains even for a perfect fit.
     rng : int, numpy.random.Generator or None
 
     Returns
     -------
     x, y : host array, (T, 1, 1), float64
-        One sequence; ``backend.asarray`` brings it to a backend.
+        One sequence; ``backend.asarray`` makes arrays of a backend from it.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is no finite number, or there is no step from start to stop.
+        If an argument is not a finite number, the step is not positive, or start is not below stop.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def sine(
     noise = checks.number("noise", noise)
     if stop <= start:
         raise ValueError(f"start is {start:g} and stop is {stop:g}: expected start below stop")
-    # Not arange(start, stop, step), whose roundings add up, and may reach the stop.
+    # Not arange(start, stop, step), whose rounding errors add up and can reach the stop.
     count = max(1, math.ceil((stop - start) / step - 1e-9))
     x = (start + step * np.arange(count)).reshape(-1, 1, 1)
     return x, np.sin(x) + noise * generator(rng).normal(size=x.shape)

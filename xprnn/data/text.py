@@ -1,4 +1,4 @@
-"""Text: sentences, tokens, vocabularies, and the batches that language models are trained on."""
+"""Text: sentences, tokens, and the batches that language models are trained on."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from xprnn import checks
 from xprnn.backend import Backend
 from xprnn.backend.host.arrays import HostArray, Seed, generator, np, random_state, restore_random
 from xprnn.data.batches import Batch
-from xprnn.data.decoding import decoded
+from xprnn.data.decoding import read_decoded
 from xprnn.data.vocabulary import SENTENCE_END, SENTENCE_START, SPECIAL, UNKNOWN, Vocabulary
 from xprnn.losses import PADDING
 
@@ -32,8 +32,8 @@ __all__ = [
     "words",
 ]
 
-# A full stop, question or exclamation mark and the quotes and brackets closed behind it, with white
-# space behind them (not needed where a script has none); or an empty line.
+# A full stop, question mark or exclamation mark with closing quotes and brackets, followed by white
+# space (not needed in scripts without white space); or an empty line.
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’“»«)\]}]*(?=\s)|[。！？][”’」』）]*|\n\s*\n")
 
 
@@ -43,22 +43,22 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
     Raises
     ------
     OSError
-        If it can't be read.
+        If the file can't be read.
     ValueError
-        If there is no such encoding, the file is not in it (the first wrong byte is named), or it
-        holds nothing but space.
+        If there is no such encoding, the file is not in it (the message names the first wrong
+        byte), or it holds nothing but white space.
     """
     file = Path(path)
-    text = decoded(file, encoding)
+    text = read_decoded(file, encoding)
     if not text.strip():
         raise ValueError(f"{str(file)!r} holds no text")
     return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 def python_topics() -> str:
-    """Return the language reference that comes with every CPython, ``pydoc_data.topics``.
+    """Return the language reference that every CPython includes, ``pydoc_data.topics``.
 
-    Some 65,000 words of English technical prose; its licence is Python's.
+    It has about 65,000 words of English technical prose, under Python's licence.
     """
     from pydoc_data.topics import topics
 
@@ -66,11 +66,11 @@ def python_topics() -> str:
 
 
 def sentences(text: str) -> list[str]:
-    """Split a text into sentences, by a plain rule.
+    """Split a text into sentences, by a simple rule.
 
-    A sentence ends behind ``. ! ? …`` if white space follows, behind ``。 ！ ？``, and at empty
-    lines.  Quotes and brackets that are closed right behind its end belong to it; nothing but white
-    space is left out.  Abbreviations end sentences too.
+    A sentence ends after ``. ! ? …`` if white space follows, after ``。 ！ ？``, and at an empty
+    line.  Closing quotes and brackets right after the end belong to the sentence.  Only white space
+    is dropped.  Abbreviations count as ends.
 
     Examples
     --------
@@ -83,11 +83,11 @@ def sentences(text: str) -> list[str]:
 
 
 def words(sentence: str) -> list[str]:
-    """Split a sentence into lower-case words and signs, by a plain rule, in any script.
+    """Split a sentence into lower-case words and signs, by a simple rule, in any script.
 
     A word is a run of letters, digits and underscores, with apostrophes and hyphens inside; every
-    other sign is a token of its own.  A combining mark belongs to what it stands on.  The tokens
-    are in Unicode's normal form NFC, so an é is the same however it was written.
+    other sign is one token.  A combining mark belongs to the character before it.  The tokens are
+    in Unicode's normal form NFC, in which every é is the same.
 
     Examples
     --------
@@ -102,17 +102,17 @@ def words(sentence: str) -> list[str]:
 
 @cache
 def _token(*, ascii_: bool) -> re.Pattern[str]:
-    """Return the pattern of a word or sign; that of all scripts is made if needed."""
+    """Return the pattern of a word or sign; cached, because the full one is slow to build."""
     if ascii_:
         return re.compile(r"\w+(?:['\-]\w+)*|[^\w\s]")
-    # Of the planes above, only the one of the variation selectors has marks.
+    # Above these planes, only the block of variation selectors has marks.
     codes = chain(range(0x300, 0x20000), range(0xE0000, 0xE1000))
     mark = "".join(c for c in map(chr, codes) if unicodedata.category(c) in {"Mn", "Mc"})
     return re.compile(rf"\w[\w{mark}]*(?:['’\-]\w[\w{mark}]*)*|[^\w\s][{mark}]*")
 
 
 def join_words(tokens: Sequence[str]) -> str:
-    """Join words and signs to readable text; the special tokens are left out.
+    """Join words and signs to readable text, without the special tokens.
 
     Examples
     --------
@@ -125,23 +125,23 @@ def join_words(tokens: Sequence[str]) -> str:
 
 
 class sentence_batches:  # noqa: N801
-    """Sentences of similar lengths, padded to the longest, in a new random order every epoch.
+    """Batches of sentences of similar lengths, padded, in a new random order every epoch.
 
-    None is padded to more than twice its length, so a few long sentences among short ones make
-    batches of their own.  x is each sentence without its last token, the target without its first;
-    behind a sentence's end the target is -1, which the loss leaves out.
+    No sentence is padded to more than twice its length, so that long sentences do not share batches
+    with short ones.  x is each sentence without its last token, the target without its first; after
+    a sentence's end the target is -1, which the loss ignores.
 
     Parameters
     ----------
     encoded : sequence of host array
         Sentences of at least two tokens, as `Vocabulary.encode_sentence` makes them.
     size : int
-        The most sentences a batch.
+        The largest number of sentences per batch.
     backend : Backend
     rng : int, numpy.random.Generator or None
-        Where the order is drawn from; sentences of one length are batched with random others.
+        The source of the random order; it also decides which sentences of a length share a batch.
     shuffle : bool
-        False: always in the order of their lengths.
+        False: always in the order of the lengths.
 
     Raises
     ------
@@ -176,11 +176,11 @@ class sentence_batches:  # noqa: N801
         return len(self._borders)
 
     def state(self) -> dict[str, Any]:
-        """Return what the next epoch's order depends on: where the random generator is."""
+        """Return the state of the random generator, which decides the next epoch's order."""
         return random_state(self._rng)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Make the next epoch's order the one that was to come when `state` was asked."""
+        """Go back to a state: the next epoch has the order that followed it then."""
         restore_random(self._rng, state)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -202,10 +202,10 @@ class sentence_batches:  # noqa: N801
 
 
 def _borders(lengths: HostArray, most: int) -> list[tuple[int, int]]:
-    """Return where batches of ascending lengths begin and end."""
+    """Return the first sentence of every batch and the one after its last; lengths ascend."""
     borders, start = [], 0
     while start < len(lengths):
-        # One step less than there are tokens is what is padded.
+        # Steps are padded, and a sentence has one step less than tokens.
         near = int(np.searchsorted(lengths, 2 * lengths[start] - 1, side="right"))
         stop = min(start + most, near)
         borders.append((start, stop))
@@ -220,7 +220,7 @@ def streams(indices: HostArray, count: int) -> tuple[HostArray, HostArray]:
     ----------
     indices : host array of int, (N,)
     count : int
-        B; every stream has (N-1) // B steps, what is over at the end is left out.
+        B; every stream has (N-1) // B steps, and the rest at the end is dropped.
 
     Returns
     -------
@@ -236,7 +236,7 @@ def streams(indices: HostArray, count: int) -> tuple[HostArray, HostArray]:
     steps = (len(indices) - 1) // count
     if steps < 1:
         raise ValueError(
-            f"{len(indices)} tokens do not make {count} streams of a step and more: expected at "
+            f"{len(indices)} tokens do not make {count} streams of at least one step: expected at "
             f"least {count + 1} tokens, or fewer streams"
         )
     x = indices[: steps * count].reshape(count, steps).T

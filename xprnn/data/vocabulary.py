@@ -1,6 +1,5 @@
 """Vocabularies: tokens and their indices."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,12 +19,13 @@ class Vocabulary:
     Attributes
     ----------
     tokens : tuple of str
-        By index: `UNKNOWN`, `SENTENCE_START`, `SENTENCE_END`, then the others, most frequent first.
+        In the order of their indices: `UNKNOWN`, `SENTENCE_START`, `SENTENCE_END`, then the others
+        from the most to the least frequent.
 
     Raises
     ------
     ValueError
-        If the tokens do not begin with the three special ones, or one is there twice.
+        If the tokens do not begin with the three special ones, or a token occurs twice.
     """
 
     tokens: tuple[str, ...]
@@ -46,13 +46,13 @@ class Vocabulary:
         texts : iterable of iterables of str
             Tokenised sentences, or texts (iterables of characters).
         size : int, optional
-            How many tokens, the three special ones included; None: all.  Of equally frequent ones
-            those that come first in the text are taken.
+            How many tokens, including the three special ones; None: all.  Of equally frequent
+            tokens, those that come first in the texts are taken.
 
         Raises
         ------
         ValueError
-            If there are no tokens, or fewer than asked for.
+            If there are no tokens, or fewer than ``size``.
         """
         counts = Counter(token for text in texts for token in text)
         for token in SPECIAL:
@@ -80,7 +80,7 @@ class Vocabulary:
         return {token: k for k, token in enumerate(self.tokens)}
 
     def encode(self, tokens: Iterable[str]) -> HostArray:
-        """Return the tokens' indices (N,), int64; unknown ones get that of `UNKNOWN`."""
+        """Return the tokens' indices (N,), int64; unknown tokens get the index of `UNKNOWN`."""
         index = self.index
         return np.array([index.get(token, 0) for token in tokens], dtype=np.int64)
 
@@ -94,7 +94,7 @@ class Vocabulary:
         Raises
         ------
         ValueError
-            If an index is out of range; its position is named.
+            If an index is out of range; the message names its position.
         """
         found = []
         for position, k in enumerate(indices):
@@ -104,7 +104,3 @@ class Vocabulary:
                 )
             found.append(self.tokens[k])
         return found
-
-    def to_json(self) -> str:
-        """Return the tokens as JSON text."""
-        return json.dumps(self.tokens, ensure_ascii=False)

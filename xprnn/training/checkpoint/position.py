@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from xprnn.backend import Backend, describe
-from xprnn.data.batches import Batch, Batches, each_batch, is_one
+from xprnn.data.batches import Batch, Batches, each_batch, is_single
 from xprnn.training.checkpoint.parts import Stateful, digest
 
 Fingerprint = dict[str, list[str]]
@@ -45,7 +45,7 @@ class DataPosition:
         count: int | None = None
         # Not all data has a length, and len() may raise a TypeError even if the method exists.
         with suppress(TypeError):
-            count = 1 if is_one(self.batches) else len(self.batches)  # type: ignore[arg-type]
+            count = 1 if is_single(self.batches) else len(self.batches)  # type: ignore[arg-type]
         return {"type": type(self.batches).__name__, "length": count}
 
     def __iter__(self) -> Iterator[Batch]:
