@@ -3,6 +3,7 @@
 Shapes: T steps, B sequences, I inputs, H hidden units, O outputs.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
@@ -175,6 +176,15 @@ CASES = tuple(
     for case in in_forms((row,), tuple(FORMS) if row.id in ("elman-tanh", "gru") else PAIRS)
 )
 """Every cell in four forms, and two of them in all eight."""
+
+
+def in_full(rows: Iterable[Any], but: Iterable[Any]) -> list[Any]:
+    """Return rows as parameters that are left out without FULL=1, but for some."""
+    but = list(but)
+    return [
+        pytest.param(row, id=row.id, marks=[pytest.mark.full] * (row not in but)) for row in rows
+    ]
+
 
 each_cell = pytest.mark.parametrize("case", CELLS, ids=lambda case: case.id)
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

@@ -23,22 +23,26 @@ if find_spec("cupy"):
     FLAVOURS["cupy"] = ("cupy", None)
 
 
-def flavour(name: str, *row: Any) -> Any:
+def flavour(name: str, *row: Any, full: bool = False) -> Any:
     """Return a parameter set whose last value is a flavour; ``quick`` takes NumPy's alone."""
     words = [str(getattr(each, "id", each)) for each in (*row, name)]
-    marks = () if name == "numpy" else pytest.mark.another_flavour
+    marks = [pytest.mark.another_flavour] * (name != "numpy") + [pytest.mark.full] * full
     return pytest.param(*row, name, id="-".join(words), marks=marks)
 
 
 def on_every_backend(
     rows: Sequence[Any] = CELLS, on_jax: Sequence[Any] = FEW, argument: str = "case"
 ) -> pytest.MarkDecorator:
-    """Parametrize a test by the rows of a table and by backends, on JAX by fewer rows.
+    """Parametrize a test by the rows of a table and by backends, on JAX by fewer unless FULL=1.
 
     JAX compiles every operation once for each shape, which takes a hundred times as long as the
     other libraries take to compute it.
     """
-    pairs = [flavour(name, row) for name in FLAVOURS for row in (on_jax if name == "jax" else rows)]
+    pairs = [
+        flavour(name, row, full=name == "jax" and row not in on_jax)
+        for name in FLAVOURS
+        for row in rows
+    ]
     return pytest.mark.parametrize((argument, "harness"), pairs, indirect=["harness"])
 
 
@@ -46,6 +50,12 @@ def on_flavours(*names: str) -> pytest.MarkDecorator:
     """Parametrize a test by those of some flavours that are installed."""
     found = [flavour(name) for name in names if name in FLAVOURS]
     return pytest.mark.parametrize("harness", found, indirect=True)
+
+
+jax_in_full = pytest.mark.parametrize(
+    "harness", [flavour(name, full=name == "jax") for name in FLAVOURS], indirect=True
+)
+"""On JAX with FULL=1 alone: what the host does, or what another test sees on JAX too."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,3 @@ class Harness:
     def hosts(self, named: dict[str, Any]) -> dict[str, np.ndarray]:
         """Return the values of arrays by name."""
         return {name: self.host(array) for name, array in named.items()}
-
-
-without_jax = on_flavours(*(name for name in FLAVOURS if name != "jax"))
-"""For what the host does, or what another test sees on JAX too."""

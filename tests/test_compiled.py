@@ -9,6 +9,7 @@ import pytest
 from tests.closeness import assert_close
 from tests.time_loops import (
     COMPILED,
+    EVERY,
     Problem,
     misaligned,
     read_only,
@@ -22,7 +23,13 @@ from xprnn.engine.loop.protocol import Trajectory, Work
 pytest.importorskip("numba")
 
 PEEPHOLES = LSTM(peepholes=True)
-each_cell = pytest.mark.parametrize("cell", COMPILED.values(), ids=COMPILED)
+each_cell = pytest.mark.parametrize(
+    "cell",
+    [
+        pytest.param(cell, id=name, marks=[pytest.mark.full] * (name not in COMPILED))
+        for name, cell in EVERY.items()
+    ],
+)
 
 
 @pytest.fixture(autouse=True)

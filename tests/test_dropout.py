@@ -7,7 +7,7 @@ import pytest
 
 from tests.cases import each_cell, row_of
 from tests.closeness import FLOAT64, assert_close, between_backends
-from tests.harness import without_jax
+from tests.harness import jax_in_full
 from tests.judge import masks_of
 from tests.passes import on_backend, on_numpy
 from tests.stacks import SIZES
@@ -90,7 +90,7 @@ def test_calling_a_network_drops_nothing(case):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@without_jax
+@jax_in_full
 def test_a_seed_means_the_same_masks_everywhere(harness, dtype):
     harness = harness.at(dtype)
     net, twin = CASE.make(backend=harness.backend, rng=7), net_of(rng=7)

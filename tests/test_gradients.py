@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cases import CASES, CELLS, each_case, each_cell, each_form
+from tests.cases import CASES, CELLS, FEW, each_case, each_cell, each_form, in_full
 from tests.closeness import (
     AUTOGRAD,
     DIFFERENCES,
@@ -65,7 +65,7 @@ def test_against_autograd(case):
     assert_all_close(gradients, all_of(verdict, case.cell), AUTOGRAD)
 
 
-@each_cell
+@pytest.mark.parametrize("case", in_full(CELLS, but=FEW))
 def test_against_grad_of_jax(case):
     run, gradients = on_numpy(case)
     verdict = judge_by_jax(case, case.parameters(), case.problem())

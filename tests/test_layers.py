@@ -7,7 +7,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from tests.cases import CELLS, FEW, each_cell, row_of
+from tests.cases import CELLS, FEW, each_cell, in_full, row_of
 from tests.closeness import (
     AUTOGRAD,
     AUTOGRAD_FLOOR,
@@ -18,7 +18,7 @@ from tests.closeness import (
     assert_close,
     between_backends,
 )
-from tests.harness import on_every_backend, without_jax
+from tests.harness import jax_in_full, on_every_backend
 from tests.judge import FOURTH_ORDER, central_differences, distance_from_kink, judge, masks_of
 from tests.passes import all_of, gradients_of, on_backend, on_numpy
 from tests.stacks import DEEP, SIZES, SOME, STACKS, deep_of, each_deep, each_stack
@@ -97,7 +97,7 @@ def test_against_autograd(case):
     assert_all_close(gradients, all_of(verdict, case.cell), AUTOGRAD)
 
 
-@pytest.mark.parametrize("case", SOME, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", in_full(STACKS, but=SOME))
 def test_against_finite_differences_in_some_direction(case):
     """A random direction finds any error; every array is moved by itself, so that it is named."""
     net, problem, forward = same_twice(case)
@@ -163,7 +163,7 @@ def test_every_backend_agrees_with_numpy(case, harness):
 
 # Normalising almost nothing makes roundings some hundred times larger: only float64 has room.
 @on_every_backend(
-    [case for case in SOME if not has_layer_norm(case.cell)],
+    [case for case in (*SOME, *DEEP) if not has_layer_norm(case.cell)],
     on_jax=[deep_of("gru"), deep_of("lstm-peepholes")],
 )
 def test_every_backend_agrees_in_single_precision(case, harness):
@@ -287,7 +287,7 @@ def test_one_of_something(case, sizes):
     assert_all_close(gradients, all_of(verdict, case.cell), AUTOGRAD, AUTOGRAD_FLOOR)
 
 
-@without_jax
+@jax_in_full
 def test_no_sequence_at_all(harness):
     case = deep_of("lstm-everything").but(B=0, lengths=())
     run, gradients = on_backend(case, harness, rng=SEED)

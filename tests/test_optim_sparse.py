@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close
-from tests.harness import on_every_backend, without_jax
+from tests.harness import jax_in_full, on_every_backend
 from tests.optimizers import LAZY, RULES, each_lazy_rule
 from xprnn import RNN, fit
 from xprnn.engine.gradients import SparseGradient, dense
@@ -223,7 +223,7 @@ def test_weights_of_words_that_do_not_come_stay(optimizer):
     assert changed.tolist() == [True, True, True, True, False, True, False, False]
 
 
-@without_jax
+@jax_in_full
 def test_an_embedding_of_words_that_do_not_come_stays(harness):
     net = RNN(8, 3, 1, embedding_size=2, backend=harness.backend, rng=0)
     before = harness.host(net.parameters["embedding.weight"])

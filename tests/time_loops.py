@@ -36,7 +36,7 @@ COMPILED = named(
     Holding(),
     Deaf(),
 )
-"""The formulas that are worth a compilation, which takes a second and more."""
+"""The formulas that are worth a compilation, which takes a second and more, without FULL=1."""
 
 
 @dataclass
