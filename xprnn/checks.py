@@ -9,7 +9,7 @@ from xprnn.backend import Backend, describe, dtype_name
 from xprnn.backend.types import Array
 
 Shape = tuple[int | str, ...]
-"""Expected sizes; a letter stands for a size that is free."""
+"""An expected shape; a letter stands for any size."""
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ def number(
     """Return a finite number in [least, below), or in (least, below) if ``open_``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} is {value!r} ({type(value).__name__}): expected a number")
-    # A NumPy scalar would be a dtype of its own in a product; a Python float takes the array's.
+    # A NumPy scalar may change the dtype of a product; a Python float takes the array's dtype.
     value = float(value)
     wrong = value <= least if open_ else value < least
     if wrong or not math.isfinite(value) or value >= below:
@@ -42,14 +42,14 @@ def number(
 
 
 def boolean(name: str, value: object) -> bool:
-    """Return a truth value, known to be one."""
+    """Return a truth value, known to be a bool."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} is {value!r} ({type(value).__name__}): expected True or False")
     return value
 
 
 def choice(name: str, value: object, known: Iterable[str]) -> str:
-    """Return a word, known to be one of those that are known."""
+    """Return a word, known to be one of the known words."""
     words = tuple(known)
     if value not in words:
         raise ValueError(f"{name} is {value!r}: expected {' or '.join(repr(w) for w in words)}")
@@ -116,18 +116,18 @@ def instance(
 
 
 def array(name: str, a: object, backend: Backend, shape: Shape) -> Array:
-    """Return an array of the backend, of the shape and of the backend's dtype.
+    """Return an array of the backend, in this shape and in the backend's dtype.
 
     A floating array of another precision is cast; everything else that does not fit is refused.
 
     Raises
     ------
     TypeError
-        If it is no array of the backend, or not of a floating dtype.
+        If it is not an array of the backend, or not of a floating dtype.
     ValueError
         If it is on another device, or of another shape.
     """
-    own(name, a, backend)
+    of_backend(name, a, backend)
     dtype = a.dtype  # type: ignore[attr-defined]
     if dtype == backend.dtype:
         fit(name, a, shape)
@@ -157,17 +157,17 @@ def tokens(
     Raises
     ------
     TypeError
-        If it is no array of the backend, or not of an integer dtype.
+        If it is not an array of the backend, or not of an integer dtype.
     ValueError
         If it is on another device, of another shape, or an entry is out of range.
     """
-    own(name, a, backend)
+    of_backend(name, a, backend)
     dtype = a.dtype  # type: ignore[attr-defined]
     indexing = backend.xp.__array_namespace_info__().default_dtypes()["indexing"]
     if dtype != indexing and not is_integer(a, backend):
         raise TypeError(f"{name} has dtype {dtype_name(dtype)}: expected integers")
     fit(name, a, shape)
-    # A narrow integer can't be compared with every count, nor used as an index everywhere.
+    # A narrow integer dtype may not hold ``count``, and some libraries don't index with it.
     indices: Array = backend.xp.astype(a, indexing, copy=False)
     good = (indices >= 0) & (indices < count)
     if ignored is not None:
@@ -179,7 +179,7 @@ def tokens(
     return indices
 
 
-def own(name: str, a: object, backend: Backend) -> None:
+def of_backend(name: str, a: object, backend: Backend) -> None:
     """Refuse what is not an array of this backend."""
     if backend.owns(a):
         return
@@ -207,7 +207,7 @@ def fit(name: str, a: Any, shape: Shape) -> None:
 
 
 def finite(name: str, a: Array, backend: Backend) -> None:
-    """Refuse NaN and infinity, naming the first one's position."""
+    """Refuse NaN and infinity, naming the position of the first."""
     if not backend.library.all_finite(a):
         at, value = _first_bad(a, backend.xp.isfinite(a), backend)
         raise ValueError(f"{name}{at} is {value}: expected finite")

@@ -1,4 +1,4 @@
-"""Recurrent cells: one file per cell, its equations and their derivatives and nothing else."""
+"""Recurrent cells: one file per cell, with its equations and their derivatives."""
 
 from dataclasses import asdict
 from typing import Any, cast
@@ -61,7 +61,7 @@ def get_cell(cell: str | Cell) -> Cell:
 
 
 def cell_config(cell: Cell) -> dict[str, Any] | None:
-    """Return what is needed to make the cell again, as plain data; None if it isn't one of ours."""
+    """Return a cell's name and options as plain data; None if it is not a cell of this package."""
     for name, kind in CELLS.items():
         if type(cell) is kind:
             options = asdict(cast("Any", cell))
@@ -73,6 +73,6 @@ def cell_config(cell: Cell) -> dict[str, Any] | None:
 
 
 def cell_from_config(config: dict[str, Any]) -> Cell:
-    """Make the cell that `cell_config` described."""
+    """Return the cell that `cell_config` has described."""
     options = dict(config)
     return CELLS[options.pop("name")](**options)

@@ -1,7 +1,7 @@
 """Activation functions, each next to its derivative.
 
-A derivative is written in terms of the function's own *value* h, because the value is what an
-unrolled network keeps anyway; nothing else has to be stored for the way back.
+A derivative is written in terms of the function's *value* h, because an unrolled network stores the
+value anyway; so nothing else has to be stored for the backward pass.
 """
 
 from collections.abc import Callable
@@ -17,11 +17,11 @@ class Activation:
     Attributes
     ----------
     name : str
-        What it is called in messages and in saved files.
+        The name in messages and in saved files.
     forward : callable
         ``forward(xp, z) -> h``.
     derivative : callable
-        ``derivative(xp, h) -> dh/dz``, from the value h.
+        ``derivative(xp, h) -> dh/dz``, given the value h.
     """
 
     name: str
@@ -40,7 +40,7 @@ def _tanh_derivative(xp: Namespace, h: Array) -> Array:
 
 def logistic(xp: Namespace, z: Array) -> Array:
     """Return σ(z)."""
-    # Through tanh, because 1/(1 + exp(-z)) overflows and this can't.
+    # By tanh, because exp(-z) in 1/(1 + exp(-z)) can overflow.
     return 0.5 * xp.tanh(0.5 * z) + 0.5
 
 
@@ -54,7 +54,7 @@ def _relu(xp: Namespace, z: Array) -> Array:
 
 
 def _relu_derivative(xp: Namespace, h: Array) -> Array:
-    # Zero at zero, as PyTorch and JAX take it.
+    # Zero at zero, as in PyTorch and JAX.
     return xp.astype(h > 0, h.dtype)
 
 

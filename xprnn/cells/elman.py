@@ -11,7 +11,7 @@ from xprnn.cells.protocol import Arrays
 
 @dataclass(frozen=True)
 class Elman:
-    """A state that is an activation of the projected input and the projected last state.
+    """The state is an activation of the projected input plus the projected previous state.
 
     ::
 
@@ -52,7 +52,7 @@ class Elman:
 
     @cached_property
     def phi(self) -> Activation:
-        """The activation itself."""
+        """The activation, looked up by its name if need be."""
         if isinstance(self.activation, Activation):
             return self.activation
         return ACTIVATIONS[self.activation]

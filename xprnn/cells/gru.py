@@ -10,7 +10,7 @@ from xprnn.cells.protocol import Arrays
 
 @dataclass(frozen=True)
 class GRU:
-    """A state that moves towards a candidate, as far as its update gate lets it.
+    """A state that moves towards a candidate, as far as the update gate lets it.
 
     ::
 
@@ -26,9 +26,9 @@ class GRU:
     Notes
     -----
     The reset gate r is applied *after* the product with U, as in ``torch.nn.GRU`` and in cuDNN.  In
-    the paper it is applied before, n = tanh(u_n + U_n (r h)).  There is no option for that: it is a
-    second product within the step, which waits for the first, and a cell of this engine stands
-    behind one product (docs/cells/gru.md says more).
+    the paper it is applied before, n = tanh(u_n + U_n (r h)).  There is no option for that, because
+    it needs a second product within the step, which depends on the first, and this engine computes
+    one product per step (docs/cells/gru.md says more).
 
     References
     ----------

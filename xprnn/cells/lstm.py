@@ -28,8 +28,8 @@ class LSTM:
     Parameters
     ----------
     forget_bias : float
-        Added to the initial bias of the forget gate, when a network is made: with 1 the memory is
-        kept for longer at first.
+        Added to the initial bias of the forget gate when a network is made: with 1, an untrained
+        network keeps its memory for longer.
     peepholes : bool
         Whether the gates see c, in brackets above, through one weight per unit: p_i, p_f, p_o.
     layer_norm : bool
@@ -57,7 +57,7 @@ class LSTM:
     forget_bias: R. Jozefowicz, W. Zaremba and I. Sutskever, "An empirical exploration of recurrent
     network architectures", ICML 2015.
     layer_norm: J. Ba, J. Kiros and G. Hinton, "Layer normalization" (2016), arXiv:1607.06450,
-    equation (20), without that of c.
+    equation (20), without the normalisation of c.
     """
 
     forget_bias: float = 0.0

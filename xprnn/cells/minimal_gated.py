@@ -22,8 +22,8 @@ class MinimalGated:
 
     Notes
     -----
-    In the paper the gate is applied before the product, U_n (f h); here after it, as in `GRU`, and
-    for the same reason.
+    In the paper the gate is applied before the product, U_n (f h); here it is applied after the
+    product, as in `GRU` and for the same reason.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""What the engine asks of a cell."""
+"""The interface of a cell."""
 
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -9,35 +9,35 @@ Arrays: TypeAlias = tuple[Array, ...]
 
 @runtime_checkable
 class Cell(Protocol):
-    """A recurrent cell: two elementwise formulas, and no products, no time, no parameters.
+    """A recurrent cell: two elementwise formulas, without products, time or parameters.
 
-    The engine computes u(t) = W x(t) + b and v(t) = U h(t-1), hands both over in blocks, one per
-    gate, and takes care of everything else.  A cell uses functions of the array API standard only
-    and never writes into an argument.
+    The engine computes u(t) = W x(t) + b and v(t) = U h(t-1), passes both in blocks, one per gate,
+    and does everything else.  A cell uses only functions of the array API standard and never writes
+    into an argument.
 
-    Shapes: every array is (B, H), or (T, B, H) where the engine needs all steps at once; being
-    elementwise, a cell can't tell the difference.
+    Shapes: every array is (B, H), or (T, B, H) where the engine needs all steps at once; a cell is
+    elementwise, so it need not know which.
 
     Attributes
     ----------
     gates : int
         G, the number of blocks in W, U and b.
     state : tuple of str
-        ``("h",)`` or ``("h", "c")``; h, which is the output and what U multiplies, comes first.
+        ``("h",)`` or ``("h", "c")``; h, the output, which U multiplies, comes first.
 
     Notes
     -----
-    Three more attributes may be there, and the engine looks for them:
+    A cell may have three more attributes:
 
     ``units``, a tuple of str, names *per-unit parameters*, (H,) each, such as the peepholes of an
-    LSTM.  `forward` gets them after the G blocks of v, `backward` after what was saved; and
-    `backward` returns their gradients, of the shape of the others, after the G blocks of dv (the
-    engine sums them over steps and sequences).  One whose name begins with ``bias`` is zero in a
-    network without biases.
+    LSTM.  `forward` gets them after the G blocks of v, `backward` after the saved arrays.
+    `backward` returns their gradients after the G blocks of dv, in the same shape as those; the
+    engine sums them over steps and sequences.  A per-unit parameter whose name begins with ``bias``
+    is zero in a network without biases.
 
-    ``layer_norm``, a bool: both projections are normalised (see `LSTM`).
+    ``layer_norm``, a bool, says whether both projections are normalised (see `LSTM`).
 
-    ``initial_bias``, a tuple of G floats: what is added to each gate's bias when a network is made.
+    ``initial_bias``, a tuple of G floats, is added to the gates' biases when a network is made.
     """
 
     @property
@@ -47,7 +47,7 @@ class Cell(Protocol):
     def state(self) -> tuple[str, ...]: ...
 
     def forward(self, xp: Namespace, u: Arrays, v: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
-        """Return the new state, and what `backward` will need of this step."""
+        """Return the new state, and the arrays that `backward` will need of this step."""
         ...
 
     def backward(
@@ -55,10 +55,9 @@ class Cell(Protocol):
     ) -> tuple[Arrays, Arrays, tuple[Array | None, ...]]:
         """Return the gradients of u, of v and of the previous state.
 
-        A cell whose gradients of u and of v are equal returns the same tuple for both, and the
-        engine then stores it once.  The path of h(t-1) through U is the engine's, so the gradient
-        of the previous state holds the elementwise paths only; None stands for a path that does not
-        exist.
+        A cell whose gradients of u and v are equal returns the same tuple for both, and the engine
+        stores it once.  The engine adds the path of h(t-1) through U, so the gradient of the
+        previous state is that of the elementwise paths only; None if there is no such path.
         """
         ...
 

@@ -1,1 +1,1 @@
-"""The network and backpropagation through time: every cell, every library."""
+"""The network and backpropagation through time, for every cell and every array library."""

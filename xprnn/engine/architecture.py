@@ -1,4 +1,4 @@
-"""What a network is, apart from its weights and from where it computes."""
+"""What a network is, apart from the values of its weights and the backend it computes on."""
 
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 
 class ParameterNames(NamedTuple):
-    """What the parameters of one layer in one direction are called: see `xprnn.Weights`."""
+    """The parameters' names of one layer in one direction, for the fields of `xprnn.Weights`."""
 
     W: str
     U: str
@@ -32,7 +32,7 @@ class ParameterNames(NamedTuple):
 
 
 class Direction(NamedTuple):
-    """One layer in one direction, and what its parameters are called.
+    """One layer in one direction, and the names of its parameters.
 
     Attributes
     ----------
@@ -40,10 +40,10 @@ class Direction(NamedTuple):
     reverse : bool
         Whether it reads from the last step to the first.
     suffix : str
-        What the names of its parameters end with.
+        The ending of its parameters' names.
     input_size : int
     names : ParameterNames
-        Of those, too, that a network without biases lacks.
+        Including the biases, which a network may lack.
     """
 
     layer: int
@@ -60,7 +60,7 @@ class Architecture:
     Raises
     ------
     TypeError, ValueError
-        If one is of the wrong type, unknown or out of range.
+        If an argument is of the wrong type, unknown or out of range.
     """
 
     input_size: int
@@ -105,12 +105,12 @@ class Architecture:
         return self.hidden_size * self.directions
 
     def stack(self) -> tuple[Direction, ...]:
-        """Return all layers in all directions, in the order of the state's first axis."""
+        """Return every layer in every direction, in the order of the state's first axis."""
         return self._stack
 
     @cached_property
     def _stack(self) -> tuple[Direction, ...]:
-        # Made once: every pass of a small network would feel it.
+        # Computed once, because every pass uses it and a small network would be slower.
         return tuple(
             self._direction(layer, reverse)
             for layer in range(self.layers)
@@ -135,7 +135,7 @@ class Architecture:
         return (len(self._stack), batch, self.hidden_size)
 
     def output_shape(self, steps: int, batch: int) -> Shape:
-        """Return the shape of the output: (T, B, O), or (B, O) for the last one."""
+        """Return the shape of the output: (T, B, O), or (B, O) if only the last is returned."""
         size = self.features if self.output_size is None else self.output_size
         return (batch, size) if self.returns == "last" else (steps, batch, size)
 
@@ -172,12 +172,12 @@ class Architecture:
         return names if self.bias else tuple(n for n in names if not n.startswith("bias"))
 
     def initial(self, initializer: str | Initializer, rng: Generator) -> dict[str, HostArray]:
-        """Return initial values of every parameter, each gate's block drawn by itself."""
+        """Return initial values of every parameter; each gate's block is a draw of its own."""
         draw = get_initializer(initializer)
         shapes, values = self.shapes(), {}
         if self.embedding_size is not None:
             name = "embedding.weight"
-            # A token is one connection: of its vector's entries, none is summed with another's.
+            # An entry of a token's vector has one incoming connection, that of the token.
             values[name] = draw(rng, shapes[name], 1)
         for direction in self.stack():
             for name in (n for n in shapes if n.endswith(direction.suffix)):
@@ -196,18 +196,24 @@ class Architecture:
         return values
 
     def config(self) -> dict[str, Any]:
-        """Return it as plain data; the cell is None if it is not part of xprnn."""
+        """Return the architecture as plain data; the cell is None if it is not part of xprnn."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         return plain | {"cell": cell_config(self.cell)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], cell: Cell | None) -> "Architecture":
-        """Return what `config` described, with the cell if it could not.
+        """Return the architecture that `config` has described.
+
+        Parameters
+        ----------
+        config : dict
+        cell : Cell or None
+            The cell, if ``config`` does not say which it is.
 
         Raises
         ------
         KeyError
-            If something is missing.
+            If an entry is missing.
         ValueError
             If a cell is needed and not given, or given and not needed.
         """

@@ -34,7 +34,7 @@ def check_inputs(
 
 
 def zero_state(backend: Backend, cell: Cell, shape: tuple[int, ...]) -> Arrays:
-    """Return zeros for every state variable."""
+    """Return a state of zeros."""
     zeros = backend.library.zeros(shape, backend.dtype, backend.device)
     return (zeros,) * len(cell.state)
 
@@ -42,7 +42,7 @@ def zero_state(backend: Backend, cell: Cell, shape: tuple[int, ...]) -> Arrays:
 def check_state(
     name: str, state: object, backend: Backend, cell: Cell, shape: tuple[int, ...]
 ) -> Arrays:
-    """Return a state, known to have every variable of the cell in the right shape."""
+    """Return a state, known to have every state variable of the cell in the right shape."""
     wanted = f"({', '.join(cell.state)}{',' if len(cell.state) == 1 else ''})"
     if not isinstance(state, tuple | list):
         raise TypeError(
@@ -57,7 +57,7 @@ def check_state(
 
 
 def check_input(name: str, x: Array, backend: Backend, size: int) -> Array:
-    """Return an input, known to be (T, B, size), or (T, B) of integers below ``size``, T ≥ 1."""
+    """Return an input, known to be (T, B, size), or (T, B) of integers below size; T ≥ 1."""
     if getattr(x, "ndim", None) == 2 and checks.is_integer(x, backend):
         x = checks.tokens(name, x, backend, ("T", "B"), size)
     else:
@@ -66,7 +66,7 @@ def check_input(name: str, x: Array, backend: Backend, size: int) -> Array:
 
 
 def check_tokens(name: str, x: Array, backend: Backend, size: int) -> Array:
-    """Return an input, known to be (T, B) of integers below ``size``, T ≥ 1."""
+    """Return an input, known to be (T, B) of integers below size; T ≥ 1."""
     return _with_steps(name, checks.tokens(name, x, backend, ("T", "B"), size))
 
 
@@ -88,7 +88,7 @@ def check_window(window: int | None) -> int | None:
 
 
 def check_recompute(recompute: bool, window: int | None) -> bool:
-    """Return whether to recompute, known to be a truth value, and not together with a window."""
+    """Return whether to recompute, known to be a bool, and not to be combined with a window."""
     if checks.boolean("recompute", recompute) and window is not None:
         raise ValueError(
             f"recompute is True, and window is {window}: a window's sweeps go over all steps at "

@@ -20,6 +20,6 @@ def look_up(xp: Namespace, E: Array, x: Array) -> Array:
 
 
 def look_up_backward(xp: Namespace, E: Array, x: Array, de: Array) -> SparseGradient:
-    """Return the gradient of E: the rows that were looked up, and no others."""
+    """Return the gradient of E, which has only the rows that were looked up."""
     count = x.shape[0] * x.shape[1]
     return sum_rows(xp.reshape(de, (count, E.shape[1])), xp.reshape(x, (count,)), E.shape[0])

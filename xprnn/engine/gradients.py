@@ -1,9 +1,9 @@
-"""Gradients that are zero but for a few rows or columns.
+"""The three forms of a parameter's gradient, and functions that take each of them.
 
-Integer input stands for one-hot vectors, so the gradient of the weights that it picks is zero in
-every column (or row) that was not picked.  `SparseGradient` holds the others, and the functions
-here take it, a `FactoredGradient` and a dense gradient alike, so that an
-optimizer's lines need not know which it is.
+A gradient is a dense array; or a `SparseGradient`, for the weight that integer input picks rows or
+columns of, since all other rows or columns are zero; or a `FactoredGradient`, two small matrices
+whose product it is, for a large weight that few rows went through.  The functions here take all
+three, so that an optimizer's equations need not know which form a gradient has.
 """
 
 import math
@@ -17,7 +17,7 @@ from xprnn.backend.types import Array, Rule
 
 @dataclass(frozen=True, eq=False)
 class SparseGradient:
-    """A matrix that is zero but for some rows or columns.
+    """A matrix that is zero except in some rows or columns.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ def times(g: GradientArray, factor: float | Array) -> GradientArray:
 
 
 def plus(a: Array, g: GradientArray) -> Array:
-    """Return a + g, dense; with a sparse g a copy of a, changed only where g holds something."""
+    """Return a + g, dense; for a sparse g a copy of a, changed only in the rows or columns of g."""
     if isinstance(g, SparseGradient):
         return library_of(a).add_at(a, g.indices, g.values, g.axis)
     return a + dense(g)
@@ -155,9 +155,9 @@ def add(g: GradientArray, other: GradientArray) -> GradientArray:
 
 
 def plus_times(a: Array, g: GradientArray, factor: float, *, overwrite: bool = False) -> Array:
-    """Return a + g · factor, dense, with one array for the product and the sum.
+    """Return a + g · factor, dense; one new array holds first the product and then the sum.
 
-    With ``overwrite`` the caller gives a up: the sum may take its place.
+    With ``overwrite`` the caller gives a up, and the sum may be written into it.
     """
     if isinstance(g, SparseGradient):
         return plus(a, times(g, factor))
@@ -196,24 +196,24 @@ def clipped(g: GradientArray, limit: float) -> GradientArray:
 
 
 def dense(g: GradientArray) -> Array:
-    """Return g as an ordinary array."""
+    """Return g as a dense array."""
     return g.to_dense() if isinstance(g, SparseGradient | FactoredGradient) else g
 
 
 def entries(g: GradientArray) -> Array:
-    """Return the entries of g, those apart that a sparse one does not hold."""
+    """Return the entries of g; of a sparse g only those of its rows or columns."""
     return g.values if isinstance(g, SparseGradient) else dense(g)
 
 
 def component(g: GradientArray) -> Array:
-    """Return an array that g consists of: it has the library, device and dtype of g."""
+    """Return an array that g consists of, which has g's library, device and dtype."""
     if isinstance(g, SparseGradient):
         return g.values
     return g.right if isinstance(g, FactoredGradient) else g
 
 
 def multiplied_out(g: GradientArray) -> Array | SparseGradient:
-    """Return g, dense if it was factored."""
+    """Return g, multiplied out to a dense array if it is factored."""
     return g.to_dense() if isinstance(g, FactoredGradient) else g
 
 
@@ -225,30 +225,30 @@ def elementwise(
 ) -> tuple[Array | None, ...]:
     """Apply an elementwise rule to a gradient and the arrays of its shape that it changes.
 
-    With a sparse gradient the rule sees only the rows or columns that the gradient holds, and the
-    others stay as they are, bit for bit.  Of a factored one it gets some rows at a time, factored
-    themselves, so that the whole need never be there; or all of them, if there is but one array.
+    With a sparse gradient the rule sees only the gradient's rows or columns, and all others stay
+    unchanged, bit for bit.  With a factored gradient it sees a block of rows at a time, itself
+    factored, so that the whole matrix is never formed; or all rows, if there is only one array.
 
     Parameters
     ----------
     rule : callable
-        ``rule(g, *arrays)`` returns the arrays' new values, as many as there are.
+        ``rule(g, *arrays)`` returns the new value of each array.
     g : array, SparseGradient or FactoredGradient
     arrays : sequence of array or None
-        None stays None, and the rule gets it as it is.
+        The rule is passed a None unchanged, and returns None in its place.
     into : sequence of array or None, optional
-        Arrays that the caller gives up, for the new ones to take their place; see
+        Arrays that the caller gives up, into which the new values may be written; see
         `xprnn.backend.Library.elementwise`.
 
     Returns
     -------
     tuple of array or None
-        Of the whole shape.
+        The new arrays, of the whole shape.
     """
     places = [None] * len(arrays) if into is None else into
     if isinstance(g, FactoredGradient):
         if sum(a is not None for a in arrays) == 1:
-            # There is nothing to do but the product, which cuts itself where that pays.
+            # The product is all there is to compute, and the library splits it where that pays.
             return rule(g, *arrays)
         return library_of(g.left).by_rows(
             lambda rows, *blocks: rule(g.rows(rows), *blocks), arrays, places
@@ -257,8 +257,8 @@ def elementwise(
         return library_of(g).elementwise(rule, (g, *arrays), places)
     library = library_of(g.values)
     xp, at = library.namespace(), g.indices
-    held = [None if a is None else xp.take(a, at, axis=g.axis) for a in arrays]
+    selected = [None if a is None else xp.take(a, at, axis=g.axis) for a in arrays]
     return tuple(
         None if a is None else library.put_at(a, at, new, g.axis, place)
-        for a, new, place in zip(arrays, rule(g.values, *held), places, strict=True)
+        for a, new, place in zip(arrays, rule(g.values, *selected), places, strict=True)
     )

@@ -1,7 +1,7 @@
 """Initial weights.
 
-Every initializer draws on the host, in float64, from one generator: a seed means the same weights
-on every backend, and to rounding in every dtype.
+Every initializer draws on the host, in float64, from one generator, so a seed gives the same
+weights on every backend, rounded to the network's dtype.
 """
 
 import math
@@ -14,7 +14,7 @@ from xprnn.backend.host.arrays import Generator, HostArray, np
 
 @runtime_checkable
 class Initializer(Protocol):
-    """Makes one parameter, or one gate's block of it."""
+    """Draws one parameter, or one gate's block of it."""
 
     def __call__(self, rng: Generator, shape: tuple[int, ...], fan_in: int) -> HostArray:
         """Return float64 values; ``fan_in`` counts the connections that enter one unit."""
@@ -23,9 +23,9 @@ class Initializer(Protocol):
 
 @dataclass(frozen=True)
 class Uniform:
-    """Uniform in ±1/√n, n the number of incoming connections; the default.
+    """Uniform in ±1/√n, with n the number of incoming connections; the default.
 
-    Biases too, as in ``torch.nn.RNN``.
+    This holds for biases, too, as in ``torch.nn.RNN``.
 
     References
     ----------
@@ -59,14 +59,15 @@ class Normal:
 
 @dataclass(frozen=True)
 class Orthogonal:
-    """Square blocks are random rotations, others have orthonormal rows or columns; biases are zero.
+    """Random orthogonal blocks; biases are zero.
 
-    The blocks of the gates, H rows each of W and U, are drawn one by one.
+    The gates' blocks, H rows each of W and U, are drawn one by one.  A block that is not square has
+    orthonormal rows or columns.
 
     Parameters
     ----------
     gain : float
-        Multiplies the result; the largest singular value of every block.
+        The factor that multiplies every block, and so the block's singular values.
 
     References
     ----------

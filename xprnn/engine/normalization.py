@@ -8,7 +8,7 @@
     dγ = dv N(a)     dn = γ dv                                        from (2)
     da = r (dn - mean dn - N(a) mean(dn N(a)))                        from (1)
 
-mean and variance over the last axis, ε = 1e-5.
+with mean and variance over the last axis and ε = 1e-5.
 
 References
 ----------
@@ -23,7 +23,7 @@ EPSILON = 1e-5
 
 
 class Normalized(NamedTuple):
-    """N(a), (..., K), and r, (..., 1)."""
+    """N(a), (..., K), and r, (..., 1), which the backward pass needs."""
 
     n: Array
     r: Array
@@ -40,7 +40,7 @@ def normalize(xp: Namespace, a: Array) -> Normalized:
 def normalize_backward(
     xp: Namespace, normalized: Normalized, gain: Array, dv: Array
 ) -> tuple[Array, Array]:
-    """Return da, and dγ for every row by itself, (..., K)."""
+    """Return da, and dγ of each row, (..., K), not yet summed."""
     n, r = normalized
     dn = dv * gain
     means = xp.mean(dn, axis=-1, keepdims=True), xp.mean(dn * n, axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""A network's parameters: a dict that only takes arrays that fit."""
+"""A network's parameters: a dict that accepts only arrays that fit."""
 
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -11,8 +11,8 @@ from xprnn.backend.types import Array
 class Parameters(dict[str, Array]):
     """Parameter arrays by name.
 
-    The names are fixed, every one can be assigned, and what is assigned must be an array of the
-    network's backend, in its dtype and in the parameter's shape.
+    The names are fixed.  Every parameter can be assigned: an array of the network's backend, in the
+    parameter's shape; floats of another precision are cast to the backend's dtype.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Parameters(dict[str, Array]):
         missing = [name for name in shapes if name not in arrays]
         if missing:
             raise KeyError(f"parameters lack {', '.join(missing)}: expected {', '.join(shapes)}")
-        # Unknown names are refused, and the order is always the network's own.
+        # This refuses unknown names; the order below is the network's, whatever the order given.
         checked = {name: self._checked(name, array) for name, array in arrays.items()}
         for name in shapes:
             super().__setitem__(name, checked[name])
@@ -52,7 +52,7 @@ class Parameters(dict[str, Array]):
         super().__setitem__(name, self._checked(name, array))
 
     def update(self, *others: Any, **named: Array) -> None:
-        """Assign several parameters; all of them are checked before any is assigned."""
+        """Assign several parameters, after all of them have been checked."""
         new = dict(*others, **named)
         for name, array in {k: self._checked(k, a) for k, a in new.items()}.items():
             super().__setitem__(name, array)

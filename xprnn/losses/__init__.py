@@ -1,4 +1,4 @@
-"""Losses: one file each, its value and its gradient."""
+"""Losses: one file per loss, with its value and its gradient."""
 
 from xprnn import checks
 from xprnn.losses.cross_entropy import PADDING, CrossEntropy

@@ -9,15 +9,15 @@ from xprnn.backend.types import Array, Namespace
 from xprnn.losses.protocol import sum_dtype
 
 PADDING = -1
-"""A target that stands for no token."""
+"""The target of a place without a token."""
 
 BLOCK = 2**20
-"""Entries of the logits that are worked on at a time: temporaries stay in cache, and small."""
+"""Entries of the logits that are processed at a time, so that temporaries are small."""
 
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """The negative logarithm of the probability that the softmax of the output gives the target.
+    """The negative log-probability of the target under the softmax of the output.
 
     ::
 
@@ -25,9 +25,9 @@ class CrossEntropy:
         L = s Σ (log Z + m - y_k),   k the target                         (2)
         dy_j = s (exp(y_j - m) / Z - [j = k])                             from (2)
 
-    over all T·B tokens that exist, with s = 1 for the sum and s = 1/tokens for the mean; a target
-    of -1 is padding and counts for nothing.  In nats; its exponential (of the mean) is the
-    perplexity.
+    over all tokens that exist, T·B without padding, with s = 1 for the sum and s = 1/tokens for the
+    mean; a target of -1 is padding and contributes nothing.  The unit is the nat; the exponential
+    of the mean is the perplexity.
 
     Shapes: output (T, B, V) and target (T, B), or (B, V) and (B,).
 
@@ -43,8 +43,8 @@ class CrossEntropy:
     Notes
     -----
     The maximum is subtracted before the exponential, so no logit is too large.  No one-hot matrix
-    is made, and the gradient takes the logits' place where the caller allows it, so that there is
-    one array of the size of the logits.  It is ``torch.nn.CrossEntropyLoss(ignore_index=-1)``.
+    is formed, and where the caller allows it the gradient is written into the logits, so that there
+    is only one array of their size.  The same as ``torch.nn.CrossEntropyLoss(ignore_index=-1)``.
 
     Examples
     --------
@@ -64,7 +64,7 @@ class CrossEntropy:
     def entries(self, target: Array, valid: Array | None = None) -> int:
         xp = namespace_of(target)
         target = _existing(xp, target, valid)
-        # Padding is the one negative target that `check` lets pass, and unsigned targets have none.
+        # Padding is the only negative target that `check` accepts; unsigned targets have none.
         return int(xp.sum(xp.astype(target >= 0, xp.int32)))
 
     def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:
@@ -114,7 +114,7 @@ class CrossEntropy:
 
 
 def _existing(xp: Namespace, target: Array, valid: Array | None) -> Array:
-    """Return the target with padding beyond the sequences' ends."""
+    """Return the target, -1 in the padding."""
     if valid is None:
         return target
     return xp.where(valid[..., 0], target, xp.full_like(target, PADDING))
@@ -125,14 +125,14 @@ def _value(
 ) -> tuple[Array, Array, Array, Array]:
     """Return the loss, exp(y - m), Z (N, 1), and the targets with padding replaced by class 0.
 
-    With ``overwrite`` the exponentials take the place of the logits.
+    With ``overwrite`` the exponentials are written into the logits.
     """
     xp = library.namespace()
     chosen = xp.maximum(classes, 0)
     logits = xp.astype(logits, weights.dtype, copy=False)
     picked = library.entries(logits, chosen)
     m, exponentials, Z = library.softmax_parts(logits, overwrite=overwrite)  # (1)
-    # m - picked first: a large m would swallow the logarithm.
+    # m - picked first, because log Z would be lost in a large m.
     return xp.sum(weights * (xp.log(Z) + (m - picked))), exponentials, Z, chosen  # (2)
 
 

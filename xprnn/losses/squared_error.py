@@ -63,7 +63,7 @@ class SquaredError:
     def value_and_grad(
         self, output: Array, target: Array, valid: Array | None = None, *, overwrite: bool = False
     ) -> tuple[Array, Array]:
-        del overwrite  # one difference is all there is to hold
+        del overwrite  # an offer that this loss has no use for
         difference, scale = self._difference(output, target, valid)
         return self._value(difference, scale), difference * scale  # from (1)
 
@@ -78,6 +78,6 @@ class SquaredError:
         if valid is not None:
             xp = namespace_of(output)
             difference = xp.where(valid, difference, xp.zeros_like(difference))
-        # An empty batch has a loss of zero, not of 0/0.
+        # The loss of an empty batch is zero, not 0/0.
         count = 1 if self.reduction == "sum" else max(1, self.entries(target, valid))
         return difference, 1.0 / count

@@ -160,7 +160,7 @@ def _objective(
     backend = double.backend
 
     def wide(name: str, a: Array) -> Array:
-        checks.own(name, a, net.backend)
+        checks.of_backend(name, a, net.backend)
         return backend.asarray(a)
 
     x = wide("x", x)
