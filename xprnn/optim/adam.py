@@ -67,8 +67,8 @@ class AdaptiveMoments(Descent[AdamState]):
     def formula(self, state: AdamState, context: Context) -> Rule:
         t, (beta_1, beta_2), rate = state.iteration + 1, self.betas, self.rate(state)
         # η m̂ / (√v̂ + ε) is η' m / (√v + ε'), which saves two passes over the parameters.
-        root = math.sqrt(1 - beta_2**t)
-        corrected_rate, epsilon = rate * root / (1 - beta_1**t), self.epsilon * root
+        correction = math.sqrt(1 - beta_2**t)
+        step_size, epsilon = rate * correction / (1 - beta_1**t), self.epsilon * correction
 
         def formula(
             g: GradientArray, p: Array, m: Array, v: Array, largest: Array | None
@@ -80,7 +80,7 @@ class AdaptiveMoments(Descent[AdamState]):
             if largest is not None:
                 largest = xp.maximum(largest, v)
             root = xp.sqrt(v if largest is None else largest)
-            step = m / (root + usable_epsilon(epsilon, g)) * corrected_rate  # (3), (4)
+            step = m / (root + usable_epsilon(epsilon, g)) * step_size  # (3), (4)
             return p - step, m, v, largest  # (5)
 
         return formula

@@ -24,7 +24,7 @@ def check_decayed(name: str, decayed: object) -> Decayed:
     )
 
 
-def decaying(decayed: Decayed, parameters: Parameters) -> set[str]:
+def decaying_names(decayed: Decayed, parameters: Parameters) -> set[str]:
     """Return the names of the parameters that the weight decay is for.
 
     Raises

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from xprnn.backend.types import Array, Rule
-from xprnn.optim.decay import Decayed, decaying
+from xprnn.optim.decay import Decayed, decaying_names
 from xprnn.optim.options import Checked
 from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
 from xprnn.optim.schedules import Schedule, rate_at
@@ -27,14 +27,14 @@ State = TypeVar("State", bound=DescentState)
 
 
 class Context(NamedTuple):
-    """What a formula is for, besides an update.
+    """The parameters that a formula is made for.
 
     Attributes
     ----------
     decay : float
-        The weight decay of the parameters that it is applied to.
+        Their weight decay.
     in_place : bool
-        Whether it may write into their arrays.
+        Whether the formula may write into their arrays.
     """
 
     decay: float
@@ -44,19 +44,19 @@ class Context(NamedTuple):
 class Descent(Checked, InPlaceOptimizer, Generic[State]):
     """A rule with a learning rate and weight decay, which updates each parameter by one formula.
 
-    A rule is a frozen dataclass whose fields are its options (`xprnn.optim.options`), among them
-    those below.  It gives the names of its memories, its first state and its formula.
+    A rule is a frozen dataclass whose fields are its options (`xprnn.optim.options`), including
+    those below.  It adds the names of its memories, its first state and its formula.
 
     Attributes
     ----------
     learning_rate : float or callable
     decay : float
-        Of the learning rate; zero in rules without this option.
+        Decay of the learning rate; zero in rules without this option.
     weight_decay : float
     decayed : str, sequence of str, callable or None
     lazy : bool
     memories : tuple of str
-        The fields of the state that hold an array for every parameter, or an empty dict.
+        The names of the state's dicts: each has an array for every parameter, or is empty.
     """
 
     learning_rate: float | Schedule
@@ -76,11 +76,11 @@ class Descent(Checked, InPlaceOptimizer, Generic[State]):
 
     @property
     def skips_absent(self) -> bool:
-        """Whether an update leaves alone the rows that a sparse gradient does not hold."""
+        """Whether rows (or columns) that a sparse gradient does not hold stay unchanged."""
         return self.lazy
 
     def rate(self, state: State) -> float:
-        """Return the learning rate of the next update."""
+        """Return the learning rate of the next update: (1) of `SGD`, times the state's scale."""
         rate = rate_at(self.learning_rate, state.iteration)
         return state.scale * rate / (1 + self.decay * state.iteration)
 
@@ -91,7 +91,7 @@ class Descent(Checked, InPlaceOptimizer, Generic[State]):
 
     def init(self, parameters: Parameters) -> State:
         # Finds a pattern that matches no parameter before any work is done.
-        decaying(self.decayed, parameters)
+        decaying_names(self.decayed, parameters)
         return self.first_state(parameters)
 
     def update(
@@ -119,5 +119,5 @@ class Descent(Checked, InPlaceOptimizer, Generic[State]):
         formulas = dict.fromkeys(parameters, self.formula(state, Context(0.0, in_place)))
         if self.weight_decay:
             formula = self.formula(state, Context(self.weight_decay, in_place))
-            formulas |= dict.fromkeys(decaying(self.decayed, parameters), formula)
+            formulas |= dict.fromkeys(decaying_names(self.decayed, parameters), formula)
         return formulas

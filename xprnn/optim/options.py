@@ -51,7 +51,7 @@ def pair(default: tuple[float, float], *, below: float) -> Any:
 
 
 def decayed() -> Any:
-    """Declare the choice of the parameters that decay; None by default, as in `decay_of`."""
+    """Declare which parameters decay: None by default, or what `decaying_names` takes."""
     return _option(None, check_decayed)
 
 

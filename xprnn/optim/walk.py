@@ -1,7 +1,8 @@
 """The walk over the parameters: an elementwise formula, applied to each with its own memory.
 
-A formula is ``formula(g, p, *memory) -> (p, *memory)``: of a parameter's gradient, its values, and
-its array in every dict that the state has (its momentum, say), or None where that dict is empty.
+A formula is ``formula(g, p, *memory) -> (p, *memory)``.  It takes a parameter's gradient, its
+values, and its array from every dict of the state (its momentum, for example), or None if that dict
+is empty; it returns the new values and arrays.
 """
 
 from collections.abc import Mapping
@@ -54,7 +55,7 @@ def update_each(
 
 
 def places(into: Updated | None, names: tuple[str, ...]) -> tuple[Memory, ...] | None:
-    """Return what `update_each` takes for ``into``; the state's memories have these names."""
+    """Return the ``into`` of `update_each`, from that of an update and the memories' names."""
     if into is None:
         return None
     parameters, state = into
