@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli_tools import contents, environment, keep_figures, run
 from tests.resuming import Killed
-from xprnn.cli.train import session
+from xprnn.cli.train import progress
 from xprnn.training.checkpoint import options
 
 TEXT = "the cat sat on the mat. a dog ran to the cat! did the mat move? no.\n" * 30
@@ -43,7 +43,7 @@ def here(tmp_path, monkeypatch):
 
 def killed_after_epochs(monkeypatch, words, epochs):
     """Run a command that dies when so many epochs were told of."""
-    told, call = [], session.Progress.__call__
+    told, call = [], progress.Progress.__call__
 
     def die(progress, net, record):
         call(progress, net, record)
@@ -52,7 +52,7 @@ def killed_after_epochs(monkeypatch, words, epochs):
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(session.Progress, "__call__", die)
+        patch.setattr(progress.Progress, "__call__", die)
         with pytest.raises(Killed):
             run(*words)
 
@@ -129,7 +129,7 @@ def test_ctrl_c_says_how_to_go_on(here, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(session.Progress, "__call__", interrupt)
+        patch.setattr(progress.Progress, "__call__", interrupt)
         result = run(*words)
     assert result.status == 130
     assert result.last_error == (

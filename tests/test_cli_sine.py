@@ -13,7 +13,7 @@ import pytest
 from tests.cli_tools import contents, environment, keep_figures, lines_of, run, run_module
 from xprnn import RNN, History, TrainingInterrupted, data, diagnostics, evaluate
 from xprnn.cells import Elman
-from xprnn.cli.train import session, sine
+from xprnn.cli.train import progress, session, sine
 from xprnn.optim import SGD
 from xprnn.training.history import Record
 
@@ -138,10 +138,10 @@ def test_on_a_terminal_progress_is_a_bar(tmp_path):
 
 def test_the_time_left_is_that_of_the_epochs_left(monkeypatch, capsys):
     clock = iter([100.0, 102.0, 106.0])
-    monkeypatch.setattr(session, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    with session.Progress(3) as progress:
-        progress(None, Record(1, 0.123456, None, None))
-        progress(None, Record(2, 5.0, None, None))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    with progress.Progress(3) as shown:
+        shown(None, Record(1, 0.123456, None, None))
+        shown(None, Record(2, 5.0, None, None))
     assert capsys.readouterr().err.splitlines() == [
         "epoch 1/3, loss 0.1235, 4 s left",
         "epoch 2/3, loss 5, 3 s left",

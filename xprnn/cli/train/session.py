@@ -1,7 +1,6 @@
-"""The trainings of a command: their checkpoints, their progress, and how they end."""
+"""The trainings of a command: their checkpoints, and how they end."""
 
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,12 +12,13 @@ from xprnn.backend import Backend
 from xprnn.backend.host.files import output_folder
 from xprnn.backend.host.threads import blas_threads
 from xprnn.cli.train.options import rate_scale
+from xprnn.cli.train.progress import Progress
 from xprnn.data.batches import Batches
 from xprnn.engine.network import RNN
 from xprnn.optim import Optimizer
 from xprnn.training.checkpoint import Checkpoint
 from xprnn.training.fit import fit
-from xprnn.training.history import History, Record
+from xprnn.training.history import History
 from xprnn.training.run import TrainingInterrupted
 from xprnn.training.step import NonFiniteLossError
 
@@ -148,71 +148,6 @@ def checkpoints(args: Namespace, count: int | None = None) -> list[Checkpoint | 
         message = f"xprnn: there is no checkpoint {str(files[0])!r} yet: beginning anew"
         print(message, file=sys.stderr, flush=True)
     return [*found]
-
-
-class Progress:
-    """Epoch, loss and time left: a bar on a terminal, about ten plain lines elsewhere.
-
-    It is a callback of `xprnn.fit`, for one training or for several, and a context manager around
-    them.
-
-    Parameters
-    ----------
-    epochs : int
-        The epochs of all trainings together.
-    """
-
-    def __init__(self, epochs: int) -> None:
-        self.epochs, self.done, self.restored = epochs, 0, 0
-        self.started = time.perf_counter()
-        self.bar: Any = None
-
-    def __enter__(self) -> "Progress":
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self.bar = tqdm(total=self.epochs, desc="training", unit="epoch", file=sys.stderr)
-        return self
-
-    def __call__(self, net: RNN, record: Record) -> None:
-        """Show an epoch."""
-        del net
-        self.done += 1
-        if self.bar is not None:
-            self.bar.set_postfix(loss=f"{record.loss:.4g}", refresh=False)
-            self.bar.update()
-            return
-        every = max(1, self.epochs // 10)
-        if self.done == 1 or self.done % every == 0 or self.done == self.epochs:
-            each = (time.perf_counter() - self.started) / (self.done - self.restored)
-            print(
-                f"epoch {self.done}/{self.epochs}, loss {record.loss:.4g}, "
-                f"{each * (self.epochs - self.done):.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def state(self) -> int:
-        """Return the number of epochs done, for a checkpoint."""
-        return self.done
-
-    def restore(self, state: int) -> None:
-        """Take over the number of epochs from a checkpoint, and show it."""
-        more = state - self.done
-        self.done, self.restored = state, self.restored + more
-        if self.bar is not None:
-            self.bar.update(more)
-            return
-        print(f"epoch {self.done}/{self.epochs} is done, going on", file=sys.stderr, flush=True)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.bar is not None:
-            self.bar.close()
 
 
 @contextmanager

@@ -4,12 +4,12 @@ import argparse
 import math
 import shlex
 from pathlib import Path
-from typing import NamedTuple
 
 from xprnn import checks, diagnostics
-from xprnn.backend import Backend, get_backend
-from xprnn.backend.host.arrays import Generator, HostArray, generator
+from xprnn.backend import get_backend
+from xprnn.backend.host.arrays import generator
 from xprnn.cli.common import check_extras, results_folder, say_written
+from xprnn.cli.train.corpus import Corpus, corpus_of
 from xprnn.cli.train.options import (
     check_options,
     check_window_option,
@@ -21,17 +21,8 @@ from xprnn.cli.train.options import (
     run_options,
 )
 from xprnn.cli.train.session import HISTORY, MODEL, Session, checkpoints, saved
-from xprnn.data import NGram, chunks
-from xprnn.data.text import (
-    SPECIAL,
-    Vocabulary,
-    python_topics,
-    read_text,
-    sentence_batches,
-    sentences,
-    streams,
-    words,
-)
+from xprnn.data import NGram
+from xprnn.data.text import SPECIAL, python_topics, read_text
 from xprnn.engine.network import RNN
 from xprnn.models.language import LEVELS, LanguageModel
 from xprnn.training.evaluation import evaluate
@@ -50,27 +41,7 @@ examples:
 then:
   xprnn sample runs/text/model.safetensors --prompt "the" --length 30"""
 ORDER = 3
-"""Of the n-gram model that the network is compared with."""
-
-
-class Task(NamedTuple):
-    """A text, ready for training.
-
-    Attributes
-    ----------
-    vocabulary : Vocabulary
-    training, held_out : chunks or sentence_batches
-    counted : (list of host array, list of host array)
-        The tokens of both parts, for the n-gram model.
-    what : str
-        A line that describes the text.
-    """
-
-    vocabulary: Vocabulary
-    training: chunks | sentence_batches
-    held_out: chunks | sentence_batches
-    counted: tuple[list[HostArray], list[HostArray]]
-    what: str
+"""The order of the n-gram model that the network is compared with."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -133,9 +104,8 @@ def run(args: argparse.Namespace) -> int:
     backend = get_backend(args.backend, dtype=args.dtype)
     text = python_topics() if args.file is None else read_text(args.file, args.encoding)
     rng = generator(args.seed)
-    prepare = _words if args.level == "words" else _characters
-    task = prepare(text, 1 - share, args, backend, rng)
-    size = len(task.vocabulary)
+    corpus = corpus_of(text, share, args, backend, rng)
+    size = len(corpus.vocabulary)
     net = RNN(
         size,
         args.hidden,
@@ -145,31 +115,31 @@ def run(args: argparse.Namespace) -> int:
         backend=backend,
         rng=rng,
     )
-    chosen = chosen_optimizer(args, args.epochs * len(task.training))
+    chosen = chosen_optimizer(args, args.epochs * len(corpus.training))
     (checkpoint,) = checkpoints(args)
     folder = results_folder(args.out, "text")
-    print(task.what, flush=True)
+    print(corpus.description, flush=True)
     with Session(args, args.epochs) as session:
         session.fit(
             net,
-            task.training,
+            corpus.training,
             chosen,
             checkpoint,
             loss="cross_entropy",
             epochs=args.epochs,
             window=args.window,
             recompute=args.recompute,
-            validation=task.held_out,
+            validation=corpus.held_out,
             patience=args.epochs,
         )
     (history,) = session.histories
-    LanguageModel(net, task.vocabulary, args.level).save(folder / MODEL, seed=args.seed)
+    LanguageModel(net, corpus.vocabulary, args.level).save(folder / MODEL, seed=args.seed)
     history.save(folder / HISTORY)
     token = args.level.removesuffix("s")
     with saved(folder / MODEL):
         kept = f"kept epoch {history.best_epoch}" if history.best_epoch else "kept no epoch"
         print(f"{session.summary(backend)}; {kept}")
-        counted = _compare(net, task, token)
+        counted = _compare(net, corpus, token)
         sample = shlex.join(("xprnn", "sample", str(folder / MODEL)))
         files = {
             MODEL: f"the network and its vocabulary; next: {sample}",
@@ -205,86 +175,15 @@ def _check(args: argparse.Namespace) -> float:
     return checks.number("--held-out", args.held_out, below=1.0, open_=True)
 
 
-def _words(
-    text: str, cut: float, args: argparse.Namespace, backend: Backend, rng: Generator
-) -> Task:
-    split = [words(sentence) for sentence in sentences(text)]
-    split = [sentence for sentence in split if sentence]
-    border = _border(len(split), cut, "sentences")
-    known = len({word for sentence in split[:border] for word in sentence}) + len(SPECIAL)
-    _check_vocabulary(args.vocabulary, known, "words and signs")
-    size = min(8000, known) if args.vocabulary is None else args.vocabulary
-    vocabulary = Vocabulary.of(split[:border], size)
-    encoded = [vocabulary.encode_sentence(sentence) for sentence in split]
-    training, held_out = encoded[:border], encoded[border:]
-    return Task(
-        vocabulary,
-        sentence_batches(training, args.batch, backend, rng=rng),
-        sentence_batches(held_out, args.batch, backend, shuffle=False),
-        (training, held_out),
-        f"{sum(map(len, split))} words and signs in {len(split)} sentences, "
-        f"the last {len(held_out)} held out; {len(vocabulary)} in the vocabulary",
-    )
-
-
-def _characters(
-    text: str, cut: float, args: argparse.Namespace, backend: Backend, rng: Generator
-) -> Task:
-    del rng
-    border = _border(len(text), cut, "characters")
-    for name, length in (("training", border), ("held-out", len(text) - border)):
-        if length <= args.batch:
-            advice = f"--batch {length - 1} or less, or " if length > 1 else ""
-            raise ValueError(
-                f"the {name} part has {length} characters, too few for {args.batch} streams: "
-                f"expected {advice}a longer text"
-            )
-    _check_vocabulary(args.vocabulary, len(set(text[:border])) + len(SPECIAL), "characters")
-    vocabulary = Vocabulary.of([text[:border]], args.vocabulary)
-    training, held_out = vocabulary.encode(text[:border]), vocabulary.encode(text[border:])
-    made = []
-    for part in (training, held_out):
-        x, target = streams(part, args.batch)
-        made.append(chunks(backend.asarray(x), backend.asarray(target), args.chunk))
-    return Task(
-        vocabulary,
-        made[0],
-        made[1],
-        ([training], [held_out]),
-        f"{len(text)} characters, the last {len(held_out)} held out; "
-        f"{len(vocabulary)} in the vocabulary",
-    )
-
-
-def _border(count: int, cut: float, what: str) -> int:
-    border = round(count * cut)
-    if border < 1 or border >= count:
-        rule = "sentences end at . ! ? or an empty line; without those, try --level characters"
-        advice = f" ({rule})" if what == "sentences" else ""
-        raise ValueError(
-            f"the text has {count} {what if count != 1 else what.removesuffix('s')}: too few to "
-            f"hold a part out{advice}"
-        )
-    return border
-
-
-def _check_vocabulary(size: int | None, known: int, what: str) -> None:
-    if size is not None and size > known:
-        raise ValueError(
-            f"--vocabulary is {size}, but the part that is trained on has {known - len(SPECIAL)} "
-            f"different {what}: expected at most {known} ({len(SPECIAL)} are special)"
-        )
-
-
-def _compare(net: RNN, task: Task, token: str) -> float:
+def _compare(net: RNN, corpus: Corpus, token: str) -> float:
     """Print losses and perplexities; return the held-out loss of the n-gram model."""
-    counted = NGram.fitted(task.counted[0], ORDER, len(task.vocabulary))
+    counted = NGram.fitted(corpus.tokens[0], ORDER, len(corpus.vocabulary))
     # After a failed training the loss may overflow; the number says so, and needs no warning.
     with net.backend.library.quiet():
         network = [
-            evaluate(net, part, loss="cross_entropy") for part in (task.training, task.held_out)
+            evaluate(net, part, loss="cross_entropy") for part in (corpus.training, corpus.held_out)
         ]
-    ngram = [counted.loss(part) for part in task.counted]
+    ngram = [counted.loss(part) for part in corpus.tokens]
     rows = [(f"{ORDER}-gram, interpolated back-off", ngram), ("network", network)]
     print(f"loss per {token} in nats (perplexity):       training         held out")
     for name, losses in rows:

@@ -1,0 +1,74 @@
+"""The progress of trainings on stderr."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from xprnn.engine.network import RNN
+from xprnn.training.history import Record
+
+
+class Progress:
+    """Epoch, loss and time left: a bar on a terminal, about ten plain lines elsewhere.
+
+    It is a callback of `xprnn.fit`, for one training or for several, and a context manager around
+    them.
+
+    Parameters
+    ----------
+    epochs : int
+        The epochs of all trainings together.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs, self.done, self.restored = epochs, 0, 0
+        self.started = time.perf_counter()
+        self.bar: Any = None
+
+    def __enter__(self) -> "Progress":
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=self.epochs, desc="training", unit="epoch", file=sys.stderr)
+        return self
+
+    def __call__(self, net: RNN, record: Record) -> None:
+        """Show an epoch."""
+        del net
+        self.done += 1
+        if self.bar is not None:
+            self.bar.set_postfix(loss=f"{record.loss:.4g}", refresh=False)
+            self.bar.update()
+            return
+        every = max(1, self.epochs // 10)
+        if self.done == 1 or self.done % every == 0 or self.done == self.epochs:
+            each = (time.perf_counter() - self.started) / (self.done - self.restored)
+            print(
+                f"epoch {self.done}/{self.epochs}, loss {record.loss:.4g}, "
+                f"{each * (self.epochs - self.done):.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def state(self) -> int:
+        """Return the number of epochs done, for a checkpoint."""
+        return self.done
+
+    def restore(self, state: int) -> None:
+        """Take over the number of epochs from a checkpoint, and show it."""
+        more = state - self.done
+        self.done, self.restored = state, self.restored + more
+        if self.bar is not None:
+            self.bar.update(more)
+            return
+        print(f"epoch {self.done}/{self.epochs} is done, going on", file=sys.stderr, flush=True)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
