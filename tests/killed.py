@@ -1,8 +1,8 @@
 """A training for `test_checkpoint_killed`, and a process that kills it again and again.
 
-``python -c "from tests.killed import main; main(path, seed)"`` forks a child twenty times, each
-going on from the checkpoint, and kills it at some moment.  A module of its own, so that nothing but
-NumPy is loaded where it forks.
+``python -c "from tests.killed import main; main(path, seed)"`` forks a child twenty times, which
+resumes from the checkpoint, and kills it at some moment.  It is a separate module so that the
+process that forks has loaded nothing but NumPy.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ KILLS, EPOCHS = 20, 60
 
 
 def train(checkpoint: Checkpoint | None = None, *callbacks):
-    """Train with all that a training remembers; a checkpoint takes about as long as a step."""
+    """Train with every kind of state; writing a checkpoint takes about as long as a step."""
     rng = np.random.default_rng(7)
     x = rng.normal(size=(8, 24, 5)).astype("float32")
     target = np.tanh(np.cumsum(x, axis=0))
@@ -46,13 +46,13 @@ def train(checkpoint: Checkpoint | None = None, *callbacks):
 
 
 def main(path: str, seed: int) -> None:
-    """Kill, and print the last epoch that was told of, and how often something was being written.
+    """Kill the children; print the last epoch reported and how many kills hit a write.
 
-    Every other kill comes at a random moment of some epoch; those between come at once when a
-    temporary file is seen, and so in the middle of a write.
+    Every other kill comes at a random moment of an epoch; the others come as soon as a temporary
+    file appears, and so in the middle of a write.
     """
     file, random_ = Path(path), random.Random(seed)
-    kept, last, writing = Checkpoint(file, every_steps=1, resume=True), 0, 0
+    checkpoint, last, writing = Checkpoint(file, every_steps=1, resume=True), 0, 0
     for kill in range(KILLS):
         for part in parts_of(file):
             part.unlink()
@@ -60,7 +60,7 @@ def main(path: str, seed: int) -> None:
         child = os.fork()
         if child == 0:
             os.close(reader)
-            run_child(kept, writer)
+            run_child(checkpoint, writer)
         os.close(writer)
         for _ in range(random_.choice([0, 0, 1, 1, 2])):
             last = max(last, *os.read(reader, 1))
@@ -79,14 +79,14 @@ def main(path: str, seed: int) -> None:
     print(last, writing)
 
 
-def run_child(kept: Checkpoint, writer: int) -> None:
-    """Train, and tell of every epoch through a pipe; never return."""
+def run_child(checkpoint: Checkpoint, writer: int) -> None:
+    """Train, and report every epoch through a pipe; never return."""
 
     def tell(net: RNN, record: Record) -> None:
         os.write(writer, bytes([record.epoch]))
 
     with contextlib.suppress(BaseException):
-        train(kept, tell)
+        train(checkpoint, tell)
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""The one table of optimizers: a row is compared with torch and run on every backend."""
+"""The table of optimizers: each row is compared with torch and runs on every backend."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Row:
     theirs : callable
         ``theirs(groups)`` makes torch's.
     weight_decay : float
-        Its own, of the parameters with two axes.
+        The weight decay of the parameters with two axes.
     exact : bool
         Whether a sparse gradient gives the update of its dense form.
     """
@@ -55,7 +55,7 @@ _adagrad = partial(_row, kind=Adagrad, judge=torch.optim.Adagrad)
 
 
 def _same(rate: float, **options: Any) -> dict[str, dict]:
-    """Return options that both sides call the same, but for these two."""
+    """Return options that have the same names on both sides, except for two."""
     short = {"learning_rate": "lr", "epsilon": "eps"}
     mine = {"learning_rate": rate, **options}
     return {"mine": mine, "theirs": _without_decay({short.get(k, k): v for k, v in mine.items()})}
@@ -110,10 +110,10 @@ KINDS = tuple(
     if row.id
     in ("sgd-nesterov-decay", "adam-amsgrad", "adamw", "rmsprop-all", "adagrad-options", "rprop")
 )
-"""Every rule once, for what is costly."""
+"""Every rule once, for costly tests."""
 
 LAZY = tuple(row for row in RULES if not row.exact)
-"""The rules that leave alone what a sparse gradient does not hold."""
+"""The rules that do not change the rows that a sparse gradient does not hold."""
 
 each_rule = pytest.mark.parametrize("row", RULES, ids=lambda row: row.id)
 each_lazy_rule = pytest.mark.parametrize("row", LAZY, ids=lambda row: row.id)

@@ -1,4 +1,4 @@
-"""Trainings that are stopped at a chosen point, as dead as a process that was killed."""
+"""Trainings that are stopped at a chosen point, as if the process was killed there."""
 
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -12,16 +12,16 @@ from xprnn.training.checkpoint import writer
 from xprnn.training.checkpoint.tree import Packer, named_kinds
 
 Made = tuple[RNN, dict[str, Any]]
-"""A network, and what `fit` is called with."""
+"""A network, and the arguments of `fit`."""
 
 
 class Killed(BaseException):
-    """The process is gone: nobody catches this, and what comes behind it is not done."""
+    """Stands for the death of the process: nobody catches it."""
 
 
 @contextmanager
 def killed_after_write(number: int):
-    """Kill what happens inside right after so many checkpoints were written."""
+    """Kill the training inside right after a number of checkpoints was written."""
     written, write = [], writer.write
 
     def counted(*args, **options):
@@ -38,7 +38,7 @@ def killed_after_write(number: int):
 
 @contextmanager
 def killed_in_step(number: int, error: type[BaseException] = Killed):
-    """Kill what happens inside in the middle of so-manieth training step."""
+    """Kill the training inside in the middle of the training step with this number."""
     steps, step = [], loss_and_grad
 
     def counted(*args, **options):
@@ -61,7 +61,7 @@ def train(make: Callable[[], Made], checkpoint: Checkpoint | None = None) -> tup
 
 
 def remains(net: RNN, history: History) -> dict[str, Any]:
-    """Return all that a training leaves behind, to the bit."""
+    """Return all results of a training, to the bit."""
     pack = Packer(net.backend, named_kinds(history.optimizer_state))
     memory = pack(history.optimizer_state, "memory")
     return {
@@ -75,7 +75,7 @@ def remains(net: RNN, history: History) -> dict[str, Any]:
 
 
 def assert_resumes(make: Callable[[], Made], path: Any) -> None:
-    """Stop a training in its fifth step, go on, and find all that one without a stop leaves."""
+    """Check that a training that is stopped in its fifth step and resumed has the same results."""
     wanted = remains(*train(make))
     with killed_in_step(5):
         train(make, Checkpoint(path, every_steps=1))

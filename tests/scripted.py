@@ -1,4 +1,4 @@
-"""A training run whose every weight is known beforehand."""
+"""A training whose weights are known beforehand."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from xprnn import RNN
 from xprnn.cells import Elman
 
 ONE, ZERO = np.ones((1, 1, 1)), np.zeros((1, 1, 1))
-"""One step of one sequence: with weight w the output is w, and the loss against zero w²/2."""
+"""One step of one sequence: with weight w the output is w and the loss against zero is w²/2."""
 
 
 def scalar_net(w: float, activation: str = "identity") -> RNN:
-    """Return the network y = φ(w x), of one weight that counts."""
+    """Return the network y = φ(w x): one weight, the others are fixed."""
     net = RNN(1, 1, cell=Elman(activation), bias=False, dtype="float64", initializer="zeros")
     net.parameters["weight_ih_l0"] = np.array([[w]])
     return net

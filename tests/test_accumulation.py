@@ -1,4 +1,4 @@
-"""Gradient accumulation: some batches make one update, that of all of them joined."""
+"""Gradient accumulation: several batches make one update, as one large batch would."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ PADDED = TOKENS[1:].copy()
 PADDED[3:, ::2] = -1
 PADDED[:, 4] = -1
 SIZES = [slice(0, 4), slice(4, 5), slice(5, 9)]
-"""Sequences in batches of 4, 1 and 4; the one is padding from end to end."""
+"""Sequences in batches of 4, 1 and 4; the single one consists of padding only."""
 
 
 def floats():

@@ -1,4 +1,4 @@
-"""The forecasts to beat, and the numbers published for them on the sunspots."""
+"""Baselines of forecasts, and their published errors on the sunspots."""
 
 import numpy as np
 import pytest

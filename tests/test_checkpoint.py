@@ -1,4 +1,4 @@
-"""Trainings that are stopped and go on: they end with the bits of one that was never stopped."""
+"""Trainings that are stopped and resumed end with the same bits as one that was never stopped."""
 
 import os
 import time
@@ -35,7 +35,7 @@ def dataset():
 
 
 def everything():
-    """All options at once, one random generator for the order of two sets of data."""
+    """All options at once, and one random generator for the order of two sets of data."""
     rng = np.random.default_rng(5)
     net = RNN(2, 6, 2, cell="gru", layers=2, dropout=0.2, recurrent_dropout=0.2, rng=0)
     x, y = X.astype("float32"), Y.astype("float32")
@@ -85,7 +85,7 @@ def a_list():
 
 
 class Drawn:
-    """Data that the library knows nothing of: each epoch is drawn from a generator of its own."""
+    """Data of a type that the library does not know: its generator draws every epoch anew."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -172,7 +172,7 @@ def test_every_cell(cell, bidirectional, path):
 
 
 def plain_optimizers():
-    """Return the optimizers that can be made without saying anything."""
+    """Return the optimizers that can be made without arguments."""
     found = []
     for name in optim.__all__:
         kind = getattr(optim, name)
@@ -229,7 +229,7 @@ def test_on_every_backend(harness, path):
 
 @dataclass(frozen=True)
 class Transposed(SGD):
-    """SGD whose new parameters lie column by column, as a gradient might make them."""
+    """SGD whose new parameters are in column-major order, as a gradient might make them."""
 
     def update(self, gradients, state, parameters):
         new, state = super().update(gradients, state, parameters)
@@ -237,7 +237,7 @@ class Transposed(SGD):
 
 
 def test_arrays_lie_in_memory_as_they_did(path):
-    """Of the same numbers that lie differently, products may be rounded differently."""
+    """Products of the same numbers in another memory layout may be rounded differently."""
 
     def make():
         net = RNN(40, 60, 40, rng=0)
@@ -308,7 +308,7 @@ def test_more_patience_goes_on_where_less_ended(path):
 
 
 def test_several_trainings_in_a_row_each_with_its_file(tmp_path):
-    """Two networks on the same data, whose order goes on from the first to the second."""
+    """Two trainings on the same data: the second continues the random order of the first."""
 
     def both(kill=None):
         data, nets = dataset(), [RNN(2, 4, 2, dtype="float64", rng=k) for k in (0, 1)]
@@ -395,7 +395,7 @@ def test_ctrl_c_while_the_checkpoint_is_written(path, monkeypatch):
     ],
 )
 def test_when_it_is_written(options, updates, path, monkeypatch):
-    """Three epochs of three updates, each of which takes half a minute; once more at the end."""
+    """Three epochs of three updates, half a minute each; one more write at the end."""
     now, found, write, step = [0.0], [], writer.write, loss_and_grad
 
     def slow(*args, **given):
@@ -420,7 +420,7 @@ def test_when_it_is_written(options, updates, path, monkeypatch):
 )
 @pytest.mark.parametrize("writes", [1, 2, 3, 4])
 def test_what_fails_later_fails_in_the_same_way(script, kept, writes, path):
-    """The weights that are kept after a failure are part of the checkpoint."""
+    """The weights to go back to after a failure are part of the checkpoint."""
 
     def failed(**options):
         net = scalar_net(1.0, "tanh")
@@ -491,7 +491,7 @@ def test_time_is_added_up_over_interruptions(path, monkeypatch):
     with killed_after_write(5):
         train(carried, Checkpoint(path, every_steps=1))
     now[0] += 1000
-    # Nine steps, of which the first five were made before: three of an epoch, and two of the next.
+    # Nine steps, of which five were made before: an epoch of three, and two of the next.
     assert train(carried, Checkpoint(path, resume=True))[1].seconds == 90
 
 

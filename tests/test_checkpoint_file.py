@@ -1,4 +1,4 @@
-"""The file of a checkpoint: whole at every moment, the one before it kept, damage found out."""
+"""The file of a checkpoint: whole at any moment, damage is found, the previous one is kept."""
 
 import os
 import warnings
@@ -53,7 +53,7 @@ def test_one_that_is_no_good_is_not_kept(path):
 
 
 def test_two_names_of_one_file_become_two_files(path):
-    """As a process leaves them that was killed between its two renamings."""
+    """The files that a process leaves which was killed between its two renamings."""
     kept = Checkpoint(path)
     write(kept, content(1), keep_previous=True)
     kept.previous.hardlink_to(path)
@@ -91,7 +91,7 @@ def newest(kept):
         return find(kept)[0].data["number"]
 
 folder, seen = Path(sys.argv[1]), []
-# From all that the write before may have left: nothing before it, one, or one that was killed.
+# Starting from everything that an earlier write may have left: nothing, a file, a killed write.
 for last in range(1, 100):
     kept = Checkpoint(folder / f"{last}.ckpt")
     write(kept, content(1), keep_previous=True)
@@ -154,7 +154,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path, path):
 
 @pytest.fixture
 def two(path):
-    """Return a training's last two checkpoints, and what it would have ended with."""
+    """Return a training's last two checkpoints, and the result of the whole training."""
     with killed_after_write(3):
         train(carried, Checkpoint(path, every_steps=1))
     return Checkpoint(path, every_steps=1, resume=True), remains(*train(carried))
@@ -188,7 +188,7 @@ def test_the_damaged_one_never_takes_the_place_of_the_good_one(two, path):
     kept, wanted = two
     path.write_bytes(path.read_bytes()[:-5])
     for _ in range(2):
-        # Each dies right after its first write: the damaged file must be gone, the good one not.
+        # Each dies after its first write, which must replace the damaged file, not the good one.
         with killed_after_write(1), warnings.catch_warnings(action="ignore"):
             train(carried, kept)
         assert find(Checkpoint(kept.previous)) is not None
@@ -266,7 +266,7 @@ def test_another_version_is_not_damage(two, path, monkeypatch):
         train(carried, two[0])
 
 
-def test_a_folder_that_is_not_there_is_found_out_before_the_training(tmp_path, monkeypatch):
+def test_a_missing_folder_is_found_before_the_training(tmp_path, monkeypatch):
     monkeypatch.delattr("xprnn.training.step.loss_and_grad")
     for where, reason in (("none", "No such file or directory"), ("file", "Not a directory")):
         (tmp_path / "file").touch()
@@ -295,7 +295,7 @@ def test_a_full_disk_ends_the_training_and_keeps_its_weights(path, monkeypatch):
     assert names == ["run.ckpt", "run.ckpt.previous"]
     monkeypatch.undo()
     again = train(carried, kept)
-    # Two looks at the disk a write, of the file and of its folder; one was too many.
+    # Each write calls fsync twice, for the file and for its folder; the ninth call failed.
     assert again[1].resumed == 4
     assert remains(*again) == remains(*train(carried))
 
@@ -305,12 +305,12 @@ def test_the_same_training_writes_the_same_bytes(tmp_path):
         with killed_after_write(7):
             train(everything, Checkpoint(tmp_path / name, every_steps=1))
     one, two = (tmp_path / name for name in ("one", "two"))
-    # All but the time that it took.
+    # Everything but the time.
     assert abs(len(one.read_bytes()) - len(two.read_bytes())) < 64
 
 
 def test_what_occurs_twice_is_written_once(path):
-    """At an epoch's end the weights are also those that are known to be finite, and the best."""
+    """At the end of an epoch the weights are also the finite ones and the best ones."""
 
     def make():
         net = RNN(50, 50, 50, dtype="float64", rng=0)
@@ -319,7 +319,7 @@ def test_what_occurs_twice_is_written_once(path):
 
     net, _ = train(make, Checkpoint(path))
     size = sum(p.nbytes for p in net.parameters.values())
-    # These, those before the update (known to give a finite loss), the state that was carried over.
+    # The weights, those before the update (they gave a finite loss), and the carried state.
     assert 2 * size < path.stat().st_size < 2.2 * size
 
 

@@ -1,4 +1,4 @@
-"""Nested data to JSON and arrays and back; what options are, in plain data."""
+"""Nested data to JSON and arrays and back; descriptions of options as plain data."""
 
 import json
 import math

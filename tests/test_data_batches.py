@@ -1,4 +1,4 @@
-"""Batches: every sequence once an epoch, in an order that a seed decides; chunks in theirs."""
+"""Batches: every sequence once per epoch, in seeded random order; chunks in their own order."""
 
 import numpy as np
 import pytest

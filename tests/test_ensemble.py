@@ -1,4 +1,4 @@
-"""Several networks merged into one, whose output is the mean of theirs."""
+"""An ensemble merged into one network, whose output is the mean of the networks' outputs."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from xprnn.cells import Arrays, Elman
 
 @dataclass(frozen=True)
 class Gate:
-    """h(t) = f h(t-1) + tanh(u₁ + v₁), f = ½ tanh(u₂ + v₂): two gates that do different things."""
+    """h(t) = f h(t-1) + tanh(u₁ + v₁), f = ½ tanh(u₂ + v₂): two gates of different kinds."""
 
     gates = 2
     state = ("h",)

@@ -24,7 +24,7 @@ def forecaster(difference=False, training=VALUES[:40], **options):
 
 
 def forecast_by_hand(f: Forecaster, past: np.ndarray) -> float:
-    """Forecast the value that follows, with one call of the network and nothing else."""
+    """Forecast the next value with one call of the network."""
     read = np.array([b - a for a, b in pairwise(past)]) if f.difference else past
     last = read[-WINDOW:]
     assert len(last) == WINDOW

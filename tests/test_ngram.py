@@ -1,4 +1,4 @@
-"""The counting language model."""
+"""The n-gram model."""
 
 import math
 from collections import Counter

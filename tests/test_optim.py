@@ -1,4 +1,4 @@
-"""SGD and clipping: figures worked out by hand, torch's trajectories, and nothing overwritten."""
+"""SGD and clipping: steps worked out by hand, torch's trajectories, no argument written to."""
 
 import numpy as np
 import pytest
@@ -181,7 +181,7 @@ def test_clipping_beside_torch():
     want = torch.nn.utils.clip_grad_norm_(theirs.values(), 0.5)
     clipped, norm = clip_by_norm(gradients, 0.5)
     assert float(norm) == pytest.approx(float(want), rel=1e-12)
-    # torch adds 1e-6 to the norm that it divides by.
+    # torch adds 1e-6 to the norm before it divides.
     assert_all_close(clipped, {name: p.grad.numpy() for name, p in theirs.items()}, 1e-6)
 
 
@@ -236,14 +236,14 @@ def test_norms_whose_squares_do_not_fit(value, harness):
         assert float(norm) == pytest.approx(5 * value, rel=1e-6)
         np.testing.assert_allclose(harness.host(clipped["a"]), [3, 4], rtol=1e-6)
     else:
-        # Too small to be squared is as good as zero, and is left alone.
+        # The square underflows, so the gradient counts as zero and is not scaled.
         np.testing.assert_array_equal(harness.host(clipped["a"]), host.astype("float32"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(20_000,), (300, 90), (90, 300)])
 def test_the_norm_of_a_large_gradient(harness, shape, dtype):
-    """It is added up in runs, on NumPy."""
+    """On NumPy the sum is taken block by block."""
     g = np.random.default_rng(0).normal(size=shape)
     at = harness.at(dtype)
     found = at.host(global_norm({"g": at.array(g, dtype), "h": at.array(np.ones(3), dtype)}))

@@ -1,4 +1,4 @@
-"""Averages of the weights: figures worked out by hand, torch's, and the training as it was."""
+"""Averaged weights: worked out by hand, torch's average, and a training that stays the same."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from xprnn.optim import SGD, Adam, Averaged, ParameterGroups, Rprop
     [
         # (1-d) Σ d^(t-k) θ_k / (1 - d^t): 3; (3/2 + 5)/(3/2); (3/4 + 5/2 - 1)/(7/4)
         ({"decay": 0.5}, (3.0, 13 / 3, 9 / 7)),
-        # The same sums onto the initial 8: 4 + 3/2; ...
+        # The same sums, added to the initial 8: 4 + 3/2; ...
         ({"decay": 0.5, "corrected": False}, (5.5, 5.25, 2.125)),
         ({"decay": 1}, (3.0, 4.0, 7 / 3)),
         ({"decay": 0}, (3.0, 5.0, -1.0)),
@@ -37,7 +37,7 @@ def test_averages_by_hand(options, figures):
 
 @pytest.mark.parametrize("decay", [0.9, None], ids=["moving", "mean"])
 def test_a_hundred_steps_beside_torch(decay):
-    """Torch's moving average starts at what it is given first: the initial weights."""
+    """Torch's moving average starts at its first argument: the initial weights."""
     rng = np.random.default_rng(0)
     start, target = rng.normal(size=(2, 3)), rng.normal(size=(2, 3))
     module = torch.nn.Linear(3, 2, bias=False, dtype=torch.float64)

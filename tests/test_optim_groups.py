@@ -1,4 +1,4 @@
-"""Optimizers by the parameters' names, and which parameters weight decay is for."""
+"""Parameter groups, and which parameters the weight decay is for."""
 
 import numpy as np
 import pytest
@@ -202,7 +202,7 @@ MATRICES = {"embedding.weight", "weight_ih_l0", "readout.weight"}
     ids=["default", "all", "pattern", "patterns", "none", "function"],
 )
 def test_what_decays(rule, decayed, names):
-    """Two steps differ from those without decay in these parameters, and in no other."""
+    """Two steps with decay change these parameters differently, and no others."""
     kind, p, gradients = type(rule), some(0), [some(1), some(2)]
     options = {k: getattr(rule, k) for k in rule.__dataclass_fields__}
     options |= {"weight_decay": 0.2, "decayed": decayed}

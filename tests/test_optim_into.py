@@ -18,7 +18,7 @@ def _blocks(request, monkeypatch):
 
 
 each_size = pytest.mark.usefixtures("_blocks")
-# The other libraries make new arrays, whatever is given up.
+# The other libraries make new arrays anyway.
 where_it_counts = on_flavours("numpy", "numpy-readonly", "cupy")
 each_into = pytest.mark.parametrize("into", ["in place", "the ones before"])
 
@@ -29,7 +29,7 @@ def parameters(array):
 
 
 def gradients(array, step: int):
-    """Return two that are dense, and one that holds some rows, and one some columns."""
+    """Return two dense gradients, a sparse one of rows and a sparse one of columns."""
     rng = np.random.default_rng([1, step])
     held = array(np.sort(rng.choice(9, 3, replace=False)))
     return {
@@ -41,7 +41,7 @@ def gradients(array, step: int):
 
 
 def bits(tree, host):
-    """Return a copy of all that parameters and state hold."""
+    """Return a copy of all arrays of parameters and state."""
     if isinstance(tree, dict):
         return [(k, bits(v, host)) for k, v in tree.items()]
     if isinstance(tree, tuple):
@@ -117,7 +117,7 @@ def _plain(given):
 
 @pytest.mark.parametrize("name", ["rows", "columns", "weight"])
 def test_numpy_reuses_the_arrays(name, monkeypatch):
-    """A large array, and one with a sparse gradient, is the one that was given."""
+    """A large array, and one with a sparse gradient, is updated in place."""
     monkeypatch.setattr(tuning, "BLOCK_ENTRIES", 8)
     p = parameters(np.array)
     adam = Adam()
@@ -167,7 +167,7 @@ def test_an_optimizer_that_does_not_know_of_it_can_be_in_a_group():
 
 
 class Undeclared:
-    """An optimizer whose update has ``into``, but that does not declare it."""
+    """An optimizer whose update has ``into`` but which does not declare it."""
 
     def init(self, parameters):
         return None
@@ -183,7 +183,7 @@ class Declared(Undeclared, InPlaceOptimizer):
 
 @pytest.mark.parametrize("kind", [Undeclared, Declared])
 def test_an_optimizer_gets_what_it_declares(kind):
-    """Its signature is not looked at."""
+    """The signature of its update does not count."""
     p, g = {"w": np.ones((2, 2))}, {"w": FactoredGradient(np.ones((1, 2)), np.ones((1, 2)))}
     for optimizer in (ParameterGroups({}, otherwise=kind()), Averaged(kind())):
         state = optimizer.init(p)

@@ -1,4 +1,4 @@
-"""Every rule: figures worked out by hand, torch's trajectories, every backend, no overwriting."""
+"""Every rule: worked out by hand, torch's trajectories, every backend, no argument written to."""
 
 from math import sqrt
 
@@ -28,17 +28,17 @@ GRADIENTS = (1.0, 2.0, -1.0)
 # v = 1/4, 19/16, 73/64, and v̂ = 1, 19/7, 73/37.
 ADAM = {"learning_rate": 0.1, "betas": (0.5, 0.75), "epsilon": 1.0}
 SECOND, THIRD = (5 / 3) / (sqrt(19 / 7) + 1), (1 / 7) / (sqrt(73 / 37) + 1)
-# With the largest v, 19/16, v̂ is 76/37 in the end.
+# With the largest v, 19/16, the last v̂ is 76/37.
 LARGEST = (1 / 7) / (sqrt(76 / 37) + 1)
 
-# RMSprop with α = 3/4: v as of Adam, m = 1/4, 11/16, 17/64; v - m² = 3/16, 183/256, 4383/4096.
+# RMSprop with α = 3/4: v as in Adam, m = 1/4, 11/16, 17/64; v - m² = 3/16, 183/256, 4383/4096.
 RMS = {"learning_rate": 0.1, "alpha": 0.75, "epsilon": 1.0}
 PLAIN = (2 / 3, 2 / (sqrt(19) / 4 + 1), -1 / (sqrt(73) / 8 + 1))
 CENTERED = (1 / (sqrt(3) / 4 + 1), 2 / (sqrt(183) / 16 + 1), -1 / (sqrt(4383) / 64 + 1))
 
 
 def walked(*moves: float) -> list[float]:
-    """Return where steps of 0.1 times these lead from 1."""
+    """Return the weights after steps of 0.1 times these, starting at 1."""
     return [1 - 0.1 * sum(moves[: n + 1]) for n in range(len(moves))]
 
 
@@ -109,7 +109,7 @@ def test_the_first_steps_by_hand(optimizer, figures):
     ids=str,
 )
 def test_weight_decay_is_a_part_of_the_gradient(optimizer, figures):
-    """The figures are those above if the loss has θ/2 less of a gradient."""
+    """With a gradient that is smaller by θ/2 the results are the same as above."""
     p = {"w": np.array([[1.0]])}
     state = optimizer.init(p)
     for g, figure in zip(GRADIENTS, figures, strict=True):
@@ -144,7 +144,7 @@ def test_every_backend_takes_the_same_steps(row, harness, dtype):
 def test_arguments_stay_as_they_are(row, harness):
     p, g = ({"w": harness.array([[1.0, value]])} for value in (2.0, -3.0))
     first = row.ours.init(p)
-    # Not the zeros of the beginning, in which much would not show.
+    # Not the first state, whose zeros could hide an error.
     moved, second = row.ours.update(g, first, p)
     before = [leaf_value(leaf, harness) for leaf in leaves(second)]
     results = [row.ours.update(g, second, moved)[0]["w"] for _ in range(2)]
@@ -156,7 +156,7 @@ def test_arguments_stay_as_they_are(row, harness):
 
 
 def leaves(state):
-    """Return what a state is made of in the end; nothing but these containers may hold it."""
+    """Return the leaves of a state; its containers may only be tuples and dicts."""
     if isinstance(state, dict):
         return [leaf for part in state.values() for leaf in leaves(part)]
     if isinstance(state, tuple):
@@ -189,7 +189,7 @@ def test_a_training_goes_on_where_it_was(row, tmp_path):
     path, found = tmp_path / "run.ckpt", []
     for epochs in ((4,), (2, 4)):
         for upto in epochs:
-            # What goes on has other weights at first, so a new beginning would show.
+            # The network starts with other weights, so a training that was not resumed would show.
             net = RNN(2, 3, 1, dtype="float64", rng=epochs.index(upto))
             keep = None if epochs == (4,) else Checkpoint(path, resume=True)
             history = fit(net, epochs=upto, checkpoint=keep, **options)
@@ -223,7 +223,7 @@ def test_no_gradient_is_no_division_by_zero(row, dtype):
 
 @pytest.mark.parametrize("alpha", [0.5, 0.9, 0.99])
 def test_a_variance_is_not_negative(alpha):
-    """With a gradient that stays, v and m² become equal, up to rounding."""
+    """With a constant gradient, v and m² become equal up to rounding."""
     rmsprop = RMSprop(1e-9, alpha=alpha, centered=True)
     g = {"w": np.random.default_rng(0).normal(size=50)}
     p = {"w": np.zeros(50)}
@@ -291,7 +291,7 @@ def test_rules_by_name():
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_training_by_name(name):
-    """Ten steps of the default rule lead from 1 to where the rule itself leads."""
+    """Ten steps by name give the same weights as ten steps of the rule."""
     net = scalar_net(1.0)
     fit(net, (ONE, ZERO), optimizer=name, epochs=10)
     rule = OPTIMIZERS[name]()

@@ -1,4 +1,4 @@
-"""Sparse gradients: what is touched is updated as ever, and what is not stays, bit for bit."""
+"""Sparse gradients: held rows are updated as usual, others stay unchanged to the bit."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from xprnn.engine.gradients import SparseGradient, dense
 from xprnn.optim import SGD, Adagrad, Adam, AdamW, Averaged, RMSprop, Rprop
 
 STEPS = ([1, 3], [0, 3], [2], [], [1, 2, 3])
-"""The rows (or columns) of six that each update's gradient holds: never 4 and 5."""
+"""The rows (or columns), of six, that each update's gradient holds: never 4 and 5."""
 
 axes = pytest.mark.parametrize("axis", [0, 1], ids=["rows", "columns"])
 
@@ -50,7 +50,7 @@ def memories(state) -> dict[str, dict]:
 
 
 def part_of(state, held, axis):
-    """Return a state of the rows or columns alone."""
+    """Return the part of a state that belongs to the rows or columns."""
     return state._replace(
         **{k: {"w": np.take(a, held, axis)} for k, a in memories(state).items()},
     )
@@ -63,7 +63,7 @@ def put_back(whole: np.ndarray, held, axis, part: np.ndarray) -> np.ndarray:
 
 
 def by_parts(optimizer, axis):
-    """Update what is held as a dense parameter of its own, and put it back: what lazy means."""
+    """Update the held rows as a separate dense parameter, and put them back: the lazy update."""
     w = start(axis)
     state, found = optimizer.init({"w": w}), []
     for held in STEPS:
@@ -129,7 +129,7 @@ def test_the_update_of_the_dense_form(optimizer, axis):
 @axes
 @each_lazy_rule
 def test_lazy_is_not_the_dense_form(row, axis):
-    """The two differ, or the tests above could not tell which they saw."""
+    """Both kinds of update differ; otherwise the tests above would prove nothing."""
     p = steps_of(row.ours, np.asarray, axis)[-1][0]["w"]
     whole = steps_of(row.ours, np.asarray, axis, whole=True)[-1][0]["w"]
     assert np.max(np.abs(p - whole)) > 1e-5
@@ -151,7 +151,7 @@ def test_a_gradient_that_holds_everything(row):
 
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.8, 0.95)], ids=str)
 def test_a_hundred_steps_beside_torch(betas):
-    """Rows of a table of 12, two or three of them a step.
+    """Rows of a table of 12, two or three per step.
 
     ε is next to nothing, as ``SparseAdam`` adds it to √v and ``torch.optim.Adam`` to √v̂.
     """
@@ -172,7 +172,7 @@ def test_a_hundred_steps_beside_torch(betas):
 
 
 def test_weight_decay_of_words_that_do_not_come():
-    """They stay with the lazy rules, and shrink by ηλ of themselves with SGD."""
+    """With the lazy rules they stay, with SGD they shrink by the factor 1 - ηλ."""
     g = sparse(np.asarray, [1], 0)
     for optimizer, factor in (
         (AdamW(0.1, weight_decay=0.5), 1.0),
@@ -209,7 +209,7 @@ def test_training_on_tokens_is_training_on_one_hot_vectors(optimizer):
         net = RNN(8, 3, 1, dtype="float64", rng=0)
         fit(net, [(part, np.ones((4, 2, 1))) for part in x], optimizer=optimizer, epochs=5)
         found.append(dict(net.parameters))
-    # A gradient that is zero but for rounding on one side makes the largest steps there are.
+    # A gradient that is zero up to rounding makes the largest possible steps.
     assert_all_close(*found, 1e-10)
 
 

@@ -1,4 +1,4 @@
-"""Rprop: figures worked out by hand, and torch's trajectories."""
+"""Rprop: steps worked out by hand, and torch's trajectories."""
 
 import numpy as np
 import pytest
@@ -20,12 +20,12 @@ def steps_of(rprop: Rprop, gradients) -> list[float]:
 @pytest.mark.parametrize(
     ("gradients", "figures"),
     [
-        # No sign before: Δ stays 0.1; then it grows twice.
+        # No previous sign: Δ stays 0.1; then it grows twice.
         ((3.0, 1e-9, 7.0), (0.9, 0.78, 0.636)),
-        # A change of sign halves Δ and takes no step; the next one has no sign before.
+        # A change of sign halves Δ and takes no step; the next update has no previous sign.
         ((1.0, -1.0, -1.0, -1.0), (0.9, 0.9, 0.95, 1.01)),
         ((1.0, -1.0, 1.0), (0.9, 0.9, 0.85)),
-        # No gradient, no step; and Δ stays.
+        # No gradient: no step, and Δ stays.
         ((1.0, 0.0, 1.0), (0.9, 0.9, 0.8)),
     ],
 )

@@ -1,4 +1,4 @@
-"""Learning rates that change: by the number of updates, and by what the loss does."""
+"""Schedules of learning rates, by the number of updates and by the losses."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_halving_when_the_loss_rises():
 
 
 class Noted(Scripted):
-    """A script that notes how its learning rate is scaled."""
+    """A script that records how its learning rate is scaled."""
 
     def __init__(self, *values: float) -> None:
         super().__init__(*values)
@@ -91,7 +91,7 @@ def test_fit_scales_the_rate_by_the_loss(watched):
     validation = (ONE, ZERO) if watched == "validation" else None
     net = scalar_net(1.0)
     fit(net, (ONE, ZERO), optimizer=script, epochs=5, rate_scale=scale, validation=validation)
-    # A training loss is that before the update, so it lags behind by one.
+    # A training loss is computed before the update, so it lags behind by one.
     losses = [4.5, 2.0, 8.0, 12.5, 0.5] if watched == "validation" else [0.5, 4.5, 2.0, 8.0, 12.5]
     assert seen == [losses[: k + 1] for k in range(5)]
     rises = [1, 1, 0.5, 0.5, 1] if watched == "validation" else [1, 0.5, 1, 0.5, 0.5]

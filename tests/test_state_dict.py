@@ -23,7 +23,7 @@ I, H = 3, 5  # noqa: E741
 
 
 class Kind(NamedTuple):
-    """A cell, and the torch module that has it."""
+    """A cell, and the torch module with the same cell."""
 
     id: str
     cell: Cell
@@ -66,7 +66,7 @@ PARTS = {"rnn": "rnn", "readout": "head", "embedding": "emb"}
 
 
 def load(module: nn.Module, state: dict[str, np.ndarray]) -> nn.Module:
-    """Load a converted state dict as the documentation says, every name needed."""
+    """Load a converted state dict as the documentation says; every name must be there."""
     module.load_state_dict({name: torch.from_numpy(a) for name, a in state.items()}, strict=True)
     return module
 
@@ -252,7 +252,7 @@ def test_a_sum_of_biases_is_rounded_once():
 
 
 def test_the_same_training_leaves_the_second_bias_alone():
-    """What the documentation says of training on in torch."""
+    """The documentation's claim about training in torch."""
     net = RNN(I, H, cell="lstm", dtype="float64", rng=0)
     module = load(nn.LSTM(I, H).double(), to_state_dict(net))
     for name, p in module.named_parameters():
@@ -332,7 +332,7 @@ def test_there_is_no_other_module():
 
 
 def refused(change: Any, error: type[Exception], match: str, **options: Any) -> None:
-    """Change a good state dict, and expect an error before there is a network."""
+    """Change a good state dict, and expect an error."""
     state = {k: v.numpy() for k, v in Model().state_dict().items()}
     change(state)
     with pytest.raises(error, match=match):
@@ -345,7 +345,7 @@ def test_a_missing_entry_is_named(name):
 
 
 def test_by_the_usual_names_parts_may_be_missing():
-    """Which is what a network without them has."""
+    """A state dict without them makes a network without them."""
     net = RNN(I, H, rng=0)
     named = {"readout": "readout", "embedding": "embedding"}
     assert from_state_dict(to_state_dict(net), **named).output_size is None
@@ -378,11 +378,11 @@ def test_a_wrong_shape_is_told(name):
         state[name] = np.concatenate([state[name], state[name][:1]])
 
     at = name.replace(".", r"\.")
-    # A table transposed is another table, and then the weights that take its vectors don't fit.
+    # A transposed table is a valid table, but its vectors do not fit the weights behind it.
     found = r"rnn\.weight_ih_l0" if name == "emb.weight" else at
     refused(transposed, ValueError, rf"{found} has shape \(.*\): expected \(")
     if name not in ("emb.weight", "head.weight"):
-        # A table or a readout of one row more is another network, and then its bias does not fit.
+        # A table or a readout with one more row is valid, but the bias of the readout does not fit.
         refused(longer, ValueError, rf"{at} has shape \(.*\): expected \(")
     elif name == "head.weight":
         refused(longer, ValueError, r"head\.bias has shape \(4,\): expected \(5,\)")
@@ -508,7 +508,7 @@ def test_a_module_is_no_state_dict():
 
 
 class Derived(LSTM):
-    """Whatever it changes."""
+    """A subclass, whose formulas are unknown."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Training: what a step does, what the history says, when it stops."""
+"""Training: its steps, its history, and when it stops."""
 
 import time
 
@@ -23,7 +23,7 @@ def sine(seed: int = 0):
 
 
 def ten_epochs(harness, **options):
-    """Return the network and the history of a run with everything on."""
+    """Return the network and the history of a run with all options in use."""
     x, target = map(harness.array, sine())
     net = RNN(1, 6, 1, backend=harness.backend, rng=0)
     history = fit(
@@ -318,7 +318,7 @@ def test_equal_is_no_improvement():
 
 def test_a_small_improvement_can_be_none():
     net, history = stop_early(3.0, 2.9, 2.8, 2.7, patience=2, min_delta=0.6)
-    # 4.5, 4.205, 3.92, 3.645: never by more than 0.6 at once, but by 0.855 in three epochs.
+    # 4.5, 4.205, 3.92, 3.645: never falls by more than 0.6 at once, but by 0.855 in three epochs.
     assert (history.stopped, len(history), history.best_epoch) == ("patience", 3, 1)
     assert weight(net) == 3.0
 

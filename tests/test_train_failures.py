@@ -1,4 +1,4 @@
-"""Training that goes wrong: it says where, and the network keeps what is good."""
+"""Training that fails: the error says where, and the network goes back to good weights."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from xprnn import RNN, NonFiniteLossError, TrainingInterrupted, evaluate, fit
 from xprnn.optim import SGD
 
 overflows = pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
-"""NumPy warns while the numbers explode, which is what these tests want them to do."""
+"""NumPy warns while the numbers explode, as these tests make them do."""
 
 PAIR = (ONE, ZERO)
 
@@ -57,7 +57,7 @@ def test_the_last_update_is_looked_at_too():
 
 @overflows
 def test_a_saturated_network_does_not_hide_infinite_weights():
-    """The loss of tanh(∞) is finite, but infinite weights are not to be kept."""
+    """The loss of tanh(∞) is finite, but infinite weights are not good ones."""
     net = scalar_net(1.0, "tanh")
     script = Scripted(2.0, 3.0, float("inf"))
     with pytest.raises(NonFiniteLossError, match="the update made weight_ih_l0 infinite or NaN in"):
