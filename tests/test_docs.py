@@ -1,5 +1,6 @@
 """The pages: their Python runs, their commands parse, and what they name and link to exists."""
 
+import argparse
 import ast
 import contextlib
 import importlib
@@ -131,6 +132,21 @@ def test_every_command_of_a_page_parses(name):
             if words:
                 assert words[0] == "xprnn"
                 assert callable(build_parser().parse_args(words[1:]).run)
+
+
+def options(parser):
+    """Yield the long options of a command, and of those below it."""
+    for action in parser._actions:
+        yield from (name for name in action.option_strings if name.startswith("--"))
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from options(command)
+
+
+def test_the_page_of_the_commands_has_every_option():
+    page = text_of("docs/command-line.md")
+    missing = {name for name in options(build_parser()) if not re.search(rf"{name}\b", page)}
+    assert missing <= {"--help", "--version"}
 
 
 def test_the_commands_at_the_top_of_the_readme_are_the_documented_ones():
