@@ -142,18 +142,18 @@ def backward(
     """
     architecture, xp = tape.architecture, tape.backend.xp
     gradients: dict[str, GradientArray] = {}
-    through_readout = partial(
-        _through_readout, parameters, tape, d_output, gradients, factored=factored
+    readout_backward = partial(
+        _readout_backward, parameters, tape, d_output, gradients, factored=factored
     )
     weights = [_weights(direction, parameters) for direction in architecture.stack()]
     longest_path = tape.x.shape[0] - 1
     if architecture.bidirectional:
         # A path may go through all steps in each layer, forward in one and reversed in the next.
         longest_path *= architecture.layers
-    through_layers = _all_the_way
+    layers_backward = _layers_backward
     if window is not None and window < longest_path:
-        through_layers = partial(_windowed, window=window)
-    d_input, states = through_layers(tape, weights, through_readout, d_state, gradients)
+        layers_backward = partial(_layers_backward_windowed, window=window)
+    d_input, states = layers_backward(tape, weights, readout_backward, d_state, gradients)
     if architecture.embedding_size is not None:
         E = parameters["embedding.weight"]
         gradients["embedding.weight"] = look_up_backward(xp, E, tape.x, d_input)  # from (1)
@@ -162,7 +162,7 @@ def backward(
     return Gradient(in_order, d_input, _stacked(xp, states))
 
 
-def _through_readout(
+def _readout_backward(
     parameters: Mapping[str, Array],
     tape: NetworkTape,
     d_output: Array,
@@ -180,10 +180,10 @@ def _through_readout(
     return readout.h
 
 
-def _all_the_way(
+def _layers_backward(
     tape: NetworkTape,
     weights: list[Weights],
-    through_readout: Callable[[], Array],
+    readout_backward: Callable[[], Array],
     d_state: Arrays,
     gradients: dict[str, GradientArray],
 ) -> tuple[Array | None, list[Arrays]]:
@@ -193,7 +193,7 @@ def _all_the_way(
     ----------
     weights : list of Weights
         Of every layer in every direction.
-    through_readout : callable
+    readout_backward : callable
         Returns the gradient of the top layer's output.
     d_state : tuple of array, (layers·D, B, H) each
     gradients : dict
@@ -208,7 +208,7 @@ def _all_the_way(
     architecture = tape.architecture
     states: list[Arrays] = []
 
-    def through(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
+    def layer_backward(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
         gradient = run_layer_backward(architecture.cell, weights[k], tape.layers[k], dh, d_final)
         gradients.update(_by_name(architecture.stack()[k], gradient.weights))
         states.append(gradient.state)
@@ -216,15 +216,15 @@ def _all_the_way(
 
     # The gradient of the top layer's output has no name here, so that it is freed when that layer
     # is done: it is as large as a long sequence.
-    d_input = _down(tape, through_readout(), d_state, through)  # from (2), (3)
+    d_input = _down_the_layers(tape, readout_backward(), d_state, layer_backward)  # from (2), (3)
     states.reverse()
     return d_input, states
 
 
-def _windowed(
+def _layers_backward_windowed(
     tape: NetworkTape,
     weights: list[Weights],
-    through_readout: Callable[[], Array],
+    readout_backward: Callable[[], Array],
     d_state: Arrays,
     gradients: dict[str, GradientArray],
     *,
@@ -233,17 +233,17 @@ def _windowed(
     """Do the same with a window, in sweeps through all layers; see `xprnn.engine.layer.window`."""
     architecture, xp = tape.architecture, tape.backend.xp
     stack = architecture.stack()
-    dh = through_readout()
+    dh = readout_backward()
     tapes = [in_one_segment(layer) for layer in tape.layers]
     sweeps: list[Sweep | None] = [None] * len(stack)
 
-    def through(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
+    def layer_backward(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
         swept = sweep_layer(architecture.cell, weights[k], tapes[k], dh, d_final, sweeps[k])
         sweeps[k] = swept
         return sweep_input_gradient(weights[k], tapes[k], swept) if stack[k].layer else None
 
     for _ in range(window + 1):
-        _down(tape, dh, d_state, through)
+        _down_the_layers(tape, dh, d_state, layer_backward)
     layers = [
         sweep_gradient(w, layer, swept)
         for w, layer, swept in zip(weights, tapes, sweeps, strict=True)
@@ -256,11 +256,11 @@ def _windowed(
     return d_input, [layer.state for layer in layers]
 
 
-def _down(
+def _down_the_layers(
     tape: NetworkTape,
     dh: Array,
     d_state: Arrays,
-    through: Callable[[int, Array | None, Arrays], Array | None],
+    layer_backward: Callable[[int, Array | None, Arrays], Array | None],
 ) -> Array | None:
     """Go down from the top layer; return the gradient of the input, None if that is integers.
 
@@ -268,9 +268,9 @@ def _down(
     ----------
     dh : array
         The gradient of the top layer's output.
-    through : callable
-        ``through(k, dh, d_final)`` goes through layer and direction k: given the gradients of its
-        outputs, (T, B, H), and of its final state, it returns the gradient of its input.
+    layer_backward : callable
+        ``layer_backward(k, dh, d_final)`` takes the gradients of layer and direction k's outputs,
+        (T, B, H), and final state, and returns the gradient of its input.
     """
     architecture, xp = tape.architecture, tape.backend.xp
     stack, hidden = architecture.stack(), architecture.hidden_size
@@ -288,7 +288,7 @@ def _down(
         # The result has no name, so that a long sequence's gradient doesn't outlive its use.
         d_inputs.append(
             _in_reading_order(
-                xp, direction, through(k, _in_reading_order(xp, direction, dh_k), d_final)
+                xp, direction, layer_backward(k, _in_reading_order(xp, direction, dh_k), d_final)
             )
         )
         if not direction.reverse:
