@@ -1,18 +1,34 @@
 #!/usr/bin/env bash
-# Everything that must hold, in an environment of its own: style, types, imports, tests.
+# What must hold, in an environment of its own: style, types, imports, tests.
 #
 #   bash ci/test.sh              all of it
+#   bash ci/test.sh quick        while you work: of the tests, those on plain NumPy that neither
+#                                compile anything nor start processes
+#   FULL=1 bash ci/test.sh       the long ones as well: whole trainings of examples and commands,
+#                                every cell on JAX, every formula through Numba
 #   COVERAGE=1 bash ci/test.sh   and whether enough lines are covered
 #   PYTHON=python3.13 VENV=.venv-313 bash ci/test.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+quick=
+case $* in
+    "") ;;
+    quick) quick=yes ;;
+    *) echo "ci/test.sh: unknown argument '$*': expected nothing or 'quick'" >&2 && exit 2 ;;
+esac
 
 python=${PYTHON:-python3}
 venv=${VENV:-.venv-test}
 
 "$python" -c 'import sys; sys.exit("xprnn needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else None'
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+# Installing takes seconds even where everything is there.
+stamp=$venv/installed-pyproject.toml
+if [ -z "$quick" ] || ! cmp -s pyproject.toml "$stamp"; then
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+    cp pyproject.toml "$stamp"
+fi
 
 run() {
     printf '\n== %s\n' "$*"
@@ -26,8 +42,9 @@ printf '\n== lint-imports\n'
 "$venv/bin/lint-imports"
 # As many processes as cores, one BLAS thread each: two pools of threads would wait for each other.
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+options=()
+[ -z "$quick" ] || options+=(-m "not slow and not another_flavour")
 # Counting lines takes half as long again as the tests themselves.
-counting=()
-[ "${COVERAGE:-0}" = 0 ] || counting=(--cov --cov-report=term)
-run pytest --quiet --numprocesses auto "${counting[@]}"
+[ "${COVERAGE:-0}" = 0 ] || options+=(--cov --cov-report=term)
+run pytest --quiet --numprocesses auto "${options[@]}"
 printf '\nall checks passed\n'

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cli_tools import keep_figures
 from tests.harness import FLAVOURS, Harness, flavour
 from xprnn import get_backend
 from xprnn.backend import probe
@@ -42,3 +43,9 @@ def harness(request: pytest.FixtureRequest) -> Harness:
         pytest.skip(found.reason)
     backend = get_backend(name, device, dtype="float64")
     return Harness(backend, read_only=request.param == "numpy-readonly")
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write no picture: most of a short training's time is that of drawing."""
+    keep_figures(monkeypatch)

@@ -12,7 +12,7 @@ CSV = ("csv", "sunspots", "--column", "SUNACTIVITY", "--networks", "1")
 
 
 @pytest.fixture
-def seen(monkeypatch):
+def seen(monkeypatch, no_pictures):
     """Return what the trainings hand to fit, which they then do."""
     calls, fit = [], session.fit
 

@@ -135,7 +135,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("difference", [(), ("--difference",)], ids=["levels", "changes"])
-def test_what_is_held_out_is_not_trained_on(tmp_path, write, difference):
+def test_what_is_held_out_is_not_trained_on(tmp_path, write, difference, no_pictures):
     models = []
     for name, held_out in (("one", VALUES[48:60]), ("other", np.full(12, 1e6))):
         path = write(np.concatenate([VALUES[:48], held_out]))
@@ -149,7 +149,7 @@ def test_what_is_held_out_is_not_trained_on(tmp_path, write, difference):
 @pytest.mark.parametrize(
     ("share", "count"), [("0.1", 6), ("0.25", 15), ("0.5", 30), ("0.008", 0), ("0.009", 1)]
 )
-def test_the_share_that_is_held_out(tmp_path, write, share, count):
+def test_the_share_that_is_held_out(tmp_path, write, share, count, no_pictures):
     words = ("--delimiter", ";", *SMALL, "--held-out", share, "--out", tmp_path / "out")
     result = run("train", "csv", write(VALUES[:60]), "--column", "y", *words)
     if count == 0:
@@ -168,7 +168,7 @@ def test_the_share_that_is_held_out(tmp_path, write, share, count):
     )
 
 
-def test_a_trend_is_forecast_better_from_changes(tmp_path, write):
+def test_a_trend_is_forecast_better_from_changes(tmp_path, write, no_pictures):
     steps = np.arange(120.0)
     path = write(10 * steps + np.sin(steps / 2))
     words = ("--delimiter", ";", "--hidden", 8, "--networks", 1, "--window", 12, "--epochs", 60)
@@ -208,7 +208,7 @@ def test_the_options_reach_the_training(tmp_path, write, monkeypatch):
 
 
 @pytest.mark.parametrize("backend", ["torch", "array_api_strict"])
-def test_another_backend_trains_the_same_network(tmp_path, write, backend):
+def test_another_backend_trains_the_same_network(tmp_path, write, backend, no_pictures):
     path = write(VALUES[:40])
     exact = ("--delimiter", ";", *SMALL, "--dtype", "float64")
     run("train", "csv", path, "--column", "y", *exact, "--out", tmp_path / "here")
@@ -221,7 +221,7 @@ def test_another_backend_trains_the_same_network(tmp_path, write, backend):
         np.testing.assert_allclose(there.parameters[name], array, rtol=1e-9, atol=1e-12)
 
 
-def test_files_of_other_kinds(tmp_path, write):
+def test_files_of_other_kinds(tmp_path, write, no_pictures):
     path = write(VALUES[:40], "Größe in t.csv", "latin-1", "Größe")
     path.write_bytes(path.read_bytes().replace(b";", b"\t"))
     words = ("--delimiter", "tab", "--encoding", "latin-1", "--time", "t")

@@ -162,7 +162,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["torch", "array_api_strict"])
-def test_another_backend_trains_the_same_network(tmp_path, backend):
+def test_another_backend_trains_the_same_network(tmp_path, backend, no_pictures):
     exact = ("--dtype", "float64", "--hidden", 4, "--epochs", 2)
     result = run("train", "sine", *exact, "--backend", backend, "--out", tmp_path / "there")
     assert result.status == 0
@@ -195,7 +195,7 @@ def test_the_options_reach_the_training(tmp_path, monkeypatch):
     assert "(the noise alone: 0.00)" in result.out
 
 
-def test_the_folder_is_a_new_one_unless_named(tmp_path, monkeypatch):
+def test_the_folder_is_a_new_one_unless_named(tmp_path, monkeypatch, no_pictures):
     monkeypatch.chdir(tmp_path)
     for name in ("sine", "sine-2", "sine-3"):
         result = run("train", "sine", *SMALL)
@@ -205,7 +205,7 @@ def test_the_folder_is_a_new_one_unless_named(tmp_path, monkeypatch):
     assert len(list((tmp_path / "runs").iterdir())) == 3
 
 
-def test_a_path_with_a_space_is_quoted_where_it_is_to_be_copied(tmp_path, monkeypatch):
+def test_a_path_with_a_space_is_quoted_where_it_is_to_be_copied(tmp_path, monkeypatch, no_pictures):
     monkeypatch.chdir(tmp_path)
     assert "xprnn apply 'my run/model.safetensors' --from" in (
         run("train", "sine", *SMALL, "--out", "my run").out.replace("\\", "/")
@@ -288,7 +288,7 @@ def test_ctrl_c_before_the_training(tmp_path, monkeypatch):
         "--activation relu --lr 1e10 --clip 1e30 --backend torch",
     ],
 )
-def test_a_training_that_explodes_keeps_the_last_good_model(tmp_path, words):
+def test_a_training_that_explodes_keeps_the_last_good_model(tmp_path, words, no_pictures):
     result = run("train", "sine", "--hidden", 5, "--epochs", 50, *words.split(), "--out", tmp_path)
     assert result.status == 1
     assert re.fullmatch(
