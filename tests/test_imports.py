@@ -44,7 +44,7 @@ def test_importing_the_library_loads_itself_and_numpy_alone():
     """Not even all of NumPy, nor those parts of xprnn that no training needs."""
     outside, parts, numpys, standard = run_python(OWN).splitlines()
     assert outside.split() == ["xprnn"]
-    late = {"xprnn.testing", "xprnn.diagnostics", "xprnn.cli", "xprnn.bench"}
+    late = {"xprnn.testing", "xprnn.diagnostics", "xprnn.interop", "xprnn.cli", "xprnn.bench"}
     assert not late & set(parts.split())
     assert {"xprnn.engine", "xprnn.training"} <= set(parts.split())
     assert numpys.split() == []
@@ -54,7 +54,7 @@ def test_importing_the_library_loads_itself_and_numpy_alone():
 def test_late_parts_come_when_asked_for():
     code = """
 import sys, xprnn
-for name in ("testing", "diagnostics"):
+for name in ("testing", "diagnostics", "interop"):
     assert name in dir(xprnn) and name in xprnn.__all__
     print(getattr(xprnn, name).__name__)
 try:
@@ -65,6 +65,7 @@ except AttributeError as error:
     assert run_python(code).splitlines() == [
         "xprnn.testing",
         "xprnn.diagnostics",
+        "xprnn.interop",
         "module 'xprnn' has no attribute 'tests'",
     ]
 

@@ -4,7 +4,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from xprnn import cells, data, interop, losses, optim
+from xprnn import cells, data, losses, optim
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
 from xprnn.engine import initializers
@@ -25,7 +25,7 @@ from xprnn.training.run import TrainingInterrupted
 from xprnn.training.step import NonFiniteLossError
 
 if TYPE_CHECKING:
-    from xprnn import diagnostics, testing
+    from xprnn import diagnostics, interop, testing
 
 __all__ = [
     "RNN",
@@ -61,8 +61,8 @@ __all__ = [
     "unroll_backward",
 ]
 
-LATE = ("diagnostics", "testing")
-"""Imported when they are first asked for: a training needs neither."""
+LATE = ("diagnostics", "interop", "testing")
+"""Imported when they are first asked for: a training needs none of them."""
 
 
 def __getattr__(name: str) -> ModuleType:
