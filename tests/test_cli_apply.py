@@ -189,11 +189,19 @@ def test_the_folder_is_a_new_one_unless_named(tmp_path, sine, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "words", "message"),
     [
-        ("sine", "sunspots", "FILE: not for a network that was trained on the sine"),
-        ("sine", "sunspots --column x --steps 3", "FILE, --column, --steps: not for a network tha"),
-        ("sine", "--time x --delimiter ; --encoding utf-8", "--time, --delimiter, --encoding: not"),
-        ("csv", "sunspots --from 3", "--from: not for a network that was trained on a series"),
-        ("csv", "sunspots --from 3 --to 4 --step 1", "--from, --to, --step: not for a network"),
+        ("sine", "sunspots", "FILE: no option of a network that was trained on the sine"),
+        (
+            "sine",
+            "sunspots --column x --steps 3",
+            "FILE, --column, --steps: no option of a",
+        ),
+        ("sine", "--time x --delimiter ; --encoding utf-8", "--time, --delimiter, --encoding: no "),
+        ("csv", "sunspots --from 3", "--from: no option of a network that was trained on a series"),
+        (
+            "csv",
+            "sunspots --from 3 --to 4 --step 1",
+            "--from, --to, --step: no option of a",
+        ),
         ("csv", "", "the network forecasts a series: name a CSV file after the model"),
         ("csv", "sunspots --steps 0", "--steps is 0: expected an int of at least 1"),
         ("csv", "sunspots --column X", "has no column 'X': its columns are 'YEAR', 'SUNACTIVITY'"),

@@ -54,4 +54,7 @@ def test_not_with_a_window(tmp_path):
     file.write_text(TEXT)
     done = run("train", "text", file, "--recompute", "--window", 4, "--out", tmp_path / "run")
     assert done.status == 1
-    assert "--recompute keeps less than --window 4 needs: expected one of the two" in done.error
+    assert (
+        "--window 4 needs the whole tape, which --recompute does not store: expected one of the two"
+        in done.error
+    )

@@ -277,7 +277,7 @@ def test_ctrl_c_before_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr(sine, "get_backend", interrupt)
     result = run("train", "sine", "--out", tmp_path)
     assert result.status == 130
-    assert result.error == "xprnn: interrupted before there was anything to keep"
+    assert result.error == "xprnn: interrupted before there was anything to save"
 
 
 @pytest.mark.parametrize(

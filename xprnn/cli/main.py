@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as error:
-        message = str(error) or "interrupted before there was anything to keep"
+        message = str(error) or "interrupted before there was anything to save"
         print(f"xprnn: {message}", file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -50,7 +50,7 @@ class Report:
     def tell_missing(self, peers: Peers) -> None:
         """Name the libraries that are not installed."""
         for peer in peers.missing:
-            self.tell(f"{peer} is not installed: nothing for it")
+            self.tell(f"{peer} is not installed and is left out")
 
     def finish(self, facts: Mapping[str, Any], *written: str) -> None:
         """Add the machine to the facts; print them as JSON or write them, as wanted.

@@ -131,15 +131,17 @@ def check_options(args: argparse.Namespace) -> None:
     checks.number("--recurrent-dropout", args.recurrent_dropout, below=1.0)
     if args.dropout and args.layers == 1:
         raise ValueError(
-            f"--dropout {args.dropout:g} is between layers, and --layers is 1: more layers, or "
-            "--recurrent-dropout"
+            f"--dropout {args.dropout:g} acts between layers, but --layers is 1: expected more "
+            "layers, or --recurrent-dropout"
         )
     if args.cell == "elman":
         Elman(_activation(args))
     else:
         get_cell(args.cell)
         if args.activation is not None:
-            raise ValueError(f"--activation is of Elman's cell, and --cell is {args.cell}")
+            raise ValueError(
+                f"--activation is an option of the Elman cell, but --cell is {args.cell}"
+            )
     checks.choice("--optimizer", args.optimizer, OPTIMIZERS)
     checks.choice("--schedule", args.schedule, SCHEDULES)
     if args.lr is not None:
@@ -148,12 +150,13 @@ def check_options(args: argparse.Namespace) -> None:
         checks.number("--momentum", args.momentum, below=1.0)
         if args.optimizer not in MOMENTUM:
             raise ValueError(
-                f"--momentum is of {' and '.join(MOMENTUM)}, and --optimizer is {args.optimizer}"
+                f"--momentum is an option of {' and '.join(MOMENTUM)}, but --optimizer is "
+                f"{args.optimizer}"
             )
     checks.number("--weight-decay", args.weight_decay)
     if args.optimizer == "rprop" and (args.weight_decay or args.schedule != "constant"):
         raise ValueError(
-            "--optimizer rprop has steps of its own: expected --schedule constant, and no "
+            "--optimizer rprop adapts its own steps: expected --schedule constant, and no "
             "--weight-decay"
         )
     checks.number("--clip", args.clip, open_=True)
@@ -170,7 +173,8 @@ def check_window_option(args: argparse.Namespace) -> None:
         raise ValueError(f"--window is {args.window}: expected 0 or more steps")
     if args.window is not None and getattr(args, "recompute", False):
         raise ValueError(
-            f"--recompute keeps less than --window {args.window} needs: expected one of the two"
+            f"--window {args.window} needs the whole tape, which --recompute does not store: "
+            "expected one of the two"
         )
 
 

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     check_options(args)
     checks.number("--decay", args.decay)
     if args.decay and args.optimizer != "sgd":
-        raise ValueError(f"--decay is of sgd, and --optimizer is {args.optimizer}")
+        raise ValueError(f"--decay is an option of sgd, but --optimizer is {args.optimizer}")
     check_window_option(args)
     checks.number("--noise", args.noise)
     backend = get_backend(args.backend, dtype=args.dtype)
