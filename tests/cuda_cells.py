@@ -1,4 +1,4 @@
-"""Which cells are lowered to CUDA in the tests, and every kernel of one."""
+"""The cells that the tests lower to CUDA, and all kernels of a cell."""
 
 import importlib.util
 import itertools
@@ -20,10 +20,10 @@ def _example() -> object:
     return module.Leaky()
 
 
-# Normalisation is the engine's: a cell with it has the formula of one without.
+# Normalisation belongs to the engine: a cell with it has the same formula as without.
 TRACED = {case.id: case.cell for case in CELLS if not getattr(case.cell, "layer_norm", False)}
 TRACED |= {type(cell).__name__: cell for cell in ODD_CELLS} | {"example": _example()}
-"""By a name for the test."""
+"""By their names in the tests."""
 
 DTYPES = ("float16", "float32", "float64")
 VARIANTS = tuple(

@@ -10,10 +10,10 @@ from xprnn.engine.loop.results import saved_places
 
 A = [0.0, -0.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.0, -7.0, 1e-3, 60.0, np.inf, -np.inf, np.nan]
 B = [0.0, -0.0, 1.0, -1.0, 2.0, -3.0, 0.25, np.inf, -np.inf, np.nan]
-"""Zeros of both signs, halves, infinities and NaN; taken each with each."""
+"""Zeros of both signs, halves, infinities and NaN; each is combined with each."""
 
 OPS = sorted((ARITHMETIC | COMPARISONS).keys() - {"positive", "square"})
-"""All but those that are gone from a program before it is lowered."""
+"""All functions but those that `Builder` replaces."""
 
 EXACT = {*COMPARISONS, "nextafter", "floor_divide", "remainder", "round", "sign", "abs", "negative"}
 RTOL = {"float16": 2e-3, "float32": 1e-6, "float64": 1e-14}
@@ -33,7 +33,7 @@ def every_function(dtype: str) -> tuple[KernelSource, dict[str, Any], Any, Any]:
     builder = Builder()
     a, b = builder.input("u0"), builder.input("v0")
     nodes = [builder.apply(op, *(a, b)[: FUNCTIONS[op]]) for op in OPS]
-    # No function of its own, so that each of the others is saved.
+    # Not one of the results above, so that each of them is saved.
     state = builder.apply("multiply", a, builder.constant(2.0))
     program = builder.program({"state": (state,), "saved": tuple(nodes)})
     assert all(place == ("saved", k) for k, place in enumerate(saved_places(program)))
@@ -52,7 +52,7 @@ def expect_every_function(arrays: dict[str, Any], u: Any, v: Any, slack: float =
         np.testing.assert_allclose(got, want, rtol, err_msg=op)
         if op not in ("maximum", "minimum"):  # of 0 and -0 either is right
             told = ~np.isnan(want)
-            if op == "nextafter":  # of two zeros it is the second, but to NumPy's float16
+            if op == "nextafter":  # of two zeros it is the second, except in NumPy's float16
                 told &= u != v
             signs = np.signbit(got[told] * 1.0), np.signbit(want[told] * 1.0)
             np.testing.assert_array_equal(*signs, err_msg=op)

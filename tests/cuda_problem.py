@@ -1,4 +1,4 @@
-"""Time loops on CuPy, or on what stands in for it, against the plain loops of the host."""
+"""Time loops on CuPy, or on its stand-in, against the plain loop on the host."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from xprnn.testing.gradients.lowering import compare_lowering
 TOLERANCE = {"float64": 1e-13, "float32": 3e-6, "float16": 3e-2}
 LENGTHS = (5, 0, 3)
 
-# Every variant in float64; in the others what has all of it, and what has nothing of it.
+# Every variant in float64; in the other dtypes those with both masks, and with neither.
 CHOSEN = tuple(v for v in VARIANTS if v.dtype == "float64" or v.masked == v.lengths)
 CHOSEN = tuple(v for v in CHOSEN if v.dtype != "float16" or v.masked)
 
@@ -115,12 +115,12 @@ class Device:
                 assert a.dtype == b.dtype, f"{name}[{k}]"
                 a, b = (np.asarray(c, "float64") for c in (to_host(a), b))  # noqa: PLW2901
                 if name == "saved" and p.recurrent.valid is not None:
-                    # Nobody reads it beyond an end; the state is held there, and kept as such.
+                    # Past the end nobody reads it, and only a saved state is held there.
                     a, b = (np.where(p.valid, c, 0) for c in (a, b))  # noqa: PLW2901
                 assert_close(a, b, tolerance, f"{name}[{k}]", floor=tolerance)
 
     def compare_all(self, cell: Any) -> None:
-        """In all dtypes, with and without mask, lengths, gradients of all outputs, tape."""
+        """Compare with and without masks, lengths, gradients of outputs and a tape, in all dtypes."""
         for variant in CHOSEN:
             p = problem(cell, variant)
             self.compare(cell, p, p.dh)

@@ -40,7 +40,7 @@ class Device:
 
 
 class DeviceArray(np.ndarray):
-    """An array whose values come to the host when they are asked for, and not otherwise."""
+    """An array whose values come to the host only when they are asked for."""
 
     device = Device()
 
@@ -81,7 +81,7 @@ def on_device(a):
 
 
 def _poisoned(shape, *, dtype=None, device=None):
-    """Return an array in which nothing that was forgotten looks right."""
+    """Return an array of values that show up in a result where they are not overwritten."""
     EVENTS["empty"] += 1
     made = np.empty(shape, dtype)
     made[...] = True if made.dtype == bool else np.nan if made.dtype.kind == "f" else -1
@@ -124,7 +124,7 @@ class RawKernel:
 
 
 class ReductionKernel:
-    """The one that there is: a sum of squares in float64."""
+    """The only one in use: a sum of squares in float64."""
 
     def __init__(self, given, result, term, *rest):
         assert (given, result) == ("T x", "float64 y")
@@ -160,7 +160,7 @@ def device_arrays():
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
     EVENTS.clear()
-    # Where there is a real CuPy, neither must get what was compiled for the other.
+    # Where CuPy is installed, neither may get what was compiled for the other.
     library._compiled.cache_clear()
     library.square_sum.cache_clear()
     try:

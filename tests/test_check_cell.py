@@ -86,7 +86,7 @@ def test_a_wrong_per_unit_gradient_is_named():
 
 
 def wrong(words, **methods):
-    """Return a parameter: a cell like `Gated`, but for these methods, and what is said of it."""
+    """Return a parameter: a cell like `Gated` except for these methods, and what is said of it."""
     methods = {"__repr__": lambda self: "Wrong", **methods}
     return pytest.param(type("Wrong", (Gated,), methods)(), words, id=words[:40])
 

@@ -38,7 +38,7 @@ def compiled(monkeypatch):
 
 
 def problem_of(cell, *shape, dtype="float64", **options):
-    """Return a problem that is held to what a few roundings per step come to."""
+    """Return a problem whose tolerance allows a few roundings per step."""
     tolerance = 1e-12 if dtype == "float64" else 8 * shape[0] * np.finfo(dtype).eps
     return Problem(cell, *shape, dtype=dtype, tolerance=tolerance, **options)
 
@@ -57,7 +57,7 @@ def backward(problem, loops, there, dh):
 
 
 def compare(problem, dh=None, save=True):
-    """Hold the compiled loops, and not what else may be chosen, to the plain one."""
+    """Compare the compiled loops, whatever else may be chosen, with the plain one."""
     problem.compare_passes(problem.passes(loops_of(problem), dh, save), problem.plain(dh, save))
 
 
@@ -69,7 +69,7 @@ def test_it_is_what_the_library_chooses():
     problem.compare(problem.dh)
 
 
-# One vector and less, several; panels of 4, 2 and 1; tiles of 6, 4, 2 and 1 rows; two passes.
+# Less than a vector, one, several; panels of 4, 2 and 1; tiles of 6, 4, 2 and 1 rows; two passes.
 SHAPES = [(3, 1, 1), (4, 5, 3), (3, 2, 16), (3, 7, 17), (3, 13, 70), (4, 1, 100), (3, 5, 300)]
 
 
@@ -160,7 +160,7 @@ def test_a_tape_goes_from_one_lowering_to_another(cell, monkeypatch):
     with lowering.disable_lowering():
         plain_back = problem.chosen(problem.dh)[1]
     problem.compare_passes((want_there, plain_back), (want_there, want))
-    # A tape of the plain loop, with lengths: what is saved beyond the end is another number there.
+    # A tape of the plain loop, with lengths: past the end it has other numbers saved.
     problem = problem_of(cell, 5, 3, 10, lengths=(3, 0, 5))
     want_there, want = problem.plain(problem.dh)
     back = backward(problem, numba, want_there, problem.dh)

@@ -125,7 +125,7 @@ SOURCE = "def first(x):\n    x[0] = factor\n"
 
 @pytest.fixture
 def build(tmp_path, monkeypatch):
-    """Return the module, with a cache of its own, that has not warned of anything yet."""
+    """Return the module, with a cache folder of its own and no warning given yet."""
     pytest.importorskip("numba")
     from xprnn.backend.numba import build
 
@@ -160,8 +160,8 @@ def test_formulas_that_differ_in_a_constant_only(build):
 
 
 def test_what_is_read_from_disk_is_not_taken_for_another_of_this_process(tmp_path):
-    # Numba numbers functions, in every process from the same number on, and the linker takes the
-    # first of two helpers of one name and number.
+    # Numba numbers functions from the same number on in every process, and of two helpers with the
+    # same name and number the linker takes the first.
     code = """
 from tests.step_products import compare_products, multiplier
 from xprnn.backend.numba import build

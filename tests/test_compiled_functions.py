@@ -1,4 +1,4 @@
-"""What the compiled loops compute elementwise: their own functions, and every one of a formula."""
+"""The elementwise functions of compiled loops: those made for them, and all that formulas use."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -49,7 +49,7 @@ def values(function, *x):
 
 
 def numbers(dtype, largest):
-    """Return numbers of every size, of both signs, the special ones not among them."""
+    """Return numbers of every size and both signs, without the special ones."""
     rng = np.random.default_rng(0)
     small = np.exp2(rng.uniform(-130 if dtype == "float32" else -1060, 0, 20_000))
     all_of_them = np.concatenate(
@@ -59,7 +59,7 @@ def numbers(dtype, largest):
 
 
 def in_last_places(got, want):
-    """Return by how many units in the last place a result is off, the exact one in more digits."""
+    """Return the largest error, in units in the last place, against results of higher precision."""
     unit = np.spacing(np.abs(want.astype(got.dtype)))
     return np.max(np.abs(got.astype(want.dtype) - want) / unit)
 
@@ -124,7 +124,7 @@ def test_maximum_and_minimum(name, dtype):
 
 @dataclass(frozen=True)
 class Everything:
-    """A cell that saves what some functions make of u₁, u₂, and of the truth of u₁ > u₂."""
+    """A cell that saves functions of u₁ and u₂, and of the truth values u₁ > u₂ and u₂ > u₃."""
 
     names: tuple[str, ...]
 
@@ -158,7 +158,7 @@ SOME = (
     "remainder",
     "round",
 )
-"""Those that are of interest in single precision: compiling all of them takes seconds."""
+"""The functions to check in single precision, too: compiling all of them takes seconds."""
 
 INEXACT = {"float64": 1e-14, "float32": 2e-6}
 

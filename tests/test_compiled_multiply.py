@@ -1,4 +1,4 @@
-"""Compiled products outside the time loops, and which products they are taken for."""
+"""Compiled products outside the time loops, and the shapes that they are used for."""
 
 from itertools import product
 

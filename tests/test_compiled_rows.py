@@ -87,7 +87,7 @@ def test_cross_entropy_uses_it(monkeypatch):
     assert np.shares_memory(gradient, kept)
     assert_close(value, want[1], 1e-6)
     assert_close(gradient, want[2], 1e-6)
-    # What does not fit it, or is too small to be compiled for, is done by NumPy.
+    # NumPy computes what the compiled function does not take, or is too small for it to pay.
     made.clear()
     loss(y.astype("float64"), target)
     loss(y[..., ::2], np.maximum(target, 0) % 1000)
@@ -111,7 +111,7 @@ def test_sums_of_rows(dtype, kinds, monkeypatch):
     assert sums.dtype == dtype
     assert_close(sums, want, 1e-13 if dtype == "float64" else 1e-6)
     made.clear()
-    # Hardly anything twice, too few rows, rows with gaps: NumPy's own.
+    # NumPy's own: few equal indices, few rows, rows with gaps.
     for few, places in (
         (rows, np.arange(1000)),
         (rows[:20], index[:20]),

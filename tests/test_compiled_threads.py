@@ -26,10 +26,10 @@ def compiled(monkeypatch):
 
 @pytest.fixture(params=["units", "sequences"])
 def threads(request, monkeypatch):
-    """Return what sets how many threads a loop has, however little there is to do."""
+    """Return a function that sets the number of threads of a loop, however little it has to do."""
     monkeypatch.setattr(team, "START", 1)
     monkeypatch.setattr(team, "MEETING", 1)
-    # Sequences are owned where each core keeps U to itself.
+    # Threads own sequences where U fits into each core's cache.
     monkeypatch.setattr(team, "OWN_CACHE", 0 if request.param == "units" else np.inf)
     monkeypatch.setattr(team, "TEAM", team.Team())
     return lambda count: monkeypatch.setattr(team, "compute_threads", lambda: count)
@@ -161,7 +161,7 @@ assert team.TEAM._pool is not None
 """
 
 FORKED = """
-# From 3.12 on Python itself warns of threads that are not there afterwards.
+# From 3.12 on, Python warns of a fork in a process with threads.
 warnings.simplefilter("ignore")
 child = os.fork()
 if not child:

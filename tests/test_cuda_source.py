@@ -39,7 +39,7 @@ def test_every_kernel_compiles_for_a_device(cell):
     ptx, log = compile_cuda(joined(everything))
     assert log == ""
     assert len(re.findall(r"\.entry xprnn_(?:forward|backward)_\d+", ptx)) == len(everything)
-    # The last stage, to machine code, takes longest; these hold what the others hold.
+    # The last stage, to machine code, takes longest; these kernels contain all that the others do.
     assert compile_cuda(joined(kernels(cell, FULLEST)), machine_code=True)[1] == ""
 
 
@@ -53,7 +53,7 @@ def test_no_kernel_of_another_dtype_computes_with_doubles(cell, dtype):
 
 
 def run(source, arrays, shape):
-    """Run a kernel on (1, n), or on more than one row."""
+    """Run a kernel on arrays of one row or of several."""
     (kernel,) = cuda_host.compiled([source.text])
     grid, block = (-(-shape[1] // 64), 1), (64, 4)
     kernel(grid, block, (0, 1, *shape, *(arrays[name] for name in source.arguments)))
@@ -97,7 +97,7 @@ def test_truth_values():
 
 @runs_on_the_host
 def test_every_number_of_16_bits_is_read_and_written():
-    """By what stands in for the device's instructions."""
+    """With the stand-in for the device's instructions."""
     builder = Builder()
     program = builder.program({"state": (builder.input("u0"),), "saved": ()})
     bits = np.arange(2**16, dtype=np.uint16).reshape(1, -1)
@@ -130,7 +130,7 @@ def test_constants_are_rounded_as_the_dtype_does(dtype):
     got = saved_of(program, np.nan_to_num(held, posinf=np.inf, neginf=-np.inf), held, dtype)
     for k, value in enumerate(held[0]):
         np.testing.assert_array_equal(got[k], np.full((1, len(values)), value))
-        # The array's number and the constant are one, not neighbours.
+        # The array's number and the constant are equal, and not neighbours.
         assert got[len(values) + k][0, k] == (not np.isnan(value))
 
 

@@ -46,7 +46,7 @@ def test_the_same_as_the_plain_loop(cell, device, monkeypatch):
 
 @pytest.fixture
 def two_rows(monkeypatch):
-    """A grid that is too small for a batch."""
+    """Make the grid too small for a batch."""
     monkeypatch.setattr("xprnn.engine.loop.cuda.loops.ROWS", 2)
     monkeypatch.setattr("xprnn.engine.loop.cuda.loops.THREADS", 4)
 
@@ -164,7 +164,7 @@ def test_what_explain_says():
 
 
 def reads_a_step(make, loss, **options):
-    """Return how often a training waits for the device, for every batch more."""
+    """Return how often a training waits for the device in each additional batch."""
     counts = []
     for batches in (2, 3, 4):
         net, data = make(batches)
@@ -177,7 +177,7 @@ def reads_a_step(make, loss, **options):
 
 @pytest.mark.parametrize("options", [{}, {"clip_norm": 1e-3}, {"clip_value": 0.1}], ids=str)
 def test_what_a_training_step_waits_for(options):
-    """Two checks of the data, and the loss; of tokens their number, too."""
+    """For two checks of the data and for the loss; with tokens, for their number too."""
 
     def series(batches):
         net = RNN(2, 3, 2, cell="lstm", backend="cupy", rng=0)

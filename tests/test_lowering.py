@@ -32,7 +32,7 @@ each_cell = pytest.mark.parametrize("cell", EVERY.values(), ids=EVERY)
 
 @pytest.fixture(params=[2**18, 1], ids=["blocks", "steps"])
 def blocks(request, monkeypatch):
-    """Compute ahead for all steps at once, and for one at a time."""
+    """Run a test with all steps in one block, and with one step in each."""
     monkeypatch.setattr(numpy_lowering, "CACHE", request.param)
 
 

@@ -141,7 +141,7 @@ class InPlace(Carried):
 
 
 def test_a_shared_array_of_two_results():
-    """What the loops made of it compute differs, too, and is not what to look at."""
+    """The lowered loops would differ, too, but the formula is wrong, and that is reported."""
     with pytest.raises(GradientError, match=r"\Athe gradient of previous h\[.*\n.*: previous h\n"):
         check_cell(InPlace())
     assert "check_cell fails, too; look there first: the gradient of previous h[" in caught(

@@ -1,4 +1,4 @@
-"""Arguments of time loops, drawn for any cell, and the plain loop that judges all others."""
+"""Random arguments of time loops for any cell, and the comparison with the plain loop."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ def named(*cells):
     return {f"{cell}".replace(" ", ""): cell for cell in cells}
 
 
-# Normalisation is the engine's: the loop of an LSTM with it is the loop of one without.
+# Normalisation belongs to the engine: an LSTM with it has the same formulas as one without.
 EVERY = named(
     *(row.cell for row in CELLS if not (isinstance(row.cell, LSTM) and has_layer_norm(row.cell))),
     *ODD_CELLS,
@@ -126,7 +126,7 @@ class Problem:
             assert back.du is back.da or want_back.du is not want_back.da
 
     def within(self, arrays):
-        """Return what arrays, (T, B, ...) each, hold within the sequences."""
+        """Return the entries of arrays, (T, B, ...) each, within the sequences."""
         if self.valid is None:
             return arrays
         return tuple(a[self.valid[:, :, 0]] for a in arrays)

@@ -72,6 +72,10 @@ def saved_places(program: Program) -> list[Place]:
 
 
 def _named(program: Program, groups: Iterable[tuple[str, str]]) -> tuple[Program, dict[int, str]]:
+    """Return a program with copies where need be, and by node the names of the results of groups.
+
+    ``groups`` are pairs: the group's name in ``program.outputs``, and the name of its results.
+    """
     nodes, outputs = list(program.nodes), dict(program.outputs)
     names: dict[int, str] = {}
     for group, name in groups:

@@ -9,8 +9,7 @@ from numba import types
 from numba.core.errors import NumbaError
 
 from xprnn.backend.host.arrays import np
-from xprnn.backend.numba import functions, intrinsics, tiles
-from xprnn.backend.numba import packed as products
+from xprnn.backend.numba import functions, intrinsics, packed, tiles
 from xprnn.backend.numba.build import Built, build, product_address
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
@@ -43,7 +42,8 @@ class NumbaLoops:
             "backward": backward_loop(backward, gates, kinds),
         }
         loop = self._loops["forward"]
-        self._dtypes = tuple("bool" if kind == BOOL else "" for kind in loop.saved.values())
+        # An empty string stands for the dtype of the network.
+        self._saved_dtypes = tuple("bool" if kind == BOOL else "" for kind in loop.saved.values())
         self._places = tuple(_place(*place, list(loop.saved)) for place in loop.places)
         self._both = not one_gradient(backward)
         # Two threads may both compile a loop, and then either may stay.
@@ -69,7 +69,7 @@ class NumbaLoops:
         for array, initial in zip(states, state, strict=True):
             array[0] = initial
         shape = (steps if save else 1, batch, hidden)
-        saved = [np.empty(shape, kind or dtype) for kind in self._dtypes]
+        saved = [np.empty(shape, kind or dtype) for kind in self._saved_dtypes]
         mask, masked = _mask(mask, states[0])
         given = (U, u, _valid(valid), mask, *map(_contiguous, units))
         self._run("forward", (*given, masked, *states, *saved), steps, batch, save=save)
@@ -149,8 +149,8 @@ def _names(loop: Loop, dtype: str) -> dict[str, Any]:
         "maximum": functions.maximum,
         "minimum": functions.minimum,
         "tanh": getattr(functions, f"tanh{bits}"),
-        "call_product": products.call_product,
-        "pack": getattr(products, f"pack{bits}"),
+        "call_product": packed.call_product,
+        "pack": getattr(packed, f"pack{bits}"),
         "hold": intrinsics.hold,
         "meet": intrinsics.meet,
         "row": intrinsics.row,
