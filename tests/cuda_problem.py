@@ -120,7 +120,7 @@ class Device:
                 assert_close(a, b, tolerance, f"{name}[{k}]", floor=tolerance)
 
     def compare_all(self, cell: Any) -> None:
-        """Compare with and without masks, lengths, gradients of outputs and a tape, in all dtypes."""
+        """Compare in all dtypes, with and without masks, lengths, outer gradients and a tape."""
         for variant in CHOSEN:
             p = problem(cell, variant)
             self.compare(cell, p, p.dh)
