@@ -3,14 +3,15 @@
 Names are those of `xprnn.engine.loop.results`, numbers refer to the equations in
 `xprnn.engine.loop.protocol`.  Normalisation, (3) and (7), is not here.
 
-``u0``, ``v0``, ``state0``, ``new0``, ``saved0``, ``dv0``, ... are rows: the entries of one sequence
-that belong to the units of the thread.  Where a row is part of an argument of another name, that
-has an underscore at its end.  And besides::
+``u0``, ``v0``, ``state0``, ``new0``, ``saved0``, ``dv0``, ... are rows: the entries of one step and
+sequence that belong to the units of the thread.  The whole array is ``u``, ``v``, ``states0``,
+``dv``, ``du``, or has the name of the row and an underscore: ``saved0_``.  Besides::
 
     n, N, W             units and sequences that the thread owns; n rounded up to whole vectors
     b, j                a sequence; a unit, counted from the first that the thread owns
     here, wide, stored  where row b begins at step t: in (T, B, H), (T, B, G·H), what is saved
     padded, dropout     whether there is a padding mask, and a mask of recurrent dropout
+    sync, team          where threads that share sequences meet once a step, and their number
     p                   U, packed for the product (see `xprnn.backend.numba.packed`)
     direct              dh(t-1) by the paths that don't go through U, (N, W)
     at_x                the address of x
