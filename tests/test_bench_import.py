@@ -11,6 +11,8 @@ from xprnn.bench import imports
 from xprnn.bench.imports import ImportRow, SizeRow, run_imports, size_of
 from xprnn.cli.bench import imports as bench_import
 
+pytestmark = pytest.mark.slow
+
 
 def test_interpreters_take_turns_and_medians_count(monkeypatch):
     order, seconds = [], iter([9.0, 9.0, 0.1, 1.0, 0.3, 3.0, 0.2, 2.0])

@@ -13,6 +13,8 @@ from xprnn.bench.peers import jax_layer, torch_layer
 from xprnn.bench.timing import CELLS
 from xprnn.cli.bench import options
 
+pytestmark = pytest.mark.slow
+
 CASE = LayerCase(3, 4, 2, 5)
 
 

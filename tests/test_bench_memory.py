@@ -11,6 +11,8 @@ from xprnn.bench.memory import MemoryRow, can_be_measured, run_long, run_memory
 from xprnn.bench.timing import Setting
 from xprnn.cli.bench import memory as bench_memory
 
+pytestmark = pytest.mark.slow
+
 SETTING = Setting(1)
 on_linux = pytest.mark.skipif(bool(can_be_measured()), reason=can_be_measured() or "none")
 

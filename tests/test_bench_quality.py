@@ -26,6 +26,8 @@ from xprnn.bench.quality.training import (
 from xprnn.cli.bench import quality as bench_quality
 from xprnn.interop.torch import to_state_dict
 
+pytestmark = pytest.mark.slow
+
 TEXT = "the cat sat on the mat. a dog ran to the cat! did the mat move? no.\n" * 12
 SETTING = Setting(
     steps=40,

@@ -12,6 +12,8 @@ from xprnn.bench.peers import torch_training
 from xprnn.bench.timing import CELLS
 from xprnn.bench.training import TrainingCase
 
+pytestmark = pytest.mark.slow
+
 CASES = {
     "tokens": TrainingCase(7, 6, 7, 3, 5, tokens=True),
     "last": TrainingCase(2, 6, 3, 4, 5, last=True),

@@ -9,7 +9,10 @@ from tests.process import run_python
 from tests.resuming import remains
 from xprnn import Checkpoint
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork"),
+]
 
 
 def test_killed_twenty_times_it_ends_with_the_same_bits(tmp_path):

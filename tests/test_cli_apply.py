@@ -11,6 +11,8 @@ from xprnn import RNN, Forecaster, LanguageModel
 from xprnn.data import read_csv, rmse, sunspots
 from xprnn.data.text import Vocabulary
 
+pytestmark = pytest.mark.slow
+
 MODEL = "model.safetensors"
 VALUES = read_csv(sunspots(), "SUNACTIVITY").values
 

@@ -13,6 +13,8 @@ from tests.resuming import Killed
 from xprnn.cli.train import progress
 from xprnn.training.checkpoint import options
 
+pytestmark = pytest.mark.slow
+
 TEXT = "the cat sat on the mat. a dog ran to the cat! did the mat move? no.\n" * 30
 SINE = "train sine --hidden 6 --epochs 8"
 SERIES = (

@@ -13,6 +13,8 @@ from xprnn.data import Autoregression, persistence, read_csv, rmse, sunspots
 from xprnn.optim import SGD
 from xprnn.training.history import Record
 
+pytestmark = pytest.mark.slow
+
 MODEL, PICTURE = "model.safetensors", "forecast.png"
 SMALL = ("--hidden", 3, "--epochs", 2, "--networks", 2, "--window", 6)
 SUNSPOTS = ("train", "csv", "sunspots", "--column", "SUNACTIVITY")

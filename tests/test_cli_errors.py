@@ -16,6 +16,8 @@ from xprnn.cli import main
 from xprnn.cli.common import results_folder
 from xprnn.cli.train import session, sine, text
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = (
     ("train", "sine"),
     ("train", "csv"),

@@ -16,6 +16,8 @@ from xprnn.cli.main import build_parser
 from xprnn.cli.parity import command as parity
 from xprnn.testing.parity.suite import PROBLEMS
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--cells", "elman", "--sizes", "3,2,2,4,2", "--steps", "2")
 OFF = "tests.namespaces:off_tanh"
 

@@ -7,6 +7,8 @@ from tests.cli_tools import contents, run
 from tests.test_recompute import pieces_of
 from xprnn.engine.network import loss_and_grad
 
+pytestmark = pytest.mark.slow
+
 TEXT = "the cat sat. a dog ran to the cat. the dog sat.\n" * 12
 SUNSPOTS = ("csv", "sunspots", "--column", "SUNACTIVITY", "--networks", "1", "--window", "7")
 

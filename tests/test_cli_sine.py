@@ -17,6 +17,8 @@ from xprnn.cli.train import progress, session, sine
 from xprnn.optim import SGD
 from xprnn.training.history import Record
 
+pytestmark = pytest.mark.slow
+
 MODEL, HISTORY = "model.safetensors", "history.jsonl"
 PICTURES = {"fit.png", "loss.png", "states.png"}
 SMALL = ("--hidden", 4, "--epochs", 4)

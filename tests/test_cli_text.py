@@ -10,6 +10,8 @@ from xprnn import RNN, History, LanguageModel, TrainingInterrupted, diagnostics
 from xprnn.cli import main
 from xprnn.cli.train import session
 
+pytestmark = pytest.mark.slow
+
 TEXT = "the cat sat on the mat. a dog ran to the cat! did the mat move? no.\n" * 30
 
 

@@ -20,6 +20,8 @@ from xprnn.cells import GRU, LSTM, Elman
 from xprnn.engine.loop import lowering
 from xprnn.engine.loop.protocol import Trajectory, Work
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("numba")
 
 PEEPHOLES = LSTM(peepholes=True)

@@ -18,6 +18,8 @@ from xprnn import RNN
 from xprnn.cells import Elman
 from xprnn.engine.loop import lowering
 
+pytestmark = pytest.mark.slow
+
 COMPILER = "xprnn.backend.numba.build"
 
 

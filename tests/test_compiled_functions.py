@@ -12,6 +12,8 @@ from xprnn.engine.loop import lowering
 from xprnn.engine.loop.program import ARITHMETIC, COMPARISONS, FUNCTIONS
 from xprnn.testing import check_cell
 
+pytestmark = pytest.mark.slow
+
 numba = pytest.importorskip("numba")
 
 from xprnn.backend.numba import functions  # noqa: E402

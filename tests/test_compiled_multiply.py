@@ -13,6 +13,8 @@ from xprnn.engine.network import loss_and_grad
 from xprnn.losses import CrossEntropy
 from xprnn.optim import SGD
 
+pytestmark = pytest.mark.slow
+
 numba = pytest.importorskip("numba")
 
 from xprnn.backend.numba import gemm, tiles  # noqa: E402

@@ -13,6 +13,8 @@ from xprnn.cells import LSTM
 from xprnn.engine.loop import lowering
 from xprnn.testing import check_cell, check_gradients
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("numba")
 
 STACK = {"layers": 2, "bidirectional": True, "dropout": 0.3, "recurrent_dropout": 0.2}

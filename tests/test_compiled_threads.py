@@ -12,6 +12,8 @@ from tests.step_products import compare_products, multiplier
 from tests.time_loops import Problem
 from xprnn.cells import GRU, LSTM, Elman
 
+pytestmark = pytest.mark.slow
+
 numba = pytest.importorskip("numba")
 
 from xprnn.backend.numba import build, packed, tiles  # noqa: E402

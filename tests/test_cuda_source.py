@@ -15,6 +15,8 @@ from xprnn.engine.loop.cuda.source import Variant
 from xprnn.engine.loop.program import FUNCTIONS, Builder
 from xprnn.engine.loop.results import saved_places
 
+pytestmark = pytest.mark.slow
+
 runs_on_the_host = pytest.mark.skipif(cuda_host.COMPILER is None, reason="there is no C++ compiler")
 
 has_compiler = pytest.mark.skipif(

@@ -25,7 +25,10 @@ from xprnn.engine.loop.plain import PlainLoops
 from xprnn.engine.loop.protocol import Recurrent
 from xprnn.optim import global_norm
 
-pytestmark = pytest.mark.skipif(cuda_host.COMPILER is None, reason="there is no C++ compiler")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(cuda_host.COMPILER is None, reason="there is no C++ compiler"),
+]
 
 each_cell = pytest.mark.parametrize("cell", TRACED.values(), ids=TRACED)
 

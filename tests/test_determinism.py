@@ -6,10 +6,13 @@ from pathlib import Path
 
 import array_api_compat.numpy
 import numpy as np
+import pytest
 
 import xprnn
 from tests.process import run_python
 from xprnn.backend.libraries.cupy import CuPy
+
+pytestmark = pytest.mark.slow
 
 TRAININGS = """
 import hashlib

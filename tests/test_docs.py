@@ -16,6 +16,8 @@ import xprnn
 from xprnn.cli.main import build_parser
 from xprnn.optim import OPTIMIZERS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = {

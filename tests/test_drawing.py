@@ -16,6 +16,8 @@ from xprnn.cells import LSTM, Activation, Elman, has_layer_norm, unit_names
 from xprnn.diagnostics import draw, draw_text, save_figure
 from xprnn.engine.architecture import Architecture
 
+pytestmark = pytest.mark.slow
+
 SYMBOLS = {
     "weight_ih_l0": "W",
     "weight_hh_l0": "U",

@@ -4,6 +4,8 @@ import pytest
 
 from tests.process import run_python
 
+pytestmark = pytest.mark.slow
+
 ARRAYS = ("torch", "jax", "array_api_strict", "cupy")
 HEAVY = (
     *ARRAYS,

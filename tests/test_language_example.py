@@ -6,6 +6,8 @@ import pytest
 
 from tests.test_check_examples import example
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def language():

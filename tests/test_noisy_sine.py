@@ -12,6 +12,8 @@ import pytest
 import xprnn
 from tests.judge import central_differences
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "examples" / "noisy_sine.py"
 PAGE = (ROOT / "docs" / "noisy-sine.md").read_text()

@@ -12,6 +12,8 @@ import pytest
 from tests.test_examples import EXAMPLES, SMALL
 from xprnn import diagnostics
 
+pytestmark = pytest.mark.slow
+
 MARKER = re.compile(r"# %%( \[markdown\])?")
 
 

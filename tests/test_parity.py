@@ -28,6 +28,8 @@ from xprnn.testing.parity import slack
 from xprnn.testing.parity.functions import CALLS
 from xprnn.testing.parity.problem import Trained
 
+pytestmark = pytest.mark.slow
+
 QUANTITIES = (
     *("functions", "structure", "output", "state", "loss", "gradients", "update"),
     "training",

@@ -13,6 +13,8 @@ import pytest
 from xprnn.backend import probe
 from xprnn.backend.registry import NAMES
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
