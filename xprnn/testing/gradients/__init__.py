@@ -1,1 +1,15 @@
-"""Whether gradients are right: of a network, of a cell, of a lowered loop."""
+"""Whether gradients are right: of a network, of a cell, of a lowered time loop.
+
+===============  ===============================================================================
+`network`        `check_gradients`: a network's gradients
+`cell`           `check_cell`: a cell's backward, and its lowered time loops
+`lowering`       a lowering's time loops against the plain loop
+`independence`   whether the passes of a network leave each other's arrays alone
+`objective`      what is differentiated: one number that depends on a network's arrays
+`passes`         forward passes of a network with other arrays, complex ones too, and in windows
+`check`          gradients of any function against its numeric derivatives
+`numeric`        central differences and the complex step
+`compare`        the tolerances, with their reasons
+`report`         what was found, and where to look for the fault
+===============  ===============================================================================
+"""

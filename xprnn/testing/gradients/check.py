@@ -1,4 +1,4 @@
-"""The check itself: a function's gradients, its numeric derivatives, and what came of it."""
+"""The check itself: the gradients of a function against its numeric derivatives."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,20 +28,20 @@ from xprnn.testing.gradients.report import Finding
 
 MODES = ("auto", "central", "complex", "directions")
 ENTRIES = 1000
-"""Up to how many entries each is moved by itself, unless told; a few evaluations an entry."""
+"""With mode ``"auto"``, the number of entries up to which every entry is differentiated."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to check.
+    """The options of a check, checked themselves; see `check_gradients`.
 
     Attributes
     ----------
     mode : {"auto", "central", "complex", "directions"}
     directions : int
-        How many, of every array and of all together.
+        The number of random directions of each array, and of all arrays together.
     tolerance : float or None
-        None: that of the method.
+        None: the tolerance of the method, see `xprnn.testing.gradients.compare`.
     """
 
     mode: str
@@ -56,7 +56,7 @@ class Options:
 
 
 class Checked(NamedTuple):
-    """What came of it."""
+    """The result of a check: what a `GradientReport` needs."""
 
     method: str
     tolerance: float
@@ -73,14 +73,19 @@ def check(
     ----------
     f : Function
     gradients : mapping of str to array
-        One for every variable of the function.
+        One for each variable of the function.
     size : float
         S of `xprnn.testing.gradients.compare`.
+    options : Options
+    rng : numpy.random.Generator
+        For random directions.
 
     Raises
     ------
+    ContractError
+        If two evaluations of the function differ.
     ValueError
-        If the complex step is asked for, and can't be used.
+        If the complex step is asked for but can't be used.
     """
     at_rest = f.terms({})
     _repeatable(f, at_rest, 64 * EPS * (size + f.grain))
@@ -122,6 +127,7 @@ def check(
 def _probes(
     variables: Mapping[str, HostArray], options: Options, rng: Generator
 ) -> tuple[list[Entries] | list[Directions], bool]:
+    """Return what to differentiate along, and whether that is every entry."""
     entries = sum(value.size for value in variables.values())
     every = options.mode in ("central", "complex") or (
         options.mode == "auto" and entries <= ENTRIES
@@ -132,7 +138,7 @@ def _probes(
 
 
 def _repeatable(f: Function, at_rest: HostArray, allowed: float) -> None:
-    """Refuse a function that gives something else each time."""
+    """Refuse a function whose value changes from one evaluation to the next."""
     off = abs(float(np.sum(f.terms({}) - at_rest)))
     if off > allowed:
         raise ContractError(

@@ -1,82 +1,86 @@
-"""When a gradient agrees with numeric derivatives.
+"""The tolerances: when a gradient agrees with numeric derivatives.
 
 An entry g of a gradient agrees with its numeric derivative n if ::
 
     |g - n| ≤ τ (m + 1e-3 max m) + 16 ε S + noise,   m = max(|g|, |n|)     (1)
 
-with the largest m of the array.  Why each:
+where max m is the largest m of the array.  The reasons for each term:
 
-τ is 1e-9 with the complex step, which is right to some roundings of ε = 2e-16: that leaves backward
-itself thousands.  It is 1e-6 with central differences, whose own error is 1e-10 or so of the
-largest entry where the objective is of order one.  A wrong formula is off by far more than either.
+τ is 1e-9 with the complex step.  Its result is exact to a few roundings of ε = 2e-16, so this
+allows thousands of roundings in backward.  τ is 1e-6 with central differences, whose own error is
+about 1e-10 of the largest entry if the objective is of order one.  A wrong formula is off by far
+more than either.
 
-Entries below a thousandth of the largest are held to that thousandth, because they are sums of
-terms that cancel, and roundings are relative to the terms.
+Entries below a thousandth of the largest are compared with that thousandth, because they are sums
+of terms that cancel, and rounding is relative to the terms.
 
-S is the size of the objective, √Σ (w max(1, |y|))² for outputs y and their gradients w.  Where a
-network saturates, its gradients are small differences (as 1 - h² is) of numbers of the size of w.
+S is the size of the objective, √Σ (w max(1, |y|))² for outputs y and their gradients w.  In a
+saturated network, gradients are small differences, such as 1 - h², of numbers of the size of w.
 
-The noise is what rounding does to differences: measured, and zero with the complex step.
+The noise is the effect of rounding on differences.  It is measured, and zero with the complex step.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from xprnn.backend.host.arrays import Generator, HostArray, np
+from xprnn.testing.arrays import Index, index_at
 from xprnn.testing.gradients.numeric import EPS, Direction, Slopes
-from xprnn.testing.gradients.report import Finding, Index
+from xprnn.testing.gradients.report import Finding
 
 COMPLEX = 1e-9
 CENTRAL = 1e-6
 SMALL = 1e-3
 SMALLEST = 1e-200
-"""What comes near it is zero: the complex step, times 1e-20, would underflow."""
+"""Derivatives about this small count as zero: the complex step multiplies them by 1e-20, and the
+product would underflow."""
 
 Gradients = Mapping[str, HostArray]
 
 
 @dataclass(frozen=True)
 class Entries:
-    """Every entry of an array."""
+    """Probes of every entry of an array; see `xprnn.testing.gradients.numeric.Probes`."""
 
     name: str
     value: HostArray = field(repr=False)
 
     @property
     def count(self) -> int:
-        """How many."""
+        """The number of probes."""
         return int(self.value.size)
 
     def direction(self, k: int) -> Direction:
-        """Return the direction of entry k."""
+        """Return the direction that changes entry k alone."""
         one = np.zeros(self.value.size)
         one[k] = 1.0
         return {self.name: one.reshape(self.value.shape)}
 
     def size(self, k: int) -> float:
-        """Return the size of entry k, at least one."""
-        # A weight of 0.01 is as far from the bend of a tanh as one of 1.
+        """Return the absolute value of entry k, but at least one."""
+        # The step depends on the curvature of the activations, which is no larger for a weight of
+        # 0.01 than for one of 1.
         return max(1.0, abs(float(self.value.flat[k])))
 
     def project(self, gradients: Gradients) -> HostArray:
-        """Return the derivatives that the gradients stand for."""
+        """Return the derivative along every probe according to the gradients."""
         return gradients[self.name].ravel()
 
     def index(self, k: int) -> Index | None:
         """Return the index of entry k."""
-        return tuple(int(i) for i in np.unravel_index(k, self.value.shape))
+        return index_at(self.value, k)
 
 
 @dataclass(frozen=True)
 class Directions:
-    """Random directions, of one array or of all together."""
+    """Probes along random directions, which change one array or all of them together."""
 
     name: str
     directions: tuple[Direction, ...] = field(repr=False)
 
     @property
     def count(self) -> int:
-        """How many."""
+        """The number of probes."""
         return len(self.directions)
 
     def direction(self, k: int) -> Direction:
@@ -84,18 +88,18 @@ class Directions:
         return self.directions[k]
 
     def size(self, k: int) -> float:
-        """Return one: their entries are of that size."""
+        """Return one, which is the size of the entries of random directions."""
         del k
         return 1.0
 
     def project(self, gradients: Gradients) -> HostArray:
-        """Return the derivatives that the gradients stand for: inner products."""
+        """Return the derivative along every probe, an inner product with the gradients."""
         return np.array(
             [sum(np.sum(gradients[n] * d) for n, d in moved.items()) for moved in self.directions]
         )
 
     def index(self, k: int) -> Index | None:
-        """Return None: a direction is no entry."""
+        """Return None, because a direction is not an entry."""
         del k
         return None
 
@@ -103,7 +107,7 @@ class Directions:
 def random_directions(
     variables: Mapping[str, HostArray], count: int, rng: Generator
 ) -> list[Directions]:
-    """Return random directions of every array by itself, then of all of them together."""
+    """Return ``count`` random directions of each array alone, then of all arrays together."""
     drawn = [
         {name: np.asarray(rng.normal(size=value.shape)) for name, value in variables.items()}
         for _ in range(count)
@@ -121,12 +125,18 @@ def compare(
     tolerance: float,
     size: float,
 ) -> Finding:
-    """Return how an array's gradient agrees with its numeric derivatives.
+    """Compare the gradient of an array with its numeric derivatives by (1).
 
     Parameters
     ----------
+    probes : Entries or Directions
     shape : tuple of int, or None
-        The array's.
+        The shape of the array; None for directions that change all arrays.
+    gradients : mapping of str to array
+    slopes : Slopes
+        The numeric derivatives along the probes.
+    tolerance : float
+        τ.
     size : float
         S.
     """
@@ -137,7 +147,8 @@ def compare(
     m = np.maximum(np.abs(g), np.abs(n))
     m = m + SMALL * np.max(m, where=np.isfinite(m) & ~slopes.kink, initial=0.0)
     off = np.abs(g - n)
-    # By how many times the tolerance; what is not finite is beyond all, and kinks are left out.
+    # The error as a multiple of what is allowed: infinite if it is not finite, and negative at
+    # kinks, which so are never the worst entry.
     rounding = 16 * EPS * size + slopes.noise + SMALLEST
     finite = np.isfinite(off)
     excess = np.where(finite, off / (tolerance * m + rounding), np.inf)

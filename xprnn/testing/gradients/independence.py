@@ -1,26 +1,28 @@
 """Whether the passes of a network leave each other's arrays alone.
 
-Backward comes right after forward wherever gradients are compared with numbers, so a buffer that
-two passes share is not seen there; in a network that is used twice before it is gone back through
-(two sequences with one loss, say) it is.
+Where gradients are compared with numeric derivatives, backward follows right after forward, so a
+buffer that two passes share goes unnoticed.  It spoils gradients when a network runs forward twice
+before it runs backward: with two sequences and one loss, for instance.
 """
 
 from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.engine.gradients import GradientArray, dense
 from xprnn.engine.results import Run
+from xprnn.testing.arrays import host_copy, largest_finite
 from xprnn.testing.contract import ContractError
-from xprnn.testing.gradients.objective import Objective, hosted
+from xprnn.testing.gradients.objective import Objective
 
 NEAR = 1e-12
-"""By the largest entry: the same numbers, added in the same order."""
+"""Relative to the largest entry.  The same numbers are added in the same order."""
 
 
-def passes_apart(objective: Objective, rng: Generator) -> None:
-    """Find out whether one pass changes what another has computed, or goes back through.
+def check_independence(objective: Objective, rng: Generator) -> None:
+    """Refuse a network in which one pass changes the results or the tape of another.
 
     Raises
     ------
     ContractError
+        The message names the array that changes.
     """
     passes = _Passes(objective, rng)
     run = passes.forward()
@@ -48,7 +50,7 @@ def passes_apart(objective: Objective, rng: Generator) -> None:
 
 
 class _Passes:
-    """A network's passes, with random gradients of output and state."""
+    """The passes of a network, with random gradients of its output and final state."""
 
     def __init__(self, objective: Objective, rng: Generator) -> None:
         self.net, self.point, self.call = objective.net, objective.point, objective.call
@@ -75,20 +77,20 @@ class _Passes:
         if gradient.input is not None:
             found["input"] = gradient.input
         found |= dict(zip(self._states(), gradient.state, strict=True))
-        return {name: hosted(self.net.backend, dense(a)) for name, a in found.items()}
+        return {name: host_copy(self.net.backend, dense(a)) for name, a in found.items()}
 
     def outputs(self, run: Run) -> dict[str, HostArray]:
         arrays = {"output": run.output} | dict(zip(self._states(), run.state, strict=True))
-        return {name: hosted(self.net.backend, a) for name, a in arrays.items()}
+        return {name: host_copy(self.net.backend, a) for name, a in arrays.items()}
 
     def _states(self) -> list[str]:
         return [f"state {name}" for name in self.net.cell.state]
 
 
 def _changed(before: dict[str, HostArray], after: dict[str, HostArray]) -> str:
-    """Return the name of an array that is another; empty if there is none."""
+    """Return the name of an array that has changed; an empty text if none has."""
     for name, array in before.items():
-        largest = float(np.max(np.abs(array), where=np.isfinite(array), initial=0.0))
-        if not np.allclose(after[name], array, rtol=0, atol=NEAR * largest, equal_nan=True):
+        near = NEAR * largest_finite(array)
+        if not np.allclose(after[name], array, rtol=0, atol=near, equal_nan=True):
             return name
     return ""

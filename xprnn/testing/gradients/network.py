@@ -1,4 +1,4 @@
-"""A network's gradients against numeric derivatives."""
+"""`check_gradients`: a network's gradients against numeric derivatives."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,8 @@ from xprnn.losses import Loss, get_loss
 from xprnn.testing.contract import contract_in
 from xprnn.testing.gradients.cell import check_cell
 from xprnn.testing.gradients.check import Options, check
-from xprnn.testing.gradients.independence import passes_apart
-from xprnn.testing.gradients.objective import Goal, Objective, Weighted, with_loss
+from xprnn.testing.gradients.independence import check_independence
+from xprnn.testing.gradients.objective import Goal, Objective, WeightedSum, loss_value
 from xprnn.testing.gradients.passes import Call, Outputs, Point
 from xprnn.testing.gradients.report import (
     GradientError,
@@ -41,72 +41,75 @@ def check_gradients(
 ) -> GradientReport:
     """Compare a network's gradients with numeric derivatives, and raise if one is wrong.
 
-    Every parameter, the input and the initial state.  What is differentiated is a loss, if a target
-    is given, and else ::
+    The gradients with respect to every parameter, the input and the initial state are checked.
+    With a target, the number that is differentiated is a loss.  Without one it is ::
 
         Σ y d_output + Σ s d_state
 
-    of outputs y and final state s, with random d_output and d_state.  Everything is computed in
-    float64, by a copy of the network on the network's own backend; the network and the arrays stay
-    as they are.
+    of outputs y and final state s, with random d_output and d_state.  A copy of the network
+    computes everything in float64 on the network's backend.  The network and the arrays given are
+    not changed.
 
     Parameters
     ----------
     net : RNN
-        In whatever dtype.
-    x : array, (T, B, I), or of integers, (T, B)
-        Integers have no gradient, so all else is checked.  For a check that means something, T ≥ 3
-        and B ≥ 2.
+        A network of any dtype.
+    x : array, (T, B, I), or array of int, (T, B)
+        The input.  Integers have no gradient; everything else is checked then.  The check shows
+        most with T ≥ 3 and B ≥ 2.
     state : tuple of array, optional
-        The initial state.  None: a random one, because at zero U's gradient lacks a term.
+        The initial state.  None: drawn at random, because with a state of zero the gradient of U
+        lacks a term.
     target : array, optional
+        The target of the loss.
     loss : str or Loss, optional
-        None: squared error, if there is a target.
+        None: squared error, if a target is given.
     lengths : sequence of int, optional
         See `RNN.forward`.
     window : int, optional
-        See `RNN.backward`.  The truncated gradient is not that of the objective, but it is that of
-        another one, in which each output is computed from the steps of its window alone, starting
-        from a state that is held as it is; that one is differentiated.  There is none in both
-        directions, with dropout, or with lengths.
+        See `RNN.backward`.  The truncated gradient is the gradient of another number: of the one
+        that results if each output is computed from the steps of its window alone, starting from a
+        constant state.  That number is differentiated then.  There is no such number for
+        bidirectional networks, with dropout, or with lengths.
     mode : {"auto", "central", "complex", "directions"}
-        ``"central"``: central differences, every entry.  ``"complex"``: complex step, every entry;
-        right to rounding, but everything between the parameters and the objective must be analytic
-        (relu is not).  ``"directions"``: along random directions of each array, and of all of them
-        together, by complex step if possible; the cost does not depend on the network's size.
-        ``"auto"``: up to 1000 entries in all each of them, else directions; by complex step if
+        ``"central"``: every entry, by central differences.  ``"complex"``: every entry, by complex
+        step, which is exact to rounding, but needs a network and a loss that are analytic (relu is
+        not).  ``"directions"``: along random directions of each array, and of all arrays together,
+        at a cost that does not depend on the size of the network; by complex step if possible.
+        ``"auto"``: every entry if there are 1000 or fewer, else directions; by complex step if
         possible.
     directions : int
-        How many, of each array.  One shows any error that is not many orders below the gradient's
-        norm.
+        The number of random directions.  A single one shows any error that is not many orders of
+        magnitude smaller than the gradient.
     tolerance : float, optional
-        How far a gradient may be off, relative to itself, or to a thousandth of the array's
-        largest.  None: 1e-9 with the complex step, 1e-6 with central differences; why, and what
-        is allowed for rounding, says `xprnn.testing.gradients.compare`.
+        The largest error allowed, relative to the gradient's entry, or to a thousandth of the
+        array's largest entry if that is more.  None: 1e-9 with the complex step, 1e-6 with central
+        differences.  `xprnn.testing.gradients.compare` has the reasons, and what is allowed for
+        rounding on top.
     rng : int, numpy.random.Generator or None
-        Where state, d_output, d_state, directions and dropout masks are drawn from.
+        The source of the state, d_output, d_state, directions and dropout masks.
 
     Returns
     -------
     GradientReport
-        Printed, a table.
+        Printed, it is a table.
 
     Raises
     ------
     GradientError
-        An AssertionError, with the report: a gradient is wrong, is not finite, or could not be
-        compared at any entry; or all of them are zero.  The message names the worst entry, both
-        values, the equation it comes from, and what `check_cell` says of the cell.
+        An AssertionError with the report: a gradient is wrong, not finite, or could not be compared
+        at any entry; or all gradients are zero.  The message names the worst entry, both values,
+        the equation that it comes from, and what `check_cell` finds in the cell.
     ContractError
         An AssertionError, too: the cell or the loss returns something of the wrong form, or writes
-        into its arguments, or one pass of the network into the arrays of another.
+        into its arguments; or one pass of the network changes the arrays of another.
     TypeError, ValueError
         If an argument does not fit, or a mode or window can't be checked.
 
     Notes
     -----
-    An entry where the objective has a kink (relu at zero) has no derivative to compare with.  It is
-    left out, counted and shown in the report.
+    Where the objective has a kink (relu at zero), there is no derivative to compare with.  Such an
+    entry is left out; the report has their number.
 
     Examples
     --------
@@ -120,7 +123,7 @@ def check_gradients(
     True
     """
     if type(net) is not RNN:
-        # Of a subclass the copy in float64 would be the base class, and another network's gradient.
+        # The copy in float64 would be of the base class, and so have another gradient.
         raise TypeError(f"net is of type {type(net).__name__}: expected xprnn.RNN itself")
     options, random = Options(mode, directions, tolerance), generator(rng)
     double = net.to(net.backend, dtype="float64")
@@ -128,13 +131,13 @@ def check_gradients(
         for backend in (net.backend, double.backend):
             contract_in(net.cell, backend, random)
         objective = _objective(net, double, x, state, target, loss, lengths, window, random)
-        passes_apart(objective, random)
+        check_independence(objective, random)
         gradients = objective.gradients()
         found = check(objective.function, gradients, objective.goal.size, options, random)
     notes = found.notes
     if objective.point.x.ndim == 2:
         notes += ("the input is of integers, which have no gradient",)
-    what = "random d_output and d_state" if isinstance(objective.goal, Weighted) else "a loss"
+    what = "random d_output and d_state" if isinstance(objective.goal, WeightedSum) else "a loss"
     report = GradientReport(
         f"gradients of {what}", found.method, found.tolerance, found.findings, notes
     )
@@ -154,7 +157,7 @@ def _objective(
     window: int | None,
     rng: Generator,
 ) -> Objective:
-    """Return what is to be differentiated, all arguments checked."""
+    """Check the arguments, and return what is to be differentiated."""
     if loss is not None and target is None:
         raise ValueError(f"loss is {loss!r}, but there is no target")
     backend = double.backend
@@ -165,7 +168,7 @@ def _objective(
 
     x = wide("x", x)
     if checks.is_integer(x, backend):
-        # As the network's border does, which complex passes go around.
+        # Complex passes go around the network's checks, which would do this.
         x = backend.xp.astype(x, backend.xp.__array_namespace_info__().default_dtypes()["indexing"])
     call = Call(lengths, seed=int(rng.integers(2**31)))
     if isinstance(state, tuple | list):
@@ -180,10 +183,10 @@ def _objective(
     if target is None:
         arrays = tuple(backend.to_numpy(a) for a in (run.output, *run.state))
         weights = tuple(np.asarray(rng.normal(size=a.shape)) for a in arrays)
-        goal = Weighted(arrays, weights)
+        goal = WeightedSum(arrays, weights)
     else:
         named = get_loss("squared_error" if loss is None else loss)
-        goal = with_loss(double, outputs, named, wide("target", target), lengths)
+        goal = loss_value(double, outputs, named, wide("target", target), lengths)
     return Objective(double, Point(dict(double.parameters), x, state), call, goal, window)
 
 

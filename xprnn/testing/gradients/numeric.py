@@ -1,18 +1,19 @@
 """Numeric derivatives of a function of named arrays, on the host.
 
-Along a direction d, with t a number::
+Along a direction d, with a step t::
 
     (f(θ + t d) - f(θ - t d)) / 2t              central differences       (1)
     Im f(θ + i t d) / t                         complex step              (2)
 
-(1) is off by t²/6 · f''' and by rounding, ε f/t, and best where both are of a size: t about ε^⅓,
-times the size of the entry that is moved if that is above one.  Whether the function is smooth
-there is found out by halving the step (see `_roughness`); where it is not, the step is made
-smaller, and what is rough at the smallest one is a kink, which has no derivative.
+The error of (1) is t²/6 · f''' plus the effect of rounding, ε f/t.  It is smallest when the two are
+equal, with t about ε^⅓, or that times the entry if the entry is larger than one.  Halving the step
+shows whether the function is smooth there (see `_roughness`).  If it is not, the step is made
+smaller.  Where the function is still not smooth at the smallest step, it has a kink, and no
+derivative.
 
-(2) subtracts nothing, so t can be so small that t² vanishes, and the derivative is right to
-rounding.  It needs a function that takes complex numbers and is analytic, which tanh is and relu
-and abs are not.
+(2) subtracts nothing, so t can be so small that t² vanishes, and the derivative is exact to
+rounding.  It needs a function that accepts complex numbers and is analytic.  tanh is; relu and abs
+are not.
 
 References
 ----------
@@ -28,17 +29,19 @@ from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.backend.types import Namespace
 
 Direction: TypeAlias = Mapping[str, HostArray]
-"""By name, how the arrays move; those that stay are left out."""
+"""By name, the change of each array; arrays that do not change are left out."""
 
 EPS = float(np.finfo(np.float64).eps)
 STEP = EPS ** (1 / 3)
 RUNGS = (1.0, 2.0**-5, 2.0**-10)
-"""Steps by `STEP`.  The smallest has ε/t of 4e-8, beyond which there is nothing to compare with."""
+"""The steps, as multiples of `STEP`.  With the smallest, rounding has an effect of ε/t = 4e-8; a
+smaller one would leave too few digits to compare."""
 TINY = 1e-20
-"""The complex step: its square is lost even next to numbers of 1e-12."""
+"""The complex step.  Its square vanishes even next to numbers of 1e-12."""
 WITNESS = 1e-5
-"""How near complex step and central differences must come for the first to be believed.  They do to
-1e-8; a function that loses the imaginary part somewhere is off by far more."""
+"""The complex step is used only if it agrees with central differences to this relative error.  They
+agree to about 1e-8 unless the function loses the imaginary part somewhere, which makes the
+difference far larger."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,11 @@ class Function:
     variables : mapping of str to array
         θ, float64.
     terms : callable
-        Takes some of the variables, moved, and returns the terms, one-dimensional: their sum is f.
-        Complex arrays give complex terms.
+        Takes new values for some of the variables, and returns the terms, one-dimensional, whose
+        sum is f.  Complex arrays give complex terms.
     grain : float
-        The size of the largest numbers that are cancelled within a term, as those of a logarithm of
-        a softmax are: rounding is relative to them.
+        The size of the largest numbers that cancel within a term, as in the logarithm of a softmax.
+        The rounding of a term is relative to them.
     """
 
     variables: Mapping[str, HostArray]
@@ -67,7 +70,7 @@ class Function:
 
 
 class Probes(Protocol):
-    """Directions to differentiate along."""
+    """Directions along which a function is differentiated, of which it has ``count``."""
 
     @property
     def count(self) -> int: ...
@@ -77,20 +80,20 @@ class Probes(Protocol):
         ...
 
     def size(self, k: int) -> float:
-        """Return what its step is to be multiplied by."""
+        """Return the factor by which `STEP` is multiplied for direction k."""
         ...
 
 
 class Slopes(NamedTuple):
-    """Numeric derivatives along directions, one-dimensional each.
+    """Numeric derivatives along directions, in one-dimensional arrays.
 
     Attributes
     ----------
     value : array
     noise : array
-        How far rounding may have taken each of them.
+        How far rounding may have moved each value.
     kink : array of bool
-        Where there is none.
+        Whether there is no derivative.
     """
 
     value: HostArray
@@ -106,18 +109,18 @@ std trunc var
 
 
 REAL_ONLY = frozenset(_WORDS.split())
-"""What the standard has for real numbers alone, or what means something else for complex ones: abs
-is no longer ±x, and var takes squares of absolute values."""
+"""Functions that the standard defines for real numbers only, or that mean something else for
+complex ones: abs is no longer ±x, and var takes squares of absolute values."""
 
 
 class NotAnalyticError(TypeError):
-    """A function has no derivative that a complex step could find."""
+    """A function is not analytic, so a complex step can't find its derivative."""
 
 
 class Analytic:
-    """A namespace without the functions that are not analytic.
+    """A namespace in which the functions that are not analytic raise NotAnalyticError.
 
-    Some libraries do take complex numbers in them, and lose the imaginary part, which is the
+    Some libraries accept complex numbers in those and drop the imaginary part, which is the
     derivative.
 
     Parameters
@@ -155,9 +158,9 @@ def central(
     at_rest : array
         The terms of f(θ).
     rounding : float
-        That of f, see `rounding_of`.
+        The effect of rounding on f; see `rounding_of`.
     limit : float
-        How rough it may be, relative to the slope.
+        The roughness, relative to the slope, above which there is a kink.
     """
     count = probes.count
     value, rough, noise = np.zeros(count), np.full(count, np.inf), np.zeros(count)
@@ -167,17 +170,17 @@ def central(
             step = rung * STEP * probes.size(k)
             value[k], rough[k] = _slope(f, probes.direction(k), at_rest, step)
             noise[k] = rounding / step
-        # An entry whose slope is nearly zero is compared with the others' slopes.
+        # The roughness of an entry whose slope is nearly zero is relative to the other slopes.
         slopes = np.abs(value)
         allowed = limit * (slopes + 1e-3 * np.max(slopes, initial=0.0)) + 4 * noise
-        # False for what is not finite, which no smaller step makes finite.
+        # The comparison is false for NaN, which no smaller step would make finite.
         kink &= rough > allowed
     return Slopes(value, noise, kink)
 
 
 def rounding_of(f: Function, at_rest: HostArray, rng: Generator) -> float:
-    """Return how much rounding changes f: measured, by moving everything by rounding errors."""
-    # A term may stay as it is by chance, as it can't change by less than its last digit.
+    """Return how much rounding changes f, measured by changing all variables by rounding errors."""
+    # A term may happen not to change, because it can't change by less than its last digit.
     found = EPS * (f.grain + float(np.sqrt(np.sum(at_rest * at_rest))))
     for _ in range(4):
         direction = {
@@ -191,13 +194,13 @@ def rounding_of(f: Function, at_rest: HostArray, rng: Generator) -> float:
 def why_not_complex(f: Function, at_rest: HostArray, rounding: float, rng: Generator) -> str | None:
     """Return why the complex step can't be used; None if it can.
 
-    It is tried once, in a direction that moves everything, and must agree with (1).
+    It is tried once, in a random direction that changes all variables, and must agree with (1).
     """
     d = {name: np.asarray(rng.normal(size=a.shape)) for name, a in f.variables.items()}
     try:
         by_complex = np.sum(f.along(d, 1j * TINY).imag) / TINY
     except Exception as error:
-        # Each library refuses complex numbers in words and types of its own.
+        # Every library refuses complex numbers with another exception.
         return f"{type(error).__name__}: {error}"
     for rung in RUNGS:
         slope, _ = _slope(f, d, at_rest, rung * STEP)
@@ -211,27 +214,27 @@ def why_not_complex(f: Function, at_rest: HostArray, rounding: float, rng: Gener
 
 
 def _slope(f: Function, d: Direction, at_rest: HostArray, t: float) -> tuple[float, float]:
-    """Return the derivative by (1), and its roughness."""
+    """Return the derivative by (1), and the roughness of the function there."""
     whole, half = (_sides(f, d, at_rest, step) for step in (t, t / 2))
     return (whole[0] + whole[1]) / 2, _roughness(whole, half)
 
 
 def _sides(f: Function, d: Direction, at_rest: HostArray, t: float) -> tuple[float, float]:
-    """Return the slopes on both sides."""
-    # Terms are subtracted before they are summed: those that d does not touch are then exactly
-    # zero, and add no rounding.  (The sum is NumPy's pairwise one, whose own is smaller than that
-    # of the terms.)
+    """Return the slopes above and below θ."""
+    # Terms are subtracted before they are summed.  So those that d does not change are exactly zero
+    # and add no rounding errors.  (NumPy sums pairwise, which adds less than the terms have.)
     above, below = f.along(d, t), f.along(d, -t)
     return float(np.sum(above - at_rest)) / t, float(np.sum(at_rest - below)) / t
 
 
 def _roughness(whole: tuple[float, float], half: tuple[float, float]) -> float:
-    """Return by how much a function is not smooth, given its slopes on both sides at t and t/2.
+    """Return how far a function is from smooth, given its slopes on both sides at t and t/2.
 
-    Two numbers that are of order t² and t³ for a smooth function, but of the order of the jump J of
-    the slope at a kink: how the mean of both sides changes, and whether their difference, t f'' and
-    so on, fails to be halved.  A kink at distance δ < t/2 changes the first by J δ/2t, which misses
-    one right at θ, and the second by J (1 - 3δ/t), which does not.
+    It is the larger of two numbers: how much the mean of both sides changes with the step, and how
+    far their difference, t f'' + ..., is from being halved with it.  For a smooth function they are
+    of order t² and t³, and at a kink of the order of the jump J of the slope.  A kink at distance
+    δ < t/2 changes the first by J δ/2t, which is zero if the kink is at θ itself, and the second by
+    J (1 - 3δ/t), which is not.
     """
     mean = abs(sum(whole) - sum(half)) / 2
     bend = abs((whole[0] - whole[1]) - 2 * (half[0] - half[1]))

@@ -1,11 +1,12 @@
-"""What is differentiated: a network's objective, of its parameters, its input and its state.
+"""What is differentiated: one number that depends on a network's parameters, input and state.
 
-Either of ::
+The number is either of ::
 
     Σ y d_output + Σ s d_state          with random d_output and d_state  (1)
     L(y)                                a loss                            (2)
 
-for outputs y and final state s.
+for outputs y and final state s.  A `Goal` computes it from y and s, and an `Objective` from the
+network's arrays.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from xprnn.engine.gradients import dense
 from xprnn.engine.network import RNN
 from xprnn.engine.results import Gradient
 from xprnn.losses import Loss
+from xprnn.testing.arrays import host_copy
 from xprnn.testing.contract import ContractError
 from xprnn.testing.gradients.compare import Gradients
 from xprnn.testing.gradients.numeric import Direction, Function
@@ -37,11 +39,12 @@ from xprnn.testing.precision import ADVICE, narrower_in, watch
 
 INPUT = "input"
 STATE = "state "
-NEAR = 1e-7
+STEP = 1e-7
+"""Relative change of the output, by which the curvature of a loss is estimated."""
 
 
 class Goal(Protocol):
-    """(1) or (2)."""
+    """The number (1) or (2), as a function of output and final state."""
 
     @property
     def size(self) -> float:
@@ -50,21 +53,21 @@ class Goal(Protocol):
 
     @property
     def grain(self) -> float:
-        """See `Function`."""
+        """The ``grain`` of `xprnn.testing.gradients.numeric.Function`."""
         ...
 
     def terms(self, backend: Backend, outputs: Outputs) -> HostArray:
-        """Return the numbers that the objective is the sum of; of complex outputs complex."""
+        """Return the terms whose sum is the number; complex for complex outputs."""
         ...
 
     def gradient(self, net: RNN, point: Point, call: Call, window: int | None) -> Gradient:
-        """Return the gradient under test."""
+        """Return the gradient under test, at a point."""
         ...
 
 
 @dataclass(frozen=True)
-class Weighted:
-    """(1), for outputs and weights on the host."""
+class WeightedSum:
+    """The number (1): outputs and final state, on the host, times random weights."""
 
     outputs: tuple[HostArray, ...]
     weights: tuple[HostArray, ...]
@@ -76,7 +79,7 @@ class Weighted:
 
     @property
     def grain(self) -> float:
-        """Zero: the terms are products."""
+        """Zero, because nothing cancels within a term, which is a product."""
         return 0.0
 
     def terms(self, backend: Backend, outputs: Outputs) -> HostArray:
@@ -92,8 +95,8 @@ class Weighted:
 
 
 @dataclass(frozen=True)
-class WithLoss:
-    """(2)."""
+class LossValue:
+    """The number (2)."""
 
     loss: Loss
     target: Array
@@ -118,19 +121,19 @@ class WithLoss:
         return gradient
 
 
-def with_loss(
+def loss_value(
     net: RNN, outputs: Outputs, loss: Loss, target: Array, lengths: Sequence[int] | None
-) -> WithLoss:
-    """Return (2), once the loss is known to return what it should.
+) -> LossValue:
+    """Return the number (2) of a loss, after a check of what the loss returns.
 
     Raises
     ------
     TypeError, ValueError
         If the target does not fit.
     ContractError
-        If the loss's value is not zero-dimensional, is not the one that it differentiates, or its
-        gradient does not have the form of the output; if the loss writes into its arguments, or
-        a narrower float than float64 takes part in it.
+        If the value of the loss is not zero-dimensional, or not the one that it differentiates; if
+        its gradient does not have the shape and dtype of the output; if it writes into its
+        arguments, or computes with a float narrower than float64.
     """
     backend, y = net.backend, outputs.output
     target = loss.check(tuple(y.shape), target, backend)
@@ -138,11 +141,11 @@ def with_loss(
     if lengths is not None and net.returns == "sequence":
         steps = np.arange(y.shape[0])[:, None, None]
         valid = (backend.asarray(steps < np.asarray(lengths)[None, :, None]),)
-    before = {"output": (y, hosted(backend, y)), "target": (target, hosted(backend, target))}
+    before = {"output": (y, host_copy(backend, y)), "target": (target, host_copy(backend, target))}
     reported = _scalar(backend, f"{loss} returned", loss(y, target, *valid))
     value, dy = loss.value_and_grad(y, target, *valid)
     for name, (array, kept) in before.items():
-        if not np.array_equal(hosted(backend, array), kept):
+        if not np.array_equal(host_copy(backend, array), kept):
             raise ContractError(
                 f"{loss} writes into the {name}: expected it to leave its arguments alone"
             )
@@ -158,29 +161,31 @@ def with_loss(
             f"the gradient of {loss} is {describe(dy)}: expected the output's shape "
             f"{tuple(y.shape)} and dtype {dtype_name(y.dtype)}"
         )
-    _all_in_float64(loss, [hosted(backend, a) for a in (y, target, *valid)])
+    _all_in_float64(loss, [host_copy(backend, a) for a in (y, target, *valid)])
     host, weights = backend.to_numpy(y), backend.to_numpy(dy)
-    # Where dy is a small difference, as y - target is, its rounding is relative to what it is a
-    # difference of: how it changes with y says how large that is.
-    near = backend.asarray(host + NEAR * np.maximum(1, np.abs(host)))
+    # If dy is a small difference, such as y - target, its rounding is relative to the numbers that
+    # are subtracted.  Their size shows in how much dy changes with y.
+    near = backend.asarray(host + STEP * np.maximum(1, np.abs(host)))
     _, changed = loss.value_and_grad(near, target, *valid)
-    change = (backend.to_numpy(changed) - weights) / NEAR
+    change = (backend.to_numpy(changed) - weights) / STEP
     size = abs(reported) + _size((host,), (weights,)) + _size((host,), (change,))
-    return WithLoss(loss, target, valid, size, float(np.max(np.abs(host), initial=1.0)))
+    return LossValue(loss, target, valid, size, float(np.max(np.abs(host), initial=1.0)))
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A network's objective, at a point.
+    """A number that depends on a network's arrays, at the point where it is differentiated.
 
     Attributes
     ----------
     net : RNN
-        In float64, ours to change.
+        In float64.  Its parameters are changed.
     point : Point
-        Where it is differentiated.
+        The arrays.
     call : Call
+        The other arguments of the network.
     goal : Goal
+        The number, as a function of the network's output and final state.
     window : int or None
     """
 
@@ -192,7 +197,7 @@ class Objective:
 
     @cached_property
     def function(self) -> Function:
-        """The objective as a function of host arrays: parameters, input if of floats, state."""
+        """The number as a function of host arrays: parameters, state, and input unless integers."""
         return Function(
             {name: self.net.backend.to_numpy(a) for name, a in self._arrays.items()},
             self._terms,
@@ -200,7 +205,7 @@ class Objective:
         )
 
     def gradients(self) -> Gradients:
-        """Return the gradients under test, on the host, by the same names."""
+        """Return the gradients under test, on the host, by the names of the variables."""
         found = self.goal.gradient(self.net, self.point, self.call, self.window)
         named = {**found.parameters, **self._named_state(found.state)}
         if INPUT in self._arrays:
@@ -220,7 +225,7 @@ class Objective:
 
     @cached_property
     def _held(self) -> tuple[HostArray, ...] | None:
-        """The states that windows start from; None if nothing is truncated."""
+        """The states that the windows start from; None if the window truncates nothing."""
         window = self.window
         steps = self.point.x.shape[0]
         if window is None or not truncates(self.net, window, steps, self.call):
@@ -247,7 +252,7 @@ class Objective:
         return self.goal.terms(backend, outputs)
 
     def _device(self, a: HostArray) -> Array:
-        # `asarray` takes real numbers only.
+        # `Backend.asarray` refuses complex numbers.
         return self.net.backend.library.from_host(a, self.net.backend.device)
 
     def _named_state(self, state: Arrays) -> dict[str, Array]:
@@ -261,12 +266,6 @@ def _all_in_float64(loss: Loss, hosts: Sequence[HostArray]) -> None:
         narrower = narrower_in(partial(method, y, target, *valid))
         if narrower is not None:
             raise ContractError(f"{name} of {loss} {narrower}: {ADVICE}")
-
-
-def hosted(backend: Backend, a: Array) -> HostArray:
-    """Return a copy on the host."""
-    # A host array may share the memory of one that is changed later.
-    return np.array(backend.to_numpy(a))
 
 
 def _size(arrays: Sequence[HostArray], weights: Sequence[HostArray]) -> float:

@@ -1,6 +1,6 @@
-"""Forward passes with other arrays than a network's own: real or complex, whole or in windows.
+"""Forward passes of a network with given arrays, real or complex, whole or in windows.
 
-All that the gradient check knows of the engine stands here.
+This is the only module of the gradient check that knows the engine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,15 @@ from xprnn.testing.gradients.numeric import Analytic
 
 
 class Point(NamedTuple):
-    """What an objective depends on.
+    """The arrays that an objective depends on.
 
     Attributes
     ----------
     parameters : mapping of str to array
-    x : array, (T, B, I), or of integers, (T, B)
+    x : array, (T, B, I), or array of int, (T, B)
     state : tuple of array
     real : bool
-        False: parameters, state, and x if it is not integers, are complex.
+        False if parameters, state, and x unless it has integers, are complex.
     """
 
     parameters: Mapping[str, Array]
@@ -43,38 +43,38 @@ class Outputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """What a network is called with, beside what the objective depends on.
+    """The arguments of a network that the objective is not differentiated by.
 
     Attributes
     ----------
     lengths : sequence of int, or None
     seed : int
-        Of the dropout masks, so that they are the same in every pass.
+        The seed of the dropout masks, which so are the same in every pass.
     """
 
     lengths: Sequence[int] | None
     seed: int
 
     def options(self, net: RNN) -> dict[str, Any]:
-        """Return keyword arguments of `RNN.forward`: those that change anything."""
+        """Return keyword arguments of `RNN.forward`, without those that have no effect."""
         lengths = {} if self.lengths is None else {"lengths": self.lengths}
         return lengths | ({"rng": self.seed} if has_dropout(net) else {})
 
 
 def has_dropout(net: RNN) -> bool:
-    """Return whether a network drops anything."""
+    """Whether a network has dropout of any kind."""
     return net.dropout > 0 or net.recurrent_dropout > 0
 
 
 def run(net: RNN, point: Point, call: Call) -> Outputs:
-    """Run a network at a point.  The network is the check's own, and changed."""
+    """Run a network forward with the arrays of a point, which become its parameters."""
     options = call.options(net)
     if point.real:
         net.parameters = point.parameters
         output, state, _ = net.forward(point.x, point.state, **options)
         return Outputs(output, state)
-    # The border refuses complex numbers, so this goes below it; and only plain array code takes
-    # them.
+    # `RNN.forward` refuses complex numbers, so this calls what is below it.  Only plain array code
+    # computes with them.
     if "rng" in options:
         options["rng"] = generator(call.seed)
     backend = replace(net.backend, xp=Analytic(net.backend.xp))
@@ -86,14 +86,14 @@ def run(net: RNN, point: Point, call: Call) -> Outputs:
 
 
 def truncates(net: RNN, window: int | None, steps: int, call: Call) -> bool:
-    """Return whether a window is too short for some path through so many steps.
+    """Whether a window cuts off some path through this number of steps.
 
     Raises
     ------
     ValueError
-        If it is, and there is no function whose gradient the truncated one would be.
+        If it does, and the truncated gradient is not the gradient of any function.
     """
-    # Through several layers in both directions a path can go forth and back.
+    # Through several layers in both directions, a path can go forth and back in time.
     if window is None or window >= (steps - 1) * (net.layers if net.bidirectional else 1):
         return False
     unlike = {
@@ -111,9 +111,9 @@ def truncates(net: RNN, window: int | None, steps: int, call: Call) -> bool:
 
 
 def states_before(net: RNN, point: Point, call: Call, window: int) -> Arrays:
-    """Return the states that the windows 1, 2, ... start from, side by side as one batch.
+    """Return the states that windows 1, 2, ... start from, all of them as one batch.
 
-    Window j is over the steps j to j + window; window 0 starts from the initial state.
+    Window j has the steps j to j + window.  Window 0 starts from the initial state.
     """
     state, found = point.state, []
     for t in range(point.x.shape[0] - window - 1):
@@ -124,15 +124,19 @@ def states_before(net: RNN, point: Point, call: Call, window: int) -> Arrays:
 
 
 def run_windowed(net: RNN, point: Point, call: Call, window: int, held: Arrays) -> Outputs:
-    """Run a network so that each output depends on ``window`` steps before its own, no further.
+    """Run a network so that each output depends on its step and the ``window`` steps before alone.
 
-    Its gradient is the truncated one.  Every output but the first ones comes from a pass over its
-    own window alone, which starts from a state that is held as it is; these passes are one batch.
+    The gradient of that is the truncated gradient.  Each output, except the first ones, comes from
+    a pass over its own window, which starts from a constant state.  These passes are one batch.
 
     Parameters
     ----------
+    net : RNN
+    point : Point
+    call : Call
+    window : int
     held : tuple of array
-        Of `states_before`.
+        The constant states, of `states_before`.
     """
     xp, size = net.backend.xp, window + 1
     steps, batch = point.x.shape[:2]

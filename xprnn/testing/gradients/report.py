@@ -1,40 +1,39 @@
-"""What a gradient check found, and how it says so."""
+"""What a gradient check has found, as a table and in words."""
 
 import math
 import re
 from dataclasses import dataclass
 
 from xprnn.cells import Cell, unit_names
-
-Index = tuple[int, ...]
+from xprnn.testing.arrays import Index, entry_name
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One array's gradient against numbers: the entry, or the direction, that agrees least.
+    """The gradient of one array against numeric derivatives, at its worst entry or direction.
 
     Attributes
     ----------
     name : str
-        ``"weight_hh_l0"``, ``"input"``, ``"state h"``; of a cell ``"u[0]"``; ``"all"`` for
-        directions that move every array.
+        Of a network's array: ``"weight_hh_l0"``, ``"input"``, ``"state h"``; of a cell's:
+        ``"u[0]"``; ``"all"`` for directions that change all arrays together.
     shape : tuple of int, or None
-        None for ``"all"``.
+        The array's shape; None for ``"all"``.
     compared : int
-        How many entries, or directions, were compared.
+        The number of entries, or directions, that were compared.
     kinks : int
-        How many were not, because the function has no derivative there.
+        The number that could not be compared, because the function has no derivative there.
     index : tuple of int, or None
-        Which entry is the worst; None for a direction.
+        The index of the worst entry; None for a direction.
     backward, numeric : float
-        Its gradient (along a direction: the inner product), as computed and as it should be.
+        The derivative by that entry, or along that direction, by backward and as it should be.
     error : float
-        Their difference, relative to the larger one; where that is below a thousandth of the
-        largest in the array, to that thousandth.
+        Their difference, relative to the larger of the two, or to a thousandth of the largest
+        derivative of the array if that is more.
     verdict : {"right", "zero", "unseen", "wrong", "wrongly zero", "not finite", "kinks"}
-        ``"zero"``: so it should be, but zero agrees with much.  ``"unseen"``: so small that
-        differences are mostly rounding, and agree with much, too.  ``"wrongly zero"``: all of it is
-        zero, and should not be.  ``"kinks"``: nothing could be compared.
+        ``"zero"``: the gradient is zero and should be, which shows little.  ``"unseen"``: it is so
+        small that numeric derivatives are mostly rounding, which shows little, too.  ``"wrongly
+        zero"``: all of it is zero and should not be.  ``"kinks"``: nothing could be compared.
     """
 
     name: str
@@ -49,7 +48,7 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        """Whether the gradient is right as far as can be seen."""
+        """Whether nothing is wrong with the gradient as far as numeric derivatives show."""
         return self.verdict in ("right", "zero", "unseen")
 
     @property
@@ -57,10 +56,10 @@ class Finding:
         """``"weight_hh_l0[3, 1]"``, or ``"weight_hh_l0 along a random direction"``."""
         if self.index is None:
             return f"{self.name} along a random direction"
-        return f"{self.name}[{', '.join(map(str, self.index))}]"
+        return entry_name(self.name, self.index)
 
     def sentence(self, method: str) -> str:
-        """Return what is wrong."""
+        """Return what is wrong, in a sentence."""
         if self.verdict == "kinks":
             return f"the gradient of {self.name} can't be compared: there are kinks everywhere"
         also = f" (all of {self.name} is zero)" if self.verdict == "wrongly zero" else ""
@@ -73,19 +72,22 @@ class Finding:
 
 @dataclass(frozen=True)
 class GradientReport:
-    """All of it; printed, a table.
+    """The result of a gradient check; printed, it is a table.
+
+    ``report["weight_hh_l0"]`` is the finding of that name.
 
     Attributes
     ----------
     subject : str
         What was checked.
     method : str
-        How the numbers were found.
+        How the numeric derivatives were computed.
     tolerance : float
-        Relative, see `Finding.error`.
+        The largest relative error allowed; see `Finding.error`.
     findings : tuple of Finding
+        One for each array.
     notes : tuple of str
-        What was not checked, and what else there is to know.
+        What was not checked, and what else is worth knowing.
     """
 
     subject: str
@@ -96,18 +98,18 @@ class GradientReport:
 
     @property
     def failures(self) -> tuple[Finding, ...]:
-        """The arrays whose gradients are wrong, the worst first, and all together last."""
+        """The findings that are wrong, the worst first, and that of all arrays together last."""
         failures = [finding for finding in self.findings if not finding.passed]
         return tuple(sorted(failures, key=_rank))
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was shown, because every gradient is zero, or lost in rounding."""
+        """Whether the check shows nothing, as every gradient is zero or lost in rounding."""
         return not any(finding.verdict == "right" for finding in self.findings)
 
     @property
     def passed(self) -> bool:
-        """Whether no gradient is wrong, and some are more than zero."""
+        """Whether no gradient is wrong, and some gradient is right without being zero."""
         return not self.failures and not self.empty
 
     def __getitem__(self, name: str) -> Finding:
@@ -129,7 +131,7 @@ class GradientReport:
 
 
 class GradientError(AssertionError):
-    """A gradient is wrong, or nothing can be said of any.
+    """A gradient is wrong, or the check shows nothing because all gradients are zero.
 
     Attributes
     ----------
@@ -145,8 +147,7 @@ class GradientError(AssertionError):
 
 
 def _rank(finding: Finding) -> tuple[bool, float]:
-    # "all" leads to no equation.
-    # What is not finite has no error to compare, and is worse than any.
+    # "all" comes last, because it leads to no equation.  NaN is worse than any error.
     error = -math.inf if math.isnan(finding.error) else -finding.error
     return finding.shape is None, error
 
@@ -183,7 +184,7 @@ _NETWORK = {
 
 
 def network_advice(cell: Cell, hidden: int, finding: Finding) -> str:
-    """Return which equation of a network a finding belongs to, and where to look."""
+    """Return the equation of a network that a gradient comes from, and where to look."""
     name, index = finding.name, finding.index
     found = _LAYER.fullmatch(name)
     kind = found["kind"] if found else name
@@ -205,7 +206,10 @@ def network_advice(cell: Cell, hidden: int, finding: Finding) -> str:
 
 
 def between_steps(wrong: set[str]) -> str:
-    """Return where to look if a right cell's gradients are wrong in so many arrays; or nothing."""
+    """Return where to look if these arrays' gradients are wrong although the cell is right.
+
+    An empty text if only a few are wrong.
+    """
     whole = {"weight_ih_l0", "weight_hh_l0"} <= wrong and any(n.startswith("state ") for n in wrong)
     if not whole:
         return ""
