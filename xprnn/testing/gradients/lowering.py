@@ -6,8 +6,9 @@ from xprnn.backend.types import Array
 from xprnn.cells import Cell, unit_names
 from xprnn.engine.loop.plain import PlainLoops
 from xprnn.engine.loop.protocol import Loops, Recurrent, Work
+from xprnn.testing.arrays import Index, index_at, largest
 from xprnn.testing.contract import ContractError
-from xprnn.testing.gradients.report import Finding, Index
+from xprnn.testing.gradients.report import Finding
 
 STEPS, BATCH, HIDDEN = 4, 3, 5
 WORK = tuple(Work(way, "float64", STEPS, BATCH, lengths=False) for way in ("forward", "backward"))
@@ -62,9 +63,8 @@ def _finding(name: str, got: HostArray, want: HostArray) -> Finding:
         raise ContractError(f"{name} has shape {got.shape}: expected {shape}")
     off = np.abs(got - want)
     off = np.where(np.isfinite(off), off, np.inf)
-    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(off)), shape))
-    largest = float(np.max(np.abs(want)))
-    error = float(off[index]) / largest if largest else float(off[index])
+    index = index_at(off, int(np.argmax(off)))
+    error = float(off[index]) / (largest([want]) or 1.0)
     verdict = "right" if error <= NEAR else "wrong"
     return Finding(
         name, shape, got.size, 0, index, float(got[index]), float(want[index]), error, verdict
