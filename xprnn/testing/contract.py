@@ -1,4 +1,4 @@
-"""Whether a cell keeps its contract: what it returns, and that it leaves its arguments alone."""
+"""`check_contract`: whether a cell returns what the engine expects, and changes no arguments."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple, NoReturn
@@ -7,15 +7,16 @@ from xprnn.backend import Backend, describe, dtype_name, get_backend
 from xprnn.backend.host.arrays import Generator, HostArray, Seed, generator, np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell, get_cell, unit_names
+from xprnn.testing.arrays import host_copy, largest_finite
 from xprnn.testing.precision import ADVICE, narrower_in, watch
 
 
 class ContractError(AssertionError):
-    """A cell, a loss or a network does not return what it should, or writes into its arguments."""
+    """A cell, a loss or a network returns something of the wrong form, or writes into arguments."""
 
 
 class Sample(NamedTuple):
-    """Arguments of one step, (B, H) each, and (H,) each for the units."""
+    """The arguments of one step: arrays of (B, H), and of (H,) for per-unit parameters."""
 
     u: Arrays
     v: Arrays
@@ -25,7 +26,7 @@ class Sample(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a cell makes of a sample."""
+    """What `forward` and `backward` of a cell return for a sample."""
 
     state: Arrays
     saved: Arrays
@@ -35,25 +36,36 @@ class Step(NamedTuple):
 
 
 def check_contract(cell: str | Cell, *, backend: str | Backend = "numpy", rng: Seed = 0) -> None:
-    """Find out whether a cell returns what the engine expects, in float64 and in float32.
+    """Check that a cell returns what the engine expects, in float32 and in float64.
 
-    The arity, shape, dtype and library of everything that `forward` and `backward` return; that
-    neither writes into its arguments, nor into what it returned before; that the same arguments
-    give the same result, that `backward` gives the same for all steps at once, (T, B, H), as for
-    each by itself, and that nothing narrower than float64 takes part where the arguments are of
-    float64.  Whether the numbers are right is for `check_cell` to say.
+    Checked on random arguments are
+
+    - the number, shape, dtype and library of all arrays that `forward` and `backward` return;
+    - that neither writes into its arguments, or into arrays that it returned before;
+    - that the same arguments give the same results;
+    - that `backward` of all steps at once, (T, B, H), gives the same as step by step;
+    - that float64 arguments are not combined with narrower floats.
+
+    Whether the derivatives are right is checked by `check_cell`.
 
     Parameters
     ----------
     cell : str or Cell
     backend : str or Backend
+        The backend to compute on.
     rng : int, numpy.random.Generator or None
-        Where the arguments are drawn from.
+        The source of the arguments.
 
     Raises
     ------
     ContractError
-        The first thing that is wrong: what was returned, and what was expected.
+        An AssertionError: the first thing that is wrong, as what was returned and what was
+        expected.
+
+    Examples
+    --------
+    >>> import xprnn
+    >>> xprnn.testing.check_contract("lstm")
     """
     cell, random = get_cell(cell), generator(rng)
     for dtype in ("float32", "float64"):
@@ -74,7 +86,7 @@ def contract_in(cell: Cell, backend: Backend, rng: Generator) -> None:
 
 
 def draw(cell: Cell, backend: Backend, rng: Generator, batch: int = 3, hidden: int = 4) -> Sample:
-    """Return random arguments."""
+    """Return random arguments of one step."""
 
     def arrays(count: int, *shape: int) -> Arrays:
         return tuple(backend.asarray(rng.normal(size=shape)) for _ in range(count))
@@ -90,12 +102,12 @@ def draw(cell: Cell, backend: Backend, rng: Generator, batch: int = 3, hidden: i
 
 
 def take_step(cell: Cell, backend: Backend, sample: Sample) -> Step:
-    """Return what a cell makes of a sample, known to be of the right form.
+    """Call `forward` and `backward` of a cell, and check the form of what they return.
 
     Raises
     ------
     ContractError
-        If it is not, or an argument has been written into.
+        If it is wrong, or an argument has been written into.
     """
     xp, shape = backend.xp, tuple(sample.u[0].shape)
     variables = f"({', '.join(cell.state)})"
@@ -127,6 +139,7 @@ def take_step(cell: Cell, backend: Backend, sample: Sample) -> Step:
 
 
 def _returned(backend: Backend, step: Step) -> dict[str, HostArray]:
+    """Return copies of the arrays of a step, by names for messages."""
     found: dict[str, HostArray] = {}
     for field, arrays in step._asdict().items():
         method = "forward" if field in ("state", "saved") else "backward"
@@ -147,7 +160,10 @@ def _not_overwritten(cell: Cell, before: dict[str, HostArray], after: dict[str, 
 
 
 def _all_in_float64(cell: Cell, backend: Backend, sample: Sample) -> None:
-    """Find out whether a narrower float takes part; on the host, as the formula is the same."""
+    """Refuse a cell that combines float64 with a narrower float.
+
+    It is tried on the host, because the formulas are the same on every backend.
+    """
     xp = get_backend("numpy", dtype="float64").xp
     u, v, units, state, d_state = (watch(backend.to_numpy(a) for a in arrays) for arrays in sample)
     saved: list[Array] = []
@@ -165,7 +181,7 @@ def _all_in_float64(cell: Cell, backend: Backend, sample: Sample) -> None:
 
 
 def _repeatable(cell: Cell, backend: Backend, sample: Sample, first: Step) -> None:
-    """Find out whether the same step gives the same."""
+    """Refuse a cell whose results for the same arguments differ."""
     again = take_step(cell, backend, sample)
     for field, one, other in zip(Step._fields, first, again, strict=True):
         for k, (a, b) in enumerate(zip(one, other, strict=True)):
@@ -174,7 +190,7 @@ def _repeatable(cell: Cell, backend: Backend, sample: Sample, first: Step) -> No
 
 
 def _all_at_once(cell: Cell, backend: Backend, samples: list[Sample], steps: list[Step]) -> None:
-    """Find out whether `backward` of all steps at once is that of each."""
+    """Refuse a cell whose `backward` of all steps at once differs from that of each step."""
     xp, shape = backend.xp, (len(samples), *samples[0].u[0].shape)
     # The units are the same at all steps.
     units = samples[0].units
@@ -202,8 +218,8 @@ def _all_at_once(cell: Cell, backend: Backend, samples: list[Sample], steps: lis
                 continue
             got = backend.to_numpy(array)
             want = np.stack([backend.to_numpy(one[j][k]) for one in each])
-            largest = np.max(np.abs(want), where=np.isfinite(want), initial=1.0)
-            if not np.allclose(got, want, rtol=0, atol=near * largest, equal_nan=True):
+            allowed = near * max(1.0, largest_finite(want))
+            if not np.allclose(got, want, rtol=0, atol=allowed, equal_nan=True):
                 _fail(cell, f"{name} differs from that of each step by itself in block {k}")
 
 
@@ -239,7 +255,7 @@ def _arrays(
             _fail(cell, f"{name}[{k}] is {_what(a)}: expected an array of {backend.name}")
         if tuple(a.shape) != shape:
             _fail(cell, f"{name}[{k}] has shape {tuple(a.shape)}: expected {shape}")
-        # A cell may save truth values.
+        # A cell may save booleans.
         if a.dtype != backend.dtype and (not saved or backend.xp.isdtype(a.dtype, "real floating")):
             given = dtype_name(a.dtype)
             _fail(cell, f"{name}[{k}] has dtype {given}: expected {backend.dtype_name}, as given")
@@ -247,7 +263,7 @@ def _arrays(
 
 def _hosts(backend: Backend, **named: Arrays) -> dict[str, HostArray]:
     return {
-        f"{name}[{k}]": np.array(backend.to_numpy(a))
+        f"{name}[{k}]": host_copy(backend, a)
         for name, arrays in named.items()
         for k, a in enumerate(arrays)
     }

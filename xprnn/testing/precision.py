@@ -1,9 +1,9 @@
-"""Whether a formula computes in the precision that it is given.
+"""Whether a formula computes in the precision of its arguments.
 
-A constant of float32 among arrays of float64 is promoted, and the result looks as it should: but it
-has the digits of float32.  If forward and backward share the constant, the gradient is that of the
-rounded formula, and every backend agrees on it.  So it is looked for by itself, by host arrays that
-see what they are combined with.
+A float32 constant that is combined with float64 arrays is promoted, and the result has the right
+dtype, but the constant has only the digits of float32.  If forward and backward share it, neither a
+check of gradients nor one of parity notices: the gradient is right for the rounded formula, and all
+backends agree on it.  So it is looked for separately, with host arrays that refuse such constants.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,11 +15,11 @@ ADVICE = "expected constants that are Python numbers, or have the dtype of the a
 
 
 class NarrowError(TypeError):
-    """A formula in float64 computes with a narrower float."""
+    """A formula combines float64 with a narrower float."""
 
 
 class Watched(np.ndarray[Any, np.dtype[Any]]):
-    """A host array in float64 that refuses to be combined with a narrower float."""
+    """A host array of float64 that refuses to be combined with a narrower float."""
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         _refuse_narrow(ufunc.__name__, inputs)
@@ -28,26 +28,26 @@ class Watched(np.ndarray[Any, np.dtype[Any]]):
     def __array_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any, kwargs: Any
     ) -> Any:
-        # Not by the class's own way, which would tell of functions within the function.
+        # On plain arrays, so that an error names this function and not one that it calls.
         del types
         _refuse_narrow(func.__name__, (*args, *kwargs.values()))
         return _watched(func(*_bare(args), **_bare(kwargs)))
 
 
 def narrower_in(compute: Callable[[], object]) -> str | None:
-    """Return what narrower float a computation with watched arrays takes; None if it takes none."""
+    """Return in words which narrower float a computation with watched arrays uses; None if none."""
     try:
         compute()
     except NarrowError as error:
         return f"{error}, where all else is float64"
     except Exception:
-        # A formula may be made for another library: what it can't do here says nothing.
+        # A formula may be written for another library, and fail here for that reason.
         return None
     return None
 
 
 def watch(arrays: Iterable[HostArray]) -> tuple[HostArray, ...]:
-    """Return the arrays, watched."""
+    """Return the arrays as `Watched` ones."""
     return tuple(map(_watched, arrays))
 
 

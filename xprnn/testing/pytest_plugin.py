@@ -1,6 +1,7 @@
-"""What the pytest plugin does once a test asks for a backend; pytest loads `pytest_xprnn`.
+"""The part of the pytest plugin that imports xprnn: which backends to test on, and opening them.
 
-Nothing else in xprnn imports this module, as pytest is no dependency of the library.
+The plugin that pytest loads, ``entry/pytest_xprnn.py``, imports this module when a test asks for a
+backend.  Nothing else in xprnn imports it, because pytest is no dependency of xprnn.
 """
 
 import pytest
@@ -10,14 +11,15 @@ from xprnn.backend.registry import NAMES
 
 
 def chosen_backends(config: pytest.Config) -> list[str]:
-    """Return the backends to run through, as asked for, or all that xprnn knows.
+    """Return the backends that were chosen by option or configuration; by default all known ones.
 
-    One is ``"numpy"``, ``"torch@cuda"`` or ``"module:namespace"``, a namespace of the user's own.
+    Each is a name, with a device if wanted, or a user namespace: ``"numpy"``, ``"torch@cuda"``,
+    ``"module:namespace"``.
 
     Raises
     ------
     pytest.UsageError
-        If there is no backend of a name.
+        If a name is unknown.
     """
     option = config.getoption("xprnn_backends")
     words = config.getini("xprnn_backends") if option is None else [option]
@@ -25,7 +27,7 @@ def chosen_backends(config: pytest.Config) -> list[str]:
     for spec in specs:
         if not _is_known(spec):
             raise pytest.UsageError(f"xprnn has no backend {spec!r}: {_known()}")
-    # Twice the same would give two tests one name.
+    # Without duplicates, which would give two tests the same name.
     return list(dict.fromkeys(specs)) or list(NAMES)
 
 
@@ -35,10 +37,10 @@ def open_backend(request: pytest.FixtureRequest, dtype: str) -> Backend:
     Raises
     ------
     TypeError, ValueError
-        If a marker of the test doesn't name a backend, or holds anything unknown.
+        If a marker of the test names no backend, or has an unknown option.
     ImportError, RuntimeError, ValueError
-        See `get_backend`: of a library that works, but not on this device or in this dtype, and of
-        a namespace of the user's own.
+        If the library can be used, but not on this device or in this dtype, or a user namespace
+        can't be used; see `get_backend`.
     """
     spec = getattr(request, "param", None)
     if spec is None:

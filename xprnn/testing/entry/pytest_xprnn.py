@@ -1,9 +1,9 @@
-"""The pytest plugin, as far as pytest loads it: options, markers and the fixture `backend`.
+"""The pytest plugin that pytest loads: options, markers and the fixture `backend`.
 
-Every run of pytest in an environment with xprnn loads this file, before coverage is measured, and
-whether or not its tests have to do with xprnn.  So it stands outside the package, whose import
-brings NumPy, and it imports the package only once a test asks for the fixture.  What the fixture
-does then is in `xprnn.testing.pytest_plugin`.
+Every run of pytest in an environment with xprnn loads this file, whether or not the tests use
+xprnn, and before coverage is measured.  So it is no part of the package ``xprnn``, whose import
+brings NumPy, and it imports the package only when a test asks for the fixture.  The work is done in
+`xprnn.testing.pytest_plugin`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -21,19 +21,19 @@ MARKERS = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what chooses the backends."""
-    # Prefixed, because projects that know nothing of this plugin define `--backends` themselves.
+    """Add the option and the configuration value that choose the backends."""
+    # Prefixed, because other projects have an option ``--backends`` already.
     parser.getgroup("xprnn").addoption(
         "--xprnn-backends",
         metavar="NAMES",
-        help="what the fixture `backend` runs through: names of backends, separated by commas, "
-        "each with a device if need be (numpy,torch@cuda:1); default: all",
+        help="backends that the fixture `backend` stands for: names separated by commas, each with "
+        "a device if wanted (numpy,torch@cuda:1); default: all",
     )
     parser.addini("xprnn_backends", "default of --xprnn-backends", type="args", default=[])
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Announce the markers, and report a misspelt backend before any test is collected."""
+    """Register the markers, and report a misspelt backend before any test is collected."""
     for line in MARKERS:
         config.addinivalue_line("markers", line)
     if config.getoption("xprnn_backends") or config.getini("xprnn_backends"):
@@ -42,9 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test of each backend."""
-    # `_xprnn` is there if `backend` is the fixture below and not one of the project's own; and a
-    # project may have given it values by a hook like this one.
+    """Run every test that uses the fixture `backend` once per backend."""
+    # The fixture `_xprnn` is used only if `backend` is the one below and not a fixture of the
+    # project.  The project may have parametrised it already, by a hook like this one.
     given = any("backend" in call.params for call in getattr(metafunc, "_calls", ()))
     if "_xprnn" in metafunc.fixturenames and not given:
         names = _inside().chosen_backends(metafunc.config)
@@ -58,13 +58,13 @@ def _xprnn() -> Any:
 
 @pytest.fixture(scope="session")
 def xprnn_dtype() -> str:
-    """Return the dtype of `backend`, "float64"; to be overridden by a module or a conftest.py."""
+    """Return the dtype of the fixture `backend`; a module or a conftest.py may override it."""
     return "float64"
 
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest, _xprnn: Any, xprnn_dtype: str) -> "Backend":
-    """Return an open `xprnn.Backend`, each in turn; skip the test where one isn't installed."""
+    """Return an open `xprnn.Backend`; the test is skipped if the library is not installed."""
     opened: Backend = _xprnn.open_backend(request, xprnn_dtype)
     return opened
 
