@@ -128,6 +128,17 @@ def test_numpy_reuses_the_arrays(name, monkeypatch):
     assert new.v[name] is state.v[name]
 
 
+@pytest.mark.parametrize("name", ["rows", "columns"])
+def test_plain_sgd_writes_the_rows_that_a_sparse_gradient_holds(name):
+    p = parameters(np.array)
+    before = p[name].copy()
+    sgd, given = SGD(0.1), gradients(np.array, 0)
+    state = sgd.init(p)
+    moved, _ = sgd.update(given, state, p, into=(p, state))
+    assert moved[name] is p[name]
+    assert np.any(moved[name] != before)
+
+
 def _read_only(a):
     a.flags.writeable = False
     return a
