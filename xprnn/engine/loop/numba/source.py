@@ -29,6 +29,7 @@ from xprnn.engine.loop.results import (
     forward_results,
     saved_places,
 )
+from xprnn.engine.loop.text import function, indented
 
 NUMBERS = ("product", "save", "first", "last", "start", "stop", "team")
 """The first arguments of a loop: the address of the compiled product; whether to save anything; the
@@ -124,7 +125,7 @@ def forward_loop(program: Program, gates: int, units: int) -> Loop:
         "    at = at_h + ((t % 2 if dropout else t) * B + start) * H * SIZE",
         *(_products(products) if products else ()),  # (2)
         "    for b in range(start, stop):",
-        *_indented(_indented(sequence)),
+        *indented(indented(sequence)),
         "    if team > 1:",
         "        meet(at_sync, team, t + 1)",
         *_in_use(("p", "v")),
@@ -134,7 +135,7 @@ def forward_loop(program: Program, gates: int, units: int) -> Loop:
     arrays |= {"masked": Argument(3, FLOAT, written=True)}
     arrays |= {f"states{k}": Argument(3, FLOAT, written=True) for k in states}
     arrays |= {f"{name}_": Argument(3, kind, written=True) for name, kind in saved.items()}
-    source, places = _function("forward", arrays, lines), tuple(saved_places(program))
+    source, places = function(_head("forward", arrays), lines), tuple(saved_places(program))
     own = {int(name.removeprefix("saved")): kind for name, kind in saved.items()}
     return Loop(source, tuple(arrays.values()), rows.constants(), own, places)
 
@@ -197,7 +198,7 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
         *_addresses((*(f"d_state{k}_" for k in states), *wholes, *(f"sum{k}_" for k in units))),
         "for t in range(T - 1, -1, -1):",
         "    for b in range(start, stop):",
-        *_indented(_indented(sequence)),
+        *indented(indented(sequence)),
         "    if team > 1:",
         "        meet(at_sync, team, T - t)",
         "    at = at_dv + (t * B + start) * K * SIZE",
@@ -225,7 +226,7 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
     arrays |= {f"d_state{k}_": Argument(2, FLOAT, written=True) for k in states}
     arrays |= {name: Argument(3, FLOAT, written=True) for name in wholes}
     arrays |= {f"sum{k}_": Argument(2, FLOAT, written=True) for k in units}
-    source = _function("backward", arrays, lines)
+    source = function(_head("backward", arrays), lines)
     return Loop(source, tuple(arrays.values()), rows.constants())
 
 
@@ -271,13 +272,8 @@ def _zero(kind: str) -> str:
 
 
 def _either(test: str, one: list[str], other: list[str]) -> list[str]:
-    return [f"if {test}:", *_indented(one), "else:", *_indented(other)]
+    return [f"if {test}:", *indented(one), "else:", *indented(other)]
 
 
-def _indented(lines: list[str]) -> list[str]:
-    return [f"    {line}" for line in lines]
-
-
-def _function(name: str, arrays: Iterable[str], lines: list[str]) -> str:
-    arguments = ", ".join((*NUMBERS, "sync", *arrays))
-    return "\n".join((f"def {name}({arguments}):", *_indented(lines), ""))
+def _head(name: str, arrays: Iterable[str]) -> str:
+    return f"{name}({', '.join((*NUMBERS, 'sync', *arrays))})"

@@ -18,6 +18,10 @@ from xprnn.engine.loop.trace import Formulas
 
 CACHE = 2**20
 """Bytes that the buffers of a block of steps may fill together: they are read again at once."""
+_STEPS_WORTH_A_COPY = 8
+"""From this many steps on, multiplying by a contiguous Uᵀ makes up for copying it."""
+_STRIPE = 64
+"""Rows of U that are transposed at a time."""
 
 _NAMES = {name: getattr(np, name) for name in (ARITHMETIC | COMPARISONS | LOGIC) if name != "round"}
 _NAMES |= {name: getattr(np, name) for name in ("array", "copyto", "dot", "empty", "zeros")}
@@ -119,7 +123,3 @@ def _transposed(U: Array, steps: int) -> Array:
     for start in range(0, U.shape[0], _STRIPE):
         made[:, start : start + _STRIPE] = U[start : start + _STRIPE].T
     return made
-
-
-_STEPS_WORTH_A_COPY = 8
-_STRIPE = 64

@@ -8,9 +8,10 @@ and (10), is here.
 
 from xprnn.engine.loop.numpy.phases import Phase
 from xprnn.engine.loop.numpy.plan import LoopPlan
-from xprnn.engine.loop.numpy.writer import Writer, dtype, function, indented, lanes
+from xprnn.engine.loop.numpy.writer import Writer, dtype, lanes
 from xprnn.engine.loop.program import input_number, split_name
 from xprnn.engine.loop.results import direct_gradient, saved_places
+from xprnn.engine.loop.text import function, indented
 
 
 def forward_source(plan: LoopPlan, gates: int, *, masked: bool) -> str:

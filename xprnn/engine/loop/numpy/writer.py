@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from xprnn.engine.loop.numpy.phases import Phase
 from xprnn.engine.loop.numpy.plan import LoopPlan
 from xprnn.engine.loop.program import BOOL, CONSTANT, INPUT
+from xprnn.engine.loop.text import indented
 
 
 class Writer(ABC):
@@ -149,13 +150,3 @@ def dtype(kind: str) -> str:
 def lanes(first: int, last: int) -> str:
     """Return the columns of the gates from first to last - 1, as an index."""
     return f"{first} * H : {last} * H" if first else f": {last} * H"
-
-
-def indented(lines: list[str]) -> list[str]:
-    """Return lines of a block."""
-    return [f"    {line}" for line in lines]
-
-
-def function(head: str, lines: list[str]) -> str:
-    """Return the text of a function."""
-    return "\n".join((f"def {head}:", *indented(lines), ""))
