@@ -1,6 +1,7 @@
 """The recurrent network that users hold: an architecture with parameters on a backend.
 
-Its methods check what they are given; `xprnn.engine.stack` computes.
+Its methods check what they are given; `xprnn.engine.stack` computes.  Most of this file is the
+documentation of `RNN`.
 """
 
 import copy
@@ -27,7 +28,7 @@ from xprnn.engine.arguments import (
 from xprnn.engine.initializers import Initializer
 from xprnn.engine.parameters import Parameters
 from xprnn.engine.results import Gradient, Run, check_run
-from xprnn.engine.saving import complete, read_network, write_network
+from xprnn.engine.saving import must_be_complete, read_network, write_network
 from xprnn.engine.stack import backward, forward, zero_padding
 from xprnn.losses import Loss, get_loss, where_valid
 
@@ -215,9 +216,11 @@ class RNN:
             f"device={str(self.backend.device)!r}, dtype={self.backend.dtype_name!r})"
         )
 
-    input_size: int = _of_architecture("input_size", "I.")
-    hidden_size: int = _of_architecture("hidden_size", "H.")
-    output_size: int | None = _of_architecture("output_size", "O; None without a readout.")
+    input_size: int = _of_architecture("input_size", "Input size I.")
+    hidden_size: int = _of_architecture("hidden_size", "Hidden size H.")
+    output_size: int | None = _of_architecture(
+        "output_size", "Output size O; None without a readout."
+    )
     cell: Cell = _of_architecture("cell", "The cell of every layer.")
     layers: int = _of_architecture("layers", "Number of layers.")
     bidirectional: bool = _of_architecture("bidirectional", "Whether layers read both ways.")
@@ -285,8 +288,8 @@ class RNN:
 
         Parameters, shapes and errors are those of calling the network.  Dropout is active, its
         masks drawn from ``rng``, or from the network's own generator if that is None.  The tape
-        refers to ``x``, so don't write into it before `backward`; everything else on the tape is a
-        new array.
+        refers to ``x``, and to no other array of the caller's, so don't write into ``x`` before
+        `backward`.
 
         ``recompute=True`` is gradient checkpointing, for long sequences: the tape holds each
         layer's input and its states at a few borders, and `backward` computes the steps between
@@ -499,7 +502,7 @@ class RNN:
         if dtype is None and not isinstance(backend, Backend):
             dtype = saved.dtype
         made = get_backend(backend, device, dtype)
-        with complete(path):
+        with must_be_complete(path):
             return cls.assembled(saved.architecture, made, saved.parameters, saved.metadata)
 
     def _host_parameters(self) -> dict[str, HostArray]:

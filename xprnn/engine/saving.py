@@ -40,14 +40,14 @@ def read_network(path: Path, cell: Cell | None) -> Saved:
     arrays, config = read_model(path)
     if cell is not None:
         get_cell(cell)
-    with complete(path):
+    with must_be_complete(path):
         architecture = Architecture.from_config(config, cell)
         return Saved(architecture, config["dtype"], arrays, config["metadata"])
 
 
 @contextmanager
-def complete(path: Path) -> Iterator[None]:
-    """Raise a ValueError that names the file if what it holds is no complete network."""
+def must_be_complete(path: Path) -> Iterator[None]:
+    """Raise a ValueError that names the file if its content is not a complete network."""
     try:
         yield
     except (KeyError, TypeError) as error:
