@@ -31,7 +31,7 @@ def test_value_and_derivative(harness, name):
     want = THEIRS[name](z)
     (want_slope,) = torch.autograd.grad(want.sum(), [z])
     assert_close(harness.host(h), want.detach(), AUTOGRAD)
-    # At zero too, where the derivative of relu is zero by convention.
+    # At zero, too, where the derivative of relu is zero by convention.
     assert_close(harness.host(slope), want_slope, AUTOGRAD)
 
 

@@ -1,4 +1,4 @@
-"""What a network with each cell is made of: parameters, initial values, files, copies."""
+"""Networks with each cell: parameters, initial values, files, copies."""
 
 import copy
 import json
@@ -24,7 +24,7 @@ GATES = {"elman": 1, "minimal_gated": 2, "gru": 3, "lstm": 4}
 
 
 def expected(rows: int, more: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Return what the parameters of two layers in both directions are called, and their shapes."""
+    """Return names and shapes of the parameters of two layers in both directions."""
     shapes: dict[str, tuple[int, ...]] = {}
     for ending in ENDINGS:
         inputs = 2 if "l0" in ending else 6
@@ -92,7 +92,7 @@ def test_the_forget_bias_is_the_only_difference_at_first():
     for name, p in plain.parameters.items():
         want = p.copy()
         if name.startswith("bias"):
-            # The gates stand in the order i, f, g, o.
+            # The order of the gates is i, f, g, o.
             want[3:6] += 1.5
         assert_close(kept.parameters[name], want, 1e-15, name)
     kept.parameters = dict(plain.parameters)
@@ -101,7 +101,7 @@ def test_the_forget_bias_is_the_only_difference_at_first():
 
 
 def test_a_forget_bias_keeps_the_memory():
-    """With weights of zero the memory fades by σ(bias) a step."""
+    """With zero weights the memory decays by a factor of σ(bias) per step."""
     for bias in (0.0, 1.0, -2.0):
         net = RNN(1, 2, cell=LSTM(bias), dtype="float64", initializer="zeros")
         zero, one = np.zeros((1, 1, 2)), np.ones((1, 1, 2))
@@ -129,7 +129,7 @@ def test_gains_begin_at_one_and_the_rest_is_drawn():
 
 
 def test_the_bounds_are_those_of_what_enters():
-    """Uniform in ±1/√n: n the layer's inputs of W, and the units of everything else."""
+    """Uniform in ±1/√n: n is the number of inputs for W, and of units for everything else."""
     net = RNN(16, 25, cell="gru", **STACK)
     for name, p in net.parameters.items():
         n = {"weight_ih_l0": 16, "weight_ih_l1": 50}.get(name.removesuffix("_reverse"), 25)
@@ -257,7 +257,7 @@ def test_attributes_are_as_given():
     "key", ["layers", "bidirectional", "dropout", "recurrent_dropout", "embedding_size"]
 )
 def test_a_file_that_does_not_say_everything(key, tmp_path):
-    """Such as one of before there were layers: what it lacks is named."""
+    """Such as a file from before there were layers: the message names what it lacks."""
     path = tmp_path / "net.safetensors"
     RNN(2, 3, 1, rng=0).save(path)
     arrays, config = parts_of(path)

@@ -86,7 +86,7 @@ def test_blocks_of_any_size(monkeypatch, reduction, block):
 
 @reductions
 def test_one_step(reduction):
-    """Logits (B, V), as a network gives them that returns the last output."""
+    """Logits (B, V), as from a network that returns the last output."""
     want, want_gradient = by_torch(LOGITS[-1], TARGET[-1], reduction)
     value, gradient = CrossEntropy(reduction).value_and_grad(LOGITS[-1], TARGET[-1])
     assert_close(value, want, FLOAT64)

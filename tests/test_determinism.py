@@ -21,7 +21,7 @@ import xprnn
 from xprnn.data import minibatches
 
 def digest(net):
-    # The names, too, in their order.
+    # The names count, too, and their order.
     held = hashlib.sha256()
     for name, array in net.parameters.items():
         held.update(name.encode() + np.ascontiguousarray(net.backend.to_numpy(array)).tobytes())
@@ -34,7 +34,7 @@ def train(net, x, target, loss):
     xprnn.fit(net, batches, optimizer=sgd, loss=loss, clip_norm=0.5, epochs=2)
     return before, digest(net)
 
-# JAX compiles every operation once for each shape: all sizes are alike, and it trains one network.
+# JAX compiles every operation for each shape: so all sizes are equal, and it trains one network.
 rng = np.random.default_rng(0)
 x, target = rng.normal(size=(2, 4, 8, 4))
 tokens = rng.integers(0, 4, size=(5, 4))
@@ -52,9 +52,9 @@ for backend in xprnn.available_backends():
 
 
 def test_two_processes_train_to_the_same_bits():
-    """On every backend at once, as most of the time is that of starting."""
+    """On every backend in one process, because starting takes most of the time."""
     with ThreadPoolExecutor() as pool:
-        # The order of a set of names is another in each process.
+        # The order of a set of names differs between processes.
         printed = list(pool.map(lambda seed: run_python(TRAININGS, PYTHONHASHSEED=seed), "12"))
     one, other = (
         {tuple(words[:2]): words[2:] for words in map(str.split, text.splitlines())}
@@ -110,7 +110,7 @@ def test_cupy_adds_nothing_twice_to_one_entry():
 
 
 def test_no_atomic_addition_is_used():
-    """Neither by CuPy's name for it nor by that of NumPy, which CuPy has too."""
+    """Neither by CuPy's name for it nor by NumPy's, which CuPy has, too."""
     sources = list(Path(xprnn.__file__).parent.rglob("*.py"))
     assert len(sources) > 50
     for path in sources:

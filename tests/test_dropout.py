@@ -1,4 +1,4 @@
-"""Dropout between layers, and of the recurrent state: its masks, where they act, and when."""
+"""Dropout between layers and of the recurrent state: its masks, and where and when they act."""
 
 import copy
 
@@ -41,7 +41,7 @@ def test_shapes_and_values_of_masks():
     tape = net_of().forward(PROBLEM.x).tape
     steps, batch, hidden = SIZES["T"], SIZES["B"], SIZES["H"]
     assert [m.shape for m in tape.masks] == [(steps, batch, 2 * hidden)] * 2
-    # One for all steps: the same units at every one of them.
+    # One mask for all steps: it drops the same units at each.
     assert [layer.recurrent.mask.shape for layer in tape.layers] == [(batch, hidden)] * 6
     for m in tape.masks:
         assert set(np.unique(m)) == {0.0, 1 / 0.6}
@@ -94,7 +94,7 @@ def test_calling_a_network_drops_nothing(case):
 def test_a_seed_means_the_same_masks_everywhere(harness, dtype):
     harness = harness.at(dtype)
     net, twin = CASE.make(backend=harness.backend, rng=7), net_of(rng=7)
-    # The second time from the network's own generator, as the initial weights have left it.
+    # The second time from the network's own generator, after it has drawn the initial weights.
     for rng in (3, None):
         got, want = drawn(net, rng), drawn(twin, rng)
         assert same(got, [m.astype(dtype) for m in want])
@@ -152,7 +152,7 @@ def test_value_and_grad_takes_a_seed():
     ids=["to", "deepcopy"],
 )
 def test_a_copy_draws_what_the_network_would_have_drawn(duplicate):
-    """And neither moves the other's generator on."""
+    """And neither advances the other's generator."""
     net = net_of()
     drawn(net)
     twin = duplicate(net)
@@ -177,7 +177,7 @@ def test_the_generator_is_a_generator():
 
 
 def test_a_network_with_the_mean_of_its_masks_is_the_network_without():
-    """Of a linear network without recurrence: the mean of many passes is the one without dropout.
+    """In a linear network without recurrence the mean of many passes is the pass without dropout.
 
     A wrong scale, or inference with a mask, would be seen at once.
     """
@@ -195,7 +195,7 @@ def test_a_network_with_the_mean_of_its_masks_is_the_network_without():
 
 
 def test_a_unit_that_is_dropped_is_not_seen_at_any_step():
-    """U's columns of the units that the mask drops have no gradient, of any step."""
+    """The columns of U for dropped units get no gradient from any step."""
     case = row_of("lstm").but(**SIZES | {"B": 1}, recurrent_dropout=0.5)
     run, gradients = on_numpy(case, rng=1)
     (m,) = masks_of(run).recurrent

@@ -1,4 +1,4 @@
-"""Tokens through an embedding: a row of a matrix each, and a gradient of the rows seen."""
+"""Embeddings: each token picks a row of a matrix, and only picked rows have a gradient."""
 
 import copy
 
@@ -23,7 +23,7 @@ NAME = "embedding.weight"
 
 
 def through_a_matrix(case: Case, rng=None):
-    """Return run and gradients of the same network, fed with the rows by hand, and dE."""
+    """Return run and gradients of the same network, given the rows themselves as input, and dE."""
     parameters, problem = case.parameters(), case.problem()
     E = parameters.pop(NAME)
     plain = case.but(I=case.embedding_size, embedding_size=None).make(dtype="float64")
@@ -157,7 +157,7 @@ def test_a_language_model_learns():
 
 
 def test_the_initial_vectors():
-    """One connection enters: no token's vector is summed with another's."""
+    """A fan-in of one: no token's vector is summed with another's."""
     net = RNN(5000, 4, embedding_size=3, dtype="float64", rng=0)
     E = net.parameters[NAME]
     assert (E.shape, net.embedding_size) == ((5000, 3), 3)

@@ -1,4 +1,4 @@
-"""Factored gradients: the arithmetic of their dense form, and no matrix of their size."""
+"""Factored gradients: they compute as their dense form does, without a matrix of its size."""
 
 import tracemalloc
 
@@ -44,7 +44,7 @@ from xprnn.training.accumulation import Accumulation
 
 N, M, K = 3, 11, 7
 FLOAT32 = 1e-4
-"""Of an update in float32: a rule that divides by the gradient's size makes its rounding larger."""
+"""For updates in float32: a rule that divides by the gradient's size magnifies its rounding."""
 
 
 def factors(seed: object = 0, shape: tuple[int, int, int] = (N, M, K)):
@@ -69,7 +69,7 @@ def _blocks(request, monkeypatch):
 
 
 each_size = pytest.mark.usefixtures("_blocks")
-# The other libraries update an array as a whole.
+# The other libraries update the whole array at once.
 on_numpy = on_flavours("numpy", "numpy-readonly")
 INTO = ("nothing", "in place", "the ones before")
 each_dtype = pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -157,7 +157,7 @@ SCALES = {
 
 @pytest.mark.parametrize(("large", "small"), SCALES.values(), ids=SCALES)
 def test_norms_of_any_size(harness, large, small):
-    """Of float32: also where the products of the factors' rows can't be held."""
+    """In float32, even where products of the factors' rows overflow or underflow."""
     harness = harness.at("float32")
     left, right = factors()
     want = left.T @ right * (large * small)
@@ -177,7 +177,7 @@ def test_the_norm_of_terms_that_cancel_each_other(harness, rest):
     left, right = np.vstack([left, -left]), np.vstack([right, right * (1 + rest)])
     g = factored(harness.array, left, right)
     size = float(np.sqrt(np.sum((left[:1].T @ right[:1]) ** 2)))
-    # What is left of the terms has their roundings, as in the dense form.
+    # The terms cancel, and the rest has their rounding errors, as in the dense form.
     assert float(global_norm({"w": g})) == pytest.approx(rest * size, abs=1e-6 * size)
     assert float(square_sum(g)) >= 0
 
@@ -195,7 +195,7 @@ def test_an_update_needs_no_matrix_on_numpy():
     left, right = factors(shape=(4, 4000, 300))
     p, sgd = {"w": np.zeros((4000, 300))}, SGD(0.1)
     state = sgd.init(p)
-    # What is compiled for it is compiled before.
+    # Compile first, so that compilation is not measured.
     sgd.update({"w": FactoredGradient(left, 0 * right)}, state, p, into=(p, state))
     tracemalloc.start()
     sgd.update({"w": FactoredGradient(left, right)}, state, p, into=(p, state))
@@ -265,7 +265,7 @@ def test_the_update_by_blocks(row, harness, dtype):
 
 
 class Plain:
-    """A rule that knows dense gradients alone."""
+    """A rule that knows only dense gradients."""
 
     def init(self, parameters):
         return None
@@ -461,7 +461,7 @@ def batches(array=np.asarray):
 
 
 class Watching(SGD):
-    """A rule that remembers of which kind the gradients were."""
+    """A rule that records the type of each gradient."""
 
     def update(self, gradients, state, parameters, *, into=None):
         seen.append(type(gradients["readout.weight"]))

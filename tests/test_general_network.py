@@ -219,7 +219,8 @@ def test_a_noisy_wave_trained_in_two_ways():
     for name, figures in losses.items():
         row = " | ".join(f"{figure:.4f}" for figure in figures)
         assert f"| {name} | {row} |" in PAGE
-    # One step ahead has learnt the noise, whose own loss is ½·0.2²; the loop has nothing to see it.
+    # The noise alone is a loss of ½·0.2²: one step ahead, the network has fitted it, and the closed
+    # loop never sees it.
     (ahead, looped, quiet), (_, loop_looped, loop_quiet) = losses.values()
     assert ahead < 0.02 < looped
     assert loop_looped < looped / 3

@@ -1,4 +1,4 @@
-"""Sums over more entries than half precision can count."""
+"""Sums over more entries than half precision can count to."""
 
 import numpy as np
 import pytest

@@ -80,7 +80,7 @@ def test_one_input_is_spread_over_all_units():
 
 
 def test_rotations_are_uniformly_distributed():
-    """A rotation's entries have mean 0 and variance 1/n; without the sign correction, not so."""
+    """A random rotation's entries have mean 0 and variance 1/n only with the sign correction."""
     rng, n = np.random.default_rng(0), 3
     draws = np.stack([Orthogonal()(rng, (n, n), n) for _ in range(2000)])
     error = 1 / math.sqrt(n * len(draws))

@@ -1,4 +1,4 @@
-"""Layer normalisation: its two formulas, what it makes a network blind to, and its gains."""
+"""Layer normalisation: its two formulas, what a network becomes invariant to, and its gains."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_the_formulas_against_torch(harness, dtype):
 
 @pytest.mark.parametrize("spread", [3.0, 1e-2, 1e-4])
 def test_the_gradient_against_finite_differences(spread):
-    """Also where the variance is as small as what is added to it."""
+    """Also where the variance is as small as the ε that is added to it."""
     a, gain = spread * A[0], GAIN.copy()
 
     def goal() -> float:
@@ -75,7 +75,7 @@ def test_equal_entries_are_zero_and_finite():
 
 @each_normalised
 def test_both_projections_are_normalised_by_themselves(case):
-    """So neither the scale of W and U matters, nor a constant added to all rows."""
+    """Neither the scale of W and U matters, nor a constant added to all rows."""
     case = case.but(**SIZES, layers=2)
     net, problem = case.make(dtype="float64"), case.problem()
     net.parameters = case.parameters()
@@ -83,7 +83,7 @@ def test_both_projections_are_normalised_by_themselves(case):
     for name in [name for name in net.parameters if name.startswith("weight_")]:
         held = net.parameters[name]
         shifted = held + RNG.normal(size=(1, held.shape[1]))
-        # The ε beside the variance is what is left of the scale.
+        # The scale matters only through the ε beside the variance.
         for changed, tolerance in ((100 * held, 1e-2), (shifted, 1e-10)):
             net.parameters[name] = changed
             assert_close(net(problem.x, problem.state)[0], want, tolerance, name)
@@ -144,7 +144,7 @@ def test_the_functional_core(case):
 
 
 def test_it_can_be_trained_where_the_input_is_badly_scaled():
-    """A thousand times too large, the gates of a plain network are shut or open, and stay so."""
+    """With inputs a thousand times too large, a plain network's gates stay saturated."""
     rng = np.random.default_rng(0)
     x = 1000 * rng.normal(size=(8, 20, 3))
     target = np.tanh(np.cumsum(x[..., :1], axis=0) / 1000)

@@ -25,14 +25,14 @@ from tests.stacks import DEEP, SIZES, SOME, STACKS, deep_of, each_deep, each_sta
 from xprnn.cells import has_layer_norm
 
 SEED = 11
-"""Of the dropout masks."""
+"""The seed of the dropout masks."""
 
 
 def same_twice(case):
     """Return network, problem and a function that runs it, each time with the same masks.
 
-    The problem is the first of some whose arguments stay away from a kink: farther than any of them
-    is moved, the weights by 1e-5 along a vector of length one.
+    The problem is the first of several whose arguments keep away from a kink, by more than finite
+    differences move them: the weights by 1e-5 along a vector of length one.
     """
     net = case.make(dtype="float64")
     net.parameters = {name: array.copy() for name, array in case.parameters().items()}
@@ -53,12 +53,12 @@ def goal_of(run, problem) -> float:
 
 
 def stencil(case) -> dict:
-    """Return how finite differences are taken: normalising almost nothing is far from linear."""
+    """Return the stencil of finite differences: normalising tiny values is far from linear."""
     return {"weights": FOURTH_ORDER, "step": 2e-5} if has_layer_norm(case.cell) else {}
 
 
 def variables(net, problem) -> dict[str, np.ndarray]:
-    """Return everything that the goal depends on; to be moved in place."""
+    """Return all arrays that the goal depends on; finite differences move them in place."""
     states = {f"state {k}": s for k, s in zip(net.cell.state, problem.state, strict=True)}
     return dict(net.parameters) | {"input": problem.x} | states
 
@@ -99,7 +99,7 @@ def test_against_autograd(case):
 
 @pytest.mark.parametrize("case", in_full(STACKS, but=SOME))
 def test_against_finite_differences_in_some_direction(case):
-    """A random direction finds any error; every array is moved by itself, so that it is named."""
+    """A random direction finds any error; one array moves at a time, so that a failure names it."""
     net, problem, forward = same_twice(case)
     got = gradients_of(net, forward(), problem.d_output, problem.d_state)
     rng = np.random.default_rng(0)
@@ -126,7 +126,7 @@ ALIKE = [
     "lstm-peepholes",
     "lstm-layer-norm",
 ]
-"""Cells that differ from another in an option."""
+"""Cells that differ from another one in an option."""
 
 ENTRIES = [
     deep.but(T=3, B=2, H=2, lengths=(3, 2))
@@ -161,7 +161,7 @@ def test_every_backend_agrees_with_numpy(case, harness):
     agrees_with_numpy(case, harness)
 
 
-# Normalising almost nothing makes roundings some hundred times larger: only float64 has room.
+# Normalising tiny values magnifies rounding errors about a hundred times: too much for float32.
 @on_every_backend(
     [case for case in (*SOME, *DEEP) if not has_layer_norm(case.cell)],
     on_jax=[deep_of("gru"), deep_of("lstm-peepholes")],
@@ -187,7 +187,7 @@ def test_names_and_shapes(case):
 
 
 def test_the_state_is_ordered_by_layer_and_then_by_direction():
-    """A state variable of a network that only remembers comes out where it went in."""
+    """In a network that only remembers, each state variable comes out where it went in."""
     net = (
         row_of("elman-identity")
         .but(layers=2, bidirectional=True, bias=False, O=None)
@@ -226,7 +226,7 @@ def test_names_and_shapes_of_what_comes_out(case):
 
 @each_cell
 def test_two_halves_with_the_state_handed_over_are_the_whole(case):
-    """Of the gradients, too: that of the border's state goes into the first half."""
+    """The gradients, too: the gradient of the state at the border goes into the first half."""
     case = case.but(**SIZES, layers=3)
     net, problem = case.make(dtype="float64", rng=0), case.problem()
     whole = net.forward(problem.x, problem.state)
@@ -303,7 +303,7 @@ def test_no_sequence_at_all(harness):
 
 @each_deep
 def test_arguments_stay_as_they_are(case):
-    """Not even the arrays that the tape holds are written to."""
+    """Nothing writes into them, nor into the arrays that the tape holds."""
     net, problem = case.make(dtype="float64"), case.problem()
     net.parameters = case.parameters()
     given = [

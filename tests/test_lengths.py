@@ -1,4 +1,4 @@
-"""Sequences of unequal lengths: what stands beyond an end counts for nothing."""
+"""Sequences of unequal lengths: padding has no influence on anything."""
 
 import numpy as np
 import pytest
@@ -16,11 +16,11 @@ from xprnn.losses import CrossEntropy, SquaredError, get_loss
 
 SEED = 5
 BEYOND = np.arange(SIZES["T"])[:, None] >= np.array(LENGTHS)
-"""Which steps are beyond an end, (T, B)."""
+"""Which steps are padding, (T, B)."""
 
 
 def with_beyond(a: np.ndarray, value: float) -> np.ndarray:
-    """Return a copy of a (T, B, ...), with other values beyond the ends."""
+    """Return a copy of a (T, B, ...) with other values in the padding."""
     a = a.copy()
     a[BEYOND] = value
     return a
@@ -51,7 +51,7 @@ def everything(case: Case, x, d_output, window=None) -> list[np.ndarray]:
 @pytest.mark.parametrize("value", [0.0, -7.0, 1.7e308])
 @each_deep
 def test_nothing_leaks(case, value):
-    """Not a bit of it, whatever stands there, even what would overflow."""
+    """Not a bit changes, whatever the padding holds, even numbers that would overflow."""
     problem = case.problem()
     d_output = problem.d_output
     if case.returns == "sequence":
@@ -91,7 +91,7 @@ def test_nothing_overflows(dtype, value):
 
 @pytest.mark.parametrize("embedding_size", [None, 3])
 def test_no_token_is_seen_beyond_an_end(embedding_size):
-    """Not even with a gradient of zero: some optimizers move every row that comes."""
+    """Nor has one a gradient of zero: some optimizers move every row of a sparse gradient."""
     case = deep(row_of("gru"), I=7).but(embedding_size=embedding_size)
     net, problem = case.make(dtype="float64", rng=0), case.problem()
     tokens = np.random.default_rng(0).integers(0, 6, BEYOND.shape)
@@ -115,7 +115,7 @@ def test_no_token_is_seen_beyond_an_end(embedding_size):
     ids=lambda row: row.id,
 )
 def test_a_batch_is_its_sequences_one_by_one(row, form, window):
-    """Output, state and every gradient, of each sequence cut to its length."""
+    """Output, state and every gradient are those of each sequence cut to its length."""
     case = deep(row, **FORMS[form])
     net, problem = case.make(dtype="float64"), case.problem()
     net.parameters = case.parameters()
@@ -145,7 +145,7 @@ each_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: f"{loss}")
 
 
 def of_existing(case: Case, loss, target):
-    """Return the loss in torch, of the steps that exist, as a function of the output."""
+    """Return torch's loss of the steps that exist, as a function of the output."""
     reduce = torch.mean if loss.reduction == "mean" else torch.sum
     target = torch.tensor(target)
 
@@ -201,7 +201,7 @@ def test_a_loss_by_itself_takes_what_is_valid(harness, loss):
 
 @each_cell
 def test_the_functional_core(case):
-    """One layer: the state is that of each sequence's last step, and h is zero beyond."""
+    """One layer: the state is that of each sequence's last step, and h is zero in the padding."""
     net = case.but(**SIZES | {"O": None}, lengths=LENGTHS)
     problem, weights = net.problem(), layer_weights(case.cell, net.parameters())
     state = tuple(part[0] for part in problem.state)
@@ -247,7 +247,7 @@ def test_whole_sequences_need_no_lengths(case):
 
 
 def test_lengths_are_kept_by_the_run():
-    """A run is differentiated as it was made, whatever the network is used for in between."""
+    """A run is differentiated as it was made, even if the network has other runs in between."""
     case = deep(row_of("lstm"))
     net, problem = case.make(dtype="float64", rng=0), case.problem()
     run = net.forward(problem.x, problem.state, LENGTHS)

@@ -1,4 +1,4 @@
-"""The squared error: its figures, its gradient, and what it refuses."""
+"""The squared error: its values, its gradient, and what it refuses."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The network: what it is called, what goes in and out, and where it computes."""
+"""The network: its names, its inputs and outputs, and the backends that it computes on."""
 
 import copy
 

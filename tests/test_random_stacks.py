@@ -1,4 +1,4 @@
-"""Any stack, of any sizes from one up, with any lengths, against torch."""
+"""Random stacks, of random sizes from one up and with random lengths, against torch."""
 
 import os
 
@@ -13,7 +13,7 @@ from tests.passes import all_of, on_numpy
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Draw a case, as small as can be where that is enough to fail."""
+    """Draw a case; a failing one is shrunk to the smallest that fails."""
     steps, batch = draw(st.integers(1, 9)), draw(st.integers(1, 5))
     lengths = st.lists(st.integers(1, steps), min_size=batch, max_size=batch).map(tuple)
     shares = st.sampled_from([0.0, 0.3, 0.8])
@@ -37,7 +37,7 @@ def cases(draw: st.DrawFn) -> Case:
 EXAMPLES = 200 if os.environ.get("FULL", "0") == "0" else 2000
 
 
-# Derandomized: every run draws the same examples, and the message holds the one that fails.
+# Derandomized: every run draws the same examples, and the message shows the one that fails.
 @settings(derandomize=True, database=None, deadline=None, max_examples=EXAMPLES)
 @given(case=cases(), seed=st.integers(0, 1000))
 def test_values_and_gradients(case: Case, seed: int):

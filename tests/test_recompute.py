@@ -1,4 +1,4 @@
-"""Long sequences: time in segments, and their second computation on the way back."""
+"""Long sequences: segments of time, and gradient checkpointing, which recomputes them."""
 
 import math
 
@@ -28,7 +28,7 @@ GRU, LSTM = (next(case for case in CELLS if case.id == name) for name in ("gru",
 
 
 def pieces_of(length: int):
-    """Return how to cut a sequence into segments of so many steps; of the last some may be left."""
+    """Return a `cut` into segments of this length; the last may be shorter."""
 
     def cut(steps, batch):
         return tuple(slice(k, min(k + length, steps)) for k in range(0, steps, length))
@@ -38,7 +38,7 @@ def pieces_of(length: int):
 
 @pytest.fixture
 def short(monkeypatch):
-    """Segments of two steps."""
+    """Make every segment two steps long."""
     monkeypatch.setattr(xprnn.engine.layer.layer, "cut", pieces_of(2))
 
 
@@ -47,7 +47,7 @@ def bits(named):
 
 
 def everything(run, gradients, host=np.asarray):
-    """Return the bits of all that a forward and a backward pass have found."""
+    """Return the bits of all results of a forward and a backward pass."""
     forward = {"output": host(run.output)}
     forward |= {f"final {k}": host(part) for k, part in enumerate(run.state)}
     return bits(forward | gradients)
@@ -101,7 +101,7 @@ def test_against_finite_differences(case, short):
 def test_integers(embedding, lengths, monkeypatch):
     net = RNN(40, 4, 6, cell="gru", embedding_size=embedding, dtype="float64", rng=0)
     rng = np.random.default_rng(0)
-    # The same tokens in several segments, and a few that come once.
+    # Some tokens come in several segments, a few only once.
     tokens = rng.integers(0, 9, (7, 3)) * rng.integers(1, 5, (7, 3))
     d_output = rng.normal(size=(7, 3, 6))
     lengths = lengths and (5, 7, 1)
@@ -123,7 +123,7 @@ def test_integers(embedding, lengths, monkeypatch):
 
 @pytest.mark.parametrize("cell", ["elman", "gru", "lstm"])
 def test_long_sequences_as_they_are_cut(cell):
-    """With nothing replaced, and in the odd sizes that products have most kernels for."""
+    """With the real segments, and odd sizes, for which products have the most kernels."""
     steps, batch = 2 * segments.ROWS // 3 + 5, 3
     assert len(cut(steps, batch)) == 2
     net = RNN(3, 7, 2, cell=cell, dtype="float32", rng=0)
@@ -144,7 +144,7 @@ def test_how_a_sequence_is_cut():
         assert borders[-1] == steps
         assert [part.start for part in parts] == borders[:-1]
         assert max(sizes) - min(sizes) <= 1
-        # Enough rows for the products, enough steps for what is copied once a loop, and √T.
+        # Enough rows for the products, enough steps for what each loop copies once, and √T.
         least = max(math.sqrt(steps), segments.STEPS, segments.ROWS / max(batch, 1))
         assert len(parts) == 1 or min(sizes) >= least
         assert max(sizes) < 2 * least + 2
@@ -161,7 +161,7 @@ def test_memory(cell, kept, monkeypatch):
     target = np.zeros((steps, 1, 1), "float32")
     one = 4 * steps * hidden  # bytes of all h
     peaks = [peak_of(lambda r=r: net.value_and_grad(x, target, recompute=r)) for r in (False, True)]
-    # The h of all steps, and what the readout puts on them.
+    # The h of all steps, and their gradient from the readout.
     assert peaks[1] < 3 * one
     assert peaks[0] > (kept + 1) * one
     tapes = [peak_of(lambda r=r: net.forward(x, recompute=r)) for r in (False, True)]
@@ -170,7 +170,7 @@ def test_memory(cell, kept, monkeypatch):
 
 
 def test_memory_of_layers(monkeypatch):
-    """Of each layer there is h, and what reaches it is gone when the one below is reached."""
+    """Every layer's h is in memory, but the gradient of only one layer's output at a time."""
     monkeypatch.setattr(xprnn.engine.layer.layer, "cut", pieces_of(50))
     net = RNN(2, 64, 1, layers=6, dtype="float32", rng=0)
     x, target = np.ones((2000, 1, 2), "float32"), np.zeros((2000, 1, 1), "float32")

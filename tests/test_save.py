@@ -19,7 +19,7 @@ from xprnn.cells import Activation, Elman, cell_config
 
 
 def own_cell(case):
-    """Return the cell that `load` must be given: None where the file says it."""
+    """Return the cell that `load` must be given: None if the file names it."""
     return case.cell if cell_config(case.cell) is None else None
 
 

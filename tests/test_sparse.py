@@ -1,4 +1,4 @@
-"""Sparse gradients: the arithmetic of their dense form."""
+"""Sparse gradients: they compute as their dense form does."""
 
 import numpy as np
 import pytest
@@ -17,11 +17,11 @@ from xprnn.engine.gradients import (
 from xprnn.optim import SGD, Rprop, clip_by_norm, clip_by_value, global_norm
 
 DENSE = np.array([[0.0, 3.0, 0.0, -1.0], [0.0, 0.5, 0.0, 0.0], [0.0, -2.0, 0.0, 4.0]])
-"""Nothing in the columns 0 and 2."""
+"""Columns 0 and 2 are zero."""
 
 
 def sparse(harness, axis: int) -> SparseGradient:
-    """Return the matrix above, or its transpose, by what it holds."""
+    """Return the matrix above, or its transpose, as a sparse gradient."""
     indices, values = harness.array([1, 3]), DENSE[:, [1, 3]]
     if axis == 1:
         return SparseGradient(indices, harness.array(values), (3, 4), axis=1)
@@ -67,7 +67,7 @@ def test_nothing_at_all(harness, axis):
     a = harness.array(whole(axis))
     moved = plus(a, g)
     assert harness.host(moved).tolist() == whole(axis).tolist()
-    # JAX arrays can't be written to, so there it may be the same one.
+    # JAX arrays can't be written to, so on JAX it may be the same array.
     assert moved is not a or harness.backend.name == "jax"
 
 
@@ -118,7 +118,7 @@ def test_optimizers_take_it_as_its_dense_form(harness, optimizer, axis):
 
 
 def test_sums_in_blocks_are_sums(harness):
-    """So many words that the indicator of the default is made in several blocks."""
+    """So many words that the default's indicator matrix is formed in several blocks."""
     rng = np.random.default_rng(0)
     index = rng.integers(0, 900, 6000)
     rows = rng.normal(size=(6000, 2))

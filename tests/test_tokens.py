@@ -1,4 +1,4 @@
-"""Integers for input: one-hot vectors that are never made, and gradients that are sparse."""
+"""Integer input: one-hot vectors that are never formed, and sparse gradients."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from xprnn.engine.gradients import SparseGradient, dense
 from xprnn.optim import SGD
 
 TOKENS = np.array([[2, 0, 2], [5, 2, 2], [0, 5, 2], [1, 1, 0]])
-"""Four steps of three sequences, with words that come again, and without the words 3, 4 and 6."""
+"""Four steps of three sequences: some words come twice, the words 3, 4 and 6 never."""
 
 VOCABULARY = 7
 
@@ -32,7 +32,7 @@ def case_of(row):
 
 
 def by_one_hot_vectors(case, window=None):
-    """Return a network's run and gradients on NumPy, without any token."""
+    """Return a network's run and gradients on NumPy, with one-hot vectors for tokens."""
     net, problem = case.make(dtype="float64"), case.problem()
     net.parameters = case.parameters()
     run = net.forward(one_hot(TOKENS), problem.state)
@@ -40,7 +40,7 @@ def by_one_hot_vectors(case, window=None):
 
 
 def by_tokens(case, harness, window=None):
-    """Return the same on a backend, by tokens."""
+    """Return the same on a backend, with tokens."""
     net, problem = harness.net(case), case.problem()
     run = net.forward(harness.array(TOKENS), harness.arrays(problem.state))
     d_state = harness.arrays(problem.d_state)

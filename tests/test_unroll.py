@@ -43,20 +43,20 @@ def each(convert, w: Weights) -> Weights:
 
 
 def by_name(case: Case, w) -> dict[str, object]:
-    """Return weights, or their gradients, that are there."""
+    """Return by name the weights, or their gradients, that a layer has."""
     named = {"W": w.W, "U": w.U, "b": w.b, **dict(zip(("γ_u", "γ_v"), w.gains, strict=False))}
     named |= dict(zip(unit_names(case.cell), w.units, strict=True))
     return {name: array for name, array in named.items() if array is not None}
 
 
 def named(case: Case, gradient) -> dict[str, np.ndarray]:
-    """Return a layer's gradients under one roof."""
+    """Return all of a layer's gradients in one dict."""
     states = dict(zip(case.cell.state, gradient.state, strict=True))
     return by_name(case, gradient.weights) | {"x": gradient.x} | states
 
 
 def by_torch(case: Case, arrays, dh, d_state) -> dict[str, np.ndarray]:
-    """Return the same from the judge."""
+    """Return the same gradients by torch's autograd."""
     weights, x, state = arrays
     w, x, state = each(leaf, weights), leaf(x), tuple(map(leaf, state))
     h, final = unrolled(case, w, x, state)
@@ -140,7 +140,7 @@ def test_two_unrolls_that_share_weights_add_up_to_one(case):
 
 
 def test_counting_with_a_logistic_state_and_a_linear_end():
-    """All steps but the last are logistic, the last is linear: one pair of weights, two cells."""
+    """The last step is linear, all others are logistic: one pair of weights, two cells."""
     rng = np.random.default_rng(0)
     weights = (rng.normal(size=(1, 1)), rng.normal(size=(1, 1)))
     x = rng.integers(0, 2, size=(6, 3, 1)).astype("float64")
@@ -237,7 +237,7 @@ def test_what_does_not_fit_on_the_way_back_is_refused(weights, dh, d_state, erro
 
 
 class Leaky:
-    """A linear cell whose derivative needs no value: h = ½ h_prev + u + v."""
+    """A linear cell, whose derivative needs no saved value: h = ½ h_prev + u + v."""
 
     gates = 1
     state = ("h",)
@@ -253,7 +253,7 @@ class Leaky:
 
 
 class Unread:
-    """A cell with a state variable that it writes and never reads: c = 2u, h = u + v."""
+    """A cell that writes a state variable and never reads it: c = 2u, h = u + v."""
 
     gates = 1
     state = ("h", "c")

@@ -22,8 +22,8 @@ WINDOWS = pytest.mark.parametrize("window", [0, 1, 2, 4, 5, 99])
 def nested_loops(case, arrays, outer, window: int) -> dict[str, np.ndarray]:
     """Return the truncated gradient by its definition: one run of torch per step's loss.
 
-    The loss of step t sees the states before step t - window as given numbers; the initial state
-    is one of its variables where the window includes the first step.
+    For the loss of step t the states before step t - window are constants; the initial state is a
+    variable if the window includes the first step.
     """
     (weights, x, state), (dh, d_state) = arrays, outer
     w, x, state = each(leaf, weights), leaf(x), tuple(map(leaf, state))
@@ -107,7 +107,7 @@ def test_every_backend_agrees_with_numpy(case, harness):
 
 @each_case
 def test_the_network_truncates_its_layer(case):
-    """The readout's gradient is never truncated, and that of its layer is."""
+    """The window truncates the layer's gradient, and never the readout's."""
     case = case.but(T=6)
     net, problem = case.make(dtype="float64", rng=0), case.problem()
     run = net.forward(problem.x, problem.state)
@@ -148,7 +148,7 @@ def test_a_cell_that_saves_nothing():
     x, dh = rng.normal(size=(5, 2, 2)), rng.normal(size=(5, 2, 3))
     _, _, tape = unroll(Leaky(), weights, x)
     cut = unroll_backward(Leaky(), weights, tape, dh, window=0)
-    # Without any step back, each loss reaches its own step alone.
+    # With a window of 0 each loss reaches its own step only.
     assert_close(cut.weights.W, np.einsum("tbh,tbi->hi", dh, x), FLOAT64)
     assert_close(cut.x, dh @ weights[0], FLOAT64)
 

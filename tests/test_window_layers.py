@@ -1,4 +1,4 @@
-"""Windows in stacks of layers: at most k steps back, whatever the way through the layers."""
+"""Windows in stacks of layers: at most k steps back, on every path through the layers."""
 
 from itertools import pairwise, product
 
@@ -103,11 +103,11 @@ def test_against_the_definition(case, window):
 
 
 def by_hops(case: Case, masks: Masks) -> list[dict[str, np.ndarray]]:
-    """Return the truncated gradient of every window, from the first to the last that cuts.
+    """Return the truncated gradient of every window that truncates, from 0 up.
 
-    Whatever goes back from a step to the step before, in any layer and either direction, is a hop.
-    With hops that let a share e of the gradient through, a path of m hops counts e^m times, so that
-    the gradient is a polynomial in e; its coefficients up to e^k are the paths of k hops and less.
+    A hop leads from a step back to the step before it, in any layer and either direction.  If every
+    hop lets a share e of the gradient through, a path of m hops counts e^m times, so the gradient
+    is a polynomial in e, whose coefficients up to e^k belong to the paths of at most k hops.
     """
     hops = (case.T - 1) * (case.layers if case.bidirectional else 1)
     shares = np.cos(np.pi * (np.arange(hops + 1) + 0.5) / (hops + 1))
@@ -171,7 +171,7 @@ def test_windows_differ_until_they_hold_everything(case):
 
 @pytest.mark.parametrize(("layers", "bidirectional"), [*product((1, 3), (False, True))])
 def test_a_step_reaches_as_far_as_the_window(layers, bidirectional):
-    """With a loss at one step alone, the gradient of the input shows how far it goes."""
+    """With a loss at one step only, the gradient of the input shows how far back it reaches."""
     case = row_of("lstm").but(T=7, B=1, layers=layers, bidirectional=bidirectional)
     net, problem = case.make(dtype="float64", rng=0), case.problem()
     run = net.forward(problem.x)
