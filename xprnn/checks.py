@@ -49,7 +49,7 @@ def boolean(name: str, value: object) -> bool:
 
 
 def choice(name: str, value: object, known: Iterable[str]) -> str:
-    """Return a word, known to be one of the known words."""
+    """Return a word, known to be one of these."""
     words = tuple(known)
     if value not in words:
         raise ValueError(f"{name} is {value!r}: expected {' or '.join(repr(w) for w in words)}")
@@ -84,17 +84,17 @@ def instance(
     protocol: Any,
     expected: str,
 ) -> T:
-    """Return what a name stands for, with its default options; or an instance, as it was given.
+    """Return an instance: of the class of a name, with its default options, or the one given.
 
     Parameters
     ----------
     kind : str
-        What it is, for the messages: ``"cell"``, say.
+        What the instance is, for the messages: ``"cell"``, say.
     given : str or instance
     table : mapping of str to type
         The classes by name.
     protocol : type
-        What an instance conforms to, a runtime-checkable protocol.
+        The runtime-checkable protocol that an instance conforms to.
     expected : str
         What is expected, for the message: "a name or ...".
 
@@ -103,11 +103,12 @@ def instance(
     ValueError
         If there is no such name.
     TypeError
-        If it is neither a name nor an instance.
+        If ``given`` is neither a name nor an instance.
     """
     if isinstance(given, str):
         return known(kind, given, table)()
-    # A class of the table conforms; to ask a protocol takes as long as a small forward pass.
+    # The table's classes conform.  They are looked up first, because asking a protocol takes as
+    # long as the forward pass of a small network.
     if type(given) not in table.values() and (
         isinstance(given, type) or not isinstance(given, protocol)
     ):
@@ -130,7 +131,7 @@ def array(name: str, a: object, backend: Backend, shape: Shape) -> Array:
     of_backend(name, a, backend)
     dtype = a.dtype  # type: ignore[attr-defined]
     if dtype == backend.dtype:
-        fit(name, a, shape)
+        of_shape(name, a, shape)
         return backend.library.plain(a)
     if not backend.xp.isdtype(dtype, "real floating"):
         converts = f" ({name} = net.backend.asarray({name}, dtype={backend.dtype_name!r}) converts)"
@@ -138,7 +139,7 @@ def array(name: str, a: object, backend: Backend, shape: Shape) -> Array:
         raise TypeError(
             f"{name} has dtype {dtype_name(dtype)}: expected floats{converts if real else ''}"
         )
-    fit(name, a, shape)
+    of_shape(name, a, shape)
     return backend.xp.astype(backend.library.plain(a), backend.dtype, copy=False)
 
 
@@ -166,7 +167,7 @@ def tokens(
     indexing = backend.xp.__array_namespace_info__().default_dtypes()["indexing"]
     if dtype != indexing and not is_integer(a, backend):
         raise TypeError(f"{name} has dtype {dtype_name(dtype)}: expected integers")
-    fit(name, a, shape)
+    of_shape(name, a, shape)
     # A narrow integer dtype may not hold ``count``, and some libraries don't index with it.
     indices: Array = backend.xp.astype(a, indexing, copy=False)
     good = (indices >= 0) & (indices < count)
@@ -194,7 +195,7 @@ def of_backend(name: str, a: object, backend: Backend) -> None:
     )
 
 
-def fit(name: str, a: Any, shape: Shape) -> None:
+def of_shape(name: str, a: Any, shape: Shape) -> None:
     """Refuse an array of another shape."""
     given = tuple(a.shape)
     if given == shape:

@@ -48,7 +48,7 @@ class Autoregression(NamedTuple):
 
 def rmse(forecast: HostArray, values: HostArray) -> float:
     """Return the root of the mean squared error, in the values' unit."""
-    checks.fit("forecast", forecast, tuple(values.shape))
+    checks.of_shape("forecast", forecast, tuple(values.shape))
     return float(np.sqrt(np.mean((forecast - values) ** 2)))
 
 

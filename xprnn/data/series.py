@@ -190,7 +190,7 @@ def check_series(name: str, values: HostArray, *, more_than: int) -> HostArray:
     values = np.asarray(values)
     if values.dtype.kind not in "fiu":
         raise TypeError(f"{name} has dtype {values.dtype}: expected real numbers")
-    checks.fit(name, values, ("N",))
+    checks.of_shape(name, values, ("N",))
     if len(values) <= more_than:
         raise ValueError(f"{name} has {len(values)} entries: expected more than {more_than}")
     bad = np.flatnonzero(~np.isfinite(values))

@@ -41,7 +41,7 @@ def plot_fit(
     """
     for name, a in (("fitted", fitted), ("data", data), ("truth", truth)):
         if a is not None:
-            checks.fit(name, a, tuple(x.shape))
+            checks.of_shape(name, a, tuple(x.shape))
     figure, axes = new_figure()
     if truth is not None:
         axes.plot(x, truth, color=SECOND, lw=1.2, label="without noise")
@@ -139,10 +139,10 @@ def plot_states(
     ValueError
         If the states are not of shape (T, H), or x is not of shape (T,).
     """
-    checks.fit("states", states, ("T", "H"))
+    checks.of_shape("states", states, ("T", "H"))
     neurons = min(checks.positive_int("neurons", neurons), states.shape[1])
     x = np.arange(states.shape[0]) if x is None else x
-    checks.fit("x", x, (states.shape[0],))
+    checks.of_shape("x", x, (states.shape[0],))
     figure, axes = new_figure(height=1.4 + 0.26 * neurons)
     swing = float(np.max(np.abs(states[:, :neurons]))) or 1.0
     for k in range(neurons):

@@ -104,12 +104,9 @@ class Architecture:
         """H·D, the size of a layer's output at one step."""
         return self.hidden_size * self.directions
 
-    def stack(self) -> tuple[Direction, ...]:
-        """Return every layer in every direction, in the order of the state's first axis."""
-        return self._stack
-
     @cached_property
-    def _stack(self) -> tuple[Direction, ...]:
+    def stack(self) -> tuple[Direction, ...]:
+        """Every layer in every direction, in the order of the state's first axis."""
         # Computed once, because every pass uses it and a small network would be slower.
         return tuple(
             self._direction(layer, reverse)
@@ -132,7 +129,7 @@ class Architecture:
 
     def state_shape(self, batch: int) -> Shape:
         """Return the shape of each state variable, (layers·D, B, H)."""
-        return (len(self._stack), batch, self.hidden_size)
+        return (len(self.stack), batch, self.hidden_size)
 
     def output_shape(self, steps: int, batch: int) -> Shape:
         """Return the shape of the output: (T, B, O), or (B, O) if only the last is returned."""
@@ -150,7 +147,7 @@ class Architecture:
         shapes: dict[str, Shape] = {}
         if self.embedding_size is not None:
             shapes["embedding.weight"] = (self.input_size, self.embedding_size)
-        for direction in self.stack():
+        for direction in self.stack:
             suffix = direction.suffix
             shapes[f"weight_ih{suffix}"] = (rows, direction.input_size)
             shapes[f"weight_hh{suffix}"] = (rows, hidden)
@@ -179,7 +176,7 @@ class Architecture:
             name = "embedding.weight"
             # An entry of a token's vector has one incoming connection, that of the token.
             values[name] = draw(rng, shapes[name], 1)
-        for direction in self.stack():
+        for direction in self.stack:
             for name in (n for n in shapes if n.endswith(direction.suffix)):
                 kind, shape = name.removesuffix(direction.suffix), shapes[name]
                 fan_in = direction.input_size if kind == "weight_ih" else self.hidden_size

@@ -77,7 +77,7 @@ def forward(
     masks: list[Array | None] = []
     finals: list[Arrays] = []
     outputs: list[Array] = []
-    for k, direction in enumerate(architecture.stack()):
+    for k, direction in enumerate(architecture.stack):
         if direction.layer and not direction.reverse:
             layer_input = _concatenated(xp, outputs)
             m = mask(backend, rng, architecture.dropout, tuple(layer_input.shape))
@@ -145,7 +145,7 @@ def backward(
     readout_backward = partial(
         _readout_backward, parameters, tape, d_output, gradients, factored=factored
     )
-    weights = [_weights(direction, parameters) for direction in architecture.stack()]
+    weights = [_weights(direction, parameters) for direction in architecture.stack]
     longest_path = tape.x.shape[0] - 1
     if architecture.bidirectional:
         # A path may go through all steps in each layer, forward in one and reversed in the next.
@@ -210,7 +210,7 @@ def _layers_backward(
 
     def layer_backward(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
         gradient = run_layer_backward(architecture.cell, weights[k], tape.layers[k], dh, d_final)
-        gradients.update(_by_name(architecture.stack()[k], gradient.weights))
+        gradients.update(_by_name(architecture.stack[k], gradient.weights))
         states.append(gradient.state)
         return gradient.x
 
@@ -232,7 +232,7 @@ def _layers_backward_windowed(
 ) -> tuple[Array | None, list[Arrays]]:
     """Do the same with a window, in sweeps through all layers; see `xprnn.engine.layer.window`."""
     architecture, xp = tape.architecture, tape.backend.xp
-    stack = architecture.stack()
+    stack = architecture.stack
     dh = readout_backward()
     tapes = [in_one_segment(layer) for layer in tape.layers]
     sweeps: list[Sweep | None] = [None] * len(stack)
@@ -273,7 +273,7 @@ def _down_the_layers(
         (T, B, H), and final state, and returns the gradient of its input.
     """
     architecture, xp = tape.architecture, tape.backend.xp
-    stack, hidden = architecture.stack(), architecture.hidden_size
+    stack, hidden = architecture.stack, architecture.hidden_size
     d_layer, d_inputs = dh, []
     del dh
     for k in reversed(range(len(stack))):

@@ -173,7 +173,7 @@ def _shape(
     """Return the shape of an entry after checking it; None if the entry is missing."""
     for name in names:
         if name in state:
-            checks.fit(name, state[name], expected)
+            checks.of_shape(name, state[name], expected)
             return tuple(state[name].shape)
     return None
 
@@ -196,7 +196,7 @@ def _check_entries(
     if faults:
         raise KeyError(f"the state dict {' and '.join(faults)}: expected {_listed(every)}")
     for name, shape in expected.items():
-        checks.fit(name, state[name], shape)
+        checks.of_shape(name, state[name], shape)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -38,10 +38,10 @@ from xprnn.engine.loop.protocol import Trajectory
 from xprnn.engine.normalization import Normalized
 
 ROWS = 4096
-"""L·B at least."""
+"""The least L·B, the number of rows of a segment's products."""
 
 STEPS = 8
-"""L at least."""
+"""The least L."""
 
 
 class SegmentTape(NamedTuple):

@@ -146,8 +146,8 @@ def unroll_backward(
     backend, weights = _check_weights(cell, weights, tape.backend)
     steps, batch = tape.x.shape[:2]
     hidden = tape.recurrent.U.shape[1]
-    checks.fit("weights.U", weights.U, (cell.gates * hidden, hidden))
-    checks.fit(
+    checks.of_shape("weights.U", weights.U, (cell.gates * hidden, hidden))
+    checks.of_shape(
         "weights.W", weights.W, (cell.gates * hidden, "I" if tape.x.ndim == 2 else tape.x.shape[2])
     )
     if dh is not None:

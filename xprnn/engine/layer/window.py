@@ -122,7 +122,7 @@ def _ends(xp: Namespace, valid: Array) -> tuple[Array, Array]:
 def _direct(
     xp: Namespace, shape: tuple[int, ...], dh: Array | None, d_state: Arrays, last: Array | None
 ) -> Arrays:
-    """Return g of each state variable, (T, B, H): dh, and the final state's at the last step."""
+    """Return g of each state variable, (T, B, H): d_state at the last step, plus dh for h."""
     zeros = xp.zeros_like(d_state[0])
     if last is None:
         before = xp.broadcast_to(zeros[None, ...], (shape[0] - 1, *shape[1:]))
