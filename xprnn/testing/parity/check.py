@@ -10,10 +10,10 @@ from xprnn.backend.types import Array
 from xprnn.losses import Loss, get_loss
 from xprnn.optim import OPTIMIZERS, SGD, Optimizer
 from xprnn.testing.contract import check_contract
+from xprnn.testing.parity.comparison import Measurement
 from xprnn.testing.parity.problem import MakeNet, Problem
+from xprnn.testing.parity.reference import take_truth
 from xprnn.testing.parity.report import ParityError, ParityReport, Side
-from xprnn.testing.parity.side import Measurement
-from xprnn.testing.parity.truth import take_truth
 
 DTYPES = ("float64", "float32")
 

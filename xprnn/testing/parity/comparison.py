@@ -10,9 +10,9 @@ from xprnn.engine.network import RNN
 from xprnn.optim import Optimizer
 from xprnn.testing.parity.functions import CALLS, Operands, operands, results
 from xprnn.testing.parity.problem import Named, NetworkError, Problem, place_of, train, update_each
+from xprnn.testing.parity.reference import Truth
 from xprnn.testing.parity.report import Row, Side, norm, worst_entry
 from xprnn.testing.parity.tolerances import epsilon, tolerance, tolerance_after
-from xprnn.testing.parity.truth import Truth
 
 
 class Measurement:
