@@ -636,7 +636,7 @@ def test_a_sign_that_rounding_decides_is_forgiven_and_only_there(monkeypatch):
     report = failed(make_net, X, [f"{OWN}:nudged_sum"], dtypes=["float64"], **off)
     (row,) = rows_of(side_of(report, f"{OWN}:nudged_sum"), "update")
     assert row.where == "rprop: readout.bias[1]"
-    monkeypatch.setattr(slack.Slackness, "_of_updates", lambda *_: {})
+    monkeypatch.setattr(slack.Perturbations, "_of_updates", lambda *_: {})
     report = failed(make_net, X, [f"{OWN}:nudged_sum"], dtypes=["float64"], **options)
     assert wrong(report) == {(f"{OWN}:nudged_sum", "float64"): ["update"]}
     (row,) = rows_of(side_of(report, f"{OWN}:nudged_sum"), "update")
@@ -668,7 +668,7 @@ def test_a_training_that_amplifies_is_forgiven_what_rounding_makes_of_it(monkeyp
     # How little it shows can be seen.
     assert row.tolerance > 1e-3
     with monkeypatch.context() as patch:
-        patch.setattr(slack.Slackness, "_of_training", lambda *_: {})
+        patch.setattr(slack.Perturbations, "_of_training", lambda *_: {})
         assert wrong(failed(make_net, X, ["torch"], **options)) == {
             ("numpy", "float32"): ["training"],
             ("torch", "float32"): ["training"],

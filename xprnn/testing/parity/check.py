@@ -1,4 +1,4 @@
-"""Whether a network computes the same on every backend."""
+"""`assert_parity`: whether a network computes the same on every backend."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from xprnn.backend.types import Array
 from xprnn.losses import Loss, get_loss
 from xprnn.optim import OPTIMIZERS, SGD, Optimizer
 from xprnn.testing.contract import check_contract
-from xprnn.testing.parity.comparison import Measurement
+from xprnn.testing.parity.comparison import Comparison
 from xprnn.testing.parity.problem import MakeNet, Problem
-from xprnn.testing.parity.reference import take_truth
+from xprnn.testing.parity.reference import compute_reference
 from xprnn.testing.parity.report import ParityError, ParityReport, Side
 
 DTYPES = ("float64", "float32")
@@ -34,43 +34,50 @@ def assert_parity(
     steps: int = 100,
     rng: Seed = 0,
 ) -> ParityReport:
-    """Check that a network computes the same on every backend.
+    """Check that a network computes the same on every backend, and raise if it does not.
 
-    On every backend, in every dtype, in this order: each function of the namespace that xprnn uses
-    by itself; then namespace, device, dtype and shape of all the network's arrays; output, final
-    state, loss and every gradient; the parameters after one update by each optimizer; the
-    parameters after ``steps`` updates by the first of them.  All of it is compared with what the
-    reference computes in float64, the reference's own float32 included.
+    Compared are, on every backend and in every dtype, in this order:
+
+    - each function of the array API standard that xprnn uses, on small arrays;
+    - library, device, dtype and shape of all the network's arrays;
+    - output, final state, loss and every gradient;
+    - the parameters after one update by each optimizer;
+    - the parameters after ``steps`` updates by the first optimizer.
+
+    The reference computes all of it in float64, and everything is compared with that, also what the
+    reference computes in float32.
 
     Parameters
     ----------
     make_net : callable
-        ``make_net(backend) -> RNN``, called with an opened `Backend` (a library, a device, a
-        dtype), several times with each, to return a new network on it, always of the same weights:
-        ``lambda backend: xprnn.RNN(3, 8, 2, backend=backend, rng=0)``.  Random numbers are drawn on
-        the host, so the same seed gives the same weights everywhere.
+        ``make_net(backend) -> RNN`` returns a new network on a `Backend` (a library with a device
+        and a dtype), always with the same weights: ``lambda backend: xprnn.RNN(3, 8, 2,
+        backend=backend, rng=0)``.  Random numbers are drawn on the host, so a seed gives the same
+        weights everywhere.  It is called several times for each backend.
     x : array_like of float (T, B, I), or of int (T, B)
-        On the host, as all data here: NumPy arrays or lists.
+        The input, on the host like all data here: NumPy arrays or lists.
     backends : sequence of str or Backend, optional
-        See `get_backend`; ``"module:namespace"`` is one of your own, whose functions are used for
-        everything here, also if its arrays are another library's.  None: all that are installed.
+        The backends to compare; see `get_backend`.  ``"module:namespace"`` is a user namespace,
+        whose functions compute everything here, even if its arrays are those of another library.
+        None: all backends that are installed.
     reference : str or Backend
+        The backend to compare with.
     target : array_like, optional
-        None: drawn at random, classes for cross-entropy.
+        None: drawn at random; classes for cross-entropy.
     loss : str or Loss
     state : sequence of array_like, optional
-        The initial state; None for zero.
+        The initial state.  None: zero.
     lengths : optional
         See `RNN.forward`.
     window : int, optional
         See `RNN.backward`.
     dtypes : sequence of {"float64", "float32"}
     optimizers : mapping of str to Optimizer, optional
-        None: SGD with momentum, and each of `xprnn.optim.OPTIMIZERS` as it is by default.
+        None: SGD with momentum, and each of `xprnn.optim.OPTIMIZERS` with its defaults.
     steps : int
-        Of the training; 0 for none.
+        The number of updates in the training; 0 for no training.
     rng : int, numpy.random.Generator or None
-        Of the target.
+        The source of the target.
 
     Returns
     -------
@@ -80,22 +87,23 @@ def assert_parity(
     Raises
     ------
     ParityError
-        An AssertionError with the report: if a backend disagrees, or can't do something, or if the
-        reference's numbers are none to agree with, being NaN, infinite, or gradients that are all
-        zero.
+        An AssertionError with the report: a backend disagrees or can't compute something; or the
+        reference's numbers can't be compared with, because they are not finite or all its gradients
+        are zero.
     ContractError
-        An AssertionError, too: on the reference the cell returns something of the wrong form; see
+        An AssertionError, too: on the reference, the cell returns something of the wrong form; see
         `check_contract`.
     TypeError, ValueError
-        If an argument is of the wrong type or unknown, a loss is no number, or ``make_net`` makes a
-        network that is elsewhere or has other weights.
+        If an argument has a wrong type or an unknown value, a loss is not one number, or
+        ``make_net`` returns a network on another backend or with other weights.
     ImportError, RuntimeError
         If a backend is not installed, or has no device that works.
 
     Notes
     -----
-    An error is relative to the array's norm, its largest entry.  The tolerances and their reasons
-    are in `xprnn.testing.parity.tolerances`; none depends on the case.
+    Errors are relative to the largest entry of an array.  `xprnn.testing.parity.tolerances` has the
+    tolerances and their reasons.  They do not depend on the problem, but what rounding does to this
+    problem is measured and allowed on top (`xprnn.testing.parity.slack`).
 
     Examples
     --------
@@ -132,21 +140,21 @@ def assert_parity(
     with prefer(first.library), first.library.quiet():
         check_contract(problem.network(first).cell, backend=first)
         problem = problem.with_target(first, generator(rng))
-        truth = take_truth(problem, first, rules, steps, dtypes)
-    fault = truth.fault()
+        computed = compute_reference(problem, first, rules, steps, dtypes)
+    fault = computed.fault()
     if fault is not None:
         device = first.library.device_name(first.device)
         side = Side(first.name, device, first.dtype_name, (fault,), None)
-        raise ParityError(ParityReport(first.name, steps, (side,), truth.zero))
-    sides = tuple(Measurement(problem, truth, backend).run(rules, steps) for backend in opened)
-    report = ParityReport(first.name, steps, sides, truth.zero)
+        raise ParityError(ParityReport(first.name, steps, (side,), computed.zero))
+    sides = tuple(Comparison(problem, computed, backend).run(rules, steps) for backend in opened)
+    report = ParityReport(first.name, steps, sides, computed.zero)
     if not report.agrees:
         raise ParityError(report)
     return report
 
 
 def default_optimizers() -> dict[str, Optimizer]:
-    """Return what a network is trained with: the first for many steps, all for one."""
+    """Return the optimizers of `assert_parity`, the one for the training first."""
     rules: dict[str, Optimizer] = {"momentum": SGD(0.05, momentum=0.9)}
     return rules | {name: kind() for name, kind in OPTIMIZERS.items()}
 
@@ -163,7 +171,7 @@ def _optimizers(given: object) -> dict[str, Optimizer]:
 
 
 def _others(names: Sequence[Any], first: Backend) -> list[Backend]:
-    """Return the backends to compare with the first, opened, each once."""
+    """Open the backends to compare with the first, each once."""
     opened: dict[tuple[str, str], Backend] = {}
     for name in names:
         backend = get_backend(name)

@@ -1,4 +1,4 @@
-"""One backend in one dtype, against the reference's numbers."""
+"""What one backend in one dtype computes, compared with the reference."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,15 +8,16 @@ from xprnn.backend.host.arrays import HostArray
 from xprnn.backend.types import Array
 from xprnn.engine.network import RNN
 from xprnn.optim import Optimizer
+from xprnn.testing.arrays import entry_name, largest
 from xprnn.testing.parity.functions import CALLS, Operands, operands, results
 from xprnn.testing.parity.problem import Named, NetworkError, Problem, place_of, train, update_each
-from xprnn.testing.parity.reference import Truth
-from xprnn.testing.parity.report import Row, Side, norm, worst_entry
+from xprnn.testing.parity.reference import Reference
+from xprnn.testing.parity.report import Row, Side, worst_entry
 from xprnn.testing.parity.tolerances import epsilon, tolerance, tolerance_after
 
 
-class Measurement:
-    """One backend's numbers, compared as they come about.
+class Comparison:
+    """The comparison of one backend in one dtype, stage by stage while it computes.
 
     Attributes
     ----------
@@ -24,19 +25,19 @@ class Measurement:
     seconds : float or None
     """
 
-    def __init__(self, problem: Problem, truth: Truth, backend: Backend) -> None:
-        self.problem, self.truth, self.backend = problem, truth, backend
+    def __init__(self, problem: Problem, reference: Reference, backend: Backend) -> None:
+        self.problem, self.reference, self.backend = problem, reference, backend
         self.rows: list[Row] = []
         self.seconds: float | None = None
 
     def run(self, optimizers: Mapping[str, Optimizer], steps: int) -> Side:
-        """Compute everything, and compare; what the backend can't compute disagrees.
+        """Compute and compare everything; what the backend can't compute counts as disagreeing.
 
         Raises
         ------
         NetworkError
-            If ``make_net`` returns no network, one that computes elsewhere, or one with other
-            weights than the reference's.
+            If ``make_net`` returns no network, one on another backend, or one with other weights
+            than the reference's.
         """
         backend = self.backend
         with prefer(backend.library), backend.library.quiet():
@@ -46,23 +47,23 @@ class Measurement:
             except NetworkError:
                 raise
             except Exception as error:
-                self.rows.append(_wrong("run", _told_of(error)))
+                self.rows.append(_wrong("run", _in_words(error)))
         device = backend.library.device_name(backend.device)
         return Side(backend.name, device, backend.dtype_name, tuple(self.rows), self.seconds)
 
     def _functions(self) -> None:
-        """Compare the namespace's functions, each by itself."""
+        """Compare the functions of the namespace."""
         given, found = operands(self.backend), []
         for name in CALLS:
             row = self._function(name, given)
             found.append(row)
             if name == "asarray" and not row.agrees:
-                # All that follows would be blamed for it.
+                # Everything else depends on it, and would seem wrong, too.
                 break
         self.rows += _worst_of(found)
 
     def _function(self, name: str, given: Operands) -> Row:
-        want, allowed = self.truth.functions[name], tolerance(self.backend.dtype_name, 1)
+        want, allowed = self.reference.functions[name], tolerance(self.backend.dtype_name, 1)
         try:
             got = results(self.backend, name, given)
             if len(got) != len(want):
@@ -75,10 +76,10 @@ class Measurement:
                 rows.append(self._row("functions", name, self._host(mine), theirs, allowed))
             return max(rows, key=lambda row: row.used)
         except Exception as error:
-            return _wrong("functions", f"{name} fails: {_told_of(error)}")
+            return _wrong("functions", f"{name} fails: {_in_words(error)}")
 
     def _network(self, optimizers: Mapping[str, Optimizer], steps: int) -> None:
-        """Compare what the network makes, stage by stage."""
+        """Compare what the network computes, stage by stage."""
         net = self.problem.network(self.backend)
         self._check_weights(net)
         evaluated = self.problem.evaluate(net)
@@ -101,10 +102,10 @@ class Measurement:
             self._compare("training", trained.parameters, allowed)
 
     def _fits(self, quantities: Mapping[str, Named]) -> bool:
-        """Compare namespace, device, dtype and shape of all arrays, before any number."""
+        """Check library, device, dtype and shape of all arrays; return whether all are right."""
         found = []
         for quantity, arrays in quantities.items():
-            want = self.truth.quantities[quantity]
+            want = self.reference.quantities[quantity]
             names = {"gradients": "gradient of ", "update": "after "}.get(quantity, "")
             for name in want | arrays:
                 if (name in arrays) != (name in want):
@@ -117,7 +118,7 @@ class Measurement:
         return not found
 
     def _misfit(self, array: Array, want: HostArray) -> str:
-        """Say what of an array is not as it should be; empty if nothing."""
+        """Return what is wrong with the form of an array; an empty text if nothing is."""
         backend, xp = self.backend, self.backend.xp
         if not backend.library.is_array(array):
             return f"that is {describe(array)}: expected one of {backend.name}"
@@ -136,9 +137,9 @@ class Measurement:
         return ""
 
     def _compare(self, quantity: str, arrays: Named, allowed: float) -> None:
-        want = self.truth.quantities[quantity]
-        slack = self.truth.slack[self.backend.dtype_name].get(quantity, {})
-        scale = norm(want.values()) or 1.0
+        want = self.reference.quantities[quantity]
+        slack = self.reference.slack[self.backend.dtype_name].get(quantity, {})
+        scale = largest(want.values()) or 1.0
         self.rows += _worst_of(
             self._row(
                 quantity, name, self._host(array), want[name], allowed, scale, slack.get(name, 0.0)
@@ -157,16 +158,16 @@ class Measurement:
         slack: HostArray | float = 0.0,
     ) -> Row:
         worst = worst_entry(got, want, allowed, scale=scale, slack=slack)
-        where = f"{name}{list(worst.at) or ''}" if worst.error else ""
+        where = entry_name(name, worst.at) if worst.error else ""
         return Row(quantity, worst.error, worst.tolerance, where)
 
     def _check_weights(self, net: RNN) -> None:
         """Refuse a network with other parameters than the reference's."""
-        backend, known = self.backend, self.truth.parameters
+        backend, known = self.backend, self.reference.parameters
         for name in net.parameters | known:
             same = name in known and name in net.parameters
             if same:
-                # Through the backend: an asarray that spoils numbers is not make_net's fault.
+                # Taken through the backend, so that make_net is not blamed for a wrong asarray.
                 want = self._host(backend.asarray(known[name]))
                 got = self._host(net.parameters[name])
                 same = got.shape == want.shape
@@ -184,15 +185,15 @@ class Measurement:
 
 
 def _worst_of(rows: Iterable[Row]) -> list[Row]:
-    """Return all rows that disagree; if none does, the one that is nearest to it."""
+    """Return all rows that disagree; if none does, the one with the largest error."""
     rows = list(rows)
     return [row for row in rows if not row.agrees] or [max(rows, key=lambda row: row.used)]
 
 
 def _wrong(quantity: str, what: str) -> Row:
-    """Return the row of what is not a matter of degree."""
+    """Return a row for something that is wrong without a number to say how much."""
     return Row(quantity, math.inf, 0.0, what)
 
 
-def _told_of(error: Exception) -> str:
+def _in_words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

@@ -1,6 +1,6 @@
-"""Every array API function that xprnn uses, each by itself on a small array.
+"""Every function of the array API standard that xprnn uses, called on small arrays.
 
-When a network disagrees, this says which function of the namespace is to blame.
+When a network disagrees, this tells which function of the namespace is wrong.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,16 +12,16 @@ from xprnn.backend.types import Array, Namespace
 
 
 class Operands(NamedTuple):
-    """What the functions are tried on.
+    """The arrays that the functions are called with.
 
     Attributes
     ----------
     x, y : array, (4, 5) and (5, 4)
-        Sixteenths of small integers, so that sums and products of them are exact in float32.
+        Multiples of 1/16, so that their sums and products are exact in float32.
     positive : array, (4, 5)
     flags : array of bool, (4, 5)
     index : array of int, (4,)
-        From 0 to 3, one of them twice.
+        From 0 to 3, with one number twice.
     ascending : array of int, (3,)
     device : device
     """
@@ -144,7 +144,7 @@ CALLS: Mapping[str, Call] = {
         o.x[:0, :],
     ),
 }
-"""By name; each returns an array or several."""
+"""By function or operator, a call of it that returns an array or several."""
 
 
 def operands(backend: Backend) -> Operands:
@@ -162,6 +162,6 @@ def operands(backend: Backend) -> Operands:
 
 
 def results(backend: Backend, name: str, given: Operands) -> tuple[Array, ...]:
-    """Return what one function makes of the operands."""
+    """Return the arrays that one of `CALLS` returns."""
     made = CALLS[name](backend.xp, given)
     return made if isinstance(made, tuple) else (made,)

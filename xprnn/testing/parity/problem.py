@@ -1,4 +1,4 @@
-"""A network and its data, to be computed on one backend after another."""
+"""A network and its data, which one backend after another computes with."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -20,11 +20,19 @@ MakeNet: TypeAlias = Callable[[Backend], RNN]
 
 QUANTITIES = ("output", "state", "loss", "gradients")
 CLIP = 1.0
-"""The limit of the gradient's norm in the training, so that no network's loss explodes."""
+"""The gradient's norm is clipped to this in the training, so that no loss explodes."""
 
 
 class Evaluated(NamedTuple):
-    """The arrays of one pass through network and loss: by quantity, then by name."""
+    """The arrays of one forward and backward pass: by quantity, then by name.
+
+    Attributes
+    ----------
+    quantities : dict of dict of array
+        Dense arrays.
+    gradients : mapping of str to array, SparseGradient or FactoredGradient
+        As optimizers get them.
+    """
 
     quantities: dict[str, Named]
     gradients: Gradients
@@ -32,7 +40,7 @@ class Evaluated(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """Host data, and what is to be done with it; see `assert_parity`."""
+    """The arguments of `assert_parity` that say what is computed, with data on the host."""
 
     make_net: MakeNet
     x: HostArray
@@ -43,10 +51,15 @@ class Problem:
     window: int | None
 
     def network(self, backend: Backend) -> RNN:
-        """Return a new network, known to be one, and on the backend.
+        """Return a new network on the backend.
 
-        For every pass a new one, so that a network that draws (dropout's masks, say) draws the same
-        in all of them.
+        Every pass takes a new one, so that random numbers (of dropout masks, for instance) are the
+        same in all passes.
+
+        Raises
+        ------
+        NetworkError
+            If ``make_net`` returns something else.
         """
         net: object = self.make_net(backend)
         if not isinstance(net, RNN):
@@ -69,7 +82,7 @@ class Problem:
         return replace(self, target=rng.normal(size=shape))
 
     def arguments(self, backend: Backend) -> dict[str, Any]:
-        """Return what `RNN.forward` takes, on the backend."""
+        """Return the arguments of `RNN.forward`, on the backend."""
         arguments: dict[str, Any] = {"x": backend.asarray(self.x)}
         if self.state is not None:
             arguments["state"] = tuple(backend.asarray(part) for part in self.state)
@@ -78,13 +91,13 @@ class Problem:
         return arguments
 
     def step(self, net: RNN) -> Callable[[], tuple[Array, Any]]:
-        """Return a function that gives the loss of the network as it is then, and its gradient."""
+        """Return a function that computes loss and gradient with the network's parameters then."""
         arguments = self.arguments(net.backend)
         arguments["target"] = net.backend.asarray(self.target)
         return lambda: net.value_and_grad(**arguments, loss=self.loss, window=self.window)
 
     def evaluate(self, net: RNN) -> Evaluated:
-        """Pass through network and loss, forward and back."""
+        """Compute output, final state, loss and gradients."""
         run = net.forward(**self.arguments(net.backend))
         value, gradient = self.step(net)()
         if getattr(value, "shape", ()) != ():
@@ -105,11 +118,11 @@ class Problem:
 
 
 class NetworkError(ValueError):
-    """What ``make_net`` returned is not the network that it was asked for."""
+    """The return value of ``make_net`` is not the network that was asked for."""
 
 
 class Trained(NamedTuple):
-    """Parameters after a training, and the median time of a step."""
+    """The parameters after a training, and the median time of a step in seconds."""
 
     parameters: Named
     seconds: float
@@ -133,9 +146,10 @@ def train(
     steps: int,
     disturb: Callable[[Gradients], Gradients] = lambda gradients: gradients,
 ) -> Trained:
-    """Train a network for some steps, its gradients clipped, and before that perhaps disturbed.
+    """Train a network for some steps, with clipped gradients.
 
-    The parameters returned are those of the optimizer, not checked nor cast.
+    ``disturb`` may change the gradients before they are clipped.  The parameters are returned just
+    as the optimizer returned them, so that their device and dtype can be checked.
     """
     parameters: Named = dict(net.parameters)
     memory, step, times = optimizer.init(parameters), problem.step(net), []
@@ -145,22 +159,16 @@ def train(
         clipped, _ = clip_by_norm(disturb(gradient.parameters), CLIP)
         parameters, memory = optimizer.update(clipped, memory, parameters)
         net.parameters = parameters
-        # A library may return before it has computed, and one of the user's own can't be told to
-        # wait, but for a number.
+        # A library may return before the device is done.  Reading a number waits for it, also in a
+        # user namespace, which has no other way.
         net.backend.library.synchronize()
         float(value)
         times.append(time.perf_counter() - started)
     return Trained(parameters, float(np.median(times)))
 
 
-def hosts_of(backend: Backend, arrays: Named) -> Hosts:
-    """Return arrays on the host, in copies."""
-    # A host array may share the memory of one that is changed later.
-    return {name: np.array(backend.to_numpy(array)) for name, array in arrays.items()}
-
-
 def place_of(backend: Backend) -> str:
-    """Say where a backend computes, and in what."""
+    """Return in words the library, device and dtype of a backend."""
     return f"{backend.name} ({backend.device}, {backend.dtype_name})"
 
 

@@ -1,4 +1,4 @@
-"""What the reference computes in float64, and how far from it one may be."""
+"""What the reference computes in float64, and the slack of its numbers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,27 +7,28 @@ from dataclasses import dataclass, replace
 from xprnn.backend import Backend
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.optim import Optimizer
+from xprnn.testing.arrays import entry_name, host_copies
 from xprnn.testing.parity.functions import CALLS, operands, results
-from xprnn.testing.parity.problem import Hosts, Problem, hosts_of, train, update_each
+from xprnn.testing.parity.problem import Hosts, Problem, train, update_each
 from xprnn.testing.parity.report import Row
-from xprnn.testing.parity.slack import Slack, Slackness
+from xprnn.testing.parity.slack import Perturbations, Slack
 
 
 @dataclass(frozen=True)
-class Truth:
-    """The reference's numbers, on the host.
+class Reference:
+    """What the reference computes, on the host.
 
     Attributes
     ----------
     functions : dict of tuple of array
-        What every function of `CALLS` returns.
+        What every one of `CALLS` returns.
     parameters : dict of array
-        At first.
+        The initial parameters.
     quantities : dict of dict of array
         By quantity, then by name.
     slack : dict
-        By dtype, quantity and name: what an entry may be off by besides its tolerance; see
-        `Slackness`.
+        By dtype, quantity and name: the absolute error of an entry that is allowed on top of the
+        tolerance; see `Perturbations`.
     """
 
     functions: dict[str, tuple[HostArray, ...]]
@@ -37,18 +38,18 @@ class Truth:
 
     @property
     def zero(self) -> tuple[str, ...]:
-        """Return the gradients that are zero."""
+        """The names of the gradients that are zero."""
         return tuple(k for k, g in self.quantities["gradients"].items() if not np.any(g))
 
     def fault(self) -> Row | None:
-        """Return what keeps these numbers from being agreed with."""
+        """Return why nothing can be compared with these numbers; None if it can."""
         for quantity, arrays in self.quantities.items():
             for name, array in arrays.items():
                 bad = np.argwhere(~np.isfinite(array))
                 if len(bad):
                     at = tuple(int(k) for k in bad[0])
-                    what = f"{name}{list(at) or ''} is {array[at]}"
-                    return Row(quantity, math.inf, 0.0, f"{what} on the reference")
+                    what = f"{entry_name(name, at)} is {array[at]} on the reference"
+                    return Row(quantity, math.inf, 0.0, what)
         gradients = self.quantities["gradients"]
         if not any(np.any(gradients[name]) for name in self.parameters):
             what = "every gradient of a parameter is zero on the reference"
@@ -56,33 +57,35 @@ class Truth:
         return None
 
 
-def take_truth(
+def compute_reference(
     problem: Problem,
     backend: Backend,
     optimizers: Mapping[str, Optimizer],
     steps: int,
     dtypes: Sequence[str],
-) -> Truth:
-    """Compute everything on the reference, which is in float64.
+) -> Reference:
+    """Compute everything on the reference's backend, in float64.
 
-    Of numbers with a fault there is no slack.
+    If the numbers have a fault, their slack is not measured.
     """
     net = problem.network(backend)
     evaluated = problem.evaluate(net)
-    quantities = {name: hosts_of(backend, arrays) for name, arrays in evaluated.quantities.items()}
+    quantities = {
+        name: host_copies(backend, arrays) for name, arrays in evaluated.quantities.items()
+    }
     updated = update_each(net.parameters, optimizers, evaluated.gradients)
-    quantities["update"] = hosts_of(backend, updated)
+    quantities["update"] = host_copies(backend, updated)
     if steps:
         first = next(iter(optimizers.values()))
         trained = train(problem, problem.network(backend), first, steps)
-        quantities["training"] = hosts_of(backend, trained.parameters)
+        quantities["training"] = host_copies(backend, trained.parameters)
     given = operands(backend)
     functions = {
         name: tuple(backend.to_numpy(array) for array in results(backend, name, given))
         for name in CALLS
     }
-    truth = Truth(functions, hosts_of(backend, net.parameters), quantities, {})
-    if truth.fault() is not None:
-        return truth
-    measured = Slackness(problem, net, optimizers, steps, evaluated.gradients, quantities)
-    return replace(truth, slack={dtype: measured.of(dtype) for dtype in dtypes})
+    computed = Reference(functions, host_copies(backend, net.parameters), quantities, {})
+    if computed.fault() is not None:
+        return computed
+    perturbed = Perturbations(problem, net, optimizers, steps, evaluated.gradients, quantities)
+    return replace(computed, slack={dtype: perturbed.slack(dtype) for dtype in dtypes})

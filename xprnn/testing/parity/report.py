@@ -1,32 +1,33 @@
-"""What a check of parity found, and how it says so."""
+"""What a check of parity has found, in numbers and in words."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, np
+from xprnn.testing.arrays import index_at, largest
 
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity on one backend in one dtype: the worst entry.
+    """The worst entry of one quantity, on one backend in one dtype.
 
-    Where several arrays of a quantity disagree, each has a row.
+    If several arrays of a quantity disagree, each has a row.
 
     Attributes
     ----------
     quantity : str
-        ``"functions"`` (of the namespace, each by itself), ``"structure"`` (namespace, device,
-        dtype, shape), ``"output"``, ``"state"``, ``"loss"``, ``"gradients"``, ``"update"`` (one
-        step of every optimizer), ``"training"`` (many steps of the first), or ``"run"``, where an
+        ``"functions"`` (of the standard, on small arrays), ``"structure"`` (library, device, dtype
+        and shape of arrays), ``"output"``, ``"state"``, ``"loss"``, ``"gradients"``, ``"update"``
+        (one step of every optimizer), ``"training"`` (many steps of the first), or ``"run"`` if an
         exception ended the check.
     error, tolerance : float
-        Relative to the largest entry of the reference's array.  The error is infinite where the
-        structure is wrong, or what should be finite is not.
+        Relative to the largest entry of the reference's array.  The error is infinite if the
+        structure is wrong, or an entry is not finite.
     where : str
-        Name and index of the entry: ``"weight_hh_l0[3, 1]"``; empty if there is no error.  For the
-        structure and for exceptions what is wrong.
+        The name and index of the entry, ``"weight_hh_l0[3, 1]"``; empty if there is no error.  For
+        the structure and for exceptions, what is wrong.
     """
 
     quantity: str
@@ -41,7 +42,7 @@ class Row:
 
     @property
     def used(self) -> float:
-        """Return the error as a part of the tolerance."""
+        """The error divided by the tolerance: above one if it disagrees."""
         return self.error / self.tolerance if self.tolerance else self.error
 
     def __str__(self) -> str:
@@ -58,15 +59,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Side:
-    """One backend in one dtype, against the reference in float64.
+    """One backend in one dtype, compared with the reference in float64.
 
     Attributes
     ----------
     backend, device, dtype : str
     rows : tuple of Row
-        In the order in which things are computed.
+        In the order of computation.
     seconds : float or None
-        The median time of a training step; None if it did not come to one.
+        The median time of a training step; None if there was no training.
     """
 
     backend: str
@@ -77,7 +78,7 @@ class Side:
 
     @property
     def failures(self) -> tuple[Row, ...]:
-        """Return the rows that disagree."""
+        """The rows that disagree."""
         return tuple(row for row in self.rows if not row.agrees)
 
     def __str__(self) -> str:
@@ -90,17 +91,18 @@ class Side:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """All of it.
+    """The result of `assert_parity`.
 
     Attributes
     ----------
     reference : str
+        The backend that was compared with.
     steps : int
-        Training steps.
+        The number of updates in the training.
     sides : tuple of Side
-        The reference itself comes first.
+        One for each backend and dtype, those of the reference first.
     zero : tuple of str
-        Gradients that are zero on the reference, so that agreement on them says nothing.
+        The gradients that are zero on the reference, so that agreement on them shows nothing.
     """
 
     reference: str
@@ -115,7 +117,7 @@ class ParityReport:
 
     @property
     def worst(self) -> tuple[Side, Row]:
-        """Return the row whose error is largest by its tolerance; of equals the first."""
+        """The row with the largest error by its tolerance, and its side; of equals the first."""
         pairs = [(side, row) for side in self.sides for row in side.rows]
         return max(pairs, key=lambda pair: pair[1].used)
 
@@ -127,7 +129,7 @@ class ParityReport:
 
 
 class ParityError(AssertionError):
-    """A backend disagrees with the reference, or the reference's numbers are none to agree with.
+    """A backend disagrees with the reference, or the reference's numbers can't be compared with.
 
     Attributes
     ----------
@@ -141,7 +143,7 @@ class ParityError(AssertionError):
         if len(report.sides) == 1:
             fault = f"{report.reference} can't be the reference"
         lines = [f"{fault}; the worst is {row}"]
-        # What a network makes of a wrong function is larger, but not where to look.
+        # A wrong function of the namespace makes larger errors in the network, but it is the cause.
         alone = [failure for failure in side.failures if failure.quantity == "functions"]
         if alone and row.quantity != "functions":
             lines = [f"{lines[0]}; look first at {max(alone, key=lambda row: row.used)}"]
@@ -150,7 +152,7 @@ class ParityError(AssertionError):
 
 
 def worst_of_each(rows: Sequence[Row]) -> list[tuple[Row, int]]:
-    """Return the worst row of every quantity, and how many more of them disagree."""
+    """Return the worst row of every quantity, and how many other rows of it disagree."""
     by_quantity: dict[str, list[Row]] = {}
     for row in rows:
         by_quantity.setdefault(row.quantity, []).append(row)
@@ -161,17 +163,17 @@ def worst_of_each(rows: Sequence[Row]) -> list[tuple[Row, int]]:
 
 
 def and_more(count: int) -> str:
-    """Say how many more there are, if any."""
+    """Return in words how many more there are; an empty text if none."""
     return f", and {count} more" if count else ""
 
 
 class Worst(NamedTuple):
-    """The entry with the largest error, measured by what is allowed there.
+    """The entry whose error is largest in relation to what is allowed there.
 
     Attributes
     ----------
     error, tolerance : float
-        Relative to the norm of the reference's array.
+        Relative to the largest entry of the reference's array.
     at : tuple of int
         Its index.
     """
@@ -179,11 +181,6 @@ class Worst(NamedTuple):
     error: float
     tolerance: float
     at: tuple[int, ...]
-
-
-def norm(arrays: Iterable[HostArray]) -> float:
-    """Return the largest absolute value of all entries; 0 if there are none."""
-    return max((float(np.max(np.abs(a), initial=0.0)) for a in arrays), default=0.0)
 
 
 def worst_entry(
@@ -194,27 +191,26 @@ def worst_entry(
     scale: float = 1.0,
     slack: HostArray | float = 0.0,
 ) -> Worst:
-    """Compare two host arrays of one shape.
+    """Compare two host arrays of the same shape.
 
     Parameters
     ----------
     got : array
     want : array
-        Of the reference, finite.
+        The reference's array, which is finite.
     tolerance : float
-        Relative to the norm of ``want``.
+        Relative to the largest entry of ``want``.
     scale : float
-        What stands in for a norm of zero, above zero.
+        Replaces the largest entry of ``want`` if that is zero.
     slack : array or float
-        What an entry may be off by besides, absolute.
+        The absolute error that is allowed on top.
     """
     if want.size == 0:
         return Worst(0.0, tolerance, ())
-    size = norm([want]) or scale
+    size = largest([want]) or scale
     with np.errstate(invalid="ignore", over="ignore"):
         errors = np.abs(np.asarray(got, "float64") - want) / size
     errors = np.where(np.isfinite(errors), errors, math.inf)
     allowed = np.broadcast_to(tolerance + slack / size, errors.shape)
-    index = np.unravel_index(int(np.argmax(errors / allowed)), errors.shape)
-    at = tuple(int(k) for k in index)
+    at = index_at(errors, int(np.argmax(errors / allowed)))
     return Worst(float(errors[at]), float(allowed[at]), at)

@@ -1,4 +1,4 @@
-"""Small problems that between them use everything: every cell, on every backend."""
+"""Small problems that together use all of the network, for every cell on every backend."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ PROBLEMS = ("numbers", "tokens")
 
 
 class Sizes(NamedTuple):
-    """Steps, sequences, inputs (or kinds of token), hidden units, outputs (or classes)."""
+    """Steps, sequences, inputs (or vocabulary), hidden units, outputs (or classes)."""
 
     T: int = 8
     B: int = 4
@@ -25,7 +25,7 @@ class Sizes(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What one problem with one cell gave.
+    """The result of one problem with one cell.
 
     Attributes
     ----------
@@ -47,19 +47,19 @@ def run_suite(
     steps: int = 100,
     seed: int = 0,
 ) -> Iterator[Result]:
-    """Run `assert_parity` for every cell on every problem, and return what it found.
+    """Run `assert_parity` for every cell on every problem, and yield the results.
 
     Parameters
     ----------
     cells : mapping of str to Cell
     backends : sequence of Backend
-        To compare with NumPy.
+        Compared with NumPy.
     sizes : Sizes
     dtypes : sequence of {"float64", "float32"}
     steps : int
-        Of the training.
+        The number of updates in the training.
     seed : int
-        Of weights and data.
+        The seed of weights and data.
     """
     for name, cell in cells.items():
         for problem, (network, options) in _problems(cell, sizes, steps, seed).items():
@@ -78,7 +78,7 @@ def _make_net(options: dict[str, Any], backend: Backend) -> RNN:
 def _problems(
     cell: Cell, sizes: Sizes, steps: int, seed: int
 ) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """Return, by name, the arguments of `RNN`, and those of `assert_parity`."""
+    """Return the arguments of `RNN` and those of `assert_parity`, by the problem's name."""
     T, B, I, H, O = sizes  # noqa: E741
     rng = generator(seed)
     network = {"input_size": I, "hidden_size": H, "output_size": O, "cell": cell, "rng": seed}
@@ -88,8 +88,8 @@ def _problems(
         "steps": steps,
         "rng": seed,
     }
-    # The training, which takes most of the time, is part of the other problem, and of this one all
-    # that it leaves out.  One class would be certain, and its gradient zero.
+    # "numbers" has the training, which takes most of the time, and "tokens" all that "numbers" has
+    # not.  Of one class the probability is one, and the gradient zero: so there are at least two.
     more = network | {"output_size": max(2, O), "layers": 2, "bidirectional": True, "dropout": 0.2}
     tokens = {
         "x": rng.integers(0, I, size=(T, B)),

@@ -1,36 +1,35 @@
-"""How near is near enough between backends: every tolerance, with its reason.
+"""How far two backends may differ: every tolerance, with its reason.
 
 Two backends add the same numbers in different orders, and their tanh and exp differ in the last
-bit or two, so they agree to rounding and no further.  Errors are relative to an array's norm, its
-largest entry, because an entry that is a small difference of large numbers has the rounding of the
-large ones.
+bit or two, so they agree to rounding and no better.  Errors are relative to the largest entry of an
+array, because a small entry may be the difference of large numbers, whose rounding it has.
 
-No tolerance is chosen for the case that is tested.  Those here depend on the dtype and on the
-number of steps; what a problem makes of roundings is measured, in `xprnn.testing.parity.slack`, and
-comes on top.
+No tolerance is chosen for the problem that is tested.  They depend on the dtype and the number of
+steps only.  How much a problem amplifies rounding is measured in `xprnn.testing.parity.slack`, and
+allowed on top.
 """
 
 from xprnn.backend.host.arrays import np
 
 FLOAT64 = 1e-12
-"""Of float64: some thousand roundings of 1e-16."""
+"""The tolerance in float64: some thousand roundings of 1e-16."""
 
 ROUNDINGS = 16
-"""How many roundings a step may leave behind."""
+"""The number of roundings, in units of ε, that are allowed for each step."""
 
 
 def epsilon(dtype: str) -> float:
-    """Return the distance from 1 to the next number of a dtype."""
+    """Return the distance from 1 to the next larger number of a dtype."""
     return float(np.finfo(dtype).eps)
 
 
 def tolerance(dtype: str, steps: int) -> float:
-    """Return how far a backend's output, loss, gradients or update may be from the reference's.
+    """Return the relative error allowed in output, state, loss, gradients and updates.
 
-    1e-12 in float64.  In float32 16·T·ε: a state goes through T steps, forward and backward, and
-    each rounds a handful of times (two products, a bias, an activation), so the errors add up with
-    the steps.  (In float64 the same formula would be below 1e-12 up to 281 steps; a fixed number is
-    easier to hold on to.)
+    It is 1e-12 in float64, and 16·T·ε in float32: the state goes through T steps, forward and
+    backward, and each step rounds a few times (two products, a bias, an activation), so that errors
+    grow with the number of steps.  (In float64 the formula would give less than 1e-12 up to 281
+    steps.  A fixed number is easier to remember.)
 
     Parameters
     ----------
@@ -47,10 +46,11 @@ def tolerance(dtype: str, steps: int) -> float:
 
 
 def tolerance_after(dtype: str, steps: int, updates: int) -> float:
-    """Return how far parameters may be after so many updates, were the gradients exact.
+    """Return the relative error allowed in the parameters after a number of updates.
 
-    Each update rounds the parameters to half an ε, and a velocity as much: so an ε an update, or
-    `tolerance`, whichever is more.
+    It is ε for each update, because an update rounds the parameters by up to half of that, and a
+    velocity as much; or `tolerance`, if that is more.  The effect of rounded gradients is not in
+    it; see `xprnn.testing.parity.slack`.
 
     Parameters
     ----------
@@ -58,5 +58,10 @@ def tolerance_after(dtype: str, steps: int, updates: int) -> float:
     steps : int
         T.
     updates : int
+
+    Examples
+    --------
+    >>> tolerance_after("float64", 8, 100), round(tolerance_after("float32", 8, 1000), 6)
+    (1e-12, 0.000119)
     """
     return max(tolerance(dtype, steps), updates * epsilon(dtype))
