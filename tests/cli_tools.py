@@ -1,4 +1,4 @@
-"""The command line, called in process or in a process of its own."""
+"""Running the command line, in this process or in a new one."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ from xprnn.cli import main
 
 
 class Result(NamedTuple):
-    """What a command left behind."""
+    """The exit status and the output of a command."""
 
     status: int
     out: str
@@ -25,19 +25,19 @@ class Result(NamedTuple):
 
     @property
     def error(self) -> str:
-        """The one line on stderr, known to be one and no traceback."""
+        """The line on stderr; fails if there is not exactly one, such as a traceback."""
         assert self.err.endswith("\n")
         (line,) = self.err.splitlines()
         return line
 
     @property
     def last_error(self) -> str:
-        """The last line on stderr, after those of the progress."""
+        """The last line on stderr, after the lines of the progress."""
         return self.err.splitlines()[-1]
 
 
 class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -62,7 +62,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def run_module(*words: object, cwd: Path, **changes: str) -> Result:
-    """Run ``python -m xprnn`` in a folder, warnings being errors."""
+    """Run ``python -m xprnn`` in a folder, with warnings as errors."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "xprnn", *map(str, words)],
         cwd=cwd,
@@ -75,7 +75,7 @@ def run_module(*words: object, cwd: Path, **changes: str) -> Result:
 
 
 def keep_figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Return the figures, by file name, that commands will from now on draw, and not write."""
+    """Return a dict that collects the figures of later commands by file name, unwritten."""
     figures: dict[str, Any] = {}
 
     def keep(figure: Any, path: Path) -> None:
@@ -86,7 +86,7 @@ def keep_figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def lines_of(figure: Any) -> dict[str, np.ndarray]:
-    """Return the labelled lines of a figure's one picture, (2, N), by label."""
+    """Return the data of a figure's labelled lines, (2, N), by label; it has one pair of axes."""
     (axes,) = figure.axes
     return {
         line.get_label(): np.array(line.get_data())
@@ -96,5 +96,5 @@ def lines_of(figure: Any) -> dict[str, np.ndarray]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder."""
+    """Return the bytes of every file in a folder, by name."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -1,4 +1,4 @@
-"""bench import: what was imported, how long it took, what it weighs."""
+"""``xprnn bench import``: what was imported, how long it took, how large it is."""
 
 import json
 from importlib import metadata
@@ -36,14 +36,14 @@ def test_a_fresh_interpreter(tmp_path):
     assert "xprnn.engine" in found["modules"]
     assert not {name.partition(".")[0] for name in found["modules"]} & set(imports.HEAVY)
     assert 0 < found["beyond"] < 600
-    # Compiled once, for all that follow.
+    # The bytecode is compiled once, for all later imports.
     assert any(path.name.startswith("unroll.") for path in tmp_path.rglob("*.pyc"))
     with pytest.raises(RuntimeError, match=r"importing abacus failed: .*No module named 'abacus'"):
         imports._imported("abacus", str(tmp_path))
 
 
 def distribution(folder: Path, name: str, needs: tuple[str, ...], size: int, listed=True):
-    """Install a distribution: a package of so many bytes."""
+    """Install a distribution with a package of a given size in bytes."""
     package = folder / name.lower().replace("-", "_")
     package.mkdir()
     (package / "__init__.py").write_bytes(b"#" * size)

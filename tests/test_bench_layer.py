@@ -1,4 +1,4 @@
-"""bench layer: every library does the same work, and the table says what was measured."""
+"""``xprnn bench layer``: every library does the same work; the table has what was measured."""
 
 import json
 import time

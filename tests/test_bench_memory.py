@@ -1,4 +1,4 @@
-"""bench memory: a peak is what a call adds, and the table says what was measured."""
+"""``xprnn bench memory``: a peak is what a call adds; the table has what was measured."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_a_peak_is_what_a_call_adds_at_most():
 
 @on_linux
 def test_in_a_process_of_its_own():
-    """What a layer keeps for its backward pass is in the bytes a step, and grows with the units."""
+    """The bytes per step contain what a layer stores for its backward pass."""
     (row,) = run_memory("layer", ["lstm"], ["medium"], [], (20, 80), SETTING)
     floor = 4 * 32 * (4 * 128 + 2 * 128)  # four gates, c and tanh(c) or h, float32
     assert floor < row.per_step["xprnn"] < 8 * floor

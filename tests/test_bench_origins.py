@@ -1,4 +1,4 @@
-"""The comparisons: what is compared is the same work, and the command says what was measured."""
+"""``xprnn bench origins``: both sides do the same work; the output has what was measured."""
 
 import json
 

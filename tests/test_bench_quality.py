@@ -1,4 +1,4 @@
-"""``xprnn bench quality``: both train the same, and the command says how far they are apart."""
+"""``xprnn bench quality``: both libraries train alike; the output has their differences."""
 
 import json
 import math
@@ -47,7 +47,7 @@ def problem(dtype="float64"):
 
 
 def trained(setting, weights=None):
-    """Return the points of both libraries, in this process."""
+    """Train in both libraries in this process, and return their points."""
     made = problem(setting.dtype)
     weights = to_state_dict(made.net, rnn="lstm") if weights is None else weights
     both = XprnnTraining(setting, weights), torch_quality.prepare(setting, weights)
@@ -56,7 +56,7 @@ def trained(setting, weights=None):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_both_train_the_same(optimizer):
-    """Over several passes, so with the state carried and not, and with a shorter last chunk."""
+    """Several passes over the text: with the state carried over and reset, and a short last chunk."""
     rate = {"sgd": 0.5, "adam": 0.02}[optimizer]
     ours, theirs = trained(SETTING._replace(optimizer=optimizer, rate=rate))
     assert [p.step for p in ours] == [0, 15, 30, 40]
@@ -117,7 +117,7 @@ def test_what_a_process_prints(library, tmp_path, capsys):
 
 
 def test_the_command(tmp_path, monkeypatch):
-    """The real thing, small: three processes; the third from weights that are seen to differ."""
+    """A small comparison in three processes; the weights of the third are moved visibly."""
     monkeypatch.setattr(
         quality, "moved_by_roundings", lambda state, rng: {k: 1.01 * a for k, a in state.items()}
     )
@@ -145,7 +145,7 @@ def test_the_command(tmp_path, monkeypatch):
 
 
 def invented(losses):
-    """Stand in for the processes: points of given losses, one an update."""
+    """Imitate the processes: one point per update, with given losses."""
 
     def run_quality(problem, setting, rng):
         for k in range(len(losses["xprnn"]) + 1):

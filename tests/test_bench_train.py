@@ -1,4 +1,4 @@
-"""bench train: torch trains the same, and the table says what was measured."""
+"""``xprnn bench train``: both libraries train alike; the table has what was measured."""
 
 import json
 
@@ -24,11 +24,11 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_both_train_the_same(cell, case):
-    """The same weights and batches give the same losses; over the second pass they have fallen."""
+    """The same weights and batches give the same losses, which fall in the second pass."""
     ours = training.xprnn_training(cell, CASES[case], "numpy", 1)
     theirs = torch_training.prepare(cell, CASES[case], "cpu", 1)
     losses = np.array([(ours(), theirs()) for _ in range(8)])
-    # torch's GRU has a second bias for r and z, so that from the second step on it goes further.
+    # torch's GRU trains a second bias for r and z, so its steps are larger.
     limit = between_backends("float32", 8 * 5) if cell != "gru" else 2e-3
     np.testing.assert_allclose(losses[:, 0], losses[:, 1], rtol=limit)
     first = between_backends("float32", 5)
@@ -37,7 +37,7 @@ def test_both_train_the_same(cell, case):
 
 
 def test_gradients_are_clipped(monkeypatch):
-    """By both libraries, at the same norm."""
+    """Both libraries clip at the same norm."""
     seen = []
     clip = training.clip_by_norm
     monkeypatch.setattr(

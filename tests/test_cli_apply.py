@@ -66,7 +66,7 @@ def test_the_sine_at_other_x(tmp_path, sine):
 def test_the_sine_on_its_own_grid(tmp_path, sine):
     assert run("apply", sine, "--out", tmp_path).status == 0
     _, (x, _) = read(tmp_path / "output.csv")
-    # In the digits that a person would write: no -0.0999999999999996.
+    # Rounded as a person would write it: not -0.0999999999999996.
     assert x == tuple(f"{k / 10:g}" for k in range(-100, 100))
 
 
@@ -147,7 +147,7 @@ def test_the_time_column_labels_the_rows(tmp_path, series):
     assert run("apply", series, "sunspots", "--time", "YEAR", "--out", tmp_path).status == 0
     header, (year, *_) = read(tmp_path / "output.csv")
     assert header[0] == "YEAR"
-    # Twelve values to come, unless told otherwise.
+    # Twelve values are the default.
     assert year == (*map(str, range(1700, 2009)), *(f"+{k}" for k in range(1, 13)))
 
 

@@ -1,4 +1,4 @@
-"""``--checkpoint`` and ``--resume``: trainings that are stopped and end with the same files."""
+"""``--checkpoint`` and ``--resume``: a stopped training ends with the same files."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def here(tmp_path, monkeypatch):
 
 
 def killed_after_epochs(monkeypatch, words, epochs):
-    """Run a command that dies when so many epochs were told of."""
+    """Run a command that dies when it has shown a number of epochs."""
     told, call = [], progress.Progress.__call__
 
     def die(progress, net, record):
@@ -66,7 +66,7 @@ def killed_after_epochs(monkeypatch, words, epochs):
         (f"{SINE} {MORE}", (3,), ["run.ckpt"]),
         (WORDS, (2, 1), ["run.ckpt"]),
         (CHARACTERS, (2,), ["run.ckpt"]),
-        # Once in the second network, and once right after what was behind it.
+        # Killed in the second network, and again right after resuming.
         (SERIES, (5, 1), ["run-1.ckpt", "run-2.ckpt", "run-3.ckpt"]),
     ],
     ids=["sine", "sine with more", "words", "characters", "csv"],
@@ -83,13 +83,13 @@ def test_a_training_that_was_killed_ends_with_the_same_files(
     assert "going on" in result.err
     assert contents(here / "stopped") == contents(here / "whole")
     assert sorted(file.name for file in here.glob("run*ckpt")) == names
-    # Once more: all is done, nothing is trained, and the files are the same.
+    # Once more: everything is done already, nothing is trained, and the files are the same.
     monkeypatch.delattr("xprnn.training.step.loss_and_grad")
     assert run(*words).status == 0
     assert contents(here / "stopped") == contents(here / "whole")
 
 
-# Writes at every update, and begins when it is told of an epoch.
+# Writes a checkpoint at every update.
 EAGER = """
 import sys
 from xprnn.training.checkpoint import options
@@ -146,7 +146,7 @@ def test_progress_goes_on_where_it_was(here, monkeypatch):
     words = (*SINE.split(), "--checkpoint", "run.ckpt", "--resume", "--out", "out")
     killed_after_epochs(monkeypatch, words, 6)
     lines = run(*words).err.splitlines()
-    # The sixth epoch was told of, but what followed it was not written.
+    # The sixth epoch was shown, but no checkpoint was written after it.
     assert lines[0] == "epoch 5/8 is done, going on"
     assert [line.split(",")[0] for line in lines[1:]] == ["epoch 6/8", "epoch 7/8", "epoch 8/8"]
     words = [word.replace("run.ckpt", "bar.ckpt") for word in words]

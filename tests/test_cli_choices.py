@@ -1,4 +1,4 @@
-"""Which network, which optimizer: the options reach the training, or are refused in words."""
+"""The options of network and optimizer reach the training, or are refused with a message."""
 
 import pytest
 
@@ -13,7 +13,7 @@ CSV = ("csv", "sunspots", "--column", "SUNACTIVITY", "--networks", "1")
 
 @pytest.fixture
 def seen(monkeypatch, no_pictures):
-    """Return what the trainings hand to fit, which they then do."""
+    """Return the arguments of every call of fit; the trainings run as usual."""
     calls, fit = [], session.fit
 
     def spy(net, batches, **options):

@@ -1,4 +1,4 @@
-"""``xprnn train csv``: forecasting a column, beside what it has to beat."""
+"""``xprnn train csv``: forecasts of a column, and the baselines beside them."""
 
 import re
 
@@ -110,7 +110,7 @@ def test_the_picture_shows_the_held_out_part(tmp_path, monkeypatch):
     assert run(*SUNSPOTS, "--time", "YEAR", *SMALL, "--out", tmp_path).status == 0
     figure = figures["forecast.png"]
     lines, f = lines_of(figure), forecaster_of(tmp_path)
-    # With half as much before it: 31 values.
+    # The held-out part, and half as many values before it: 31.
     np.testing.assert_array_equal(lines["data"], [range(216, 309), VALUES[216:]])
     one_step = [range(247, 309), f.one_step(VALUES)[247 - 6 :]]
     np.testing.assert_allclose(lines["one step ahead"], one_step)
@@ -198,7 +198,7 @@ def test_the_options_reach_the_training(tmp_path, write, monkeypatch):
     assert result.status == 0
     assert len(given) == 3
     for options in given:
-        # 36 windows in batches of 8 are 5 updates an epoch.
+        # 36 windows in batches of 8 are 5 updates in each epoch.
         assert options["optimizer"] == SGD(0.5, momentum=0.25, decay=9 / 45)
         assert (options["clip_norm"], options["epochs"]) == (7.0, 9)
         assert (len(options["batches"]), options["batches"].x.shape) == (5, (4, 36, 1))

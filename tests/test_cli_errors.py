@@ -1,4 +1,4 @@
-"""Every command: its help, its errors in one line, and nothing left behind by those."""
+"""Every command: its help; its errors, which are one line and leave no files behind."""
 
 import io
 import re
@@ -39,7 +39,7 @@ each_command = pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """Return an empty folder that is the working one."""
+    """Return the working folder, which is empty."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -164,7 +164,7 @@ def test_the_text_is_not_read_before_the_options_are_known_to_make_sense(here, m
 
 def test_commands_started_together_get_folders_of_their_own(here, monkeypatch):
     folders = [results_folder(None, "sine")]
-    # What another command does between the look for a free name and the making of the folder.
+    # As if another command had made the folder after this one looked for a free name.
     monkeypatch.setattr(Path, "exists", lambda path: False)
     folders += [results_folder(None, "sine"), results_folder(None, "sine")]
     assert [folder.name for folder in folders] == ["sine", "sine-2", "sine-3"]
@@ -278,7 +278,7 @@ def test_the_package_is_a_command(monkeypatch, capsys):
 
 
 def test_a_reader_that_has_gone_is_no_error():
-    # By the time that there is something to write, `true` has long ended.
+    # `true` ends long before the command writes anything.
     command = f"{shlex.quote(sys.executable)} -m xprnn train --help | true"
     done = subprocess.run(
         command, shell=True, capture_output=True, text=True, env=environment(), check=True

@@ -1,4 +1,4 @@
-"""``xprnn info``: what is installed, and what works."""
+"""``xprnn info``: what is installed, and whether it works."""
 
 import json
 import sys

@@ -69,7 +69,7 @@ def test_backends_that_agree():
 
 @pytest.mark.usefixtures("no_cupy")
 def test_every_backend_is_listed_and_what_is_missing_is_no_error(monkeypatch):
-    # JAX compiles for seconds what is to be shown of it here.
+    # JAX is left out, because it would compile for seconds.
     monkeypatch.setitem(sys.modules, "jax.numpy", None)
     result = small("--dtype", "float32")
     assert (result.status, result.err) == (0, "")
@@ -137,7 +137,7 @@ def test_a_wrong_namespace_is_shown_to_be_wrong_and_where():
     assert told[0].startswith("  functions: tanh[")
     assert told[1].startswith("  elman, numbers, output: output[")
     assert any(line.startswith("  elman, tokens, gradients: ") for line in told)
-    # A function is wrong once, whatever the case.
+    # A wrong function is printed once, not for every case.
     assert len([line for line in told if "tanh" in line]) == 1
     assert "DISAGREES: " not in "\n".join(told)
     assert "all of them agree" not in result.out

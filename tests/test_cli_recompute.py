@@ -1,4 +1,4 @@
-"""``--recompute``: the same files, from less memory."""
+"""``--recompute``: the same files, with less memory."""
 
 import pytest
 
@@ -15,7 +15,7 @@ SUNSPOTS = ("csv", "sunspots", "--column", "SUNACTIVITY", "--networks", "1", "--
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Return how every training step was asked to compute, in segments of three steps."""
+    """Return the ``recompute`` of every training step; segments have three time steps."""
     found, step = [], loss_and_grad
 
     def noted(*args, recompute=False, **options):
@@ -39,7 +39,7 @@ def test_series(asked, tmp_path):
 
 
 def same(*words, asked, tmp_path):
-    """Train with and without, and compare every file."""
+    """Train with and without ``--recompute``, and compare every file."""
     kept = []
     for options in ([], ["--recompute"]):
         out = tmp_path / f"run{len(options)}"

@@ -1,4 +1,4 @@
-"""``xprnn train sine``: the files, the words, and the ways in which a training can end."""
+"""``xprnn train sine``: its files, its output, and the ways in which a training can end."""
 
 import json
 import re
@@ -214,7 +214,7 @@ def test_a_path_with_a_space_is_quoted_where_it_is_to_be_copied(tmp_path, monkey
     )
 
 
-# A shell that starts this in the background has SIGINT ignored, and children inherit that.
+# A shell that runs the tests in the background ignores SIGINT, and child processes inherit that.
 INTERRUPTIBLE = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)

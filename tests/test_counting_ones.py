@@ -30,7 +30,7 @@ def weights(w_x, w_rec):
 
 
 def by_torch(w_x, w_rec, x, target, activation):
-    """Return loss and gradients of the counter, activated at every step but the last."""
+    """Return loss and gradients of the counter, with an activation at every step but the last."""
     w_x, w_rec, x = leaf(w_x), leaf(w_rec), torch.tensor(x[:, :, 0])
     h = torch.zeros(x.shape[1], dtype=torch.float64)
     for t, x_t in enumerate(x):
@@ -78,7 +78,7 @@ def test_both_optimizers_find_one_and_one(start, optimizer, clip, steps):
     assert done.weights[-1] == pytest.approx((1, 1), abs=1e-3)
     assert done.losses[-1] < example.GOAL <= min(done.losses[:-1])
     assert len(done.weights) == len(done.losses)
-    # Not exactly, because roundings differ between machines; the page has this machine's number.
+    # Not exactly, because roundings differ between machines.
     assert len(done.weights) - 1 == pytest.approx(steps, rel=0.1)
     assert f"after {steps} steps" in PAGE
 
@@ -117,7 +117,7 @@ def test_the_gradient_is_printed_at_every_step(capsys, data):
 
 
 def test_the_tutorial_s_own_figures():
-    # Its data, and its Rprop: the size is halved at first too, and a step is always taken.
+    # The original's data and its Rprop: it halves the first step, and steps when signs change.
     random = np.random.RandomState(1)
     x = np.stack([np.around(random.rand(10)) for _ in range(20)]).T[..., None].copy()
     w, size, before = np.array([-1.5, 2.0]), np.full(2, 0.001), np.zeros(2)

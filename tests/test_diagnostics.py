@@ -1,4 +1,4 @@
-"""What is in the pictures, and how they are written."""
+"""What the plots show, and how they are written to files."""
 
 import struct
 import sys
@@ -14,7 +14,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def lines_of(figure):
-    """Return the labelled lines of a figure's one picture, by label."""
+    """Return the labelled lines of a figure, by label; it has one pair of axes."""
     (axes,) = figure.axes
     return {
         line.get_label(): line for line in axes.lines if not str(line.get_label()).startswith("_")
@@ -36,7 +36,7 @@ def shades_of(figure):
 
 
 def chunks_of(png: bytes) -> list[bytes]:
-    """Return the names of the chunks of a PNG file, its checksums having been checked."""
+    """Check the checksums of a PNG file, and return the names of its chunks."""
     assert png.startswith(PNG)
     names, at = [], len(PNG)
     while at < len(png):
@@ -133,7 +133,7 @@ def test_states_have_a_row_each_the_first_on_top():
     rows = [line for line in axes.lines if len(line.get_xdata()) == 3]
     assert len(rows) == 3
     for k, row in enumerate(rows):
-        # In units of the largest of all, upwards being towards smaller numbers.
+        # Relative to the largest state of all; the axis points down.
         assert_line(row, [0, 1, 2], k - 0.45 * states[:, k] / 2.0)
     low, high = axes.get_ylim()
     assert high < 0
@@ -198,7 +198,7 @@ def test_a_forecast_is_labelled_with_times():
 
 
 def test_dollars_are_dollars(tmp_path):
-    # As a formula, what is between two dollars can't be parsed.
+    # What stands between the dollar signs can't be parsed as a formula.
     words = r"$a^$ in $ \frac$"
     figure = forecast(ylabel=words, title=words)
     save_figure(figure, tmp_path / "figure.png")

@@ -1,4 +1,4 @@
-"""What the drawings of a network show, and that it can be read."""
+"""What the drawings of a network show, and that they can be read."""
 
 import itertools
 import math
@@ -26,17 +26,17 @@ SYMBOLS = {
     "norm_hh_l0": "γ_v",
     "readout.weight": "R",
     "readout.bias": "r",
-    # What a cell names itself has no letter.
+    # Parameters that a cell names have no letter.
     **{f"{name}_l0": name for case in CELLS for name in unit_names(case.cell)},
 }
-# A drawing shows the form, and what a cell's parameters and states are called: no need for both.
+# Every cell in one form, and two cells in every form: a drawing combines nothing else.
 ROWS = CELLS + in_forms((row_of("elman-tanh"), row_of("lstm-everything")), tuple(FORMS)[1:])
 each_case = pytest.mark.parametrize("case", ROWS, ids=lambda case: case.id)
 LARGE = Case("large", Gated(), None, I=12345, H=1024, O=54321)  # type: ignore[arg-type]
 
 
 class Shown:
-    """A figure, read: its nodes by position, its arrows from name to name, its words."""
+    """What a figure shows: its nodes by position, its arrows from name to name, its words."""
 
     def __init__(self, figure):
         (self.axes,) = figure.axes
@@ -54,7 +54,7 @@ class Shown:
         return text.get_text()
 
     def node_at(self, point):
-        """Return what stands in the node on whose rim a point is."""
+        """Return the words of the node whose rim a point is on."""
         (found,) = (
             self.nodes[circle.center]
             for circle in self.circles
@@ -68,7 +68,7 @@ class Shown:
 
 @cache
 def shown_of(case):
-    """Return a case's drawing of four steps, which several tests look at."""
+    """Return the drawing of a case over four steps, made once for several tests."""
     return Shown(draw(case.make(), 4))
 
 
@@ -171,7 +171,7 @@ def test_nothing_overlaps_or_leaves_the_picture(case, steps, returns):
 
 
 class Sketch:
-    """A network as far as a drawing goes, without the gigabytes that its weights would take."""
+    """The attributes of a network that a drawing shows, without the gigabytes of its weights."""
 
     layers, bidirectional, embedding_size = 1, False, None
     dropout = recurrent_dropout = 0.0
@@ -274,7 +274,7 @@ def test_the_text_has_a_column_a_step(case, steps):
     assert outputs.split() == (["y"] if last else [f"y({t})" for t in range(1, steps + 1)])
     assert ups.split() == (["↑"] if case.O is None else ["↑", "R"]) * (1 if last else steps)
     for line in (ups, ups_below):
-        # Every arrow ends within the state that it leads to or from.
+        # Every arrow stands above or below the words of its state.
         spans = [(state.index(node), state.index(node) + len(node)) for node in nodes[1:]]
         arrows = [k for k, letter in enumerate(line) if letter == "↑"]
         wanted = spans[-1:] if len(arrows) < steps else spans

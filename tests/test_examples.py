@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-# By file: small arguments, and the pictures that are made.
+# By file: arguments for a short run, and the pictures that it makes.
 SMALL = {
     "bring_your_own_cell.py": (["--epochs", "2"], {"loss.png"}),
     "counting_ones.py": (

@@ -88,7 +88,7 @@ def test_one_cause_alone_spoils_what_it_touches(cause, small):
 
 
 def test_printed_by_hand():
-    """Two steps of one neuron, from the words of the five causes."""
+    """Two steps of one neuron by hand, following the words of the five causes."""
     net, x, y = ex.new_network(ex.LECTURE, 1), np.array([0.5, -0.8]), np.array([0.3, 0.9])
     w, u, b, v = (net.parameters[name].item() for name in ex.NAMES)
     h1 = np.tanh(w * x[0] + b)
@@ -136,7 +136,7 @@ def test_the_cosine_of_the_trained_size():
 
 def test_epochs_to_the_lectures_loss(sine):
     net, losses = ex.train(*sine, ex.LECTURE, epochs=300, neurons=100)
-    # 182 on the page; roundings decide about a few.
+    # The page has 182; roundings decide a few.
     assert 150 < 1 + next(k for k, loss in enumerate(losses) if loss <= ex.GOAL) < 215
     assert losses[-1] < 0.02
     assert not net.parameters[ex.R].any()
@@ -176,7 +176,7 @@ def test_in_jupyter_the_kernels_arguments_are_not_ours(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
     given = []
     last = jupytext.read(FILE, fmt="py:percent").cells[-1].source
-    # The call alone: main would train for ten seconds.
+    # Only the call, because main trains for ten seconds.
     call = last[last.index("if __name__") :]
     exec(call, {"__name__": "__main__", "get_ipython": None, "main": given.append})
     exec(call, {"__name__": "__main__", "main": given.append})
