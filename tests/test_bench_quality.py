@@ -56,7 +56,7 @@ def trained(setting, weights=None):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_both_train_the_same(optimizer):
-    """Several passes over the text: with the state carried over and reset, and a short last chunk."""
+    """Several passes, so the state is carried over and reset; the last chunk is shorter."""
     rate = {"sgd": 0.5, "adam": 0.02}[optimizer]
     ours, theirs = trained(SETTING._replace(optimizer=optimizer, rate=rate))
     assert [p.step for p in ours] == [0, 15, 30, 40]
