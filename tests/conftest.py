@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 
@@ -12,6 +13,10 @@ from xprnn.backend import probe
 
 # Compiling takes a second and more per formula: tests/test_compiled*.py do it for every cell.
 os.environ.setdefault("XPRNN_LOWERING", "numpy")
+
+
+if not find_spec("cupy"):
+    collect_ignore = ["test_cupy_device.py"]
 
 
 @pytest.fixture(scope="session", autouse=True)

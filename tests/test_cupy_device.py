@@ -1,4 +1,4 @@
-"""The loops and the functions on a CUDA device; skipped where there is none."""
+"""The loops and the functions on a CUDA device; not collected where CuPy is not installed."""
 
 import numpy as np
 import pytest
