@@ -197,8 +197,7 @@ class Counting(Gated):
             backward=writing_backward,
         ),
         wrong(
-            "backward's du, of all steps at once, differs from that of each step by itself in "
-            "block 0",
+            "backward's du, of all steps at once, differs from that of single steps in block 0",
             backward=first_step_only,
         ),
         pytest.param(Counting(), "du[0] is another when the same step is taken again", id="count"),

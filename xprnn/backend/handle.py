@@ -1,6 +1,7 @@
 """`Backend`: an array library with a device and a dtype, as the rest of xprnn sees it.
 
-How one is made is the business of `xprnn.backend.opening`.
+`open_library` makes one of a library.  `xprnn.backend.opening` finds the library first: by name, or
+by an array.
 """
 
 from dataclasses import dataclass, field

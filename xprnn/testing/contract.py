@@ -220,7 +220,7 @@ def _all_at_once(cell: Cell, backend: Backend, samples: list[Sample], steps: lis
             want = np.stack([backend.to_numpy(one[j][k]) for one in each])
             allowed = near * max(1.0, largest_finite(want))
             if not np.allclose(got, want, rtol=0, atol=allowed, equal_nan=True):
-                _fail(cell, f"{name} differs from that of each step by itself in block {k}")
+                _fail(cell, f"{name} differs from that of single steps in block {k}")
 
 
 def _parts(cell: Cell, method: str, returned: object, names: tuple[str, ...]) -> tuple[Any, ...]:

@@ -36,7 +36,7 @@ BLOCK_ROWS = 64
 
 Decides: blocks with more rows than this have a multiple of it, because a BLAS is slower at the rows
 that don't fill its tiles.
-Measured: not by itself.
+Measured: not separately.
 """
 
 SQUARE_SUM_ENTRIES = 2**13
@@ -52,7 +52,7 @@ REPEATS = 4
 
 Decides: rows with fewer repeats of their index than this are sorted by index, and each run is
 summed.
-Measured: not by itself.
+Measured: not separately.
 """
 
 INDICATOR_INDICES = 256
@@ -70,14 +70,14 @@ BLAS_ALONE = 2**18
 """Multiplications.
 
 Decides: OpenBLAS keeps smaller products of matrices to one thread, so nothing is done about it.
-Measured: not; it is OpenBLAS's own bound (``SMP_THRESHOLD_MIN * GEMM_MULTITHREAD_THRESHOLD``).
+Measured: no; it is OpenBLAS's own bound (``SMP_THRESHOLD_MIN * GEMM_MULTITHREAD_THRESHOLD``).
 """
 
 BLAS_ALONE_VECTOR = 2**13
 """Multiplications.
 
 Decides: the same for products of a matrix and a vector.
-Measured: not; OpenBLAS's own bound, ``2304 * GEMM_MULTITHREAD_THRESHOLD`` = 9216, rounded down.
+Measured: no; OpenBLAS's own bound, ``2304 * GEMM_MULTITHREAD_THRESHOLD`` = 9216, rounded down.
 """
 
 BLAS_SHARED = 15 * 10**6
@@ -132,7 +132,7 @@ NT_FEW_ROWS = 256
 NN_FEW_ROWS = 32
 """Rows of the result.
 
-Decides: products NN with at most this many rows read b once, where it lies, and are cut into
+Decides: products NN with at most this many rows read b once, in place, and are cut into
 `NN_PARTS` sums instead of into rows.
 Measured: (20, 8000) by (8000, 100), 0.48 to 0.57 ms by OpenBLAS, 0.35 ms compiled.
 """
@@ -163,7 +163,7 @@ SCATTER_ENTRIES = 2**15
 """Entries of the rows to be summed by index.
 
 Decides: for fewer, NumPy is used, and nothing is compiled.
-Measured: not by itself.
+Measured: not separately.
 """
 
 # -- compiled code: how many threads
@@ -186,7 +186,7 @@ SCATTER_PER_THREAD = 2**19
 """Entries of the rows to be summed by index.
 
 Decides: compiled sums get one thread for each of these, at least one.
-Measured: not by itself.
+Measured: not separately.
 """
 
 # -- inside compiled code
@@ -196,7 +196,7 @@ NN_PARTS = 4
 
 Decides: a product NN with few rows is the sum of this many products of parts of b's rows, so that
 several threads can form them.  The number of threads does not change it, nor therefore the bits.
-Measured: not by itself.
+Measured: not separately.
 """
 
 NN_PASS_BYTES = 2**15
@@ -204,21 +204,21 @@ NN_PASS_BYTES = 2**15
 
 Decides: a product NN reads b in passes of this size, which stay in the first-level cache while the
 rows of a go by.
-Measured: not by itself.
+Measured: not separately.
 """
 
 TN_PASS_ROWS = 128
 """Rows of a and b, the terms of a sum.
 
 Decides: the same for a product TN.
-Measured: not by itself.
+Measured: not separately.
 """
 
 TN_BLOCK_ROWS = 240
 """Rows of the result, a multiple of the tiles' heights (6, 4, 2 and 1 row).
 
 Decides: a product TN does all its passes for this many rows before it goes on to the next.
-Measured: not by itself.
+Measured: not separately.
 """
 
 STEP_PASS_ROWS = 256
@@ -234,7 +234,7 @@ SOFTMAX_ACCUMULATORS = 64
 
 Decides: the maximum and the sum of a row are formed from this many partial ones, so that
 instructions need not wait for each other.
-Measured: not by itself.
+Measured: not separately.
 """
 
 # -- waiting
@@ -244,5 +244,5 @@ BARRIER_SPINS = 2000
 
 Decides: a thread that waits for the others of its time step reads this often before it lets another
 thread have its core.
-Measured: not by itself.
+Measured: not separately.
 """
