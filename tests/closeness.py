@@ -1,4 +1,4 @@
-"""How near is near enough: every tolerance of the suite, with its reason."""
+"""Every tolerance of the tests, with its reason."""
 
 import numpy as np
 import pytest
@@ -10,20 +10,20 @@ AUTOGRAD = 1e-10
 """Against torch in float64: the same formula, summed in another order."""
 
 AUTOGRAD_FLOOR = 1e-12
-"""The same, absolute: where the exact gradient is zero, both have nothing but roundings, which a
-normalisation of almost nothing makes 300 times larger."""
+"""The same, absolute.  Where the exact gradient is zero, both have rounding errors alone, which the
+normalisation of a nearly constant vector makes 300 times larger."""
 
 DIFFERENCES = 1e-8
-"""Against central differences of step h = 1e-5, relative: the cut-off is of order h²."""
+"""Against central differences of step h = 1e-5, relative: their error is of order h²."""
 
 DIFFERENCES_FLOOR = 5e-10
-"""The same, absolute: the objective, of order 10, has roundings of 1e-15, divided by h."""
+"""The same, absolute: the objective, of order 10, is rounded by 1e-15, which is divided by h."""
 
 FLOAT64 = tolerances.FLOAT64
 """Between backends in float64."""
 
 between_backends = tolerances.tolerance
-"""Between two backends that compute in a dtype, for so many steps."""
+"""Between two backends in a dtype: a function of the dtype and the number of steps."""
 
 
 def assert_close(

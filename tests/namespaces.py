@@ -1,4 +1,4 @@
-"""Array API namespaces as users may have them: right, and wrong in one place each."""
+"""User namespaces for tests: right ones, and others that are wrong in one function each."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +33,7 @@ narrow_tanh = Changed(
         array_api_strict.tanh(array_api_strict.astype(x, array_api_strict.float32)), x.dtype
     ),
 )
-"""By way of float32."""
+"""Computes in float32 and converts back."""
 wide_sum = Changed(
     array_api_strict,
     sum=lambda x, **options: array_api_strict.sum(x, dtype=array_api_strict.float64, **options),
@@ -51,7 +51,7 @@ host_sum = Changed(
 nudged_sum = Changed(
     array_api_strict, sum=lambda x, **options: array_api_strict.sum(x, **options) - 1e-15
 )
-"""Off by less than a rounding of one."""
+"""Off by less than the rounding of a number near one."""
 off_search = Changed(
     array_api_strict,
     searchsorted=lambda a, b: array_api_strict.searchsorted(a, b, side="right"),
@@ -75,7 +75,7 @@ failing_exp = Changed(array_api_strict, exp=_broken_exp)
 
 
 class Careless(np.ndarray):
-    """A host array that takes the rows of a transposed right operand for its columns."""
+    """A host array whose product mistakes a transposed right operand's rows for its columns."""
 
     def __matmul__(self, other: Any) -> Any:
         wrong = other.ndim == 2 and not other.flags.c_contiguous
@@ -104,7 +104,7 @@ careless = Changed(
         )
     },
 )
-"""NumPy with arrays of a class of their own, whose product is wrong."""
+"""NumPy with arrays of a derived class, whose product is wrong."""
 
 
 class Sealed:

@@ -1,4 +1,4 @@
-"""What faults are planted in, and what is said of them."""
+"""A cell and a network to plant faults in, and the messages of the checks."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ every_mode = pytest.mark.parametrize("mode", MODES)
 
 @dataclass(frozen=True)
 class Carried:
-    """h(t) = tanh(u + v) + 0.3 h(t-1), right as it is."""
+    """h(t) = tanh(u + v) + 0.3 h(t-1), with the right backward."""
 
     gates = 1
     state = ("h",)
@@ -35,7 +35,7 @@ def network(cell=None, backend="numpy", **options):
 
 
 def caught(kind=GradientError, cell=None, **options) -> str:
-    """Return the message of a check of gradients that has to fail, without the table."""
+    """Return the message, without the table, of a check of gradients that must fail."""
     with pytest.raises(kind) as info:
         check_gradients(network(cell), X, **options)
     return str(info.value).partition("\n\n")[0]
@@ -48,6 +48,6 @@ def disagreement(cell=None, backend="torch") -> str:
 
 
 def after(monkeypatch, module, name, change):
-    """Have what a function of the engine returns changed."""
+    """Make a function of the engine return ``change(result)``."""
     right = getattr(module, name)
     monkeypatch.setattr(module, name, lambda *a, **k: change(right(*a, **k)))

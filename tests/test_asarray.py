@@ -1,4 +1,4 @@
-"""Host data to a backend, and back."""
+"""Bringing host data to a backend, and back."""
 
 import numpy as np
 import pytest

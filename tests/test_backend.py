@@ -1,4 +1,4 @@
-"""Opening a backend, and what it is then."""
+"""Opening a backend, and the attributes that it has then."""
 
 import dataclasses
 

@@ -86,7 +86,7 @@ def test_a_wrong_per_unit_gradient_is_named():
 
 
 def wrong(words, **methods):
-    """Return a parameter: a cell like `Gated` except for these methods, and what is said of it."""
+    """Return a test parameter: a cell like `Gated` except for some methods, and its message."""
     methods = {"__repr__": lambda self: "Wrong", **methods}
     return pytest.param(type("Wrong", (Gated,), methods)(), words, id=words[:40])
 
@@ -222,7 +222,7 @@ def test_the_contract_holds_on_every_backend(harness):
 
 
 class Switched:
-    """The NumPy loops of a cell, with something done to what they return."""
+    """The NumPy loops of a cell, with their results changed."""
 
     name = "switched"
 

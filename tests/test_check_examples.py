@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 class FoundError(Exception):
-    """A training has come to its first gradient."""
+    """Raised when a training asks for its first gradient."""
 
 
 def first_gradient(monkeypatch, train) -> GradientReport:

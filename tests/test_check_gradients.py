@@ -113,7 +113,7 @@ def test_losses(loss, mode):
 def test_windows(window, returns):
     net = RNN(I, 3, O, cell=Gated(), returns=returns, layers=2, dtype="float64", rng=0)
     report = check_gradients(net, data(), window=window)
-    # The initial state is out of a last output's reach.
+    # The window of the last output does not reach the initial state.
     reached = returns == "sequence" or window >= T - 1
     assert (report["state h"].verdict == "right") == reached
     assert report["weight_hh_l0"].error < 1e-12
@@ -166,13 +166,13 @@ def test_a_wrong_cell_is_found_and_the_line_named(name, mode):
 
 
 def spoiled(monkeypatch, change):
-    """Have every network's backward return what ``change`` makes of the right gradient."""
+    """Make the backward of every network return ``change(gradient)``."""
     right = RNN.backward
     monkeypatch.setattr(RNN, "backward", lambda self, *a, **k: change(right(self, *a, **k)))
 
 
 def changed(name, change):
-    """Return what changes one array of a gradient."""
+    """Return a function that changes one array of a gradient."""
 
     def apply(gradient):
         if name == "input":
@@ -322,7 +322,7 @@ def test_gradients_that_are_rightly_zero_show_nothing(mode):
 
 
 def test_a_gradient_that_is_rightly_zero_is_said():
-    # Nothing but U h(0) at the first step reads U.
+    # U is used in U h(0) of the first step only.
     report = check_gradients(network(), data(1, B, I), (np.zeros((1, B, H)),))
     assert report["weight_hh_l0"].verdict == "zero"
     assert "zero, as it should be, which shows little: weight_hh_l0" in report.notes
@@ -459,7 +459,7 @@ def test_near_a_kink_the_step_is_made_smaller(distance):
 
 
 class Absolute(Gated):
-    """|c| in place of c, in a way that loses the imaginary part."""
+    """|c| instead of c, by a function that drops the imaginary part."""
 
     def forward(self, xp, u, v, state):
         (h, c), (_, *saved) = super().forward(xp, u, v, state)

@@ -31,7 +31,7 @@ def compiled(monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Return the names of the compiled products that are made."""
+    """Return the list of the compiled products that are called, by name."""
     made = []
 
     def noted(name):
@@ -95,7 +95,7 @@ def test_add_tn(dtype):
         a, b = matrices(n, depth, columns, dtype)
         c = np.random.default_rng(1).normal(size=(n, columns)).astype(dtype)
         want = c + exact(a, b)
-        # Some columns of a wider matrix, as of the gradient of a vocabulary's logits.
+        # Some columns of a wider matrix, as in the gradient of the logits.
         wide = np.zeros((depth, n + 5), dtype)
         wide[:, 3 : n + 3] = a.T
         gemm.add_tn(wide[:, 3 : n + 3], turned(b), c)

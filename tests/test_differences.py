@@ -35,7 +35,7 @@ FORMULAS = {
     "exp": (np.exp, np.exp),
     "tanh": (np.tanh, lambda a: 1 / np.cosh(a) ** 2),
     "cube": (lambda a: a**3, lambda a: 3 * a**2),
-    # Curved on a scale of 1e-3.
+    # Its curvature has a scale of 1e-3.
     "wave": (lambda a: np.sin(1000 * a) / 1000, lambda a: np.cos(1000 * a)),
 }
 
@@ -61,7 +61,7 @@ def test_large_values_have_large_steps():
 
 
 def test_noise_is_not_below_the_error():
-    # 1e6 is added and taken away, so that digits are lost.
+    # 1e6 is added and subtracted, so that digits are lost.
     f = of(lambda a: (np.tanh(a) + 1e6) - 1e6, np.linspace(-2, 2, 50), grain=1e6)
     found = slopes(f)
     error = np.abs(found.value - 1 / np.cosh(np.linspace(-2, 2, 50)) ** 2)
@@ -83,7 +83,7 @@ def test_terms_that_stay_add_no_rounding():
 @pytest.mark.parametrize("distance", np.concatenate([[0.0], np.logspace(-5, 0.5, 80)]))
 @pytest.mark.parametrize("side", [-1, 1])
 def test_a_kink_is_found_or_avoided(distance, side):
-    # Slope 1 below the kink and 3 above it, at any distance by the largest step.
+    # The slope is 1 below the kink and 3 above it.  Distances are relative to the largest step.
     at = side * distance * STEP
     found = slopes(of(lambda a: 1.0 * a + 2.0 * np.maximum(a - at, 0), [0.0]))
     smooth = 1.0 if at > 0 else 3.0
@@ -150,7 +150,7 @@ def compared(g, n, *, size=0.0, noise=0.0, kink=False, tolerance=1e-6):
         ([1.0, 2.0], [1.0, 2.0 + 1e-5], {}, "wrong"),
         ([1.0, 2.0], [1.0, 2.0 + 1e-6], {}, "right"),
         ([1.0, 2.0], [1.0, 2.0 + 1e-5], {"tolerance": 1e-4}, "right"),
-        # An entry is held to itself, or to a thousandth of the largest.
+        # Errors are relative to the entry itself, or to a thousandth of the largest.
         ([1.0, 1e-2], [1.0, 1e-2 + 1e-7], {}, "wrong"),
         ([1.0, 1e-6], [1.0, 1e-6 + 5e-10], {}, "right"),
         ([1.0, 1e-6], [1.0, 1e-6 + 5e-9], {}, "wrong"),

@@ -1,4 +1,4 @@
-"""What gets imported, and when."""
+"""Which modules are imported, and when."""
 
 import pytest
 
@@ -43,7 +43,7 @@ print(*sorted({"unittest", "subprocess", "argparse", "asyncio", "multiprocessing
 
 
 def test_importing_the_library_loads_itself_and_numpy_alone():
-    """Not even all of NumPy, nor those parts of xprnn that no training needs."""
+    """``import xprnn`` loads neither all of NumPy nor the parts of xprnn that no training needs."""
     outside, parts, numpys, standard = run_python(OWN).splitlines()
     assert outside.split() == ["xprnn"]
     late = {"xprnn.testing", "xprnn.diagnostics", "xprnn.interop", "xprnn.cli", "xprnn.bench"}

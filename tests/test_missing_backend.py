@@ -12,7 +12,7 @@ from xprnn.backend import probe
 
 
 class FakeArray:
-    """As much of a CuPy array as the backend touches."""
+    """The part of a CuPy array that the backend uses."""
 
     def __init__(self, host: np.ndarray, device: int) -> None:
         self.host, self.shape, self.dtype = host, host.shape, host.dtype
@@ -176,7 +176,7 @@ def test_arrays_go_to_the_device_asked_for_and_back(fake):
 
 
 def test_sums_into_rows_columns_and_entries(fake):
-    """On host arrays, as NumPy's indexing is CuPy's."""
+    """Tested on host arrays, because NumPy and CuPy index alike."""
     library, a = get_backend("cupy").library, np.zeros((3, 4))
     rows = library.add_at(a, np.array([0, 2]), np.array([[1.0] * 4, [2.0] * 4]), 0)
     assert rows.tolist() == [[1] * 4, [0] * 4, [2] * 4]

@@ -1,4 +1,4 @@
-"""Parity: what agrees is said to, what does not is caught and pointed at."""
+"""Parity of backends: agreement passes, and a backend that disagrees is caught and named."""
 
 import dataclasses
 import math
@@ -44,7 +44,7 @@ def small(backend):
 
 
 def failed(make_net, *arguments, **options) -> ParityReport:
-    """Return the report of a check that has to fail."""
+    """Return the report of a check that must fail."""
     with pytest.raises(ParityError) as caught:
         assert_parity(make_net, *arguments, **options)
     assert not caught.value.report.agrees
@@ -52,7 +52,7 @@ def failed(make_net, *arguments, **options) -> ParityReport:
 
 
 def wrong(report: ParityReport) -> dict[tuple[str, str], list[str]]:
-    """Return the quantities that disagree, by backend and dtype, where some do."""
+    """Return the quantities that disagree, by backend and dtype."""
     return {
         (side.backend, side.dtype): list(dict.fromkeys(row.quantity for row in side.failures))
         for side in report.sides
@@ -94,7 +94,7 @@ def test_backends_agree(case):
         assert side.device
     assert all(row.error == 0 for row in report.sides[0].rows)
     for side in report.sides[1::2]:
-        # What is rounded to float32 is not equal to float64, or float32 was not what computed.
+        # Results of float32 differ from those of float64; else they were computed in float64.
         assert all(rows_of(side, q)[0].error > 1e-9 for q in ("output", "gradients", "training"))
 
 
@@ -111,12 +111,12 @@ def test_backends_agree_on_tokens(returns, window):
         steps=2,
     )
     assert report.agrees
-    # Nothing is the gradient of an integer.
+    # Without the gradient of the input: integers have none.
     assert rows_of(report.sides[0], "structure")[0].where == "9 arrays as expected"
 
 
 def test_backends_agree_in_jax():
-    # Little of everything, as JAX compiles every function for each shape and dtype.
+    # A small check, because JAX compiles every function for each shape and dtype.
     rules = {"sgd": SGD()}
     report = assert_parity(small, X, ["jax"], dtypes=["float64"], optimizers=rules, steps=0)
     assert report.sides[-1].device == "cpu:0"
@@ -195,7 +195,7 @@ COMPUTED = ["functions", "output", "state", "loss", "gradients", "update", "trai
             ["functions"],
             "exp fails: ZeroDivisionError: no exp today",
         ),
-        # What optimizers alone use: they look the namespace up by the array, which is another's.
+        # Functions that only optimizers use, which look the namespace up by the array.
         ("off_sqrt", ["float64"], ["functions", "update"], "sqrt["),
         ("off_search", ["float64", "float32"], ["functions"], "searchsorted["),
     ],
@@ -230,13 +230,13 @@ def test_how_wrong_it_is_and_where_is_said():
     assert words[2].endswith("off by 1.0e-06 (1.0e-12 allowed)")
     assert words[3] == "  structure: 10 arrays as expected"
     assert words[7].endswith(", and 6 more")
-    # What agrees is not told: neither numpy nor this namespace in float32.
+    # Only what disagrees is listed: not numpy, and not this namespace in float32.
     assert len(words) == 10
 
 
 def test_the_worst_entry_is_the_one_that_is_named():
     class Off:
-        """An optimizer that is wrong in one entry, where arrays aren't NumPy's."""
+        """An optimizer that is wrong in one entry, except on NumPy's arrays."""
 
         def init(self, _):
             return 0
@@ -258,7 +258,7 @@ def test_the_worst_entry_is_the_one_that_is_named():
 
 def test_an_update_of_another_dtype_is_not_compared():
     class Wide:
-        """An optimizer that returns float64, where arrays aren't NumPy's."""
+        """An optimizer that returns float64, except on NumPy's arrays."""
 
         def init(self, _):
             return 0
@@ -280,7 +280,7 @@ def test_an_update_of_another_dtype_is_not_compared():
 
 def test_what_goes_wrong_after_the_first_step_is_found_in_the_training():
     class Tired:
-        """An optimizer whose third step is wrong, where arrays aren't NumPy's."""
+        """An optimizer whose third step is wrong, except on NumPy's arrays."""
 
         def init(self, _):
             return 0
@@ -325,7 +325,7 @@ def test_networks_of_all_kinds():
         lengths=[5, 2, 4],
         steps=3,
     )
-    # Masks are the same everywhere and at every call, and so are no slack.
+    # Dropout masks are the same everywhere and at every call, so they don't add to the slack.
     rows = [row for side in report.sides if side.dtype == "float64" for row in side.rows]
     assert max(row.tolerance for row in rows if row.quantity != "training") < 1e-11
     assert report.zero == ()
@@ -336,13 +336,13 @@ def test_lengths_are_not_forgotten():
         assert_parity(small, X, ["array_api_strict"], lengths=lengths, steps=0, dtypes=["float64"])
         for lengths in ([1, 1, 1], None)
     )
-    # After one step from the zero state nothing reaches U.
+    # With one step from a state of zero, the gradient of U is zero.
     assert short.zero == ("weight_hh_l0",)
     assert whole.zero == ()
 
 
 class Slanted(Elman):
-    """An Elman cell whose derivative is wrong where arrays aren't NumPy's."""
+    """An Elman cell whose derivative is wrong, except on NumPy's arrays."""
 
     def backward(self, xp, saved, previous, d_state):
         dz, _, rest = super().backward(xp, saved, previous, d_state)
@@ -390,7 +390,7 @@ def test_optimizers_are_those_that_are_registered():
     assert torch.Tensor in seen
 
 
-# Problems that say nothing.
+# Problems that show nothing.
 
 
 def test_gradients_that_are_all_zero_agree_with_nothing():
@@ -429,7 +429,7 @@ def test_a_gradient_that_is_zero_may_not_be_another_elsewhere():
 
 @dataclasses.dataclass(frozen=True)
 class SpoiledError(SquaredError):
-    """A loss whose value and gradient are multiplied with something."""
+    """A loss whose value and gradient are multiplied by a factor."""
 
     value: object = 1.0
     gradient: object = 1.0
@@ -613,7 +613,7 @@ def test_tolerances_know_nothing_but_dtype_and_steps():
 
 
 def test_a_sign_that_rounding_decides_is_forgiven_and_only_there(monkeypatch):
-    """The gradient of one bias is zero but for rounding, so that Rprop steps either way."""
+    """The gradient of one bias is zero up to rounding, so Rprop may step in either direction."""
 
     def make_net(backend):
         return RNN(2, 5, 2, backend=backend, rng=0)
@@ -631,7 +631,7 @@ def test_a_sign_that_rounding_decides_is_forgiven_and_only_there(monkeypatch):
                 bias = bias + array_api_strict.asarray([0.0, 1e-9], dtype=bias.dtype)
             return moved | {"readout.bias": bias}, state
 
-    # The entry beside it was forgiven nothing.
+    # The entry next to it gets no slack.
     off = options | {"optimizers": {"rprop": Off()}}
     report = failed(make_net, X, [f"{OWN}:nudged_sum"], dtypes=["float64"], **off)
     (row,) = rows_of(side_of(report, f"{OWN}:nudged_sum"), "update")
@@ -644,7 +644,7 @@ def test_a_sign_that_rounding_decides_is_forgiven_and_only_there(monkeypatch):
 
 
 def test_sums_that_cancel_are_forgiven_their_rounding(monkeypatch):
-    """Of one hidden unit, the gradient of its only recurrent weight may be next to zero."""
+    """With one hidden unit, the gradient of the only recurrent weight may be almost zero."""
     tokens = np.zeros((20, 4), int)
 
     def make_net(backend):
@@ -657,7 +657,7 @@ def test_sums_that_cancel_are_forgiven_their_rounding(monkeypatch):
 
 
 def test_a_training_that_amplifies_is_forgiven_what_rounding_makes_of_it(monkeypatch):
-    """Learning rates far too large: every rounding is a different path."""
+    """With a learning rate that is far too large, every rounding leads to another path."""
 
     def make_net(backend):
         return RNN(2, 5, 2, backend=backend, rng=4)
@@ -665,7 +665,7 @@ def test_a_training_that_amplifies_is_forgiven_what_rounding_makes_of_it(monkeyp
     options = {"optimizers": {"sgd": SGD(2.0, momentum=0.9)}, "steps": 40, "dtypes": ["float32"]}
     report = assert_parity(make_net, X, ["torch"], **options)
     (row,) = rows_of(report.sides[0], "training")
-    # How little it shows can be seen.
+    # The report shows the large tolerance, and so how little the agreement means.
     assert row.tolerance > 1e-3
     with monkeypatch.context() as patch:
         patch.setattr(slack.Perturbations, "_of_training", lambda *_: {})

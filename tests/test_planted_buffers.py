@@ -1,4 +1,4 @@
-"""One buffer shared by what should have one each: caught, and the message leads there."""
+"""A buffer shared by arrays that must be separate: caught, and the message leads to it."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from xprnn.testing import ContractError, GradientError, check_cell, check_gradie
 
 @dataclass(frozen=True)
 class Buffered(Carried):
-    """One array for what all steps save."""
+    """All steps save into the same array."""
 
     held: dict = field(default_factory=dict, compare=False, repr=False)
 
@@ -44,7 +44,7 @@ class BufferedGradient(Buffered):
 
 
 class OverwritingBackward(Buffered):
-    """Forward's result is where backward computes."""
+    """Backward computes in the array that forward has returned."""
 
     def forward(self, xp, u, v, state):
         (h,), saved = Carried.forward(self, xp, u, v, state)
@@ -130,7 +130,7 @@ def test_a_loss_that_writes_into_the_output():
 
 
 class InPlace(Carried):
-    """A product in the array that is also the gradient of u."""
+    """The gradient of h is computed in the array that is also the gradient of u."""
 
     def backward(self, xp, saved, previous, d_state):
         (a,), (dh,) = saved, d_state
@@ -141,7 +141,7 @@ class InPlace(Carried):
 
 
 def test_a_shared_array_of_two_results():
-    """The lowered loops would differ, too, but the formula is wrong, and that is reported."""
+    """The lowered loops differ, too, but the wrong formula is reported first."""
     with pytest.raises(GradientError, match=r"\Athe gradient of previous h\[.*\n.*: previous h\n"):
         check_cell(InPlace())
     assert "check_cell fails, too; look there first: the gradient of previous h[" in caught(

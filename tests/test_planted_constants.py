@@ -1,4 +1,4 @@
-"""One constant of float32 in a path of float64: caught, and the message leads there."""
+"""A float32 constant in a computation of float64: caught, and the message leads to it."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ class NarrowBackward(Carried):
 
 
 class Narrow(NarrowBackward):
-    """In both, so that the gradient is right: of the wrong formula."""
+    """The constant is in forward and backward, so the gradient fits the rounded formula."""
 
     def forward(self, xp, u, v, state):
         a = xp.tanh(u[0] + v[0])
@@ -34,7 +34,7 @@ class NarrowWhere(Carried):
 
 
 class NarrowDetour(Carried):
-    """There and back."""
+    """To float32 and back to float64."""
 
     def forward(self, xp, u, v, state):
         a = xp.astype(xp.tanh(xp.astype(u[0] + v[0], xp.float32)), u[0].dtype)
@@ -85,7 +85,7 @@ def test_a_constant_of_float32_in_the_engine(mode, monkeypatch):
 
 @each_cell
 def test_cells_are_really_watched(case):
-    """That is, they run on watched arrays, and hand them on."""
+    """They compute with watched arrays, and return watched arrays."""
     backend = get_backend("numpy", dtype="float64")
     u, v, units, state, d_state = map(watch, draw(case.cell, backend, np.random.default_rng(0)))
     new, saved = case.cell.forward(backend.xp, u, (*v, *units), state)

@@ -90,7 +90,7 @@ def test_a_transposed_product_in_a_library():
 
 @every_mode
 def test_a_missing_step_in_a_sum(mode, monkeypatch):
-    """The first step's, where U multiplies the initial state, which many take for zero."""
+    """The first step, where U multiplies the initial state, is missing in the gradient of U."""
 
     def forgetful(back):
         da = back.da.copy()
@@ -106,7 +106,7 @@ def test_a_missing_step_in_a_sum(mode, monkeypatch):
 
 @every_mode
 def test_a_missing_step_in_the_loop(mode, monkeypatch):
-    """The last one's output puts nothing on the state."""
+    """The gradient of the last step's output does not reach the state."""
     right = layer.run_backward
 
     def early(backend, cell, recurrent, trajectory, dh, d_state):

@@ -1,4 +1,4 @@
-"""Products that are shared between threads on NumPy, and BLAS held to one thread meanwhile."""
+"""Products that threads share on NumPy, while BLAS is limited to one thread."""
 
 import threading
 

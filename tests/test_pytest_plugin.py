@@ -26,7 +26,7 @@ def project(pytester, monkeypatch):
     """Return a function that writes files and runs pytest on them, with the plugin."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    # This run of pytest may have loaded the plugin, too: by its entry point.
+    # This run of pytest may have loaded the plugin already, by its entry point.
     monkeypatch.delitem(sys.modules, "pytest_xprnn", raising=False)
 
     def run(*arguments, **files):
@@ -273,7 +273,7 @@ def test_asking_for_the_fixture_within_a_test_is_refused(project):
     result.stdout.fnmatch_lines(["*`backend` must stand among the arguments of a test"])
 
 
-# Projects that have nothing to do with xprnn, in an environment that happens to hold it.
+# Projects that don't use xprnn, in an environment where it is installed.
 
 OWN_FIXTURE = """
 import pytest
@@ -336,7 +336,7 @@ def test_a_project_with_backends_of_its_own_is_left_alone(project, conftest, cod
 
 
 def test_installed_and_unused_it_imports_nothing(pytester, monkeypatch):
-    """As pytest finds it, by its entry point: in a process and with a distribution of its own."""
+    """Pytest finds the plugin by its entry point: of another distribution, in a new process."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     lines = [f"{name} = {value}" for name, value in declared["pytest11"].items()]
     folder = pytester.mkdir("installed") / "declared-1.0.dist-info"

@@ -1,4 +1,4 @@
-"""Namespaces of the user's own: opened by their path, with nothing but the standard."""
+"""User namespaces: opened by their import path, and used through the standard alone."""
 
 import copy
 import inspect
@@ -134,7 +134,7 @@ def test_devices():
     assert get_backend(VAULT).library.hardware("vault") == ""
     with pytest.raises(ValueError, match=r"device is 'attic': tests.namespaces:vault has 'vault'"):
         get_backend(VAULT, "attic")
-    # It lists None, for wherever it pleases, beside its devices.
+    # Besides its devices it lists None, which stands for a default.
     assert "None" not in get_backend("jax.numpy:").library.devices()
 
 
