@@ -9,7 +9,7 @@ from tests.cli_tools import run
 from xprnn import RNN
 from xprnn.bench import process
 from xprnn.bench.origins import comparison, jobs
-from xprnn.bench.origins.comparison import Row, run_origins
+from xprnn.bench.origins.comparison import OriginsRow, run_origins
 from xprnn.bench.origins.plain import SineWeights, sine_epoch
 
 SMALL = {"vocabulary": 30, "hidden": 5, "steps": 6, "window": 2}
@@ -84,11 +84,11 @@ def test_ratios_are_plain_over_ours(monkeypatch):
     )
     rows = list(run_origins(1, lambda _: None))
     assert [round(row.ratio) for row in rows] == [100, 100, 2, 40, 40, 40, 40]
-    assert rows[2] == Row("a sentence: alone, in batches of 16", 0.002, 0.001, 2.0, 3)
+    assert rows[2] == OriginsRow("a sentence: alone, in batches of 16", 0.002, 0.001, 2.0, 3)
 
 
 def test_the_command_prints_and_writes(monkeypatch, tmp_path):
-    row = Row("work", 0.2, 0.1, 2.0, 3)
+    row = OriginsRow("work", 0.2, 0.1, 2.0, 3)
     monkeypatch.setattr("xprnn.cli.bench.origins.run_origins", lambda threads, tell: iter([row]))
     result = run("bench", "origins", "--threads", "1", "--out", tmp_path)
     assert result.status == 0

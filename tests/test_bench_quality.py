@@ -17,7 +17,7 @@ from xprnn.bench.quality.plot import plot_quality
 from xprnn.bench.quality.training import (
     OPTIMIZERS,
     Point,
-    Setting,
+    TrainingSetting,
     XprnnTraining,
     main,
     points,
@@ -29,7 +29,7 @@ from xprnn.interop.torch import to_state_dict
 pytestmark = pytest.mark.slow
 
 TEXT = "the cat sat on the mat. a dog ran to the cat! did the mat move? no.\n" * 12
-SETTING = Setting(
+SETTING = TrainingSetting(
     steps=40,
     every=15,
     batch=3,

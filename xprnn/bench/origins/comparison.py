@@ -12,7 +12,7 @@ LANGUAGE: Options = {"vocabulary": 8000, "hidden": 100, "steps": 20, "window": 4
 BATCH = 16
 
 
-class Row(NamedTuple):
+class OriginsRow(NamedTuple):
     """The times of one piece of work.
 
     Attributes
@@ -33,7 +33,7 @@ class Row(NamedTuple):
     target: float
 
 
-def run_origins(threads: int, tell: Callable[[str], None]) -> Iterator[Row]:
+def run_origins(threads: int, tell: Callable[[str], None]) -> Iterator[OriginsRow]:
     """Compare, one row after the other.
 
     Parameters
@@ -56,17 +56,19 @@ def run_origins(threads: int, tell: Callable[[str], None]) -> Iterator[Row]:
         plain = seconds_of("language_plain", {**LANGUAGE, "dtype": plain_dtype}, threads)
         single = seconds_of("language_xprnn", {**LANGUAGE, "dtype": "float32"}, threads)
         work = f"SGD step: nested loops in {plain_dtype}, xprnn in float32"
-        yield Row(work, plain, single, plain / single, 130)
+        yield OriginsRow(work, plain, single, plain / single, 130)
     many = {**LANGUAGE, "dtype": "float32", "batch": BATCH}
     batched = seconds_of("language_xprnn", many, threads) / BATCH
-    yield Row(f"a sentence: alone, in batches of {BATCH}", single, batched, single / batched, 3)
+    yield OriginsRow(
+        f"a sentence: alone, in batches of {BATCH}", single, batched, single / batched, 3
+    )
     tell("noisy sine: 200 steps, one epoch")
     for hidden in (500, 800):
         for plain_dtype in ("float64", "float32"):
             plain = seconds_of("sine_plain", {"hidden": hidden, "dtype": plain_dtype}, threads)
             ours = seconds_of("sine_xprnn", {"hidden": hidden, "dtype": "float32"}, threads)
             work = f"{hidden} neurons: per step in {plain_dtype}, xprnn in float32"
-            yield Row(work, plain, ours, plain / ours, 12)
+            yield OriginsRow(work, plain, ours, plain / ours, 12)
 
 
 def seconds_of(job: str, options: Options, threads: int) -> float:

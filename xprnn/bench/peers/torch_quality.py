@@ -6,14 +6,14 @@ from typing import Any
 import torch
 
 from xprnn.backend.host.arrays import HostArray
-from xprnn.bench.quality.training import Setting
+from xprnn.bench.quality.training import TrainingSetting
 from xprnn.data.batches import Batch
 
 
 class TorchTraining:
     """One-hot characters, an LSTM and a linear layer, with the optimizer and the carried state."""
 
-    def __init__(self, setting: Setting, weights: Mapping[str, HostArray]) -> None:
+    def __init__(self, setting: TrainingSetting, weights: Mapping[str, HostArray]) -> None:
         torch.set_num_threads(setting.threads)
         self.clip, self.dtype = setting.clip, getattr(torch, setting.dtype)
         self.size, hidden = weights["readout.weight"].shape
@@ -66,6 +66,6 @@ class TorchTraining:
         return torch.nn.functional.cross_entropy(logits, target), state
 
 
-def prepare(setting: Setting, weights: Mapping[str, HostArray]) -> TorchTraining:
+def prepare(setting: TrainingSetting, weights: Mapping[str, HostArray]) -> TorchTraining:
     """Return the training with these weights, before its first update."""
     return TorchTraining(setting, weights)

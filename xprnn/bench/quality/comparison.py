@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, generator, np
 from xprnn.bench.process import environment
-from xprnn.bench.quality.training import Point, Setting, write_problem
+from xprnn.bench.quality.training import Point, TrainingSetting, write_problem
 from xprnn.data.text import Vocabulary
 from xprnn.engine.network import RNN
 from xprnn.interop.torch import to_state_dict
@@ -63,13 +63,15 @@ def moved_by_roundings(weights: Mapping[str, HostArray], rng: int) -> dict[str, 
     }
 
 
-def run_quality(problem: Problem, setting: Setting, rng: int = 0) -> Iterator[dict[str, Point]]:
+def run_quality(
+    problem: Problem, setting: TrainingSetting, rng: int = 0
+) -> Iterator[dict[str, Point]]:
     """Train in all processes at once; yield their points, those of the same update together.
 
     Parameters
     ----------
     problem : Problem
-    setting : Setting
+    setting : TrainingSetting
     rng : int
         The seed of the directions in which weights are moved.
 

@@ -25,14 +25,14 @@ from xprnn.losses import CrossEntropy
 from xprnn.optim import SGD, Adam, Optimizer, clip_by_norm
 from xprnn.training.evaluation import evaluate
 
-OPTIMIZERS: dict[str, Callable[["Setting"], Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[["TrainingSetting"], Optimizer]] = {
     # torch has no lazy updates.
     "adam": lambda setting: Adam(setting.rate, lazy=False),
     "sgd": lambda setting: SGD(setting.rate, momentum=setting.momentum),
 }
 
 
-class Setting(NamedTuple):
+class TrainingSetting(NamedTuple):
     """How to train.
 
     Attributes
@@ -99,7 +99,7 @@ class Training(Protocol):
 class XprnnTraining:
     """The training in xprnn."""
 
-    def __init__(self, setting: Setting, weights: Mapping[str, HostArray]) -> None:
+    def __init__(self, setting: TrainingSetting, weights: Mapping[str, HostArray]) -> None:
         self.clip, self.loss = setting.clip, CrossEntropy()
         self.net = from_state_dict(
             weights, rnn="lstm", backend=setting.backend, dtype=setting.dtype
@@ -126,7 +126,7 @@ class XprnnTraining:
 
 
 def points(
-    setting: Setting, training: Training, tokens: HostArray, held_out: HostArray
+    setting: TrainingSetting, training: Training, tokens: HostArray, held_out: HostArray
 ) -> Iterator[Point]:
     """Train; evaluate the held-out part at the start, after every ``every`` updates and at the end.
 
@@ -151,7 +151,7 @@ def points(
 
 def write_problem(
     folder: Path,
-    setting: Setting,
+    setting: TrainingSetting,
     tokens: HostArray,
     held_out: HostArray,
     weights: Mapping[str, Mapping[str, HostArray]],
@@ -165,7 +165,7 @@ def write_problem(
 
 def main(library: str, folder: Path, weights: str) -> None:
     """Train in one library, and print its points."""
-    setting = Setting(**json.loads((folder / "setting.json").read_text()))
+    setting = TrainingSetting(**json.loads((folder / "setting.json").read_text()))
     with np.load(folder / f"{weights}.npz") as state, np.load(folder / "tokens.npz") as tokens:
         training: Training
         if library == "xprnn":

@@ -9,7 +9,7 @@ from xprnn.backend import get_backend, probe
 from xprnn.backend.host.arrays import np
 from xprnn.bench.quality.comparison import Curves, Problem, problem_of, run_quality
 from xprnn.bench.quality.plot import plot_quality
-from xprnn.bench.quality.training import OPTIMIZERS, Setting
+from xprnn.bench.quality.training import OPTIMIZERS, TrainingSetting
 from xprnn.cli.bench.options import json_option
 from xprnn.cli.bench.report import Report, machine
 from xprnn.cli.common import check_extras, results_folder
@@ -117,13 +117,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _setting(args: argparse.Namespace) -> Setting:
+def _setting(args: argparse.Namespace) -> TrainingSetting:
     """Check the options, and return how to train."""
     for name in ("hidden", "layers", "steps", "batch", "chunk", "threads"):
         checks.positive_int(f"--{name}", getattr(args, name))
     backend = get_backend(args.backend, dtype=args.dtype)
     every = max(1, args.steps // 10) if args.every is None else args.every
-    return Setting(
+    return TrainingSetting(
         args.steps,
         checks.positive_int("--every", every),
         args.batch,
@@ -138,7 +138,7 @@ def _setting(args: argparse.Namespace) -> Setting:
     )
 
 
-def _problem(args: argparse.Namespace, setting: Setting) -> Problem:
+def _problem(args: argparse.Namespace, setting: TrainingSetting) -> Problem:
     held_out = checks.number("--held-out", args.held_out, below=1.0, open_=True)
     text = python_topics() if args.file is None else read_text(args.file, args.encoding)
     problem = problem_of(text, held_out, args.hidden, args.layers, setting.dtype, args.seed)
