@@ -5,7 +5,8 @@
 `cell`           `check_cell`: a cell's backward, and its lowered time loops
 `lowering`       a lowering's time loops against the plain loop
 `independence`   whether the passes of a network leave each other's arrays alone
-`objective`      what is differentiated: one number that depends on a network's arrays
+`goal`           what is differentiated: one number that depends on output and final state
+`objective`      that number as a function of a network's parameters, input and state
 `passes`         forward passes of a network with other arrays, complex ones too, and in windows
 `check`          gradients of any function against its numeric derivatives
 `numeric`        central differences and the complex step

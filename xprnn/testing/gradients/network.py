@@ -12,8 +12,9 @@ from xprnn.losses import Loss, get_loss
 from xprnn.testing.contract import contract_in
 from xprnn.testing.gradients.cell import check_cell
 from xprnn.testing.gradients.check import Options, check
+from xprnn.testing.gradients.goal import Goal, WeightedSum, loss_value
 from xprnn.testing.gradients.independence import check_independence
-from xprnn.testing.gradients.objective import Goal, Objective, WeightedSum, loss_value
+from xprnn.testing.gradients.objective import Objective
 from xprnn.testing.gradients.passes import Call, Outputs, Point
 from xprnn.testing.gradients.report import (
     GradientError,

@@ -1,175 +1,27 @@
-"""What is differentiated: one number that depends on a network's parameters, input and state.
+"""The number that is differentiated, as a function of a network's parameters, input and state."""
 
-The number is either of ::
-
-    Σ y d_output + Σ s d_state          with random d_output and d_state  (1)
-    L(y)                                a loss                            (2)
-
-for outputs y and final state s.  A `Goal` computes it from y and s, and an `Objective` from the
-network's arrays.
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Protocol
+from functools import cached_property
 
-from xprnn.backend import Backend, describe, dtype_name
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.gradients import dense
 from xprnn.engine.network import RNN
-from xprnn.engine.results import Gradient
-from xprnn.losses import Loss
-from xprnn.testing.arrays import host_copy
-from xprnn.testing.contract import ContractError
 from xprnn.testing.gradients.compare import Gradients
+from xprnn.testing.gradients.goal import Goal
 from xprnn.testing.gradients.numeric import Direction, Function
 from xprnn.testing.gradients.passes import (
     Call,
-    Outputs,
     Point,
     run,
     run_windowed,
     states_before,
     truncates,
 )
-from xprnn.testing.precision import ADVICE, narrower_in, watch
 
 INPUT = "input"
 STATE = "state "
-STEP = 1e-7
-"""Relative change of the output, by which the curvature of a loss is estimated."""
-
-
-class Goal(Protocol):
-    """The number (1) or (2), as a function of output and final state."""
-
-    @property
-    def size(self) -> float:
-        """S of `xprnn.testing.gradients.compare`."""
-        ...
-
-    @property
-    def grain(self) -> float:
-        """The ``grain`` of `xprnn.testing.gradients.numeric.Function`."""
-        ...
-
-    def terms(self, backend: Backend, outputs: Outputs) -> HostArray:
-        """Return the terms whose sum is the number; complex for complex outputs."""
-        ...
-
-    def gradient(self, net: RNN, point: Point, call: Call, window: int | None) -> Gradient:
-        """Return the gradient under test, at a point."""
-        ...
-
-
-@dataclass(frozen=True)
-class WeightedSum:
-    """The number (1): outputs and final state, on the host, times random weights."""
-
-    outputs: tuple[HostArray, ...]
-    weights: tuple[HostArray, ...]
-
-    @cached_property
-    def size(self) -> float:
-        """S of `xprnn.testing.gradients.compare`."""
-        return _size(self.outputs, self.weights)
-
-    @property
-    def grain(self) -> float:
-        """Zero, because nothing cancels within a term, which is a product."""
-        return 0.0
-
-    def terms(self, backend: Backend, outputs: Outputs) -> HostArray:
-        arrays = (outputs.output, *outputs.state)
-        pairs = zip(arrays, self.weights, strict=True)
-        return np.concatenate([(backend.to_numpy(a) * w).ravel() for a, w in pairs])
-
-    def gradient(self, net: RNN, point: Point, call: Call, window: int | None) -> Gradient:
-        net.parameters = point.parameters
-        made = net.forward(point.x, point.state, **call.options(net))
-        d_output, *d_state = (net.backend.asarray(w) for w in self.weights)
-        return net.backward(made, d_output, tuple(d_state), window)
-
-
-@dataclass(frozen=True)
-class LossValue:
-    """The number (2)."""
-
-    loss: Loss
-    target: Array
-    valid: tuple[Array, ...]
-    size: float
-    grain: float
-
-    def terms(self, backend: Backend, outputs: Outputs) -> HostArray:
-        value = self.loss(outputs.output, self.target, *self.valid)
-        return backend.to_numpy(value).reshape(1)
-
-    def gradient(self, net: RNN, point: Point, call: Call, window: int | None) -> Gradient:
-        net.parameters = point.parameters
-        _, gradient = net.value_and_grad(
-            point.x,
-            self.target,
-            self.loss,
-            state=point.state,
-            window=window,
-            **call.options(net),
-        )
-        return gradient
-
-
-def loss_value(
-    net: RNN, outputs: Outputs, loss: Loss, target: Array, lengths: Sequence[int] | None
-) -> LossValue:
-    """Return the number (2) of a loss, after a check of what the loss returns.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the target does not fit.
-    ContractError
-        If the value of the loss is not zero-dimensional, or not the one that it differentiates; if
-        its gradient does not have the shape and dtype of the output; if it writes into its
-        arguments, or computes with a float narrower than float64.
-    """
-    backend, y = net.backend, outputs.output
-    target = loss.check(tuple(y.shape), target, backend)
-    valid: tuple[Array, ...] = ()
-    if lengths is not None and net.returns == "sequence":
-        steps = np.arange(y.shape[0])[:, None, None]
-        valid = (backend.asarray(steps < np.asarray(lengths)[None, :, None]),)
-    before = {"output": (y, host_copy(backend, y)), "target": (target, host_copy(backend, target))}
-    reported = _scalar(backend, f"{loss} returned", loss(y, target, *valid))
-    value, dy = loss.value_and_grad(y, target, *valid)
-    for name, (array, kept) in before.items():
-        if not np.array_equal(host_copy(backend, array), kept):
-            raise ContractError(
-                f"{loss} writes into the {name}: expected it to leave its arguments alone"
-            )
-    differentiated = _scalar(backend, f"the value of value_and_grad of {loss} is", value)
-    if not np.isclose(reported, differentiated, rtol=1e-9, atol=0, equal_nan=True):
-        raise ContractError(
-            f"{loss} reports {reported!r}, but value_and_grad says {differentiated!r}: expected "
-            "the number that it differentiates"
-        )
-    wanted = (tuple(y.shape), y.dtype)
-    if not backend.library.is_array(dy) or (tuple(dy.shape), dy.dtype) != wanted:
-        raise ContractError(
-            f"the gradient of {loss} is {describe(dy)}: expected the output's shape "
-            f"{tuple(y.shape)} and dtype {dtype_name(y.dtype)}"
-        )
-    _all_in_float64(loss, [host_copy(backend, a) for a in (y, target, *valid)])
-    host, weights = backend.to_numpy(y), backend.to_numpy(dy)
-    # If dy is a small difference, such as y - target, its rounding is relative to the numbers that
-    # are subtracted.  Their size shows in how much dy changes with y.
-    near = backend.asarray(host + STEP * np.maximum(1, np.abs(host)))
-    _, changed = loss.value_and_grad(near, target, *valid)
-    change = (backend.to_numpy(changed) - weights) / STEP
-    size = abs(reported) + _size((host,), (weights,)) + _size((host,), (change,))
-    return LossValue(loss, target, valid, size, float(np.max(np.abs(host), initial=1.0)))
 
 
 @dataclass(frozen=True)
@@ -258,22 +110,3 @@ class Objective:
     def _named_state(self, state: Arrays) -> dict[str, Array]:
         names = (STATE + name for name in self.net.cell.state)
         return dict(zip(names, state, strict=True))
-
-
-def _all_in_float64(loss: Loss, hosts: Sequence[HostArray]) -> None:
-    y, target, *valid = watch(hosts)
-    for name, method in (("__call__", loss), ("value_and_grad", loss.value_and_grad)):
-        narrower = narrower_in(partial(method, y, target, *valid))
-        if narrower is not None:
-            raise ContractError(f"{name} of {loss} {narrower}: {ADVICE}")
-
-
-def _size(arrays: Sequence[HostArray], weights: Sequence[HostArray]) -> float:
-    pairs = zip(arrays, weights, strict=True)
-    return float(np.sqrt(sum(np.sum((w * np.maximum(1, np.abs(a))) ** 2) for a, w in pairs)))
-
-
-def _scalar(backend: Backend, words: str, value: object) -> float:
-    if not backend.library.is_array(value) or tuple(value.shape) != ():  # type: ignore[attr-defined]
-        raise ContractError(f"{words} {describe(value)}: expected a zero-dimensional array")
-    return float(backend.to_numpy(value))
