@@ -18,7 +18,8 @@ result with n rows and M columns and sums of K terms.
 Constants of the same nature that concern one place only stand there: what the time loop's threads
 share (`xprnn.engine.loop.numba.team`), the blocks of a loop of NumPy calls
 (`xprnn.engine.loop.numpy.loops`), when a readout is computed in another order
-(`xprnn.engine.readout`) and the blocks of the cross-entropy (`xprnn.losses.cross_entropy`).
+(`xprnn.engine.readout`), the length of a segment (`xprnn.engine.layer.segments`) and the blocks of
+the cross-entropy (`xprnn.losses.cross_entropy`).
 """
 
 # -- NumPy calls: blocks and sums
@@ -28,7 +29,7 @@ BLOCK_ENTRIES = 2**16
 
 Decides: elementwise rules (an optimizer's update, for instance) and products that are added to an
 array run over blocks of this many entries, so that their temporaries stay in the cache.
-Measured: SGD in place on 800,000 weights, 2¹⁵ and 2¹⁶ alike, 2¹³ to 2¹⁴ and 2¹⁷ to 2¹⁸ slower.
+Measured: updates in place of 800,000 weights, 2¹⁵ and 2¹⁶ alike; 2¹³, 2¹⁴, 2¹⁷ and 2¹⁸ slower.
 """
 
 BLOCK_ROWS = 64
@@ -166,7 +167,7 @@ Decides: for fewer, NumPy is used, and nothing is compiled.
 Measured: not separately.
 """
 
-# -- compiled code: how many threads
+# -- compiled code: how work is shared
 
 PRODUCT_PER_THREAD = 10**7
 """Multiplications.
@@ -189,8 +190,6 @@ Decides: compiled sums get one thread for each of these, at least one.
 Measured: not separately.
 """
 
-# -- inside compiled code
-
 NN_PARTS = 4
 """Sums.
 
@@ -198,6 +197,8 @@ Decides: a product NN with few rows is the sum of this many products of parts of
 several threads can form them.  The number of threads does not change it, nor therefore the bits.
 Measured: not separately.
 """
+
+# -- inside compiled code
 
 NN_PASS_BYTES = 2**15
 """Bytes of b.
