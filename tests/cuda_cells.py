@@ -4,8 +4,11 @@ import importlib.util
 import itertools
 from pathlib import Path
 
+import pytest
+
 from tests.cases import CELLS
 from tests.odd_cells import ODD_CELLS
+from tests.time_loops import COMPILED
 from xprnn.engine.loop.cuda.loops import CuPyLoops
 from xprnn.engine.loop.cuda.source import KernelSource, Variant
 from xprnn.engine.loop.trace import trace
@@ -24,6 +27,15 @@ def _example() -> object:
 TRACED = {case.id: case.cell for case in CELLS if not getattr(case.cell, "layer_norm", False)}
 TRACED |= {type(cell).__name__: cell for cell in ODD_CELLS} | {"example": _example()}
 """By their names in the tests."""
+
+each_traced = pytest.mark.parametrize(
+    "cell",
+    [
+        pytest.param(cell, id=name, marks=[pytest.mark.full] * (cell not in COMPILED.values()))
+        for name, cell in TRACED.items()
+    ],
+)
+"""Each cell is compiled: without FULL=1 these are the cells that the tests of Numba take."""
 
 DTYPES = ("float16", "float32", "float64")
 VARIANTS = tuple(

@@ -116,6 +116,7 @@ def test_what_a_process_prints(library, tmp_path, capsys):
     assert printed == trained(setting)[library == "torch"]
 
 
+@pytest.mark.full
 def test_the_command(tmp_path, monkeypatch):
     """A small comparison in three processes; the weights of the third are moved visibly."""
     monkeypatch.setattr(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xprnn
-from tests.cases import CELLS, each_case, each_cell, row_of
+from tests.cases import CASES, CELLS, each_cell, in_full, row_of
 from tests.gated import Gated
 from tests.harness import on_every_backend
 from tests.process import run_python
@@ -50,7 +50,7 @@ def test_every_backend_passes(case, harness):
     np.testing.assert_array_equal(harness.host(x), problem.x)
 
 
-@each_case
+@pytest.mark.parametrize("case", in_full(CASES, but=CELLS))
 def test_every_entry_is_right(case):
     net, problem = case.make(dtype="float64", rng=0), case.problem()
     report = check_gradients(net, problem.x, problem.state)

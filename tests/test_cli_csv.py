@@ -37,6 +37,13 @@ def default(tmp_path_factory):
     return folder, run(*SUNSPOTS, "--out", folder)
 
 
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """The default training, in a seventh of the epochs."""
+    folder = tmp_path_factory.mktemp("short")
+    return folder, run(*SUNSPOTS, "--epochs", 20, "--out", folder)
+
+
 @pytest.fixture
 def write(tmp_path):
     """Return a function that writes values (and a time column, with a semicolon) to a file."""
@@ -50,6 +57,7 @@ def write(tmp_path):
     return write
 
 
+@pytest.mark.full
 def test_the_defaults_beat_what_they_must(default):
     assert default[1].status == 0
     errors = errors_of(default[1].out)
@@ -64,8 +72,8 @@ def test_the_defaults_beat_what_they_must(default):
     }
 
 
-def test_the_errors_are_those_of_the_model_on_the_held_out_part(default):
-    folder, result = default
+def test_the_errors_are_those_of_the_model_on_the_held_out_part(short):
+    folder, result = short
     errors, f = errors_of(result.out), forecaster_of(folder)
     one_step = f.one_step(VALUES)[247 - 22 :]
     assert errors["network"] == pytest.approx(rmse(one_step, VALUES[247:]), rel=1e-3)
@@ -74,8 +82,8 @@ def test_the_errors_are_those_of_the_model_on_the_held_out_part(default):
     assert closed_loop == pytest.approx(rmse(forecast, VALUES[247:]), rel=1e-3)
 
 
-def test_the_model_is_the_mean_of_networks_with_the_training_part_s_scaling(default):
-    f = forecaster_of(default[0])
+def test_the_model_is_the_mean_of_networks_with_the_training_part_s_scaling(short):
+    f = forecaster_of(short[0])
     assert (f.window, f.difference) == (22, False)
     assert f.scaling == (pytest.approx(VALUES[:247].mean()), pytest.approx(VALUES[:247].std()))
     assert (f.net.hidden_size, f.net.returns, f.net.cell) == (50, "last", Elman())
@@ -85,18 +93,17 @@ def test_the_model_is_the_mean_of_networks_with_the_training_part_s_scaling(defa
     assert (f.net.metadata["column"], f.net.metadata["seed"]) == ("SUNACTIVITY", 0)
 
 
-def test_the_results_are_where_they_are_said_to_be(default):
-    folder, result = default
+def test_the_results_are_where_they_are_said_to_be(short):
+    folder, result = short
     histories = {f"history-{k}.jsonl" for k in range(1, 6)}
     assert set(contents(folder)) == {MODEL, PICTURE} | histories
     first, second, *_ = result.out.splitlines()
     assert first == "SUNACTIVITY: 309 values, the last 62 held out"
-    # 225 windows in batches of 16 are 15 updates; 134 times 15 is the first above 2000.
-    assert second.startswith("trained 670 epochs (134 of each network, 5 averaged) in ")
+    assert second.startswith("trained 100 epochs (20 of each network, 5 averaged) in ")
     assert second.endswith(" s on numpy (cpu, float32), seed 0")
     for name in histories:
         records = History.load(folder / name).records
-        assert [record.epoch for record in records] == list(range(1, 135))
+        assert [record.epoch for record in records] == list(range(1, 21))
         assert records[-1].loss < 0.5 * records[0].loss
     assert f"written to {folder}:\n" in result.out
     assert f"next: xprnn apply {folder / MODEL} sunspots\n" in result.out
@@ -120,11 +127,11 @@ def test_the_picture_shows_the_held_out_part(tmp_path, monkeypatch):
     assert figure.axes[0].get_ylabel() == "SUNACTIVITY"
 
 
-def test_progress_counts_the_epochs_of_all_networks(default):
-    lines = default[1].err.splitlines()
-    assert lines[0].startswith("epoch 1/670, loss ")
+def test_progress_counts_the_epochs_of_all_networks(short):
+    lines = short[1].err.splitlines()
+    assert lines[0].startswith("epoch 1/100, loss ")
     assert [line.split(",")[0] for line in lines[1:]] == [
-        f"epoch {k}/670" for k in range(67, 671, 67)
+        f"epoch {k}/100" for k in range(10, 101, 10)
     ]
 
 
@@ -207,6 +214,19 @@ def test_the_options_reach_the_training(tmp_path, write, monkeypatch):
     weights = [options["net"].parameters["weight_ih_l0"] for options in given]
     assert np.all(weights[0] != weights[1])
     assert forecaster_of(tmp_path).net.hidden_size == 9
+
+
+def test_how_long_it_trains_by_default(tmp_path, monkeypatch, no_pictures):
+    given = []
+
+    def fit(net, batches, **options):
+        given.append((len(batches), options["epochs"]))
+        return History([Record(1, 1.0, None, 1.0)])
+
+    monkeypatch.setattr(session, "fit", fit)
+    assert run(*SUNSPOTS, "--out", tmp_path).status == 0
+    # 225 windows in batches of 16 are 15 updates; 134 times 15 is the first above 2000.
+    assert given == [(15, 134)] * 5
 
 
 @pytest.mark.parametrize("backend", ["torch", "array_api_strict"])

@@ -196,7 +196,7 @@ def test_the_logistic_form_converges_to_the_page_s_figures(length, w_x, w_rec, l
     assert right in LOGISTIC_PAGE
 
 
-@pytest.mark.parametrize("length", [2, 5])
+@pytest.mark.parametrize("length", [2, pytest.param(5, marks=pytest.mark.full)])
 def test_no_other_weights_are_better(length):
     x, target = example.every_sequence(length)
     _, losses, _ = example.train_logistic(x, target)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests import cuda_host
-from tests.cuda_cells import DTYPES, TRACED, VARIANTS, kernels
+from tests.cuda_cells import DTYPES, VARIANTS, each_traced, kernels
 from tests.cuda_functions import arrays_of, every_function, expect_every_function
 from tests.nvrtc import compile_cuda
 from xprnn.engine.loop.cuda.functions import EXPRESSIONS
@@ -35,7 +35,7 @@ def joined(sources):
 
 
 @has_compiler
-@pytest.mark.parametrize("cell", TRACED.values(), ids=TRACED)
+@each_traced
 def test_every_kernel_compiles_for_a_device(cell):
     everything = kernels(cell)
     ptx, log = compile_cuda(joined(everything))
@@ -47,7 +47,7 @@ def test_every_kernel_compiles_for_a_device(cell):
 
 @has_compiler
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("cell", TRACED.values(), ids=TRACED)
+@each_traced
 def test_no_kernel_of_another_dtype_computes_with_doubles(cell, dtype):
     ptx, _ = compile_cuda(joined(kernels(cell, (Variant(dtype, True, True),))))
     assert ".f64" not in ptx

@@ -12,7 +12,7 @@ import pytest
 from tests import cuda_host, device_arrays
 from tests.cases import CELLS
 from tests.closeness import assert_close
-from tests.cuda_cells import TRACED, kernels
+from tests.cuda_cells import each_traced, kernels
 from tests.cuda_problem import CHOSEN, Device, plain, problem
 from tests.device_arrays import EVENTS, on_device
 from xprnn import RNN, fit, get_backend
@@ -30,8 +30,6 @@ pytestmark = [
     pytest.mark.skipif(cuda_host.COMPILER is None, reason="there is no C++ compiler"),
 ]
 
-each_cell = pytest.mark.parametrize("cell", TRACED.values(), ids=TRACED)
-
 
 @pytest.fixture(autouse=True)
 def device():
@@ -39,7 +37,7 @@ def device():
         yield Device(on_device)
 
 
-@each_cell
+@each_traced
 def test_the_same_as_the_plain_loop(cell, device, monkeypatch):
     texts = [kernel.text for kernel in kernels(cell, CHOSEN)]
     ready = dict(zip(texts, cuda_host.compiled(texts), strict=True))

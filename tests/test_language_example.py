@@ -28,6 +28,7 @@ def test_the_trial_begins_and_falls_as_on_the_page(language, data):
     assert seconds > 0
 
 
+@pytest.mark.full
 def test_the_network_overtakes_the_3_gram(language, data):
     vocabulary, training, held_out = data
     _, history = language.train(vocabulary, training, held_out, hidden=100, epochs=4)
