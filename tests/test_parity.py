@@ -410,7 +410,7 @@ def test_gradients_that_are_all_zero_agree_with_nothing():
 def test_a_gradient_that_is_zero_is_named():
     report = assert_parity(small, X[:1], ["torch"], steps=0)
     assert report.zero == ("weight_hh_l0",)
-    assert str(report).endswith("zero on numpy, so shown by nothing: weight_hh_l0")
+    assert str(report).endswith("zero on numpy, so agreement shows nothing: weight_hh_l0")
 
 
 def test_a_gradient_that_is_zero_may_not_be_another_elsewhere():

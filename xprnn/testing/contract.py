@@ -186,7 +186,7 @@ def _repeatable(cell: Cell, backend: Backend, sample: Sample, first: Step) -> No
     for field, one, other in zip(Step._fields, first, again, strict=True):
         for k, (a, b) in enumerate(zip(one, other, strict=True)):
             if a is not None and not _same(backend.to_numpy(a), backend.to_numpy(b)):
-                _fail(cell, f"{field}[{k}] is another when the same step is taken again")
+                _fail(cell, f"{field}[{k}] differs when the same step is taken again")
 
 
 def _all_at_once(cell: Cell, backend: Backend, samples: list[Sample], steps: list[Step]) -> None:

@@ -159,7 +159,7 @@ class _Subject:
 
 def _message(report: GradientReport) -> str:
     if not report.failures:
-        return "every gradient is zero, or lost in rounding: that shows nothing"
+        return "every gradient is zero, or lost in rounding, which shows nothing"
     worst = report.failures[0]
     line = f"look at the lines of the cell's backward that make it: {worst.name}"
     return _with_others([worst.sentence(report.method), line], report)
@@ -168,10 +168,10 @@ def _message(report: GradientReport) -> str:
 def _lowering_message(report: GradientReport) -> str:
     worst = report.failures[0]
     first = f"{worst.where} is {worst.backward:.10g}, but {worst.numeric:.10g} by plain array code"
-    second = "the lowering computes something else than the formulas that it was made from"
+    second = "the lowering computes something other than the formulas that it was made from"
     return _with_others([first, second], report)
 
 
 def _with_others(lines: list[str], report: GradientReport) -> str:
     others = [finding.name for finding in report.failures[1:]]
-    return "\n".join([*lines, *([f"not right, too: {', '.join(others)}"] if others else [])])
+    return "\n".join([*lines, *([f"also failed: {', '.join(others)}"] if others else [])])

@@ -40,11 +40,11 @@ def check_independence(objective: Objective, rng: Generator) -> None:
     passes.backward(run)
     if _changed(gradients, passes.backward(run)):
         raise ContractError(
-            f"the gradient of {changed} is another when backward goes through the same run again: "
-            "it writes into what forward has kept"
+            f"the gradient of {changed} differs when backward goes through the same run again: "
+            "it writes into what forward has saved"
         )
     raise ContractError(
-        f"the gradient of {changed} is another when there is a pass between forward and backward: "
+        f"the gradient of {changed} differs when there is a pass between forward and backward: "
         "passes share an array, which the second overwrites"
     )
 

@@ -193,11 +193,11 @@ def _objective(
 
 def _message(report: GradientReport, net: RNN) -> str:
     if not report.failures:
-        return "every gradient is zero, or lost in rounding: that shows nothing"
+        return "every gradient is zero, or lost in rounding, which shows nothing"
     worst, *others = report.failures
     lines = [worst.sentence(report.method), network_advice(net.cell, net.hidden_size, worst)]
     if others:
-        lines.append(f"not right, too: {', '.join(finding.name for finding in others)}")
+        lines.append(f"also failed: {', '.join(finding.name for finding in others)}")
     lines.append(_of_the_cell(net))
     if lines[-1].startswith(FINE):
         lines.append(between_steps({finding.name for finding in report.failures}))

@@ -53,7 +53,7 @@ class Reference:
         gradients = self.quantities["gradients"]
         if not any(np.any(gradients[name]) for name in self.parameters):
             what = "every gradient of a parameter is zero on the reference"
-            return Row("gradients", math.inf, 0.0, f"{what}, so agreement would say nothing")
+            return Row("gradients", math.inf, 0.0, f"{what}, so agreement would show nothing")
         return None
 
 

@@ -124,7 +124,9 @@ class ParityReport:
     def __str__(self) -> str:
         lines = [str(side) for side in self.sides]
         if self.zero:
-            lines.append(f"zero on {self.reference}, so shown by nothing: {', '.join(self.zero)}")
+            lines.append(
+                f"zero on {self.reference}, so agreement shows nothing: {', '.join(self.zero)}"
+            )
         return "\n".join(lines)
 
 
