@@ -84,21 +84,21 @@ class _OneThread:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._owner: int | None = None
+        self._holder: int | None = None
         self._before: list[int] = []
 
     def __enter__(self) -> None:
-        if self._owner is None and self._lock.acquire(blocking=False):
-            self._owner = threading.get_ident()
+        if self._holder is None and self._lock.acquire(blocking=False):
+            self._holder = threading.get_ident()
             self._before = [blas.get() for blas in _libraries()]
             for blas in _libraries():
                 blas.set(1)
 
     def __exit__(self, *_: object) -> None:
-        if self._owner == threading.get_ident():
+        if self._holder == threading.get_ident():
             for blas, count in zip(_libraries(), self._before, strict=True):
                 blas.set(count)
-            self._owner = None
+            self._holder = None
             self._lock.release()
 
 

@@ -57,6 +57,7 @@ class NumPy(Library):
         return np.errstate(over="ignore", invalid="ignore")
 
     def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
+        # In the order of the index, equal ones form runs, of which ``first`` marks the beginnings.
         order = np.argsort(index, kind="stable")
         ordered = index[order]
         first = np.ones(len(ordered), bool)
@@ -153,14 +154,8 @@ class NumPy(Library):
             part = slice(start, start + count)
             new = rule(part, *(None if a is None else a[part] for a in arrays))
             if not results:
-                results = [
-                    None
-                    if block is None
-                    else (
-                        given if _fits(given, shape, block.dtype) else np.empty(shape, block.dtype)
-                    )
-                    for given, block in zip(into, new, strict=True)
-                ]
+                pairs = zip(into, new, strict=True)
+                results = [_place(given, shape, block) for given, block in pairs]
             for result, block in zip(results, new, strict=True):
                 if result is not None:
                     self.put_rows(result, part, block)
@@ -229,6 +224,13 @@ def _fits(place: Array | None, shape: tuple[int, ...], dtype: DType) -> bool:
         and place.dtype == dtype
         and bool(place.flags.writeable)
     )
+
+
+def _place(given: Array | None, shape: tuple[int, ...], block: Array | None) -> Array | None:
+    """Return the array for a result whose first block is known: the one given if it fits."""
+    if block is None:
+        return None
+    return given if _fits(given, shape, block.dtype) else np.empty(shape, block.dtype)
 
 
 def _holds(total: Array, a: Array, b: Array, m: int, k: int) -> bool:
