@@ -51,7 +51,9 @@ def _nt_for(dtype: str) -> Callable[..., None]:
         while m < last:
             left = last - m
             block = (4 if left > 2 * width else 2 if left > width else 1) * width
+            # The last block overlaps the one before if it is not a whole one.
             m = min(m, last - block)
+            # p is the block of b, transposed: entry by entry, or in squares with a vector's side.
             if width > K:
                 for j in range(block):
                     for k in range(K):
