@@ -261,8 +261,8 @@ def test_a_checkpoint_is_no_model(two, path):
 def test_another_version_is_not_damage(two, path, monkeypatch):
     from xprnn.training.checkpoint import file
 
-    monkeypatch.setattr(file, "KIND", file.KIND._replace(version="2"))
-    with pytest.raises(ValueError, match="has version '1' of the checkpoint format: this xprnn re"):
+    monkeypatch.setattr(file, "KIND", file.KIND._replace(version="3"))
+    with pytest.raises(ValueError, match="has version '2' of the checkpoint format: this xprnn re"):
         train(carried, two[0])
 
 

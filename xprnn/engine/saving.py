@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from xprnn.backend.host.arrays import HostArray
-from xprnn.backend.host.safetensors import read_model, write_model
+from xprnn.backend.host.safetensors import MODEL, read, write_model
 from xprnn.cells import Cell, get_cell
 from xprnn.engine.architecture import Architecture
 
@@ -37,7 +37,7 @@ def write_network(
 
 def read_network(path: Path, cell: Cell | None) -> Saved:
     """Read a network from a file; see `RNN.load`."""
-    arrays, config = read_model(path)
+    arrays, config, _ = read(MODEL, path)
     if cell is not None:
         get_cell(cell)
     with must_be_complete(path):

@@ -1,40 +1,64 @@
 """Arrays and plain data in one safetensors file: no pickle, so loading a file runs no code.
 
-The metadata of a file holds ``format`` ("xprnn" for a model), ``version`` (that of the format) and
-``config`` (JSON).
+Files may come from strangers.  Everything that the header says is checked, and the configuration
+too, before memory is taken for an array; then the arrays take as much memory as they have bytes in
+the file.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xprnn.backend.host.arrays import HostArray
+from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.files import write_atomic
+from xprnn.backend.host.header import (
+    DTYPES,
+    DamagedFileError,
+    Entry,
+    Kind,
+    header_entries,
+    read_header,
+)
+from xprnn.backend.host.quoting import quoted
+from xprnn.backend.host.strict_json import DEPTH, parse_json
+
+__all__ = [
+    "MODEL",
+    "Check",
+    "Content",
+    "DamagedFileError",
+    "Entry",
+    "Kind",
+    "packed",
+    "read",
+    "write_model",
+]
 
 
-class Kind(NamedTuple):
-    """A kind of file, such as a model or a checkpoint.
+class Content(NamedTuple):
+    """What a file holds.
 
     Attributes
     ----------
-    name : str
-        What messages call it.
-    format, version : str
-        What its metadata say.
+    arrays : dict of host array
+    config : dict
+    has_digest : bool
+        Whether it was compared with a digest.
     """
 
-    name: str
-    format: str
-    version: str
+    arrays: dict[str, HostArray]
+    config: dict[str, Any]
+    has_digest: bool
 
+
+Check = Callable[[dict[str, Any], Mapping[str, Entry]], None]
+"""Raises a ValueError if it does not accept a configuration with these arrays."""
 
 MODEL = Kind("model", "xprnn", "1")
-
-
-class DamagedFileError(ValueError):
-    """The file is cut off, or no safetensors file at all."""
 
 
 def write_model(
@@ -44,17 +68,12 @@ def write_model(
 
     Raises
     ------
-    TypeError
+    TypeError, ValueError
         If the configuration is not plain JSON data.
     OSError
         If the file can't be written; a file that was there before stays unchanged.
     """
     write_atomic(path, packed(MODEL, arrays, config))
-
-
-def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dict[str, Any]]:
-    """Read a model file; see `read`."""
-    return read(MODEL, path)
 
 
 def packed(kind: Kind, arrays: Mapping[str, HostArray], config: Mapping[str, Any]) -> bytes:
@@ -67,76 +86,95 @@ def packed(kind: Kind, arrays: Mapping[str, HostArray], config: Mapping[str, Any
     """
     from safetensors.numpy import save
 
-    metadata = {
-        "format": kind.format,
-        "version": kind.version,
-        "config": json.dumps(config, sort_keys=True, allow_nan=False),
-    }
+    try:
+        text = json.dumps(config, sort_keys=True, allow_nan=False)
+    except RecursionError:
+        raise ValueError(f"nested more than {DEPTH} levels deep") from None
+    # A reader refuses what JSON can express twice, such as the keys 1 and "1".
+    parse_json(text)
+    metadata = {"format": kind.format, "version": kind.version, "config": text}
     content = save({k: a.copy(order="C") for k, a in arrays.items()}, metadata)
-    return _in_order(content)
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    # safetensors writes the metadata in random order; equal models make equal files.
+    entries, start = header_entries(header), 8 + size
+    data = {k: memoryview(content)[start + e.start : start + e.stop] for k, e in entries.items()}
+    header["__metadata__"] = metadata | {"digest": _digest(kind, text, entries, data)}
+    whole = json.dumps(header, separators=(",", ":")).encode()
+    whole += b" " * (-len(whole) % 8)
+    return len(whole).to_bytes(8, "little") + whole + content[8 + size :]
 
 
-def read(kind: Kind, path: str | os.PathLike[str]) -> tuple[dict[str, HostArray], dict[str, Any]]:
+def read(kind: Kind, path: str | os.PathLike[str], check: Check | None = None) -> Content:
     """Read a file of the given kind.
 
-    Returns
-    -------
-    arrays : dict of host array
-    config : dict
+    Parameters
+    ----------
+    kind : Kind
+    path : path
+    check : callable, optional
+        Called with the configuration and the entries of the arrays, before any array is read.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     DamagedFileError
-        If it is cut off, or no safetensors file.
+        If it is cut off or no safetensors file, or its content is not what its digest says.
     ValueError
-        If it is not of this kind, has another version, or no readable configuration.
+        If it is not of this kind, has another version, has no readable configuration, or has an
+        array of a dtype that xprnn never writes.
     """
-    from safetensors import SafetensorError, safe_open
-
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"there is no {kind.name} file {str(file)!r}")
+    with file.open("rb") as stream:
+        header = read_header(kind, file, stream)
+        if check is not None:
+            check(header.config, header.entries)
+        arrays = {
+            name: _array(file, stream, header.begin + entry.start, name, entry)
+            for name, entry in header.entries.items()
+        }
+    if header.digest is not None:
+        data = {name: _bytes(array) for name, array in arrays.items()}
+        if _digest(kind, header.text, header.entries, data) != header.digest:
+            raise DamagedFileError(f"{str(file)!r} is damaged: its content is not what was written")
+    return Content(arrays, header.config, header.digest is not None)
+
+
+def _array(file: Path, stream: BufferedReader, start: int, name: str, entry: Entry) -> HostArray:
     try:
-        with safe_open(file, framework="np") as opened:
-            metadata = opened.metadata() or {}
-            # Only of xprnn's own files: others may have tensors of a dtype that NumPy lacks.
-            names = opened.keys() if metadata.get("format") == kind.format else ()
-            arrays = {name: opened.get_tensor(name) for name in names}
-    except (SafetensorError, ValueError) as error:
+        array = np.empty(entry.shape, DTYPES[entry.dtype])
+    except ValueError as error:
         raise DamagedFileError(
-            f"{str(file)!r} is not a whole safetensors file; cut off, or something else? ({error})"
+            f"{str(file)!r} is damaged: no array has the shape {quoted(entry.shape)}"
         ) from error
-    if metadata.get("format") != kind.format:
-        raise ValueError(
-            f"{str(file)!r} is a safetensors file, but not a {kind.name} saved by xprnn "
-            f"(its metadata has format {metadata.get('format')!r})"
+    stream.seek(start)
+    if stream.readinto(_bytes(array)) != array.nbytes:
+        raise DamagedFileError(f"{str(file)!r} was cut off while it was read")
+    if entry.dtype == "BOOL" and np.any(array.view(np.uint8) > 1):
+        raise DamagedFileError(
+            f"{str(file)!r} is damaged: {quoted(name)} is neither true nor false"
         )
-    if metadata.get("version") != kind.version:
-        raise ValueError(
-            f"{str(file)!r} has version {metadata.get('version')!r} of the {kind.name} format: "
-            f"this xprnn reads version {kind.version}"
-        )
-    try:
-        config = json.loads(metadata["config"])
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{str(file)!r} has no readable configuration ({error!r})") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{str(file)!r} has no readable configuration (not an object)")
-    return arrays, config
+    return array
 
 
-def _in_order(content: bytes) -> bytes:
-    """Sort the metadata, which safetensors writes in random order, so that equal models make equal
-    files.
+def _bytes(array: HostArray) -> memoryview:
+    """Return the memory of a contiguous array."""
+    return array.reshape(-1).view(np.uint8).data
 
-    A file begins with the length of its header (8 bytes, little-endian) and the header (JSON,
-    padded with spaces to a multiple of 8 bytes).
-    """
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[8 + size :]
+
+def _digest(
+    kind: Kind,
+    text: str,
+    entries: Mapping[str, Entry],
+    data: Mapping[str, memoryview],
+) -> str:
+    """Return a hash of a file's kind, its configuration, and its arrays with their names."""
+    names = sorted(entries)
+    arrays = [[name, entries[name].dtype, entries[name].shape] for name in names]
+    total = hashlib.sha256(json.dumps([kind, text, arrays]).encode())
+    for name in names:
+        total.update(data[name])
+    return total.hexdigest()

@@ -1,8 +1,6 @@
 """The file of a checkpoint: written atomically, verified when read, the previous one kept."""
 
 import errno
-import hashlib
-import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -13,9 +11,8 @@ from xprnn.backend.host.arrays import HostArray
 from xprnn.backend.host.files import write_atomic
 from xprnn.backend.host.safetensors import DamagedFileError, Kind, packed, read
 from xprnn.training.checkpoint.options import Checkpoint
-from xprnn.training.checkpoint.parts import digest
 
-KIND = Kind("checkpoint", "xprnn checkpoint", "1")
+KIND = Kind("checkpoint", "xprnn checkpoint", "2")
 
 
 class Content(NamedTuple):
@@ -31,14 +28,6 @@ class Content(NamedTuple):
     data: dict[str, Any]
     arrays: Mapping[str, HostArray]
 
-    def digest(self) -> str:
-        """Return a hash of the content."""
-        total = hashlib.sha256(json.dumps(self.data, sort_keys=True).encode())
-        for name in sorted(self.arrays):
-            total.update(name.encode())
-            total.update(digest(self.arrays[name]).encode())
-        return total.hexdigest()
-
 
 def write(checkpoint: Checkpoint, content: Content, *, keep_previous: bool) -> None:
     """Write a checkpoint; with ``keep_previous``, the file that it replaces gets another name.
@@ -48,8 +37,7 @@ def write(checkpoint: Checkpoint, content: Content, *, keep_previous: bool) -> N
     OSError
         If the file can't be written; the message names it.
     """
-    config = {"data": content.data, "digest": content.digest()}
-    whole = packed(KIND, content.arrays, config)
+    whole = packed(KIND, content.arrays, content.data)
     previous = checkpoint.previous if keep_previous else None
     try:
         write_atomic(checkpoint.file, whole, previous=previous)
@@ -96,8 +84,7 @@ def find(checkpoint: Checkpoint) -> tuple[Content, bool] | None:
 
 
 def _read(path: Path) -> Content:
-    arrays, config = read(KIND, path)
-    content = Content(config.get("data", {}), arrays)
-    if content.digest() != config.get("digest"):
-        raise DamagedFileError(f"{str(path)!r} is damaged: its content is not what was written")
-    return content
+    found = read(KIND, path)
+    if not found.has_digest:
+        raise DamagedFileError(f"{str(path)!r} is damaged: it has no digest")
+    return Content(found.config, found.arrays)
