@@ -1,5 +1,6 @@
 """The file of a checkpoint: whole at any moment, damage is found, the previous one is kept."""
 
+import errno
 import os
 import warnings
 
@@ -11,6 +12,7 @@ from tests.resuming import killed_after_write, remains, train
 from tests.test_checkpoint import carried, everything
 from xprnn import RNN, Checkpoint, fit
 from xprnn.backend.host.files import remove_parts, write_atomic
+from xprnn.training.checkpoint import file as checkpoint_file
 from xprnn.training.checkpoint.file import Content, find, write
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -184,6 +186,72 @@ def test_a_damaged_one_is_told_and_the_one_before_is_taken(two, path, damage):
     assert remains(net, history) == wanted
 
 
+def flipped(path, bits):
+    """Yield numbers of bits, while the file at ``path`` is that file with the one bit changed."""
+    whole = path.read_bytes()
+    for bit in bits:
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        yield bit
+
+
+def header_bits(path):
+    """Return how many bits the header of a safetensors file has, with the eight bytes before."""
+    return 8 * (8 + int.from_bytes(path.read_bytes()[:8], "little"))
+
+
+def assert_previous_is_found(path, bits):
+    kept = Checkpoint(path)
+    for bit in flipped(path, bits):
+        with warnings.catch_warnings(action="ignore"):
+            found, latest = find(kept)
+        assert not latest, bit
+        assert dict(dict(found.data["parts"]["dict"])["step"]["dict"])["updates"] == 2
+
+
+def test_whatever_bit_of_the_header_is_changed_the_one_before_is_taken(two, path):
+    count = header_bits(path)
+    assert_previous_is_found(path, np.random.default_rng(0).choice(count, 800, replace=False))
+
+
+@pytest.mark.full
+def test_every_bit_of_the_header(two, path):
+    assert_previous_is_found(path, range(header_bits(path)))
+
+
+def test_a_damage_that_looks_like_another_file_is_damage_too(two, path):
+    kept, wanted = two
+    net, _ = carried()
+    net.save(path)
+    with pytest.warns(UserWarning, match="not a checkpoint saved by xprnn .*: resuming from the p"):
+        again = train(carried, kept)
+    assert again[1].resumed == 2
+    assert remains(*again) == wanted
+
+
+def test_a_disk_that_fails_to_read_the_file_is_damage_but_missing_rights_are_not(
+    two, path, monkeypatch
+):
+    kept, _ = two
+
+    def failing(number):
+        def read(kind, file, *more):
+            if file == path:
+                raise OSError(number, os.strerror(number), str(file))
+            return real(kind, file, *more)
+
+        return read
+
+    real = checkpoint_file.read
+    monkeypatch.setattr(checkpoint_file, "read", failing(errno.EIO))
+    with pytest.warns(UserWarning, match=r"Input/output error.*: resuming from the previous one"):
+        assert find(kept)[1] is False
+    monkeypatch.setattr(checkpoint_file, "read", failing(errno.EACCES))
+    with pytest.raises(PermissionError):
+        find(kept)
+
+
 def test_the_damaged_one_never_takes_the_place_of_the_good_one(two, path):
     kept, wanted = two
     path.write_bytes(path.read_bytes()[:-5])
@@ -220,7 +288,11 @@ def test_two_damaged_ones_are_an_error(two, path):
     kept, _ = two
     for file in (path, kept.previous):
         file.write_bytes(file.read_bytes()[:-5])
-    with pytest.raises(ValueError, match=r"ckpt.previous' is not a whole safetensors file; cut"):
+    message = (
+        r"run.ckpt' is not a whole safetensors file; cut .*, and the previous one can't be used: "
+        r".*ckpt.previous' is not a whole safetensors file; cut"
+    )
+    with pytest.raises(ValueError, match=message):
         train(carried, kept)
     kept.previous.unlink()
     with pytest.raises(ValueError, match=r"run.ckpt' is not a whole safetensors file; cut off"):
@@ -259,9 +331,8 @@ def test_a_checkpoint_is_no_model(two, path):
 
 
 def test_another_version_is_not_damage(two, path, monkeypatch):
-    from xprnn.training.checkpoint import file
-
-    monkeypatch.setattr(file, "KIND", file.KIND._replace(version="3"))
+    version_3 = checkpoint_file.KIND._replace(version="3")
+    monkeypatch.setattr(checkpoint_file, "KIND", version_3)
     with pytest.raises(ValueError, match="has version '2' of the checkpoint format: this xprnn re"):
         train(carried, two[0])
 

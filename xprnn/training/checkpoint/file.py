@@ -50,6 +50,9 @@ def write(checkpoint: Checkpoint, content: Content, *, keep_previous: bool) -> N
 def find(checkpoint: Checkpoint) -> tuple[Content, bool] | None:
     """Return the latest undamaged checkpoint, and whether it is the file or the previous one.
 
+    Damage can make anything of a file: even one of another format or version.  So the previous
+    checkpoint is used whatever is wrong with the file, unless the system refuses to open it.
+
     Returns
     -------
     content : Content
@@ -61,7 +64,7 @@ def find(checkpoint: Checkpoint) -> tuple[Content, bool] | None:
     Raises
     ------
     ValueError
-        If both files are damaged, or a file is not a checkpoint of this version.
+        If neither file is a whole checkpoint of this version.
     OSError
         If a file can't be read.
     """
@@ -72,13 +75,17 @@ def find(checkpoint: Checkpoint) -> tuple[Content, bool] | None:
     if file.exists():
         try:
             return _read(file), True
-        except DamagedFileError as error:
-            if not previous.exists():
+        except (ValueError, OSError) as error:
+            unreadable = isinstance(error, OSError) and error.errno != errno.EIO
+            if unreadable or not previous.exists():
                 raise
             problem = f"the checkpoint {error}"
     elif not previous.exists():
         return None
-    content = _read(previous)
+    try:
+        content = _read(previous)
+    except ValueError as error:
+        raise ValueError(f"{problem}, and the previous one can't be used: {error}") from error
     warnings.warn(f"{problem}: resuming from the previous one, {str(previous)!r}", stacklevel=2)
     return content, False
 
