@@ -192,14 +192,17 @@ def test_a_configuration_that_lacks_something(net, path, key):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"cell": {"name": "future"}}, "holds no complete network: future"),
+        (
+            {"cell": {"name": "future"}},
+            "complete network: unknown cell 'future': known are 'elman'",
+        ),
         ({"cell": {"name": "elman", "extra": 1}}, "holds no complete network: .*'extra'"),
         ({"input_size": "2"}, r"holds no complete network: input_size is '2' \(str\)"),
         ({"input_size": 4}, r"weight_ih_l0 has shape \(3, 2\): expected \(3, 4\)"),
         ({"bias": False}, "holds no complete network: there is no parameter 'bias_l0'"),
         ({"output_size": None}, "holds no complete network: there is no parameter 'readout"),
         ({"returns": "all"}, "returns is 'all': expected 'sequence' or 'last'"),
-        ({"dtype": "int8"}, "dtype is 'int8': numpy computes in"),
+        ({"dtype": "int8"}, "dtype is 'int8': expected 'float16' or"),
     ],
 )
 def test_a_configuration_that_does_not_fit(net, path, change, message):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from xprnn.backend import Backend, describe, dtype_name
+from xprnn.backend.host.quoting import quoted
 from xprnn.backend.types import Array
 
 Shape = tuple[int | str, ...]
@@ -17,10 +18,10 @@ T = TypeVar("T")
 def positive_int(name: str, value: object) -> int:
     """Return a size, known to be an integer of at least one."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} is {value!r} ({type(value).__name__}): expected an int")
+        raise TypeError(f"{name} is {quoted(value)} ({type(value).__name__}): expected an int")
     size = int(value.__index__())
     if size < 1:
-        raise ValueError(f"{name} is {size}: expected an int of at least 1")
+        raise ValueError(f"{name} is {quoted(size)}: expected an int of at least 1")
     return size
 
 
@@ -29,22 +30,30 @@ def number(
 ) -> float:
     """Return a finite number in [least, below), or in (least, below) if ``open_``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} is {value!r} ({type(value).__name__}): expected a number")
+        raise TypeError(f"{name} is {quoted(value)} ({type(value).__name__}): expected a number")
+    given = quoted(value)
     # A NumPy scalar may change the dtype of a product; a Python float takes the array's dtype.
-    value = float(value)
+    try:
+        value = float(value)
+        given = quoted(value)
+    except OverflowError:
+        # An int beyond the largest float.
+        value = math.inf
     wrong = value <= least if open_ else value < least
     if wrong or not math.isfinite(value) or value >= below:
         sign = "above" if open_ else "at least"
         limit = f" and below {below:g}" if math.isfinite(below) else ""
         wanted = f"number {sign} {least:g}{limit}" if math.isfinite(least) else "finite number"
-        raise ValueError(f"{name} is {value!r}: expected a {wanted}")
+        raise ValueError(f"{name} is {given}: expected a {wanted}")
     return value
 
 
 def boolean(name: str, value: object) -> bool:
     """Return a truth value, known to be a bool."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r} ({type(value).__name__}): expected True or False")
+        raise TypeError(
+            f"{name} is {quoted(value)} ({type(value).__name__}): expected True or False"
+        )
     return value
 
 
@@ -52,7 +61,9 @@ def choice(name: str, value: object, known: Iterable[str]) -> str:
     """Return a word, known to be one of these."""
     words = tuple(known)
     if value not in words:
-        raise ValueError(f"{name} is {value!r}: expected {' or '.join(repr(w) for w in words)}")
+        raise ValueError(
+            f"{name} is {quoted(value)}: expected {' or '.join(repr(w) for w in words)}"
+        )
     return str(value)
 
 
@@ -73,7 +84,7 @@ def known(kind: str, name: object, table: Mapping[str, T]) -> T:
     """
     if not isinstance(name, str) or name not in table:
         names = ", ".join(repr(entry) for entry in table)
-        raise ValueError(f"unknown {kind} {name!r}: known are {names}")
+        raise ValueError(f"unknown {kind} {quoted(name)}: known are {names}")
     return table[name]
 
 

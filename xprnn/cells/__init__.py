@@ -1,9 +1,10 @@
 """Recurrent cells: one file per cell, with its equations and their derivatives."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, cast
 
 from xprnn import checks
+from xprnn.backend.host.quoting import quoted
 from xprnn.cells.activations import ACTIVATIONS, Activation
 from xprnn.cells.elman import Elman
 from xprnn.cells.gru import GRU
@@ -72,7 +73,23 @@ def cell_config(cell: Cell) -> dict[str, Any] | None:
     return None
 
 
-def cell_from_config(config: dict[str, Any]) -> Cell:
-    """Return the cell that `cell_config` has described."""
-    options = dict(config)
-    return CELLS[options.pop("name")](**options)
+def cell_from_config(config: object) -> Cell:
+    """Return the cell that `cell_config` has described.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it describes no cell of this package, or an option is missing, unknown or out of range.
+    """
+    if not isinstance(config, dict):
+        raise TypeError(f"cell is {quoted(config)}: expected an object with a name and options")
+    name = config.get("name")
+    kind = checks.known("cell", name, CELLS)
+    options = {key: value for key, value in config.items() if key != "name"}
+    known = [field.name for field in fields(cast("Any", kind))]
+    for option in (*options, *known):
+        if option not in known:
+            raise ValueError(f"the cell {name!r} has no option {quoted(option)}")
+        if option not in options:
+            raise ValueError(f"the option {option!r} of the cell {name!r} is missing")
+    return kind(**options)

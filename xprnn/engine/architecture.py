@@ -1,5 +1,6 @@
 """What a network is, apart from the values of its weights and the backend it computes on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -198,31 +199,26 @@ class Architecture:
         return plain | {"cell": cell_config(self.cell)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], cell: Cell | None) -> "Architecture":
+    def from_config(cls, config: Mapping[str, object], cell: Cell | None) -> "Architecture":
         """Return the architecture that `config` has described.
 
         Parameters
         ----------
-        config : dict
+        config : mapping
+            From a file: every entry is checked.  Entries that describe no architecture are ignored.
         cell : Cell or None
             The cell, if ``config`` does not say which it is.
 
         Raises
         ------
-        KeyError
-            If an entry is missing.
-        ValueError
-            If a cell is needed and not given, or given and not needed.
+        TypeError, ValueError
+            If an entry is missing, of the wrong type, unknown or out of range.
         """
-        saved = config["cell"]
-        if saved is None and cell is None:
-            raise ValueError(
-                "the network was saved with a cell of the user's own: pass it as `cell`"
-            )
-        if saved is not None and cell is not None:
-            raise ValueError(f"the file says which cell it needs ({saved}): don't pass `cell`")
-        options = {field.name: config[field.name] for field in fields(cls)}
-        return cls(**options | {"cell": cell_from_config(saved) if cell is None else cell})
+        for field in fields(cls):
+            if field.name not in config:
+                raise ValueError(f"{field.name} is missing")
+        options: dict[str, Any] = {field.name: config[field.name] for field in fields(cls)}
+        return cls(**options | {"cell": cell_from_config(config["cell"]) if cell is None else cell})
 
 
 def _size(name: str, value: int | None) -> int | None:

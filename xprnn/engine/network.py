@@ -28,7 +28,7 @@ from xprnn.engine.arguments import (
 from xprnn.engine.initializers import Initializer
 from xprnn.engine.parameters import Parameters
 from xprnn.engine.results import Gradient, Run, check_run
-from xprnn.engine.saving import must_be_complete, read_network, write_network
+from xprnn.engine.saving import check_finite, read_network, write_network
 from xprnn.engine.stack import backward, forward, zero_padding
 from xprnn.losses import Loss, get_loss, where_valid
 
@@ -479,8 +479,12 @@ class RNN:
         device: Device | None = None,
         dtype: str | DType | None = None,
         cell: Cell | None = None,
+        allow_nonfinite: bool = False,
     ) -> "RNN":
         """Return a network that `save` has written.
+
+        The file may come from a stranger: it holds no code, and everything in it is checked before
+        it is used.
 
         Parameters
         ----------
@@ -489,21 +493,33 @@ class RNN:
             Where the network computes; without a dtype, the file's.
         cell : Cell, optional
             Needed if, and only if, the network was saved with a cell that is not part of xprnn.
+        allow_nonfinite : bool
+            Whether weights may be NaN or infinite.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
+        OSError
+            If it can't be read.
         ValueError
-            If the file is not a model of xprnn, is truncated, is of another version, or needs
-            ``cell``.
+            If the file is not a model of xprnn, is truncated or was changed, is of another version,
+            holds no complete network or weights that are not finite, or needs ``cell``.
+
+        Warns
+        -----
+        UserWarning
+            If the file has no digest, as files of older versions have none, so that it is unknown
+            whether it was changed.
         """
-        saved = read_network(path, cell)
+        allow_nonfinite = checks.boolean("allow_nonfinite", allow_nonfinite)
+        saved = read_network(path, cell, allow_nonfinite=allow_nonfinite)
         if dtype is None and not isinstance(backend, Backend):
             dtype = saved.dtype
         made = get_backend(backend, device, dtype)
-        with must_be_complete(path):
-            return cls.assembled(saved.architecture, made, saved.parameters, saved.metadata)
+        if made.dtype_name != saved.dtype and not allow_nonfinite:
+            check_finite(path, saved.parameters, made.dtype_name)
+        return cls.assembled(saved.architecture, made, saved.parameters, saved.metadata)
 
     def _host_parameters(self) -> dict[str, HostArray]:
         return {name: self.backend.to_numpy(array) for name, array in self._parameters.items()}

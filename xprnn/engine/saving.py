@@ -1,16 +1,30 @@
-"""Networks in files: architecture, dtype, parameters and metadata, in one safetensors file."""
+"""Networks in files: architecture, dtype, parameters and metadata, in one safetensors file.
+
+A file may come from a stranger.  `_check_config` checks everything that it says about the network,
+before any array is read.
+"""
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, NamedTuple
 
-from xprnn.backend.host.arrays import HostArray
-from xprnn.backend.host.safetensors import MODEL, read, write_model
+from xprnn import checks
+from xprnn.backend import FLOATS
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.quoting import listed, quoted, shortened
+from xprnn.backend.host.safetensors import MODEL, Entry, read, write_model
 from xprnn.cells import Cell, get_cell
 from xprnn.engine.architecture import Architecture
 
 Path = str | os.PathLike[str]
+
+CONFIG = (*(field.name for field in fields(Architecture)), "dtype", "metadata")
+"""The entries of a configuration."""
+
+_FORMAT = {"float16": "F16", "float32": "F32", "float64": "F64"}
 
 
 class Saved(NamedTuple):
@@ -35,21 +49,96 @@ def write_network(
     write_model(path, parameters, architecture.config() | {"dtype": dtype, "metadata": metadata})
 
 
-def read_network(path: Path, cell: Cell | None) -> Saved:
+def read_network(path: Path, cell: Cell | None, *, allow_nonfinite: bool = False) -> Saved:
     """Read a network from a file; see `RNN.load`."""
-    arrays, config, _ = read(MODEL, path)
     if cell is not None:
         get_cell(cell)
-    with must_be_complete(path):
-        architecture = Architecture.from_config(config, cell)
-        return Saved(architecture, config["dtype"], arrays, config["metadata"])
+
+    def check(config: dict[str, Any], entries: Mapping[str, Entry]) -> None:
+        with _complete(path):
+            _check_names(config)
+        _check_cell(path, config["cell"], cell)
+        with _complete(path):
+            _check_parameters(Architecture.from_config(config, cell), config["dtype"], entries)
+
+    content = read(MODEL, path, check)
+    config = content.config
+    if not allow_nonfinite:
+        check_finite(path, content.arrays)
+    if not content.has_digest:
+        warnings.warn(
+            f"{str(path)!r} was saved without a digest: whether it was changed since is unknown",
+            stacklevel=3,
+        )
+    architecture = Architecture.from_config(config, cell)
+    return Saved(architecture, config["dtype"], content.arrays, config["metadata"])
+
+
+def check_finite(path: Path, arrays: Mapping[str, HostArray], dtype: str | None = None) -> None:
+    """Refuse weights that are NaN or infinite, or would be as numbers of this dtype."""
+    for name, array in arrays.items():
+        with np.errstate(over="ignore"):
+            bad = ~np.isfinite(array if dtype is None else array.astype(dtype))
+        if np.any(bad):
+            position = [int(k) for k in np.argwhere(bad)[0]]
+            value = array[tuple(position)]
+            what = f", not finite in {dtype}" if np.isfinite(value) else ""
+            raise ValueError(
+                f"{str(path)!r}: the weight {name}{position} is {value:g}{what} "
+                "(allow_nonfinite=True loads it)"
+            )
+
+
+def _check_names(config: dict[str, Any]) -> None:
+    """Check that a configuration has all entries and no other, and the two that `RNN` reads."""
+    for name in CONFIG:
+        if name not in config:
+            raise ValueError(f"{name} is missing")
+    unknown = [name for name in config if name not in CONFIG]
+    if unknown:
+        raise ValueError(f"unknown entries {listed(map(quoted, unknown))}")
+    checks.choice("dtype", config["dtype"], FLOATS)
+    if not isinstance(config["metadata"], dict):
+        raise TypeError(f"metadata is {quoted(config['metadata'])}: expected an object")
+
+
+def _check_cell(path: Path, saved: object, given: Cell | None) -> None:
+    """Check that a cell is given if, and only if, the file does not say which it is."""
+    if saved is None and given is None:
+        raise ValueError(
+            f"{str(path)!r} was saved with a cell of the user's own: pass it as `cell`"
+        )
+    if saved is not None and given is not None:
+        raise ValueError(
+            f"{str(path)!r}: the file says which cell it needs ({quoted(saved)}): don't pass `cell`"
+        )
+
+
+def _check_parameters(architecture: Architecture, dtype: str, entries: Mapping[str, Entry]) -> None:
+    """Check that the arrays of a file are the architecture's parameters."""
+    # First, because the work and the memory below grow with the number of layers.
+    if 2 * architecture.layers * architecture.directions > len(entries):
+        raise ValueError(
+            f"layers is {quoted(architecture.layers)}, for {len(entries)} parameters: "
+            "expected at least two for each layer and direction"
+        )
+    shapes = architecture.shapes()
+    missing = [name for name in shapes if name not in entries]
+    if missing:
+        raise ValueError(f"parameters lack {listed(missing)}: expected {listed(shapes)}")
+    for name, entry in entries.items():
+        if name not in shapes:
+            raise ValueError(f"there is no parameter {quoted(name)}: known are {listed(shapes)}")
+        checks.of_shape(name, entry, shapes[name])
+        if entry.dtype != _FORMAT[dtype]:
+            raise ValueError(f"{name} has dtype {entry.dtype}: expected {_FORMAT[dtype]} ({dtype})")
 
 
 @contextmanager
-def must_be_complete(path: Path) -> Iterator[None]:
-    """Raise a ValueError that names the file if its content is not a complete network."""
+def _complete(path: Path) -> Iterator[None]:
+    """Raise a ValueError that names the file if its configuration is refused."""
     try:
         yield
-    except (KeyError, TypeError) as error:
-        reason = error.args[0] if error.args else error
+    except (TypeError, ValueError) as error:
+        reason = shortened(str(error))
         raise ValueError(f"{str(path)!r} holds no complete network: {reason}") from error
