@@ -625,6 +625,93 @@ def test_another_kind_of_random_generator_is_refused(path):
         fit(net, **options, checkpoint=Checkpoint(path, resume=True))
 
 
+class Remembers:
+    """A callback with a state."""
+
+    def __init__(self, error=None):
+        self.value, self.error = "mine", error
+
+    def __call__(self, net, record):
+        pass
+
+    def state(self):
+        return self.value
+
+    def restore(self, state):
+        self.value = state
+        if self.error is not None and state == "theirs":
+            raise self.error
+
+
+def break_best_weights(monkeypatch):
+    def broken(self, state):
+        self.epoch = state["epoch"]
+        if self.epoch:
+            raise ValueError("does not fit")
+
+    monkeypatch.setattr("xprnn.training.best.BestWeights.restore", broken)
+
+
+def break_folder(monkeypatch):
+    def refuse(self):
+        raise OSError("can't write")
+
+    monkeypatch.setattr(writer.CheckpointWriter, "_check_writable", refuse)
+
+
+def break_reading(monkeypatch):
+    def interrupted(self, batch, before):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xprnn.training.checkpoint.DataPosition._compare", interrupted)
+
+
+def change_generator(net):
+    net.rng = np.random.Generator(np.random.MT19937(0))
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "prepare", "error"),
+    [
+        ([], None, "1 callbacks have the methods state and restore: expected 2"),
+        ([Remembers(RuntimeError("no"))], None, RuntimeError),
+        ([Remembers(KeyError("no"))], None, KeyError),
+        ([Remembers()], change_generator, "the random generator is a MT19937"),
+        ([Remembers()], break_best_weights, "does not fit"),
+        ([Remembers()], break_folder, OSError),
+        ([Remembers()], break_reading, KeyboardInterrupt),
+    ],
+)
+def test_what_does_not_fit_changes_nothing(callbacks, prepare, error, path, monkeypatch):
+    first, more = Remembers(), Remembers()
+    net, options = everything()
+    first.value = more.value = "theirs"
+    with killed_after_write(5):
+        fit(net, **options, callbacks=[first, more], checkpoint=Checkpoint(path, every_steps=1))
+
+    net, options = everything()
+    if prepare is change_generator:
+        change_generator(net)
+    elif prepare is not None:
+        prepare(monkeypatch)
+    first = Remembers()
+    parameters, rng = dict(net.parameters), str(net.rng.bit_generator.state)
+    order = str(options["batches"].state())
+    expected = pytest.raises(ValueError, match=error) if isinstance(error, str) else None
+    with expected or pytest.raises(error) as caught:
+        kept = Checkpoint(path, resume=True)
+        fit(net, **options, callbacks=[first, *callbacks], checkpoint=kept)
+    assert all(net.parameters[name] is p for name, p in parameters.items())
+    assert str(net.rng.bit_generator.state) == rng
+    assert str(options["batches"].state()) == order
+    assert [each.value for each in (first, *callbacks)] == ["mine"] * (1 + len(callbacks))
+    assert not hasattr(caught.value, "__notes__")
+    monkeypatch.undo()
+    # And the same objects can be trained as if nothing had happened.
+    if prepare is not change_generator:
+        assert remains(net, fit(net, **options)) == remains(*train(everything))
+
+
 @pytest.mark.parametrize("kind", ["MT19937", "Philox", "SFC64", "PCG64DXSM"])
 def test_every_kind_of_random_generator(kind, path):
     def make():

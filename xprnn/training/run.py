@@ -84,19 +84,19 @@ class TrainingRun:
             "patience": None if self.patience is None else "given",
             "min_delta": None if self.best is None else self.best.min_delta,
         }
-        # The data is restored first: if it is other data, nothing else has changed yet.
+        # What may not fit is restored first: the data, then the user's callbacks and the generator.
         parts: dict[str, Stateful] = {"epochs": _EpochLimit(self), "batches": position}
         self.batches = position
         if self.validation is not None:
             self.validation = DataPosition("validation", self.validation, backend)
             parts["validation"] = self.validation
             same["validation"] = self.validation.describe()
+        parts["callbacks"] = StatefulCallbacks([*self.callbacks, self.rate_scale])
+        # After the data, because reading it may have drawn from the generator.
+        parts["random"] = RandomGenerator(getattr(step.net, "rng", None))
         parts |= {"step": step, "epoch": self.epoch, "history": self.history}
         if self.best is not None:
             parts["best"] = self.best
-        parts["callbacks"] = StatefulCallbacks([*self.callbacks, self.rate_scale])
-        # The generator is restored last, because reading the data may have drawn from it.
-        parts["random"] = RandomGenerator(getattr(step.net, "rng", None))
         self.writer = CheckpointWriter(checkpoint, backend, parts, same)
         if self.writer.begin():
             self.history.resumed = step.updates

@@ -56,13 +56,17 @@ class Progress:
         return self.done
 
     def restore(self, state: int) -> None:
-        """Take over the number of epochs from a checkpoint, and show it."""
+        """Take over the number of epochs from a checkpoint, and show it.
+
+        A lower number, back to which a checkpoint goes that doesn't fit, is not worth a line.
+        """
         more = state - self.done
         self.done, self.restored = state, self.restored + more
         if self.bar is not None:
             self.bar.update(more)
             return
-        print(f"epoch {self.done}/{self.epochs} is done, going on", file=sys.stderr, flush=True)
+        if more >= 0:
+            print(f"epoch {self.done}/{self.epochs} is done, going on", file=sys.stderr, flush=True)
 
     def __exit__(
         self,

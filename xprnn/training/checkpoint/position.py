@@ -75,6 +75,7 @@ class DataPosition:
             If the data is not the same as before.
         """
         if state["epochs"] == 0:
+            self._begin_anew(state)
             return
         if self.stateful is not None:
             self.stateful.restore(state["start"])
@@ -105,6 +106,13 @@ class DataPosition:
         self.ended = state["ended"]
         if self.stateful is not None:
             # Since the last batch, others may have drawn from the random generator of the data.
+            self.stateful.restore(state["now"])
+
+    def _begin_anew(self, state: dict[str, Any]) -> None:
+        """Go back to the state before the first epoch."""
+        self.epochs = self.read = 0
+        self.ended, self._rest, self.start = True, None, state["start"]
+        if self.stateful is not None:
             self.stateful.restore(state["now"])
 
     @property

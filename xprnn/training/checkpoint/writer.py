@@ -4,6 +4,7 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 from xprnn.backend import Backend
@@ -25,7 +26,8 @@ class CheckpointWriter:
     checkpoint : Checkpoint
     backend : Backend
     parts : mapping of str to Stateful
-        Everything that changes during the training; restored in this order.
+        Everything that changes during the training; restored in this order.  If a part can't be
+        restored, those before it are set back to their own states.
     same : mapping of str to object
         Everything that must be the same when the training is resumed, by the names that the user
         knows.
@@ -68,12 +70,12 @@ class CheckpointWriter:
                 "to begin anew, remove it or name another file"
             )
         found = find(self.checkpoint) if self.checkpoint.resume else None
+        self._check_writable()
         if found is None:
             Packer(self.backend, self.kinds)(self.snapshot, "training")
         else:
             content, self.file_is_whole = found
             self._restore(content)
-        self._check_writable()
         return found is not None
 
     def after_update(self, updates: int) -> None:
@@ -125,10 +127,30 @@ class CheckpointWriter:
         if different:
             raise ValueError(f"{where} is of another training: {'; '.join(different)}")
         unpack = Unpacker(self.backend, self.kinds, content.arrays)
+        changed: list[str] = []
         try:
             states = unpack(content.data["parts"])
             for name, part in self.parts.items():
+                changed.append(name)
                 part.restore(states[name])
-        except ValueError as error:
-            raise ValueError(f"{where} is of another training: {error}") from error
+        except BaseException as error:
+            self._go_back(changed, error)
+            if isinstance(error, ValueError):
+                raise ValueError(f"{where} is of another training: {error}") from error
+            raise
         self.unwritten, self.written = False, time.monotonic()
+
+    def _go_back(self, changed: list[str], error: BaseException) -> None:
+        """Undo what was restored, the last part first, because another part can't be restored."""
+        for name in reversed(changed):
+            try:
+                self.parts[name].restore(_evaluated(self.snapshot[name]))
+            except Exception as again:
+                error.add_note(f"{name} could not be set back to what it was before: {again!r}")
+
+
+def _evaluated(state: Any) -> Any:
+    """Return a part's state with each partial among its values replaced by what it stands for."""
+    if not isinstance(state, dict):
+        return state
+    return {k: value() if isinstance(value, partial) else value for k, value in state.items()}
