@@ -346,6 +346,15 @@ def test_a_missing_folder_is_found_before_the_training(tmp_path, monkeypatch):
             train(carried, Checkpoint(tmp_path / where / "run.ckpt"))
 
 
+def test_a_name_that_is_too_long_is_found_before_the_training(tmp_path, monkeypatch):
+    monkeypatch.delattr("xprnn.training.step.loss_and_grad")
+    # The last one fits, but the names beside it would not.
+    for count in (300, 241):
+        with pytest.raises(OSError, match=r"can't write the checkpoint '.*x': File name too long"):
+            train(carried, Checkpoint(tmp_path / ("x" * count)))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_ends_the_training_and_keeps_its_weights(path, monkeypatch):
     calls, sync = [], os.fsync
 

@@ -119,6 +119,8 @@ class TrainingRun:
             history.optimizer_state = self.step.optimizer_state
             if self.best is not None and self.best.epoch:
                 self.step.net.parameters = self.best.parameters
+            if self.writer is not None:
+                self.writer.end()
         return history
 
     def _run_epoch(self) -> None:

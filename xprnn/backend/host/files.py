@@ -1,8 +1,11 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import errno
 import os
 import re
+import secrets
+import stat
 import tempfile
 from pathlib import Path
 
@@ -34,35 +37,85 @@ def write_atomic(
     """Write a file under a temporary name in the same folder, then rename it.
 
     A reader sees the old file or the new one, never a part of one; a failure leaves the old one.
-    With ``previous``, the old file is kept under that name and replaces what had it.
+    The new file has the permissions of the old one, and a symbolic link stays: the file that it
+    points to is replaced.  A device or a pipe is written to.  With ``previous``, the old file is
+    kept under that name and replaces what had it.
     """
-    file = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".part", dir=file.parent)
+    file = followed(path)
+    if _is_device(file):
+        file.write_bytes(content)
+        return
+    temporary = _new_part(file)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes private files; give this one the permissions of an ordinary file.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        if previous is not None and file.exists():
-            _keep(file, previous)
-        Path(temporary).replace(file)
+        if file.exists():
+            _copy_rights(file, temporary)
+            if previous is not None:
+                _keep(file, previous)
+        temporary.replace(file)
         _settle(file.parent)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Prove that `write_atomic` can write a file, unless the disk is full.
+
+    Raises
+    ------
+    OSError
+        If it can't: its folder does not exist or can't be written to, it is a folder itself, or
+        its name is too long.
+    """
+    file = followed(path)
+    if file.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not _is_device(file):
+        _new_part(file).unlink()
+
+
+def followed(path: str | os.PathLike[str]) -> Path:
+    """Return the path of the file that a symbolic link points to, or else the path itself."""
+    file = Path(path)
+    return Path(os.path.realpath(file)) if file.is_symlink() else file
 
 
 def remove_parts(path: str | os.PathLike[str]) -> None:
     """Remove temporary files that a process left when it was killed while writing this file."""
-    file = Path(path)
+    file = followed(path)
     part = re.compile(rf"\.{re.escape(file.name)}\.[^.]+\.part")
     for other in file.parent.iterdir():
         if part.fullmatch(other.name):
             other.unlink(missing_ok=True)
+
+
+def _new_part(file: Path) -> Path:
+    """Make an empty temporary file beside a file."""
+    while True:
+        part = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
+        try:
+            part.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return part
+
+
+def _is_device(file: Path) -> bool:
+    return file.exists() and not file.is_file() and not file.is_dir()
+
+
+def _copy_rights(old: Path, new: Path) -> None:
+    """Give a file the owner, the group and the permissions of another, as far as is allowed."""
+    theirs, mine = old.stat(), new.stat()
+    if hasattr(os, "chown") and (theirs.st_uid, theirs.st_gid) != (mine.st_uid, mine.st_gid):
+        with contextlib.suppress(OSError):
+            os.chown(new, theirs.st_uid, theirs.st_gid)
+    with contextlib.suppress(OSError):
+        new.chmod(stat.S_IMODE(theirs.st_mode))
 
 
 def _keep(file: Path, previous: Path) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xprnn import checks
+from xprnn.backend.host.files import followed
+from xprnn.backend.host.locks import Lock
 
 MINUTES = 1.0
 """How often a checkpoint is written by default."""
@@ -16,7 +18,8 @@ class Checkpoint:
 
     It is written after the first update, when the training ends, on Ctrl-C, and in between at the
     intervals given here, which can be combined.  The previous checkpoint is kept as
-    ``<path>.previous``.  Every call of `xprnn.fit` needs a file of its own.
+    ``<path>.previous``.  Every call of `xprnn.fit` needs a file of its own: a second call
+    that uses the same file at the same time is refused.
 
     Parameters
     ----------
@@ -71,5 +74,9 @@ class Checkpoint:
 
     @property
     def previous(self) -> Path:
-        """The path of the previous checkpoint."""
-        return Path(f"{self.file}.previous")
+        """The path of the previous checkpoint, beside the file that a symbolic link points to."""
+        return Path(f"{followed(self.file)}.previous")
+
+    def lock(self) -> Lock:
+        """Return the lock on the file, which the training that writes it holds."""
+        return Lock(followed(self.file), f"the checkpoint {str(self.file)!r}")

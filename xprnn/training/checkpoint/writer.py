@@ -1,14 +1,14 @@
 """When a training's checkpoint is written, and how a training resumes from one."""
 
 import math
-import tempfile
 import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
 from xprnn.backend import Backend
-from xprnn.backend.host.files import remove_parts
+from xprnn.backend.host.files import check_writable, remove_parts
+from xprnn.backend.host.locks import Lock
 from xprnn.training.checkpoint.description import description, differences
 from xprnn.training.checkpoint.file import Content, find, write
 from xprnn.training.checkpoint.options import Checkpoint
@@ -42,6 +42,7 @@ class CheckpointWriter:
         self.unwritten = False
         self.file_is_whole = True
         self.written = -math.inf
+        self._lock: Lock | None = None
 
     def begin(self) -> bool:
         """Resume from the checkpoint if there is one; return whether the training was resumed.
@@ -51,6 +52,8 @@ class CheckpointWriter:
 
         Raises
         ------
+        BlockingIOError
+            If another training uses the checkpoint.
         FileExistsError
             If there is a checkpoint, but ``resume`` is False.
         OSError
@@ -60,6 +63,28 @@ class CheckpointWriter:
         ValueError
             If the checkpoint is damaged, or of another training.
         """
+        self._acquire()
+        try:
+            return self._begin()
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Let others use the file."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def _acquire(self) -> None:
+        try:
+            self._lock = self.checkpoint.lock()
+            self._lock.acquire()
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise self._not_writable(error) from error
+
+    def _begin(self) -> bool:
         self.snapshot = self._states()
         self.kinds = named_kinds(self.snapshot)
         file, previous = self.checkpoint.file, self.checkpoint.previous
@@ -104,12 +129,14 @@ class CheckpointWriter:
     def _check_writable(self) -> None:
         file = self.checkpoint.file
         try:
-            with tempfile.TemporaryFile(dir=file.parent):
-                remove_parts(file)
+            remove_parts(file)
+            check_writable(file)
         except OSError as error:
-            raise OSError(
-                f"can't write the checkpoint {str(file)!r}: {error.strerror or error}"
-            ) from error
+            raise self._not_writable(error) from error
+
+    def _not_writable(self, error: OSError) -> OSError:
+        reason = error.strerror or error
+        return OSError(f"can't write the checkpoint {str(self.checkpoint.file)!r}: {reason}")
 
     def _states(self) -> dict[str, Any]:
         return {name: part.state() for name, part in self.parts.items()}
