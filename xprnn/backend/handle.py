@@ -109,6 +109,8 @@ class Backend:
     def to_numpy(self, a: Array) -> HostArray:
         """Return an array of this backend as a NumPy array: the only way back to the host.
 
+        It may share memory with ``a``.
+
         Raises
         ------
         TypeError

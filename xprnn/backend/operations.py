@@ -29,6 +29,17 @@ class Operations(ABC):
         """Return zeros."""
         return self.namespace().zeros(shape, dtype=dtype, device=device)
 
+    def copy(self, a: Array) -> Array:
+        """Return an array of these values that shares no memory with ``a``."""
+        return self.namespace().asarray(a, copy=True)
+
+    def protected(self, a: Array) -> Array:
+        """Return these values for a caller who must not be able to change ``a``.
+
+        A copy, or ``a`` itself or a view of it where that can't be written to.
+        """
+        return self.copy(a)
+
     def all_finite(self, a: Array) -> bool:
         """Whether no entry is NaN or infinite."""
         xp = self.namespace()

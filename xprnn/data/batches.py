@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from xprnn import checks
-from xprnn.backend import describe, from_host, namespace_of
+from xprnn.backend import describe, from_host, library_of, namespace_of
 from xprnn.backend.host.arrays import Seed, generator, random_state, restore_random
 from xprnn.backend.types import Array
 from xprnn.engine.lengths import check_lengths
@@ -74,7 +74,7 @@ def is_single(batches: object) -> bool:
 class minibatches:  # noqa: N801
     """Batches of a fixed number of sequences, in a new random order every epoch.
 
-    Can be iterated any number of times, once per epoch.
+    Can be iterated any number of times, once per epoch.  The arrays of a batch are copies.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class minibatches:  # noqa: N801
         self.size = checks.positive_int("size", size)
         self.shuffle = shuffle
         self._rng = generator(rng)
-        self._xp = namespace_of(x)
+        self._xp, self._copy = namespace_of(x), library_of(x).copy
         self._axis = _batch_axis(x, target)
         if x.shape[1] == 0:
             raise ValueError(f"x has shape {tuple(x.shape)}: expected at least one sequence")
@@ -143,7 +143,8 @@ class minibatches:  # noqa: N801
             part = [self.lengths[k] for k in numbers[start:stop]] if self.lengths else None
             if order is None:
                 these = (slice(None),) * self._axis + (slice(start, stop), ...)
-                yield Batch(self.x[:, start:stop, ...], self.target[these], lengths=part)
+                x, target = self.x[:, start:stop, ...], self.target[these]
+                yield Batch(self._copy(x), self._copy(target), lengths=part)
             else:
                 picked = from_host(order[start:stop], beside=self.x)
                 yield Batch(
@@ -158,7 +159,7 @@ class chunks:  # noqa: N801
 
     The gradient stops at the border of a chunk: the cheap form of truncated backpropagation through
     time.  (In windowed truncation, ``window``, every loss reaches back equally far.)  Can be
-    iterated any number of times, once per epoch.
+    iterated any number of times, once per epoch.  The arrays of a chunk are copies.
 
     Parameters
     ----------
@@ -211,7 +212,9 @@ class chunks:  # noqa: N801
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, self.x.shape[0], self.steps):
             stop = min(start + self.steps, self.x.shape[0])
-            yield Batch(self.x[start:stop, ...], self.target[start:stop, ...], carry=start > 0)
+            part = (self.x[start:stop, ...], self.target[start:stop, ...])
+            x, target = map(library_of(self.x).copy, part)
+            yield Batch(x, target, carry=start > 0)
 
 
 def _ceil(count: int, each: int) -> int:

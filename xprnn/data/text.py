@@ -241,4 +241,5 @@ def streams(indices: HostArray, count: int) -> tuple[HostArray, HostArray]:
         )
     x = indices[: steps * count].reshape(count, steps).T
     target = indices[1 : steps * count + 1].reshape(count, steps).T
-    return np.ascontiguousarray(x), np.ascontiguousarray(target)
+    # Copies: a single stream would be a view of the tokens.
+    return np.array(x, order="C"), np.array(target, order="C")

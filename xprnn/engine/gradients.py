@@ -195,6 +195,16 @@ def clipped(g: GradientArray, limit: float) -> GradientArray:
     return namespace_of(g).clip(g, -limit, limit)
 
 
+def copied(g: GradientArray) -> GradientArray:
+    """Return a gradient of the same form that shares no memory with g."""
+    copy = library_of(component(g)).copy
+    if isinstance(g, SparseGradient):
+        return SparseGradient(copy(g.indices), copy(g.values), g.shape, g.axis)
+    if isinstance(g, FactoredGradient):
+        return FactoredGradient(copy(g.left), copy(g.right))
+    return copy(g)
+
+
 def dense(g: GradientArray) -> Array:
     """Return g as a dense array."""
     return g.to_dense() if isinstance(g, SparseGradient | FactoredGradient) else g

@@ -30,7 +30,7 @@ from xprnn.engine.parameters import Parameters
 from xprnn.engine.results import Gradient, Run, check_run
 from xprnn.engine.saving import check_finite, read_network, write_network
 from xprnn.engine.stack import backward, forward, zero_padding
-from xprnn.losses import Loss, get_loss, where_valid
+from xprnn.losses import LOSSES, Loss, get_loss, where_valid
 
 
 def _of_architecture(name: str, doc: str) -> Any:
@@ -289,7 +289,8 @@ class RNN:
         Parameters, shapes and errors are those of calling the network.  Dropout is active, its
         masks drawn from ``rng``, or from the network's own generator if that is None.  The tape
         refers to ``x``, and to no other array of the caller's, so don't write into ``x`` before
-        `backward`.
+        `backward`.  Output and state are the caller's: writing into them doesn't change the tape.
+        Without a readout, NumPy's output may be a part of the tape, and is read-only then.
 
         ``recompute=True`` is gradient checkpointing, for long sequences: the tape holds each
         layer's input and its states at a few borders, and `backward` computes the steps between
@@ -301,7 +302,10 @@ class RNN:
         """
         recompute = check_recompute(recompute, None)
         checked = check_inputs(self.architecture, self.backend, x, state, lengths)
-        return self._forward(*checked, save=True, rng=rng, recompute=recompute)
+        run = self._forward(*checked, save=True, rng=rng, recompute=recompute)
+        if run.tape.shares_output:
+            run = Run(self.backend.library.protected(run.output), run.state, run.tape)
+        return run
 
     def _forward(
         self,
@@ -570,6 +574,8 @@ def loss_and_grad(
     valid = tape.valid if architecture.returns == "sequence" else None
     # Without a readout the output is part of the tape, which the loss must not overwrite.
     overwrite = architecture.output_size is not None
+    if not overwrite and type(loss) not in LOSSES.values() and tape.shares_output:
+        output = backend.library.protected(output)
     value, d_output = loss.value_and_grad(output, target, *where_valid(valid), overwrite=overwrite)
     del output  # as large as a long sequence
     gradient = backward(net._parameters, tape, d_output, d_state, window, factored=factored)

@@ -43,6 +43,17 @@ class NetworkTape(NamedTuple):
         """Whether the backward pass recomputes the layers (gradient checkpointing)."""
         return any(layer.recomputes for layer in self.layers)
 
+    @property
+    def shares_output(self) -> bool:
+        """Whether the network's output is memory that the backward pass reads."""
+        a = self.architecture
+        return (
+            a.output_size is None
+            and a.returns == "sequence"
+            and not a.bidirectional
+            and self.layers[-1].shares_h
+        )
+
 
 class Run(NamedTuple):
     """A forward pass.

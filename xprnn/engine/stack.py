@@ -100,6 +100,9 @@ def forward(
         tapes.append(unrolled.tape)
     if architecture.returns == "last":
         outputs = [final[0] for final in finals[-architecture.directions :]]
+        if len(outputs) == 1 and architecture.output_size is None:
+            # A copy for the same reasons as in `_stacked`; two are concatenated anyway.
+            outputs = [backend.library.copy(outputs[0])]
     output = h = _concatenated(xp, outputs)
     if architecture.output_size is not None:
         R, r = parameters["readout.weight"], parameters.get("readout.bias")
@@ -108,7 +111,7 @@ def forward(
             # In the padding, where h is zero, y is r.  In place, because the output may be large.
             output *= xp.astype(valid, output.dtype)
     tape = NetworkTape(architecture, backend, x, valid, tuple(tapes), tuple(masks), h)
-    return Run(output, _stacked(xp, finals), tape)
+    return Run(output, _stacked(backend, finals), tape)
 
 
 def zero_padding(tape: NetworkTape, d_output: Array) -> Array:
@@ -159,7 +162,7 @@ def backward(
         gradients["embedding.weight"] = look_up_backward(xp, E, tape.x, d_input)  # from (1)
         d_input = None
     in_order = {name: gradients[name] for name in parameters}
-    return Gradient(in_order, d_input, _stacked(xp, states))
+    return Gradient(in_order, d_input, _stacked(tape.backend, states))
 
 
 def _readout_backward(
@@ -342,8 +345,12 @@ def _summed(d_inputs: list[Array | None]) -> Array | None:
     return total
 
 
-def _stacked(xp: Namespace, states: list[Arrays]) -> Arrays:
-    """Return the network's state, (layers·D, B, H) each, from those of all its layers."""
+def _stacked(backend: Backend, states: list[Arrays]) -> Arrays:
+    """Return the network's state, (layers·D, B, H) each, from those of all its layers.
+
+    Never a view: of the tape, which writing into it would spoil, or of the states of all steps,
+    which it would keep in memory.
+    """
     if len(states) == 1:
-        return tuple([part[None, ...] for part in states[0]])
-    return tuple(map(xp.stack, zip(*states, strict=True)))
+        return tuple([backend.library.copy(part[None, ...]) for part in states[0]])
+    return tuple(map(backend.xp.stack, zip(*states, strict=True)))

@@ -6,9 +6,12 @@ from xprnn import checks
 from xprnn.backend import library_of, namespace_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.engine.gradients import (
+    FactoredGradient,
     GradientArray,
+    SparseGradient,
     clipped,
     component,
+    copied,
     largest_size,
     square_sum,
     times,
@@ -62,6 +65,7 @@ def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, Gradient
     Returns
     -------
     clipped : dict of array, SparseGradient or FactoredGradient
+        New arrays, even if nothing was clipped.
     norm : array, zero-dimensional
         The norm before clipping.
 
@@ -71,6 +75,12 @@ def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, Gradient
     ICML 2013, algorithm 1.
     """
     limit = checks.number("limit", limit, open_=True)
+    clipped, norm = limit_norm(gradients, limit)
+    return {k: _separate(g, gradients[k]) for k, g in clipped.items()}, norm
+
+
+def limit_norm(gradients: Gradients, limit: float) -> tuple[dict[str, GradientArray], Array]:
+    """Do the same for a caller who does not use ``gradients`` any more: they may be the result."""
     norm = global_norm(gradients)
     # A limit above the dtype's range would become infinite, and infinity over infinity is NaN.
     limit = min(limit, float(_namespace(gradients).finfo(norm.dtype).max))
@@ -94,7 +104,12 @@ def clip_by_value(gradients: Gradients, limit: float) -> dict[str, GradientArray
         Above zero.
     """
     limit = checks.number("limit", limit, open_=True)
-    return {k: clipped(g, limit) for k, g in gradients.items()}
+    return {k: _separate(clipped(g, limit), g) for k, g in gradients.items()}
+
+
+def _separate(g: GradientArray, given: GradientArray) -> GradientArray:
+    """Return g, copied where it shares memory with the gradient that was given."""
+    return copied(g) if g is given or isinstance(g, SparseGradient | FactoredGradient) else g
 
 
 def _first(gradients: Gradients) -> Array:

@@ -28,7 +28,9 @@ class BestWeights:
         """Take the network's weights if their loss is lower by more than ``min_delta``."""
         if value < self.value - self.min_delta:
             self.epoch, self.value = epoch, value
-            self.parameters = dict(self.net.parameters)
+            # Copies, because a callback may write into the network's arrays.
+            copy = self.net.backend.library.copy
+            self.parameters = {k: copy(p) for k, p in self.net.parameters.items()}
 
     def state(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "value": self.value, "parameters": self.parameters}

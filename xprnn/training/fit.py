@@ -79,9 +79,9 @@ def fit(
         The validation loss has fallen if it is lower by more than this.
     callbacks : sequence of callable
         Each is called after every epoch with the network and the epoch's `Record`, and stops the
-        training by returning a true value.  A callback may replace parameters, but must not write
-        into their arrays, which the best weights so far may share.  The state of a callback with
-        the methods ``state`` and ``restore`` is part of the checkpoint.
+        training by returning a true value.  A callback may replace parameters, or write into their
+        arrays.  The state of a callback with the methods ``state`` and ``restore`` is part of the
+        checkpoint.
     checkpoint : Checkpoint or path, optional
         A file that is written regularly, so that a run that was stopped, in whatever way, can be
         resumed and end with the same bits; see `Checkpoint`.  A path means ``Checkpoint(path)``,

@@ -13,7 +13,8 @@ from xprnn.data.batches import Batch
 from xprnn.engine.gradients import GradientArray
 from xprnn.engine.network import RNN, loss_and_grad
 from xprnn.losses import Loss, where_valid
-from xprnn.optim import InPlaceOptimizer, Optimizer, Scalable, clip_by_norm, clip_by_value
+from xprnn.optim import InPlaceOptimizer, Optimizer, Scalable, clip_by_value
+from xprnn.optim.clipping import limit_norm
 from xprnn.training.accumulation import Accumulation
 from xprnn.training.evaluation import valid_steps
 from xprnn.training.history import History
@@ -137,7 +138,7 @@ class TrainingStep:
         if self.clip_value is not None:
             gradients = clip_by_value(gradients, self.clip_value)
         if self.clip_norm is not None:
-            gradients, norm = clip_by_norm(gradients, self.clip_norm)
+            gradients, norm = limit_norm(gradients, self.clip_norm)
         net.parameters, self.optimizer_state = self.optimizer.update(
             gradients, self.optimizer_state, net.parameters
         )

@@ -176,6 +176,14 @@ class NumPy(Library):
         # A product reads the matrix once, row by row.  NumPy's sum goes down its columns.
         return self.product(np.ones((1, len(a)), a.dtype), a)[0]
 
+    def copy(self, a: Array) -> Array:
+        return a.copy()
+
+    def protected(self, a: Array) -> Array:
+        view = a.view()
+        view.flags.writeable = False
+        return view
+
     def all_finite(self, a: Array) -> bool:
         return bool(np.logical_and.reduce(np.isfinite(a), axis=None))
 

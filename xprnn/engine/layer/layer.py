@@ -55,6 +55,15 @@ class Tape(NamedTuple):
         """Whether the backward pass recomputes the segments (gradient checkpointing)."""
         return any(segment.tape is None for segment in self.segments)
 
+    @property
+    def shares_h(self) -> bool:
+        """Whether the layer's h is memory that the backward pass reads.
+
+        It is not where padding was set to zero, or the h of several segments were put together.
+        """
+        segments = self.segments
+        return len(segments) == 1 and segments[0].tape is not None and self.recurrent.valid is None
+
 
 class Unrolled(NamedTuple):
     """A layer, unrolled.

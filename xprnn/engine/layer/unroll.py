@@ -67,6 +67,7 @@ def unroll(
     Returns
     -------
     h : array, (T, B, H)
+        NumPy's may be a part of the tape, and is read-only then.
     state : tuple of array, (B, H) each
     tape : Tape
         For `unroll_backward`.
@@ -100,7 +101,10 @@ def unroll(
         state = check_state("state", state, backend, cell, (batch, hidden))
     valid = padding_mask(backend, check_lengths(lengths, steps, batch), steps)
     x = fill_padding(backend.xp, valid, x)
-    return run_layer(backend, cell, weights, x, state, valid=valid, recompute=recompute)
+    h, state, tape = run_layer(backend, cell, weights, x, state, valid=valid, recompute=recompute)
+    library = backend.library
+    h = library.protected(h) if tape.shares_h else h
+    return Unrolled(h, tuple(map(library.copy, state)), tape)
 
 
 def unroll_backward(
