@@ -227,7 +227,10 @@ def test_a_series_that_is_too_short(tmp_path, series):
     path = tmp_path / "short.csv"
     path.write_text("SUNACTIVITY\n" + "1\n" * 6)
     result = run("apply", series, path, "--out", tmp_path / "out")
-    assert result.error == "xprnn: error: values has 6 entries: expected more than 6"
+    assert result.error == (
+        f"xprnn: error: {str(path)!r} has 6 values: expected more than 6, which the network in "
+        f"{str(series)!r} reads to forecast the next"
+    )
     assert not (tmp_path / "out").exists()
 
 

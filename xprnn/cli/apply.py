@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from xprnn import checks, diagnostics
-from xprnn.backend.host.arrays import np
+from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.files import write_atomic
-from xprnn.cli.common import check_extras, results_folder, say_written
+from xprnn.backend.host.quoting import quoted
+from xprnn.cli.common import check_extras, of_model, results_folder, say_written
 from xprnn.cli.series import read_series, series_options
 from xprnn.cli.train.sine import TASK as SINE
 from xprnn.data import rmse, sine
@@ -17,6 +18,7 @@ from xprnn.engine.network import RNN
 from xprnn.models.forecaster import TASK as SERIES
 from xprnn.models.forecaster import Forecaster
 from xprnn.models.language import TASK as TEXT
+from xprnn.models.task import entry, text_entry
 
 HELP = "apply a saved network to new input"
 DESCRIPTION = """\
@@ -53,8 +55,10 @@ def run(args: argparse.Namespace) -> int:
             f"{str(args.model)!r} is a language model: expected one trained on the sine or on a "
             "series; `xprnn sample` writes with it"
         )
-    if task not in tasks:
-        raise ValueError(f"{str(args.model)!r} was not written by `xprnn train` (its task: {task})")
+    if not isinstance(task, str) or task not in tasks:
+        raise ValueError(
+            f"{str(args.model)!r} was not written by `xprnn train` (its task: {quoted(task)})"
+        )
     _refuse(
         args,
         ("start", "stop", "step")
@@ -68,11 +72,12 @@ def run(args: argparse.Namespace) -> int:
 def _apply_sine(args: argparse.Namespace, net: RNN) -> int:
     given = {k: getattr(args, k) for k in ("start", "stop", "step") if getattr(args, k) is not None}
     x, truth = sine(**given, noise=0.0)
+    with of_model(args.model):
+        scale, trained = _sine_metadata(net)
+        output, _ = net(net.backend.asarray(x * scale))
+        x, truth = x[:, 0, 0], truth[:, 0, 0]
+        fitted = _finite(net.backend.to_numpy(output)[:, 0, 0])
     folder = results_folder(args.out, "apply")
-    output, _ = net(net.backend.asarray(x * net.metadata["input_scale"]))
-    x, truth = x[:, 0, 0], truth[:, 0, 0]
-    fitted = net.backend.to_numpy(output)[:, 0, 0]
-    trained = net.metadata["trained_from"], net.metadata["trained_to"]
     _write_csv(folder / "output.csv", ("x", "y_hat"), zip(x, fitted, strict=True))
     figure = diagnostics.plot_fit(
         x, fitted, truth=truth, trained=trained, title=f"{args.model} on {len(x)} other x"
@@ -89,14 +94,22 @@ def _apply_sine(args: argparse.Namespace, net: RNN) -> int:
 
 
 def _apply_series(args: argparse.Namespace, net: RNN) -> int:
-    forecaster = Forecaster.of(net)
+    with of_model(args.model):
+        forecaster = Forecaster.of(net)
+        column = args.column or text_entry(net.metadata, "column")
     if args.file is None:
         raise ValueError("the network forecasts a series: name a CSV file after the model")
-    series = read_series(args, args.column or net.metadata["column"])
+    series = read_series(args, column)
     steps = checks.positive_int("--steps", 12 if args.steps is None else args.steps)
     values, needed = series.values, forecaster.needed
-    one_step = forecaster.one_step(values)
-    closed_loop = forecaster.closed_loop(values, steps)
+    if len(values) <= needed:
+        raise ValueError(
+            f"{str(args.file)!r} has {len(values)} values: expected more than {needed}, which the "
+            f"network in {str(args.model)!r} reads to forecast the next"
+        )
+    with of_model(args.model):
+        one_step = _finite(forecaster.one_step(values))
+        closed_loop = _finite(forecaster.closed_loop(values, steps))
     folder = results_folder(args.out, "apply")
     times: tuple[str, ...] = series.times or tuple(str(k) for k in range(len(values)))
     known = map(repr, values.tolist())
@@ -127,6 +140,28 @@ def _apply_series(args: argparse.Namespace, net: RNN) -> int:
         {"output.csv": "values, one-step and closed-loop forecast", "output.png": "their picture"},
     )
     return 0
+
+
+def _sine_metadata(net: RNN) -> tuple[float, tuple[float, float]]:
+    """Return the scale of the input and the trained range of a network of the sine."""
+    form = (net.input_size, net.output_size, net.returns, net.embedding_size)
+    if form != (1, 1, "sequence", None):
+        raise ValueError(f"net is {net}: expected RNN(1, H, 1)")
+    scale, start, stop = (
+        checks.number(name, entry(net.metadata, name), least=-np.inf)
+        for name in ("input_scale", "trained_from", "trained_to")
+    )
+    return scale, (start, stop)
+
+
+def _finite(output: HostArray) -> HostArray:
+    """Refuse an output with NaN or infinity: a file of such numbers would look like a result."""
+    bad = np.flatnonzero(~np.isfinite(output))
+    if len(bad):
+        raise ValueError(
+            f"{len(bad)} of {len(output)} outputs are not finite, the first at index {bad[0]}"
+        )
+    return output
 
 
 def _refuse(args: argparse.Namespace, names: Iterable[str], task: str) -> None:

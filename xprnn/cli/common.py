@@ -2,9 +2,12 @@
 
 import argparse
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn, Protocol
 
+from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import output_folder
 
 
@@ -81,6 +84,17 @@ def check_extras() -> None:
         importlib.import_module("tqdm")
     except ImportError as error:
         raise ImportError(f'this command needs more ({error}): pip install "xprnn[cli]"') from error
+
+
+@contextmanager
+def of_model(path: Path) -> Iterator[None]:
+    """Let errors that a model's content causes name its file."""
+    try:
+        # What overflows is found in the results, and told in one error instead of warnings.
+        with np.errstate(all="ignore"):
+            yield
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{str(path)!r}: {error}") from error
 
 
 def results_folder(given: Path | None, name: str) -> Path:

@@ -7,13 +7,16 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 from xprnn._version import __version__
 from xprnn.backend.host.memory import keep_freed_memory
+from xprnn.backend.host.quoting import printable
 from xprnn.cli import apply, info, parity, sample
 from xprnn.cli.bench import COMPARISONS
 from xprnn.cli.common import Command, Parser, common_options
+from xprnn.cli.terminal import PrintableStream
 from xprnn.cli.train import PROBLEMS
 
 
@@ -43,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = args.run
     keep_freed_memory()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(PrintableStream(sys.stdout)):
             warnings.showwarning = _show_warning
             status = run(args)
         sys.stdout.flush()
@@ -65,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"xprnn: warning: {message}", file=sys.stderr, flush=True)
+    print(f"xprnn: warning: {printable(str(message))}", file=sys.stderr, flush=True)
 
 
 def _one_line(error: Exception) -> str:
@@ -73,7 +76,7 @@ def _one_line(error: Exception) -> str:
         return f"{str(error.filename)!r}: {error.strerror}"
     # str of a KeyError is the repr of its message.
     message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    return " ".join(message.split()) or repr(error)
+    return printable(" ".join(message.split()) or repr(error))
 
 
 def build_parser() -> Parser:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xprnn import checks
 from xprnn.backend.host.files import output_folder, write_atomic
-from xprnn.cli.common import say_written
+from xprnn.cli.common import of_model, say_written
 from xprnn.engine.network import RNN
 from xprnn.models.language import LanguageModel
 
@@ -46,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
     """Load, sample, write or print."""
     checks.positive_int("--length", args.length)
     checks.number("--temperature", args.temperature, open_=True)
-    model = LanguageModel.of(RNN.load(args.model, backend=args.backend, dtype=args.dtype))
+    net = RNN.load(args.model, backend=args.backend, dtype=args.dtype)
+    with of_model(args.model):
+        model = LanguageModel.of(net)
     folder = None if args.out is None else output_folder(args.out)
     unknown = model.unknown(args.prompt)
     if unknown:
@@ -54,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
             f"xprnn: not in the vocabulary, read as UNKNOWN: {', '.join(map(repr, unknown))}",
             file=sys.stderr,
         )
-    text = model.sample(args.prompt, args.length, temperature=args.temperature, rng=args.seed)
+    with of_model(args.model):
+        text = model.sample(args.prompt, args.length, temperature=args.temperature, rng=args.seed)
     if folder is None:
         print(text)
     else:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from xprnn import checks
 from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.quoting import quoted
 
 UNKNOWN, SENTENCE_START, SENTENCE_END = "UNKNOWN", "SENTENCE_START", "SENTENCE_END"
 SPECIAL = (UNKNOWN, SENTENCE_START, SENTENCE_END)
@@ -32,10 +33,10 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         if self.tokens[: len(SPECIAL)] != SPECIAL:
-            raise ValueError(f"tokens begin with {self.tokens[:3]}: expected {SPECIAL}")
+            raise ValueError(f"tokens begin with {quoted(self.tokens[:3])}: expected {SPECIAL}")
         if len(self.index) < len(self.tokens):
             token, count = Counter(self.tokens).most_common(1)[0]
-            raise ValueError(f"tokens has {token!r} {count} times: expected each once")
+            raise ValueError(f"tokens has {quoted(token)} {count} times: expected each once")
 
     @classmethod
     def of(cls, texts: Iterable[Iterable[str]], size: int | None = None) -> "Vocabulary":

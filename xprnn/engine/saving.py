@@ -4,6 +4,7 @@ A file may come from a stranger.  `_check_config` checks everything that it says
 before any array is read.
 """
 
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,9 @@ Path = str | os.PathLike[str]
 
 CONFIG = (*(field.name for field in fields(Architecture)), "dtype", "metadata")
 """The entries of a configuration."""
+
+SIZES = ("input_size", "hidden_size", "output_size", "embedding_size")
+"""Each of them is a dimension of a parameter."""
 
 _FORMAT = {"float16": "F16", "float32": "F32", "float64": "F64"}
 
@@ -116,12 +120,17 @@ def _check_cell(path: Path, saved: object, given: Cell | None) -> None:
 
 def _check_parameters(architecture: Architecture, dtype: str, entries: Mapping[str, Entry]) -> None:
     """Check that the arrays of a file are the architecture's parameters."""
-    # First, because the work and the memory below grow with the number of layers.
+    # Bounds first: the work and the memory below grow with the number of layers.
     if 2 * architecture.layers * architecture.directions > len(entries):
         raise ValueError(
             f"layers is {quoted(architecture.layers)}, for {len(entries)} parameters: "
             "expected at least two for each layer and direction"
         )
+    weights = sum(math.prod(entry.shape) for entry in entries.values())
+    for name in SIZES:
+        size = getattr(architecture, name)
+        if size is not None and size > weights:
+            raise ValueError(f"{name} is {quoted(size)}, but there are {weights} weights in all")
     shapes = architecture.shapes()
     missing = [name for name in shapes if name not in entries]
     if missing:

@@ -5,11 +5,16 @@ from typing import Any, NamedTuple
 
 from xprnn import checks
 from xprnn.backend.host.arrays import Generator, HostArray, np
+from xprnn.backend.host.quoting import quoted
 from xprnn.data.batches import minibatches
 from xprnn.data.series import Scaling, check_series, windows
 from xprnn.engine.network import RNN
+from xprnn.models.task import entry
 
 TASK = "series"
+
+LARGEST = 1e155
+"""Means and deviations are below it, because squares of larger values overflow."""
 
 
 class Forecaster(NamedTuple):
@@ -44,8 +49,7 @@ class Forecaster(NamedTuple):
             not a positive integer, or the training values are not finite, not longer than the
             window, or all equal (with ``difference``, if their changes are).
         """
-        if (net.input_size, net.output_size, net.returns) != (1, 1, "last"):
-            raise ValueError(f"net is {net}: expected RNN(1, H, 1, returns='last')")
+        _check_net(net)
         window = checks.positive_int("window", window)
         training = check_series("training", training, more_than=window + difference)
         if difference:
@@ -122,13 +126,22 @@ class Forecaster(NamedTuple):
 
         Raises
         ------
-        ValueError
-            If the network was not saved by a forecaster.
+        TypeError, ValueError
+            If the network was not saved by a forecaster, or what its metadata says is out of range.
         """
         data = net.metadata
         if data.get("task") != TASK:
-            raise ValueError(f"the network was not trained on a series: its metadata is {data}")
-        return cls(net, data["window"], Scaling(data["mean"], data["std"]), data["difference"])
+            raise ValueError(
+                f"the network was not trained on a series: its metadata is {quoted(data)}"
+            )
+        _check_net(net)
+        scaling = Scaling(
+            checks.number("mean", entry(data, "mean"), least=-LARGEST, below=LARGEST),
+            checks.number("std", entry(data, "std"), open_=True, below=LARGEST),
+        )
+        window = checks.positive_int("window", entry(data, "window"))
+        difference = checks.boolean("difference", entry(data, "difference"))
+        return cls(net, window, scaling, difference)
 
     def _scaled(self, values: HostArray) -> HostArray:
         return self.scaling.apply(np.diff(values) if self.difference else values)
@@ -138,3 +151,9 @@ class Forecaster(NamedTuple):
         backend = self.net.backend
         output, _ = self.net(backend.asarray(x))
         return self.scaling.invert(backend.to_numpy(output)[:, 0].astype(np.float64))
+
+
+def _check_net(net: RNN) -> None:
+    form = (net.input_size, net.output_size, net.returns, net.embedding_size)
+    if form != (1, 1, "last", None):
+        raise ValueError(f"net is {net}: expected RNN(1, H, 1, returns='last')")

@@ -1,12 +1,14 @@
 """Language models: a network that reads tokens and predicts the next, with its vocabulary."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from xprnn import checks
 from xprnn.backend.host.arrays import HostArray, Seed, generator, np
+from xprnn.backend.host.quoting import quoted
 from xprnn.cells import Arrays
 from xprnn.data.text import (
     SENTENCE_END,
@@ -18,9 +20,11 @@ from xprnn.data.text import (
     words,
 )
 from xprnn.engine.network import RNN
+from xprnn.models.task import entry, text_entry
 
 TASK = "text"
 LEVELS = ("words", "characters")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,24 @@ class LanguageModel:
 
         Raises
         ------
-        ValueError
-            If the network was not saved by a language model.
+        TypeError, ValueError
+            If the network was not saved by a language model, or its metadata is not a language
+            model's.
         """
         data = net.metadata
         if data.get("task") != TASK:
             raise ValueError(
-                f"the network is no language model (its task: {data.get('task')}): "
+                f"the network is no language model (its task: {quoted(data.get('task'))}): "
                 "expected one that `xprnn train text` wrote"
             )
-        return cls(net, Vocabulary(tuple(data["tokens"])), data["level"])
+        tokens = entry(data, "tokens")
+        if not isinstance(tokens, list):
+            raise TypeError(f"tokens is {quoted(tokens)}: expected a list of strings")
+        for k, token in enumerate(tokens):
+            # A lone surrogate is no character, and can't be written to a file.
+            if not isinstance(token, str) or not token or _SURROGATE.search(token):
+                raise TypeError(f"tokens[{k}] is {quoted(token)}: expected text")
+        return cls(net, Vocabulary(tuple(tokens)), text_entry(data, "level"))
 
     def save(self, path: str | os.PathLike[str], **extra: Any) -> None:
         """Save the network, with its vocabulary and ``extra`` as metadata."""
@@ -128,7 +140,8 @@ class LanguageModel:
         Raises
         ------
         TypeError, ValueError
-            If an argument is of the wrong type or out of range.
+            If an argument is of the wrong type or out of range, or the network's logits are not
+            finite.
         """
         length = checks.positive_int("length", length)
         temperature = checks.number("temperature", temperature, open_=True)
@@ -171,4 +184,7 @@ class LanguageModel:
             raise ValueError("there are no tokens: expected at least one")
         backend = self.net.backend
         output, state = self.net(backend.asarray(indices[:, None]), state)
-        return backend.to_numpy(output)[:, 0, :], state
+        logits = backend.to_numpy(output)[:, 0, :]
+        if not np.all(np.isfinite(logits)):
+            raise ValueError("the network's logits are not finite: its weights are too large")
+        return logits, state
