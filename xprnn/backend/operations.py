@@ -8,8 +8,10 @@ caller does not use it any more, and it may be the very array that is returned.
 """
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import reduce
 
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
@@ -44,6 +46,12 @@ class Operations(ABC):
         """Whether no entry is NaN or infinite."""
         xp = self.namespace()
         return bool(xp.all(xp.isfinite(a)))
+
+    def any_nan(self, arrays: Sequence[Array]) -> bool:
+        """Whether an entry of one of the arrays, at least one, is NaN."""
+        xp = self.namespace()
+        # One flag for all, because reading it may wait for a device.
+        return bool(reduce(operator.or_, [xp.any(xp.isnan(a)) for a in arrays]))
 
     # Matrices, their products and sums
 

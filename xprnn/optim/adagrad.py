@@ -86,6 +86,7 @@ class Adagrad(Descent[AdagradState]):
     lazy: bool = options.flag(default=True)
 
     memories = ("total",)
+    state_type = AdagradState
 
     def first_state(self, parameters: Parameters) -> AdagradState:
         total = {k: zero + self.initial for k, zero in zeros_like(parameters).items()}

@@ -49,12 +49,17 @@ class AdaptiveMoments(Descent[AdamState]):
     amsgrad: bool
 
     memories = ("m", "v", "largest")
+    state_type = AdamState
 
     @abstractmethod
     def decay_weights(
         self, rate: float, decay: float, g: GradientArray, p: Array
     ) -> tuple[Array, Array]:
         """Return the g, dense, and the θ that (1) to (5) start from."""
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        return self.memories if self.amsgrad else self.memories[:2]
 
     def first_state(self, parameters: Parameters) -> AdamState:
         return AdamState(

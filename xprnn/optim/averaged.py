@@ -6,12 +6,19 @@ from typing import Any, NamedTuple, cast
 from xprnn import checks
 from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
+from xprnn.optim.arguments import (
+    check_gradients,
+    check_mapping,
+    check_memory,
+    check_state_type,
+)
 from xprnn.optim.protocol import (
     Gradients,
     InPlaceOptimizer,
     Optimizer,
     Parameters,
     Updated,
+    check_inner_state,
     scaled,
     updated,
 )
@@ -105,6 +112,7 @@ class Averaged(InPlaceOptimizer):
         object.__setattr__(self, "corrected", checks.boolean("corrected", self.corrected))
 
     def init(self, parameters: Parameters) -> AveragedState:
+        check_mapping("parameters", parameters)
         # Copies, because an update with ``into`` may write into the parameters.
         average = {k: namespace_of(p).asarray(p, copy=True) for k, p in parameters.items()}
         return AveragedState(0, average, self._rule.init(parameters))
@@ -117,6 +125,8 @@ class Averaged(InPlaceOptimizer):
         *,
         into: Updated | None = None,
     ) -> tuple[dict[str, Array], AveragedState]:
+        check_gradients(gradients, parameters)
+        self.check_state(state, parameters)
         within = None if into is None else (into[0], into[1].optimizer)
         moved, memory = updated(self._rule, gradients, state.optimizer, parameters, within)
         t = state.iteration + 1
@@ -133,6 +143,11 @@ class Averaged(InPlaceOptimizer):
             into=None if into is None else (into[1].average,),
         )
         return moved, AveragedState(t, average, memory)
+
+    def check_state(self, state: Any, parameters: Parameters) -> None:
+        check_state_type(self, state, AveragedState)
+        check_memory(self, "average", state.average, parameters, kept=True)
+        check_inner_state(self._rule, state.optimizer, parameters)
 
     def scaled(self, state: AveragedState, factor: float) -> AveragedState:
         """Return the state, the learning rate of all further updates multiplied by the factor.

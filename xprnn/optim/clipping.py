@@ -16,6 +16,7 @@ from xprnn.engine.gradients import (
     square_sum,
     times,
 )
+from xprnn.optim.arguments import check_mapping, check_not_nan
 from xprnn.optim.protocol import Gradients
 
 
@@ -27,9 +28,11 @@ def global_norm(gradients: Gradients) -> Array:
 
     Raises
     ------
-    ValueError
-        If there are no gradients.
+    TypeError, ValueError
+        If it is not a mapping, there are no gradients, or one has entries that are NaN (on backends
+        where the norm's value is at hand).
     """
+    check_mapping("gradients", gradients)
     if not gradients:
         raise ValueError("gradients is empty: expected at least one array")
     first = _first(gradients)
@@ -43,6 +46,7 @@ def global_norm(gradients: Gradients) -> Array:
         return xp.astype(norm, first.dtype)
     if bool(xp.isfinite(norm)):
         return norm
+    check_not_nan(gradients)
     largest = reduce(xp.maximum, [largest_size(g) for g in gradients.values()])
     return largest * xp.sqrt(sum(square_sum(times(g, 1 / largest)) for g in gradients.values()))
 
@@ -104,6 +108,8 @@ def clip_by_value(gradients: Gradients, limit: float) -> dict[str, GradientArray
         Above zero.
     """
     limit = checks.number("limit", limit, open_=True)
+    check_mapping("gradients", gradients)
+    check_not_nan(gradients)
     return {k: _separate(clipped(g, limit), g) for k, g in gradients.items()}
 
 

@@ -5,6 +5,12 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from xprnn.backend.types import Array, Rule
+from xprnn.optim.arguments import (
+    check_gradients,
+    check_mapping,
+    check_memory,
+    check_state_type,
+)
 from xprnn.optim.decay import Decayed, decaying_names
 from xprnn.optim.options import Checked
 from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
@@ -57,6 +63,8 @@ class Descent(Checked, InPlaceOptimizer, Generic[State]):
     lazy : bool
     memories : tuple of str
         The names of the state's dicts: each has an array for every parameter, or is empty.
+    state_type : type
+        The class of the state.
     """
 
     learning_rate: float | Schedule
@@ -65,6 +73,7 @@ class Descent(Checked, InPlaceOptimizer, Generic[State]):
     decayed: Decayed
     lazy: bool
     memories: ClassVar[tuple[str, ...]]
+    state_type: ClassVar[type]
 
     @abstractmethod
     def first_state(self, parameters: Parameters) -> State:
@@ -73,6 +82,11 @@ class Descent(Checked, InPlaceOptimizer, Generic[State]):
     @abstractmethod
     def formula(self, state: State, context: Context) -> Rule:
         """Return the formula of the next update, as `xprnn.optim.walk.update_each` takes it."""
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The names of the memories that are not empty with these options."""
+        return self.memories
 
     @property
     def skips_absent(self) -> bool:
@@ -90,6 +104,7 @@ class Descent(Checked, InPlaceOptimizer, Generic[State]):
         return new
 
     def init(self, parameters: Parameters) -> State:
+        check_mapping("parameters", parameters)
         # Finds a pattern that matches no parameter before any work is done.
         decaying_names(self.decayed, parameters)
         return self.first_state(parameters)
@@ -102,6 +117,8 @@ class Descent(Checked, InPlaceOptimizer, Generic[State]):
         *,
         into: Updated | None = None,
     ) -> tuple[dict[str, Array], State]:
+        check_gradients(gradients, parameters)
+        self.check_state(state, parameters)
         in_place = into is not None and into[0] is parameters
         moved, *memories = update_each(
             self._formulas(state, parameters, in_place=in_place),
@@ -114,6 +131,12 @@ class Descent(Checked, InPlaceOptimizer, Generic[State]):
         changed = dict(zip(self.memories, memories, strict=True))
         new: State = state._replace(iteration=state.iteration + 1, **changed)
         return moved, new
+
+    def check_state(self, state: object, parameters: Parameters) -> None:
+        check_state_type(self, state, self.state_type)
+        kept = self.kept
+        for name in self.memories:
+            check_memory(self, name, getattr(state, name), parameters, name in kept)
 
     def _formulas(self, state: State, parameters: Parameters, *, in_place: bool) -> dict[str, Rule]:
         formulas = dict.fromkeys(parameters, self.formula(state, Context(0.0, in_place)))

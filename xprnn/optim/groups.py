@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 from xprnn.backend.types import Array
+from xprnn.optim.arguments import check_gradients, check_mapping, check_state_type
 from xprnn.optim.decay import matching
 from xprnn.optim.protocol import (
     Gradients,
@@ -12,6 +13,7 @@ from xprnn.optim.protocol import (
     Optimizer,
     Parameters,
     Updated,
+    check_inner_state,
     scaled,
     updated,
 )
@@ -85,6 +87,7 @@ class ParameterGroups(InPlaceOptimizer):
         object.__setattr__(self, "otherwise", _known(self.otherwise))
 
     def init(self, parameters: Parameters) -> ParameterGroupsState:
+        check_mapping("parameters", parameters)
         return _state(
             None if optimizer is None else optimizer.init(group)
             for optimizer, group in zip(self._optimizers(), self._divided(parameters), strict=True)
@@ -98,6 +101,8 @@ class ParameterGroups(InPlaceOptimizer):
         *,
         into: Updated | None = None,
     ) -> tuple[dict[str, Array], ParameterGroupsState]:
+        check_gradients(gradients, parameters)
+        self.check_state(state, parameters)
         moved, states = dict(parameters), []
         optimizers, groups = self._optimizers(), self._divided(parameters)
         given_up = [None] * len(groups) if into is None else _states(into[1])
@@ -112,6 +117,18 @@ class ParameterGroups(InPlaceOptimizer):
                 moved.update(changed)
             states.append(new)
         return moved, _state(states)
+
+    def check_state(self, state: Any, parameters: Parameters) -> None:
+        check_state_type(self, state, ParameterGroupsState)
+        optimizers, groups = self._optimizers(), self._divided(parameters)
+        if len(state.groups) != len(self.groups):
+            raise ValueError(
+                f"state has {len(state.groups)} groups: expected {len(self.groups)}, "
+                f"{', '.join(map(repr, self.groups))}"
+            )
+        for optimizer, inner, group in zip(optimizers, _states(state), groups, strict=True):
+            if optimizer is not None:
+                check_inner_state(optimizer, inner, group)
 
     def scaled(self, state: ParameterGroupsState, factor: float) -> ParameterGroupsState:
         """Return the state, the learning rates of all groups multiplied by the factor.

@@ -72,6 +72,14 @@ class InPlaceOptimizer(ABC):
             into them.  None: no argument is written to.
         """
 
+    def check_state(self, state: Any, parameters: Parameters) -> None:
+        """Refuse a state that another rule made, or that is not of these parameters.
+
+        Nothing is refused by default.  `ParameterGroups` and `Averaged` ask their inner optimizers
+        before anything is changed, so that an update is made as a whole or not at all.
+        """
+        del state, parameters
+
 
 @runtime_checkable
 class Scalable(Optimizer, Protocol):
@@ -93,6 +101,12 @@ def scaled(optimizer: Optimizer, state: Any, factor: float) -> Any:
     if not isinstance(optimizer, Scalable):
         raise TypeError(f"{optimizer} has no learning rate to scale")
     return optimizer.scaled(state, factor)
+
+
+def check_inner_state(optimizer: Optimizer, state: Any, parameters: Parameters) -> None:
+    """Refuse a state of an inner optimizer that does not fit, if the optimizer can tell."""
+    if isinstance(optimizer, InPlaceOptimizer):
+        optimizer.check_state(state, parameters)
 
 
 def updated(

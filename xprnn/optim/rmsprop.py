@@ -100,6 +100,11 @@ class RMSprop(Descent[RMSpropState]):
     lazy: bool = options.flag(default=True)
 
     memories = ("v", "m", "velocity")
+    state_type = RMSpropState
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        return ("v", *("m",) * self.centered, *("velocity",) * (self.momentum > 0))
 
     def first_state(self, parameters: Parameters) -> RMSpropState:
         return RMSpropState(

@@ -1,13 +1,19 @@
 """Resilient backpropagation."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xprnn import checks
 from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray, dense
 from xprnn.optim import options
+from xprnn.optim.arguments import (
+    check_gradients,
+    check_mapping,
+    check_memory,
+    check_state_type,
+)
 from xprnn.optim.options import Checked
 from xprnn.optim.protocol import Gradients, InPlaceOptimizer, Parameters, Updated
 from xprnn.optim.walk import places, update_each
@@ -75,6 +81,7 @@ class Rprop(Checked, InPlaceOptimizer):
         checks.number("largest", self.largest, least=self.smallest, open_=True)
 
     def init(self, parameters: Parameters) -> RpropState:
+        check_mapping("parameters", parameters)
         zeros = {k: 0 * p for k, p in parameters.items()}
         return RpropState({k: zero + self.initial for k, zero in zeros.items()}, zeros)
 
@@ -86,6 +93,8 @@ class Rprop(Checked, InPlaceOptimizer):
         *,
         into: Updated | None = None,
     ) -> tuple[dict[str, Array], RpropState]:
+        check_gradients(gradients, parameters)
+        self.check_state(state, parameters)
         moved, step, sign = update_each(
             dict.fromkeys(parameters, self._formula),
             gradients,
@@ -96,6 +105,11 @@ class Rprop(Checked, InPlaceOptimizer):
             into=places(into, ("step", "sign")),
         )
         return moved, RpropState(step, sign)
+
+    def check_state(self, state: Any, parameters: Parameters) -> None:
+        check_state_type(self, state, RpropState)
+        for name in ("step", "sign"):
+            check_memory(self, name, getattr(state, name), parameters, kept=True)
 
     def _formula(
         self, g: GradientArray, p: Array, step: Array, before: Array

@@ -104,5 +104,17 @@ def as_schedule(name: str, rate: float | Schedule) -> Schedule:
 
 def rate_at(rate: float | Schedule, iteration: int) -> float:
     """Return the rate after ``iteration`` updates; ``rate`` has passed `as_schedule`."""
+    if not callable(rate):
+        return float(rate)
     # float, because a NumPy scalar could change the dtype of the parameters.
-    return float(rate(iteration) if callable(rate) else rate)
+    given = rate(iteration)
+    try:
+        found = float(given)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise ValueError(
+            f"the schedule {rate} returned {given!r} after {iteration} updates: "
+            "expected a finite number of at least 0"
+        )
+    return found

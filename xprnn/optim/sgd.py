@@ -96,14 +96,19 @@ class SGD(Descent[SGDState]):
     lazy: bool = options.flag(default=False)
 
     memories = ("velocity",)
+    state_type = SGDState
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov is True, but momentum is 0: expected a momentum above 0")
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        return self.memories if self.momentum else ()
+
     def first_state(self, parameters: Parameters) -> SGDState:
-        return SGDState(0, zeros_like(parameters, when=self.momentum > 0))
+        return SGDState(0, zeros_like(parameters, when=bool(self.kept)))
 
     @property
     def skips_absent(self) -> bool:

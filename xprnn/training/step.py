@@ -6,7 +6,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from xprnn.backend.types import Array
 from xprnn.data.batches import Batch
@@ -14,6 +14,7 @@ from xprnn.engine.gradients import GradientArray
 from xprnn.engine.network import RNN, loss_and_grad
 from xprnn.losses import Loss, where_valid
 from xprnn.optim import InPlaceOptimizer, Optimizer, Scalable, clip_by_value
+from xprnn.optim.arguments import NaNGradientError
 from xprnn.optim.clipping import limit_norm
 from xprnn.training.accumulation import Accumulation
 from xprnn.training.evaluation import valid_steps
@@ -134,6 +135,12 @@ class TrainingStep:
             return self._update(gradients)
 
     def _update(self, gradients: dict[str, GradientArray]) -> Array | None:
+        try:
+            return self._updated(gradients)
+        except NaNGradientError as error:
+            self.fail(f"the gradient of {', '.join(error.names)} became NaN")
+
+    def _updated(self, gradients: dict[str, GradientArray]) -> Array | None:
         net, norm = self.net, None
         if self.clip_value is not None:
             gradients = clip_by_value(gradients, self.clip_value)
@@ -164,7 +171,7 @@ class TrainingStep:
             self.fail(f"the update made {', '.join(bad)} infinite or NaN")
         self.finite = dict(self.net.parameters)
 
-    def fail(self, what: str) -> None:
+    def fail(self, what: str) -> NoReturn:
         """Go back to good weights and raise the error that says what is not finite."""
         # A saturated tanh gives a finite loss even with infinite weights.
         self.net.parameters = self.finite if self.not_finite(self.good) else self.good

@@ -187,6 +187,11 @@ class NumPy(Library):
     def all_finite(self, a: Array) -> bool:
         return bool(np.logical_and.reduce(np.isfinite(a), axis=None))
 
+    def any_nan(self, arrays: Sequence[Array]) -> bool:
+        # A sum of squares is NaN if, and only if, one of them is; nothing else reads as fast.
+        with np.errstate(all="ignore"):
+            return math.isnan(sum([np.vdot(a, a) for a in arrays]))
+
     def zeros(self, shape: tuple[int, ...], dtype: DType, device: Device) -> Array:
         del device
         return np.zeros(shape, dtype)
