@@ -233,6 +233,30 @@ def test_a_configuration_that_is_no_plain_json(files, path, text, message):
         RNN.load(path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data_offsets": [0]},
+        {"data_offsets": [0, 12, 12]},
+        {"data_offsets": [0.0, 12.0]},
+        {"data_offsets": [12, 0]},
+        {"data_offsets": [4, 16]},
+        {"shape": [-3]},
+        {"shape": [True, 3]},
+        {"shape": [1] * 33},
+        {"shape": 3},
+        {"dtype": ["F32"]},
+        {"more": 1},
+    ],
+)
+def test_an_entry_of_the_header_that_is_wrong(files, path, change):
+    header, data = split(files["sine"])
+    header["bias_l0"] |= change
+    path.write_bytes(joined(json.dumps(header), data))
+    with pytest.raises(ValueError, match=r"net\.safetensors' is not a whole safetensors file"):
+        RNN.load(path)
+
+
 @pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "F8_E5M2", "I4", ""])
 def test_a_dtype_that_no_model_has(files, path, dtype):
     header, data = split(files["sine"])

@@ -35,7 +35,9 @@ DTYPES = {
 }
 """NumPy's names of the format's dtypes; it has others, which xprnn never writes."""
 
-_DIMENSIONS = 32
+DIMENSIONS = 32
+"""The most dimensions that an array may have, as in NumPy 1."""
+
 _ENTRY = {"dtype", "shape", "data_offsets"}
 _METADATA = {"format", "version", "config", "digest"}
 
@@ -167,17 +169,17 @@ def header_entries(table: Mapping[str, Any]) -> dict[str, Entry]:
         if not isinstance(value, dict) or value.keys() != _ENTRY:
             raise ValueError(f"{quoted(name)} is {quoted(value)}: expected dtype, shape and place")
         dtype, shape, place = value["dtype"], value["shape"], value["data_offsets"]
-        if not (isinstance(dtype, str) and _sizes(shape, _DIMENSIONS) and _sizes(place, 2)):
+        if not (isinstance(dtype, str) and _sizes(shape) and _sizes(place) and len(place) == 2):
             raise ValueError(f"{quoted(name)} is {quoted(value)}: expected dtype, shape and place")
         entries[name] = Entry(dtype, tuple(shape), *place)
     return entries
 
 
-def _sizes(value: object, most: int) -> bool:
+def _sizes(value: object) -> bool:
     """Whether a value is a short list of integers that are no more than bytes can be."""
     return (
         isinstance(value, list)
-        and len(value) <= most
+        and len(value) <= DIMENSIONS
         and all(type(size) is int and 0 <= size < 2**63 for size in value)
     )
 
