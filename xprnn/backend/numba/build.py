@@ -28,6 +28,7 @@ from xprnn._version import __version__
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import write_atomic
+from xprnn.backend.host.private import check_files, home, make_private, temporary_home
 from xprnn.backend.numba import functions, intrinsics, packed, tiles
 
 VARIABLE = "XPRNN_CACHE"
@@ -63,20 +64,24 @@ def cache_folder() -> Path | None:
     """Return the folder that compiled code is cached in; None if it is not cached.
 
     The environment variable ``XPRNN_CACHE`` names the folder, or is ``off``; without it, the folder
-    is ``xprnn`` in the user's folder for caches.
+    is ``xprnn`` in the user's folder for caches.  For a user without a folder, such as one that a
+    container's system does not know, it is ``xprnn-UID`` among the temporary files.
     """
     given = os.environ.get(VARIABLE)
     if given == "off":
         return None
     if given:
-        return Path(given)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "xprnn"
+        return Path(given).absolute()
+    named, below = {
+        "win32": ("LOCALAPPDATA", "AppData/Local"),
+        "darwin": ("", "Library/Caches"),
+    }.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
+    base = Path(os.environ.get(named, ""))
+    # The XDG specification, too, says that a relative path is to be ignored.
+    if base.is_absolute():
+        return base / "xprnn"
+    own = home()
+    return temporary_home("xprnn") if own is None else own / below / "xprnn"
 
 
 def build(
@@ -138,6 +143,8 @@ def build(
             _warn_once(error)
             function = _compiled(compiler, source, namespace, None)
     cached = bool(function.cache_hits if by_address else function.stats.cache_hits)
+    if file is not None and not cached:
+        _protect(file)
     seconds = time.perf_counter() - started
     built = Built(function, seconds, cached)
     _log.info("the function %s was %s", kind, built.describe())
@@ -155,10 +162,21 @@ def _compiled(
 
 def _discard(file: Path) -> None:
     """Remove the code that Numba has cached for a file, beside it or in ``NUMBA_CACHE_DIR``."""
-    for folder in {file.parent, Path(numba.config.CACHE_DIR or file.parent)}:
-        for kept in folder.rglob(f"{file.stem}.*.nb[ci]"):
-            with suppress(OSError):
-                kept.unlink()
+    for kept in _compiled_files(file):
+        with suppress(OSError):
+            kept.unlink()
+
+
+def _protect(file: Path) -> None:
+    """Let nobody else write to the code that Numba has cached for a file, whatever the umask."""
+    for kept in _compiled_files(file):
+        with suppress(OSError):
+            kept.chmod(kept.stat().st_mode & 0o755)
+
+
+def _compiled_files(file: Path) -> list[Path]:
+    folders = {file.parent, Path(numba.config.CACHE_DIR or file.parent)}
+    return [kept for folder in folders for kept in folder.rglob(f"{file.stem}.*.nb[ci]")]
 
 
 def build_closure(
@@ -196,21 +214,42 @@ def _digest(*parts: str) -> str:
 
 
 def _source_file(source: str, name: str) -> Path | None:
-    """Write the source to its file in the cache; return None, with a warning, if that fails."""
+    """Write the source to its file in the cache; return None, with a warning, if that fails.
+
+    Numba unpickles what it finds in the cache, and so runs code from there: nobody but this user
+    may have been able to write it.
+    """
     folder = cache_folder()
     if folder is None:
+        if os.environ.get(VARIABLE) != "off":
+            _warn_once(FileNotFoundError("this user has no folder for it"))
         return None
     file = folder / f"{name}.py"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         if not file.exists():
             write_atomic(file, source.encode())
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"{folder} is not writable")
+        _check_compiled(file)
     except OSError as error:
         _warn_once(error)
         return None
     return file
+
+
+def _check_compiled(file: Path) -> None:
+    """Refuse code that another user could have put where Numba looks for this file's."""
+    if numba.config.CACHE_DIR:
+        # Numba makes a folder in it for every folder of sources.
+        chosen = Path(numba.config.CACHE_DIR).absolute()
+        make_private(chosen)
+        for folder in chosen.iterdir():
+            check_files(folder, file.stem)
+        return
+    compiled = file.parent / "__pycache__"
+    compiled.mkdir(mode=0o700, exist_ok=True)
+    check_files(compiled, file.stem)
 
 
 def _warn_once(error: Exception) -> None:
