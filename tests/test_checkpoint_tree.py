@@ -287,4 +287,4 @@ def test_data_are_described_without_reading_them():
         (lazy(), {"type": "generator", "length": None}),
         (Shy(), {"type": "Shy", "length": None}),
     ):
-        assert DataPosition("batches", batches, backend).describe() == what
+        assert DataPosition("batches", batches, backend, 1).describe() == what

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from xprnn.backend import namespace_of
+from xprnn.backend.host.quoting import quoted
 from xprnn.backend.types import Array
 from xprnn.losses import Loss
 from xprnn.training.evaluation import TotalLoss
@@ -83,6 +84,9 @@ class Epoch:
     def restore(self, state: Mapping[str, Any]) -> None:
         self.begin()
         self.total.total, self.total.entries, self.total.batches = state["total"]
-        self._restored_norm = state["norm"]
+        norm = state["norm"]
+        self._restored_norm = None if norm is None else float(norm)
         self.carried, self.over = state["carried"], state["over"]
+        if not isinstance(self.carried, tuple | None):
+            raise TypeError(f"the carried state is {quoted(self.carried)}: expected a tuple")
         self._seconds_before = state["seconds"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xprnn.backend.host.files import write_atomic
+from xprnn.backend.host.quoting import quoted
 
 
 class Record(NamedTuple):
@@ -85,8 +86,10 @@ class History:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to a state."""
-        self.records = [Record(*values) for values in state["records"]]
+        self.records = [_checked(Record(*values)) for values in state["records"]]
         self.stopped, self.best_epoch = state["stopped"], state["best_epoch"]
+        if type(self.best_epoch) not in (int, type(None)):
+            raise TypeError(f"best_epoch is {quoted(self.best_epoch)}: expected an int or None")
         self.seconds = state["seconds"]
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -122,3 +125,13 @@ class History:
 
 def _first(records: Sequence[Record], count: int) -> list[list[Any]]:
     return [list(record) for record in records[:count]]
+
+
+def _checked(record: Record) -> Record:
+    """Return a record from a file, known to hold numbers."""
+    if type(record.epoch) is not int or type(record.loss) is not float:
+        raise TypeError(f"a record is {quoted(record)}: expected an int and a float")
+    for value in record[2:]:
+        if type(value) not in (float, type(None)):
+            raise TypeError(f"a record is {quoted(record)}: expected floats or None")
+    return record

@@ -66,7 +66,7 @@ class TrainingRun:
     def track(self, checkpoint: Checkpoint) -> None:
         """Write checkpoints during the run; resume from the one that is there, if told to."""
         step, backend = self.step, self.step.net.backend
-        position = DataPosition("batches", self.batches, backend)
+        position = DataPosition("batches", self.batches, backend, self.epochs)
         same: dict[str, Any] = {
             "net": step.net.architecture,
             "backend": backend.name,
@@ -88,7 +88,7 @@ class TrainingRun:
         parts: dict[str, Stateful] = {"epochs": _EpochLimit(self), "batches": position}
         self.batches = position
         if self.validation is not None:
-            self.validation = DataPosition("validation", self.validation, backend)
+            self.validation = DataPosition("validation", self.validation, backend, self.epochs)
             parts["validation"] = self.validation
             same["validation"] = self.validation.describe()
         parts["callbacks"] = StatefulCallbacks([*self.callbacks, self.rate_scale])

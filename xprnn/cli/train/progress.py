@@ -5,6 +5,7 @@ import time
 from types import TracebackType
 from typing import Any
 
+from xprnn.backend.host.quoting import quoted
 from xprnn.engine.network import RNN
 from xprnn.training.history import Record
 
@@ -60,6 +61,8 @@ class Progress:
 
         A lower number, back to which a checkpoint goes that doesn't fit, is not worth a line.
         """
+        if type(state) is not int or not 0 <= state <= self.epochs:
+            raise ValueError(f"{quoted(state)} epochs are done: expected 0 to {self.epochs}")
         more = state - self.done
         self.done, self.restored = state, self.restored + more
         if self.bar is not None:

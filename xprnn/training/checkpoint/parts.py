@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 from xprnn.backend.host.arrays import Generator, HostArray, np, random_state, restore_random
+from xprnn.backend.host.quoting import quoted
 
 
 def digest(host: HostArray) -> str:
@@ -57,10 +58,11 @@ class StatefulCallbacks:
         return [callback.state() for callback in self.callbacks]
 
     def restore(self, state: Any) -> None:
-        if len(state) != len(self.callbacks):
+        if not isinstance(state, list) or len(state) != len(self.callbacks):
+            count = len(state) if isinstance(state, list) else quoted(state)
             raise ValueError(
                 f"{len(self.callbacks)} callbacks have the methods state and restore: "
-                f"expected {len(state)}"
+                f"expected {count}"
             )
         for callback, own in zip(self.callbacks, state, strict=True):
             callback.restore(own)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from xprnn.backend import Backend, describe
+from xprnn.backend.host.quoting import quoted
 from xprnn.data.batches import Batch, Batches, each_batch, is_single
 from xprnn.training.checkpoint.parts import Stateful, digest
 
@@ -27,9 +28,12 @@ class DataPosition:
         The name of the data in messages.
     batches : iterable of (x, target) or of Batch, or one pair
     backend : Backend
+    most_epochs : int
+        How many epochs there can be at most.
     """
 
-    def __init__(self, name: str, batches: Batches, backend: Backend) -> None:
+    def __init__(self, name: str, batches: Batches, backend: Backend, most_epochs: int) -> None:
+        self.most_epochs = most_epochs
         self.name, self.batches, self.backend = name, batches, backend
         # An object, because a type checker takes no iterable for a Stateful.
         data: object = batches
@@ -74,6 +78,8 @@ class DataPosition:
         ValueError
             If the data is not the same as before.
         """
+        if state["epochs"] > self.most_epochs:
+            raise ValueError(f"{self.name} were read {state['epochs']} times: more than asked for")
         if state["epochs"] == 0:
             self._begin_anew(state)
             return
@@ -132,6 +138,8 @@ class DataPosition:
             self.first = batch
 
     def _compare(self, batch: Batch, before: Fingerprint) -> None:
+        if not isinstance(before, dict):
+            raise TypeError(f"of {self.name}, {quoted(before)} was read: expected a description")
         now = self._fingerprint(batch)
         where = f"{self.name} are other data: of epoch {self.epochs}, batch {self.read}"
         for part, (kind, values) in now.items():

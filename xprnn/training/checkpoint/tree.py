@@ -12,8 +12,12 @@ from typing import Any
 
 from xprnn.backend import Backend, describe
 from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.quoting import quoted
 
 Kinds = dict[str, type]
+
+PACKED = ("float", "scalar", "dict", "list", "tuple", "named", "array", "host")
+"""The kinds of objects in the JSON."""
 
 
 def named_kinds(value: Any) -> Kinds:
@@ -118,8 +122,12 @@ class Unpacker:
 
     def __call__(self, packed: Any) -> Any:
         if not isinstance(packed, dict):
+            if isinstance(packed, list):
+                raise ValueError(f"it holds {quoted(packed)}, which is nothing that was packed")
             return packed
         ((what, value),) = packed.items()
+        if what not in PACKED:
+            raise ValueError(f"it holds {quoted(what)}, which is nothing that was packed")
         if what == "float":
             return float(value)
         if what == "dict":

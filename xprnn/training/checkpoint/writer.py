@@ -9,13 +9,21 @@ from typing import Any, TypeAlias
 from xprnn.backend import Backend
 from xprnn.backend.host.files import check_writable, remove_parts
 from xprnn.backend.host.locks import Lock
+from xprnn.backend.host.quoting import quoted, shortened
 from xprnn.training.checkpoint.description import description, differences
 from xprnn.training.checkpoint.file import Content, find, write
+from xprnn.training.checkpoint.form import check_form
 from xprnn.training.checkpoint.options import Checkpoint
 from xprnn.training.checkpoint.parts import Stateful
 from xprnn.training.checkpoint.tree import Packer, Unpacker, named_kinds
 
 Parts: TypeAlias = Mapping[str, Stateful]
+
+UNFORMED = ("callbacks", "random")
+"""Parts whose state may have another form than at the beginning; they check it themselves."""
+
+UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+"""What a part raises if a state does not fit."""
 
 
 class CheckpointWriter:
@@ -149,21 +157,33 @@ class CheckpointWriter:
         self.file_is_whole, self.unwritten, self.written = True, False, time.monotonic()
 
     def _restore(self, content: Content) -> None:
-        different = differences(self.same, content.data["same"])
         where = f"the checkpoint {str(self.checkpoint.file)!r}"
+        if content.data.keys() != {"same", "parts"}:
+            raise ValueError(f"{where} holds no training: it has {quoted(list(content.data))}")
+        different = differences(self.same, content.data["same"])
         if different:
-            raise ValueError(f"{where} is of another training: {'; '.join(different)}")
+            raise ValueError(
+                f"{where} is of another training: {shortened('; '.join(different), 2000)}"
+            )
         unpack = Unpacker(self.backend, self.kinds, content.arrays)
         changed: list[str] = []
         try:
             states = unpack(content.data["parts"])
+            if not isinstance(states, dict) or states.keys() != self.parts.keys():
+                raise ValueError(f"it has the parts {quoted(states)}")
+            for name, own in self.snapshot.items():
+                if name not in UNFORMED:
+                    check_form(name, states[name], own, self.backend)
             for name, part in self.parts.items():
                 changed.append(name)
                 part.restore(states[name])
         except BaseException as error:
             self._go_back(changed, error)
-            if isinstance(error, ValueError):
-                raise ValueError(f"{where} is of another training: {error}") from error
+            # Errors of the user's own callbacks stay what they are.
+            foreign = changed[-1:] == ["callbacks"]
+            if isinstance(error, ValueError if foreign else UNFIT):
+                reason = shortened(str(error), 2000)
+                raise ValueError(f"{where} is of another training: {reason}") from error
             raise
         self.unwritten, self.written = False, time.monotonic()
 
