@@ -184,7 +184,7 @@ def setting(*names, to):
         (setting("step", "memory", to=None), "step.memory is None: expected"),
         (setting("epoch", "seconds", to=None), "epoch.seconds is None: expected float"),
         (setting("epoch", "norm", to={"list": []}), "is of another training"),
-        (setting("epoch", "carried", to=3), "the carried state is 3: expected a tuple"),
+        (setting("epoch", "carried", to=3), "the carried state is of type int: expected a tuple"),
         (setting("history", "records", to={"list": [{"tuple": [1]}]}), "is of another training"),
         (setting("history", "best_epoch", to="x"), "best_epoch is 'x': expected an int or None"),
         (setting("batches", "epochs", to=10**9), "batches were read 1000000000 times"),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from xprnn import checks
 from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.quoting import listed, quoted
 from xprnn.data.decoding import read_decoded
 from xprnn.data.spacing import check_spacing, parse_number
 
@@ -225,19 +226,19 @@ def _column(file: Path, header: list[str], name: str) -> int:
         problem = "no column" if not found else f"{len(found)} columns"
         hint = "; another delimiter?" if len(header) == 1 else ""
         raise ValueError(
-            f"{str(file)!r} has {problem} {name!r}: "
-            f"its columns are {', '.join(map(repr, header))}{hint}"
+            f"{str(file)!r} has {problem} {quoted(name)}: "
+            f"its columns are {listed(map(quoted, header))}{hint}"
         )
     return found[0]
 
 
 def _number(file: Path, line: int, column: str, text: str) -> float:
-    where = f"{str(file)!r}, line {line}, column {column!r}"
+    where = f"{str(file)!r}, line {line}, column {quoted(column)}"
     if not text:
         raise ValueError(f"{where}: the value is missing; fill the gap or cut the file there")
     value = parse_number(text)
     if value is None:
-        raise ValueError(f"{where}: {text!r} is not a number")
+        raise ValueError(f"{where}: {quoted(text)} is not a number")
     if not math.isfinite(value):
-        raise ValueError(f"{where}: {text!r} is not a finite number")
+        raise ValueError(f"{where}: {quoted(text)} is not a finite number")
     return value

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.quoting import quoted
 
 
 def parse_number(text: str) -> float | None:
@@ -30,9 +31,9 @@ def check_spacing(file: Path, lines: Sequence[int], column: str, times: Sequence
     k = max(offender for offender in offenders if offender is not None)
     problem = "does not go forward" if k == 1 else "differs from the one before"
     raise ValueError(
-        f"{str(file)!r}, line {lines[k]}, column {column!r}: the step from {times[k - 1]!r} to "
-        f"{times[k]!r} {problem}: expected evenly spaced rows, as they are assumed to be if no "
-        "time column is named"
+        f"{str(file)!r}, line {lines[k]}, column {quoted(column)}: the step from "
+        f"{quoted(times[k - 1])} to {quoted(times[k])} {problem}: expected evenly spaced rows, as "
+        "they are assumed to be if no time column is named"
     )
 
 
@@ -44,8 +45,8 @@ def _readings(
     for line, text, date, number in zip(lines, times, dates, numbers, strict=True):
         if date is None and (number is None or not math.isfinite(number)):
             raise ValueError(
-                f"{str(file)!r}, line {line}, column {column!r}: {text!r} is no number and no "
-                "ISO 8601 date"
+                f"{str(file)!r}, line {line}, column {quoted(column)}: {quoted(text)} is no "
+                "number and no ISO 8601 date"
             )
     days = [date for date in dates if date is not None]
     if len(days) == len(times):
@@ -57,8 +58,8 @@ def _readings(
     if None in numbers:
         k = numbers.index(None) if dates[0] is None else dates.index(None)
         raise ValueError(
-            f"{str(file)!r}, line {lines[k]}, column {column!r}: {times[k]!r} is a "
-            f"{'date' if numbers[k] is None else 'number'}, unlike {times[0]!r}"
+            f"{str(file)!r}, line {lines[k]}, column {quoted(column)}: {quoted(times[k])} is a "
+            f"{'date' if numbers[k] is None else 'number'}, unlike {quoted(times[0])}"
         )
     return [np.array(numbers, dtype=np.float64)]
 

@@ -4,12 +4,15 @@
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from xprnn import checks
 from xprnn.backend import namespace_of
-from xprnn.backend.host.quoting import quoted
 from xprnn.backend.types import Array
+from xprnn.data.batches import Batch
+from xprnn.engine.arguments import check_state
+from xprnn.engine.network import RNN
 from xprnn.losses import Loss
 from xprnn.training.evaluation import TotalLoss
 
@@ -27,8 +30,10 @@ class Epoch:
         Whether the next batch begins another epoch.
     """
 
-    def __init__(self, loss: Loss) -> None:
-        self.loss, self.total = loss, TotalLoss(loss)
+    def __init__(self, loss: Loss, net: RNN) -> None:
+        self.loss, self.net, self.total = loss, net, TotalLoss(loss)
+        # Returns the last batch; whoever restores a position in the data sets it.
+        self.last_batch: Callable[[], Batch] = lambda: Batch(None, None)
         self._norm: Array | None = None
         self._restored_norm: float | None = None
         self.carried: Any = None
@@ -86,7 +91,16 @@ class Epoch:
         self.total.total, self.total.entries, self.total.batches = state["total"]
         norm = state["norm"]
         self._restored_norm = None if norm is None else float(norm)
-        self.carried, self.over = state["carried"], state["over"]
-        if not isinstance(self.carried, tuple | None):
-            raise TypeError(f"the carried state is {quoted(self.carried)}: expected a tuple")
+        carried, self.over = state["carried"], state["over"]
+        self.carried = None if carried is None else self._checked(carried)
         self._seconds_before = state["seconds"]
+
+    def _checked(self, carried: Any) -> Any:
+        """Return a carried state from a file, known to be the final state of the last batch."""
+        architecture, backend = self.net.architecture, self.net.backend
+        count = int(self.last_batch().x.shape[1])
+        shape = architecture.state_shape(count)
+        state = check_state("the carried state", carried, backend, architecture.cell, shape)
+        for k, part in enumerate(state):
+            checks.finite(f"the carried state[{k}]", part, backend)
+        return state

@@ -60,7 +60,7 @@ class TrainingRun:
 
     def __post_init__(self) -> None:
         self.history = self.step.history
-        self.epoch = Epoch(self.step.loss)
+        self.epoch = Epoch(self.step.loss, self.step.net)
         self.writer: CheckpointWriter | None = None
 
     def track(self, checkpoint: Checkpoint) -> None:
@@ -87,6 +87,7 @@ class TrainingRun:
         # What may not fit is restored first: the data, then the user's callbacks and the generator.
         parts: dict[str, Stateful] = {"epochs": _EpochLimit(self), "batches": position}
         self.batches = position
+        self.epoch.last_batch = lambda: position.last
         if self.validation is not None:
             self.validation = DataPosition("validation", self.validation, backend, self.epochs)
             parts["validation"] = self.validation
