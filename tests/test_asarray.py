@@ -143,7 +143,7 @@ def test_arrays_of_another_backend_are_refused(name, foreign):
     if foreign in (name, "numpy"):
         assert get_backend(name).to_numpy(get_backend(name).asarray(array)).tolist() == [1]
         return
-    message = f"an array of the backend '{foreign}': take it to the host first, with that backend's"
+    message = f"an array of the backend '{foreign}': take it to the host first, as .*a"
     with pytest.raises(TypeError, match=message):
         get_backend(name).asarray(array)
 

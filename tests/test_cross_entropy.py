@@ -223,8 +223,8 @@ def test_a_language_model_learns():
     [
         (TARGET[1:], ValueError, r"target has shape \(3, 3\): expected \(4, 3\)"),
         (TARGET[..., None], ValueError, r"target has shape \(4, 3, 1\): expected \(4, 3\)"),
-        (TARGET + 1, ValueError, r"target\[0, 2\] is 5: expected 0 to 4, or -1 for none"),
-        (TARGET - 1, ValueError, r"target\[1, 0\] is -2: expected 0 to 4, or -1 for none"),
+        (TARGET + 1, ValueError, r"target\[0, 2\] is 5: expected 0 to 4, or -1 for padding"),
+        (TARGET - 1, ValueError, r"target\[1, 0\] is -2: expected 0 to 4, or -1 for padding"),
         (TARGET.astype(float), TypeError, "target has dtype float64: expected integers"),
         (TARGET > 0, TypeError, "target has dtype bool: expected integers"),
         (TARGET.tolist(), TypeError, "target is a list: expected an array of the backend 'numpy'"),

@@ -5,7 +5,7 @@ import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from xprnn.backend import Backend, describe, dtype_name
+from xprnn.backend import Backend, conversion, describe, dtype_name
 from xprnn.backend.host.quoting import quoted
 from xprnn.backend.types import Array
 
@@ -151,7 +151,9 @@ def array(name: str, a: object, backend: Backend, shape: Shape) -> Array:
             f"{name} has dtype {dtype_name(dtype)}: expected floats{converts if real else ''}"
         )
     of_shape(name, a, shape)
-    return backend.xp.astype(backend.library.plain(a), backend.dtype, copy=False)
+    # What overflows becomes infinite, which `finite` refuses where it counts.
+    with backend.library.quiet():
+        return backend.xp.astype(backend.library.plain(a), backend.dtype, copy=False)
 
 
 def is_integer(a: object, backend: Backend) -> bool:
@@ -180,13 +182,16 @@ def tokens(
         raise TypeError(f"{name} has dtype {dtype_name(dtype)}: expected integers")
     of_shape(name, a, shape)
     # A narrow integer dtype may not hold ``count``, and some libraries don't index with it.
-    indices: Array = backend.xp.astype(a, indexing, copy=False)
+    indices: Array = backend.xp.astype(backend.library.plain(a), indexing, copy=False)
     good = (indices >= 0) & (indices < count)
-    if ignored is not None:
+    # An unsigned entry is never negative: what looks like it is too large for a signed integer.
+    if ignored is not None and not backend.xp.isdtype(dtype, "unsigned integer"):
         good = good | (indices == ignored)
     if not bool(backend.xp.all(good)):
-        at, value = _first_bad(indices, good, backend)
-        also = "" if ignored is None else f", or {ignored} for none"
+        at, value = _first_bad(a, good, backend)
+        also = "" if ignored is None else f", or {ignored} for padding"
+        if ignored is None and value == -1:
+            also = " (padding takes any token, and the argument lengths)"
         raise ValueError(f"{name}{at} is {value}: expected 0 to {count - 1}{also}")
     return indices
 
@@ -198,7 +203,7 @@ def of_backend(name: str, a: object, backend: Backend) -> None:
     if not backend.library.is_array(a):
         raise TypeError(
             f"{name} is {_a(describe(a))}: expected an array of the backend {backend.name!r} "
-            f"({name} = net.backend.asarray({name}) makes one from host data)"
+            f"({conversion(name, a)})"
         )
     raise ValueError(
         f"{name} is on device {backend.library.device_of(a)}: "

@@ -18,7 +18,7 @@ The modules, each importing only those above it:
 ==================  ============================================================================
 """
 
-from xprnn.backend.handle import Backend, describe, dtype_name
+from xprnn.backend.handle import Backend, conversion, describe, dtype_name, on_host
 from xprnn.backend.libraries.namespace import FUNCTIONS
 from xprnn.backend.library import Library
 from xprnn.backend.opening import available_backends, backend_of, get_backend, probe
@@ -32,6 +32,7 @@ __all__ = [
     "Library",
     "available_backends",
     "backend_of",
+    "conversion",
     "describe",
     "dtype_name",
     "find_library",
@@ -39,6 +40,7 @@ __all__ = [
     "get_backend",
     "library_of",
     "namespace_of",
+    "on_host",
     "prefer",
     "probe",
 ]

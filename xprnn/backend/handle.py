@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.arrays import HostArray, changes_arithmetic, instead, plain_array
 from xprnn.backend.library import Library
-from xprnn.backend.registry import find_library, library_named
+from xprnn.backend.registry import find_library, library_named, library_of
 from xprnn.backend.types import FLOATS, REALS, Array, Device, DType, Namespace
 
 
@@ -82,7 +82,8 @@ class Backend:
         ------
         TypeError
             If it holds anything but real numbers or booleans, or is an array of another backend:
-            nothing is transferred silently, so take it to the host with that backend's `to_numpy`.
+            nothing is transferred silently, so take it to the host first.  Or if it is a masked
+            array, a matrix or another subclass of NumPy's array that changes arithmetic.
         ValueError
             If the elements have unequal lengths, or the dtype is not of real numbers or booleans.
         """
@@ -138,16 +139,35 @@ def describe(a: object) -> str:
     return f"{type(a).__name__}"
 
 
+def on_host(name: str, a: Array) -> str:
+    """Return the code that brings an array of a library to the host."""
+    call = library_of(a).host_call.format(name)
+    if dtype_name(a.dtype) == "bfloat16":
+        # NumPy has no such dtype.
+        call = call.replace(".detach()", ".detach().float()")
+    return call
+
+
+def conversion(name: str, a: object) -> str:
+    """Return in words how a user makes an array of a network's backend of ``a``."""
+    if changes_arithmetic(type(a)):
+        return instead(name, type(a))
+    library = find_library(a)
+    if library is None or library.name == "numpy":
+        return f"{name} = net.backend.asarray({name}) makes one from host data"
+    return f"{name} = net.backend.asarray({on_host(name, a)}) makes one"
+
+
 def _host_numbers(a: object) -> HostArray:
     """Return ``a`` as a host array of real numbers or booleans."""
     library = find_library(a)
     if library is not None and library.name != "numpy":
         raise TypeError(
-            f"got {describe(a)}, an array of the backend {library.name!r}: "
-            "take it to the host first, with that backend's to_numpy"
+            f"got {describe(a)}, an array of the backend {library.name!r}: take it to the host "
+            f"first, as {on_host('a', a)} does for an array a"
         )
     try:
-        host = np.asarray(a)
+        host = plain_array("a", a)
     except ValueError as error:
         raise ValueError(f"can't make an array of this {type(a).__name__}: {error}") from error
     if host.dtype.kind not in "fiub":

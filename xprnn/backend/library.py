@@ -39,6 +39,8 @@ class Library(Operations):
     name: str
     module: str
     install: str
+    host_call: ClassVar[str] = "numpy.asarray({})"
+    """What its users write to bring an array, in place of the braces, to the host."""
     synchronous: ClassVar[bool] = False
     """Whether reading a value of an array never waits for a device."""
     lowering: ClassVar[str | None] = None
@@ -80,6 +82,10 @@ class Library(Operations):
     def to_host(self, a: Array) -> HostArray:
         """Return the values of an array as a host array."""
         return np.asarray(a)
+
+    def on_host(self, a: Array) -> bool:
+        """Whether the array is in the memory of the host, so that nothing is transferred."""
+        return "cpu" in str(self.device_of(a)).lower()
 
     def plain(self, a: Array) -> Array:
         """Return the array without what the library may have attached to it (a graph, say)."""

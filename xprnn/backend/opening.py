@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from xprnn.backend.handle import Backend, describe, dtype_name, load, open_library
+from xprnn.backend.host.arrays import changes_arithmetic, instead
 from xprnn.backend.registry import LIBRARIES, find_library, library_named
 from xprnn.backend.types import FLOATS, Array, Device, DType
 
@@ -131,5 +132,8 @@ def backend_of(a: Array) -> Backend:
     """
     library = find_library(a)
     if library is None or dtype_name(a.dtype) not in FLOATS:
-        raise TypeError(f"expected a floating array of {', '.join(LIBRARIES)}, got {describe(a)}")
+        hint = f": {instead('it', type(a))}" if changes_arithmetic(type(a)) else ""
+        raise TypeError(
+            f"expected a floating array of {', '.join(LIBRARIES)}, got {describe(a)}{hint}"
+        )
     return open_library(library, library.device_of(a), a.dtype)

@@ -51,7 +51,7 @@ class Operations(ABC):
         """Whether an entry of one of the arrays, at least one, is NaN."""
         xp = self.namespace()
         # One flag for all, because reading it may wait for a device.
-        return bool(reduce(operator.or_, [xp.any(xp.isnan(a)) for a in arrays]))
+        return not bool(reduce(operator.and_, [xp.all(a == a) for a in arrays]))  # noqa: PLR0124
 
     # Matrices, their products and sums
 

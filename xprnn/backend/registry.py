@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from xprnn.backend.host.arrays import HostArray
+from xprnn.backend.host.arrays import HostArray, changes_arithmetic, instead
 from xprnn.backend.libraries.cupy import CuPy
 from xprnn.backend.libraries.jax import Jax
 from xprnn.backend.libraries.namespace import UserNamespace
@@ -87,6 +87,10 @@ def library_of(a: object) -> Library:
     """Return the library that ``a`` is an array of; TypeError if it is no array."""
     library = find_library(a)
     if library is None:
+        if changes_arithmetic(type(a)):
+            raise TypeError(
+                f"expected an array, got a {type(a).__name__}: {instead('it', type(a))}"
+            )
         raise TypeError(
             f"expected an array of {', '.join(LIBRARIES)}, got an object of type {type(a).__name__}"
         )

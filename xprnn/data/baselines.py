@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from xprnn import checks
-from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np, refuse_changed
 from xprnn.data.series import check_series
 
 
@@ -48,6 +48,8 @@ class Autoregression(NamedTuple):
 
 def rmse(forecast: HostArray, values: HostArray) -> float:
     """Return the root of the mean squared error, in the values' unit."""
+    refuse_changed("forecast", forecast)
+    refuse_changed("values", values)
     checks.of_shape("forecast", forecast, tuple(values.shape))
     return float(np.sqrt(np.mean((forecast - values) ** 2)))
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xprnn import checks
-from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np, refuse_changed
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ class NGram:
 
 def _check_tokens(texts: Sequence[HostArray], size: int) -> None:
     for k, text in enumerate(texts):
+        refuse_changed(f"texts[{k}]", text)
         wrong = np.flatnonzero((text < 0) | (text >= size))
         if len(wrong):
             at = wrong[0]

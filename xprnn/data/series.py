@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xprnn import checks
-from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np, plain_array, refuse_changed
 from xprnn.backend.host.quoting import listed, quoted
 from xprnn.data.decoding import read_decoded
 from xprnn.data.spacing import check_spacing, parse_number
@@ -145,10 +145,12 @@ class Scaling(NamedTuple):
 
     def apply(self, values: HostArray) -> HostArray:
         """Scale."""
+        refuse_changed("values", values)
         return (values - self.mean) / self.std
 
     def invert(self, scaled: HostArray) -> HostArray:
         """Scale back."""
+        refuse_changed("scaled", scaled)
         return scaled * self.std + self.mean
 
 
@@ -188,7 +190,7 @@ def windows(values: HostArray, length: int) -> tuple[HostArray, HostArray]:
 
 def check_series(name: str, values: HostArray, *, more_than: int) -> HostArray:
     """Return values as float64, after checking that they are finite and enough."""
-    values = np.asarray(values)
+    values = plain_array(name, values)
     if values.dtype.kind not in "fiu":
         raise TypeError(f"{name} has dtype {values.dtype}: expected real numbers")
     checks.of_shape(name, values, ("N",))

@@ -11,7 +11,15 @@ from typing import Any
 
 from xprnn import checks
 from xprnn.backend import Backend
-from xprnn.backend.host.arrays import HostArray, Seed, generator, np, random_state, restore_random
+from xprnn.backend.host.arrays import (
+    HostArray,
+    Seed,
+    generator,
+    np,
+    plain_array,
+    random_state,
+    restore_random,
+)
 from xprnn.data.batches import Batch
 from xprnn.data.decoding import read_decoded
 from xprnn.data.vocabulary import SENTENCE_END, SENTENCE_START, SPECIAL, UNKNOWN, Vocabulary
@@ -233,6 +241,7 @@ def streams(indices: HostArray, count: int) -> tuple[HostArray, HostArray]:
         If there are too few tokens.
     """
     count = checks.positive_int("count", count)
+    indices = plain_array("indices", indices)
     steps = (len(indices) - 1) // count
     if steps < 1:
         raise ValueError(

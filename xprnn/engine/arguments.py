@@ -7,7 +7,7 @@ from xprnn.backend import Backend
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell
 from xprnn.engine.architecture import Architecture
-from xprnn.engine.lengths import check_lengths
+from xprnn.engine.lengths import check_lengths, fill_padding, padding_mask
 
 
 def check_inputs(
@@ -16,21 +16,42 @@ def check_inputs(
     x: Array,
     state: Arrays | None,
     lengths: Sequence[int] | None,
-) -> tuple[Array, Arrays, tuple[int, ...] | None]:
-    """Return a network's input, initial state and lengths, known to fit it and to be finite."""
+) -> tuple[Array, Arrays, Array | None]:
+    """Return a network's input, initial state and padding mask.
+
+    They are known to fit the network and to be finite; the input's padding is filled.
+    """
+    valid = None
+    if lengths is not None:
+        x, valid = without_padding("x", x, backend, lengths)
     check = check_input if architecture.embedding_size is None else check_tokens
     x = check("x", x, backend, architecture.input_size)
     if x.ndim == 3:
         checks.finite("x", x, backend)
-    steps, batch = x.shape[:2]
-    checked = check_lengths(lengths, steps, batch)
+    batch = x.shape[1]
     cell, shape = architecture.cell, architecture.state_shape(batch)
     if state is None:
-        return x, zero_state(backend, cell, shape), checked
+        return x, zero_state(backend, cell, shape), valid
     state = check_state("state", state, backend, cell, shape)
     for k, part in enumerate(state):
         checks.finite(f"state[{k}]", part, backend)
-    return x, state, checked
+    return x, state, valid
+
+
+def without_padding(
+    name: str, x: Array, backend: Backend, lengths: Sequence[int]
+) -> tuple[Array, Array | None]:
+    """Return an input with its padding filled, and the padding mask, None if there is no padding.
+
+    Before the input's values are checked, because those in the padding don't count.  An input of
+    another form is returned unchanged, for the check of the input to refuse.
+    """
+    checks.of_backend(name, x, backend)
+    if x.ndim not in (2, 3) or x.shape[0] == 0:
+        return x, None
+    steps, batch = x.shape[:2]
+    valid = padding_mask(backend, check_lengths(lengths, steps, batch), steps)
+    return fill_padding(backend.xp, valid, backend.library.plain(x)), valid
 
 
 def zero_state(backend: Backend, cell: Cell, shape: tuple[int, ...]) -> Arrays:

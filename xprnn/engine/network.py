@@ -26,6 +26,7 @@ from xprnn.engine.arguments import (
     zero_state,
 )
 from xprnn.engine.initializers import Initializer
+from xprnn.engine.lengths import fill_target
 from xprnn.engine.parameters import Parameters
 from xprnn.engine.results import Gradient, Run, check_run
 from xprnn.engine.saving import check_finite, read_network, write_network
@@ -254,9 +255,9 @@ class RNN:
         state : tuple of array, (layers·D, B, H) each, optional
             The initial state; None for zero.
         lengths : sequence of int, optional
-            The number of steps of each sequence: on the host, from 1 to T.  The steps after them
-            are padding: whatever finite numbers x holds there, the state is held and the output is
-            zero.  None: every sequence has T steps.
+            The number of steps of each sequence, from 1 to T: a list, a range or an array of
+            integers, on the host.  The steps after them are padding: whatever x holds there, the
+            state is held and the output is zero.  None: every sequence has T steps.
 
         Returns
         -------
@@ -311,7 +312,7 @@ class RNN:
         self,
         x: Array,
         state: Arrays,
-        lengths: tuple[int, ...] | None,
+        valid: Array | None,
         *,
         save: bool,
         rng: Seed = None,
@@ -326,7 +327,7 @@ class RNN:
             self._parameters,
             x,
             state,
-            lengths,
+            valid,
             save=save,
             recompute=recompute,
             rng=masks_from,
@@ -563,15 +564,17 @@ def loss_and_grad(
     window = check_window(window)
     recompute = check_recompute(recompute, window)
     architecture, backend = net.architecture, net.backend
-    x, initial, checked = check_inputs(architecture, backend, x, state, lengths)
+    x, initial, mask = check_inputs(architecture, backend, x, state, lengths)
     steps, batch = x.shape[:2]
     # The loss does not depend on the final state; without an initial state, zeros are at hand.
     d_state = initial
     if state is not None:
         d_state = zero_state(backend, architecture.cell, architecture.state_shape(batch))
+    valid = mask if architecture.returns == "sequence" else None
+    if valid is not None:
+        target = fill_target(backend, valid, target)
     target = loss.check(architecture.output_shape(steps, batch), target, backend)
-    output, final, tape = net._forward(x, initial, checked, save=True, rng=rng, recompute=recompute)
-    valid = tape.valid if architecture.returns == "sequence" else None
+    output, final, tape = net._forward(x, initial, mask, save=True, rng=rng, recompute=recompute)
     # Without a readout the output is part of the tape, which the loss must not overwrite.
     overwrite = architecture.output_size is not None
     if not overwrite and type(loss) not in LOSSES.values() and tape.shares_output:

@@ -35,7 +35,6 @@ from xprnn.engine.layer.layer import (
 )
 from xprnn.engine.layer.weights import Weights
 from xprnn.engine.layer.window import Sweep
-from xprnn.engine.lengths import fill_padding, padding_mask
 from xprnn.engine.readout import read_out, read_out_backward
 from xprnn.engine.results import Gradient, NetworkTape, Run
 
@@ -46,7 +45,7 @@ def forward(
     parameters: Mapping[str, Array],
     x: Array,
     state: Arrays,
-    lengths: tuple[int, ...] | None = None,
+    valid: Array | None = None,
     *,
     save: bool,
     recompute: bool = False,
@@ -58,7 +57,8 @@ def forward(
     ----------
     x : array, (T, B, I), or of integers, (T, B)
     state : tuple of array, (layers·D, B, H) each
-    lengths : tuple of int, or None
+    valid : array of bool, (T, B, 1), or None
+        The padding mask; the padding of ``x`` is filled, see `xprnn.engine.lengths.fill_padding`.
     save : bool
         False: `backward` can't use the tape.
     recompute : bool
@@ -67,9 +67,7 @@ def forward(
         Draws the dropout masks; None: no dropout.
     """
     xp = backend.xp
-    steps, batch = x.shape[:2]
-    valid = padding_mask(backend, lengths, steps)
-    layer_input = x = fill_padding(xp, valid, x)
+    batch, layer_input = x.shape[1], x
     if architecture.embedding_size is not None:
         layer_input = look_up(xp, parameters["embedding.weight"], x)  # (1)
     h_shape = (batch, architecture.hidden_size)

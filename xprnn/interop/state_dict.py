@@ -7,7 +7,7 @@ from typing import Any
 
 from xprnn import checks
 from xprnn.backend import describe, find_library
-from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.arrays import HostArray, np, plain_array
 from xprnn.cells import ACTIVATIONS, GRU, LSTM, Cell, Elman, get_cell
 from xprnn.engine.architecture import Architecture
 
@@ -99,7 +99,9 @@ def _name(key: object) -> str:
 def _host(name: object, value: object) -> HostArray:
     library = find_library(value)
     try:
-        host = np.array(value if library is None else library.to_host(value))
+        host = np.array(
+            plain_array(str(name), value) if library is None else library.to_host(value)
+        )
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise TypeError(f"{name} is {describe(value)}: NumPy can't hold it: {reason}") from error

@@ -2,7 +2,7 @@
 
 from xprnn.backend.types import Array
 from xprnn.data.batches import Batch, Batches, each_batch
-from xprnn.engine.lengths import check_lengths, padding_mask
+from xprnn.engine.lengths import check_lengths, fill_target, padding_mask
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss, get_loss, where_valid
 
@@ -31,8 +31,9 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
     total, state = TotalLoss(loss), None
     for batch in each_batch(batches):
         output, final = net(batch.x, state if batch.carry else None, batch.lengths)
-        target = loss.check(tuple(output.shape), batch.target, net.backend)
-        valid = where_valid(valid_steps(net, batch))
+        mask = valid_steps(net, batch)
+        target = fill_target(net.backend, mask, batch.target)
+        target, valid = loss.check(tuple(output.shape), target, net.backend), where_valid(mask)
         total.add(float(loss(output, target, *valid)), loss.entries(target, *valid))
         state = final
     if total.batches == 0:

@@ -6,6 +6,7 @@ on a backend's arrays.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +15,82 @@ HostArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Generator = np.random.Generator
 Seed: TypeAlias = int | np.random.Generator | None
 
-__all__ = ["Generator", "HostArray", "Seed", "generator", "np", "random_state", "restore_random"]
+__all__ = [
+    "Generator",
+    "HostArray",
+    "Seed",
+    "changes_arithmetic",
+    "generator",
+    "instead",
+    "np",
+    "plain_array",
+    "random_state",
+    "refuse_changed",
+    "restore_random",
+]
+
+_ARITHMETIC = (
+    *("__array_ufunc__", "__array_function__", "__add__", "__radd__", "__iadd__", "__sub__"),
+    *("__mul__", "__rmul__", "__imul__", "__matmul__", "__truediv__", "__pow__", "__neg__"),
+    *("__eq__", "__lt__"),
+)
+
+
+def changes_arithmetic(kind: type) -> bool:
+    """Whether arrays of a class compute in another way than NumPy's own.
+
+    Masked arrays, matrices and quantities with units do; a ``numpy.memmap`` does not.
+    """
+    return _changes_arithmetic(kind)
+
+
+@cache
+def _changes_arithmetic(kind: Any) -> bool:
+    return issubclass(kind, np.ndarray) and any(
+        getattr(kind, name, None) is not getattr(np.ndarray, name) for name in _ARITHMETIC
+    )
+
+
+def instead(name: str, kind: type) -> str:
+    """Return in words what to pass instead of an array of a class that changes arithmetic."""
+    if issubclass(kind, np.ma.MaskedArray):
+        return (
+            f"masks are not supported; fill the gaps first, as {name}.filled(...) does, or, if "
+            "they are the ends of sequences, fill them and pass lengths"
+        )
+    return (
+        f"{kind.__name__} has an arithmetic of its own; pass its plain numbers, as "
+        f"numpy.array({name}, subok=False) makes them"
+    )
+
+
+def plain_array(name: str, a: Any) -> HostArray:
+    """Return host data as an array of NumPy's own class.
+
+    Raises
+    ------
+    TypeError
+        If it is, or a list in it holds, an array of a class that changes arithmetic: masks and
+        units would be dropped silently.
+    ValueError
+        If the elements have unequal lengths.
+    """
+    refuse_changed(name, a)
+    return np.asarray(a)
+
+
+def refuse_changed(name: str, a: Any) -> None:
+    """Raise the TypeError of `plain_array`."""
+    if changes_arithmetic(type(a)):
+        kind = type(a)
+        raise TypeError(
+            f"{name} is a {kind.__module__.partition('.')[0]}.{kind.__name__}: "
+            f"{instead(name, kind)}"
+        )
+    if isinstance(a, list | tuple):
+        for k, part in enumerate(a):
+            if not isinstance(part, float | int):
+                refuse_changed(f"{name}[{k}]", part)
 
 
 def generator(rng: Seed) -> Generator:

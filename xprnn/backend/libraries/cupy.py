@@ -38,6 +38,7 @@ class CuPy(Library):
     module = "cupy"
     install = 'pip install "xprnn[cuda13]" (or "xprnn[cuda12]", by the driver)'
     lowering = "cupy"
+    host_call = "{}.get()"
 
     def namespace(self) -> Namespace:
         return importlib.import_module("array_api_compat.cupy")

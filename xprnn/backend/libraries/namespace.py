@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from operator import attrgetter
 from typing import Any
 
-from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.arrays import HostArray, changes_arithmetic, np
 from xprnn.backend.library import Library
 from xprnn.backend.types import REALS, Array, Device, Namespace
 
@@ -72,7 +72,9 @@ class UserNamespace(Library):
     def is_array(self, a: object) -> bool:
         # A sum of all entries of a NumPy array is a NumPy scalar.
         scalars = issubclass(self.array_class, np.ndarray) and isinstance(a, np.generic)
-        return scalars or isinstance(a, self.array_class)
+        if scalars or type(a) is self.array_class:
+            return True
+        return isinstance(a, self.array_class) and not changes_arithmetic(type(a))
 
     def device(self, spec: object) -> Device:
         if spec is None:

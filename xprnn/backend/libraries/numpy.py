@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from xprnn.backend.host import tuning
-from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.arrays import HostArray, changes_arithmetic, np
 from xprnn.backend.libraries.in_place import add_in_place, put_in_place
 from xprnn.backend.libraries.numpy_products import DTYPES, SIDE, compiled_module, product
 from xprnn.backend.library import Library
@@ -35,7 +35,8 @@ class NumPy(Library):
 
     def is_array(self, a: object) -> bool:
         # A sum of all entries is a NumPy scalar, where the standard has a zero-dimensional array.
-        return isinstance(a, _ARRAYS)
+        kind = type(a)
+        return kind is np.ndarray or (isinstance(a, _ARRAYS) and not changes_arithmetic(kind))
 
     def device(self, spec: object) -> Device:
         if spec not in (None, "cpu"):
@@ -52,6 +53,9 @@ class NumPy(Library):
     def from_host(self, a: HostArray, device: Device) -> Array:
         del device
         return a
+
+    def plain(self, a: Array) -> Array:
+        return a if type(a) is np.ndarray else np.asarray(a)
 
     def quiet(self) -> AbstractContextManager[object]:
         return np.errstate(over="ignore", invalid="ignore")
@@ -177,7 +181,7 @@ class NumPy(Library):
         return self.product(np.ones((1, len(a)), a.dtype), a)[0]
 
     def copy(self, a: Array) -> Array:
-        return a.copy()
+        return np.array(a, order="C")
 
     def protected(self, a: Array) -> Array:
         view = a.view()

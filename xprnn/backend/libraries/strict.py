@@ -14,6 +14,7 @@ class Strict(Library):
     name = "array_api_strict"
     module = "array_api_strict"
     install = "pip install array-api-strict"
+    host_call = "numpy.asarray({}.to_device(array_api_strict.Device('CPU_DEVICE')))"
 
     def namespace(self) -> Namespace:
         return importlib.import_module("array_api_strict")

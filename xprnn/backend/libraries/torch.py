@@ -13,6 +13,7 @@ class Torch(Library):
     name = "torch"
     module = "torch"
     install = "pip install torch"
+    host_call = "{}.detach().cpu().numpy()"
 
     def namespace(self) -> Namespace:
         return importlib.import_module("array_api_compat.torch")

@@ -16,6 +16,7 @@ from xprnn.engine.arguments import (
     check_state,
     check_tape_for_window,
     check_window,
+    without_padding,
     zero_state,
 )
 from xprnn.engine.layer.layer import (
@@ -28,7 +29,6 @@ from xprnn.engine.layer.layer import (
     sweep_layer,
 )
 from xprnn.engine.layer.weights import LayerGradient, Weights
-from xprnn.engine.lengths import check_lengths, fill_padding, padding_mask
 
 
 def unroll(
@@ -93,14 +93,15 @@ def unroll(
     backend, weights = _check_weights(cell, weights, backend)
     gates_hidden, inputs = weights.W.shape
     hidden = gates_hidden // cell.gates
+    valid = None
+    if lengths is not None:
+        x, valid = without_padding("x", x, backend, lengths)
     x = check_input("x", x, backend, inputs)
-    steps, batch = x.shape[:2]
+    batch = x.shape[1]
     if state is None:
         state = zero_state(backend, cell, (batch, hidden))
     else:
         state = check_state("state", state, backend, cell, (batch, hidden))
-    valid = padding_mask(backend, check_lengths(lengths, steps, batch), steps)
-    x = fill_padding(backend.xp, valid, x)
     h, state, tape = run_layer(backend, cell, weights, x, state, valid=valid, recompute=recompute)
     library = backend.library
     h = library.protected(h) if tape.shares_h else h

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from xprnn.backend.host.arrays import generator
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
+from xprnn.engine.arguments import without_padding
 from xprnn.engine.loop.lowering import disable_lowering
 from xprnn.engine.network import RNN
 from xprnn.engine.stack import forward
@@ -78,9 +79,20 @@ def run(net: RNN, point: Point, call: Call) -> Outputs:
     if "rng" in options:
         options["rng"] = generator(call.seed)
     backend = replace(net.backend, xp=Analytic(net.backend.xp))
+    x, valid = point.x, None
+    if call.lengths is not None:
+        x, valid = without_padding("x", x, net.backend, call.lengths)
+        del options["lengths"]
     with disable_lowering():
         output, state, _ = forward(
-            net.architecture, backend, point.parameters, point.x, point.state, save=True, **options
+            net.architecture,
+            backend,
+            point.parameters,
+            x,
+            point.state,
+            valid,
+            save=True,
+            **options,
         )
     return Outputs(output, state)
 
