@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.cli_tools import keep_figures, run
-from xprnn import RNN, Forecaster
+from xprnn import RNN, Forecaster, History
 from xprnn.data import read_csv
 from xprnn.data.series import Scaling
 from xprnn.data.text import Vocabulary, join_words, read_text, sentences, words
@@ -181,6 +181,28 @@ def test_mutated_series_are_forecast_or_refused(tmp_path, monkeypatch):
 def test_many_mutated_series_are_forecast_or_refused(tmp_path, monkeypatch):
     keep_figures(monkeypatch)
     forecast(2000, 1, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe",
+        b"3",
+        b"[" * 100_000,
+        b'{"epoch": "1", "loss": 0.5, "validation_loss": null, "gradient_norm": null}',
+        b'{"epoch": 1, "loss": null, "validation_loss": null, "gradient_norm": null}',
+        b'{"epoch": 1, "loss": true, "validation_loss": null, "gradient_norm": null}',
+        b'{"epoch": 1, "loss": NaN, "validation_loss": null, "gradient_norm": null}',
+        b'{"epoch": 1, "loss": 0.5, "loss": 0.4, "validation_loss": 1, "gradient_norm": null}',
+        b'{"epoch": 1, "loss": 0.5, "validation_loss": [], "gradient_norm": "%s"}' % (b"a" * 10**6),
+    ],
+)
+def test_a_history_that_is_none(tmp_path, line):
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(line + b"\n")
+    with in_words(path):
+        History.load(path)
+        pytest.fail("it was read")
 
 
 def test_messages_do_not_grow_with_the_file(tmp_path):

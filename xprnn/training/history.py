@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xprnn.backend.host.files import write_atomic
-from xprnn.backend.host.quoting import quoted
+from xprnn.backend.host.quoting import quoted, shortened
+from xprnn.backend.host.strict_json import parse_json
+from xprnn.data.decoding import read_decoded
 
 
 class Record(NamedTuple):
@@ -115,11 +117,15 @@ class History:
             If a line is not a record; the message names it.
         """
         records = []
-        for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
+        text = read_decoded(Path(path), "utf-8")
+        for number, line in enumerate(text.splitlines(), start=1):
             try:
-                records.append(Record(**json.loads(line)))
+                records.append(_checked(Record(**parse_json(line))))
             except (ValueError, TypeError) as error:
-                raise ValueError(f"{str(path)!r}, line {number}: not a record ({error})") from error
+                reason = shortened(str(error))
+                raise ValueError(
+                    f"{str(path)!r}, line {number}: not a record ({reason})"
+                ) from error
         return cls(records)
 
 
@@ -129,9 +135,12 @@ def _first(records: Sequence[Record], count: int) -> list[list[Any]]:
 
 def _checked(record: Record) -> Record:
     """Return a record from a file, known to hold numbers."""
-    if type(record.epoch) is not int or type(record.loss) is not float:
-        raise TypeError(f"a record is {quoted(record)}: expected an int and a float")
-    for value in record[2:]:
-        if type(value) not in (float, type(None)):
-            raise TypeError(f"a record is {quoted(record)}: expected floats or None")
+    numbers = [value for value in record if isinstance(value, int | float)]
+    absent = sum(value is None for value in record[2:])
+    if type(record.epoch) is not int or bool in map(type, numbers):
+        raise TypeError(
+            f"a record is {quoted(record)}: expected the number of an epoch, and losses"
+        )
+    if len(numbers) + absent != len(record):
+        raise TypeError(f"a record is {quoted(record)}: expected numbers or None")
     return record
