@@ -192,7 +192,7 @@ def test_what_changes_in_between_is_found(changed, short):
     if changed == "x":
         problem.x[1, 2, 0] += 0.1
     else:
-        net.parameters[changed] = net.parameters[changed] + 0.1
+        net.parameters[changed] += 0.1  # in place: other arrays are refused anyway
     first = 0 if changed == "x" else 2
     with pytest.raises(
         ValueError,

@@ -171,7 +171,7 @@ def test_no_batches():
 
 def test_an_empty_batch_has_no_loss():
     none = (np.ones((1, 0, 1)), np.zeros((1, 0, 1)))
-    assert evaluate(scalar_net(1.0), [none]) == 0
+    assert evaluate(scalar_net(1.0), [none, PAIR]) == 0.5
     assert fit(scalar_net(1.0), [none, PAIR]).loss == [0.5]
 
 

@@ -5,6 +5,7 @@ documentation of `RNN`.
 """
 
 import copy
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -26,6 +27,7 @@ from xprnn.engine.arguments import (
     zero_state,
 )
 from xprnn.engine.initializers import Initializer
+from xprnn.engine.layer.weights import check_same_weights
 from xprnn.engine.lengths import fill_target
 from xprnn.engine.parameters import Parameters
 from xprnn.engine.results import Gradient, Run, check_run
@@ -361,14 +363,19 @@ class RNN:
         Raises
         ------
         TypeError, ValueError
-            If a gradient has the wrong type, backend, dtype or shape; if there is a window, and
-            the run was made with ``recompute=True``; or if a recomputed segment ends in another
+            If a gradient has the wrong type, backend, dtype or shape; if the run was made with
+            other parameters than the network now has; if there is a window, and the run was made
+            with ``recompute=True``; or if a recomputed segment ends in another
             state than in the forward pass.
         """
         if not isinstance(run, Run):
             raise TypeError(f"run is {type(run).__name__}: expected what forward returned")
         architecture, backend = self.architecture, self.backend
         check_run(architecture, backend, run)
+        then, now = run.tape.parameters, self._parameters
+        # Compared as objects, which costs nothing; the check looks at the numbers.
+        if not all(map(operator.is_, then, now.values())):
+            check_same_weights("run", dict(zip(now, then, strict=True)), now)
         d_output = checks.array("d_output", d_output, backend, tuple(run.output.shape))
         shape = architecture.state_shape(run.tape.x.shape[1])
         if d_state is None:

@@ -28,6 +28,8 @@ class NetworkTape(NamedTuple):
         The dropout mask mˡ of every layer but the last.
     h : array, (T, B, H·D) or (B, H·D)
         What the readout reads.
+    parameters : tuple of array
+        Those that made the tape, in the network's order.
     """
 
     architecture: Architecture
@@ -37,6 +39,7 @@ class NetworkTape(NamedTuple):
     layers: tuple[Tape, ...]
     masks: tuple[Array | None, ...]
     h: Array
+    parameters: tuple[Array, ...]
 
     @property
     def recomputes(self) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from xprnn import checks
-from xprnn.backend import FLOATS
+from xprnn.backend import FLOATS, describe
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.quoting import listed, quoted, shortened
 from xprnn.backend.host.safetensors import MODEL, Entry, read, write_model
@@ -50,7 +50,36 @@ def write_network(
     """Write a network to a file; see `RNN.save`."""
     if not isinstance(metadata, dict):
         raise TypeError(f"metadata is {type(metadata).__name__}: expected a dict")
-    write_model(path, parameters, architecture.config() | {"dtype": dtype, "metadata": metadata})
+    plain = _plain("metadata", metadata)
+    write_model(path, parameters, architecture.config() | {"dtype": dtype, "metadata": plain})
+
+
+def _plain(place: str, value: Any) -> Any:
+    """Return the user's data as JSON has it; NumPy's scalars become numbers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If JSON has no such value; the message names its place.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{place} is {value}: expected finite (JSON has no such number)")
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(f"{place}[{k}]", part) for k, part in enumerate(value)]
+    if not isinstance(value, dict):
+        raise TypeError(
+            f"{place} is {describe(value)}: expected plain data, of numbers, text, lists and dicts"
+        )
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"{place} has the key {key!r} ({type(key).__name__}): expected text")
+    return {str(key): _plain(f"{place}[{key!r}]", part) for key, part in value.items()}
 
 
 def read_network(path: Path, cell: Cell | None, *, allow_nonfinite: bool = False) -> Saved:

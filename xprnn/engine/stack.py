@@ -108,7 +108,8 @@ def forward(
         if valid is not None and architecture.returns == "sequence":
             # In the padding, where h is zero, y is r.  In place, because the output may be large.
             output *= xp.astype(valid, output.dtype)
-    tape = NetworkTape(architecture, backend, x, valid, tuple(tapes), tuple(masks), h)
+    made_by = tuple(parameters.values())
+    tape = NetworkTape(architecture, backend, x, valid, tuple(tapes), tuple(masks), h, made_by)
     return Run(output, _stacked(backend, finals), tape)
 
 

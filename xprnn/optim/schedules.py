@@ -1,7 +1,8 @@
 """Schedules of learning rates: pure functions of the number of updates done.
 
 Each function here returns a schedule, ``iteration -> rate``, which optimizers take in place of a
-number.  `halve_on_rise` is another kind: it looks at losses and is for ``fit(rate_scale=...)``.
+number, and which can be pickled.  `halve_on_rise` is another kind: it looks at losses and is for
+``fit(rate_scale=...)``.
 
 Examples
 --------
@@ -12,6 +13,7 @@ Examples
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from xprnn import checks
@@ -24,21 +26,21 @@ def step(rate: float, every: int, factor: float = 0.1) -> Schedule:
     rate = checks.number("rate", rate, open_=True)
     every = checks.positive_int("every", every)
     factor = checks.number("factor", factor, open_=True)
-    return lambda iteration: rate * factor ** (iteration // every)
+    return partial(_step, rate=rate, every=every, factor=factor)
 
 
 def exponential(rate: float, factor: float) -> Schedule:
     """Return rate · factor^iteration."""
     rate = checks.number("rate", rate, open_=True)
     factor = checks.number("factor", factor, open_=True)
-    return lambda iteration: rate * factor**iteration
+    return partial(_exponential, rate=rate, factor=factor)
 
 
 def inverse_time(rate: float, decay: float) -> Schedule:
     """Return rate / (1 + decay·iteration)."""
     rate = checks.number("rate", rate, open_=True)
     decay = checks.number("decay", decay)
-    return lambda iteration: rate / (1 + decay * iteration)
+    return partial(_inverse_time, rate=rate, decay=decay)
 
 
 def cosine(rate: float, iterations: int, final: float = 0.0) -> Schedule:
@@ -52,12 +54,7 @@ def cosine(rate: float, iterations: int, final: float = 0.0) -> Schedule:
     rate = checks.number("rate", rate, open_=True)
     iterations = checks.positive_int("iterations", iterations)
     final = checks.number("final", final)
-
-    def schedule(iteration: int) -> float:
-        done = min(iteration / iterations, 1.0)
-        return final + (rate - final) * 0.5 * (1 + math.cos(math.pi * done))
-
-    return schedule
+    return partial(_cosine, rate=rate, iterations=iterations, final=final)
 
 
 def warm_up(then: float | Schedule, iterations: int) -> Schedule:
@@ -66,14 +63,7 @@ def warm_up(then: float | Schedule, iterations: int) -> Schedule:
     A number stands for a constant schedule.
     """
     iterations = checks.positive_int("iterations", iterations)
-    follow = as_schedule("then", then)
-
-    def schedule(iteration: int) -> float:
-        if iteration < iterations:
-            return follow(0) * (iteration + 1) / iterations
-        return follow(iteration - iterations)
-
-    return schedule
+    return partial(_warm_up, follow=as_schedule("then", then), iterations=iterations)
 
 
 def halve_on_rise(losses: Sequence[float], factor: float = 0.5) -> float:
@@ -99,7 +89,7 @@ def as_schedule(name: str, rate: float | Schedule) -> Schedule:
     if callable(rate):
         return rate
     fixed = checks.number(name, rate, open_=True)
-    return lambda _: fixed
+    return partial(_constant, rate=fixed)
 
 
 def rate_at(rate: float | Schedule, iteration: int) -> float:
@@ -118,3 +108,34 @@ def rate_at(rate: float | Schedule, iteration: int) -> float:
             "expected a finite number of at least 0"
         )
     return found
+
+
+# A schedule is one of these with its options: a function inside a function can't be pickled.
+
+
+def _step(iteration: int, rate: float, every: int, factor: float) -> float:
+    return rate * factor ** (iteration // every)
+
+
+def _exponential(iteration: int, rate: float, factor: float) -> float:
+    return rate * factor**iteration
+
+
+def _inverse_time(iteration: int, rate: float, decay: float) -> float:
+    return rate / (1 + decay * iteration)
+
+
+def _cosine(iteration: int, rate: float, iterations: int, final: float) -> float:
+    done = min(iteration / iterations, 1.0)
+    return final + (rate - final) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _warm_up(iteration: int, follow: Schedule, iterations: int) -> float:
+    if iteration < iterations:
+        return follow(0) * (iteration + 1) / iterations
+    return follow(iteration - iterations)
+
+
+def _constant(iteration: int, rate: float) -> float:
+    del iteration
+    return rate

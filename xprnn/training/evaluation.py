@@ -25,7 +25,8 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
     Raises
     ------
     TypeError, ValueError
-        If the data does not fit the network or the loss, or there is no batch.
+        If the data does not fit the network or the loss, or there is nothing to evaluate: no batch,
+        or no batch with an entry, because there are no sequences or all targets are ignored.
     """
     loss = get_loss(loss)
     total, state = TotalLoss(loss), None
@@ -41,7 +42,7 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
         raise ValueError(
             "no batch to evaluate: expected at least one (a generator can be used once only)"
         )
-    return total.value()
+    return total.value("to evaluate")
 
 
 def valid_steps(net: RNN, batch: Batch) -> Array | None:
@@ -64,5 +65,22 @@ class TotalLoss:
         self.entries += entries
         self.batches += 1
 
-    def value(self) -> float:
-        return self.total / max(1, self.entries) if self.mean else self.total
+    def value(self, what: str) -> float:
+        """Return the loss.
+
+        Parameters
+        ----------
+        what : str
+            What the entries are for, in the message: ``"to evaluate"``, say.
+
+        Raises
+        ------
+        ValueError
+            If no batch had an entry: early stopping would take a loss of zero for the best one.
+        """
+        if self.entries == 0:
+            raise ValueError(
+                f"nothing {what}: {self.batches} batches without an entry, because there are no "
+                "sequences in them, or every target is ignored (padding)"
+            )
+        return self.total / self.entries if self.mean else self.total

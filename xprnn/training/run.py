@@ -131,8 +131,9 @@ class TrainingRun:
             step.begin_epoch(step.epoch + 1)
             epoch.begin()
         self._train()
+        loss = epoch.total.value(f"to train on in epoch {step.epoch}")
         validation_loss = self._validate()
-        record = Record(step.epoch, epoch.total.value(), validation_loss, epoch.norm)
+        record = Record(step.epoch, loss, validation_loss, epoch.norm)
         history.records.append(record)
         history.seconds += epoch.seconds
         if self.best is not None and validation_loss is not None:
@@ -161,11 +162,12 @@ class TrainingRun:
         for batch in each_batch(self.batches):
             before = step.updates
             try:
-                value, norm, epoch.carried = step(batch, epoch.carried if batch.carry else None)
+                carried = epoch.carried if batch.carry else None
+                value, entries, norm, epoch.carried = step(batch, carried)
             except (TypeError, ValueError) as error:
                 error.add_note(f"in epoch {step.epoch}, batch {step.batch}")
                 raise
-            epoch.add(value, step.entries(batch), norm)
+            epoch.add(value, entries, norm)
             if self.writer is not None and step.updates > before:
                 self.writer.after_update(step.updates)
         if step.batch == 0:
@@ -182,7 +184,11 @@ class TrainingRun:
             return None
         step = self.step
         with step.net.backend.library.quiet():
-            value = evaluate(step.net, self.validation, loss=step.loss)
+            try:
+                value = evaluate(step.net, self.validation, loss=step.loss)
+            except ValueError as error:
+                error.add_note("in the validation data")
+                raise
         if not math.isfinite(value):
             step.fail(f"the validation loss is {value}")
         return value

@@ -84,14 +84,17 @@ class TrainingStep:
         # Accumulated gradients are dense, and only an InPlaceOptimizer takes factored ones.
         self.factored = self.accumulate == 1 and isinstance(self.optimizer, InPlaceOptimizer)
 
-    def __call__(self, batch: Batch, state: Any) -> tuple[float, Array | None, Any]:
+    def __call__(self, batch: Batch, state: Any) -> tuple[float, int, Array | None, Any]:
         """Take the step with a batch that begins in ``state``.
 
-        Every ``accumulate``-th batch makes an update.
+        Every ``accumulate``-th batch makes an update, unless no batch since the last one had an
+        entry: then there is no gradient, and the weights don't decay either.
 
         Returns
         -------
         loss : float
+        entries : int
+            How many entries the loss is a sum or mean over.
         norm : array, zero-dimensional, or None
             The norm of the gradients before clipping; None without ``clip_norm`` or an update.
         state : tuple of array
@@ -115,11 +118,13 @@ class TrainingStep:
             if not math.isfinite(reported):
                 self.fail(f"the loss is {reported}")
             self.good = dict(self.net.parameters)
+            entries, norm = self.entries(batch), None
             if self.accumulate == 1:
-                return reported, self._update(gradient.parameters), final
-            self.accumulation.add(gradient.parameters, self.entries(batch))
+                norm = self._update(gradient.parameters) if entries else None
+                return reported, entries, norm, final
+            self.accumulation.add(gradient.parameters, entries)
         complete = self.accumulation.batches == self.accumulate
-        return reported, self.update_accumulated() if complete else None, final
+        return reported, entries, self.update_accumulated() if complete else None, final
 
     def entries(self, batch: Batch) -> int:
         """Return how many entries the loss of a batch is a sum or mean over."""
@@ -129,8 +134,10 @@ class TrainingStep:
         """Make the update of the accumulated batches, if any; return the norm before clipping."""
         if not self.accumulation.batches:
             return None
-        gradients = self.accumulation.gradients
+        gradients, entries = self.accumulation.gradients, self.accumulation.entries
         self.accumulation.clear()
+        if not entries:
+            return None
         with self.net.backend.library.quiet():
             return self._update(gradients)
 

@@ -41,7 +41,7 @@ class Torch(Library):
         return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else ""
 
     def plain(self, a: Array) -> Array:
-        return a.detach()
+        return a.detach() if a.requires_grad else a
 
     def strides(self, a: Array) -> tuple[int, ...]:
         return tuple(a.stride())

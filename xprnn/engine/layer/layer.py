@@ -43,12 +43,15 @@ class Tape(NamedTuple):
     x : array, (T, B, I), or of integers, (T, B)
     recurrent : Recurrent
     segments : tuple of Segment
+    weights : Weights
+        The weights that made the tape.
     """
 
     backend: Backend
     x: Array
     recurrent: Recurrent
     segments: tuple[Segment, ...]
+    weights: Weights
 
     @property
     def recomputes(self) -> bool:
@@ -126,7 +129,7 @@ def run_layer(
         segments.append(Segment(steps, before, state, tape if save and not recompute else None))
         h = put_steps(backend, h, steps, h_segment, x.shape[0])
         del tape, states, h_segment  # large: free them before the next segment is computed
-    return Unrolled(h, state, Tape(backend, x, recurrent, tuple(segments)))
+    return Unrolled(h, state, Tape(backend, x, recurrent, tuple(segments), weights))
 
 
 def run_layer_backward(

@@ -28,7 +28,7 @@ from xprnn.engine.layer.layer import (
     sweep_gradient,
     sweep_layer,
 )
-from xprnn.engine.layer.weights import LayerGradient, Weights
+from xprnn.engine.layer.weights import LayerGradient, Weights, check_same_weights
 
 
 def unroll(
@@ -155,6 +155,7 @@ def unroll_backward(
     checks.of_shape(
         "weights.W", weights.W, (cell.gates * hidden, "I" if tape.x.ndim == 2 else tape.x.shape[2])
     )
+    check_same_weights("tape", _named(tape.weights), _named(weights))
     if dh is not None:
         dh = checks.array("dh", dh, backend, (steps, batch, hidden))
     if d_state is None:
@@ -170,6 +171,13 @@ def unroll_backward(
         swept = sweep_layer(cell, weights, tape, dh, d_state, swept)
     assert swept is not None
     return sweep_gradient(weights, tape, swept)
+
+
+def _named(weights: Weights) -> dict[str, Array | None]:
+    """Return the arrays of a layer's weights by name."""
+    named = {"W": weights.W, "U": weights.U, "b": weights.b}
+    named |= {f"units[{k}]": part for k, part in enumerate(weights.units)}
+    return named | {f"gains[{k}]": part for k, part in enumerate(weights.gains)}
 
 
 def _check_weights(cell: Cell, weights: object, backend: Backend | None) -> tuple[Backend, Weights]:

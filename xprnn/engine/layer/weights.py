@@ -1,7 +1,9 @@
 """The parameters of one layer in one direction, and their gradients."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from xprnn.backend import namespace_of
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.gradients import add
@@ -62,3 +64,31 @@ def plus(total: Weights, share: Weights) -> Weights:
         tuple(map(sum_, total.units, share.units)),
         tuple(map(sum_, total.gains, share.gains)),
     )
+
+
+def check_same_weights(
+    what: str, then: Mapping[str, Array | None], now: Mapping[str, Array | None]
+) -> None:
+    """Refuse a tape that other weights made; equal ones in other arrays are the same.
+
+    Parameters
+    ----------
+    what : str
+        What holds the tape, for the message.
+    then, now : mapping of str to array or None
+        The weights that made the tape, and the present ones, of the same names and shapes.
+    """
+    replaced = [
+        name for name, a in now.items() if a is not then[name] and not _equal(a, then[name])
+    ]
+    if replaced:
+        raise ValueError(
+            f"{what} was made with other weights than those given now: {', '.join(replaced)} "
+            "differ; expected a backward pass before an update, and the run of this network"
+        )
+
+
+def _equal(a: Array | None, b: Array | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return tuple(a.shape) == tuple(b.shape) and bool(namespace_of(a).all(a == b))
