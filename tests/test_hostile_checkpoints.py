@@ -96,7 +96,7 @@ def path(tmp_path):
 def attempt(path, name, content):
     """Resume from a file; return what remains, or None after checking the error."""
     path.write_bytes(content)
-    started, refused, result = time.perf_counter(), "", None
+    started, refused, result = time.process_time(), "", None
     checkpoint = Checkpoint(path, resume=True)
     with warnings.catch_warnings():
         # Of another training's numbers, some overflow; that is no fault of the file's reader.
@@ -107,7 +107,7 @@ def attempt(path, name, content):
             pass
         except (ValueError, OSError) as error:
             refused = str(error)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     if refused:
         assert str(path) in refused
         assert len(refused) < 5000
@@ -208,11 +208,11 @@ def test_a_crafted_checkpoint_changes_nothing(files, path, change, message):
 
 
 def test_the_number_of_epochs_to_read_again_is_bounded(files, path):
-    started = time.perf_counter()
+    started = time.process_time()
     path.write_bytes(crafted(files["opaque"], setting("batches", "epochs", to=10**15)))
     with pytest.raises(ValueError, match="batches were read 1000000000000000 times: more than ask"):
         train(opaque, Checkpoint(path, resume=True))
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_a_weight_of_another_shape(files, path):

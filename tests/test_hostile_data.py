@@ -91,14 +91,14 @@ def mutated(text, rng):  # noqa: PLR0912
 @contextlib.contextmanager
 def in_words(path):
     """Accept a ValueError or OSError that names the file, in a second."""
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         yield
     except (ValueError, OSError) as error:
         message = str(error)
     else:
         message = str(path)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert str(path) in message
     assert len(message) < 2000
 
