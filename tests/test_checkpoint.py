@@ -513,7 +513,7 @@ def test_time_is_added_up_over_interruptions(path, monkeypatch):
         ({"optimizer": SGD(0.5)}, r"optimizer.momentum is 0\.0, in the checkpoint 0\.5"),
         (
             {"optimizer": SGD(schedules.cosine(0.5, 9), momentum=0.5)},
-            "optimizer.learning_rate is the function cosine.<locals>.schedule, in the ch.* 0.5",
+            "optimizer.learning_rate is partial of _cosine, in the ch.* 0.5",
         ),
         ({"batches": chunks(X, Y, 3)}, "batches.length is 2, in the checkpoint 3"),
         ({"batches": [(X, Y)]}, "batches is list, in the checkpoint chunks"),

@@ -1,5 +1,6 @@
 """A network and its data, which one backend after another computes with."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from xprnn.engine.gradients import GradientArray, dense
 from xprnn.engine.network import RNN
 from xprnn.losses import CrossEntropy, Loss
 from xprnn.optim import Optimizer, clip_by_norm
+from xprnn.optim.arguments import NaNGradientError
 
 Hosts: TypeAlias = dict[str, HostArray]
 Named: TypeAlias = dict[str, Array]
@@ -134,7 +136,10 @@ def update_each(
     """Return the parameters after one update by each optimizer."""
     moved: Named = {}
     for rule, optimizer in optimizers.items():
-        updated, _ = optimizer.update(gradients, optimizer.init(parameters), parameters)
+        try:
+            updated, _ = optimizer.update(gradients, optimizer.init(parameters), parameters)
+        except NaNGradientError:
+            updated = _all_nan(parameters)
         moved |= {f"{rule}: {name}": array for name, array in updated.items()}
     return moved
 
@@ -156,8 +161,11 @@ def train(
     for _ in range(steps):
         started = time.perf_counter()
         value, gradient = step()
-        clipped, _ = clip_by_norm(disturb(gradient.parameters), CLIP)
-        parameters, memory = optimizer.update(clipped, memory, parameters)
+        try:
+            clipped, _ = clip_by_norm(disturb(gradient.parameters), CLIP)
+            parameters, memory = optimizer.update(clipped, memory, parameters)
+        except NaNGradientError:
+            return Trained(_all_nan(parameters), math.nan)
         net.parameters = parameters
         # A library may return before the device is done.  Reading a number waits for it, also in a
         # user namespace, which has no other way.
@@ -165,6 +173,11 @@ def train(
         float(value)
         times.append(time.perf_counter() - started)
     return Trained(parameters, float(np.median(times)))
+
+
+def _all_nan(parameters: Named) -> Named:
+    """Return what a NaN in the gradient would make of the parameters; optimizers refuse it."""
+    return {name: p * math.nan for name, p in parameters.items()}
 
 
 def place_of(backend: Backend) -> str:
