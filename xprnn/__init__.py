@@ -1,5 +1,7 @@
 """Recurrent networks with explicit gradients, written once for every array library."""
 
+from xprnn import _loading  # noqa: F401  # isort: skip
+
 import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING

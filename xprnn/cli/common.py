@@ -2,13 +2,16 @@
 
 import argparse
 import importlib
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, TextIO
 
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import output_folder
+from xprnn.backend.host.quoting import printable
 
 
 class Command(Protocol):
@@ -112,6 +115,44 @@ def results_folder(given: Path | None, name: str) -> Path:
             folder = runs / f"{name}-{number}"
         else:
             return output_folder(folder)
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error as one line that is safe for a terminal."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{str(error.filename)!r}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    # str of a KeyError is the repr of its message.
+    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    return printable(" ".join(message.split()) or repr(error))
+
+
+def tell(line: str) -> None:
+    """Print a line on stderr; if it can't be written, the work goes on without it."""
+    # Without this, print would take stdout.
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
+
+
+def flush(stream: TextIO | None) -> OSError | None:
+    """Flush a stream; if that fails, drop what it holds and all that follows, and return the error.
+
+    Python would try again at the end of the process, and report the error in its own words.
+    """
+    if stream is None:
+        return None
+    try:
+        stream.flush()
+    except OSError as error:
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+            stream.flush()
+        return error
+    return None
 
 
 def say_written(folder: Path, files: dict[str, str]) -> None:

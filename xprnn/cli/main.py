@@ -2,12 +2,11 @@
 
 import argparse
 import io
-import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from typing import Any
 
 from xprnn._version import __version__
@@ -15,7 +14,8 @@ from xprnn.backend.host.memory import keep_freed_memory
 from xprnn.backend.host.quoting import printable
 from xprnn.cli import apply, info, parity, sample
 from xprnn.cli.bench import COMPARISONS
-from xprnn.cli.common import Command, Parser, common_options
+from xprnn.cli.common import Command, Parser, common_options, flush, one_line, tell
+from xprnn.cli.stops import stops
 from xprnn.cli.terminal import PrintableStream
 from xprnn.cli.train import PROBLEMS
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0, 1 after an error, 130 after Ctrl-C.
+        The exit status: 0, 1 after an error, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
 
     Raises
     ------
@@ -42,41 +42,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             # An encoding without ŷ prints a question mark, instead of an error after the work.
             stream.reconfigure(errors="replace")
-    args = build_parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], int] = args.run
-    keep_freed_memory()
+    with stops.handled(), ExitStack() as held:
+        try:
+            return _run(argv, held)
+        finally:
+            flush(sys.stderr)
+
+
+def _run(argv: Sequence[str] | None, held: ExitStack) -> int:
+    debug = False
     try:
-        with warnings.catch_warnings(), redirect_stdout(PrintableStream(sys.stdout)):
-            warnings.showwarning = _show_warning
-            status = run(args)
-        sys.stdout.flush()
+        try:
+            args = build_parser().parse_args(argv)
+            debug, args.held = args.debug, held
+            keep_freed_memory()
+            run: Callable[[argparse.Namespace], int] = args.run
+            stdout = PrintableStream(sys.stdout or io.StringIO())
+            with warnings.catch_warnings(), redirect_stdout(stdout):
+                warnings.showwarning = _show_warning
+                status = run(args)
+        finally:
+            unwritten = flush(sys.stdout)
+        if unwritten is not None:
+            raise unwritten
         return status
     except KeyboardInterrupt as error:
-        message = str(error) or "interrupted before there was anything to save"
-        print(f"xprnn: {message}", file=sys.stderr)
-        return 130
+        tell(f"xprnn: {str(error) or 'interrupted before there was anything to save'}")
+        return stops.status
     except BrokenPipeError:
-        # The reader of the output has closed it (| head).  Python would report that at exit again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of the output has closed it (| head).
         return 1
     except Exception as error:
-        if args.debug:
-            traceback.print_exc()
+        if debug:
+            tell(traceback.format_exc().rstrip())
         else:
-            print(f"xprnn: error: {_one_line(error)}", file=sys.stderr)
+            tell(f"xprnn: error: {one_line(error)}")
         return 1
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"xprnn: warning: {printable(str(message))}", file=sys.stderr, flush=True)
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{str(error.filename)!r}: {error.strerror}"
-    # str of a KeyError is the repr of its message.
-    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    return printable(" ".join(message.split()) or repr(error))
+    tell(f"xprnn: warning: {printable(str(message))}")
 
 
 def build_parser() -> Parser:

@@ -5,7 +5,6 @@ every batch, adds the results to an `Epoch`, evaluates the validation data and w
 into the `History`.
 """
 
-import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,10 +37,14 @@ class TrainingInterrupted(KeyboardInterrupt):
     ----------
     history : History
         The epochs completed before.
+    problem : str
+        Why the last update is not in the checkpoint, if it could not be written.
     """
 
-    def __init__(self, history: History) -> None:
-        super().__init__(f"training interrupted after {len(history)} epochs")
+    def __init__(self, history: History, problem: str = "") -> None:
+        told = f"; {problem}" if problem else ""
+        super().__init__(f"training interrupted after {len(history)} epochs{told}")
+        self.problem = problem
         self.history = history
 
 
@@ -112,10 +115,11 @@ class TrainingRun:
                 self._run_epoch()
         except KeyboardInterrupt:
             history.stopped = "interrupted"
-            if self.writer is not None:
-                with contextlib.suppress(KeyboardInterrupt):
-                    self.writer.flush()
-            raise TrainingInterrupted(history) from None
+            raise TrainingInterrupted(history, self._flush()) from None
+        except Exception as error:
+            # Whoever catches it can save the history along with the network.
+            error.__dict__["history"] = history
+            raise
         finally:
             history.optimizer_state = self.step.optimizer_state
             if self.best is not None and self.best.epoch:
@@ -123,6 +127,17 @@ class TrainingRun:
             if self.writer is not None:
                 self.writer.end()
         return history
+
+    def _flush(self) -> str:
+        """Write the last update's checkpoint, if there is one to write; return why it can't be."""
+        try:
+            if self.writer is not None:
+                self.writer.flush()
+        except KeyboardInterrupt:
+            return "its last checkpoint was interrupted, too"
+        except OSError as error:
+            return str(error)
+        return ""
 
     def _run_epoch(self) -> None:
         """Train for an epoch, or for the rest of a resumed one, and do everything that follows."""

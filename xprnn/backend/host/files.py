@@ -7,6 +7,7 @@ import re
 import secrets
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -42,9 +43,14 @@ def write_atomic(
     kept under that name and replaces what had it.
     """
     file = followed(path)
-    if _is_device(file):
-        file.write_bytes(content)
-        return
+    with _errors_name(path):
+        if _is_device(file):
+            file.write_bytes(content)
+        else:
+            _write(file, content, previous)
+
+
+def _write(file: Path, content: bytes, previous: Path | None) -> None:
     temporary = _new_part(file)
     try:
         with temporary.open("wb") as stream:
@@ -75,7 +81,8 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     if file.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not _is_device(file):
-        _new_part(file).unlink()
+        with _errors_name(path):
+            _new_part(file).unlink()
 
 
 def followed(path: str | os.PathLike[str]) -> Path:
@@ -91,6 +98,17 @@ def remove_parts(path: str | os.PathLike[str]) -> None:
     for other in file.parent.iterdir():
         if part.fullmatch(other.name):
             other.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _errors_name(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let errors of the system name a file, instead of nothing or of a temporary file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def _new_part(file: Path) -> Path:

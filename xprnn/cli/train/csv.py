@@ -8,7 +8,7 @@ from pathlib import Path
 from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
 from xprnn.backend.host.arrays import HostArray, generator
-from xprnn.cli.common import check_extras, results_folder, say_written
+from xprnn.cli.common import check_extras, say_written
 from xprnn.cli.series import read_series, series_options
 from xprnn.cli.train.options import (
     check_options,
@@ -19,7 +19,7 @@ from xprnn.cli.train.options import (
     recompute_option,
     run_options,
 )
-from xprnn.cli.train.session import MODEL, Session, checkpoints, saved
+from xprnn.cli.train.session import MODEL, Session, checkpoints, outputs
 from xprnn.data import Autoregression, Series, persistence, rmse
 from xprnn.engine.network import RNN
 from xprnn.models.ensemble import merge
@@ -28,6 +28,7 @@ from xprnn.models.forecaster import Forecaster
 UPDATES = 2000
 """The default number of updates of each network."""
 AR_ORDER = 9
+PICTURE = "forecast.png"
 HELP = "forecast a column of a CSV file"
 DESCRIPTION = """\
 Forecast a column of a CSV file.  A network reads a window of values and forecasts the next one; the
@@ -104,7 +105,8 @@ def run(args: argparse.Namespace) -> int:
     epochs: int = math.ceil(UPDATES / len(batches)) if args.epochs is None else args.epochs
     chosen = chosen_optimizer(args, epochs * len(batches))
     files = checkpoints(args, count)
-    folder = results_folder(args.out, "csv")
+    histories = [f"history-{k}.jsonl" for k in range(1, count + 1)]
+    folder = outputs(args, "csv", MODEL, PICTURE, *histories)
 
     trained: list[RNN] = []
     with Session(args, epochs * count) as session:
@@ -114,27 +116,29 @@ def run(args: argparse.Namespace) -> int:
     # A network whose training ended early would spoil the mean, so it counts only if it is alone.
     kept = trained if session.error is None else trained[:-1] or trained
     forecaster = forecasters[0]._replace(net=merge(kept))
-    forecaster.save(folder / MODEL, column=series.name, seed=args.seed)
-    for k, history in enumerate(session.histories, start=1):
-        history.save(folder / f"history-{k}.jsonl")
-    with saved(folder / MODEL):
+    model = session.save(
+        folder, lambda path: forecaster.save(path, column=series.name, seed=args.seed)
+    )
+    with session.finishing(model):
+        for name, history in zip(histories, session.histories, strict=False):
+            history.save(folder / name)
+        closed_loop = forecaster.closed_loop(values[:cut], len(values) - cut)
+        _draw(forecaster, series, cut, closed_loop, folder)
         details = f" ({epochs} of each network, {len(kept)} averaged)"
         print(
             f"{series.name}: {len(values)} values, the last {len(values) - cut} held out\n"
             f"{session.summary(backend, details)}"
         )
-        closed_loop = forecaster.closed_loop(values[:cut], len(values) - cut)
         _compare(forecaster, values, cut, closed_loop)
-        _draw(forecaster, series, cut, closed_loop, folder)
         say_written(
             folder,
             {
-                MODEL: f"the network; next: {_next(args, folder / MODEL)}",
+                MODEL: f"the network; next: {_next(args, model)}",
                 "history-*.jsonl": "the loss of every epoch of each network, JSON lines",
-                "forecast.png": "the held-out part, one-step and closed-loop forecast",
+                PICTURE: "the held-out part, one-step and closed-loop forecast",
             },
         )
-    return session.status(folder / MODEL)
+    return session.status(model)
 
 
 def _next(args: argparse.Namespace, model: Path) -> str:
@@ -195,4 +199,4 @@ def _draw(
         ylabel=series.name,
         title=f"{series.name}: held-out part and its forecasts",
     )
-    diagnostics.save_figure(figure, folder / "forecast.png")
+    diagnostics.save_figure(figure, folder / PICTURE)

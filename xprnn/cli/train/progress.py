@@ -2,16 +2,20 @@
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 from xprnn.backend.host.quoting import quoted
+from xprnn.cli.common import tell
 from xprnn.engine.network import RNN
 from xprnn.training.history import Record
 
 
 class Progress:
     """Epoch, loss and time left: a bar on a terminal, about ten plain lines elsewhere.
+
+    What can't be written (the terminal has gone, the disk is full) is left out.
 
     It is a callback of `xprnn.fit`, for one training or for several, and a context manager around
     them.
@@ -28,10 +32,11 @@ class Progress:
         self.bar: Any = None
 
     def __enter__(self) -> "Progress":
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             from tqdm import tqdm
 
-            self.bar = tqdm(total=self.epochs, desc="training", unit="epoch", file=sys.stderr)
+            with suppress(OSError, ValueError):
+                self.bar = tqdm(total=self.epochs, desc="training", unit="epoch", file=sys.stderr)
         return self
 
     def __call__(self, net: RNN, record: Record) -> None:
@@ -39,17 +44,14 @@ class Progress:
         del net
         self.done += 1
         if self.bar is not None:
-            self.bar.set_postfix(loss=f"{record.loss:.4g}", refresh=False)
-            self.bar.update()
+            self._update_bar(1, record.loss)
             return
         every = max(1, self.epochs // 10)
         if self.done == 1 or self.done % every == 0 or self.done == self.epochs:
             each = (time.perf_counter() - self.started) / (self.done - self.restored)
-            print(
+            tell(
                 f"epoch {self.done}/{self.epochs}, loss {record.loss:.4g}, "
-                f"{each * (self.epochs - self.done):.0f} s left",
-                file=sys.stderr,
-                flush=True,
+                f"{each * (self.epochs - self.done):.0f} s left"
             )
 
     def state(self) -> int:
@@ -66,10 +68,18 @@ class Progress:
         more = state - self.done
         self.done, self.restored = state, self.restored + more
         if self.bar is not None:
+            self._update_bar(more)
+        elif more >= 0:
+            tell(f"epoch {self.done}/{self.epochs} is done, going on")
+
+    def _update_bar(self, more: int, loss: float | None = None) -> None:
+        """Move the bar; if the terminal has gone, there is no bar any more."""
+        try:
+            if loss is not None:
+                self.bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
             self.bar.update(more)
-            return
-        if more >= 0:
-            print(f"epoch {self.done}/{self.epochs} is done, going on", file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            self.bar = None
 
     def __exit__(
         self,
@@ -78,4 +88,5 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self.bar is not None:
-            self.bar.close()
+            with suppress(OSError, ValueError):
+                self.bar.close()

@@ -8,7 +8,7 @@ from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
 from xprnn.backend.host.arrays import HostArray, generator, np
 from xprnn.backend.types import Array
-from xprnn.cli.common import check_extras, results_folder, say_written
+from xprnn.cli.common import check_extras, say_written
 from xprnn.cli.train.options import (
     check_options,
     check_window_option,
@@ -18,7 +18,7 @@ from xprnn.cli.train.options import (
     optimizer_options,
     run_options,
 )
-from xprnn.cli.train.session import HISTORY, MODEL, Session, checkpoints, saved
+from xprnn.cli.train.session import HISTORY, MODEL, Session, checkpoints, outputs
 from xprnn.data import sine
 from xprnn.engine.network import RNN
 from xprnn.optim import SGD
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(chosen, SGD):
         chosen = replace(chosen, decay=args.decay)
     (checkpoint,) = checkpoints(args)
-    folder = results_folder(args.out, "sine")
+    folder = outputs(args, "sine", MODEL, HISTORY, "fit.png", "loss.png", "states.png")
     data = backend.asarray(x * scale), backend.asarray(y)
     with Session(args, args.epochs) as session:
         session.fit(
@@ -108,10 +108,10 @@ def run(args: argparse.Namespace) -> int:
             patience=args.epochs,
         )
     (history,) = session.histories
-    net.save(folder / MODEL)
-    history.save(folder / HISTORY)
+    model = session.save(folder, net.save)
     floor = 0.5 * args.noise**2
-    with saved(folder / MODEL):
+    with session.finishing(model):
+        history.save(folder / HISTORY)
         pictures = _pictures(net, x, y, data[0], history, floor)
         for name, figure in pictures.items():
             diagnostics.save_figure(figure, folder / name)
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
             f"{session.summary(backend)}\n"
             f"loss ½·mean((ŷ-y)²): {evaluate(net, data):#.3g} (the noise alone: {floor:#.3g})"
         )
-        apply = shlex.join(("xprnn", "apply", str(folder / MODEL)))
+        apply = shlex.join(("xprnn", "apply", str(model)))
         files = {
             MODEL: f"the network; next: {apply} --from 0 --to 20 --step 0.3",
             HISTORY: "the loss of every epoch, JSON lines",
@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
         }
         made = {MODEL, HISTORY, *pictures}
         say_written(folder, {name: what for name, what in files.items() if name in made})
-    return session.status(folder / MODEL)
+    return session.status(model)
 
 
 def _pictures(

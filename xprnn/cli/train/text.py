@@ -3,12 +3,13 @@
 import argparse
 import math
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
 from xprnn.backend.host.arrays import generator
-from xprnn.cli.common import check_extras, results_folder, say_written
+from xprnn.cli.common import check_extras, say_written
 from xprnn.cli.train.corpus import Corpus, corpus_of
 from xprnn.cli.train.options import (
     check_options,
@@ -20,7 +21,7 @@ from xprnn.cli.train.options import (
     recompute_option,
     run_options,
 )
-from xprnn.cli.train.session import HISTORY, MODEL, Session, checkpoints, saved
+from xprnn.cli.train.session import HISTORY, MODEL, Session, checkpoints, outputs
 from xprnn.data import NGram
 from xprnn.data.text import SPECIAL, python_topics, read_text
 from xprnn.engine.network import RNN
@@ -40,6 +41,7 @@ examples:
   xprnn train text book.txt --level characters
 then:
   xprnn sample runs/text/model.safetensors --prompt "the" --length 30"""
+PICTURE = "loss.png"
 ORDER = 3
 """The order of the n-gram model that the network is compared with."""
 
@@ -117,8 +119,10 @@ def run(args: argparse.Namespace) -> int:
     )
     chosen = chosen_optimizer(args, args.epochs * len(corpus.training))
     (checkpoint,) = checkpoints(args)
-    folder = results_folder(args.out, "text")
-    print(corpus.description, flush=True)
+    folder = outputs(args, "text", MODEL, HISTORY, PICTURE)
+    # What can't be printed is no reason not to train; after the training it is told.
+    with suppress(OSError):
+        print(corpus.description, flush=True)
     with Session(args, args.epochs) as session:
         session.fit(
             net,
@@ -133,14 +137,14 @@ def run(args: argparse.Namespace) -> int:
             patience=args.epochs,
         )
     (history,) = session.histories
-    LanguageModel(net, corpus.vocabulary, args.level).save(folder / MODEL, seed=args.seed)
-    history.save(folder / HISTORY)
+    trained = LanguageModel(net, corpus.vocabulary, args.level)
+    model = session.save(folder, lambda path: trained.save(path, seed=args.seed))
     token = args.level.removesuffix("s")
-    with saved(folder / MODEL):
+    with session.finishing(model):
+        history.save(folder / HISTORY)
         kept = f"kept epoch {history.best_epoch}" if history.best_epoch else "kept no epoch"
-        print(f"{session.summary(backend)}; {kept}")
-        counted = _compare(net, corpus, token)
-        sample = shlex.join(("xprnn", "sample", str(folder / MODEL)))
+        table, counted = _compared(net, corpus, token)
+        sample = shlex.join(("xprnn", "sample", str(model)))
         files = {
             MODEL: f"the network and its vocabulary; next: {sample}",
             HISTORY: "the losses of every epoch, JSON lines",
@@ -153,10 +157,11 @@ def run(args: argparse.Namespace) -> int:
                 best_epoch=history.best_epoch,
                 title=f"Loss per {token}, nats",
             )
-            diagnostics.save_figure(figure, folder / "loss.png")
-            files["loss.png"] = "the losses over epochs"
+            diagnostics.save_figure(figure, folder / PICTURE)
+            files[PICTURE] = "the losses over epochs"
+        print(f"{session.summary(backend)}; {kept}\n{table}")
         say_written(folder, files)
-    return session.status(folder / MODEL)
+    return session.status(model)
 
 
 def _check(args: argparse.Namespace) -> float:
@@ -175,8 +180,8 @@ def _check(args: argparse.Namespace) -> float:
     return checks.number("--held-out", args.held_out, below=1.0, open_=True)
 
 
-def _compare(net: RNN, corpus: Corpus, token: str) -> float:
-    """Print losses and perplexities; return the held-out loss of the n-gram model."""
+def _compared(net: RNN, corpus: Corpus, token: str) -> tuple[str, float]:
+    """Return losses and perplexities as a table, and the held-out loss of the n-gram model."""
     counted = NGram.fitted(corpus.tokens[0], ORDER, len(corpus.vocabulary))
     # After a failed training the loss may overflow; the number says so, and needs no warning.
     with net.backend.library.quiet():
@@ -185,11 +190,11 @@ def _compare(net: RNN, corpus: Corpus, token: str) -> float:
         ]
     ngram = [counted.loss(part) for part in corpus.tokens]
     rows = [(f"{ORDER}-gram, interpolated back-off", ngram), ("network", network)]
-    print(f"loss per {token} in nats (perplexity):       training         held out")
+    lines = [f"loss per {token} in nats (perplexity):       training         held out"]
     for name, losses in rows:
         training, held_out = map(_loss, losses)
-        print(f"  {name:<36} {training:>16} {held_out:>16}")
-    return ngram[1]
+        lines.append(f"  {name:<36} {training:>16} {held_out:>16}")
+    return "\n".join(lines), ngram[1]
 
 
 def _loss(loss: float) -> str:
