@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.hostile import joined, mutated, split, with_digest
-from tests.resuming import killed_in_step, remains
+from tests.resuming import assert_resumes, killed_in_step, remains
 from xprnn import RNN, Checkpoint, fit, optim
 from xprnn.data.batches import chunks, minibatches
 from xprnn.optim import schedules
@@ -222,3 +222,52 @@ def test_a_weight_of_another_shape(files, path):
     path.write_bytes(with_digest(joined(json.dumps(header), data)))
     with pytest.raises(ValueError, match="is of another training"):
         train(carried, Checkpoint(path, resume=True))
+
+
+class OwnOptimizer:
+    """Gradient descent with momentum, whose state changes its form with the first update."""
+
+    def init(self, parameters):
+        return {"velocity": 0.0, "updates": None}
+
+    def update(self, gradients, state, parameters):
+        velocity = state["velocity"] or dict.fromkeys(parameters, 0.0)
+        velocity = {name: 0.5 * velocity[name] + g for name, g in gradients.items()}
+        new = {name: p - 0.1 * velocity[name] for name, p in parameters.items()}
+        return new, {"velocity": velocity, "updates": (state["updates"] or 0) + 1}
+
+
+def test_the_state_of_a_users_own_optimizer_may_change_its_form(path):
+    def make():
+        net = RNN(2, 3, 2, dtype="float64", rng=0)
+        data = minibatches(X, X, 3, rng=1)
+        return net, {"batches": data, "optimizer": OwnOptimizer(), "epochs": 4}
+
+    assert_resumes(make, path)
+
+
+class Shrinking:
+    """Data whose state is a list of what is left, and so has another length after each epoch."""
+
+    def __init__(self):
+        self.left = [3, 2, 2, 1]
+
+    def state(self):
+        return list(self.left)
+
+    def restore(self, state):
+        self.left = list(state)
+
+    def __iter__(self):
+        count = self.left[0]
+        self.left = self.left[1:]
+        for k in range(count):
+            yield X[:, k : k + 2], X[:, k : k + 2]
+
+
+def test_the_state_of_the_users_own_data_may_change_its_form(path):
+    def make():
+        net = RNN(2, 3, 2, dtype="float64", rng=0)
+        return net, {"batches": Shrinking(), "optimizer": optim.SGD(0.1), "epochs": 4}
+
+    assert_resumes(make, path)

@@ -6,6 +6,10 @@ from typing import Any
 from xprnn.backend import Backend, describe
 from xprnn.backend.host.quoting import quoted
 
+OPTIMIZER = "step.memory"
+DATA = tuple(f"{name}.{when}" for name in ("batches", "validation") for when in ("start", "now"))
+"""The names of the states of the optimizer and the data, which may be classes of the user's own."""
+
 LARGEST = 2**128
 """Integers are below it: those of random generators have up to 128 bits."""
 
@@ -15,6 +19,7 @@ def check_form(name: str, state: Any, own: Any, backend: Backend) -> None:
 
     The form: types of numbers and containers, keys, lengths, and shapes and dtypes of arrays.  A
     None and an empty list of the training's own stand for anything; whoever has one checks it.
+    The data and a user's own optimizer may change the form of their state, and check it themselves.
 
     Raises
     ------
@@ -23,7 +28,7 @@ def check_form(name: str, state: Any, own: Any, backend: Backend) -> None:
     """
     if isinstance(own, partial):
         own = own()
-    if own is None or (isinstance(own, list) and not own):
+    if own is None or (isinstance(own, list) and not own) or _is_foreign(name, own):
         return
     if backend.library.is_array(own):
         if not (backend.library.is_array(state) and describe(state) == describe(own)):
@@ -42,6 +47,13 @@ def check_form(name: str, state: Any, own: Any, backend: Backend) -> None:
             check_form(f"{name}[{k}]", state[k], part, backend)
     elif isinstance(own, int) and not 0 <= state < LARGEST:
         raise ValueError(f"{name} is {quoted(state)}: expected at least 0")
+
+
+def _is_foreign(name: str, own: Any) -> bool:
+    """Whether this is the state of data, or of an optimizer that is not xprnn's."""
+    if hasattr(own, "_fields"):
+        return not type(own).__module__.startswith("xprnn.")
+    return name == OPTIMIZER or name in DATA
 
 
 def _words(value: Any) -> str:
