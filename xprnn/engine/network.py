@@ -14,7 +14,7 @@ from typing import Any
 
 from xprnn import checks
 from xprnn.backend import Backend, get_backend
-from xprnn.backend.host.arrays import HostArray, Seed, generator
+from xprnn.backend.host.arrays import HostArray, Seed, generator, underflow_is_no_fault
 from xprnn.backend.types import Array, Device, DType
 from xprnn.cells import Arrays, Cell, get_cell
 from xprnn.engine.architecture import Architecture
@@ -246,6 +246,7 @@ class RNN:
     def parameters(self, arrays: Mapping[str, Array]) -> None:
         self._parameters = Parameters(self.backend, self.architecture.shapes(), arrays)
 
+    @underflow_is_no_fault
     def __call__(
         self, x: Array, state: Arrays | None = None, lengths: Sequence[int] | None = None
     ) -> tuple[Array, Arrays]:
@@ -278,6 +279,7 @@ class RNN:
         run = self._forward(*checked, save=False)
         return run.output, run.state
 
+    @underflow_is_no_fault
     def forward(
         self,
         x: Array,
@@ -335,6 +337,7 @@ class RNN:
             rng=masks_from,
         )
 
+    @underflow_is_no_fault
     def backward(
         self,
         run: Run,
@@ -537,6 +540,7 @@ class RNN:
         return {name: self.backend.to_numpy(array) for name, array in self._parameters.items()}
 
 
+@underflow_is_no_fault
 def loss_and_grad(
     net: RNN,
     x: Array,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from xprnn import checks
 from xprnn.backend import Backend, Library, library_of, namespace_of
+from xprnn.backend.host.arrays import underflow_is_no_fault
 from xprnn.backend.types import Array, Namespace
 from xprnn.losses.protocol import sum_dtype
 
@@ -67,6 +68,7 @@ class CrossEntropy:
         # Padding is the only negative target that `check` accepts; unsigned targets have none.
         return int(xp.sum(xp.astype(target >= 0, xp.int32)))
 
+    @underflow_is_no_fault
     def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:
         library = library_of(output)
         xp = library.namespace()
@@ -77,6 +79,7 @@ class CrossEntropy:
             total = total + _value(library, *part, overwrite=False)[0]
         return total
 
+    @underflow_is_no_fault
     def value_and_grad(
         self, output: Array, target: Array, valid: Array | None = None, *, overwrite: bool = False
     ) -> tuple[Array, Array]:

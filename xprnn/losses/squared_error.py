@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from xprnn import checks
 from xprnn.backend import Backend, namespace_of
+from xprnn.backend.host.arrays import underflow_is_no_fault
 from xprnn.backend.types import Array
 from xprnn.losses.protocol import sum_dtype
 
@@ -57,9 +58,11 @@ class SquaredError:
         xp = namespace_of(valid)
         return int(xp.sum(xp.astype(valid, xp.int32))) * int(target.shape[-1])
 
+    @underflow_is_no_fault
     def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:
         return self._value(*self._difference(output, target, valid))
 
+    @underflow_is_no_fault
     def value_and_grad(
         self, output: Array, target: Array, valid: Array | None = None, *, overwrite: bool = False
     ) -> tuple[Array, Array]:

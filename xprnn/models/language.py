@@ -160,7 +160,7 @@ class LanguageModel:
             scores = logits[-1].astype(np.float64)
             scores[barred] = -np.inf
             # A tiny temperature makes every difference but 0 overflow to minus infinity.
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", under="ignore"):
                 p = np.exp((scores - np.max(scores)) / temperature)
             token = self.vocabulary.tokens[int(random.choice(len(p), p=p / np.sum(p)))]
             if token == SENTENCE_END:

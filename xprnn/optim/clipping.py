@@ -4,6 +4,7 @@ from functools import reduce
 
 from xprnn import checks
 from xprnn.backend import library_of, namespace_of
+from xprnn.backend.host.arrays import underflow_is_no_fault
 from xprnn.backend.types import Array, Namespace
 from xprnn.engine.gradients import (
     FactoredGradient,
@@ -20,6 +21,7 @@ from xprnn.optim.arguments import check_mapping, check_not_nan
 from xprnn.optim.protocol import Gradients
 
 
+@underflow_is_no_fault
 def global_norm(gradients: Gradients) -> Array:
     """Return the Euclidean norm of all gradients together, a zero-dimensional array.
 
@@ -51,6 +53,7 @@ def global_norm(gradients: Gradients) -> Array:
     return largest * xp.sqrt(sum(square_sum(times(g, 1 / largest)) for g in gradients.values()))
 
 
+@underflow_is_no_fault
 def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, GradientArray], Array]:
     """Scale all gradients together so that their norm is at most ``limit``.
 
@@ -83,6 +86,7 @@ def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, Gradient
     return {k: _separate(g, gradients[k]) for k, g in clipped.items()}, norm
 
 
+@underflow_is_no_fault
 def limit_norm(gradients: Gradients, limit: float) -> tuple[dict[str, GradientArray], Array]:
     """Do the same for a caller who does not use ``gradients`` any more: they may be the result."""
     norm = global_norm(gradients)
@@ -96,6 +100,7 @@ def limit_norm(gradients: Gradients, limit: float) -> tuple[dict[str, GradientAr
     return {k: times(g, factor) for k, g in gradients.items()}, norm
 
 
+@underflow_is_no_fault
 def clip_by_value(gradients: Gradients, limit: float) -> dict[str, GradientArray]:
     """Clip every entry to [-limit, limit]; the direction of the gradient may change.
 

@@ -15,6 +15,11 @@ HostArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Generator = np.random.Generator
 Seed: TypeAlias = int | np.random.Generator | None
 
+underflow_is_no_fault = np.errstate(under="ignore")
+"""A decorator: inside, underflow is no error, whatever the program has set with ``np.seterr``.
+
+Probabilities, gradients and moments underflow to zero in ordinary trainings."""
+
 __all__ = [
     "Generator",
     "HostArray",
@@ -27,6 +32,7 @@ __all__ = [
     "random_state",
     "refuse_changed",
     "restore_random",
+    "underflow_is_no_fault",
 ]
 
 _ARITHMETIC = (
