@@ -1,5 +1,6 @@
 """Products that threads share on NumPy, while BLAS is limited to one thread."""
 
+import os
 import threading
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_blas_has_one_thread_inside_and_what_it_had_after(shared, monkeypatch):
         assert counts() == [2] * len(counts())
 
 
-def test_whoever_makes_the_setting_takes_it_back():
+def test_the_last_one_to_leave_takes_the_setting_back():
     with threadpoolctl.threadpool_limits(2, "blas"):
         entered, leave = threading.Event(), threading.Event()
 
@@ -94,10 +95,109 @@ def test_whoever_makes_the_setting_takes_it_back():
             thread.start()
             assert entered.wait(10)
             assert counts() == [1] * len(counts())
-        assert counts() == [2] * len(counts())
+        assert counts() == [1] * len(counts())
         leave.set()
         thread.join()
         assert counts() == [2] * len(counts())
+
+
+def test_loops_with_several_threads_and_products_with_one_take_turns(monkeypatch):
+    monkeypatch.setattr(threads, "compute_threads", lambda: 2)
+    loop = threads.step_products(16, 2**16)
+    order, inside = [], threading.Event()
+
+    def multiply():
+        inside.set()
+        with threads.one_blas_thread:
+            order.append(("product", counts()))
+
+    def run_loop():
+        with loop:
+            order.append(("loop", counts()))
+
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        many = len(counts())
+        for mine, other in ((loop, multiply), (threads.one_blas_thread, run_loop)):
+            inside.clear()
+            with mine:
+                thread = threading.Thread(target=other)
+                thread.start()
+                thread.join(0.1)
+                assert thread.is_alive()
+                order.append(("mine", counts()))
+            thread.join(10)
+            assert not thread.is_alive()
+        # A product inside a loop does not wait for the loop.
+        with loop, threads.one_blas_thread:
+            order.append(("both", counts()))
+        # Ctrl-C can come before the body of a block, which then is never left.
+        threads.one_blas_thread.__enter__()
+        with loop:
+            order.append(("after", counts()))
+        assert counts() == [2] * many
+    one, two = [1] * many, [2] * many
+    assert order == [
+        ("mine", two),
+        ("product", one),
+        ("mine", one),
+        ("loop", two),
+        ("both", two),
+        ("after", two),
+    ]
+
+
+def test_small_loops_and_single_threads_take_no_turns(monkeypatch):
+    nothing = threads.step_products(1, 4)
+    monkeypatch.setattr(threads, "compute_threads", lambda: 2)
+    assert threads.step_products(16, 2**13) is nothing
+    assert threads.step_products(16, 2**14) is not nothing
+    assert threads.step_products(1, 2**14) is not nothing
+    monkeypatch.setattr(threads, "compute_threads", lambda: 1)
+    assert threads.step_products(16, 2**20) is nothing
+
+
+TWO_TRAININGS = """
+import os
+import threading
+import numpy as np
+import xprnn
+
+def train(seed):
+    rng = np.random.default_rng(seed)
+    net = xprnn.RNN(20, 192, 5, cell="lstm", rng=seed)
+    x, y = (rng.normal(size=(20, 16, size)).astype("float32") for size in (20, 5))
+    xprnn.fit(net, [(x, y)] * 4, epochs=2, optimizer="adam")
+    return b"".join(p.tobytes() for p in net.parameters.values())
+
+alone = [train(seed) for seed in (0, 1)]
+together = {}
+threads = [
+    threading.Thread(target=lambda seed=seed: together.update({seed: train(seed)}))
+    for seed in (0, 1)
+]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print([together[seed] == alone[seed] for seed in (0, 1)])
+"""
+
+
+@pytest.mark.parametrize("lowering", ["numpy", "off"])
+def test_two_trainings_at_the_same_time_give_the_bits_of_one_after_the_other(lowering):
+    free = dict.fromkeys(threads.VARIABLES, "")
+    found = run_python(TWO_TRAININGS, XPRNN_LOWERING=lowering, **free)
+    assert found == "[True, True]\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_process_waits_for_no_thread_of_its_parent():
+    with threadpoolctl.threadpool_limits(2, "blas"), threads.one_blas_thread:
+        child = os.fork()
+        if child == 0:
+            same = counts() == [2] * len(counts())
+            os._exit(not same)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_an_error_in_a_part_is_raised():

@@ -106,6 +106,14 @@ class Library(Operations):
         """Wait until the device has done all its work, so that times can be measured."""
         return  # by default for libraries whose calls return when they are done
 
+    def step_products(self, batch: int, U: Array) -> AbstractContextManager[object]:
+        """Return a ``with`` block for a time loop that multiplies (B, H) by Uᵀ at every step.
+
+        Python threads that compute at the same time do not change each other's products in it.
+        """
+        del batch, U
+        return nullcontext()
+
     def quiet(self) -> AbstractContextManager[object]:
         """Return a context without the library's own warnings of overflow and NaN."""
         return nullcontext()

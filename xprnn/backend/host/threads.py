@@ -17,6 +17,7 @@ from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
+from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -75,34 +76,112 @@ def _blas_limit(count: int) -> AbstractContextManager[object]:
     return limits
 
 
-class _OneThread:
-    """A ``with`` block in which BLAS has one thread; it takes about a microsecond.
+class _Turns:
+    """Who uses BLAS with one thread, and who with several.
 
-    The setting concerns the whole process.  The Python thread that makes it restores it; a second
-    one that enters the block in the meantime leaves it alone.
+    The number of a BLAS's threads is one for the whole process, and a product of another number of
+    threads may be rounded differently.  So that a Python thread gets the bits that it would get
+    alone, those that need one thread and those that need several take turns.  A Python thread that
+    is alone waits for nobody; each turn costs it about a microsecond.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holder: int | None = None
+        self.changed = threading.Condition(threading.Lock())
+        self.with_one: set[int] = set()
+        self.with_several: set[int] = set()
         self._before: list[int] = []
 
+    def begin_one(self) -> None:
+        me = threading.get_ident()
+        with self.changed:
+            if me in self.with_several:
+                return
+            while self.with_several:
+                self.changed.wait()
+            if not self.with_one:
+                self._before = [blas.get() for blas in _libraries()]
+                for blas in _libraries():
+                    blas.set(1)
+            self.with_one.add(me)
+
+    def end_one(self, me: int) -> None:
+        if me in self.with_one:
+            self.with_one.discard(me)
+            if not self.with_one:
+                self._set_back()
+                self.changed.notify_all()
+
+    def begin_several(self) -> None:
+        me = threading.get_ident()
+        with self.changed:
+            # Left over if Ctrl-C came between the beginning of a block and its body.
+            self.end_one(me)
+            while self.with_one:
+                self.changed.wait()
+            self.with_several.add(me)
+
+    def end_several(self, me: int) -> None:
+        self.with_several.discard(me)
+        if not self.with_several:
+            self.changed.notify_all()
+
+    def _set_back(self) -> None:
+        for blas, count in zip(_libraries(), self._before, strict=True):
+            blas.set(count)
+
+    def begin_anew(self) -> None:
+        """Forget the threads that a child process doesn't have."""
+        if self.with_one:
+            self._set_back()
+        self.changed = threading.Condition(threading.Lock())
+        self.with_one.clear()
+        self.with_several.clear()
+
+
+_turns = _Turns()
+
+
+class _OneThread:
+    """A ``with`` block in which BLAS has one thread."""
+
     def __enter__(self) -> None:
-        if self._holder is None and self._lock.acquire(blocking=False):
-            self._holder = threading.get_ident()
-            self._before = [blas.get() for blas in _libraries()]
-            for blas in _libraries():
-                blas.set(1)
+        _turns.begin_one()
 
     def __exit__(self, *_: object) -> None:
-        if self._holder == threading.get_ident():
-            for blas, count in zip(_libraries(), self._before, strict=True):
-                blas.set(count)
-            self._holder = None
-            self._lock.release()
+        with _turns.changed:
+            _turns.end_one(threading.get_ident())
+
+
+class _SeveralThreads:
+    """A ``with`` block in which BLAS has the threads that it has outside of `one_blas_thread`."""
+
+    def __enter__(self) -> None:
+        _turns.begin_several()
+
+    def __exit__(self, *_: object) -> None:
+        with _turns.changed:
+            _turns.end_several(threading.get_ident())
 
 
 one_blas_thread = _OneThread()
+_several_blas_threads = _SeveralThreads()
+_NOTHING: AbstractContextManager[None] = nullcontext()
+
+
+def step_products(batch: int, entries: int) -> AbstractContextManager[None]:
+    """Return a ``with`` block for a time loop whose steps multiply by BLAS.
+
+    Parameters
+    ----------
+    batch : int
+        Rows of the state.
+    entries : int
+        Of the recurrent weights.
+    """
+    alone = tuning.BLAS_ALONE if batch > 1 else tuning.BLAS_ALONE_VECTOR
+    if batch * entries < alone or compute_threads() == 1:
+        return _NOTHING
+    return _several_blas_threads
 
 
 class _Blas(NamedTuple):
@@ -165,6 +244,7 @@ def _pool(count: int) -> ThreadPoolExecutor:
 if hasattr(os, "register_at_fork"):
     # A child process has none of the threads.
     os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_turns.begin_anew)
 
 
 def blas() -> list[dict[str, Any]]:

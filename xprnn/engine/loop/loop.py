@@ -16,6 +16,9 @@ def run_forward(
 ) -> Trajectory:
     """Carry the state from step 0 to step T-1: see `Loops.forward`."""
     loops = _loops("forward", backend, cell, recurrent, u.shape[:2])
+    if isinstance(loops, PlainLoops):
+        with backend.library.step_products(u.shape[1], recurrent.U):
+            return loops.forward(u, recurrent, state, save=save)
     return loops.forward(u, recurrent, state, save=save)
 
 
@@ -30,6 +33,9 @@ def run_backward(
     """Carry the gradient from step T-1 to step 0: see `Loops.backward`."""
     borders, batch, _ = trajectory.states[0].shape
     loops = _loops("backward", backend, cell, recurrent, (borders - 1, batch))
+    if isinstance(loops, PlainLoops):
+        with backend.library.step_products(batch, recurrent.U):
+            return loops.backward(recurrent, trajectory, dh, d_state)
     return loops.backward(recurrent, trajectory, dh, d_state)
 
 

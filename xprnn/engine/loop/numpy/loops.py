@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 from xprnn.backend.host.arrays import np
+from xprnn.backend.host.threads import step_products
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.loop.numpy.plan import LoopPlan, plan_backward, plan_forward
@@ -90,7 +91,9 @@ class NumPyLoops:
         loop = self.forward_loop(masked=mask is not None, save=save)
         steps, batch = u.shape[:2]
         block = loop.block(steps, batch * U.shape[1] * u.itemsize)
-        return Trajectory(*loop.call(u, _transposed(U, steps), units, state, mask, block, u.dtype))
+        with step_products(batch, U.size):
+            found = loop.call(u, _transposed(U, steps), units, state, mask, block, u.dtype)
+        return Trajectory(*found)
 
     def backward(
         self, recurrent: Recurrent, trajectory: Trajectory, dh: Array | None, d_state: Arrays
@@ -101,9 +104,10 @@ class NumPyLoops:
         steps = states[0].shape[0] - 1
         block = loop.block(steps, states[0][0].nbytes)
         U = np.ascontiguousarray(U)
-        du, dv, d_units, d_initial = loop.call(
-            U, units, states, saved, dh, d_state, mask, block, U.dtype
-        )
+        with step_products(states[0].shape[1], U.size):
+            du, dv, d_units, d_initial = loop.call(
+                U, units, states, saved, dh, d_state, mask, block, U.dtype
+            )
         return LoopGradient(du, dv, d_units, None, d_initial)
 
 
