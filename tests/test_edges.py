@@ -45,7 +45,7 @@ nothing = pytest.mark.parametrize(("make", "loss", "batches"), NOTHING.values(),
 
 @nothing
 def test_nothing_to_evaluate(make, loss, batches):
-    message = r"nothing to evaluate: [12] batches without an entry, because there are no sequences"
+    message = r"nothing to evaluate: (one batch|2 batches) without an entry, because there are no"
     with pytest.raises(ValueError, match=message):
         evaluate(make(), batches, loss=loss)
 
@@ -64,7 +64,9 @@ def test_nothing_to_train_on(make, loss, batches, options):
     """No update is made, so the weights don't decay either."""
     mine = make()
     before = {k: p.copy() for k, p in mine.parameters.items()}
-    with pytest.raises(ValueError, match=r"nothing to train on in epoch 1: [12] batches without"):
+    with pytest.raises(
+        ValueError, match=r"nothing to train on in epoch 1: (one|2) batch(es)? without"
+    ):
         fit(mine, batches, loss=loss, optimizer=optim.AdamW(0.1, weight_decay=0.5), **options)
     assert all(np.array_equal(p, mine.parameters[k]) for k, p in before.items())
 

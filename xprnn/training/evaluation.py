@@ -81,8 +81,9 @@ class TotalLoss:
             If no batch had an entry: early stopping would take a loss of zero for the best one.
         """
         if self.entries == 0:
+            count = f"{self.batches} batches" if self.batches > 1 else "one batch"
             raise ValueError(
-                f"nothing {what}: {self.batches} batches without an entry, because there are no "
-                "sequences in them, or every target is ignored (padding)"
+                f"nothing {what}: {count} without an entry, because there are no sequences, or "
+                "every target is ignored (padding)"
             )
         return self.total / self.entries if self.mean else self.total
