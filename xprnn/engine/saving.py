@@ -17,6 +17,7 @@ from xprnn.backend import FLOATS, describe
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.quoting import listed, quoted, shortened
 from xprnn.backend.host.safetensors import MODEL, Entry, read, write_model
+from xprnn.backend.host.strict_json import DEPTH
 from xprnn.cells import Cell, get_cell
 from xprnn.engine.architecture import Architecture
 
@@ -50,7 +51,10 @@ def write_network(
     """Write a network to a file; see `RNN.save`."""
     if not isinstance(metadata, dict):
         raise TypeError(f"metadata is {type(metadata).__name__}: expected a dict")
-    plain = _plain("metadata", metadata)
+    try:
+        plain = _plain("metadata", metadata)
+    except RecursionError:
+        raise ValueError(f"metadata is nested more than {DEPTH} levels deep") from None
     write_model(path, parameters, architecture.config() | {"dtype": dtype, "metadata": plain})
 
 
