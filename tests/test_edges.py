@@ -64,9 +64,7 @@ def test_nothing_to_train_on(make, loss, batches, options):
     """No update is made, so the weights don't decay either."""
     mine = make()
     before = {k: p.copy() for k, p in mine.parameters.items()}
-    with pytest.raises(
-        ValueError, match=r"nothing to train on in epoch 1: .* without"
-    ):
+    with pytest.raises(ValueError, match=r"nothing to train on in epoch 1: .* without"):
         fit(mine, batches, loss=loss, optimizer=optim.AdamW(0.1, weight_decay=0.5), **options)
     assert all(np.array_equal(p, mine.parameters[k]) for k, p in before.items())
 
