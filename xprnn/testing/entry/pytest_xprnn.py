@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from xprnn import Backend
+    from xprnn.backend import Backend
 
 MARKERS = (
     "skip_backend(name, *, reason): skip the test on this backend of xprnn.",
