@@ -23,7 +23,6 @@ if not FULL:
         " --xla_cpu_parallel_codegen_split_count=1",
     )
 
-
 if not find_spec("cupy"):
     collect_ignore = ["test_cupy_device.py"]
 
