@@ -25,6 +25,6 @@ class Kernels(Protocol):
         """Write the matrix product a b into ``out``."""
         ...
 
-    def beside(self, a: Array) -> AbstractContextManager[object]:
+    def on_device_of(self, a: Array) -> AbstractContextManager[object]:
         """Return a context in which kernels run on the device of ``a``."""
         ...

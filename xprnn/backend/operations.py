@@ -53,9 +53,9 @@ class Operations(ABC):
 
     def add_product(self, a: Array, left: Array, right: Array) -> Array:
         """Return a + leftᵀ right, of left (N, M) and right (N, K).  May overwrite ``a``."""
-        return self.add_over(a, self.product(left.T, right))
+        return self.add_overwriting(a, self.product(left.T, right))
 
-    def add_over(self, a: Array, b: Array) -> Array:
+    def add_overwriting(self, a: Array, b: Array) -> Array:
         """Return a + b, of the same shape.  May overwrite either."""
         b += a
         return b
@@ -168,7 +168,7 @@ class Operations(ABC):
         each = xp.arange(a.shape[1], dtype=columns.dtype, device=self.device_of(a))
         return xp.where(each[None, :] == columns[:, None], a + values[:, None], a)
 
-    def exp_over(self, a: Array) -> Array:
+    def exp_overwriting(self, a: Array) -> Array:
         """Return exp(a).  May overwrite ``a``."""
         return self.namespace().exp(a)
 
@@ -183,7 +183,7 @@ class Operations(ABC):
             a -= m
         else:
             a = a - m
-        exponentials = self.exp_over(a)
+        exponentials = self.exp_overwriting(a)
         return m, exponentials, xp.sum(exponentials, axis=-1, keepdims=True)
 
     # Rules applied block by block

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.bench.timing import serve
+from xprnn.bench.timing import time_and_print
 from xprnn.engine.network import RNN
 
 
@@ -69,4 +69,4 @@ def xprnn_layer(cell: str, case: LayerCase, backend: str, threads: int) -> Calla
 
 
 if __name__ == "__main__":
-    serve("layer", xprnn_layer, CASES, sys.argv[1:])
+    time_and_print("layer", xprnn_layer, CASES, sys.argv[1:])

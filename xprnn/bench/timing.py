@@ -2,7 +2,7 @@
 
 Two modules have work to time, `xprnn.bench.layer` and `xprnn.bench.training`.  ``python -m`` one of
 them, with ``LIBRARY CELL CASE PLACE THREADS SECONDS``, times one library in that process and prints
-the seconds as JSON: `serve`.  `compare` starts these processes.
+the seconds as JSON: `time_and_print`.  `compare` starts these processes.
 """
 
 import importlib
@@ -152,7 +152,7 @@ def seconds_in(module: str, library: str, cell: str, case: str, setting: Setting
     return float(found)
 
 
-def serve(
+def time_and_print(
     module: str,
     ours: Prepare[CaseT_contra],
     cases: Mapping[str, CaseT_contra],

@@ -30,7 +30,7 @@ from xprnn.engine.parameters import Parameters
 from xprnn.engine.results import Gradient, Run, check_run
 from xprnn.engine.saving import must_be_complete, read_network, write_network
 from xprnn.engine.stack import backward, forward, zero_padding
-from xprnn.losses import Loss, get_loss, where_valid
+from xprnn.losses import Loss, get_loss, mask_arguments
 
 
 def _of_architecture(name: str, doc: str) -> Any:
@@ -554,7 +554,9 @@ def loss_and_grad(
     valid = tape.valid if architecture.returns == "sequence" else None
     # Without a readout the output is part of the tape, which the loss must not overwrite.
     overwrite = architecture.output_size is not None
-    value, d_output = loss.value_and_grad(output, target, *where_valid(valid), overwrite=overwrite)
+    value, d_output = loss.value_and_grad(
+        output, target, *mask_arguments(valid), overwrite=overwrite
+    )
     del output  # as large as a long sequence
     gradient = backward(net._parameters, tape, d_output, d_state, window, factored=factored)
     return value, gradient, final

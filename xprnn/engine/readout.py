@@ -15,7 +15,7 @@ from xprnn.backend import library_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.engine.gradients import FactoredGradient
 
-VOCABULARY = 1024
+MANY_OUTPUTS = 1024
 """The number of outputs from which dh is computed as (Rᵀ dyᵀ)ᵀ.
 
 With few rows OpenBLAS needs half the time for this order.
@@ -56,7 +56,7 @@ def read_out_backward(
     dy_rows, h_rows = library.rows(dy), library.rows(h)
     dy_columns = dy_rows.T
     count, (outputs, hidden) = dy_rows.shape[0], R.shape
-    if outputs >= VOCABULARY:
+    if outputs >= MANY_OUTPUTS:
         dh = library.product(R.T, dy_columns).T
     else:
         dh = library.product(dy_rows, R)

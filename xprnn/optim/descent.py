@@ -31,13 +31,13 @@ class Context(NamedTuple):
 
     Attributes
     ----------
-    decay : float
-        Their weight decay.
+    weight_decay : float
+        Zero for parameters that do not decay.
     in_place : bool
         Whether the formula may write into their arrays.
     """
 
-    decay: float
+    weight_decay: float
     in_place: bool
 
 

@@ -116,7 +116,7 @@ class SGD(Descent[SGDState]):
         def formula(g: GradientArray, p: Array, v: Array | None) -> tuple[Array | None, ...]:
             def less_decay(a: Array) -> Array:
                 # Followed by plus_times(..., g, -rate): -η (g + λθ), and a sparse g stays sparse.
-                return a - rate * context.decay * p if context.decay else a
+                return a - rate * context.weight_decay * p if context.weight_decay else a
 
             if v is None:
                 return plus_times(less_decay(p), g, -rate, overwrite=context.in_place), None

@@ -4,7 +4,7 @@ from xprnn.backend.types import Array
 from xprnn.data.batches import Batch, Batches, each_batch
 from xprnn.engine.lengths import check_lengths, padding_mask
 from xprnn.engine.network import RNN
-from xprnn.losses import Loss, get_loss, where_valid
+from xprnn.losses import Loss, get_loss, mask_arguments
 
 
 def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") -> float:
@@ -32,7 +32,7 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
     for batch in each_batch(batches):
         output, final = net(batch.x, state if batch.carry else None, batch.lengths)
         target = loss.check(tuple(output.shape), batch.target, net.backend)
-        valid = where_valid(valid_steps(net, batch))
+        valid = mask_arguments(valid_steps(net, batch))
         total.add(float(loss(output, target, *valid)), loss.entries(target, *valid))
         state = final
     if total.batches == 0:

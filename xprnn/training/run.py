@@ -85,7 +85,7 @@ class TrainingRun:
             "min_delta": None if self.best is None else self.best.min_delta,
         }
         # The data is restored first: if it is other data, nothing else has changed yet.
-        parts: dict[str, Stateful] = {"epochs": _EpochLimit(self), "batches": position}
+        parts: dict[str, Stateful] = {"epochs": _EpochReached(self), "batches": position}
         self.batches = position
         if self.validation is not None:
             self.validation = DataPosition("validation", self.validation, backend)
@@ -186,7 +186,7 @@ class TrainingRun:
 
 
 @dataclass
-class _EpochLimit:
+class _EpochReached:
     """The epoch that a run has reached; a resumed run must be asked for at least as many."""
 
     training: TrainingRun

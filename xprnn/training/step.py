@@ -12,7 +12,7 @@ from xprnn.backend.types import Array
 from xprnn.data.batches import Batch
 from xprnn.engine.gradients import GradientArray
 from xprnn.engine.network import RNN, loss_and_grad
-from xprnn.losses import Loss, where_valid
+from xprnn.losses import Loss, mask_arguments
 from xprnn.optim import InPlaceOptimizer, Optimizer, Scalable, clip_by_norm, clip_by_value
 from xprnn.training.accumulation import Accumulation
 from xprnn.training.evaluation import valid_steps
@@ -121,7 +121,7 @@ class TrainingStep:
 
     def entries(self, batch: Batch) -> int:
         """Return how many entries the loss of a batch is a sum or mean over."""
-        return self.loss.entries(batch.target, *where_valid(valid_steps(self.net, batch)))
+        return self.loss.entries(batch.target, *mask_arguments(valid_steps(self.net, batch)))
 
     def update_accumulated(self) -> Array | None:
         """Make the update of the accumulated batches, if any; return the norm before clipping."""

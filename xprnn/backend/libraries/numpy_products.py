@@ -11,7 +11,7 @@ from typing import Any
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.threads import can_limit_blas, compute_threads, one_blas_thread, share
-from xprnn.backend.numba import lowering_word, numba_missing, vector_bits
+from xprnn.backend.numba import lowering_word, vector_bits, why_no_numba
 from xprnn.backend.types import Array
 
 SIDE = 16
@@ -127,7 +127,7 @@ def compiled_module(name: str, *arrays: Array) -> Any:
     is faster without.
     """
     dtype = arrays[0].dtype
-    if dtype not in DTYPES or lowering_word() not in ("on", "numba") or numba_missing():
+    if dtype not in DTYPES or lowering_word() not in ("on", "numba") or why_no_numba():
         return None
     for a in arrays:
         if a.dtype != dtype or not a.flags.aligned:

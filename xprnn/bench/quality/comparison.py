@@ -110,14 +110,14 @@ class Curves:
     ----------
     losses : dict of list of float
         The training loss of every update.
-    steps : list of int
+    evaluated_at : list of int
         The updates after which the held-out part was evaluated.
     held_out : dict of list of float
         The held-out losses after these updates.
     """
 
     losses: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in RUNS})
-    steps: list[int] = field(default_factory=list)
+    evaluated_at: list[int] = field(default_factory=list)
     held_out: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in RUNS})
 
     def add(self, points: Mapping[str, Point]) -> None:
@@ -125,10 +125,10 @@ class Curves:
         for name, point in points.items():
             self.losses[name] += point.losses
             self.held_out[name].append(point.held_out)
-        self.steps.append(points["xprnn"].step)
+        self.evaluated_at.append(points["xprnn"].step)
 
     def apart(self, one: str, other: str) -> HostArray:
-        """Return the absolute difference of two trainings' losses, (steps,)."""
+        """Return the absolute difference of two trainings' losses, (updates,)."""
         difference: HostArray = np.abs(np.subtract(self.losses[one], self.losses[other]))
         return difference
 
