@@ -1,4 +1,4 @@
-"""What a lowering to CUDA kernels needs of an array library; CuPy is the one that has it."""
+"""What a lowering to CUDA kernels needs from an array library; CuPy is the one that has it."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

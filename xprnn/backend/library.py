@@ -1,4 +1,4 @@
-"""What xprnn needs to know of an array library."""
+"""What xprnn needs to know about an array library."""
 
 import importlib
 from abc import abstractmethod
@@ -29,8 +29,9 @@ class Library(Operations):
     ===============  =======================================================================
 
     and overrides what the library does in another way than the defaults: `from_host` and `to_host`
-    if NumPy's arrays are not converted by ``asarray``; `device_of` and `device_name` if devices are
-    no attributes of arrays, or no text; and of `Operations` what it can do faster.
+    if NumPy's arrays are not converted by ``asarray``; `device_of` if arrays lack ``.device``;
+    `device_name` if ``str(device)`` is not the text that `device` takes; and the methods of
+    `Operations` that it can do faster.
 
     An instance of every library exists as soon as xprnn is imported, so it must import nothing
     before `namespace` is called.

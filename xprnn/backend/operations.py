@@ -199,10 +199,10 @@ class Operations(ABC):
             Takes the arrays, or blocks of them, and returns one result for each array but the
             first (the gradient, in an update).
         arrays : sequence of array or None
-            Of the same shape.  The rule gets None where it stands, and returns None there.
+            Of the same shape.  A None entry is passed to the rule, which returns None for it.
         into : sequence of array or None
-            For each result, None or an array that may be overwritten with it: also the array that
-            the result replaces.
+            For each result, None or an array that the result may be written into; it may be the
+            array that the result replaces.
 
         Returns
         -------

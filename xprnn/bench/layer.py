@@ -50,6 +50,13 @@ CASES = {
     "wide": LayerCase(1024, 1024, 32, 25),
     "dbench": LayerCase(1760, 1760, 16, 50),
 }
+"""The shapes by name.
+
+Some are known from elsewhere: ``wildml`` has the size of D. Britz's language model (see
+docs/language-model.md), ``lecture`` that of docs/noisy-sine.md, ``fastrnn`` that of PyTorch's
+benchmark fastrnns and ``dbench`` that of Baidu's DeepBench; ``rltools``, too, was published with
+another benchmark.
+"""
 
 
 def xprnn_layer(cell: str, case: LayerCase, backend: str, threads: int) -> Callable[[], Any]:

@@ -22,7 +22,7 @@ With few rows OpenBLAS needs half the time for this order.
 """
 
 FACTORED = 4
-"""dR stays in its factors dy and h if they have fewer entries than dR by more than this factor.
+"""dR is kept factored, as dy and h, if it has more than this many times their entries.
 
 With a factor of 2, a training step that clips by the norm was measured to be slower: the norm costs
 a product of all rows with each other, and dR is still to be multiplied out.

@@ -135,7 +135,7 @@ class Averaged(InPlaceOptimizer):
         return moved, AveragedState(t, average, memory)
 
     def scaled(self, state: AveragedState, factor: float) -> AveragedState:
-        """Return the state, the learning rate of all further updates multiplied by the factor.
+        """Return the state with the rate of all later updates multiplied by the factor.
 
         Raises
         ------

@@ -42,7 +42,8 @@ class SGD(Descent[SGDState]):
         θ = θ + v                                                     (3)
         θ = θ + momentum·v - η g                                      (3'), with Nesterov's momentum
 
-    With ``weight_decay`` λ, g is the gradient plus λθ.
+    (1) is the schedule `xprnn.optim.schedules.inverse_time`.  With ``weight_decay`` λ, g is the
+    gradient plus λθ.
 
     A sparse gradient gives the same update as its dense form.  Without momentum and weight decay,
     only the rows or columns that it holds are computed; the others are copied (or, with ``into``,

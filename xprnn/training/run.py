@@ -2,7 +2,8 @@
 
 `fit` makes a `TrainingRun` and calls its `run`.  For each epoch that calls a `TrainingStep` with
 every batch, adds the results to an `Epoch`, evaluates the validation data and writes a `Record`
-into the `History`.
+into the `History`.  It decides when the run ends: after the last epoch, by early stopping, or
+because a callback asks for it.
 """
 
 import contextlib

@@ -157,7 +157,7 @@ class TrainingStep:
         self.epoch, self.batch = epoch, 0
 
     def check_weights(self) -> None:
-        """Raise an error if an update made weights that are not finite, though the loss was."""
+        """Raise an error if an update made weights infinite or NaN, after a finite loss."""
         bad = self.not_finite(self.net.parameters)
         if bad:
             self.fail(f"the update made {', '.join(bad)} infinite or NaN")

@@ -1,4 +1,4 @@
-"""JAX, run eagerly."""
+"""JAX, run operation by operation, without ``jit``: its immutable arrays, and its devices."""
 
 import importlib
 import math

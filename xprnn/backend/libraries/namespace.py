@@ -40,8 +40,8 @@ class UserNamespace(Library):
     ImportError
         If the module can't be imported.
     ValueError
-        If there is no such attribute, or it is no array API namespace; the message says what is
-        missing.
+        If there is no such attribute, or it is not an array API namespace; the message says
+        what is missing.
     """
 
     def __init__(self, spec: str) -> None:

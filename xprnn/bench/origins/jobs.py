@@ -81,7 +81,7 @@ def language_xprnn(
 
 
 def language_error(vocabulary: int, hidden: int, steps: int, window: int) -> float:
-    """Return how far both gradients differ in float64, relative to their largest entries."""
+    """Return how far xprnn's gradients are from the plain ones, relative to the largest entry."""
     x, target = language_problem(vocabulary, steps, 1)
     net = language_net(vocabulary, hidden, "float64")
     plain = language_gradient(language_weights(net), x[:, 0], target[:, 0], window)
@@ -99,7 +99,7 @@ def _sine(dtype: str) -> tuple[HostArray, HostArray]:
 
 
 def sine_plain(hidden: int, dtype: str) -> float:
-    """Return the seconds of one plain epoch of the lecture's network."""
+    """Return the seconds of one plain epoch of the network of docs/noisy-sine.md."""
     x, y = _sine(dtype)
     rng = np.random.default_rng(0)
     shapes = ((hidden, 1), (hidden, hidden), (hidden, 1), (1, hidden))

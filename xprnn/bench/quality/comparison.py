@@ -54,7 +54,7 @@ def problem_of(
 
 
 def moved_by_roundings(weights: Mapping[str, HostArray], rng: int) -> dict[str, HostArray]:
-    """Return weights with each entry replaced by the number above or below it; zero stays zero."""
+    """Return weights with each entry moved to an adjacent float; zero stays zero."""
     draw = generator(rng)
     ends = {name: draw.choice([-np.inf, np.inf], a.shape) for name, a in weights.items()}
     return {

@@ -1,4 +1,4 @@
-"""A picture of the trainings."""
+"""The picture of `xprnn bench quality`: the losses of xprnn and torch, and their differences."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from xprnn.diagnostics.figure import DATA, MODEL, SECOND, Figure
 
 
 def plot_quality(curves: Curves, *, title: str = "") -> Figure:
-    """Draw the losses of both trainings over each other, and below them their difference.
+    """Draw the losses of xprnn and torch over each other, and below them their difference.
 
     Raises
     ------

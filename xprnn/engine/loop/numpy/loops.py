@@ -1,7 +1,7 @@
 """The time loop in NumPy: made from a cell's traced formulas, and called.
 
-From one call to the next nothing stays but the functions, so several threads may use one network,
-or several, at the same time.
+No state survives a call except the compiled functions, so several threads may use one network, or
+several, at the same time.
 """
 
 from collections.abc import Callable
@@ -55,7 +55,7 @@ class NumPyLoops:
 
     def __init__(self, formulas: Formulas) -> None:
         self.formulas = formulas
-        # Two threads may both make a loop, and then either may stay.
+        # Two threads may both make a loop, and then either result may be kept.
         self._loops: dict[tuple[str, bool, bool], Compiled] = {}
 
     def suits(self, work: Work) -> bool:
