@@ -149,7 +149,7 @@ def test_bytes_of_another_encoding_are_named_where_they_are(write, mark, lines):
 
 
 def test_an_encoding_that_is_none(write):
-    with pytest.raises(ValueError, match=r"the encoding is 'klingon', which .* \(--encoding utf-8"):
+    with pytest.raises(ValueError, match=r"the encoding is 'klingon', which .* encoding='utf-8'"):
         read_csv(write("y\n1\n"), "y", encoding="klingon")
 
 

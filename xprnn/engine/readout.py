@@ -50,7 +50,7 @@ def read_out_backward(
     """Return the gradients, given dy (..., O).
 
     With ``factored``, the gradient of the weight refers to dy and h themselves if they are small
-    enough beside it (see `FACTORED`): don't write into them while it is in use.
+    enough compared to it (see `FACTORED`): don't write into them while it is in use.
     """
     library = library_of(R)
     dy_rows, h_rows = library.rows(dy), library.rows(h)

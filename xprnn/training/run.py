@@ -65,7 +65,7 @@ class TrainingRun:
         self.writer: CheckpointWriter | None = None
 
     def track(self, checkpoint: Checkpoint) -> None:
-        """Write checkpoints during the run; resume from the one that is there, if told to."""
+        """Write checkpoints during the run; first resume from the existing one, if told to."""
         step, backend = self.step, self.step.net.backend
         position = DataPosition("batches", self.batches, backend)
         same: dict[str, Any] = {
