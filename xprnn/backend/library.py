@@ -1,6 +1,7 @@
 """What xprnn needs to know about an array library."""
 
 import importlib
+import math
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
@@ -108,3 +109,8 @@ class Library(Operations):
     def version(self) -> str:
         """Return the version of the library, which has been imported."""
         return str(importlib.import_module(self.module).__version__)
+
+
+def row_major_strides(a: Array) -> tuple[int, ...]:
+    """Return the strides, in entries, of an array in row-major order."""
+    return tuple(math.prod(a.shape[axis + 1 :]) for axis in range(a.ndim))

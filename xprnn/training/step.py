@@ -172,8 +172,8 @@ class TrainingStep:
 
     def not_finite(self, parameters: Mapping[str, Array]) -> list[str]:
         """Return the names of the parameters with an entry that is infinite or NaN."""
-        xp = self.net.backend.xp
-        return [name for name, p in parameters.items() if not bool(xp.all(xp.isfinite(p)))]
+        library = self.net.backend.library
+        return [name for name, p in parameters.items() if not library.all_finite(p)]
 
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint; to be called when no batch is accumulated."""

@@ -6,7 +6,6 @@ as JSON, and prints what it returns: the seconds of a step, or an error.
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from xprnn.bench.origins.plain import (
     language_gradient,
     sine_epoch,
 )
+from xprnn.bench.timing import seconds_of
 from xprnn.data import sine
 from xprnn.engine.gradients import dense
 from xprnn.engine.network import RNN, loss_and_grad
@@ -136,12 +136,7 @@ def median_seconds(work: Callable[[], object], *, repeats: int, warm_up: int) ->
     """Return the median time of a call."""
     for _ in range(warm_up):
         work()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return float(np.median(times))
+    return float(np.median([seconds_of(work) for _ in range(repeats)]))
 
 
 JOBS: dict[str, Any] = {

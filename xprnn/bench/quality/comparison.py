@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, generator, np
-from xprnn.bench.process import environment
+from xprnn.bench.process import environment, failure
 from xprnn.bench.quality.training import Point, TrainingSetting, write_problem
 from xprnn.data.text import Vocabulary
 from xprnn.engine.network import RNN
@@ -153,10 +153,10 @@ class _Process:
         line = self.running.stdout.readline()
         if line:
             return Point(**json.loads(line))
-        if self.running.wait():
+        status = self.running.wait()
+        if status:
             self.errors.seek(0)
-            words = self.errors.read().strip().splitlines() or ["no message"]
-            raise RuntimeError(f"the training {self.name!r} failed: {words[-1]}")
+            raise failure(f"the training {self.name!r}", self.errors.read(), status)
         return None
 
     def close(self) -> None:
