@@ -54,8 +54,7 @@ CASES = {
 
 Some are known from elsewhere: ``wildml`` has the size of D. Britz's language model (see
 docs/language-model.md), ``lecture`` that of docs/noisy-sine.md, ``fastrnn`` that of PyTorch's
-benchmark fastrnns and ``dbench`` that of Baidu's DeepBench; ``rltools``, too, was published with
-another benchmark.
+benchmark fastrnns and ``dbench`` that of Baidu's DeepBench.
 """
 
 
