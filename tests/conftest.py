@@ -14,6 +14,14 @@ from xprnn.backend import probe
 # Compiling takes a second and more per formula: tests/test_compiled*.py do it for every cell.
 os.environ.setdefault("XPRNN_LOWERING", "numpy")
 
+FULL = os.environ.get("FULL", "0") != "0"
+if not FULL:
+    # JAX compiles every operation by itself, and is done sooner if it optimizes nothing.
+    os.environ.setdefault(
+        "XLA_FLAGS",
+        "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+        " --xla_cpu_parallel_codegen_split_count=1",
+    )
 
 if not find_spec("cupy"):
     collect_ignore = ["test_cupy_device.py"]
@@ -33,7 +41,7 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is marked ``full``, unless FULL=1."""
-    if os.environ.get("FULL", "0") == "0":
+    if not FULL:
         left_out = [item for item in items if item.get_closest_marker("full")]
         items[:] = [item for item in items if not item.get_closest_marker("full")]
         config.hook.pytest_deselected(items=left_out)

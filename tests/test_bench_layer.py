@@ -138,7 +138,7 @@ def test_a_process_that_fails_says_why():
         ("--cases huge", "--cases is 'huge': expected 'tiny'"),
         ("--against mxnet", "--against is 'mxnet': expected 'torch' or 'jax'"),
         ("--threads 0", "--threads is 0: expected an int of at least 1"),
-        ("--lowering fast", "--lowering is 'fast': expected 'off' or 'numpy' or 'numba' or 'on'"),
+        ("--lowering fast", "--lowering is 'fast': expected 'on' or 'off' or 'numpy' or 'numba'"),
         ("--seconds 0", "--seconds is 0.0: expected a number above 0"),
         ("--rounds 0", "--rounds is 0: expected an int of at least 1"),
     ],

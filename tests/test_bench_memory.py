@@ -140,7 +140,7 @@ def test_where_it_can_not_be_measured(monkeypatch, tmp_path):
         ("--steps 300,100", "--steps is '300,100': expected two lengths, the smaller one first"),
         ("--steps 300", "--steps is '300': expected two lengths"),
         ("--steps a,b", "--steps is 'a,b': expected two lengths"),
-        ("--lowering fast", "--lowering is 'fast': expected 'off'"),
+        ("--lowering fast", "--lowering is 'fast': expected 'on'"),
         ("--backend cupy", "--backend is 'cupy': expected one that computes on the CPU"),
     ],
 )

@@ -336,7 +336,7 @@ def test_a_run_of_another_network_is_refused(case):
         ("cell", LSTM(0.5)),
     ]:
         changed = case.but(**{name: value})
-        message = f"run is of another network: .*{name} is .*, not "
+        message = f"run belongs to a different network: .*{name} is .*, not "
         with pytest.raises(ValueError, match=message):
             changed.make(dtype="float64").backward(run, problem.d_output)
 

@@ -191,18 +191,18 @@ def test_the_folder_is_a_new_one_unless_named(tmp_path, sine, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "words", "message"),
     [
-        ("sine", "sunspots", "FILE: no option of a network that was trained on the sine"),
+        ("sine", "sunspots", "FILE: not an option for a network trained on the sine"),
         (
             "sine",
             "sunspots --column x --steps 3",
-            "FILE, --column, --steps: no option of a",
+            "FILE, --column, --steps: not an option for a",
         ),
-        ("sine", "--time x --delimiter ; --encoding utf-8", "--time, --delimiter, --encoding: no "),
-        ("csv", "sunspots --from 3", "--from: no option of a network that was trained on a series"),
+        ("sine", "--time x --delimiter ; --encoding utf-8", "--time, --delimiter, --encoding: not"),
+        ("csv", "sunspots --from 3", "--from: not an option for a network trained on a series"),
         (
             "csv",
             "sunspots --from 3 --to 4 --step 1",
-            "--from, --to, --step: no option of a",
+            "--from, --to, --step: not an option for a",
         ),
         ("csv", "", "the network forecasts a series: name a CSV file after the model"),
         ("csv", "sunspots --steps 0", "--steps is 0: expected an int of at least 1"),

@@ -60,7 +60,7 @@ def test_what_makes_the_time_loops_is_said(monkeypatch):
     monkeypatch.setenv("XPRNN_LOWERING", "on")
     monkeypatch.setenv("XPRNN_CACHE", "off")
     assert line() == f"Numba {metadata.version('numba')}, compiled code in no folder"
-    monkeypatch.setattr(lowering, "numba_missing", lambda: "Numba is not installed")
+    monkeypatch.setattr(lowering, "why_no_numba", lambda: "Numba is not installed")
     assert line() == "NumPy calls (Numba is not installed)"
 
 

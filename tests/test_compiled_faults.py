@@ -27,9 +27,9 @@ COMPILER = "xprnn.backend.numba.build"
 def looked_for(monkeypatch):
     """Look for Numba anew, here and after the test."""
     monkeypatch.setenv("XPRNN_LOWERING", "on")
-    lowering.numba_missing.cache_clear()
+    lowering.why_no_numba.cache_clear()
     yield
-    lowering.numba_missing.cache_clear()
+    lowering.why_no_numba.cache_clear()
 
 
 def absent(monkeypatch):

@@ -127,7 +127,7 @@ def test_the_same_bits_however_many_threads(n, columns, monkeypatch):
 )
 def test_of_another_processor(dtype, size, products, monkeypatch):
     monkeypatch.setattr(tiles, "VECTOR_BYTES", size)
-    monkeypatch.setattr(tiles, "_TALL", size != 32)
+    monkeypatch.setattr(tiles, "_REGISTERS_32", size != 32)
     monkeypatch.setattr(tiles, "_PARTS", {1: 2})
     gemm._compiled.cache_clear()
     try:
@@ -207,9 +207,9 @@ def test_products_without_numba(word, calls, monkeypatch):
     a, b = matrices(40, 64, 1000, "float32")
     assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
     monkeypatch.setenv("XPRNN_LOWERING", "on")
-    monkeypatch.setattr(numpy_products, "numba_missing", lambda: "Numba is not installed")
+    monkeypatch.setattr(numpy_products, "why_no_numba", lambda: "Numba is not installed")
     assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
-    monkeypatch.setattr(numpy_products, "numba_missing", lambda: "")
+    monkeypatch.setattr(numpy_products, "why_no_numba", lambda: "")
     monkeypatch.setattr(tuning, "COMPILED_VECTOR_BITS", 1024)
     assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
     assert calls == []

@@ -20,7 +20,7 @@ pytest.importorskip("numba")
 STACK = {"layers": 2, "bidirectional": True, "dropout": 0.3, "recurrent_dropout": 0.2}
 LENGTHS = (4, 1, 3)
 
-NAMES = ("elman-tanh", "gru", "lstm-peepholes", "minimal-gated")
+NAMES = ("elman-tanh", "gru", "lstm-peepholes")
 each_cell = pytest.mark.parametrize("case", [row_of(name) for name in NAMES], ids=NAMES)
 
 

@@ -187,7 +187,7 @@ def test_the_product_of_a_step(dtype):
 @pytest.mark.parametrize(("dtype", "size"), [("float64", 16), ("float32", 32)])
 def test_the_product_of_another_processor(dtype, size, monkeypatch):
     monkeypatch.setattr(tiles, "VECTOR_BYTES", size)
-    monkeypatch.setattr(tiles, "_TALL", size != 32)
+    monkeypatch.setattr(tiles, "_REGISTERS_32", size != 32)
     monkeypatch.setattr(tiles, "_PARTS", {1: 2})
     bits = 8 * np.dtype(dtype).itemsize
     scalar = packed.ir.FloatType() if bits == 32 else packed.ir.DoubleType()

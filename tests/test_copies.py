@@ -28,7 +28,8 @@ def test_a_copy_is_the_same_network_and_not_shared(harness, duplicate):
 def test_a_run_of_another_network_is_refused():
     x = np.zeros((3, 2, 1), dtype=np.float32)
     run = RNN(1, 4, 1).forward(x)
-    with pytest.raises(ValueError, match="run is of another network: hidden_size is 4, not 5"):
+    message = "run belongs to a different network: hidden_size is 4, not 5"
+    with pytest.raises(ValueError, match=message):
         RNN(1, 5, 1).backward(run, run.output)
 
 

@@ -91,7 +91,7 @@ REFUSED = {
     "an index": (lambda xp, u, v, h: u + v[0], "it takes an array apart"),
     "writing": (lambda xp, u, v, h: u.__setitem__(0, v), "it takes an array apart, or writes"),
     "a loop": (lambda xp, u, v, h: sum(u), "it takes an array apart"),
-    "a sum": (lambda xp, u, v, h: u - xp.sum(u), "it uses xp.sum, which is no elementwise"),
+    "a sum": (lambda xp, u, v, h: u - xp.sum(u), "it uses xp.sum, which is not an elementwise"),
     "a shape": (lambda xp, u, v, h: u * u.shape[0], "it uses .shape of an array"),
     "a dtype": (lambda xp, u, v, h: xp.astype(u, xp.float32), "it uses xp.float32"),
     "an array": (lambda xp, u, v, h: u * np.ones(3), "it computes with a numpy.ndarray"),

@@ -217,7 +217,8 @@ def test_a_cell_that_cannot_be_traced_runs_plainly_and_says_why(caplog):
         assert lowering.lowering_for(problem.backend, cell, problem.work()) is None
         assert lowering.lowering_for(problem.backend, cell, problem.work("backward")) is None
     (record,) = caplog.records
-    reason = "Impatient.forward can't be traced: it uses xp.max, which is no elementwise function"
+    reason = "it uses xp.max, which is not an elementwise function"
+    reason = f"Impatient.forward can't be traced: {reason}"
     assert record.message == f"{cell} runs as plain array code: {reason}"
     assert lowering.explain_lowering(cell) == record.message
     np.testing.assert_array_equal(problem.chosen()[1].du, problem.plain()[1].du)

@@ -555,7 +555,7 @@ def test_what_fails_elsewhere_alone_disagrees():
         (
             {"backends": [f"{OWN}:narrow"]},
             ValueError,
-            r"tests\.namespaces:narrow makes arrays of flo",
+            r"tests\.namespaces:narrow creates float32",
         ),
         ({"reference": "numpie"}, ValueError, "unknown backend 'numpie'"),
         ({"backends": "torch"}, TypeError, "backends is 'torch': expected a list"),

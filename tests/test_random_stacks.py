@@ -34,7 +34,7 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
-EXAMPLES = 200 if os.environ.get("FULL", "0") == "0" else 2000
+EXAMPLES = 150 if os.environ.get("FULL", "0") == "0" else 2000
 
 
 # Derandomized: every run draws the same examples, and the message shows the one that fails.

@@ -103,7 +103,7 @@ def test_read_text(tmp_path):
         read_text(file)
     assert read_text(file, "latin-1") == "café"
     with pytest.raises(
-        ValueError, match=r"the encoding is 'klingon', which .* \(--encoding utf-8 or"
+        ValueError, match=r"the encoding is 'klingon', which .*: --encoding utf-8\)"
     ):
         read_text(file, "klingon")
     file.write_bytes(b"\xef\xbb\xbfab\xff")

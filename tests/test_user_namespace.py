@@ -115,7 +115,7 @@ def test_a_namespace_that_was_repaired_can_be_opened(monkeypatch):
 
 
 def test_a_dtype_that_is_silently_another_is_refused():
-    message = r"dtype is 'float64': tests\.namespaces:narrow makes arrays of float32 of it"
+    message = r"dtype is 'float64': tests\.namespaces:narrow creates float32 arrays for it"
     with pytest.raises(ValueError, match=message):
         get_backend("tests.namespaces:narrow", dtype="float64")
     assert get_backend("tests.namespaces:narrow").dtype_name == "float32"

@@ -30,7 +30,7 @@ EVERY = named(
 """Every formula."""
 
 COMPILED = named(
-    *(row_of(name).cell for name in ("elman-tanh", "gru", "lstm-peepholes", "minimal-gated")),
+    *(row_of(name).cell for name in ("elman-tanh", "gru", "lstm-peepholes")),
     Elman("relu"),
     Patchwork(),
     Holding(),

@@ -9,7 +9,7 @@ The modules, each importing only those above it:
 `host`              arrays, files, threads and memory of the host, whatever library computes
 `numba`             compiled code for NumPy's arrays, where Numba is installed
 `operations`        what a library may do faster than with functions of the standard
-`kernels`           what a lowering to CUDA kernels needs of a library
+`kernels`           what a lowering to CUDA kernels needs from a library
 `library`           `Library`: what must be known about an array library
 `libraries`         one file per library
 `registry`          which libraries there are, and which one an array belongs to

@@ -208,7 +208,7 @@ def open_library(library: Library, device: Device | None, dtype: str | DType) ->
     made = xp.empty(0, dtype=getattr(xp, name)).dtype
     if dtype_name(made) != name:
         raise ValueError(
-            f"dtype is {dtype!r}: {library.name} makes arrays of {dtype_name(made)} of it"
+            f"dtype is {dtype!r}: {library.name} creates {dtype_name(made)} arrays for it"
         )
     return Backend(library.name, xp, where, made, library)
 

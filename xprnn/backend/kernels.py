@@ -1,4 +1,4 @@
-"""What a lowering to CUDA kernels needs of an array library; CuPy is the one that has it."""
+"""What a lowering to CUDA kernels needs from an array library; CuPy is the one that has it."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -25,6 +25,6 @@ class Kernels(Protocol):
         """Write the matrix product a b into ``out``."""
         ...
 
-    def beside(self, a: Array) -> AbstractContextManager[object]:
+    def on_device_of(self, a: Array) -> AbstractContextManager[object]:
         """Return a context in which kernels run on the device of ``a``."""
         ...

@@ -1,6 +1,7 @@
-"""What xprnn needs to know of an array library."""
+"""What xprnn needs to know about an array library."""
 
 import importlib
+import math
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
@@ -29,8 +30,9 @@ class Library(Operations):
     ===============  =======================================================================
 
     and overrides what the library does in another way than the defaults: `from_host` and `to_host`
-    if NumPy's arrays are not converted by ``asarray``; `device_of` and `device_name` if devices are
-    no attributes of arrays, or no text; and of `Operations` what it can do faster.
+    if NumPy's arrays are not converted by ``asarray``; `device_of` if arrays lack ``.device``;
+    `device_name` if ``str(device)`` is not the text that `device` takes; and the methods of
+    `Operations` that it can do faster.
 
     An instance of every library exists as soon as xprnn is imported, so it must import nothing
     before `namespace` is called.
@@ -121,3 +123,8 @@ class Library(Operations):
     def version(self) -> str:
         """Return the version of the library, which has been imported."""
         return str(importlib.import_module(self.module).__version__)
+
+
+def row_major_strides(a: Array) -> tuple[int, ...]:
+    """Return the strides, in entries, of an array in row-major order."""
+    return tuple(math.prod(a.shape[axis + 1 :]) for axis in range(a.ndim))

@@ -128,7 +128,7 @@ def backend_of(a: Array) -> Backend:
     Raises
     ------
     TypeError
-        If ``a`` is no array of a known library, or its dtype is not floating.
+        If ``a`` is not an array of a known library, or its dtype is not floating.
     """
     library = find_library(a)
     if library is None or dtype_name(a.dtype) not in FLOATS:

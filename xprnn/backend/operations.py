@@ -72,9 +72,9 @@ class Operations(ABC):
 
     def add_product(self, a: Array, left: Array, right: Array) -> Array:
         """Return a + leftᵀ right, of left (N, M) and right (N, K).  May overwrite ``a``."""
-        return self.add_over(a, self.product(left.T, right))
+        return self.add_overwriting(a, self.product(left.T, right))
 
-    def add_over(self, a: Array, b: Array) -> Array:
+    def add_overwriting(self, a: Array, b: Array) -> Array:
         """Return a + b, of the same shape.  May overwrite either."""
         b += a
         return b
@@ -187,7 +187,7 @@ class Operations(ABC):
         each = xp.arange(a.shape[1], dtype=columns.dtype, device=self.device_of(a))
         return xp.where(each[None, :] == columns[:, None], a + values[:, None], a)
 
-    def exp_over(self, a: Array) -> Array:
+    def exp_overwriting(self, a: Array) -> Array:
         """Return exp(a).  May overwrite ``a``."""
         return self.namespace().exp(a)
 
@@ -202,7 +202,7 @@ class Operations(ABC):
             a -= m
         else:
             a = a - m
-        exponentials = self.exp_over(a)
+        exponentials = self.exp_overwriting(a)
         return m, exponentials, xp.sum(exponentials, axis=-1, keepdims=True)
 
     # Rules applied block by block
@@ -218,10 +218,10 @@ class Operations(ABC):
             Takes the arrays, or blocks of them, and returns one result for each array but the
             first (the gradient, in an update).
         arrays : sequence of array or None
-            Of the same shape.  The rule gets None where it stands, and returns None there.
+            Of the same shape.  A None entry is passed to the rule, which returns None for it.
         into : sequence of array or None
-            For each result, None or an array that may be overwritten with it: also the array that
-            the result replaces.
+            For each result, None or an array that the result may be written into; it may be the
+            array that the result replaces.
 
         Returns
         -------

@@ -1,14 +1,16 @@
 """The array libraries that xprnn knows, found by name or by one of their arrays.
 
-Every function here takes an array or a name and returns a `Library`, or something of that library:
+These functions take an array or a name and return a `Library`, or something that it makes:
 
 ===================  ==========================================================================
 `library_named`      the library of a name, or the user namespace of ``module:attribute``
-`find_library`       the library of an array; None if it is no array of a library known here
-`library_of`         the library of an array; TypeError if it is no array of a library known here
+`find_library`       the library of an array; None if it is not an array of a library known here
+`library_of`         the library of an array; TypeError if it is not an array of such a library
 `namespace_of`       the array API namespace of an array
 `from_host`          a host array, copied to the library and device of another array
 ===================  ==========================================================================
+
+`prefer` decides which library an array belongs to where two could have made it.
 """
 
 import sys
@@ -65,7 +67,7 @@ def library_named(name: str) -> Library:
 
 
 def find_library(a: object) -> Library | None:
-    """Return the library that ``a`` is an array of; None if it is no array of a library known here.
+    """Return the library that ``a`` is an array of; None if it is not an array of a known one.
 
     No library is imported.
     """
@@ -84,7 +86,7 @@ def find_library(a: object) -> Library | None:
 
 
 def library_of(a: object) -> Library:
-    """Return the library that ``a`` is an array of; TypeError if it is no array."""
+    """Return the library that ``a`` is an array of; TypeError if it is not an array."""
     library = find_library(a)
     if library is None:
         if changes_arithmetic(type(a)):
@@ -98,7 +100,7 @@ def library_of(a: object) -> Library:
 
 
 def namespace_of(a: Array) -> Namespace:
-    """Return the array API namespace of an array; TypeError if it is no array."""
+    """Return the array API namespace of an array; TypeError if it is not an array."""
     return library_of(a).namespace()
 
 
@@ -110,7 +112,7 @@ def from_host(host: HostArray, *, beside: Array) -> Array:
 
 @contextmanager
 def prefer(library: Library) -> Iterator[None]:
-    """Inside a ``with`` block, attribute to ``library`` every array that it could have made.
+    """Inside a ``with`` block, treat every array that ``library`` could have made as its own.
 
     A user namespace that wraps a library has that library's arrays, so an array alone can't tell
     which of the two should compute with it.

@@ -9,7 +9,7 @@ command  what is measured                                    modules            
 =======  ==================================================  ====================  =============
 layer    seconds of one layer, forward and backward          `layer`, `timing`     torch, JAX
 train    seconds of one training step                        `training`, `timing`  torch
-memory   peak memory of both                                 `memory`              torch
+memory   peak memory of a layer, of a training step          `memory`              torch
 import   seconds of an import, bytes of the installed files  `imports`             torch, JAX
 quality  losses of a whole training                          `quality`             torch
 origins  seconds of one training step                        `origins`             plain NumPy

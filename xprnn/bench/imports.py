@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xprnn.backend.host.arrays import np
-from xprnn.bench.process import environment
+from xprnn.bench.process import environment, failure
 
 HEAVY = (
     "scipy",
@@ -133,8 +133,7 @@ def _imported(library: str, folder: str) -> dict[str, Any]:
         check=False,
     )
     if done.returncode:
-        words = done.stderr.strip().splitlines() or ["no message"]
-        raise RuntimeError(f"importing {library} failed: {words[-1]}")
+        raise failure(f"importing {library}", done.stderr, done.returncode)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.bench.timing import serve
+from xprnn.bench.timing import time_and_print
 from xprnn.engine.network import RNN
 
 
@@ -50,6 +50,12 @@ CASES = {
     "wide": LayerCase(1024, 1024, 32, 25),
     "dbench": LayerCase(1760, 1760, 16, 50),
 }
+"""The shapes by name.
+
+Some are known from elsewhere: ``wildml`` has the size of D. Britz's language model (see
+docs/language-model.md), ``lecture`` that of docs/noisy-sine.md, ``fastrnn`` that of PyTorch's
+benchmark fastrnns and ``dbench`` that of Baidu's DeepBench.
+"""
 
 
 def xprnn_layer(cell: str, case: LayerCase, backend: str, threads: int) -> Callable[[], Any]:
@@ -69,4 +75,4 @@ def xprnn_layer(cell: str, case: LayerCase, backend: str, threads: int) -> Calla
 
 
 if __name__ == "__main__":
-    serve("layer", xprnn_layer, CASES, sys.argv[1:])
+    time_and_print("layer", xprnn_layer, CASES, sys.argv[1:])

@@ -50,9 +50,14 @@ def result_of(
         command, env=environment(threads, **variables), capture_output=True, text=True, check=False
     )
     if done.returncode:
-        last = done.stderr.strip().splitlines() or [f"no message, status {done.returncode}"]
-        raise RuntimeError(f"{what} failed: {last[-1]}")
+        raise failure(what, done.stderr, done.returncode)
     return json.loads(done.stdout)
+
+
+def failure(what: str, stderr: str, status: int) -> RuntimeError:
+    """Return the error for a process that failed; it has the last line of ``stderr``."""
+    lines = stderr.strip().splitlines() or [f"no message, status {status}"]
+    return RuntimeError(f"{what} failed: {lines[-1]}")
 
 
 def available_cores() -> int:

@@ -2,7 +2,7 @@
 
 Two modules have work to time, `xprnn.bench.layer` and `xprnn.bench.training`.  ``python -m`` one of
 them, with ``LIBRARY CELL CASE PLACE THREADS SECONDS``, times one library in that process and prints
-the seconds as JSON: `serve`.  `compare` starts these processes.
+the seconds as JSON: `time_and_print`.  `compare` starts these processes.
 """
 
 import importlib
@@ -13,13 +13,12 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.memory import keep_freed_memory
+from xprnn.backend.numba import VARIABLE
 from xprnn.bench.process import hold_to, result_of
 
 CELLS = ("elman", "gru", "lstm")
 """The cells that every library has."""
 PEERS = ("torch", "jax")
-LOWERING = "XPRNN_LOWERING"
-LOWERINGS = ("off", "numpy", "numba", "on")
 ON_DEVICE = ("cupy", "cuda")
 """The places that are not the CPU."""
 MINIMUM_CALLS = 9
@@ -78,7 +77,7 @@ class Setting(NamedTuple):
 
     def variables(self, library: str) -> dict[str, str]:
         """Return the environment variables that are set for a library's process."""
-        return {LOWERING: self.lowering} if self.lowering and library == "xprnn" else {}
+        return {VARIABLE: self.lowering} if self.lowering and library == "xprnn" else {}
 
 
 class TimeRow(NamedTuple):
@@ -152,7 +151,7 @@ def seconds_in(module: str, library: str, cell: str, case: str, setting: Setting
     return float(found)
 
 
-def serve(
+def time_and_print(
     module: str,
     ours: Prepare[CaseT_contra],
     cases: Mapping[str, CaseT_contra],
@@ -194,7 +193,12 @@ def measure(work: Callable[[], object], seconds: float) -> float:
     times: list[float] = []
     started = time.perf_counter()
     while len(times) < MINIMUM_CALLS or time.perf_counter() - started < seconds:
-        begun = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begun)
+        times.append(seconds_of(work))
     return float(np.median(times))
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Return the time of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started

@@ -10,7 +10,7 @@ from itertools import cycle
 from typing import Any, NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.bench.timing import serve
+from xprnn.bench.timing import time_and_print
 from xprnn.engine.network import RNN
 from xprnn.losses import get_loss
 from xprnn.optim import Adam, clip_by_norm
@@ -128,4 +128,4 @@ def xprnn_training(
 
 
 if __name__ == "__main__":
-    serve("training", xprnn_training, CASES, sys.argv[1:])
+    time_and_print("training", xprnn_training, CASES, sys.argv[1:])

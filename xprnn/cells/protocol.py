@@ -47,7 +47,7 @@ class Cell(Protocol):
     def state(self) -> tuple[str, ...]: ...
 
     def forward(self, xp: Namespace, u: Arrays, v: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
-        """Return the new state, and the arrays that `backward` will need of this step."""
+        """Return the new state, and the arrays that `backward` will need from this step."""
         ...
 
     def backward(

@@ -170,7 +170,7 @@ def _refuse(args: argparse.Namespace, names: Iterable[str], task: str) -> None:
     given = [words.get(name, f"--{name}") for name in names if getattr(args, name) is not None]
     if given:
         what = "a series" if task == SERIES else "the sine"
-        raise ValueError(f"{', '.join(given)}: no option of a network that was trained on {what}")
+        raise ValueError(f"{', '.join(given)}: not an option for a network trained on {what}")
 
 
 def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

@@ -7,7 +7,10 @@ from xprnn.data import Series, read_csv, sunspots
 
 
 def series_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Add the options that name a file and its columns; file and column may be left out or not."""
+    """Add the options that name a file and its columns.
+
+    ``required``: whether file and column must be given.
+    """
     add = parser.add_argument
     what = "a CSV file whose first line names the columns, or: sunspots (comes with xprnn)"
     add("file", metavar="FILE", type=Path, nargs=None if required else "?", help=what)

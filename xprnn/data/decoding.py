@@ -20,7 +20,7 @@ def read_decoded(file: Path, encoding: str) -> str:
     except LookupError as error:
         raise ValueError(
             f"the encoding is {encoding!r}, which Python does not know: expected the name of a "
-            "text encoding (--encoding utf-8 or --encoding latin-1, say)"
+            "text encoding, such as encoding='utf-8' (on the command line: --encoding utf-8)"
         ) from error
     except UnicodeDecodeError as error:
         # The decoder has removed a byte order mark, if there was one.
@@ -28,5 +28,6 @@ def read_decoded(file: Path, encoding: str) -> str:
         line = content.count(b"\n", 0, offset) + 1
         raise ValueError(
             f"{str(file)!r}, line {line}, byte {offset} of the file: not {error.encoding}; if the "
-            "file is in another encoding, name it (--encoding latin-1, say)"
+            "file is in another encoding, name it, such as encoding='latin-1' (on the command "
+            "line: --encoding latin-1)"
         ) from error

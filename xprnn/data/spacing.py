@@ -45,8 +45,8 @@ def _readings(
     for line, text, date, number in zip(lines, times, dates, numbers, strict=True):
         if date is None and (number is None or not math.isfinite(number)):
             raise ValueError(
-                f"{str(file)!r}, line {line}, column {quoted(column)}: {quoted(text)} is no "
-                "number and no ISO 8601 date"
+                f"{str(file)!r}, line {line}, column {quoted(column)}: {quoted(text)} is "
+                "neither a number nor an ISO 8601 date"
             )
     days = [date for date in dates if date is not None]
     if len(days) == len(times):

@@ -14,12 +14,14 @@ def sine(
     noise: float = 0.1,
     rng: Seed = None,
 ) -> tuple[HostArray, HostArray]:
-    """Return the lecture's noisy sine: x from start to stop, and y = sin x + noise·N(0, 1).
+    """Return a noisy sine: x from start to stop, and y = sin x + noise·N(0, 1).
+
+    The defaults are those of the lecture that docs/noisy-sine.md is about.
 
     Parameters
     ----------
     start, stop, step : float
-        x in radians, without ``stop``.
+        x in radians, excluding ``stop``.
     noise : float
         Standard deviation of the noise; the squared error ½·noise² remains even for a perfect fit.
     rng : int, numpy.random.Generator or None

@@ -1,4 +1,4 @@
-"""Pictures in a notebook."""
+"""Showing the pictures of a folder in a notebook."""
 
 import importlib
 import os

@@ -1,4 +1,7 @@
-"""Checks of what goes into a network or a layer: input, state, lengths, window."""
+"""Checks of what goes into a pass of a network or a layer: input, state, lengths, window.
+
+The arguments of a network's constructor are checked in `xprnn.engine.architecture`.
+"""
 
 from collections.abc import Sequence
 

@@ -167,7 +167,7 @@ def plus_times(a: Array, g: GradientArray, factor: float, *, overwrite: bool = F
         return library.add_product(mine, g.left, g.right * factor)
     step = g * factor
     if overwrite:
-        return library_of(a).add_over(a, step)
+        return library_of(a).add_overwriting(a, step)
     step += a
     return step
 

@@ -33,7 +33,7 @@ from xprnn.engine.parameters import Parameters
 from xprnn.engine.results import Gradient, Run, check_run
 from xprnn.engine.saving import check_finite, read_network, write_network
 from xprnn.engine.stack import backward, forward, zero_padding
-from xprnn.losses import LOSSES, Loss, get_loss, where_valid
+from xprnn.losses import LOSSES, Loss, get_loss, mask_arguments
 
 
 def _of_architecture(name: str, doc: str) -> Any:
@@ -590,7 +590,9 @@ def loss_and_grad(
     overwrite = architecture.output_size is not None
     if not overwrite and type(loss) not in LOSSES.values() and tape.shares_output:
         output = backend.library.protected(output)
-    value, d_output = loss.value_and_grad(output, target, *where_valid(valid), overwrite=overwrite)
+    value, d_output = loss.value_and_grad(
+        output, target, *mask_arguments(valid), overwrite=overwrite
+    )
     del output  # as large as a long sequence
     gradient = backward(net._parameters, tape, d_output, d_state, window, factored=factored)
     return value, gradient, final

@@ -15,14 +15,14 @@ from xprnn.backend import library_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.engine.gradients import FactoredGradient
 
-VOCABULARY = 1024
+MANY_OUTPUTS = 1024
 """The number of outputs from which dh is computed as (Rᵀ dyᵀ)ᵀ.
 
 With few rows OpenBLAS needs half the time for this order.
 """
 
 FACTORED = 4
-"""dR stays in its factors dy and h if they have fewer entries than dR by more than this factor.
+"""dR is kept factored, as dy and h, if it has more than this many times their entries.
 
 With a factor of 2, a training step that clips by the norm was measured to be slower: the norm costs
 a product of all rows with each other, and dR is still to be multiplied out.
@@ -50,13 +50,13 @@ def read_out_backward(
     """Return the gradients, given dy (..., O).
 
     With ``factored``, the gradient of the weight refers to dy and h themselves if they are small
-    enough beside it (see `FACTORED`): don't write into them while it is in use.
+    enough compared to it (see `FACTORED`): don't write into them while it is in use.
     """
     library = library_of(R)
     dy_rows, h_rows = library.rows(dy), library.rows(h)
     dy_columns = dy_rows.T
     count, (outputs, hidden) = dy_rows.shape[0], R.shape
-    if outputs >= VOCABULARY:
+    if outputs >= MANY_OUTPUTS:
         dh = library.product(R.T, dy_columns).T
     else:
         dh = library.product(dy_rows, R)

@@ -12,7 +12,7 @@ from xprnn.engine.layer.layer import Tape
 
 
 class NetworkTape(NamedTuple):
-    """What the backward pass needs of the forward pass.
+    """What the backward pass needs from the forward pass.
 
     Attributes
     ----------
@@ -107,4 +107,4 @@ def check_run(architecture: Architecture, backend: Backend, run: Run) -> None:
     unlike = [name for name, value in wanted.items() if made[name] != value]
     if unlike:
         differences = (f"{name} is {made[name]}, not {wanted[name]}" for name in unlike)
-        raise ValueError(f"run is of another network: {', '.join(differences)}")
+        raise ValueError(f"run belongs to a different network: {', '.join(differences)}")

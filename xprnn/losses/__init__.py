@@ -2,7 +2,7 @@
 
 from xprnn import checks
 from xprnn.losses.cross_entropy import PADDING, CrossEntropy
-from xprnn.losses.protocol import Loss, where_valid
+from xprnn.losses.protocol import Loss, mask_arguments
 from xprnn.losses.squared_error import SquaredError
 
 LOSSES: dict[str, type[Loss]] = {
@@ -17,7 +17,7 @@ __all__ = [
     "Loss",
     "SquaredError",
     "get_loss",
-    "where_valid",
+    "mask_arguments",
 ]
 
 

@@ -48,8 +48,8 @@ class Loss(Protocol):
         ...
 
 
-def where_valid(valid: Array | None) -> tuple[Array, ...]:
-    """Return what a loss is passed after output and target: the padding mask, if there is one."""
+def mask_arguments(valid: Array | None) -> tuple[Array, ...]:
+    """Return the arguments of a loss after output and target: the padding mask, if any."""
     return () if valid is None else (valid,)
 
 

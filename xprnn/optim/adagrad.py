@@ -96,7 +96,7 @@ class Adagrad(Descent[AdagradState]):
         rate = self.rate(state)  # (1)
 
         def formula(g: GradientArray, p: Array, total: Array) -> tuple[Array | None, ...]:
-            g = with_decay(g, context.decay, p)
+            g = with_decay(g, context.weight_decay, p)
             total = total + g * g  # (2)
             root = namespace_of(g).sqrt(total)
             return p - rate * (g / (root + usable_epsilon(self.epsilon, g))), total  # (3)

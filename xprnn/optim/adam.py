@@ -78,7 +78,7 @@ class AdaptiveMoments(Descent[AdamState]):
         def formula(
             g: GradientArray, p: Array, m: Array, v: Array, largest: Array | None
         ) -> tuple[Array | None, ...]:
-            g, p = self.decay_weights(rate, context.decay, g, p)
+            g, p = self.decay_weights(rate, context.weight_decay, g, p)
             xp = namespace_of(g)
             m = beta_1 * m + (1 - beta_1) * g  # (1)
             v = beta_2 * v + (1 - beta_2) * (g * g)  # (2)

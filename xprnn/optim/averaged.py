@@ -152,7 +152,7 @@ class Averaged(InPlaceOptimizer):
         check_inner_state(self._rule, state.optimizer, parameters)
 
     def scaled(self, state: AveragedState, factor: float) -> AveragedState:
-        """Return the state, the learning rate of all further updates multiplied by the factor.
+        """Return the state with the rate of all later updates multiplied by the factor.
 
         Raises
         ------

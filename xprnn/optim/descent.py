@@ -38,13 +38,13 @@ class Context(NamedTuple):
 
     Attributes
     ----------
-    decay : float
-        Their weight decay.
+    weight_decay : float
+        Zero for parameters that do not decay.
     in_place : bool
         Whether the formula may write into their arrays.
     """
 
-    decay: float
+    weight_decay: float
     in_place: bool
 
 
@@ -100,7 +100,7 @@ class Descent(Checked, InPlaceOptimizer, Generic[State]):
         return state.scale * rate / (1 + self.decay * state.iteration)
 
     def scaled(self, state: State, factor: float) -> State:
-        """Return the state, the learning rate of all further updates multiplied by the factor."""
+        """Return the state with the rate of all later updates multiplied by the factor."""
         new: State = state._replace(scale=state.scale * factor)
         return new
 

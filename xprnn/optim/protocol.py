@@ -86,7 +86,7 @@ class Scalable(Optimizer, Protocol):
     """An optimizer with a learning rate, which can be scaled while it runs."""
 
     def scaled(self, state: Any, factor: float) -> Any:
-        """Return the state, the learning rate of all further updates multiplied by the factor."""
+        """Return the state with the rate of all later updates multiplied by the factor."""
         ...
 
 

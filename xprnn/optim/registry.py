@@ -1,4 +1,4 @@
-"""The rules by name."""
+"""Optimizers by name."""
 
 from xprnn import checks
 from xprnn.optim.adagrad import Adagrad

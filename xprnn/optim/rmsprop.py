@@ -120,7 +120,7 @@ class RMSprop(Descent[RMSpropState]):
         def formula(
             g: GradientArray, p: Array, v: Array, m: Array | None, b: Array | None
         ) -> tuple[Array | None, ...]:
-            g = with_decay(g, context.decay, p)
+            g = with_decay(g, context.weight_decay, p)
             xp = namespace_of(g)
             v = spread = alpha * v + (1 - alpha) * (g * g)  # (1)
             if m is not None:

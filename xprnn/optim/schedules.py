@@ -37,7 +37,7 @@ def exponential(rate: float, factor: float) -> Schedule:
 
 
 def inverse_time(rate: float, decay: float) -> Schedule:
-    """Return rate / (1 + decay·iteration)."""
+    """Return rate / (1 + decay·iteration), which the option ``decay`` of `SGD` gives, too."""
     rate = checks.number("rate", rate, open_=True)
     decay = checks.number("decay", decay)
     return partial(_inverse_time, rate=rate, decay=decay)

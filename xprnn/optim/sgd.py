@@ -42,7 +42,8 @@ class SGD(Descent[SGDState]):
         θ = θ + v                                                     (3)
         θ = θ + momentum·v - η g                                      (3'), with Nesterov's momentum
 
-    With ``weight_decay`` λ, g is the gradient plus λθ.
+    (1) is the schedule `xprnn.optim.schedules.inverse_time`.  With ``weight_decay`` λ, g is the
+    gradient plus λθ.
 
     A sparse gradient gives the same update as its dense form.  Without momentum and weight decay,
     only the rows or columns that it holds are computed; the others are copied (or, with ``into``,
@@ -121,7 +122,7 @@ class SGD(Descent[SGDState]):
         def formula(g: GradientArray, p: Array, v: Array | None) -> tuple[Array | None, ...]:
             def less_decay(a: Array) -> Array:
                 # Followed by plus_times(..., g, -rate): -η (g + λθ), and a sparse g stays sparse.
-                return a - rate * context.decay * p if context.decay else a
+                return a - rate * context.weight_decay * p if context.weight_decay else a
 
             if v is None:
                 return plus_times(less_decay(p), g, -rate, overwrite=context.in_place), None

@@ -1,7 +1,7 @@
 """The part of the pytest plugin that imports xprnn: which backends to test on, and opening them.
 
 The plugin that pytest loads, ``entry/pytest_xprnn.py``, imports this module when a test asks for a
-backend.  Nothing else in xprnn imports it, because pytest is no dependency of xprnn.
+backend.  Nothing else in xprnn imports it, because pytest is not a dependency of xprnn.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""The best weights of a training, which early stopping goes back to."""
+"""The best weights so far, by the validation loss; a training ends with them."""
 
 import math
 from collections.abc import Mapping

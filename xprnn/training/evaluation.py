@@ -5,7 +5,7 @@ from xprnn.backend.types import Array
 from xprnn.data.batches import Batch, Batches, each_batch
 from xprnn.engine.lengths import check_lengths, fill_target, padding_mask
 from xprnn.engine.network import RNN
-from xprnn.losses import Loss, get_loss, where_valid
+from xprnn.losses import Loss, get_loss, mask_arguments
 
 
 @underflow_is_no_fault
@@ -36,7 +36,7 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
         output, final = net(batch.x, state if batch.carry else None, batch.lengths)
         mask = valid_steps(net, batch)
         target = fill_target(net.backend, mask, batch.target)
-        target, valid = loss.check(tuple(output.shape), target, net.backend), where_valid(mask)
+        target, valid = loss.check(tuple(output.shape), target, net.backend), mask_arguments(mask)
         total.add(float(loss(output, target, *valid)), loss.entries(target, *valid))
         state = final
     if total.batches == 0:

@@ -2,7 +2,8 @@
 
 `fit` makes a `TrainingRun` and calls its `run`.  For each epoch that calls a `TrainingStep` with
 every batch, adds the results to an `Epoch`, evaluates the validation data and writes a `Record`
-into the `History`.
+into the `History`.  It decides when the run ends: after the last epoch, by early stopping, or
+because a callback asks for it.
 """
 
 import math
@@ -67,7 +68,7 @@ class TrainingRun:
         self.writer: CheckpointWriter | None = None
 
     def track(self, checkpoint: Checkpoint) -> None:
-        """Write checkpoints during the run; resume from the one that is there, if told to."""
+        """Write checkpoints during the run; first resume from the existing one, if told to."""
         step, backend = self.step, self.step.net.backend
         position = DataPosition("batches", self.batches, backend, self.epochs)
         same: dict[str, Any] = {
@@ -88,7 +89,7 @@ class TrainingRun:
             "min_delta": None if self.best is None else self.best.min_delta,
         }
         # What may not fit is restored first: the data, then the user's callbacks and the generator.
-        parts: dict[str, Stateful] = {"epochs": _EpochLimit(self), "batches": position}
+        parts: dict[str, Stateful] = {"epochs": _EpochReached(self), "batches": position}
         self.batches = position
         self.epoch.last_batch = lambda: position.last
         if self.validation is not None:
@@ -210,7 +211,7 @@ class TrainingRun:
 
 
 @dataclass
-class _EpochLimit:
+class _EpochReached:
     """The epoch that a run has reached; a resumed run must be asked for at least as many."""
 
     training: TrainingRun

@@ -12,7 +12,7 @@ from xprnn.backend.types import Array
 from xprnn.data.batches import Batch
 from xprnn.engine.gradients import GradientArray
 from xprnn.engine.network import RNN, loss_and_grad
-from xprnn.losses import Loss, where_valid
+from xprnn.losses import Loss, mask_arguments
 from xprnn.optim import InPlaceOptimizer, Optimizer, Scalable, clip_by_value
 from xprnn.optim.arguments import NaNGradientError
 from xprnn.optim.clipping import limit_norm
@@ -128,7 +128,7 @@ class TrainingStep:
 
     def entries(self, batch: Batch) -> int:
         """Return how many entries the loss of a batch is a sum or mean over."""
-        return self.loss.entries(batch.target, *where_valid(valid_steps(self.net, batch)))
+        return self.loss.entries(batch.target, *mask_arguments(valid_steps(self.net, batch)))
 
     def update_accumulated(self) -> Array | None:
         """Make the update of the accumulated batches, if any; return the norm before clipping."""
@@ -172,7 +172,7 @@ class TrainingStep:
         self.epoch, self.batch = epoch, 0
 
     def check_weights(self) -> None:
-        """Raise an error if an update made weights that are not finite, though the loss was."""
+        """Raise an error if an update made weights infinite or NaN, after a finite loss."""
         bad = self.not_finite(self.net.parameters)
         if bad:
             self.fail(f"the update made {', '.join(bad)} infinite or NaN")
@@ -187,8 +187,8 @@ class TrainingStep:
 
     def not_finite(self, parameters: Mapping[str, Array]) -> list[str]:
         """Return the names of the parameters with an entry that is infinite or NaN."""
-        xp = self.net.backend.xp
-        return [name for name, p in parameters.items() if not bool(xp.all(xp.isfinite(p)))]
+        library = self.net.backend.library
+        return [name for name, p in parameters.items() if not library.all_finite(p)]
 
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint; to be called when no batch is accumulated."""

@@ -19,7 +19,7 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     OSError
-        If the folder can't be made or written to, or is no folder; the message names it.
+        If the folder can't be made or written to, or is not a folder; the message names it.
     """
     folder = Path(path)
     try:

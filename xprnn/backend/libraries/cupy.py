@@ -26,7 +26,7 @@ class CuPyKernels:
         # operands in Python first.  Transposed operands are not copied; ``out`` must be contiguous.
         return a.dot(b, out)
 
-    def beside(self, a: Array) -> AbstractContextManager[object]:
+    def on_device_of(self, a: Array) -> AbstractContextManager[object]:
         device: AbstractContextManager[object] = a.device
         return device
 
@@ -108,7 +108,7 @@ class CuPy(Library):
         a[rows, columns] += values
         return a
 
-    def exp_over(self, a: Array) -> Array:
+    def exp_overwriting(self, a: Array) -> Array:
         return self.namespace().exp(a, out=a)
 
     def _count(self) -> int:

@@ -1,9 +1,8 @@
-"""JAX, run eagerly."""
+"""JAX, run operation by operation, without ``jit``: its immutable arrays, and its devices."""
 
 import importlib
-import math
 
-from xprnn.backend.library import Library
+from xprnn.backend.library import Library, row_major_strides
 from xprnn.backend.types import Array, Device, Namespace
 
 
@@ -51,7 +50,7 @@ class Jax(Library):
 
     def strides(self, a: Array) -> tuple[int, ...]:
         # JAX does not tell strides.  It lays out all arrays in row-major order.
-        return tuple(math.prod(a.shape[axis + 1 :]) for axis in range(a.ndim))
+        return row_major_strides(a)
 
     def hardware(self, device: Device) -> str:
         return "" if device.platform == "cpu" else str(device.device_kind)

@@ -1,13 +1,12 @@
 """User namespaces: any object with the functions of the standard, named by its import path."""
 
 import importlib
-import math
 from contextlib import AbstractContextManager
 from operator import attrgetter
 from typing import Any
 
 from xprnn.backend.host.arrays import HostArray, changes_arithmetic, np
-from xprnn.backend.library import Library
+from xprnn.backend.library import Library, row_major_strides
 from xprnn.backend.types import REALS, Array, Device, Namespace
 
 FUNCTIONS = (
@@ -40,8 +39,8 @@ class UserNamespace(Library):
     ImportError
         If the module can't be imported.
     ValueError
-        If there is no such attribute, or it is no array API namespace; the message says what is
-        missing.
+        If there is no such attribute, or it is not an array API namespace; the message says
+        what is missing.
     """
 
     def __init__(self, spec: str) -> None:
@@ -120,7 +119,7 @@ class UserNamespace(Library):
 
     def strides(self, a: Array) -> tuple[int, ...]:
         # The standard has no strides, so take the array to be in row-major order.
-        return tuple(math.prod(a.shape[axis + 1 :]) for axis in range(a.ndim))
+        return row_major_strides(a)
 
     def quiet(self) -> AbstractContextManager[object]:
         # It may compute with NumPy, whose warnings come through.

@@ -102,7 +102,7 @@ class NumPy(Library):
         a[np.arange(len(a)), columns] += values
         return a
 
-    def exp_over(self, a: Array) -> Array:
+    def exp_overwriting(self, a: Array) -> Array:
         return np.exp(a, out=a)
 
     def softmax_parts(self, a: Array, *, overwrite: bool) -> tuple[Array, Array, Array]:
@@ -115,7 +115,7 @@ class NumPy(Library):
         m, Z = compiled.softmax_parts(exponentials)
         return m[:, None], exponentials, Z[:, None]
 
-    def add_over(self, a: Array, b: Array) -> Array:
+    def add_overwriting(self, a: Array, b: Array) -> Array:
         return np.add(a, b, out=a if _fits(a, b.shape, b.dtype) else None)
 
     def add_product(self, a: Array, left: Array, right: Array) -> Array:

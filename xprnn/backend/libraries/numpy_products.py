@@ -11,7 +11,7 @@ from typing import Any
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.threads import can_limit_blas, compute_threads, one_blas_thread, share
-from xprnn.backend.numba import lowering_word, numba_missing, vector_bits
+from xprnn.backend.numba import lowering_word, vector_bits, why_no_numba
 from xprnn.backend.types import Array
 
 SIDE = 16
@@ -122,12 +122,12 @@ def _by_compiled_code(a: Array, b: Array, row: Array | None) -> Array | None:
 def compiled_module(name: str, *arrays: Array) -> Any:
     """Return a module of `xprnn.backend.numba`, or None where it can't or should not be used.
 
-    It can't without Numba, with another lowering asked for, and on arrays of mixed or other dtypes
-    or without alignment.  It should not where `tuning.COMPILED_VECTOR_BITS` says that the processor
-    is faster without.
+    It can't be used without Numba, with another lowering asked for, and unless all arrays are
+    aligned and share dtype float32 or float64.  It should not be used where, by
+    `tuning.COMPILED_VECTOR_BITS`, the processor is faster without.
     """
     dtype = arrays[0].dtype
-    if dtype not in DTYPES or lowering_word() not in ("on", "numba") or numba_missing():
+    if dtype not in DTYPES or lowering_word() not in ("on", "numba") or why_no_numba():
         return None
     for a in arrays:
         if a.dtype != dtype or not a.flags.aligned:

@@ -1,6 +1,6 @@
 """What Numba compiles for the arrays of NumPy: the optional extra ``xprnn[jit]``.
 
-`numba_missing` says whether Numba can be used.  Only if it can are the other modules imported:
+`why_no_numba` says why Numba can't be used.  The other modules are imported only if it can:
 
 ===============  ===============================================================================
 `tiles`          a tile of a matrix product, whose sums stay in registers
@@ -41,7 +41,7 @@ def lowering_word() -> str:
 
 
 @cache
-def numba_missing() -> str:
+def why_no_numba() -> str:
     """Return why Numba can't be used; an empty text if it can."""
     if importlib.util.find_spec("numba") is None:
         return 'Numba is not installed: pip install "xprnn[jit]"'

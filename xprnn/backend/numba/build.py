@@ -129,7 +129,7 @@ def build(
     compiler: Any = numba.cfunc if by_address else partial(numba.njit, nogil=True)
     compiler = partial(compiler, signature, error_model="numpy", fastmath={"contract"})
     try:
-        function = _compiled(compiler, source, namespace, file)
+        function = _compiled(compiler, name, source, namespace, file)
     except NumbaError:
         raise
     except Exception as error:
@@ -138,10 +138,10 @@ def build(
         # The cache is damaged or can't be written, and Numba does not catch the errors of that.
         _discard(file)
         try:
-            function = _compiled(compiler, source, namespace, file)
+            function = _compiled(compiler, name, source, namespace, file)
         except Exception:
             _warn_once(error)
-            function = _compiled(compiler, source, namespace, None)
+            function = _compiled(compiler, name, source, namespace, None)
     cached = bool(function.cache_hits if by_address else function.stats.cache_hits)
     if file is not None and not cached:
         _protect(file)
@@ -152,12 +152,11 @@ def build(
 
 
 def _compiled(
-    compiler: Callable[..., Any], source: str, namespace: dict[str, Any], file: Path | None
+    compiler: Callable[..., Any], name: str, source: str, names: dict[str, Any], file: Path | None
 ) -> Any:
-    name = source[4 : source.index("(")]
-    # A function loaded from disk has its module imported: ``__name__`` in the namespace is ours.
-    exec(compile(source, f"<xprnn {name}>" if file is None else str(file), "exec"), namespace)
-    return compiler(cache=file is not None)(namespace[name])
+    # A function loaded from disk has its module imported: ``__name__`` in ``names`` is ours.
+    exec(compile(source, f"<xprnn {name}>" if file is None else str(file), "exec"), names)
+    return compiler(cache=file is not None)(names[name])
 
 
 def _discard(file: Path) -> None:

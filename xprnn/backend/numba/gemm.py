@@ -1,13 +1,13 @@
 """Matrix products in shapes at which a BLAS is slow.
 
 A BLAS packs both matrices, which pays only if each packed entry is used many times.  With few rows
-or short sums it is not, and it is faster to read the right matrix once: in place, or in blocks that
-are transposed while they are in the cache.
+or short sums packing does not pay, and reading the right-hand matrix once is faster: in place, or
+in blocks that are transposed while they are in the cache.
 
 The names are those of BLAS, N for a matrix as it is stored and T for a transposed one: ``nn`` is
 a b, ``nt`` is a bᵀ, ``tn`` is aᵀ b.
 
-Columns are computed in whole vectors.  If their number is no multiple of a vector's entries, the
+Columns are computed in whole vectors.  If their number is not a multiple of a vector's entries, the
 last vector overlaps the one before, and some columns are computed twice, with the same result.  So
 b must have at least one vector's columns, and in ``nt`` at least four vectors' rows.
 """
@@ -260,7 +260,7 @@ def _unpadded(c: HostArray, columns: int, width: int) -> HostArray:
 def _shares(count: int, parts: int, size: int, end: int) -> list[tuple[int, int]]:
     """Divide ``count`` pieces of ``size`` among ``parts``; return the bounds of each part.
 
-    The last part reaches to ``end``, which is more than the pieces if they are no multiple.
+    The last part reaches to ``end``, which is more than the pieces if it is not a multiple of them.
     """
     bounds = [count * k // parts * size for k in range(parts)]
     return list(pairwise([*bounds, end]))

@@ -20,7 +20,7 @@ _WORD = ir.IntType(64)
 
 
 @intrinsic
-def _add_and_get(typing: Any, address: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
+def _fetch_add(typing: Any, address: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
     """Add to an integer that other threads read, atomically, and return its former value."""
     del typing, address, value
 
@@ -102,7 +102,7 @@ def meet(sync, team, count):
 
     ``sync`` is the address of a counter of the calls, which starts at 0.
     """
-    _add_and_get(sync, 1)
+    _fetch_add(sync, 1)
     spins = 0
     while _get(sync) < team * count:
         spins += 1

@@ -22,9 +22,12 @@ from numba.extending import intrinsic
 _FEATURES = llvm.get_host_cpu_features()
 VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx2") else 16
 """Bytes of the vectors that tiles are computed in: the widest that the processor has."""
-_TALL = VECTOR_BYTES != 32
-"""Whether the processor has 32 vector registers, enough for tiles of 4 and 6 rows; else 16."""
-_PARTS = {1: 4 if _TALL else 2}
+_REGISTERS_32 = VECTOR_BYTES != 32
+"""Whether tiles of 4 and 6 rows are used: they need the 32 vector registers of AVX-512 and of ARM.
+
+AVX2 has 16.  Processors of x86 without AVX2 have 16, too, but count as having 32 here.
+"""
+_PARTS = {1: 4 if _REGISTERS_32 else 2}
 """By a tile's number of rows, how many partial sums each entry is formed from; one by default.
 
 Several hide the latency of multiplications in tiles with few sums.  But the order of summation must
@@ -164,10 +167,10 @@ def strip_for(vectors: int, scalar: Any, size: int) -> Any:
         while r < rows:
             at_a, at_c, at_s = a + r * lda * size, c + r * ldc * size, s + r * lds * size
             left = rows - r
-            if left >= 6 and _TALL:
+            if left >= 6 and _REGISTERS_32:
                 tile6(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more)
                 r += 6
-            elif left >= 4 and _TALL:
+            elif left >= 4 and _REGISTERS_32:
                 tile4(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more)
                 r += 4
             elif left >= 2:

@@ -6,7 +6,6 @@ as JSON, and prints what it returns: the seconds of a step, or an error.
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from xprnn.bench.origins.plain import (
     language_gradient,
     sine_epoch,
 )
+from xprnn.bench.timing import seconds_of
 from xprnn.data import sine
 from xprnn.engine.gradients import dense
 from xprnn.engine.network import RNN, loss_and_grad
@@ -81,7 +81,7 @@ def language_xprnn(
 
 
 def language_error(vocabulary: int, hidden: int, steps: int, window: int) -> float:
-    """Return how far both gradients differ in float64, relative to their largest entries."""
+    """Return how far xprnn's gradients are from the plain ones, relative to the largest entry."""
     x, target = language_problem(vocabulary, steps, 1)
     net = language_net(vocabulary, hidden, "float64")
     plain = language_gradient(language_weights(net), x[:, 0], target[:, 0], window)
@@ -99,7 +99,7 @@ def _sine(dtype: str) -> tuple[HostArray, HostArray]:
 
 
 def sine_plain(hidden: int, dtype: str) -> float:
-    """Return the seconds of one plain epoch of the lecture's network."""
+    """Return the seconds of one plain epoch of the network of docs/noisy-sine.md."""
     x, y = _sine(dtype)
     rng = np.random.default_rng(0)
     shapes = ((hidden, 1), (hidden, hidden), (hidden, 1), (1, hidden))
@@ -136,12 +136,7 @@ def median_seconds(work: Callable[[], object], *, repeats: int, warm_up: int) ->
     """Return the median time of a call."""
     for _ in range(warm_up):
         work()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return float(np.median(times))
+    return float(np.median([seconds_of(work) for _ in range(repeats)]))
 
 
 JOBS: dict[str, Any] = {

@@ -1,1 +1,5 @@
-"""The same work in other libraries; only the processes that measure it import these modules."""
+"""The work of the benchmarks, written for torch and JAX.
+
+Each module is imported only in the process that measures it, so these libraries need not be
+installed.
+"""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, generator, np
-from xprnn.bench.process import environment
+from xprnn.bench.process import environment, failure
 from xprnn.bench.quality.training import Point, TrainingSetting, write_problem
 from xprnn.data.text import Vocabulary
 from xprnn.engine.network import RNN
@@ -54,7 +54,7 @@ def problem_of(
 
 
 def moved_by_roundings(weights: Mapping[str, HostArray], rng: int) -> dict[str, HostArray]:
-    """Return weights with each entry replaced by the number above or below it; zero stays zero."""
+    """Return weights with each entry moved to an adjacent float; zero stays zero."""
     draw = generator(rng)
     ends = {name: draw.choice([-np.inf, np.inf], a.shape) for name, a in weights.items()}
     return {
@@ -110,14 +110,14 @@ class Curves:
     ----------
     losses : dict of list of float
         The training loss of every update.
-    steps : list of int
+    evaluated_at : list of int
         The updates after which the held-out part was evaluated.
     held_out : dict of list of float
         The held-out losses after these updates.
     """
 
     losses: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in RUNS})
-    steps: list[int] = field(default_factory=list)
+    evaluated_at: list[int] = field(default_factory=list)
     held_out: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in RUNS})
 
     def add(self, points: Mapping[str, Point]) -> None:
@@ -125,10 +125,10 @@ class Curves:
         for name, point in points.items():
             self.losses[name] += point.losses
             self.held_out[name].append(point.held_out)
-        self.steps.append(points["xprnn"].step)
+        self.evaluated_at.append(points["xprnn"].step)
 
     def apart(self, one: str, other: str) -> HostArray:
-        """Return the absolute difference of two trainings' losses, (steps,)."""
+        """Return the absolute difference of two trainings' losses, (updates,)."""
         difference: HostArray = np.abs(np.subtract(self.losses[one], self.losses[other]))
         return difference
 
@@ -153,10 +153,10 @@ class _Process:
         line = self.running.stdout.readline()
         if line:
             return Point(**json.loads(line))
-        if self.running.wait():
+        status = self.running.wait()
+        if status:
             self.errors.seek(0)
-            words = self.errors.read().strip().splitlines() or ["no message"]
-            raise RuntimeError(f"the training {self.name!r} failed: {words[-1]}")
+            raise failure(f"the training {self.name!r}", self.errors.read(), status)
         return None
 
     def close(self) -> None:

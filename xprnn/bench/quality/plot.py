@@ -1,4 +1,4 @@
-"""A picture of the trainings."""
+"""The picture of `xprnn bench quality`: the losses of xprnn and torch, and their differences."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from xprnn.diagnostics.figure import DATA, MODEL, SECOND, Figure
 
 
 def plot_quality(curves: Curves, *, title: str = "") -> Figure:
-    """Draw the losses of both trainings over each other, and below them their difference.
+    """Draw the losses of xprnn and torch over each other, and below them their difference.
 
     Raises
     ------
@@ -19,13 +19,13 @@ def plot_quality(curves: Curves, *, title: str = "") -> Figure:
 
     figure = MatplotlibFigure(figsize=(9, 7), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    steps = np.arange(1, len(curves.losses["xprnn"]) + 1)
+    updates = np.arange(1, len(curves.losses["xprnn"]) + 1)
     for name, color, style, width in (("xprnn", MODEL, "-", 2.5), ("torch", SECOND, "--", 0.7)):
         label = f"{name}, training"
-        above.plot(steps, curves.losses[name], style, color=color, lw=width, label=label)
+        above.plot(updates, curves.losses[name], style, color=color, lw=width, label=label)
     for name, color, mark, size in (("xprnn", MODEL, "o", 8), ("torch", SECOND, "x", 6)):
         held_out, label = curves.held_out[name], f"{name}, held out"
-        above.plot(curves.steps, held_out, mark, color=color, ms=size, mew=1.5, label=label)
+        above.plot(curves.evaluated_at, held_out, mark, color=color, ms=size, mew=1.5, label=label)
     above.set_ylabel("loss per character, nats")
     above.set_title(title, parse_math=False)
     above.legend(frameon=False, ncols=2)
@@ -38,7 +38,7 @@ def plot_quality(curves: Curves, *, title: str = "") -> Figure:
         apart: HostArray = curves.apart(one, other)
         # A logarithmic scale has no zero.
         shown = np.where(apart > 0, apart, np.nan)
-        below.plot(steps, shown, ".", color=color, ms=2.5, label=label)
+        below.plot(updates, shown, ".", color=color, ms=2.5, label=label)
     below.set_yscale("log")
     below.set_xlabel("update")
     below.set_ylabel("training losses apart")

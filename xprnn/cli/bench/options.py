@@ -7,8 +7,9 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 from xprnn import checks
+from xprnn.backend.numba import WORDS
 from xprnn.bench.process import available_cores
-from xprnn.bench.timing import CELLS, LOWERINGS, Setting
+from xprnn.bench.timing import CELLS, Setting
 
 
 class Peers(NamedTuple):
@@ -65,7 +66,7 @@ def lowering_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lowering",
         metavar="NAME",
-        help=f"how xprnn runs its cells: {', '.join(LOWERINGS)} (default: as XPRNN_LOWERING says)",
+        help=f"how xprnn runs its cells: {', '.join(WORDS)} (default: as XPRNN_LOWERING says)",
     )
 
 
@@ -104,7 +105,7 @@ def setting_of(args: argparse.Namespace) -> Setting:
     """Return how to measure, from the options that the command has."""
     setting = Setting(checks.positive_int("--threads", args.threads), args.backend)
     if args.lowering is not None:
-        lowering = checks.choice("--lowering", args.lowering, LOWERINGS)
+        lowering = checks.choice("--lowering", args.lowering, WORDS)
         setting = setting._replace(lowering=lowering)
     if hasattr(args, "rounds"):
         setting = setting._replace(

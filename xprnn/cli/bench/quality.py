@@ -171,14 +171,15 @@ HEADS = f"""\
 def _row(curves: Curves) -> str:
     """Return the line of the last point."""
     held_out = {name: losses[-1] for name, losses in curves.held_out.items()}
-    before = curves.steps[-2] if len(curves.steps) > 1 else 0
+    before = curves.evaluated_at[-2] if len(curves.evaluated_at) > 1 else 0
+    update = curves.evaluated_at[-1]
     means = [
-        f"{np.mean(curves.losses[name][before:]):>11.4f}" if curves.steps[-1] else f"{'':>11}"
+        f"{np.mean(curves.losses[name][before:]):>11.4f}" if update else f"{'':>11}"
         for name in ("xprnn", "torch")
     ]
     apart = [abs(held_out[name] - held_out["torch"]) for name in ("xprnn", "moved")]
     return (
-        f"{curves.steps[-1]:>7}{''.join(means)}{held_out['xprnn']:>10.4f}{held_out['torch']:>10.4f}"
+        f"{update:>7}{''.join(means)}{held_out['xprnn']:>10.4f}{held_out['torch']:>10.4f}"
         f"{apart[0]:>12.1e}{apart[1]:>17.1e}"
     )
 
@@ -198,7 +199,7 @@ def _results(curves: Curves) -> dict[str, Any]:
     return {
         "final_held_out": final,
         "apart": apart,
-        "updates": curves.steps,
+        "updates": curves.evaluated_at,
         "held_out_losses": curves.held_out,
         # A float32 has nine digits.
         "training_losses": {

@@ -31,7 +31,7 @@ class Place(NamedTuple):
     def of(cls, name: str) -> "Place":
         """Open the backend of a name.
 
-        A library that is not installed is no error, but a place that says so.
+        A library that is not installed is not an error: the place says so.
 
         Raises
         ------

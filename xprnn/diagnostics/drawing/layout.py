@@ -109,7 +109,7 @@ def layout_of(net: Network, steps: int) -> Layout:
     Raises
     ------
     TypeError
-        If ``net`` is no network, or ``steps`` no integer.
+        If ``net`` is not a network, or ``steps`` not an integer.
     ValueError
         If ``steps`` is below 1.
     """

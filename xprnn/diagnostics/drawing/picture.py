@@ -45,7 +45,7 @@ def draw(net: Network, steps: int = 3) -> Figure:
     Raises
     ------
     TypeError
-        If ``net`` is no network, or ``steps`` no integer.
+        If ``net`` is not a network, or ``steps`` not an integer.
     ValueError
         If ``steps`` is below 1.
     ImportError

@@ -23,7 +23,7 @@ def draw_text(net: Network, steps: int = 3) -> str:
     Raises
     ------
     TypeError
-        If ``net`` is no network, or ``steps`` no integer.
+        If ``net`` is not a network, or ``steps`` not an integer.
     ValueError
         If ``steps`` is below 1.
 

@@ -35,7 +35,7 @@ from xprnn.engine.loop.protocol import LoopGradient, Recurrent
 
 
 class Tape(NamedTuple):
-    """What the backward pass of a layer needs of the forward pass.
+    """What the backward pass of a layer needs from the forward pass.
 
     Attributes
     ----------

@@ -45,7 +45,7 @@ STEPS = 8
 
 
 class SegmentTape(NamedTuple):
-    """What the backward pass of one segment needs of its forward pass.
+    """What the backward pass of one segment needs from its forward pass.
 
     Attributes
     ----------

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from xprnn.backend import Backend, get_backend
-from xprnn.backend.numba import VARIABLE, lowering_word, numba_missing
+from xprnn.backend.numba import VARIABLE, lowering_word, why_no_numba
 from xprnn.cells import Cell, get_cell, has_layer_norm
 from xprnn.engine.loop.cuda.loops import CuPyLoops
 from xprnn.engine.loop.numpy.loops import NumPyLoops
@@ -103,7 +103,7 @@ def _chosen(library: str | None) -> tuple[str, ...]:
         return ()
     if "numba" not in names:
         return names
-    missing = "" if word == "numpy" else numba_missing()
+    missing = "" if word == "numpy" else why_no_numba()
     if missing and word == "numba":
         raise ImportError(f"{VARIABLE} is 'numba', but {missing}")
     if missing or word == "numpy":
@@ -117,7 +117,7 @@ def lowering_in_use() -> str:
         return f"plain array code ({VARIABLE} is 'off')"
     if lowering_word() == "numpy":
         return f"NumPy calls ({VARIABLE} is 'numpy')"
-    missing = numba_missing()
+    missing = why_no_numba()
     if missing:
         return f"NumPy calls ({missing})"
     build = importlib.import_module("xprnn.backend.numba.build")
@@ -164,7 +164,7 @@ def explain_lowering(cell: str | Cell, backend: str | Backend = "numpy") -> str:
     ]
     lines += [f"where that does not suit, it is {words}" for words in others]
     if backend.library.lowering == "numpy" and not others:
-        lines.append(numba_missing() or f"{VARIABLE} is 'numpy': Numba is not used")
+        lines.append(why_no_numba() or f"{VARIABLE} is 'numpy': Numba is not used")
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
-"""The results of a traced formula: their names, and what they share.
+"""The results of a traced formula: their names, and which of them are one array.
 
-The sources of the NumPy and the Numba loops use these names, where 0 stands for any number:
+The sources of the NumPy and the Numba loops use these names; the source of the CUDA kernels has
+names of its own, but shares arrays in the same way.  0 stands for any number:
 
     forward     inputs      u0, v0, state0, unit0       per gate, state variable, per-unit parameter
                 results     new0, saved0                the state after the step; what is saved

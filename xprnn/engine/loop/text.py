@@ -1,4 +1,4 @@
-"""Writing the text of Python functions."""
+"""The text of the Python functions that the NumPy and the Numba lowering write."""
 
 
 def indented(lines: list[str]) -> list[str]:

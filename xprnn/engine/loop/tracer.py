@@ -236,7 +236,7 @@ class Tracer:
             raise AttributeError(name)
         if name in _PRODUCTS:
             raise Untraceable(f"it has a product (xp.{name}): products are the engine's")
-        raise Untraceable(f"it uses xp.{name}, which is no elementwise function")
+        raise Untraceable(f"it uses xp.{name}, which is not an elementwise function")
 
     def _kind(self, dtype: object) -> Kind:
         if not isinstance(dtype, Kind):

@@ -1,7 +1,7 @@
 """The pytest plugin that pytest loads: options, markers and the fixture `backend`.
 
 Every run of pytest in an environment with xprnn loads this file, whether or not the tests use
-xprnn, and before coverage is measured.  So it is no part of the package ``xprnn``, whose import
+xprnn, and before coverage is measured.  So it is not a part of the package ``xprnn``, whose import
 brings NumPy, and it imports the package only when a test asks for the fixture.  The work is done in
 `xprnn.testing.pytest_plugin`.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from xprnn import Backend
+    from xprnn.backend import Backend
 
 MARKERS = (
     "skip_backend(name, *, reason): skip the test on this backend of xprnn.",

@@ -26,7 +26,8 @@ class Finding:
     index : tuple of int, or None
         The index of the worst entry; None for a direction.
     backward, numeric : float
-        The derivative by that entry, or along that direction, by backward and as it should be.
+        The derivative with respect to that entry, or along that direction, as computed by backward
+        and numerically.
     error : float
         Their difference, relative to the larger of the two, or to a thousandth of the largest
         derivative of the array if that is more.

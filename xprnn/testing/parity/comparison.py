@@ -10,7 +10,14 @@ from xprnn.engine.network import RNN
 from xprnn.optim import Optimizer
 from xprnn.testing.arrays import entry_name, largest
 from xprnn.testing.parity.functions import CALLS, Operands, operands, results
-from xprnn.testing.parity.problem import Named, NetworkError, Problem, place_of, train, update_each
+from xprnn.testing.parity.problem import (
+    Named,
+    NetworkError,
+    Problem,
+    place_of,
+    train,
+    updated_by_each,
+)
 from xprnn.testing.parity.reference import Reference
 from xprnn.testing.parity.report import Row, Side, worst_entry
 from xprnn.testing.parity.tolerances import epsilon, tolerance, tolerance_after
@@ -90,7 +97,7 @@ class Comparison:
         self.rows.append(Row("structure", 0.0, 0.0, f"{count} arrays as expected"))
         for quantity, arrays in evaluated.quantities.items():
             self._compare(quantity, arrays, allowed)
-        updated = update_each(net.parameters, optimizers, evaluated.gradients)
+        updated = updated_by_each(net.parameters, optimizers, evaluated.gradients)
         if not self._fits({"update": updated}):
             return
         self._compare("update", updated, allowed)

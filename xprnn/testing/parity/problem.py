@@ -130,7 +130,7 @@ class Trained(NamedTuple):
     seconds: float
 
 
-def update_each(
+def updated_by_each(
     parameters: Named, optimizers: Mapping[str, Optimizer], gradients: Gradients
 ) -> Named:
     """Return the parameters after one update by each optimizer."""

@@ -9,7 +9,7 @@ from xprnn.backend.host.arrays import HostArray, np
 from xprnn.optim import Optimizer
 from xprnn.testing.arrays import entry_name, host_copies
 from xprnn.testing.parity.functions import CALLS, operands, results
-from xprnn.testing.parity.problem import Hosts, Problem, train, update_each
+from xprnn.testing.parity.problem import Hosts, Problem, train, updated_by_each
 from xprnn.testing.parity.report import Row
 from xprnn.testing.parity.slack import Perturbations, Slack
 
@@ -73,7 +73,7 @@ def compute_reference(
     quantities = {
         name: host_copies(backend, arrays) for name, arrays in evaluated.quantities.items()
     }
-    updated = update_each(net.parameters, optimizers, evaluated.gradients)
+    updated = updated_by_each(net.parameters, optimizers, evaluated.gradients)
     quantities["update"] = host_copies(backend, updated)
     if steps:
         first = next(iter(optimizers.values()))

@@ -25,12 +25,12 @@ from xprnn.testing.parity.problem import (
     Named,
     Problem,
     train,
-    update_each,
+    updated_by_each,
 )
 from xprnn.testing.parity.tolerances import ROUNDINGS, epsilon, tolerance
 
-Direction: TypeAlias = Callable[[int, tuple[int, ...]], HostArray]
-"""Returns signs for the array of a number, of a shape."""
+Signs: TypeAlias = Callable[[int, tuple[int, ...]], HostArray]
+"""``signs(k, shape)`` returns an array of ±1 for array number k."""
 Slack: TypeAlias = dict[str, Mapping[str, HostArray | float]]
 
 SEEDS = (0, 1, 2, 3)
@@ -99,7 +99,7 @@ class Perturbations:
         slack = {name: np.zeros_like(array) for name, array in self.quantities["update"].items()}
         for end in (-1.0, 1.0):
             gradients = _disturbed(self.gradients, self.net, amounts, partial(_same_sign, end))
-            updated = update_each(self.net.parameters, self.optimizers, gradients)
+            updated = updated_by_each(self.net.parameters, self.optimizers, gradients)
             for name, array in host_copies(self.net.backend, updated).items():
                 away = np.abs(array - self.quantities["update"][name])
                 slack[name] = np.maximum(slack[name], away)
@@ -121,7 +121,7 @@ class Perturbations:
                 _disturbed,
                 net=net,
                 amounts=amounts,
-                direction=partial(_random_signs, seed),
+                signs=partial(_random_signs, seed),
             )
             trained = train(near, net, first, self.steps, disturb)
             self._widen(slack, "training", trained.parameters)
@@ -158,17 +158,17 @@ class Perturbations:
 
 
 def _disturbed(
-    gradients: Gradients, net: RNN, amounts: Mapping[str, float], direction: Direction
+    gradients: Gradients, net: RNN, amounts: Mapping[str, float], signs: Signs
 ) -> Gradients:
-    """Return gradients with every entry changed by an amount, in the direction given.
+    """Return gradients with every entry changed by an amount, with the signs given.
 
     The amount is relative to the largest entry of the array.
     """
 
     def one(g: GradientArray, amount: float, number: int) -> GradientArray:
         values = entries(g)
-        way = direction(number, tuple(values.shape)) * (amount * float(largest_size(g)))
-        values = values + net.backend.asarray(way)
+        change = signs(number, tuple(values.shape)) * (amount * float(largest_size(g)))
+        values = values + net.backend.asarray(change)
         return replace(g, values=values) if isinstance(g, SparseGradient) else values
 
     return {name: one(g, amounts[name], k) for k, (name, g) in enumerate(gradients.items())}

@@ -76,7 +76,7 @@ class CuPyLoops:
         source = self.forward_kernel(variant, save=save)
         launch = device.compiled(source.name, source.text)
         program = self.formulas.forward
-        with device.beside(u):
+        with device.on_device_of(u):
             states = tuple(make.empty(steps + 1, batch, hidden) for _ in state)
             for whole, first in zip(states, state, strict=True):
                 whole[0, ...] = first
@@ -122,7 +122,7 @@ class CuPyLoops:
         variant = Variant(dtype_name(U.dtype), mask is not None, valid is not None)
         source = self.backward_kernel(variant, outer=dh is not None)
         launch = device.compiled(source.name, source.text)
-        with device.beside(U):
+        with device.on_device_of(U):
             U = device.contiguous(U)
             arrays = {"dh": dh, "mask": mask, "valid": valid}
             for name, group in (("unit", units), ("states", states), ("saved", saved)):

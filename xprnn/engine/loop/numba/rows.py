@@ -37,7 +37,7 @@ class Rows:
     rows : dict of int to str
         The nodes that have a row, and its name.
     scratch : dict of str to str
-        Of rows that are no results, the names and kinds.
+        The names and kinds of the rows that are not results.
     """
 
     def __init__(

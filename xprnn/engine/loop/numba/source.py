@@ -15,7 +15,7 @@ sequence that belong to the units of the thread.  The whole array is ``u``, ``v`
     p                   U, packed for the product (see `xprnn.backend.numba.packed`)
     direct              dh(t-1) by the paths that don't go through U, (N, W)
     at_x                the address of x
-    m0                  like s0, but of truth values
+    s0, m0              scratch rows, of numbers and of booleans
 """
 
 from collections.abc import Iterable, Sequence
@@ -233,8 +233,8 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
 def _products(gates: Sequence[int]) -> list[str]:
     """Return the products of a step, one per gate.
 
-    The order alternates from step to step: of a U that is larger than the cache, what the last
-    product has read is still there.
+    The order alternates from step to step: if U is larger than the cache, the part that was read
+    last is still in it.
     """
     return [
         f"    for i in range({len(gates)}):",

@@ -1,7 +1,7 @@
 """The time loop in NumPy: made from a cell's traced formulas, and called.
 
-From one call to the next nothing stays but the functions, so several threads may use one network,
-or several, at the same time.
+No state survives a call except the compiled functions, so several threads may use one network, or
+several, at the same time.
 """
 
 from collections.abc import Callable
@@ -56,7 +56,7 @@ class NumPyLoops:
 
     def __init__(self, formulas: Formulas) -> None:
         self.formulas = formulas
-        # Two threads may both make a loop, and then either may stay.
+        # Two threads may both make a loop, and then either result may be kept.
         self._loops: dict[tuple[str, bool, bool], Compiled] = {}
 
     def suits(self, work: Work) -> bool:
@@ -73,7 +73,8 @@ class NumPyLoops:
             if not save:
                 program = pruned(Program(program.nodes, {**program.outputs, "saved": ()}))
             plan = plan_forward(program, gates)
-            self._loops[key] = _compiled(plan, forward_source(plan, gates, masked=masked))
+            source = forward_source(plan, gates, masked=masked)
+            self._loops[key] = _compiled("forward", source, plan)
         return self._loops[key]
 
     def backward_loop(self, *, outer: bool, masked: bool) -> Compiled:
@@ -83,7 +84,7 @@ class NumPyLoops:
             gates = self.formulas.gates
             plan = plan_backward(self.formulas.backward, gates)
             source = backward_source(plan, gates, outer=outer, masked=masked)
-            self._loops[key] = _compiled(plan, source)
+            self._loops[key] = _compiled("backward", source, plan)
         return self._loops[key]
 
     def forward(self, u: Array, recurrent: Recurrent, state: Arrays, *, save: bool) -> Trajectory:
@@ -111,11 +112,10 @@ class NumPyLoops:
         return LoopGradient(du, dv, d_units, None, d_initial)
 
 
-def _compiled(plan: LoopPlan, source: str) -> Compiled:
+def _compiled(name: str, source: str, plan: LoopPlan) -> Compiled:
     namespace = dict(_NAMES)
-    head = source[4 : source.index("(")]
-    exec(compile(source, f"<xprnn {head}>", "exec"), namespace)
-    return Compiled(namespace[head], source, len(plan.blocks.buffers))
+    exec(compile(source, f"<xprnn {name}>", "exec"), namespace)
+    return Compiled(namespace[name], source, len(plan.blocks.buffers))
 
 
 def _transposed(U: Array, steps: int) -> Array:
