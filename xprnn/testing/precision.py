@@ -21,6 +21,8 @@ class NarrowError(TypeError):
 class Watched(np.ndarray[Any, np.dtype[Any]]):
     """A host array of float64 that refuses to be combined with a narrower float."""
 
+    same_numbers = True
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         _refuse_narrow(ufunc.__name__, inputs)
         return _watched(getattr(ufunc, method)(*_bare(inputs), **_bare(options)))

@@ -17,10 +17,13 @@ class BestWeights:
     value : float
         Its validation loss.
     parameters : dict of array
+    copies : bool
+        Whether they are copies of the network's arrays: needed where a callback may write into
+        those.  Otherwise they are the same arrays, which a checkpoint then holds once.
     """
 
-    def __init__(self, net: RNN, min_delta: float) -> None:
-        self.net, self.min_delta = net, min_delta
+    def __init__(self, net: RNN, min_delta: float, *, copies: bool) -> None:
+        self.net, self.min_delta, self.copies = net, min_delta, copies
         self.epoch, self.value = 0, math.inf
         self.parameters = dict(net.parameters)
 
@@ -28,9 +31,10 @@ class BestWeights:
         """Take the network's weights if their loss is lower by more than ``min_delta``."""
         if value < self.value - self.min_delta:
             self.epoch, self.value = epoch, value
-            # Copies, because a callback may write into the network's arrays.
-            copy = self.net.backend.library.copy
-            self.parameters = {k: copy(p) for k, p in self.net.parameters.items()}
+            self.parameters = dict(self.net.parameters)
+            if self.copies:
+                copy = self.net.backend.library.copy
+                self.parameters = {k: copy(p) for k, p in self.parameters.items()}
 
     def state(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "value": self.value, "parameters": self.parameters}

@@ -140,7 +140,7 @@ def fit(
     if rate_scale is not None:
         # Finds an optimizer without a learning rate before any work is done.
         step.scale_rate(1.0)
-    best = BestWeights(net, min_delta) if patience is not None else None
+    best = BestWeights(net, min_delta, copies=bool(callbacks)) if patience is not None else None
     run = TrainingRun(step, batches, epochs, rate_scale, validation, best, patience, callbacks)
     if checkpoint is not None:
         run.track(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))

@@ -45,15 +45,19 @@ _ARITHMETIC = (
 def changes_arithmetic(kind: type) -> bool:
     """Whether arrays of a class compute in another way than NumPy's own.
 
-    Masked arrays, matrices and quantities with units do; a ``numpy.memmap`` does not.
+    Masked arrays, matrices and quantities with units do; a ``numpy.memmap`` does not, nor does a
+    class that declares ``same_numbers = True``: it overrides operators, and their results have the
+    values that NumPy's own would have.
     """
     return _changes_arithmetic(kind)
 
 
 @cache
 def _changes_arithmetic(kind: Any) -> bool:
-    return issubclass(kind, np.ndarray) and any(
-        getattr(kind, name, None) is not getattr(np.ndarray, name) for name in _ARITHMETIC
+    return (
+        issubclass(kind, np.ndarray)
+        and not getattr(kind, "same_numbers", False)
+        and any(getattr(kind, name, None) is not getattr(np.ndarray, name) for name in _ARITHMETIC)
     )
 
 

@@ -112,9 +112,11 @@ class XprnnTraining:
         net, (x, target) = self.net, self._here(batch)
         state = self.state if batch.carry else None
         value, gradient, self.state = loss_and_grad(net, x, target, self.loss, state=state)
+        if not math.isfinite(loss := float(value)):
+            return loss  # the caller ends the training; optimizers refuse NaN
         clipped, _ = clip_by_norm(gradient.parameters, self.clip)
         net.parameters, self.memory = self.optimizer.update(clipped, self.memory, net.parameters)
-        return float(value)
+        return loss
 
     def held_out(self, batches: Iterable[Batch]) -> float:
         moved = (Batch(*self._here(batch), batch.carry) for batch in batches)

@@ -165,7 +165,9 @@ def train(
             clipped, _ = clip_by_norm(disturb(gradient.parameters), CLIP)
             parameters, memory = optimizer.update(clipped, memory, parameters)
         except NaNGradientError:
-            return Trained(_all_nan(parameters), math.nan)
+            parameters = _all_nan(parameters)
+            times.append(time.perf_counter() - started)
+            break
         net.parameters = parameters
         # A library may return before the device is done.  Reading a number waits for it, also in a
         # user namespace, which has no other way.
