@@ -185,7 +185,7 @@ class NumPy(Library):
         return self.product(np.ones((1, len(a)), a.dtype), a)[0]
 
     def copy(self, a: Array) -> Array:
-        return np.array(a, order="C")
+        return a.copy()
 
     def protected(self, a: Array) -> Array:
         view = a.view()
