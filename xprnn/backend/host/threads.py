@@ -86,18 +86,36 @@ class _Turns:
     """
 
     def __init__(self) -> None:
-        self.changed = threading.Condition(threading.Lock())
+        self._begin()
         self.with_one: set[int] = set()
         self.with_several: set[int] = set()
         self._before: list[int] = []
 
+    def _begin(self) -> None:
+        # The lock by itself is entered in half the time of a condition, and nobody needs to be
+        # told of a change as long as nobody waits.
+        self.lock = threading.Lock()
+        self._changed = threading.Condition(self.lock)
+        self._waiting = 0
+
+    def _wait(self) -> None:
+        self._waiting += 1
+        try:
+            self._changed.wait()
+        finally:
+            self._waiting -= 1
+
+    def _tell(self) -> None:
+        if self._waiting:
+            self._changed.notify_all()
+
     def begin_one(self) -> None:
         me = threading.get_ident()
-        with self.changed:
+        with self.lock:
             if me in self.with_several:
                 return
             while self.with_several:
-                self.changed.wait()
+                self._wait()
             if not self.with_one:
                 self._before = [blas.get() for blas in _libraries()]
                 for blas in _libraries():
@@ -109,21 +127,21 @@ class _Turns:
             self.with_one.discard(me)
             if not self.with_one:
                 self._set_back()
-                self.changed.notify_all()
+                self._tell()
 
     def begin_several(self) -> None:
         me = threading.get_ident()
-        with self.changed:
+        with self.lock:
             # Left over if Ctrl-C came between the beginning of a block and its body.
             self.end_one(me)
             while self.with_one:
-                self.changed.wait()
+                self._wait()
             self.with_several.add(me)
 
     def end_several(self, me: int) -> None:
         self.with_several.discard(me)
         if not self.with_several:
-            self.changed.notify_all()
+            self._tell()
 
     def _set_back(self) -> None:
         for blas, count in zip(_libraries(), self._before, strict=True):
@@ -133,7 +151,7 @@ class _Turns:
         """Forget the threads that a child process doesn't have."""
         if self.with_one:
             self._set_back()
-        self.changed = threading.Condition(threading.Lock())
+        self._begin()
         self.with_one.clear()
         self.with_several.clear()
 
@@ -148,7 +166,7 @@ class _OneThread:
         _turns.begin_one()
 
     def __exit__(self, *_: object) -> None:
-        with _turns.changed:
+        with _turns.lock:
             _turns.end_one(threading.get_ident())
 
 
@@ -159,7 +177,7 @@ class _SeveralThreads:
         _turns.begin_several()
 
     def __exit__(self, *_: object) -> None:
-        with _turns.changed:
+        with _turns.lock:
             _turns.end_several(threading.get_ident())
 
 
