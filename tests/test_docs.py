@@ -109,6 +109,8 @@ def test_the_python_of_a_page_runs_top_to_bottom(name, tmp_path, monkeypatch):
             if file:
                 (tmp_path / file).parent.mkdir(exist_ok=True)
                 (tmp_path / file).write_text(code)
+                # An import before it may have noted that the folder does not exist.
+                importlib.invalidate_caches()
             with contextlib.redirect_stdout(printed):
                 exec(compile(code.replace(*SHORTER.get(name, ("", ""))), name, "exec"), names)
     finally:
