@@ -185,7 +185,8 @@ class NumPy(Library):
         return self.product(np.ones((1, len(a)), a.dtype), a)[0]
 
     def copy(self, a: Array) -> Array:
-        return a.copy()
+        # Not a.copy(), which would keep the class of a memory map.
+        return np.array(a, order="C")
 
     def protected(self, a: Array) -> Array:
         view = a.view()
