@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numba
+from numba import types
 from numba.core.errors import NumbaError
 
 from xprnn._version import __version__
@@ -30,6 +31,9 @@ from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import write_atomic
 from xprnn.backend.host.private import check_files, home, make_private, temporary_home
 from xprnn.backend.numba import functions, intrinsics, packed, tiles
+
+# With Numba's own names, because no other package imports it.
+__all__ = ["Built", "NumbaError", "build", "cache_folder", "numba", "product_address", "types"]
 
 VARIABLE = "XPRNN_CACHE"
 _log = logging.getLogger("xprnn")

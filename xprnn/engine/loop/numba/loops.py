@@ -4,13 +4,9 @@ import logging
 from functools import partial
 from typing import Any, ClassVar
 
-import numba
-from numba import types
-from numba.core.errors import NumbaError
-
 from xprnn.backend.host.arrays import np
 from xprnn.backend.numba import functions, intrinsics, packed, tiles
-from xprnn.backend.numba.build import Built, build, product_address
+from xprnn.backend.numba.build import Built, NumbaError, build, numba, product_address, types
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.loop.numba import team
