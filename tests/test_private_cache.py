@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -208,9 +209,12 @@ print(made, build.cache_folder())
     ("home", "cached"),
     [(None, True), ("", True), ("relative", True), ("/nonexistent", False), ("/proc", False)],
 )
-def test_a_container_with_a_user_whom_it_does_not_know(tmp_path, home, cached):
+def test_a_container_with_a_user_whom_it_does_not_know(home, cached):
     """Its ``HOME`` may be missing, empty, relative, or not be writable."""
-    where = environment(TMPDIR="/tmp")
+    # As the system's own temporary folder, which the user can enter; pytest's can't be.
+    shared = Path(tempfile.mkdtemp())
+    shared.chmod(0o1777)
+    where = environment(TMPDIR=str(shared))
     for variable in ("XPRNN_CACHE", "XDG_CACHE_HOME", "HOME"):
         where.pop(variable, None)
     if home is not None:
@@ -223,8 +227,8 @@ def test_a_container_with_a_user_whom_it_does_not_know(tmp_path, home, cached):
         encoding="utf-8",
         check=False,
     )
-    shutil.rmtree("/tmp/xprnn-54321", ignore_errors=True)
+    shutil.rmtree(shared, ignore_errors=True)
     assert done.returncode == 0, done.stderr
-    folder = "/tmp/xprnn-54321" if cached else f"{home}/.cache/xprnn"
+    folder = shared / "xprnn-54321" if cached else f"{home}/.cache/xprnn"
     assert done.stdout == f"[False, {cached}] {folder}\n"
     assert done.stderr.count("compiled code can't be cached") == (0 if cached else 1)
