@@ -13,9 +13,28 @@ import numpy as np
 import torch
 
 from tests.cases import Case, Problem
-from tests.steps import JAX, TORCH, Tensor, Tensors, Words
+from tests.steps import Tensor, Tensors, Words
 from xprnn import Run, Weights
 from xprnn.cells import Cell, has_layer_norm, unit_names
+
+TORCH = Words(
+    torch.tanh,
+    torch.sigmoid,
+    torch.relu,
+    torch.stack,
+    lambda parts: torch.cat(parts, dim=-1),
+    lambda a, n: a.chunk(n, dim=-1),
+    lambda a: a.flip(0),
+)
+JAX = Words(
+    jnp.tanh,
+    jax.nn.sigmoid,
+    jax.nn.relu,
+    jnp.stack,
+    lambda parts: jnp.concatenate(parts, axis=-1),
+    lambda a, n: jnp.split(a, n, axis=-1),
+    lambda a: a[::-1],
+)
 
 
 class Verdict(NamedTuple):

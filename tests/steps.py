@@ -7,10 +7,6 @@ JAX has them, so that one text is differentiated by both; w is an `xprnn.Weights
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-import jax
-import jax.numpy as jnp
-import torch
-
 from xprnn import Weights
 
 Tensor: TypeAlias = Any
@@ -34,25 +30,6 @@ class Words(NamedTuple):
     def identity(self, a: Tensor) -> Tensor:
         return a
 
-
-TORCH = Words(
-    torch.tanh,
-    torch.sigmoid,
-    torch.relu,
-    torch.stack,
-    lambda parts: torch.cat(parts, dim=-1),
-    lambda a, n: a.chunk(n, dim=-1),
-    lambda a: a.flip(0),
-)
-JAX = Words(
-    jnp.tanh,
-    jax.nn.sigmoid,
-    jax.nn.relu,
-    jnp.stack,
-    lambda parts: jnp.concatenate(parts, axis=-1),
-    lambda a, n: jnp.split(a, n, axis=-1),
-    lambda a: a[::-1],
-)
 
 Formula: TypeAlias = Callable[[Words, Weights, Tensor, Tensors], Any]
 

@@ -46,6 +46,15 @@ def test_every_kernel_compiles_for_a_device(cell):
 
 
 @has_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_function_compiles_for_a_device(dtype):
+    source, *_ = every_function(dtype)
+    ptx, log = compile_cuda(source.text, machine_code=True)
+    assert log == ""
+    assert ".entry xprnn_forward" in ptx
+
+
+@has_compiler
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @each_traced
 def test_no_kernel_of_another_dtype_computes_with_doubles(cell, dtype):

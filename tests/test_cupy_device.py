@@ -47,4 +47,4 @@ def test_every_function_on_cupy(dtype, cupy):
     pointers = (arrays[name] for name in source.arguments)
     launch((-(-u.shape[1] // 64), 1), (64, 1), (0, 1, *u.shape, *pointers))
     saved = {name: cupy.to_numpy(a) for name, a in arrays.items()}
-    expect_every_function(saved, u, v, slack=10)
+    expect_every_function(saved, u, v, slack=10, flushed=True)

@@ -236,6 +236,11 @@ def test_norms_whose_squares_do_not_fit(value, harness):
     if value > 1:
         assert float(norm) == pytest.approx(5 * value, rel=1e-6)
         np.testing.assert_allclose(harness.host(clipped["a"]), [3, 4], rtol=1e-6)
+    elif float(norm):
+        # Squares are summed in float64, where they don't underflow.
+        assert harness.backend.name == "cupy"
+        assert float(norm) == pytest.approx(5 * value, rel=1e-6)
+        np.testing.assert_allclose(harness.host(clipped["a"]), [6e-32, 8e-32], rtol=1e-6)
     else:
         # The square underflows, so the gradient counts as zero and is not scaled.
         np.testing.assert_array_equal(harness.host(clipped["a"]), host.astype("float32"))

@@ -50,7 +50,7 @@ EXPRESSIONS = {
     "isfinite": "{0} - {0} == 0",
     "isinf": "{0} == {0} && {0} - {0} != 0",
     "isnan": "{0} != {0}",
-    "signbit": "copysign{f}(1, {0}) < 0",
+    "signbit": "copysign{f}((real)1, {0}) < 0",
     "logical_and": "{0} && {1}",
     "logical_or": "{0} || {1}",
     "logical_xor": "{0} != {1}",
@@ -68,7 +68,7 @@ _FLOOR_DIVIDE = """real floor_divide(real a, real b) {
     const real m = fmod{f}(a, b);
     real q = (a - m) / b;
     if (m != 0 && (b < 0) != (m < 0)) q -= 1;
-    if (q == 0) return copysign{f}(0, a / b);
+    if (q == 0) return copysign{f}((real)0, a / b);
     const real n = floor{f}(q);
     return q - n > (real)0.5 ? n + 1 : n;
 }
@@ -76,7 +76,7 @@ _FLOOR_DIVIDE = """real floor_divide(real a, real b) {
 
 _MODULO = """real modulo(real a, real b) {
     const real m = fmod{f}(a, b);
-    if (m == 0) return copysign{f}(0, b);
+    if (m == 0) return copysign{f}((real)0, b);
     return b != 0 && (b < 0) != (m < 0) ? m + b : m;
 }
 """
