@@ -13,13 +13,8 @@ from typing import Any, ClassVar
 from xprnn.backend import dtype_name, library_of
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
-from xprnn.engine.loop.cuda.source import (
-    KernelSource,
-    Variant,
-    backward_source,
-    forward_source,
-    needs_carry,
-)
+from xprnn.engine.loop.cuda.cell import KernelSource, Variant, needs_carry
+from xprnn.engine.loop.cuda.source import backward_source, forward_source
 from xprnn.engine.loop.program import BOOL, Program, pruned
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory, Work
 from xprnn.engine.loop.results import saved_places
