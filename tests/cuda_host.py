@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xprnn.engine.loop.cuda.functions import HALF
+from xprnn.backend.cuda.precision import HALF
 
 COMPILER = shutil.which("g++") or shutil.which("c++")
 

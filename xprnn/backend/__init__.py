@@ -8,6 +8,7 @@ The modules, each importing only those above it:
 `types`             names for arrays, namespaces, devices and dtypes in signatures
 `host`              arrays, files, threads and memory of the host, whatever library computes
 `numba`             compiled code for NumPy's arrays, where Numba is installed
+`cuda`              CUDA kernels that know no cells, as text
 `operations`        what a library may do faster than with functions of the standard
 `kernels`           what a lowering to CUDA kernels needs from a library
 `library`           `Library`: what must be known about an array library

@@ -5,10 +5,11 @@ In a template, ``{0}``, ``{1}``, ... stand for the operands, each a local variab
 slower on a device, so none is called there.  NaN, signs and ties follow the array API standard.
 """
 
-from typing import NamedTuple
-
+from xprnn.backend.cuda.precision import HALF, HEAD, PRECISIONS, Precision, access
 from xprnn.backend.host.arrays import np
 from xprnn.engine.loop.program import BOOL, Node
+
+__all__ = ["EXPRESSIONS", "HALF", "PRECISIONS", "Precision", "expression", "literal", "prelude"]
 
 _SAME_NAME = (
     *("exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "ceil", "floor", "trunc"),
@@ -60,8 +61,6 @@ EXPRESSIONS = {
 } | {name: f"{name}{{f}}({{0}})" for name in _SAME_NAME}
 """The template of every operation."""
 
-_HEAD = "__device__ __forceinline__ "
-
 # As in NumPy: from the remainder, because rounding a rounded quotient may give another integer.
 _FLOOR_DIVIDE = """real floor_divide(real a, real b) {
     if (b == 0) return a / b;
@@ -103,56 +102,6 @@ _NEXT_HALF = """real next_after(real a, real b) {
 }
 """
 
-HALF = f"""{_HEAD}real load(const unsigned short* p, long long k) {{
-    real x;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(p[k]));
-    return x;
-}}
-{_HEAD}void store(unsigned short* p, long long k, real x) {{
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(p[k]) : "f"(x));
-}}
-"""
-"""Reading and writing float16, without CUDA's header for it, which may be missing."""
-
-_DIRECT = f"""{_HEAD}real load(const stored* p, long long k) {{ return p[k]; }}
-{_HEAD}void store(stored* p, long long k, real x) {{ p[k] = x; }}
-"""
-
-_TRUTH = f"""{_HEAD}bool load(const bool* p, long long k) {{ return p[k]; }}
-{_HEAD}void store(bool* p, long long k, bool x) {{ p[k] = x; }}
-"""
-
-
-class Precision(NamedTuple):
-    """The C types for a dtype.
-
-    Attributes
-    ----------
-    stored : str
-        In memory.
-    real : str
-        In all arithmetic.
-    host : type
-        NumPy's type, which constants are rounded to.
-    """
-
-    stored: str
-    real: str
-    host: type
-
-    @property
-    def suffix(self) -> str:
-        """The suffix of C's functions and literals."""
-        return "f" if self.real == "float" else ""
-
-
-PRECISIONS = {
-    "float16": Precision("unsigned short", "float", np.float16),
-    "float32": Precision("float", "float", np.float32),
-    "float64": Precision("double", "double", np.float64),
-}
-"""By dtype.  Arithmetic of float16 is in float32; results are rounded when they are stored."""
-
 
 def prelude(precision: Precision, ops: set[str]) -> str:
     """Return the types, and the functions that these operations call."""
@@ -164,11 +113,9 @@ def prelude(precision: Precision, ops: set[str]) -> str:
         "nextafter": _NEXT_HALF if half else _NEXT_AFTER,
     }
     parts = [
-        f"typedef {precision.stored} stored;\ntypedef {precision.real} real;\n",
-        HALF if half else _DIRECT,
-        _TRUTH,
+        access(precision),
         *(
-            _HEAD + text.replace("{f}", precision.suffix)
+            HEAD + text.replace("{f}", precision.suffix)
             for op, text in helpers.items()
             if op in ops
         ),
