@@ -9,12 +9,14 @@ The modules, each importing only those above it:
 `host`              arrays, files, threads and memory of the host, whatever library computes
 `numba`             compiled code for NumPy's arrays, where Numba is installed
 `cuda`              CUDA kernels that know no cells, as text
+`dual`              values with tangents, for exact derivatives
 `operations`        what a library may do faster than with functions of the standard
 `kernels`           what a lowering to CUDA kernels needs from a library
 `library`           `Library`: what must be known about an array library
 `libraries`         one file per library
 `registry`          which libraries there are, and which one an array belongs to
 `handle`            `Backend`: a library with a device and a dtype to compute in
+`differentiation`   the backend of a backend's dual arrays
 `opening`           `get_backend` and the like, which make a `Backend`
 ==================  ============================================================================
 """

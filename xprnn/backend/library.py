@@ -43,7 +43,7 @@ class Library(Operations):
     install: str
     host_call: ClassVar[str] = "numpy.asarray({})"
     """What its users write to bring an array, in place of the braces, to the host."""
-    synchronous: ClassVar[bool] = False
+    synchronous: bool = False
     """Whether reading a value of an array never waits for a device."""
     lowering: ClassVar[str | None] = None
     """The name of the lowering of `xprnn.engine.loop` that is made for its arrays."""

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from xprnn.backend.dual.array import DualArray
 from xprnn.backend.host.arrays import HostArray, changes_arithmetic, instead
 from xprnn.backend.libraries.cupy import CuPy
 from xprnn.backend.libraries.jax import Jax
@@ -82,6 +83,9 @@ def find_library(a: object) -> Library | None:
         # A library that is not imported has no arrays.  None in sys.modules bars the import.
         if sys.modules.get(library.module) is not None and library.is_array(a):
             return library
+    if isinstance(a, DualArray):
+        made_by: Library = a.space.library
+        return made_by
     return None
 
 

@@ -26,13 +26,15 @@ from xprnn.engine.arguments import (
     check_window,
     zero_state,
 )
+from xprnn.engine.gradients import GradientArray
 from xprnn.engine.initializers import Initializer
 from xprnn.engine.layer.weights import check_same_weights
 from xprnn.engine.lengths import fill_target
 from xprnn.engine.parameters import Parameters
-from xprnn.engine.results import Gradient, Run, check_run
+from xprnn.engine.results import Gradient, Run, Tangents, check_run
 from xprnn.engine.saving import check_finite, read_network, write_network
 from xprnn.engine.stack import backward, forward, zero_padding
+from xprnn.engine.tangents import check_direction, check_tangent, hessian_product, push_forward
 from xprnn.losses import LOSSES, Loss, get_loss, mask_arguments
 
 
@@ -440,6 +442,176 @@ class RNN:
             recompute=recompute,
         )
         return value, gradient
+
+    @underflow_is_no_fault
+    def jvp(
+        self,
+        x: Array,
+        d_x: Array | None = None,
+        d_parameters: Mapping[str, GradientArray] | None = None,
+        d_state: Arrays | None = None,
+        state: Arrays | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> Tangents:
+        """Return output and final state, and their exact derivatives along a direction: J d.
+
+        This is forward-mode differentiation: it follows from the formulas of the forward pass
+        alone, and neither a cell's `backward` nor a step size takes part.  As in calling the
+        network, there is no dropout.
+
+        Parameters
+        ----------
+        x : array, (T, B, I), or of integers, (T, B)
+        d_x : array, (T, B, I), optional
+            The direction: how x changes.  None: it does not.
+        d_parameters : mapping of str to array, optional
+            How the parameters change, by name, in their shapes; those left out do not.  Gradients
+            in any form will do.
+        d_state : tuple of array, (layers·D, B, H) each, optional
+            How the initial state changes.  None: it does not.
+        state : tuple of array, optional
+            The initial state; None for zero.
+        lengths : sequence of int, optional
+            See `forward`.
+
+        Returns
+        -------
+        Tangents
+            ``.output, .d_output, .state, .d_state``.
+
+        Raises
+        ------
+        KeyError
+            If a parameter's name is unknown.
+        TypeError, ValueError
+            If an array has the wrong type, backend, device or shape, or is not finite; if there is
+            a d_x, and x holds integers; or if the cell calls a function that has no derivative
+            here.
+
+        Notes
+        -----
+        It takes the time of a few passes of plain array code, and the memory of one pass more than
+        ``net(x)``.  There is no window: truncation changes gradients, and not the output.
+
+        At a kink the derivative is one of those on either side: that of relu at zero is zero.
+
+        Examples
+        --------
+        The gradient's inner product with a direction is the loss's derivative along it:
+
+        >>> import numpy as np, xprnn
+        >>> rng = np.random.default_rng(0)
+        >>> net = xprnn.RNN(2, 3, 1, dtype="float64", rng=0)
+        >>> x, w = rng.normal(size=(4, 2, 2)), rng.normal(size=(4, 2, 1))
+        >>> d = {name: rng.normal(size=p.shape) for name, p in net.parameters.items()}
+        >>> along = net.jvp(x, d_parameters=d).d_output
+        >>> gradient = net.backward(net.forward(x), w).parameters
+        >>> bool(np.isclose(np.sum(w * along), sum(np.sum(gradient[k] * d[k]) for k in d)))
+        True
+        """
+        architecture, backend = self.architecture, self.backend
+        checked, initial, valid = check_inputs(architecture, backend, x, state, lengths)
+        d_parameters = check_direction(
+            "d_parameters", d_parameters or {}, backend, architecture.shapes()
+        )
+        if d_x is not None:
+            d_x = check_tangent("d_x", d_x, backend, checked, valid)
+        if d_state is not None:
+            shape = architecture.state_shape(checked.shape[1])
+            d_state = check_state("d_state", d_state, backend, architecture.cell, shape)
+            for k, part in enumerate(d_state):
+                checks.finite(f"d_state[{k}]", part, backend)
+        return push_forward(
+            architecture,
+            backend,
+            self._parameters,
+            checked,
+            initial,
+            valid,
+            d_parameters,
+            d_x,
+            d_state,
+        )
+
+    @underflow_is_no_fault
+    def hvp(
+        self,
+        x: Array,
+        target: Array,
+        direction: Mapping[str, GradientArray],
+        loss: str | Loss = "squared_error",
+        state: Arrays | None = None,
+        lengths: Sequence[int] | None = None,
+        *,
+        rng: Seed = None,
+    ) -> dict[str, Array]:
+        """Return the Hessian of a loss with respect to the parameters, times a direction: H d.
+
+        It is the exact derivative of the gradient of `value_and_grad` along the direction, by
+        forward-mode differentiation of the forward and the backward pass (Pearlmutter's R
+        operator).  With it, Newton's method by conjugate gradients, a trust region, or the
+        curvature along a gradient need nothing else.
+
+        Parameters
+        ----------
+        x, target, loss, state, lengths, rng
+            See `value_and_grad`.
+        direction : mapping of str to array
+            By the names of the parameters, in their shapes; those left out count as zero.
+            Gradients in any form will do.
+
+        Returns
+        -------
+        dict of array
+            By the names of the parameters, in their shapes.
+
+        Raises
+        ------
+        KeyError
+            If a parameter's name is unknown.
+        TypeError, ValueError
+            If an array has the wrong type, backend, device or shape, or is not finite; or if the
+            cell or the loss calls a function that has no derivative here.
+
+        Notes
+        -----
+        It takes the time of a few forward and backward passes of plain array code.
+
+        References
+        ----------
+        B. Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6 (1994),
+        147-160.
+
+        Examples
+        --------
+        >>> import numpy as np, xprnn
+        >>> rng = np.random.default_rng(0)
+        >>> net = xprnn.RNN(2, 3, 1, dtype="float64", rng=0)
+        >>> x, target = rng.normal(size=(4, 2, 2)), rng.normal(size=(4, 2, 1))
+        >>> a, b = ({k: rng.normal(size=p.shape) for k, p in net.parameters.items()} for _ in "ab")
+        >>> Ha, Hb = net.hvp(x, target, a), net.hvp(x, target, b)
+        >>> bHa, aHb = (sum(np.sum(d[k] * H[k]) for k in d) for d, H in ((b, Ha), (a, Hb)))
+        >>> bool(np.isclose(bHa, aHb, rtol=1e-12))      # the Hessian is symmetric
+        True
+        """
+        architecture, backend, loss = self.architecture, self.backend, get_loss(loss)
+        checked, initial, valid = check_inputs(architecture, backend, x, state, lengths)
+        direction = check_direction("direction", direction, backend, architecture.shapes())
+        if valid is not None and architecture.returns == "sequence":
+            target = fill_target(backend, valid, target)
+        target = loss.check(architecture.output_shape(*checked.shape[:2]), target, backend)
+        return hessian_product(
+            architecture,
+            backend,
+            self._parameters,
+            checked,
+            initial,
+            valid,
+            target,
+            loss,
+            direction,
+            self.rng if rng is None else generator(rng),
+        )
 
     def to(
         self,

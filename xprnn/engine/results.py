@@ -1,4 +1,4 @@
-"""What a network's passes return: a run with its tape, and gradients."""
+"""What a network's passes return: a run with its tape, gradients, tangents."""
 
 from dataclasses import fields
 from typing import NamedTuple
@@ -75,6 +75,22 @@ class Run(NamedTuple):
     output: Array
     state: Arrays
     tape: NetworkTape
+
+
+class Tangents(NamedTuple):
+    """A forward pass, and its derivative along a direction: see `RNN.jvp`.
+
+    Attributes
+    ----------
+    output, d_output : array, (T, B, O) or (B, O)
+    state, d_state : tuple of array, (layers·D, B, H) each
+        Of the final state.
+    """
+
+    output: Array
+    d_output: Array
+    state: Arrays
+    d_state: Arrays
 
 
 class Gradient(NamedTuple):
