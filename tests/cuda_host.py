@@ -90,7 +90,7 @@ extern "C" void run_{number}(unsigned gx, unsigned gy, unsigned bx, unsigned by,
 }} }}""")
         real = 4 if "typedef float real" in text else 8
         found.append((types, {"stored*": 2 if half else real, "real*": real, "bool*": 1}))
-    library = _library("\n".join(parts))
+    library = build("\n".join(parts))
     return [HostKernel(library[f"run_{k}"], *rest) for k, rest in enumerate(found)]
 
 
@@ -105,7 +105,7 @@ def _type(parameter: str) -> str:
     return " ".join(words[:-1])
 
 
-def _library(text: str) -> ctypes.CDLL:
+def build(text: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernels.cpp")
         path.write_text(text)

@@ -240,7 +240,7 @@ class BackwardLines(CellLines):
         self.compute()
         for name in ("dv",) if one_gradient(self.program) else ("dv", "du"):
             for k, index in enumerate(outputs[name]):
-                value = self.within(self.names[index or 0], "0")  # (6)
+                value = self.let(f"{name}{k}_", self.within(self.names[index or 0], "0"))  # (6)
                 self.store(name, self.gate(k, self.step), value)
         for k, index in enumerate(outputs["units"]):
             self.add_to_total(k, self.within(self.names[index or 0], "0"))  # (6), (11)
