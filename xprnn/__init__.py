@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from xprnn import cells, data, losses, optim
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
+from xprnn.backend.host.pool import release_memory
 from xprnn.engine import initializers
 from xprnn.engine.layer.layer import Tape
 from xprnn.engine.layer.unroll import unroll, unroll_backward
@@ -58,6 +59,7 @@ __all__ = [
     "losses",
     "merge",
     "optim",
+    "release_memory",
     "testing",
     "unroll",
     "unroll_backward",

@@ -120,6 +120,13 @@ class Library(Operations):
         """Return a context without the library's own warnings of overflow and NaN."""
         return nullcontext()
 
+    def release_memory(self) -> None:
+        """Give memory that is kept for later arrays back to the system; called when a network goes.
+
+        Nothing by default.
+        """
+        return
+
     def version(self) -> str:
         """Return the version of the library, which has been imported."""
         return str(importlib.import_module(self.module).__version__)

@@ -79,6 +79,14 @@ class Operations(ABC):
         b += a
         return b
 
+    def minus(self, a: Array, b: Array) -> Array:
+        """Return a - b, entry by entry."""
+        return a - b
+
+    def times(self, a: Array, factor: float | Array) -> Array:
+        """Return a · factor, entry by entry; the factor is broadcast to the shape of ``a``."""
+        return a * factor
+
     def sum_rows(self, a: Array) -> Array:
         """Return the sum of a matrix's rows."""
         return self.namespace().sum(a, axis=0)

@@ -11,7 +11,7 @@ N. Srivastava et al., "Dropout: a simple way to prevent neural networks from ove
 application of dropout in recurrent neural networks", NIPS 2016.
 """
 
-from xprnn.backend import Backend
+from xprnn.backend import Backend, library_of
 from xprnn.backend.host.arrays import Generator
 from xprnn.backend.types import Array
 
@@ -28,4 +28,4 @@ def mask(
 
 def masked(a: Array, m: Array | None) -> Array:
     """Return a, multiplied by a mask if there is one."""
-    return a if m is None else a * m
+    return a if m is None else library_of(a).times(a, m)

@@ -128,7 +128,7 @@ def times(g: GradientArray, factor: float | Array) -> GradientArray:
         return SparseGradient(g.indices, g.values * factor, g.shape, g.axis)
     if isinstance(g, FactoredGradient):
         return FactoredGradient(g.left, g.right * factor)
-    return g * factor
+    return library_of(g).times(g, factor)
 
 
 def plus(a: Array, g: GradientArray) -> Array:

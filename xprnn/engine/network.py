@@ -7,6 +7,7 @@ documentation of `RNN`.
 import copy
 import operator
 import os
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from operator import attrgetter
@@ -36,6 +37,11 @@ from xprnn.engine.saving import check_finite, read_network, write_network
 from xprnn.engine.stack import backward, forward, zero_padding
 from xprnn.engine.tangents import check_direction, check_tangent, hessian_product, push_forward
 from xprnn.losses import LOSSES, Loss, get_loss, mask_arguments
+
+
+def _release_with(net: "RNN") -> None:
+    """Give memory that is kept for a network's arrays back to the system when the network goes."""
+    weakref.finalize(net, net.backend.library.release_memory).atexit = False
 
 
 def _of_architecture(name: str, doc: str) -> Any:
@@ -180,6 +186,7 @@ class RNN:
         self.rng = generator(rng)
         initial = self.architecture.initial(initializer, self.rng)
         self.parameters = {name: self.backend.asarray(a) for name, a in initial.items()}
+        _release_with(self)
 
     @classmethod
     def assembled(
@@ -202,6 +209,7 @@ class RNN:
         net.rng = generator(rng)
         net.parameters = {name: backend.asarray(array) for name, array in arrays.items()}
         net.metadata = copy.deepcopy(dict(metadata or {}))
+        _release_with(net)
         return net
 
     def __repr__(self) -> str:

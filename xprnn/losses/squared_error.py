@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from xprnn import checks
-from xprnn.backend import Backend, namespace_of
+from xprnn.backend import Backend, Library, library_of, namespace_of
 from xprnn.backend.host.arrays import underflow_is_no_fault
 from xprnn.backend.types import Array
 from xprnn.losses.protocol import sum_dtype
@@ -60,26 +60,31 @@ class SquaredError:
 
     @underflow_is_no_fault
     def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:
-        return self._value(*self._difference(output, target, valid))
+        library = library_of(output)
+        return self._value(library, *self._difference(library, output, target, valid))
 
     @underflow_is_no_fault
     def value_and_grad(
         self, output: Array, target: Array, valid: Array | None = None, *, overwrite: bool = False
     ) -> tuple[Array, Array]:
         del overwrite  # an offer that this loss has no use for
-        difference, scale = self._difference(output, target, valid)
-        return self._value(difference, scale), difference * scale  # from (1)
+        library = library_of(output)
+        difference, scale = self._difference(library, output, target, valid)
+        value = self._value(library, difference, scale)
+        return value, library.times(difference, scale)  # from (1)
 
-    def _value(self, difference: Array, scale: float) -> Array:
-        xp = namespace_of(difference)
+    def _value(self, library: Library, difference: Array, scale: float) -> Array:
+        xp = library.namespace()
         wide = xp.astype(difference, sum_dtype(xp, difference), copy=False)
-        return 0.5 * scale * xp.sum(wide * wide)  # (1)
+        return 0.5 * scale * xp.sum(library.times(wide, wide))  # (1)
 
-    def _difference(self, output: Array, target: Array, valid: Array | None) -> tuple[Array, float]:
+    def _difference(
+        self, library: Library, output: Array, target: Array, valid: Array | None
+    ) -> tuple[Array, float]:
         """Return y - target, and s."""
-        difference = output - target
+        difference = library.minus(output, target)
         if valid is not None:
-            xp = namespace_of(output)
+            xp = library.namespace()
             difference = xp.where(valid, difference, xp.zeros_like(difference))
         # The loss of an empty batch is zero, not 0/0.
         count = 1 if self.reduction == "sum" else max(1, self.entries(target, valid))

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
+from xprnn.backend.host.limits import cores
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """The environment variables that limit the threads of a BLAS."""
@@ -30,8 +31,8 @@ def compute_threads() -> int:
     """Return how many threads a computation on the host may use.
 
     Inside a ``with`` block of `blas_threads`, it is the number given there.  Otherwise it is the
-    number of cores that this process may use, or less if one of `VARIABLES` says so; both are read
-    once.
+    number of cores that this process may use (`xprnn.backend.host.limits.cores`), or less if one of
+    `VARIABLES` says so; both are read once.
     """
     limit = _limit.get()
     return _allowed() if limit is None else limit
@@ -39,10 +40,7 @@ def compute_threads() -> int:
 
 @cache
 def _allowed() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        count = len(os.sched_getaffinity(0))
-    else:
-        count = os.cpu_count() or 1
+    count = cores()
     for name in VARIABLES:
         text = os.environ.get(name, "")
         if text.isdecimal() and int(text):

@@ -32,6 +32,15 @@ array run over blocks of this many entries, so that their temporaries stay in th
 Measured: updates in place of 800,000 weights, 2¹⁵ and 2¹⁶ alike; 2¹³, 2¹⁴, 2¹⁷ and 2¹⁸ slower.
 """
 
+NEW_BLOCK_ENTRIES = 2**14
+"""Entries.
+
+Decides: elementwise rules whose results are new arrays run over blocks of this many entries, so
+that their temporaries are in the cache, and too small for the C library to fetch from the system
+each time.
+Measured: see the diary, "memory that is kept".
+"""
+
 BLOCK_ROWS = 64
 """Rows.
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import HostArray, changes_arithmetic, np
+from xprnn.backend.host.pool import SMALLEST, copied, empty, release_memory, zeros
 from xprnn.backend.host.threads import step_products
 from xprnn.backend.libraries.in_place import add_in_place, put_in_place
 from xprnn.backend.libraries.numpy_products import DTYPES, SIDE, compiled_module, product
@@ -85,12 +86,12 @@ class NumPy(Library):
         return found, np.add.reduceat(rows[order], starts, axis=0)
 
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
-        return add_in_place(a.copy(), index, values, axis)
+        return add_in_place(copied(a), index, values, axis)
 
     def put_at(
         self, a: Array, index: Array, values: Array, axis: int, into: Array | None = None
     ) -> Array:
-        place: Array = into if _fits(into, a.shape, a.dtype) else np.empty_like(a)
+        place: Array = into if _fits(into, a.shape, a.dtype) else empty(a.shape, a.dtype)
         if place is not a:
             place[...] = a
         return put_in_place(place, index, values, axis)
@@ -111,9 +112,19 @@ class NumPy(Library):
             compiled = compiled_module("softmax", a)
         if compiled is None:
             return super().softmax_parts(a, overwrite=overwrite)
-        exponentials = a if overwrite else a.copy()
+        exponentials = a if overwrite else copied(a)
         m, Z = compiled.softmax_parts(exponentials)
         return m[:, None], exponentials, Z[:, None]
+
+    def minus(self, a: Array, b: Array) -> Array:
+        if a.nbytes < SMALLEST or a.shape != b.shape:
+            return a - b
+        return np.subtract(a, b, out=empty(a.shape, np.result_type(a, b)))
+
+    def times(self, a: Array, factor: float | Array) -> Array:
+        if a.nbytes < SMALLEST:
+            return a * factor
+        return np.multiply(a, factor, out=empty(a.shape, np.result_type(a, factor)))
 
     def add_overwriting(self, a: Array, b: Array) -> Array:
         return np.add(a, b, out=a if _fits(a, b.shape, b.dtype) else None)
@@ -144,8 +155,9 @@ class NumPy(Library):
         self, rule: Rule, arrays: Sequence[Array | None], into: Sequence[Array | None]
     ) -> tuple[Array | None, ...]:
         first: Array = arrays[0]
-        # Blocks save new arrays.  Where new arrays are wanted, they were measured to gain nothing.
-        if first.size <= tuning.BLOCK_ENTRIES or all(place is None for place in into):
+        if all(place is None for place in into):
+            return _in_new_arrays(rule, arrays)
+        if first.size <= tuning.BLOCK_ENTRIES:
             return rule(*arrays)
         return self.by_rows(lambda rows, *blocks: rule(first[rows], *blocks), arrays[1:], into)
 
@@ -186,7 +198,7 @@ class NumPy(Library):
 
     def copy(self, a: Array) -> Array:
         # Not a.copy(), which would keep the class of a memory map.
-        return np.array(a, order="C")
+        return copied(a)
 
     def protected(self, a: Array) -> Array:
         view = a.view()
@@ -201,9 +213,12 @@ class NumPy(Library):
         with np.errstate(all="ignore"):
             return math.isnan(sum([np.vdot(a, a) for a in arrays]))
 
+    def release_memory(self) -> None:
+        release_memory()
+
     def zeros(self, shape: tuple[int, ...], dtype: DType, device: Device) -> Array:
         del device
-        return np.zeros(shape, dtype)
+        return zeros(shape, dtype)
 
     def square_sum(self, a: Array) -> Array:
         if a.size <= tuning.SQUARE_SUM_ENTRIES or a.dtype == np.float16 or not a.flags.c_contiguous:
@@ -231,6 +246,30 @@ class NumPy(Library):
         return a
 
 
+def _in_new_arrays(rule: Rule, arrays: Sequence[Array | None]) -> tuple[Array | None, ...]:
+    """Apply an elementwise rule; large results are in memory of the pool.
+
+    The arrays are taken as vectors and in blocks, so that temporaries are too small for the C
+    library to get them from the system each time.
+    """
+    first: Array = arrays[0]
+    given = [a for a in arrays if a is not None]
+    if first.nbytes < SMALLEST or not all(a.flags.c_contiguous for a in given):
+        return rule(*arrays)
+    flat = [None if a is None else a.reshape(-1) for a in arrays]
+    results: list[Array | None] = []
+    for start in range(0, first.size, tuning.NEW_BLOCK_ENTRIES):
+        part = slice(start, start + tuning.NEW_BLOCK_ENTRIES)
+        blocks = rule(*[None if a is None else a[part] for a in flat])
+        if not results:
+            shape = (first.size,)
+            results = [None if new is None else empty(shape, new.dtype) for new in blocks]
+        for result, block in zip(results, blocks, strict=True):
+            if result is not None:
+                result[part] = block
+    return tuple([None if a is None else a.reshape(first.shape) for a in results])
+
+
 def _rows_of_block(shape: tuple[int, ...]) -> int:
     """Return how many rows of an array make a block."""
     count = max(1, tuning.BLOCK_ENTRIES * shape[0] // math.prod(shape))
@@ -252,7 +291,7 @@ def _place(given: Array | None, shape: tuple[int, ...], block: Array | None) -> 
     """Return the array for a result whose first block is known: the one given if it fits."""
     if block is None:
         return None
-    return given if _fits(given, shape, block.dtype) else np.empty(shape, block.dtype)
+    return given if _fits(given, shape, block.dtype) else empty(shape, block.dtype)
 
 
 def _holds(total: Array, a: Array, b: Array, m: int, k: int) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
+from xprnn.backend.host.pool import SMALLEST, empty
 from xprnn.backend.host.threads import can_limit_blas, compute_threads, one_blas_thread, share
 from xprnn.backend.numba import lowering_word, vector_bits, why_no_numba
 from xprnn.backend.types import Array
@@ -41,18 +42,20 @@ def _by_blas(a: Array, b: Array) -> Array:
     """Return a b, by a BLAS unless it is an outer product."""
     (rows, depth), columns = a.shape, b.shape[1]
     if depth == 1:
-        return a * b
+        if rows * columns * a.itemsize < SMALLEST:
+            return a * b
+        return np.multiply(a, b, out=empty((rows, columns), np.result_type(a, b)))
     work = rows * depth * columns
     alone = tuning.BLAS_ALONE if min(rows, columns) > 1 else tuning.BLAS_ALONE_VECTOR
     if work < alone or compute_threads() == 1 or not can_limit_blas():
-        return a @ b
+        return _matmul(a, b)
     # A BLAS's own second thread spins for milliseconds after a product, on a core that a thread of
     # ours could use.
     with one_blas_thread:
         threads = min(compute_threads(), 2 * work // tuning.BLAS_SHARED)
         if threads < 2:
-            return a @ b
-        c = np.empty((rows, columns), np.result_type(a, b))
+            return _matmul(a, b)
+        c = empty((rows, columns), np.result_type(a, b))
         by_columns = columns > rows
         length = columns if by_columns else rows
         bounds = [length * k // threads for k in range(threads + 1)]
@@ -66,6 +69,14 @@ def _by_blas(a: Array, b: Array) -> Array:
 
         share(part, range(threads))
         return c
+
+
+def _matmul(a: Array, b: Array) -> Array:
+    """Return a b, in memory of the pool if it is large."""
+    shape = len(a), b.shape[1]
+    if shape[0] * shape[1] * a.itemsize < SMALLEST:
+        return a @ b
+    return np.matmul(a, b, out=empty(shape, np.result_type(a, b)))
 
 
 def _by_compiled_code(a: Array, b: Array, row: Array | None) -> Array | None:

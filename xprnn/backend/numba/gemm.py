@@ -22,6 +22,7 @@ from numba import types
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.pool import empty as pooled
 from xprnn.backend.host.threads import compute_threads, share
 from xprnn.backend.numba.build import build_closure
 from xprnn.backend.numba.intrinsics import hold
@@ -169,7 +170,7 @@ def multiply_nt(a: HostArray, b: HostArray, bias: HostArray | None = None) -> Ho
     not depend on the number of threads.
     """
     (n, K), M = a.shape, b.shape[0]
-    c = np.empty((n, M), a.dtype)
+    c = pooled((n, M), a.dtype)
     nt = _compiled(_nt_for, a.dtype)
     if bias is None:
         bias = np.empty(0, a.dtype)
@@ -193,7 +194,7 @@ def multiply_nn(a: HostArray, b: HostArray) -> HostArray:
     threads = min(compute_threads(), n * K * M // tuning.PRODUCT_PER_THREAD)
     width = lanes(a.itemsize)
     if n > tuning.NN_FEW_ROWS:
-        c = np.empty((n, -(-M // width) * width), a.dtype)
+        c = pooled((n, -(-M // width) * width), a.dtype)
         if threads < 2:
             nn(a, b, c, 0, K)
         else:
@@ -202,7 +203,7 @@ def multiply_nn(a: HostArray, b: HostArray) -> HostArray:
         return _unpadded(c, M, width)
     # There are too few rows for threads to share them; they share the terms of the sums.
     count = tuning.NN_PARTS
-    sums = np.empty((count, n, -(-M // width) * width), a.dtype)
+    sums = pooled((count, n, -(-M // width) * width), a.dtype)
     parts = _shares(K, count, 1, K)
     threads = max(1, threads)
 
@@ -211,13 +212,14 @@ def multiply_nn(a: HostArray, b: HostArray) -> HostArray:
             nn(a, b, sums[k], *parts[k])
 
     share(mine, range(threads))
-    return _unpadded(sums.sum(axis=0), M, width)
+    total = np.add.reduce(sums, axis=0, out=pooled(sums.shape[1:], a.dtype))
+    return _unpadded(total, M, width)
 
 
 def multiply_tn(a: HostArray, b: HostArray) -> HostArray:
     """Return aᵀ b, of a (K, M) and b (K, N)."""
     M, N, width = a.shape[1], b.shape[1], lanes(a.itemsize)
-    c = np.empty((M, -(-N // width) * width), a.dtype)
+    c = pooled((M, -(-N // width) * width), a.dtype)
     _tn(a, b, c, more=False)
     return _unpadded(c, N, width)
 
@@ -250,7 +252,7 @@ def _unpadded(c: HostArray, columns: int, width: int) -> HostArray:
     padded = c.shape[1]
     if padded == columns:
         return c
-    product = np.empty((c.shape[0], columns), c.dtype)
+    product = pooled((c.shape[0], columns), c.dtype)
     whole = columns // width * width
     product[:, :whole] = c[:, :whole]
     product[:, columns - width :] = c[:, padded - width :]

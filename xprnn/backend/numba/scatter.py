@@ -7,7 +7,8 @@ from typing import Any
 from numba import types
 
 from xprnn.backend.host import tuning
-from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.arrays import HostArray
+from xprnn.backend.host.pool import empty as pooled
 from xprnn.backend.host.threads import compute_threads, share
 from xprnn.backend.numba.build import build_closure
 from xprnn.backend.numba.tiles import lanes
@@ -54,7 +55,8 @@ def sum_rows_at(rows: HostArray, places: HostArray, count: int) -> HostArray:
         Each sum is formed in the order of its rows, however many threads share the columns.
     """
     scatter, columns = _compiled(rows.dtype), rows.shape[1]
-    sums = np.zeros((count, columns), rows.dtype)
+    sums = pooled((count, columns), rows.dtype)
+    sums[...] = 0
     threads = min(compute_threads(), rows.size // tuning.SCATTER_PER_THREAD)
     width = lanes(rows.itemsize)
     if threads < 2:

@@ -5,12 +5,20 @@ from functools import partial
 from typing import Any, ClassVar
 
 from xprnn.backend.host.arrays import np
+from xprnn.backend.host.pool import copied, empty
 from xprnn.backend.numba import functions, intrinsics, packed, tiles
 from xprnn.backend.numba.build import Built, NumbaError, build, numba, product_address, types
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.loop.numba import team
-from xprnn.engine.loop.numba.source import GROUP, NUMBERS, Loop, backward_loop, forward_loop
+from xprnn.engine.loop.numba.source import (
+    GROUP,
+    NUMBERS,
+    Loop,
+    backward_loop,
+    forward_loop,
+    work_entries,
+)
 from xprnn.engine.loop.program import BOOL, FUNCTIONS
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory, Work
 from xprnn.engine.loop.results import one_gradient
@@ -38,8 +46,10 @@ class NumbaLoops:
             "backward": backward_loop(backward, gates, kinds),
         }
         loop = self._loops["forward"]
-        # An empty string stands for the dtype of the network.
-        self._saved_dtypes = tuple("bool" if kind == BOOL else "" for kind in loop.saved.values())
+        # None stands for the dtype of the network.
+        self._saved_dtypes = tuple(
+            np.dtype(bool) if kind == BOOL else None for kind in loop.saved.values()
+        )
         self._places = tuple(_place(*place, list(loop.saved)) for place in loop.places)
         self._both = not one_gradient(backward)
         # Two threads may both compile a loop, and then either may stay.
@@ -61,11 +71,11 @@ class NumbaLoops:
         U, units, _, mask, valid = recurrent
         u, U = _contiguous(u), _contiguous(U)
         (steps, batch, _), hidden, dtype = u.shape, U.shape[1], u.dtype
-        states = tuple([np.empty((steps + 1, batch, hidden), dtype) for _ in state])
+        states = tuple([empty((steps + 1, batch, hidden), dtype) for _ in state])
         for array, initial in zip(states, state, strict=True):
             array[0] = initial
         shape = (steps if save else 1, batch, hidden)
-        saved = [np.empty(shape, kind or dtype) for kind in self._saved_dtypes]
+        saved = [empty(shape, kind or dtype) for kind in self._saved_dtypes]
         mask, masked = _mask(mask, states[0])
         given = (U, u, _valid(valid), mask, *map(_contiguous, units))
         self._run("forward", (*given, masked, *states, *saved), steps, batch, save=save)
@@ -85,9 +95,9 @@ class NumbaLoops:
         (borders, batch, hidden), dtype = states[0].shape, U.dtype
         steps = borders - 1
         dh = _ABSENT[dtype, 3] if dh is None else _contiguous(dh)
-        carried = tuple([np.array(part, dtype, order="C") for part in d_state])
-        dv = np.empty((steps, batch, U.shape[0]), dtype)
-        du = np.empty_like(dv) if self._both else dv
+        carried = tuple([copied(part, dtype) for part in d_state])
+        dv = empty((steps, batch, U.shape[0]), dtype)
+        du = empty(dv.shape, dtype) if self._both else dv
         groups = -(-batch // GROUP)
         sums = [np.zeros((groups, hidden), dtype) for _ in units]
         mask, _ = _mask(mask, states[0])
@@ -106,8 +116,16 @@ class NumbaLoops:
         built = self._compiled(direction, dtype)
         if isinstance(built, str):
             raise RuntimeError(built)
-        shares = team.shares(steps, batch, U, tiles.lanes(U.itemsize))
-        team.TEAM.run(partial(built.call, product_address(dtype), save), shares, arrays)
+        lanes, hidden = tiles.lanes(U.itemsize), U.shape[1]
+        gates = U.shape[0] // hidden
+
+        def work(share: team.Share) -> Array:
+            width = -(-(share.last - share.first) // lanes) * lanes
+            sequences = share.stop - share.start
+            return empty((work_entries(direction, gates, hidden, sequences, width),), U.dtype)
+
+        shares = team.shares(steps, batch, U, lanes)
+        team.TEAM.run(partial(built.call, product_address(dtype), save), shares, work, arrays)
 
     def _compiled(self, direction: str, dtype: str) -> Built | str:
         """Return a compiled loop, or the reason why there is none."""
@@ -122,7 +140,8 @@ class NumbaLoops:
                 for a in loop.arrays
             ]
             sync = types.Array(types.int64, 1, "C")
-            signature = types.void(*[types.intp] * len(NUMBERS), sync, *arrays)
+            work = types.Array(floats, 1, "C")
+            signature = types.void(*[types.intp] * len(NUMBERS), sync, work, *arrays)
             try:
                 self._built[key] = build(loop.source, _names(loop, dtype), signature)
             except NumbaError as error:
@@ -177,7 +196,7 @@ def _place(where: str, k: int, own: list[int]) -> tuple[int, slice | None]:
 
 def _contiguous(a: Array) -> Array:
     flags = a.flags
-    return a if flags.c_contiguous and flags.aligned else np.array(a, order="C")
+    return a if flags.c_contiguous and flags.aligned else copied(a)
 
 
 def _valid(valid: Array | None) -> Array:
@@ -189,6 +208,6 @@ def _mask(mask: Array | None, states: Array) -> tuple[Array, Array]:
     if mask is None:
         return _ABSENT[states.dtype, 2], _ABSENT[states.dtype, 3]
     h = states[0]
-    masked = np.empty((2, *h.shape), h.dtype)
+    masked = empty((2, *h.shape), h.dtype)
     masked[0] = h * mask  # (1), of the first step
     return _contiguous(np.broadcast_to(mask, h.shape)), masked

@@ -12,7 +12,9 @@ sequence that belong to the units of the thread.  The whole array is ``u``, ``v`
     here, wide, stored  where row b begins at step t: in (T, B, H), (T, B, G·H), what is saved
     padded, dropout     whether there is a padding mask, and a mask of recurrent dropout
     sync, team          where threads that share sequences meet once a step, and their number
+    work                memory of the thread, which the next four are in; see `work_entries`
     p                   U, packed for the product (see `xprnn.backend.numba.packed`)
+    v, through_U        the product of a step: (G, N, W) of v, or (N, W)
     direct              dh(t-1) by the paths that don't go through U, (N, W)
     at_x                the address of x
     s0, m0              scratch rows, of numbers and of booleans
@@ -56,7 +58,7 @@ class Loop(NamedTuple):
     ----------
     source : str
     arrays : tuple of Argument
-        Its arguments after `NUMBERS` and the array ``sync``.
+        Its arguments after `NUMBERS` and the arrays ``sync`` and ``work``.
     constants : dict
         The constants that it names: their values and kinds.
     saved : dict
@@ -72,8 +74,17 @@ class Loop(NamedTuple):
     places: tuple[Place, ...] = ()
 
 
+def work_entries(direction: str, gates: int, hidden: int, sequences: int, width: int) -> int:
+    """Return the entries of ``work``, for a thread that owns ``sequences`` and ``width`` units.
+
+    The units are counted in whole vectors.
+    """
+    rows = gates if direction == "forward" else 2
+    return width * (gates * hidden + rows * sequences)
+
+
 def forward_loop(program: Program, gates: int, units: int) -> Loop:
-    """Return ``forward(..., U, u, valid, mask, ...)``, with `NUMBERS` and ``sync`` first.
+    """Return ``forward(..., U, u, valid, mask, ...)``, with `NUMBERS`, ``sync``, ``work`` first.
 
     ``valid`` is (T, B), or (0, 0) without a padding mask; ``mask`` (B, H), or (0, 0) without one.
     The arguments after it: the per-unit parameters, (H,) each; ``masked``, (2, B, H), m h(t-1) at
@@ -111,7 +122,7 @@ def forward_loop(program: Program, gates: int, units: int) -> Loop:
         "n, T, B, H = last - first, u.shape[0], u.shape[1], U.shape[1]",
         "N, W = stop - start, (n + LANES - 1) // LANES * LANES",
         "padded, dropout = valid.shape[0] > 0, mask.shape[0] > 0",
-        f"p, v = empty({gates} * W * H, dtype), empty(({gates}, N, W), dtype)",
+        f"p, v = work[: {gates} * W * H], work[{gates} * W * H :]",
         *(
             f"pack(U, {k} * H + first, {k} * H + last, True, p[{k} * W * H : {k + 1} * W * H])"
             for k in products
@@ -141,7 +152,7 @@ def forward_loop(program: Program, gates: int, units: int) -> Loop:
 
 
 def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
-    """Return ``backward(..., U, dh, valid, mask, ...)``, with `NUMBERS` and ``sync`` first.
+    """Return ``backward(..., U, dh, valid, mask, ...)``, with `NUMBERS`, ``sync``, ``work`` first.
 
     ``dh`` is (T, B, H), or (0, 0, 0) for none.  The arguments after ``mask``: the per-unit
     parameters and the states, as in `forward_loop`; what was saved, (T, B, H), of the kinds
@@ -188,9 +199,9 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
         "n, T, B, H = last - first, dv.shape[0], dv.shape[1], U.shape[1]",
         f"K, N, W = {gates} * H, stop - start, (n + LANES - 1) // LANES * LANES",
         "padded, dropout, outer = valid.shape[0] > 0, mask.shape[0] > 0, dh.shape[0] > 0",
-        "p = empty(K * W, dtype)",
+        "p, through_U = work[: K * W], work[K * W : K * W + N * W]",
+        "direct = work[K * W + N * W :]",
         "pack(U, first, last, False, p)",
-        "through_U, direct = empty((N, W), dtype), empty((N, W), dtype)",
         *_scratch(rows.scratch | unit_grads),
         *(f"unit{k} = unit{k}_[first:last]" for k in units),
         *_addresses(("sync", "dh", "mask", "p", "through_U", "direct")),
@@ -276,4 +287,4 @@ def _either(test: str, one: list[str], other: list[str]) -> list[str]:
 
 
 def _head(name: str, arrays: Iterable[str]) -> str:
-    return f"{name}({', '.join((*NUMBERS, 'sync', *arrays))})"
+    return f"{name}({', '.join((*NUMBERS, 'sync', 'work', *arrays))})"

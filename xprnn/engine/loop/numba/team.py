@@ -44,9 +44,13 @@ class Team:
         self._size = 0
 
     def run(
-        self, function: Callable[..., Any], shares: Sequence[Share], arrays: Sequence[Array]
+        self,
+        function: Callable[..., Any],
+        shares: Sequence[Share],
+        work: Callable[[Share], Array],
+        arrays: Sequence[Array],
     ) -> None:
-        """Call ``function(*share, team, sync, *arrays)`` for every share at the same time.
+        """Call ``function(*share, team, sync, work(share), *arrays)`` for all shares at once.
 
         Threads that share sequences wait for each other, so all of them must be running.  If
         another loop has the threads, this one runs in the thread that called it.
@@ -54,15 +58,19 @@ class Team:
         first, last = shares[0], shares[-1]
         if len(shares) > 1 and self._lock.acquire(blocking=False):
             try:
-                if self._together(function, shares, arrays):
+                if self._together(function, shares, work, arrays):
                     return
             finally:
                 self._lock.release()
-        everything = (first.first, last.last, first.start, last.stop)
-        function(*everything, 1, _UNUSED, *arrays)
+        everything = Share(first.first, last.last, first.start, last.stop)
+        function(*everything, 1, _UNUSED, work(everything), *arrays)
 
     def _together(
-        self, function: Callable[..., Any], shares: Sequence[Share], arrays: Sequence[Array]
+        self,
+        function: Callable[..., Any],
+        shares: Sequence[Share],
+        work: Callable[[Share], Array],
+        arrays: Sequence[Array],
     ) -> bool:
         """Do it in threads.  Return False, with nothing done, if threads can't be had."""
         pool, sync = self._workers(len(shares) - 1), np.zeros(1, np.int64)
@@ -72,8 +80,9 @@ class Team:
         others: list[Future[Any]] = []
         try:
             for share in shares[1:]:
-                others.append(pool.submit(function, *share, team, sync, *arrays))  # noqa: PERF401
-            function(*shares[0], team, sync, *arrays)
+                job = pool.submit(function, *share, team, sync, work(share), *arrays)
+                others.append(job)
+            function(*shares[0], team, sync, work(shares[0]), *arrays)
         except BaseException as error:
             # An interrupt, say: the other threads would wait for this one for ever.
             sync[0] = _RELEASED

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 from xprnn.backend.host.arrays import np
+from xprnn.backend.host.pool import copied, empty
 from xprnn.backend.host.threads import step_products
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
@@ -25,7 +26,8 @@ _STRIPE = 64
 """Rows of U that are transposed at a time."""
 
 _NAMES = {name: getattr(np, name) for name in (ARITHMETIC | COMPARISONS | LOGIC) if name != "round"}
-_NAMES |= {name: getattr(np, name) for name in ("array", "copyto", "dot", "empty", "zeros")}
+_NAMES |= {name: getattr(np, name) for name in ("array", "copyto", "dot", "zeros")}
+_NAMES |= {"copied": copied, "empty": lambda shape, dtype: empty(shape, np.dtype(dtype))}
 _NAMES |= {"round": np.rint, "inf": np.inf, "nan": np.nan}
 
 
@@ -122,7 +124,7 @@ def _transposed(U: Array, steps: int) -> Array:
     """Return Uᵀ, as a contiguous copy if there are enough steps to make up for the copying."""
     if steps < _STEPS_WORTH_A_COPY:
         return U.T
-    made = np.empty(U.shape[::-1], U.dtype)
+    made = empty(U.shape[::-1], U.dtype)
     # In stripes, because otherwise each entry is read from, or written to, a cache line of its own.
     for start in range(0, U.shape[0], _STRIPE):
         made[:, start : start + _STRIPE] = U[start : start + _STRIPE].T

@@ -127,7 +127,7 @@ class _Backward(Writer):
         lines += [f"unit{k} = units[{k}]" for k in _up_to_last(self, "unit")]
         lines += [f"states{k} = states[{k}]" for k in _up_to_last(self, "previous")]
         lines += [f"saved{k} = saved[{k}]" for k in _up_to_last(self, "saved")]
-        lines += [f"d_state{k} = array(d_state[{k}], dtype, order='C')" for k in states]
+        lines += [f"d_state{k} = copied(d_state[{k}], dtype)" for k in states]
         lines.append(f"dv = empty((T, B, {self.gates} * H), dtype)")
         du = f"empty((T, B, {self.gates} * H), dtype)" if "du" in outputs else "dv"
         lines += [f"du = {du}", *self.constants(), *self.buffers()]

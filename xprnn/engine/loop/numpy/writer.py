@@ -106,7 +106,7 @@ class Writer(ABC):
                 # inf and nan are names there.
                 lines.append(f"k{index} = array({node.value!r}, {dtype(node.kind)})")
             elif self.plan.phase[index] is Phase.ONCE and node.op != INPUT:
-                lines.append(f"n{index} = empty(H, {dtype(node.kind)})")
+                lines.append(f"n{index} = empty((H,), {dtype(node.kind)})")
                 lines += self.call(index, f"n{index}", [self.in_step(a) for a in node.args])
         return lines
 
