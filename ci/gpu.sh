@@ -1,63 +1,21 @@
 #!/usr/bin/env bash
-# Everything that needs a CUDA device: the tests on CuPy, its parity with NumPy, and benchmarks
-# against torch with cuDNN.  Each part writes a record of its results, with date, device and versions.
+# Everything that needs a CUDA device, the most important first, in at most eight minutes: one step
+# against NumPy, the time loops against each other, parity, one layer and whole training steps
+# against torch with cuDNN, where a device pays, the tests.  Each part writes its record, with date,
+# device and versions, while it runs, so whatever ends a part leaves what was found until then.
 #
-#   bash ci/gpu.sh [FOLDER]      on a machine with CuPy, torch for CUDA, pytest and the library's
-#                                dependencies; the records go to FOLDER (default docs/records)
-#   QUICK=1 bash ci/gpu.sh       the layer benchmark times one case only
+#   bash ci/gpu.sh [FOLDER]               the records go to FOLDER (default docs/records)
+#   BUDGET=240 bash ci/gpu.sh             seconds in all (default 480): a part that no longer fits is
+#                                         cut or left out, and that is said
+#   PARTS="smoke layer" bash ci/gpu.sh    these parts alone: smoke loops parity layer train crossover
+#                                         tests
+#   SKIP="tests" bash ci/gpu.sh           all but these
+#   TRIAL=1 bash ci/gpu.sh                with tiny sizes: does the script itself work?
 #
-# If a part fails, the others still run, and the failed ones are named at the end.
+# It needs Python 3.11, NumPy, array-api-compat and CuPy; torch for the comparisons and pytest for
+# the tests, which are left out without them.  A part that fails does not stop the others.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-# So that ci/gpu_record.py finds the library, installed or not.
+# So that the library is found, installed or not.
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
-
-folder=${1:-docs/records}
-python=${PYTHON:-python3}
-today=$(date +%F)
-mkdir -p "$folder"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=()
-
-"$python" -m xprnn info --backend cupy || exit 1
-
-record() {
-    "$python" ci/gpu_record.py "$1" "$2" "$folder/cuda-$1-$today.json" || failed+=("$1")
-}
-
-# test_cupy_device.py runs first: if the kernels are wrong, little else matters.  test_cupy_lowering.py
-# is left out, because it imitates a device on the host.
-"$python" -m pytest --quiet -p no:cacheprovider -k "cupy or test_determinism" --continue-on-collection-errors \
-    --junitxml "$work/tests.xml" \
-    --ignore tests/test_cupy_lowering.py tests/test_cupy_device.py tests || failed+=(tests)
-record tests "$work/tests.xml"
-
-# Written even if the backends disagree.
-parity="$folder/parity-$today.json"
-"$python" -m xprnn parity --backends numpy,cupy --json >"$work/parity.json" || failed+=(parity)
-if [ -s "$work/parity.json" ]; then
-    mv "$work/parity.json" "$parity"
-    printf 'written: %s\n' "$parity"
-fi
-
-bench() {
-    local name=$1
-    shift
-    if "$python" -m xprnn bench "$@" --backend cupy --json >"$work/$name.json"; then
-        record "$name" "$work/$name.json"
-    else
-        failed+=("$name")
-    fi
-}
-quick=()
-[ -z "${QUICK:-}" ] || quick=(--cases medium)
-# With the lowered loops, and without them.
-bench bench-layer layer --against torch "${quick[@]}"
-XPRNN_LOWERING=off bench bench-layer-plain layer --against torch --cases medium
-bench bench-train train --against torch
-
-if [ "${#failed[@]}" -gt 0 ]; then
-    printf 'failed: %s\n' "${failed[*]}" >&2
-    exit 1
-fi
+exec "${PYTHON:-python3}" -m ci.gpu.run "$@"

@@ -4,15 +4,18 @@ It has what `xprnn.backend.libraries.cupy` and the lowering touch, is stricter t
 finds mistakes, and writes down what is done.  Kernels are run by `tests.cuda_host`.
 """
 
+import os
 import sys
 from collections import Counter
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
+from unittest import mock
 
 import array_api_compat.numpy as host
 import numpy as np
 
 from tests import cuda_host
+from tests.device_blas import CUPYS_HANDLE, Blas
 
 EVENTS: Counter = Counter()
 """How often: ``"launch"``, ``"product"``, ``"empty"``, ``"read"`` (a value brought to the host)."""
@@ -20,12 +23,17 @@ EVENTS: Counter = Counter()
 KERNELS: dict[str, cuda_host.HostKernel] = {}
 """Compiled before, by their text."""
 
+BLAS = Blas(EVENTS)
+"""cuBLAS, streams and graphs."""
+
 
 class Device:
     """The one device."""
 
     def __init__(self, number=0):
         self.id = number
+
+    compute_capability = "90"
 
     def __enter__(self):
         return self
@@ -43,6 +51,11 @@ class DeviceArray(np.ndarray):
     """An array whose values come to the host only when they are asked for."""
 
     device = Device()
+
+    @property
+    def data(self):
+        """CuPy's pointer to the memory."""
+        return SimpleNamespace(ptr=self.ctypes.data)
 
     def get(self):
         EVENTS["read"] += 1
@@ -88,6 +101,10 @@ def _poisoned(shape, *, dtype=None, device=None):
     return on_device(made)
 
 
+def _made(function):
+    return lambda *args, **options: on_device(function(*args, **options))
+
+
 class Namespace(ModuleType):
     """array-api-compat's namespace of CuPy."""
 
@@ -120,7 +137,8 @@ class RawKernel:
         assert 0 < grid[1] < 2**16
         for a in arguments:
             assert isinstance(a, int | DeviceArray)
-        (KERNELS.get(self.code) or cuda_host.alone(self.code))(grid, block, arguments)
+        kernel = KERNELS.get(self.code) or cuda_host.alone(self.code)
+        BLAS.do(lambda: kernel(grid, block, arguments))
 
 
 class ReductionKernel:
@@ -142,6 +160,7 @@ def device_arrays():
     """Put the stand-in in the place of CuPy."""
     from xprnn.backend import prefer
     from xprnn.backend.libraries import cupy as library
+    from xprnn.backend.libraries import cupy_graphs as graphs
     from xprnn.backend.registry import LIBRARIES
 
     cupy, namespace = ModuleType("cupy"), Namespace("array_api_compat.cupy")
@@ -150,23 +169,48 @@ def device_arrays():
     cupy.sum = lambda a: on_device(np.sum(a))
     cupy.ascontiguousarray = lambda a: on_device(np.ascontiguousarray(a).reshape(a.shape))
     cupy.RawKernel, cupy.ReductionKernel = RawKernel, ReductionKernel
+    for name in ("ones", "zeros", "empty", "empty_like"):
+        setattr(cupy, name, _made(getattr(np, name)))
+    cupy.copyto = np.copyto
+    properties = {"name": b"stand-in", "multiProcessorCount": 2, "major": 9, "minor": 0}
     cupy.cuda = SimpleNamespace(
         Device=Device,
-        runtime=SimpleNamespace(getDeviceCount=lambda: 1),
-        get_current_stream=lambda: SimpleNamespace(synchronize=lambda: None),
+        Stream=BLAS.stream,
+        device=SimpleNamespace(get_cublas_handle=lambda: CUPYS_HANDLE),
+        runtime=SimpleNamespace(
+            getDeviceCount=lambda: 1,
+            getDeviceProperties=lambda number: properties,
+            runtimeGetVersion=lambda: 13000,
+            driverGetVersion=lambda: 13000,
+        ),
+        get_current_stream=lambda: BLAS.current,
     )
     namespace.empty = _poisoned
-    modules = {"cupy": cupy, "array_api_compat.cupy": namespace}
+    bindings = ModuleType("cupy_backends.cuda.libs")
+    bindings.cublas = BLAS.binding
+    modules = {
+        "cupy": cupy,
+        "array_api_compat.cupy": namespace,
+        "cupy_backends.cuda.libs": bindings,
+    }
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
     EVENTS.clear()
     # Where CuPy is installed, neither may get what was compiled for the other.
     library._compiled.cache_clear()
     library.square_sum.cache_clear()
+    BLAS.refuses = None
+    loaded, graphs._loaded_library = graphs._loaded_library, lambda: BLAS
+    graphs._graphs.cache_clear()
+    graphs.refusal.reason = ""
     try:
-        with prefer(LIBRARIES["cupy"]):
+        # Off unless a test is about it: what is counted should not depend on the calls before.
+        with prefer(LIBRARIES["cupy"]), mock.patch.dict(os.environ, {graphs.VARIABLE: "off"}):
             yield
     finally:
+        graphs._loaded_library = loaded
+        graphs._graphs.cache_clear()
+        graphs.refusal.reason = ""
         library._compiled.cache_clear()
         library.square_sum.cache_clear()
         for name, module in before.items():

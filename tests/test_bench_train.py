@@ -93,8 +93,8 @@ def test_what_a_process_prints(library, place, monkeypatch, capsys):
     held, kept = [], []
     monkeypatch.setattr(timing, "hold_to", held.append)
     monkeypatch.setattr(timing, "keep_freed_memory", lambda: kept.append(library))
-    words = [library, "gru", "forecast-last", place, "1", "0.001"]
-    timing.time_and_print("training", training.xprnn_training, training.CASES, words)
+    words = [library, "gru", "forecast-last", place, "1", "0.001", "float32"]
+    timing.time_and_print(training.WORK, words)
     assert 0 < json.loads(capsys.readouterr().out) < 60
     assert (held, kept) == ([1], [library])
 

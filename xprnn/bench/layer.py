@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.bench.timing import time_and_print
+from xprnn.bench.timing import Work, time_and_print
+from xprnn.cells import get_cell
 from xprnn.engine.network import RNN
 
 
@@ -37,6 +38,26 @@ class LayerCase(NamedTuple):
         )
         return LayerData(x, dy)
 
+    def operations(self, cell: str) -> int:
+        """Return the floating-point operations of all products, forward and backward.
+
+        A multiplication and an addition count as two: of W x and U h once forward, and twice
+        backward, for the gradient of each factor.
+        """
+        rows = get_cell(cell).gates * self.hidden
+        return 6 * self.steps * self.batch * rows * (self.inputs + self.hidden)
+
+    def transfer(self, cell: str, itemsize: int) -> int:
+        """Return the bytes that any implementation reads or writes.
+
+        Those of x, y, dy, dx, the weights and their gradients, each once; what an implementation
+        keeps in between is its own affair.
+        """
+        rows = get_cell(cell).gates * self.hidden
+        data = 2 * self.steps * self.batch * (self.inputs + self.hidden)
+        weights = 2 * rows * (self.inputs + self.hidden + 1)
+        return itemsize * (data + weights)
+
 
 CASES = {
     "tiny": LayerCase(1, 32, 1, 100),
@@ -58,11 +79,13 @@ benchmark fastrnns and ``dbench`` that of Baidu's DeepBench.
 """
 
 
-def xprnn_layer(cell: str, case: LayerCase, backend: str, threads: int) -> Callable[[], Any]:
+def xprnn_layer(
+    cell: str, case: LayerCase, backend: str, threads: int, precision: str = "float32"
+) -> Callable[[], Any]:
     """Return the work in xprnn: y = layer(x), and from dL/dy the gradients of x and parameters."""
     del threads  # BLAS reads the number from the environment
-    data = case.data()
-    net = RNN(case.inputs, case.hidden, cell=cell, backend=backend, dtype="float32", rng=0)
+    data, dtype = case.data(), "float16" if precision == "float16" else "float32"
+    net = RNN(case.inputs, case.hidden, cell=cell, backend=backend, dtype=dtype, rng=0)
     x, dy = net.backend.asarray(data.x), net.backend.asarray(data.dy)
 
     def work() -> Any:
@@ -74,5 +97,7 @@ def xprnn_layer(cell: str, case: LayerCase, backend: str, threads: int) -> Calla
     return work
 
 
+WORK = Work("layer", xprnn_layer, CASES)
+
 if __name__ == "__main__":
-    time_and_print("layer", xprnn_layer, CASES, sys.argv[1:])
+    time_and_print(WORK, sys.argv[1:])

@@ -1,8 +1,9 @@
 """Timing the same work in several libraries, which take turns.
 
-Two modules have work to time, `xprnn.bench.layer` and `xprnn.bench.training`.  ``python -m`` one of
-them, with ``LIBRARY CELL CASE PLACE THREADS SECONDS``, times one library in that process and prints
-the seconds as JSON: `time_and_print`.  `compare` starts these processes.
+Two modules have work to time, `xprnn.bench.layer` and `xprnn.bench.training`: their `WORK`.
+``python -m`` one of them, with ``LIBRARY CELL CASE PLACE THREADS SECONDS PRECISION``, times one
+library in that process and prints the seconds as JSON: `time_and_print`.  `compare` starts these
+processes.
 """
 
 import importlib
@@ -21,6 +22,10 @@ CELLS = ("elman", "gru", "lstm")
 PEERS = ("torch", "jax")
 ON_DEVICE = ("cupy", "cuda")
 """The places that are not the CPU."""
+PRECISIONS = ("float32", "tf32", "float16")
+"""float32 with products in float32, with products in TF32 (on a GPU), and all arrays in float16.
+
+They are asked for by name on every side, because libraries differ in what they do by default."""
 MINIMUM_CALLS = 9
 
 CaseT_contra = TypeVar("CaseT_contra", contravariant=True)
@@ -30,7 +35,7 @@ class Prepare(Protocol[CaseT_contra]):
     """A function that prepares the work of one cell at one shape, before anything is timed."""
 
     def __call__(
-        self, cell: str, case: CaseT_contra, place: str, threads: int, /
+        self, cell: str, case: CaseT_contra, place: str, threads: int, precision: str, /
     ) -> Callable[[], Any]:
         """Return the work; one call of it is what is timed.
 
@@ -41,8 +46,36 @@ class Prepare(Protocol[CaseT_contra]):
         place : str
             For xprnn the name of its backend, for other libraries ``"cpu"`` or ``"cuda"``.
         threads : int
+        precision : str
+            One of `PRECISIONS`.
         """
         ...
+
+
+class Work(NamedTuple):
+    """What a module has to time.
+
+    Attributes
+    ----------
+    module : str
+        Its name in this package; the work in another library is in ``peers.LIBRARY_MODULE``.
+    ours : Prepare
+        Prepares the work in xprnn.
+    cases : mapping of str to case
+        Shapes by name.
+    """
+
+    module: str
+    ours: Prepare[Any]
+    cases: Mapping[str, Any]
+
+    def prepare(
+        self, library: str, cell: str, case: Any, place: str, threads: int, precision: str
+    ) -> Callable[[], Any]:
+        """Return the work of a library, ready to be timed in this process."""
+        prepare = self.ours if library == "xprnn" else peer(library, self.module).prepare
+        work: Callable[[], Any] = prepare(cell, case, place, threads, precision)
+        return work
 
 
 class Setting(NamedTuple):
@@ -61,6 +94,8 @@ class Setting(NamedTuple):
         How long a process measures, after warm-up; it makes at least nine calls.
     rounds : int
         The number of turns of every library.
+    precision : str
+        One of `PRECISIONS`.
     """
 
     threads: int
@@ -68,6 +103,7 @@ class Setting(NamedTuple):
     lowering: str | None = None
     seconds: float = 1.0
     rounds: int = 2
+    precision: str = "float32"
 
     def place(self, library: str) -> str:
         """Return where a library computes, in the words of `Prepare`."""
@@ -77,7 +113,13 @@ class Setting(NamedTuple):
 
     def variables(self, library: str) -> dict[str, str]:
         """Return the environment variables that are set for a library's process."""
-        return {VARIABLE: self.lowering} if self.lowering and library == "xprnn" else {}
+        if library != "xprnn":
+            return {}
+        found = {VARIABLE: self.lowering} if self.lowering else {}
+        if self.backend == "cupy":
+            # CuPy's own switch, for every product in and around the time loop.
+            found["CUPY_TF32"] = "1" if self.precision == "tf32" else "0"
+        return found
 
 
 class TimeRow(NamedTuple):
@@ -140,7 +182,8 @@ def compare(
 
 def seconds_in(module: str, library: str, cell: str, case: str, setting: Setting) -> float:
     """Return the median seconds of one library's work, timed in a new process."""
-    words = (library, cell, case, setting.place(library), setting.threads, setting.seconds)
+    place = setting.place(library)
+    words = (library, cell, case, place, setting.threads, setting.seconds, setting.precision)
     found = result_of(
         f"xprnn.bench.{module}",
         *words,
@@ -151,31 +194,26 @@ def seconds_in(module: str, library: str, cell: str, case: str, setting: Setting
     return float(found)
 
 
-def time_and_print(
-    module: str,
-    ours: Prepare[CaseT_contra],
-    cases: Mapping[str, CaseT_contra],
-    words: Sequence[str],
-) -> None:
+def time_and_print(work: Work, words: Sequence[str]) -> None:
     """Time one library in this process, and print the seconds.
 
     Parameters
     ----------
-    module : str
-        As in `compare`.
-    ours : Prepare
-        Prepares the work in xprnn.
-    cases : mapping of str to case
+    work : Work
     words : sequence of str
         The arguments of the process.
     """
-    library, cell, case, place, threads, seconds = words
+    library, cell, case, place, threads, seconds, precision = words
+    begin(place, int(threads))
+    call = work.prepare(library, cell, work.cases[case], place, int(threads), precision)
+    print(json.dumps(measure(call, float(seconds))))  # noqa: T201
+
+
+def begin(place: str, threads: int) -> None:
+    """Make a process ready to time work at a place."""
     if place not in ON_DEVICE:
-        hold_to(int(threads))
+        hold_to(threads)
     keep_freed_memory()  # for every library, because the command line does it, too
-    prepare: Prepare[CaseT_contra] = ours if library == "xprnn" else peer(library, module).prepare
-    work = prepare(cell, cases[case], place, int(threads))
-    print(json.dumps(measure(work, float(seconds))))  # noqa: T201
 
 
 def peer(library: str, module: str) -> Any:

@@ -10,7 +10,7 @@ from itertools import cycle
 from typing import Any, NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.bench.timing import time_and_print
+from xprnn.bench.timing import Work, time_and_print
 from xprnn.engine.network import RNN
 from xprnn.losses import get_loss
 from xprnn.optim import Adam, clip_by_norm
@@ -93,7 +93,12 @@ def network(cell: str, case: TrainingCase, backend: str = "numpy") -> RNN:
 
 
 def xprnn_training(
-    cell: str, case: TrainingCase, backend: str, threads: int, **options: Any
+    cell: str,
+    case: TrainingCase,
+    backend: str,
+    threads: int,
+    precision: str = "float32",
+    **options: Any,
 ) -> Callable[[], Any]:
     """Return the work in xprnn: one training step, which returns the loss before the update.
 
@@ -104,10 +109,12 @@ def xprnn_training(
     backend : str
     threads : int
         Unused, because BLAS reads the number from the environment.
+    precision : {"float32", "tf32"}
+        Arrays are in float32.
     options
         Of `RNN.value_and_grad`.
     """
-    del threads
+    del threads, precision  # both are set in the environment
     net, data = network(cell, case, backend), case.data()
     asarray = net.backend.asarray
     batches = cycle([(asarray(x), asarray(y)) for x, y in zip(*data, strict=True)])
@@ -127,5 +134,7 @@ def xprnn_training(
     return work
 
 
+WORK = Work("training", xprnn_training, CASES)
+
 if __name__ == "__main__":
-    time_and_print("training", xprnn_training, CASES, sys.argv[1:])
+    time_and_print(WORK, sys.argv[1:])

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 from functools import cache, lru_cache
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.backend.kernels import Launch
+from xprnn.backend.kernels import Launch, StepLaunch, StepProduct
+from xprnn.backend.libraries.cupy_graphs import repeat
 from xprnn.backend.libraries.in_place import add_in_place, put_in_place
 from xprnn.backend.library import Library
 from xprnn.backend.types import Array, Device, Namespace
@@ -25,6 +26,9 @@ class CuPyKernels:
         # ``dot`` calls cuBLAS at once, where ``matmul`` is a generalised ufunc that examines its
         # operands in Python first.  Transposed operands are not copied; ``out`` must be contiguous.
         return a.dot(b, out)
+
+    def repeat(self, steps: range, calls: Sequence[StepProduct | StepLaunch]) -> None:
+        repeat(steps, calls)
 
     def on_device_of(self, a: Array) -> AbstractContextManager[object]:
         device: AbstractContextManager[object] = a.device

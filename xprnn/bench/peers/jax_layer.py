@@ -33,18 +33,25 @@ def _lstm(u: Any, v: Any, state: Any) -> Any:
 _CELLS: dict[str, Any] = {"elman": (_elman, 1, 1), "gru": (_gru, 3, 1), "lstm": (_lstm, 4, 2)}
 
 
-def prepare(cell: str, case: LayerCase, device: str, threads: int) -> Callable[[], Any]:
+def prepare(
+    cell: str, case: LayerCase, device: str, threads: int, precision: str = "float32"
+) -> Callable[[], Any]:
     """Return the work: y = layer(x), and from dL/dy the gradients of x and of all parameters.
 
     The product of W and the inputs of all steps is outside the scan, where JAX's users put it.
     """
     del threads  # the process is limited to as many cores
+    # By default JAX rounds the operands of products to TF32 on a GPU.
+    words = {"float32": "float32", "tf32": "tensorfloat32", "float16": None}
+    config: Any = jax.config
+    config.update("jax_default_matmul_precision", words[precision])
+    dtype = jnp.float16 if precision == "float16" else jnp.float32
     step, gates, variables = _CELLS[cell]
     data = case.data()
     place = jax.devices("cpu" if device == "cpu" else "gpu")[0]
     rows = gates * case.hidden
     with jax.default_device(place):
-        x, dy = jnp.asarray(data.x), jnp.asarray(data.dy)
+        x, dy = jnp.asarray(data.x, dtype), jnp.asarray(data.dy, dtype)
         keys = jax.random.split(jax.random.PRNGKey(0), 4)
         bound = case.hidden**-0.5
         shapes = ((case.inputs, rows), (case.hidden, rows), (rows,), (rows,))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from xprnn.backend.host.arrays import HostArray
+from xprnn.bench.peers.torch_precision import dtype_for
 from xprnn.bench.training import CLIP, RATE, TrainingCase, network
 from xprnn.interop.torch import to_state_dict
 
@@ -34,8 +35,11 @@ class _Model(torch.nn.Module):
         return self.readout(h[-1] if self.case.last else h)
 
 
-def prepare(cell: str, case: TrainingCase, device: str, threads: int) -> Callable[[], Any]:
+def prepare(
+    cell: str, case: TrainingCase, device: str, threads: int, precision: str = "float32"
+) -> Callable[[], Any]:
     """Return the work: one training step, which returns the loss before the update."""
+    dtype_for(precision)
     if device == "cpu":
         torch.set_num_threads(threads)
     model = _Model(cell, case).to(device)

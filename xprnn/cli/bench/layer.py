@@ -9,7 +9,7 @@ from xprnn.cli.bench.report import Comparison, ratio_text
 
 HELP = "time one layer, forward and backward, against torch and JAX"
 DESCRIPTION = """\
-Time one recurrent layer in float32: y = layer(x), then from a given dL/dy the gradients of x and of
+Time one recurrent layer: y = layer(x), then from a given dL/dy the gradients of x and of
 all parameters.  Every library computes the same in processes of its own, limited to --threads
 cores; a process reports the median after warm-up, without compilation.  The libraries take turns in
 --rounds rounds, and the smallest median of each counts.  The ratio is the time of xprnn over that

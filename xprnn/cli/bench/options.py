@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from xprnn import checks
 from xprnn.backend.numba import WORDS
 from xprnn.bench.process import available_cores
-from xprnn.bench.timing import CELLS, Setting
+from xprnn.bench.timing import CELLS, ON_DEVICE, PRECISIONS, Setting
 
 
 class Peers(NamedTuple):
@@ -75,14 +75,30 @@ def json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON only")
 
 
+def precision_option(parser: argparse.ArgumentParser, known: Sequence[str] = PRECISIONS) -> None:
+    """Add ``--precision``."""
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        metavar="NAME",
+        help=f"of products, on every side: {', '.join(known)} (default float32); tf32 is float32 "
+        "arrays with products in TF32, on a GPU",
+    )
+    parser.set_defaults(precisions=tuple(known))
+
+
 def timing_options(
-    parser: argparse.ArgumentParser, cases: Iterable[str], peers: Sequence[str]
+    parser: argparse.ArgumentParser,
+    cases: Iterable[str],
+    peers: Sequence[str],
+    precisions: Sequence[str] = PRECISIONS,
 ) -> None:
     """Add the options of the comparisons that time work in several libraries."""
     against_option(parser, peers)
     cell_and_case_options(parser, cases)
     threads_option(parser, "cores that each process may use")
     lowering_option(parser)
+    precision_option(parser, precisions)
     add = parser.add_argument
     add(
         "--seconds",
@@ -111,7 +127,10 @@ def setting_of(args: argparse.Namespace) -> Setting:
         setting = setting._replace(
             seconds=checks.number("--seconds", args.seconds, open_=True),
             rounds=checks.positive_int("--rounds", args.rounds),
+            precision=checks.choice("--precision", args.precision, args.precisions),
         )
+        if setting.precision == "tf32" and setting.backend not in ON_DEVICE:
+            raise ValueError("--precision is 'tf32', which only a GPU has: expected --backend cupy")
     return setting
 
 

@@ -132,6 +132,7 @@ class Comparison:
             **self.facts(),
             "seconds": self.setting.seconds,
             "rounds": self.setting.rounds,
+            "precision": self.setting.precision,
             "rows": [row._asdict() for row in rows],
         }
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from xprnn.bench.timing import TimeRow
+from xprnn.bench.timing import PRECISIONS, TimeRow
 from xprnn.bench.training import CASES
 from xprnn.cli.bench.options import setting_of, timing_options
 from xprnn.cli.bench.report import Comparison, ratio_text
@@ -27,7 +27,7 @@ examples:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    timing_options(parser, CASES, PEERS)
+    timing_options(parser, CASES, PEERS, PRECISIONS[:2])
 
 
 def run(args: argparse.Namespace) -> int:

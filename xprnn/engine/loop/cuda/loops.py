@@ -11,6 +11,7 @@ Numbers refer to the equations in `xprnn.engine.loop.protocol`.
 from typing import Any, ClassVar
 
 from xprnn.backend import dtype_name, library_of
+from xprnn.backend.kernels import StepLaunch, StepProduct
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.loop.cuda.arrays import (
@@ -82,13 +83,14 @@ class CuPyLoops:
                 arrays["masked"] = make.empty(batch, hidden)
                 arrays["masked"][...] = state[0] * mask  # (1), of the first step
             pointers = tuple(arrays[name] for name in source.arguments)
-            left, right, out = arrays.get("masked"), device.contiguous(U).T, arrays["v"]
-            grid, block = _geometry(batch, hidden)
-            multiplies, h = "v" in source.arguments, made.states[0]
-            for t in range(steps if batch else 0):
-                if multiplies:
-                    device.product(h[t] if left is None else left, right, out)  # (2)
-                launch(grid, block, (t, steps, batch, hidden, *pointers))
+            sizes = (steps, batch, hidden)
+            step = StepLaunch(launch, *_geometry(batch, hidden), (*sizes, *pointers))
+            calls: tuple[StepProduct | StepLaunch, ...] = (step,)
+            if "v" in source.arguments:
+                left, right = arrays.get("masked", made.states[0]), device.contiguous(U)
+                product = StepProduct(left, right, arrays["v"], transposed=True)  # (2)
+                calls = (product, step)
+            device.repeat(range(steps if batch else 0), calls)
         return made
 
     def backward(
@@ -107,10 +109,10 @@ class CuPyLoops:
             through_U = arrays["through_U"] = make.empty(batch, hidden)
             pointers = tuple(arrays[name] for name in names)
             du, dv = arrays["du"], arrays["dv"]
-            grid, block = _geometry(batch, hidden)
-            for t in reversed(range(steps if batch else 0)):
-                launch(grid, block, (t, steps, batch, hidden, *pointers))
-                device.product(dv[t], U, through_U)  # (8)
+            sizes = (steps, batch, hidden)
+            step = StepLaunch(launch, *_geometry(batch, hidden), (*sizes, *pointers))
+            product = StepProduct(dv, U, through_U)  # (8)
+            device.repeat(range(steps if batch else 0)[::-1], (step, product))
             first = through_U if mask is None else through_U * mask  # (9), of the first step
             if needs_carry(self.formulas.backward, variant):
                 first = arrays["carry0"] + first  # (9)

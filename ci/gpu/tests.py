@@ -1,0 +1,87 @@
+"""The tests that need a device, each in a row of the record as soon as it is done.
+
+They import nothing that a machine with a device may lack: whichever module of the tests can't be
+imported is named and left out.
+"""
+
+import importlib
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ci.gpu.record import TRIAL, Record, seconds_left
+
+TESTS = Path(__file__).parents[2] / "tests"
+FILES = ("test_cupy_device", "test_layers", "test_network", "test_recompute", "test_lengths",
+         "test_dropout", "test_optim_rules", "test_gradients", "test_determinism", "test_sparse",
+         "test_train", "test_cross_entropy")  # fmt: skip
+"""First the kernels: if they are wrong, little else matters."""
+
+
+class Recorder:
+    """A plugin that writes down each test that runs, and ends the run in time."""
+
+    def __init__(self, record: Record) -> None:
+        self.record, self.counts, self.waits = record, Counter[str](), Counter[str]()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count a result; write down what is no success."""
+        if report.when == "call" or report.outcome != "passed":
+            self.counts[report.outcome] += 1
+            if report.outcome == "failed":
+                lines = report.longreprtext.strip().splitlines()
+                self.record.add(test=report.nodeid, outcome="failed", why=lines[-1:])
+            self.record.note(counts=dict(self.counts))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Write down a file that can't be imported."""
+        if report.failed:
+            why = report.longreprtext.strip().splitlines()[-1:]
+            lacking = self.record.facts["lacking"]
+            lacked = any(f"'{name}" in line for name in lacking for line in why)
+            outcome = "left out" if lacked else "not imported"
+            self.counts[outcome] += 1
+            self.record.add(test=report.nodeid, outcome=outcome, why=why)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self, item: Any) -> None:
+        """End the run while there is time to write the record."""
+        if seconds_left() < 8:
+            item.session.shouldstop = "out of time"
+            self.record.out_of_time(f"the tests after {item.nodeid}")
+
+
+def lacking() -> list[str]:
+    """Return what modules of the tests can't be imported without."""
+    found = []
+    for name in ("torch", "jax", "array_api_strict", "hypothesis", "safetensors", "matplotlib"):
+        try:
+            importlib.import_module(name)
+        except Exception:
+            found.append(name)
+    return found
+
+
+def main() -> str | None:
+    """Run; return what is wrong, if anything is."""
+    record = Record("tests", lacking=lacking())
+    print(f"not here: {', '.join(record.facts['lacking']) or 'nothing'}")
+    recorder = Recorder(record)
+    files = [f"{TESTS / name}.py" for name in FILES[: 1 if TRIAL else None]]
+    which = "cupy and elman and float64" if TRIAL else "cupy or test_determinism"
+    # Its libraries may be of other versions than those that the tests are written with.
+    options = ["--quiet", "-W", "default", "-p", "no:cacheprovider", "-k", which]
+    options += ["--continue-on-collection-errors"]
+    status = pytest.main([*options, *files], plugins=[recorder])
+    ran = recorder.counts["passed"] + recorder.counts["failed"]
+    if not ran:
+        return record.finish(f"no test ran (pytest's status is {status})")
+    bad = recorder.counts["failed"] + recorder.counts["not imported"]
+    return record.finish(f"{bad} failed or could not be imported" if bad else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

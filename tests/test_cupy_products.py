@@ -1,0 +1,272 @@
+"""The products of a time loop on CuPy: by address, with TF32, and in CUDA graphs.
+
+cuBLAS, streams and graphs are stand-ins on the host (`tests.device_blas`), which read matrices at
+the addresses that they are given.
+"""
+
+import ctypes
+import logging
+
+import numpy as np
+import pytest
+
+from tests.device_arrays import BLAS, EVENTS, device_arrays, on_device
+from tests.device_blas import CUPYS_HANDLE
+from xprnn.backend.kernels import StepLaunch, StepProduct
+from xprnn.backend.libraries import cupy_graphs as graphs
+from xprnn.backend.libraries.cupy import CuPyKernels
+from xprnn.backend.libraries.cupy_products import cupys_gemm, prepared
+
+T, B, K, N = 9, 3, 4, 5
+
+
+@pytest.fixture(autouse=True)
+def device():
+    with device_arrays():
+        yield
+
+
+@pytest.fixture
+def graph(monkeypatch):
+    monkeypatch.setenv("XPRNN_CUDA_GRAPH", "on")
+
+
+def draw(*shape, dtype="float64", seed=0):
+    return on_device(np.random.default_rng(seed).standard_normal(shape).astype(dtype))
+
+
+def nothing(*shape, dtype="float64"):
+    return on_device(np.full(shape, np.nan, dtype))
+
+
+TOLERANCE = {"float64": 1e-14, "float32": 1e-6, "float16": 1e-2}
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("every_step", [False, True])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_the_product_of_a_step(dtype, every_step, transposed):
+    a = draw(T, B, K, dtype=dtype) if every_step else draw(B, K, dtype=dtype)
+    b = draw(*((N, K) if transposed else (K, N)), dtype=dtype, seed=1)
+    out = nothing(B, N, dtype=dtype)
+    multiply = prepared(StepProduct(a, b, out, transposed), cupys_gemm())
+    for t in (0, 6, T - 1):
+        multiply(t)
+        want = (a[t] if every_step else a).astype("float64") @ (b.T if transposed else b)
+        np.testing.assert_allclose(out, want, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "wanted", "compute"),
+    [("float32", "0", 68), ("float32", "1", 77), ("float64", "1", 70), ("float16", "1", 68)],
+)
+def test_the_type_of_the_sums(dtype, wanted, compute, monkeypatch):
+    """Sums of halves are formed in float32, and TF32 is for float32 alone."""
+    monkeypatch.setenv("CUPY_TF32", wanted)
+    a, b = draw(B, K, dtype=dtype), draw(K, N, dtype=dtype)
+    prepared(StepProduct(a, b, nothing(B, N, dtype=dtype)), cupys_gemm())(0)
+    assert [name for name in EVENTS if name.startswith("compute")] == [f"compute {compute}"]
+
+
+class Counter:
+    """A kernel that notes when it ran, and leaves what the product before it has made."""
+
+    def __init__(self):
+        self.ran = []
+
+    def __call__(self, grid, block, arguments):
+        t, h, out = arguments
+        BLAS.do(lambda: self._run(t, h, out))
+
+    def nothing(self, grid, block, arguments):
+        """Be launched, and do nothing."""
+
+    def _run(self, t, h, out):
+        self.ran.append(t)
+        h[t + 1] = np.tanh(out)
+
+
+def recurrence(kernel, steps=T):
+    """Return the states and the calls of h(t) = tanh(U h(t-1))."""
+    h, U, out = draw(steps + 1, B, K), draw(K, K, seed=1), nothing(B, K)
+    want = np.array(h)
+    for t in range(steps):
+        want[t + 1] = np.tanh(want[t] @ np.asarray(U).T)
+    launch = StepLaunch(kernel, (1, 1), (1, 1), (h, out))
+    return h, want, (StepProduct(h, U, out, transposed=True), launch)
+
+
+@pytest.mark.usefixtures("graph")
+def test_a_loop_is_captured_when_its_addresses_come_again():
+    kernel = Counter()
+    h, want, calls = recurrence(kernel)
+    launched, done = [], []
+    for _ in range(4):
+        h[1:] = np.nan
+        CuPyKernels().repeat(range(T), calls)
+        np.testing.assert_allclose(h, want, rtol=1e-13)
+        launched.append(EVENTS["graph"])
+        done.append(EVENTS["product"])
+    assert launched == [0, 1, 2, 3]
+    assert kernel.ran == 4 * list(range(T))
+    # One tries the library out, then those of the first call, then those that are captured.
+    assert done == [1 + T, 1 + 2 * T, 1 + 2 * T, 1 + 2 * T]
+    (found,) = (graphs.graphs_here() for _ in range(1))
+    assert found.captures == 1
+
+
+@pytest.mark.usefixtures("graph")
+def test_other_arrays_or_sizes_are_another_loop():
+    kernel = Counter()
+    first, second = recurrence(kernel), recurrence(kernel)
+    for h, want, calls in (first, second, first, second):
+        h[1:] = np.nan
+        CuPyKernels().repeat(range(T), calls)
+        np.testing.assert_allclose(h, want, rtol=1e-13)
+    h, want, calls = first
+    h[1:] = np.nan
+    CuPyKernels().repeat(range(T - 1), calls)
+    np.testing.assert_allclose(h[:T], want[:T], rtol=1e-13)
+    assert np.all(np.isnan(np.asarray(h[T])))
+    assert graphs.graphs_here().captures == 2
+
+
+@pytest.mark.usefixtures("graph")
+@pytest.mark.parametrize("differs", ["array", "size", "grid", "kernel"])
+def test_what_makes_two_launches_differ(differs):
+    kernels, arrays = (Counter(), Counter()), (draw(T + 1, B, K), draw(T + 1, B, K, seed=1))
+    for number in (0, 1, 0, 1):
+        kernel = kernels[number if differs == "kernel" else 0]
+        h = arrays[number if differs == "array" else 0]
+        grid = (1, 1 + number) if differs == "grid" else (1, 1)
+        size = (7 + number if differs == "size" else 7,)
+        launch = StepLaunch(kernel.nothing, grid, (1, 1), (*size, h))
+        CuPyKernels().repeat(range(T), (launch,))
+    assert graphs.graphs_here().captures == 2
+
+
+@pytest.mark.usefixtures("graph")
+def test_steps_backward_are_captured_in_their_order():
+    kernel = Counter()
+    _, _, calls = recurrence(kernel)
+    for _ in range(3):
+        CuPyKernels().repeat(range(T)[::-1], calls)
+    assert kernel.ran == 3 * list(range(T))[::-1]
+
+
+@pytest.mark.usefixtures("graph")
+def test_graphs_are_bounded(monkeypatch):
+    monkeypatch.setattr(graphs, "KEPT", 2)
+    loops = [recurrence(Counter()) for _ in range(3)]
+    for _ in range(2):
+        for _, _, calls in loops:
+            CuPyKernels().repeat(range(T), calls)
+    found = graphs.graphs_here()
+    assert (found.captures, len(found._graphs)) == (3, 2)
+
+
+@pytest.mark.usefixtures("graph")
+def test_a_stream_has_its_own_workspace_and_graphs():
+    here = graphs.graphs_here()
+    with BLAS.stream():
+        other = graphs.graphs_here()
+    assert other is not here
+    assert other.blas.workspace.data.ptr != here.blas.workspace.data.ptr
+    assert graphs.graphs_here() is here
+
+
+@pytest.mark.usefixtures("graph")
+def test_a_refused_capture_is_said_once_and_the_loop_runs(caplog):
+    BLAS.refuses = RuntimeError("cudaErrorStreamCaptureUnsupported")
+    h, want, calls = recurrence(Counter())
+    with caplog.at_level(logging.WARNING, "xprnn"):
+        for _ in range(4):
+            h[1:] = np.nan
+            CuPyKernels().repeat(range(T), calls)
+            np.testing.assert_allclose(h, want, rtol=1e-13)
+    assert EVENTS["graph"] == 0
+    (said,) = caplog.messages
+    assert said == (
+        "CUDA graphs are not used, time loops are launched step by step: "
+        "RuntimeError: cudaErrorStreamCaptureUnsupported"
+    )
+
+
+@pytest.mark.usefixtures("graph")
+def test_a_failure_within_the_capture_ends_the_capture():
+    class Refusing(Counter):
+        def __call__(self, grid, block, arguments):
+            if BLAS.current.captured is not None:
+                raise RuntimeError("not while capturing")
+            super().__call__(grid, block, arguments)
+
+    h, want, calls = recurrence(Refusing())
+    for _ in range(3):
+        h[1:] = np.nan
+        CuPyKernels().repeat(range(T), calls)
+        np.testing.assert_allclose(h, want, rtol=1e-13)
+    assert "not while capturing" in graphs.refusal.reason
+    assert all(stream.captured is None for stream in BLAS.known.values())
+
+
+@pytest.mark.usefixtures("graph")
+def test_without_the_library_products_go_through_cupy(monkeypatch, caplog):
+    def missing():
+        raise OSError("libcublas.so.13: cannot open shared object file")
+
+    monkeypatch.setattr(graphs, "_loaded_library", missing)
+    h, want, calls = recurrence(Counter())
+    CuPyKernels().repeat(range(T), calls)
+    np.testing.assert_allclose(h, want, rtol=1e-13)
+    assert "libcublas.so.13" in caplog.text
+
+
+@pytest.mark.usefixtures("graph")
+def test_a_status_of_cublas_is_an_error():
+    blas = graphs.Blas(0)
+    with pytest.raises(RuntimeError, match="cublasGemmEx failed with cuBLAS's status 7"):
+        blas.gemm()(*(0, 0, 1, 1, 1, 0, 0, 99, 1, 0, 0, 1, 0, 0, 0, 1, 68, -1))
+
+
+def test_an_error_of_the_first_call_is_not_hidden(graph):
+    """A loop that was begun can't be run again: its arrays have been written to."""
+
+    def broken(*_):
+        raise MemoryError("out of memory")
+
+    _, _, calls = recurrence(Counter())
+    calls = (calls[1]._replace(launch=broken), calls[0])
+    with pytest.raises(MemoryError, match="out of memory"):
+        CuPyKernels().repeat(range(T), calls)
+    assert not graphs.refusal.reason
+
+
+@pytest.mark.parametrize(("word", "steps"), [("off", T), ("on", graphs.FEWEST - 1)])
+def test_off_and_few_steps_use_cupys_handle(word, steps, monkeypatch):
+    monkeypatch.setenv("XPRNN_CUDA_GRAPH", word)
+    seen = []
+    monkeypatch.setattr(BLAS.binding, "gemmEx", lambda handle, *_: seen.append(handle))
+    _, _, calls = recurrence(Counter())
+    for _ in range(3):
+        CuPyKernels().repeat(range(steps), calls)
+    assert seen == 3 * steps * [CUPYS_HANDLE]
+    assert EVENTS["graph"] == 0
+
+
+def test_a_word_that_is_unknown(monkeypatch):
+    monkeypatch.setenv("XPRNN_CUDA_GRAPH", "yes")
+    with pytest.raises(ValueError, match="XPRNN_CUDA_GRAPH is 'yes': expected one of 'on', 'off'"):
+        CuPyKernels().repeat(range(1), ())
+
+
+def test_the_stand_in_reads_matrices_by_columns():
+    a = np.arange(6.0).reshape(2, 3, order="F")
+    b = np.ones((3, 2), order="F")
+    c = np.full((2, 2), np.nan, order="F")
+    factors = np.array([2.0, 0.0])
+    BLAS.binding.gemmEx(
+        *(CUPYS_HANDLE, 0, 0, 2, 2, 3, factors.ctypes.data, a.ctypes.data, 1, 2),
+        *(b.ctypes.data, 1, 3, factors.ctypes.data + 8, c.ctypes.data, 1, 2, 70, -1),
+    )
+    np.testing.assert_array_equal(c, 2 * a @ b)
+    assert ctypes.sizeof(ctypes.c_void_p) == 8
