@@ -177,7 +177,7 @@ def tokens(
     """
     of_backend(name, a, backend)
     dtype = a.dtype  # type: ignore[attr-defined]
-    indexing = backend.xp.__array_namespace_info__().default_dtypes()["indexing"]
+    indexing = backend.library.indexing_dtype(backend.device)
     if dtype != indexing and not is_integer(a, backend):
         raise TypeError(f"{name} has dtype {dtype_name(dtype)}: expected integers")
     of_shape(name, a, shape)

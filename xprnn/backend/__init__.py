@@ -22,7 +22,7 @@ The modules, each importing only those above it:
 """
 
 from xprnn.backend.handle import Backend, conversion, describe, dtype_name, on_host
-from xprnn.backend.libraries.namespace import FUNCTIONS
+from xprnn.backend.libraries.partial import FUNCTIONS, NEEDED_FOR, MissingFunctionError
 from xprnn.backend.library import Library
 from xprnn.backend.opening import available_backends, backend_of, get_backend, probe
 from xprnn.backend.registry import find_library, from_host, library_of, namespace_of, prefer
@@ -31,8 +31,10 @@ from xprnn.backend.types import FLOATS
 __all__ = [
     "FLOATS",
     "FUNCTIONS",
+    "NEEDED_FOR",
     "Backend",
     "Library",
+    "MissingFunctionError",
     "available_backends",
     "backend_of",
     "conversion",

@@ -10,7 +10,7 @@ from typing import Any
 
 from xprnn.backend.host.arrays import HostArray, changes_arithmetic, instead, plain_array
 from xprnn.backend.library import Library
-from xprnn.backend.registry import find_library, library_named, library_of
+from xprnn.backend.registry import find_library, library_named, library_of, users_dtype_name
 from xprnn.backend.types import FLOATS, REALS, Array, Device, DType, Namespace
 
 
@@ -128,7 +128,8 @@ def dtype_name(dtype: str | DType) -> str:
         return dtype
     if isinstance(dtype, type):
         return dtype.__name__
-    return str(getattr(dtype, "name", dtype)).rpartition(".")[2]
+    text = str(getattr(dtype, "name", dtype)).rpartition(".")[2]
+    return text if text in REALS else users_dtype_name(dtype) or text
 
 
 def describe(a: object) -> str:
@@ -197,15 +198,19 @@ def open_library(library: Library, device: Device | None, dtype: str | DType) ->
     xp = library.namespace()
     name = dtype_name(dtype)
     known = tuple(f for f in FLOATS if hasattr(xp, f))
+    if name in known:
+        library.prepare(name)
+        where = library.device(device)
+        there = library.dtypes(where)
+        known = tuple(f for f in known if f in there)
     if name not in known:
+        on = "" if device is None else f" on device {device}"
         raise ValueError(
-            f"dtype is {dtype!r}: {library.name} computes in {', '.join(known)}"
+            f"dtype is {dtype!r}: {library.name} computes in {', '.join(known)}{on}"
             + (" (float16 is not in the array API standard)" if name == "float16" else "")
         )
-    library.prepare(name)
-    where = library.device(device)
     # Taken from an array, because ``xp.float32`` may be a scalar type and not a dtype object.
-    made = xp.empty(0, dtype=getattr(xp, name)).dtype
+    made = xp.empty(0, dtype=getattr(xp, name), device=where).dtype
     if dtype_name(made) != name:
         raise ValueError(
             f"dtype is {dtype!r}: {library.name} creates {dtype_name(made)} arrays for it"

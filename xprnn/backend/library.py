@@ -9,7 +9,7 @@ from typing import ClassVar
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.kernels import Kernels
 from xprnn.backend.operations import Operations
-from xprnn.backend.types import Array, Device
+from xprnn.backend.types import REALS, Array, Device, DType
 
 
 class Library(Operations):
@@ -66,6 +66,17 @@ class Library(Operations):
     def device_name(self, device: Device) -> str:
         """Return the text that `device` takes for this device."""
         return str(device)
+
+    def dtypes(self, device: Device) -> tuple[str, ...]:
+        """Return the names of the real dtypes, and bool, that arrays on a device may have."""
+        del device
+        xp = self.namespace()
+        return tuple(name for name in REALS if hasattr(xp, name))
+
+    def indexing_dtype(self, device: Device) -> DType:
+        """Return the dtype of indices on a device."""
+        del device
+        return self.namespace().__array_namespace_info__().default_dtypes()["indexing"]
 
     def hardware(self, device: Device) -> str:
         """Return the product name of a device; empty where the library does not say."""

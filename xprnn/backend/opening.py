@@ -21,7 +21,9 @@ def get_backend(
         ``"numpy"``, ``"cupy"``, ``"torch"``, ``"jax"``, ``"array_api_strict"``, or ``"auto"``:
         CuPy where a CUDA device works, else NumPy.  ``"module:attribute"`` (``"module:"`` for the
         module itself) is imported as a user namespace: any object with the functions of the array
-        API standard, of which nothing beyond the standard is used.  A `Backend` is returned
+        API standard, of which nothing beyond the standard is used.  Of functions that it lacks,
+        each raises an error where something needs it; everything else runs.  A device may follow
+        the name, as in ``"torch@cuda:1"`` or ``"module:attribute@gpu"``.  A `Backend` is returned
         unchanged, or with the device and dtype given.
     device : optional
         A device in the library's own words (``"cuda:1"``, ``"cpu"``, a device object).
@@ -41,7 +43,8 @@ def get_backend(
     RuntimeError
         If the library is installed, but no device works; the message says why.
     ValueError
-        If the name, the device or the dtype is unknown, or a user namespace lacks a function.
+        If the name, the device or the dtype is unknown or given twice, the device lacks the dtype,
+        or a user namespace can't make arrays.
 
     Notes
     -----
@@ -71,6 +74,10 @@ def get_backend(
             name.dtype if dtype is None else dtype,
         )
     wanted = "float32" if dtype is None else dtype
+    name, _, place = str(name).partition("@")
+    if place and device is not None:
+        raise ValueError(f"the device is given twice: {place!r} in the name, and {device!r}")
+    device = place or device
     if name == "auto":
         return open_library(LIBRARIES["cupy" if probe("cupy").usable else "numpy"], device, wanted)
     return open_library(library_named(name), device, wanted)

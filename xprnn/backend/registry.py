@@ -27,7 +27,7 @@ from xprnn.backend.libraries.numpy import NumPy
 from xprnn.backend.libraries.strict import Strict
 from xprnn.backend.libraries.torch import Torch
 from xprnn.backend.library import Library
-from xprnn.backend.types import Array, Namespace
+from xprnn.backend.types import Array, DType, Namespace
 
 LIBRARIES: dict[str, Library] = {
     library.name: library for library in (NumPy(), CuPy(), Torch(), Jax(), Strict())
@@ -67,6 +67,15 @@ def library_named(name: str) -> Library:
     return _user_namespaces[name]
 
 
+def users_dtype_name(dtype: DType) -> str | None:
+    """Return the name of a dtype of a user namespace; None if it is not one of theirs."""
+    for added in _user_namespaces.values():
+        name = added.dtype_name(dtype)
+        if name is not None:
+            return name
+    return None
+
+
 def find_library(a: object) -> Library | None:
     """Return the library that ``a`` is an array of; None if it is not an array of a known one.
 
@@ -77,7 +86,7 @@ def find_library(a: object) -> Library | None:
         return preferred
     for added in _user_namespaces.values():
         # User namespaces first: their array class may be derived from a library's.
-        if not added.shares_class and type(a) is added.array_class:
+        if not added.shares_class and type(a) in added.array_classes:
             return added
     for library in LIBRARIES.values():
         # A library that is not imported has no arrays.  None in sys.modules bars the import.

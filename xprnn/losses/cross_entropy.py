@@ -66,7 +66,7 @@ class CrossEntropy:
         xp = namespace_of(target)
         target = _existing(xp, target, valid)
         # Padding is the only negative target that `check` accepts; unsigned targets have none.
-        return int(xp.sum(xp.astype(target >= 0, xp.int32)))
+        return int(xp.sum(xp.astype(target >= 0, xp.int32), dtype=xp.int32))
 
     @underflow_is_no_fault
     def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:

@@ -58,6 +58,6 @@ def sum_dtype(xp: Namespace, a: Array) -> DType:
 
     Half precision has no numbers above 65504, and a batch may have more entries than that.
     """
-    if a.dtype in (xp.float32, xp.float64):
+    if a.dtype in (xp.float32, getattr(xp, "float64", None)):
         return a.dtype  # first, because NumPy computes a dtype's name anew for every question
     return xp.float32 if dtype_name(a.dtype) == "float16" else a.dtype

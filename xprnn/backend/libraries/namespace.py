@@ -1,24 +1,27 @@
 """User namespaces: any object with the functions of the standard, named by its import path."""
 
 import importlib
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from operator import attrgetter
 from typing import Any
 
 from xprnn.backend.host.arrays import HostArray, changes_arithmetic, np
+from xprnn.backend.libraries.declared import dtypes_on, indexing_on, with_integers_of
+from xprnn.backend.libraries.partial import FUNCTIONS, PartialNamespace
 from xprnn.backend.library import Library, row_major_strides
-from xprnn.backend.types import REALS, Array, Device, Namespace
+from xprnn.backend.types import FLOATS, REALS, Array, Device, DType, Namespace
 
-FUNCTIONS = (
-    *("__array_namespace_info__", "abs", "all", "arange", "asarray", "astype", "broadcast_to"),
-    *("clip", "concat", "empty", "empty_like", "exp", "finfo", "flip", "full_like", "isdtype"),
-    *("isfinite", "log", "max", "maximum", "mean", "ones_like"),
-    *("permute_dims", "reshape", "searchsorted", "sign", "sqrt", "stack", "sum", "take"),
-    *("take_along_axis", "tanh", "unique_inverse", "unstack", "where", "zeros", "zeros_like"),
-)
-"""The functions of the standard that xprnn uses, besides operators and indexing."""
+_ESSENTIAL = ("asarray", "empty", "isdtype")
+"""Without these nothing can be asked of a namespace."""
 
 _ATTRIBUTES = ("T", "device", "dtype", "ndim", "shape")
+
+_DATA_DEPENDENT = ("unique_inverse",)
+"""Functions whose result's shape depends on values; a namespace may declare that it has none."""
+
+_PYTHON = {"b": bool, "i": int, "u": int, "f": float, "c": complex}
+"""By the kind of a NumPy dtype, the type of Python that holds a value of it."""
 
 
 class UserNamespace(Library):
@@ -31,6 +34,11 @@ class UserNamespace(Library):
     ----------
     array_class : type
         The class of its arrays.
+    array_classes : tuple of type
+        That class, and others of which the namespace makes arrays: scalars, for instance.
+    missing : dict of str
+        By function of the standard that can't be called, why.  What needs it raises
+        `MissingFunctionError`; everything else runs.
     shares_class : bool
         Whether a known library's arrays have that class too; set by the registry.
 
@@ -39,8 +47,8 @@ class UserNamespace(Library):
     ImportError
         If the module can't be imported.
     ValueError
-        If there is no such attribute, or it is not an array API namespace; the message says
-        what is missing.
+        If there is no such attribute, or it is no array API namespace; the message says what is
+        missing.
     """
 
     def __init__(self, spec: str) -> None:
@@ -49,21 +57,25 @@ class UserNamespace(Library):
         self.install = f"make the module {self.module!r} importable"
         self.shares_class = False
         self._xp = _imported(spec)
-        missing = [name for name in FUNCTIONS if not hasattr(self._xp, name)]
-        if missing:
-            few = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" * (len(missing) > 8))
+        lacking = [name for name in FUNCTIONS if not hasattr(self._xp, name)]
+        floats = [name for name in FLOATS if hasattr(self._xp, name)]
+        if not floats or any(name in lacking for name in _ESSENTIAL):
+            few = ", ".join(lacking[:8]) + (f" and {len(lacking) - 8} more" * (len(lacking) > 8))
             raise ValueError(
-                f"the namespace {spec!r} lacks functions of the array API standard "
-                f"that xprnn needs: {few}"
+                f"{spec!r} is no array API namespace: it lacks {few or ' and '.join(FLOATS[1:])}"
             )
+        self.missing = {name: f"has no {name!r}" for name in lacking} | self._undeclared(lacking)
+        if self.missing:
+            self._xp = PartialNamespace(spec, self._xp, self.missing)
         sample = self._sample()
-        missing = [name for name in _ATTRIBUTES if not hasattr(sample, name)]
-        if missing:
+        absent = [name for name in _ATTRIBUTES if not hasattr(sample, name)]
+        if absent:
             raise ValueError(
                 f"the namespace {spec!r} makes objects of type {type(sample).__name__}, which "
-                f"lack attributes of the standard's arrays: {', '.join(missing)}"
+                f"lack attributes of the standard's arrays: {', '.join(absent)}"
             )
         self.array_class: type = type(sample)
+        self.array_classes = self._classes()
 
     def namespace(self) -> Namespace:
         return self._xp
@@ -71,13 +83,16 @@ class UserNamespace(Library):
     def is_array(self, a: object) -> bool:
         # A sum of all entries of a NumPy array is a NumPy scalar.
         scalars = issubclass(self.array_class, np.ndarray) and isinstance(a, np.generic)
-        if scalars or type(a) is self.array_class:
+        if scalars or type(a) in self.array_classes:
             return True
         return isinstance(a, self.array_class) and not changes_arithmetic(type(a))
 
     def device(self, spec: object) -> Device:
         if spec is None:
             return self._sample().device
+        for device in self._devices():
+            if device == spec:
+                return device
         try:
             # Taken from an array: the text that names a device need not be how it prints.
             return self._xp.empty(0, device=spec).device
@@ -91,31 +106,61 @@ class UserNamespace(Library):
     def devices(self) -> tuple[str, ...]:
         return tuple(str(device) for device in self._devices())
 
+    def dtypes(self, device: Device) -> tuple[str, ...]:
+        return dtypes_on(self._xp, device)
+
+    def indexing_dtype(self, device: Device) -> DType:
+        return indexing_on(self._xp, device)
+
+    def dtype_name(self, dtype: DType) -> str | None:
+        # Compared, because neither a name nor a hash of a dtype is in the standard.
+        for name in (*REALS, "complex64", "complex128"):
+            if hasattr(self._xp, name) and bool(dtype == getattr(self._xp, name)):
+                return name
+        return None
+
     def from_host(self, a: HostArray, device: Device) -> Array:
         xp = self._xp
+        a = with_integers_of(a, xp, device)
+        if not hasattr(xp, a.dtype.name):
+            raise ValueError(f"the namespace {self.name!r} has no dtype {a.dtype.name}")
         dtype = getattr(xp, a.dtype.name)
+
+        def fits(array: Array) -> bool:
+            same = array.dtype == dtype and tuple(array.shape) == a.shape
+            return bool(same and array.device == device)
+
         # The standard promises only that nested sequences can be converted, which is slow.  Most
         # libraries convert a host array.
         for convert in ("asarray", "from_dlpack"):
             try:
                 array = getattr(xp, convert)(np.array(a), device=device)
-                if array.dtype == dtype and tuple(array.shape) == a.shape:
+                if fits(array):
                     return array
             except Exception:
                 continue
-        return xp.reshape(xp.asarray(a.tolist(), dtype=dtype, device=device), a.shape)
+        array = xp.reshape(xp.asarray(a.tolist(), dtype=dtype, device=device), a.shape)
+        if not fits(array):
+            raise ValueError(
+                f"the namespace {self.name!r}: asarray(..., dtype={a.dtype.name}, device={device}) "
+                f"returned an array of dtype {array.dtype} on device {array.device}"
+            )
+        return array
 
     def to_host(self, a: Array) -> HostArray:
         shape = tuple(a.shape)
-        for convert in (np.from_dlpack, np.asarray):
+        for convert in (_by_dlpack, np.from_dlpack, _by_method, np.asarray, _computed):
             try:
                 host: HostArray = np.array(convert(a))
             except Exception:
                 continue
             # NumPy wraps what it can't convert into an array of objects.
-            if host.dtype.kind in "fiub" and host.shape == shape:
+            if host.dtype.kind in _PYTHON and host.shape == shape:
                 return host
         return self._entry_by_entry(a, shape)
+
+    def all_finite(self, a: Array) -> bool:
+        return bool(np.all(self.to_host(self._xp.all(self._xp.isfinite(a)))))
 
     def strides(self, a: Array) -> tuple[int, ...]:
         # The standard has no strides, so take the array to be in row-major order.
@@ -145,15 +190,72 @@ class UserNamespace(Library):
             ) from error
 
     def _devices(self) -> list[Any]:
+        if "__array_namespace_info__" in self.missing:
+            return [self._sample().device]
         # Some libraries list None, which stands for their default.
         return [d for d in self._xp.__array_namespace_info__().devices() if d is not None]
 
+    def _undeclared(self, lacking: list[str]) -> dict[str, str]:
+        """Return which functions the namespace declares that it can't compute."""
+        if "__array_namespace_info__" in lacking:
+            return {}
+        capabilities = getattr(self._xp.__array_namespace_info__(), "capabilities", None)
+        if capabilities is None or capabilities().get("data-dependent shapes", True):
+            return {}
+        return dict.fromkeys(_DATA_DEPENDENT, "declares that it has no data-dependent shapes")
+
+    def _classes(self) -> tuple[type, ...]:
+        """Return the classes of the arrays that the namespace makes, its matrices' first."""
+        xp, found = self._xp, [self.array_class]
+        makers: tuple[Callable[[], object], ...] = (
+            lambda: xp.empty(()),
+            lambda: xp.empty((1,))[0, ...],
+            lambda: xp.empty((1,))[0],
+            lambda: xp.sum(xp.zeros((2,))),
+            lambda: xp.zeros((2,)) == xp.zeros((2,)),
+            lambda: xp.all(xp.zeros((2,)) == xp.zeros((2,))),
+        )
+        for make in makers:
+            try:
+                made = make()
+            except Exception:
+                # What fails here fails again when it is compared, and is named there.
+                continue
+            # The host's arrays and scalars are NumPy's, whoever returns them.
+            own = hasattr(made, "dtype") and not isinstance(made, np.ndarray | np.generic)
+            if own and type(made) not in found:
+                found.append(type(made))
+        return tuple(found)
+
     def _entry_by_entry(self, a: Array, shape: tuple[int, ...]) -> HostArray:
         xp, size = self._xp, int(np.prod(shape))
-        name = next(n for n in REALS if hasattr(xp, n) and a.dtype == getattr(xp, n))
-        python = {"b": bool, "i": int, "u": int, "f": float}[np.dtype(name).kind]
+        name = self.dtype_name(a.dtype)
+        if name is None:
+            raise TypeError(f"an array of {self.name!r} has dtype {a.dtype}: expected a real dtype")
+        python = _PYTHON[np.dtype(name).kind]
         flat = xp.reshape(a, (size,))
-        return np.array([python(flat[k]) for k in range(size)], dtype=name).reshape(shape)
+        try:
+            values = [python(flat[k]) for k in range(size)]
+        except Exception as error:
+            raise TypeError(
+                f"the values of an array of {self.name!r} can't be read, neither by __dlpack__, "
+                f"asnumpy, __array__ nor compute, nor one by one: {type(error).__name__}: {error}"
+            ) from error
+        return np.array(values, dtype=name).reshape(shape)
+
+
+def _by_dlpack(a: Array) -> HostArray:
+    # NumPy's from_dlpack asks for another device only if it is told to.
+    return np.from_dlpack(a, device="cpu")
+
+
+def _by_method(a: Array) -> HostArray:
+    return np.asarray(a.asnumpy())
+
+
+def _computed(a: Array) -> HostArray:
+    # A lazy array, which has no values until it is asked for them.
+    return np.asarray(a.compute())
 
 
 def _imported(spec: str) -> Namespace:

@@ -4,12 +4,13 @@ import importlib
 from contextlib import AbstractContextManager
 
 from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.libraries.declared import dtypes_on, indexing_on, with_integers_of
 from xprnn.backend.library import Library
-from xprnn.backend.types import Array, Device, Namespace
+from xprnn.backend.types import Array, Device, DType, Namespace
 
 
 class Strict(Library):
-    """array-api-strict; devices ``"CPU_DEVICE"`` (or ``"cpu"``), ``"device1"``, ``"device2"``."""
+    """array-api-strict; devices ``"CPU_DEVICE"`` (or ``"cpu"``), ``"device1"``, ``"no_x64"``..."""
 
     name = "array_api_strict"
     module = "array_api_strict"
@@ -33,10 +34,45 @@ class Strict(Library):
             raise ValueError(f"device is {spec!r}: array-api-strict has {known}") from error
 
     def devices(self) -> tuple[str, ...]:
-        return ("CPU_DEVICE", "device1", "device2")
+        return tuple(map(self.device_name, self._devices()))
 
     def device_name(self, device: Device) -> str:
-        return next(name for name in self.devices() if self.device(name) == device)
+        # It prints as array_api_strict.Device('device1').
+        return str(device).split("'")[1]
+
+    def dtypes(self, device: Device) -> tuple[str, ...]:
+        return dtypes_on(self.namespace(), device)
+
+    def indexing_dtype(self, device: Device) -> DType:
+        return indexing_on(self.namespace(), device)
+
+    def from_host(self, a: HostArray, device: Device) -> Array:
+        return super().from_host(with_integers_of(a, self.namespace(), device), device)
+
+    # On a device without int64 it can't return indices (2.6.1), so these are computed on the other.
+
+    def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
+        if self._returns_indices(index):
+            return super().sum_by_index(rows, index)
+        found, sums = super().sum_by_index(self._to_cpu(rows), self._to_cpu(index))
+        xp = self.namespace()
+        return xp.astype(found, index.dtype).to_device(index.device), sums.to_device(rows.device)
+
+    def _spread(self, a: Array, index: Array, values: Array, axis: int) -> tuple[Array, Array]:
+        if self._returns_indices(index):
+            return super()._spread(a, index, values, axis)
+        cpu = self._to_cpu
+        hit, spread = super()._spread(cpu(a), cpu(index), cpu(values), axis)
+        return hit.to_device(a.device), spread.to_device(a.device)
+
+    def _returns_indices(self, a: Array) -> bool:
+        return "int64" in self.dtypes(a.device)
+
+    def _to_cpu(self, a: Array) -> Array:
+        return a.to_device(self.namespace().Device("CPU_DEVICE"))
+
+    def _devices(self) -> tuple[Device, ...]:
+        return tuple(self.namespace().__array_namespace_info__().devices())
 
     def strides(self, a: Array) -> tuple[int, ...]:
         return self.to_host(a).strides
@@ -46,4 +82,4 @@ class Strict(Library):
         return np.errstate(over="ignore", invalid="ignore")
 
     def to_host(self, a: Array) -> HostArray:
-        return np.asarray(a.to_device(self.namespace().Device("CPU_DEVICE")))
+        return np.asarray(self._to_cpu(a))

@@ -170,7 +170,7 @@ def _objective(
     x = wide("x", x)
     if checks.is_integer(x, backend):
         # Complex passes go around the network's checks, which would do this.
-        x = backend.xp.astype(x, backend.xp.__array_namespace_info__().default_dtypes()["indexing"])
+        x = backend.xp.astype(x, backend.library.indexing_dtype(backend.device))
     call = Call(lengths, seed=int(rng.integers(2**31)))
     if isinstance(state, tuple | list):
         state = tuple(wide(f"state[{k}]", part) for k, part in enumerate(state))
