@@ -9,7 +9,7 @@ from xprnn import RNN
 from xprnn.testing import GradientError, assert_parity, check_gradients
 
 X = np.random.default_rng(0).normal(size=(5, 3, 2))
-MODES = ("central", "complex", "directions")
+MODES = ("central", "complex", "directions", "forward")
 every_mode = pytest.mark.parametrize("mode", MODES)
 
 

@@ -25,7 +25,7 @@ def test_a_right_cell_passes(case):
     found = [finding.name for finding in report.findings]
     assert [name for name in found if name in wanted] == wanted
     assert report.passed
-    assert report.method.startswith("complex step" if case.kink is None else "central differences")
+    assert report.method == "forward mode of every entry"
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,13 @@ def test_per_unit_parameters_are_checked():
     assert report["peephole_o"].verdict == "right"
 
 
-def test_complex_step_is_right_to_rounding():
-    report = check_cell(GRU(), mode="complex")
+@pytest.mark.parametrize("mode", ["complex", "forward"])
+def test_the_exact_modes_are_right_to_rounding(mode):
+    report = check_cell(GRU(), mode=mode)
     assert max(finding.error for finding in report.findings) < 1e-13
 
 
-@pytest.mark.parametrize("mode", ["central", "complex"])
+@pytest.mark.parametrize("mode", ["central", "complex", "forward"])
 @pytest.mark.parametrize("name", SPOILS)
 def test_a_spoiled_gradient_is_named(name, mode):
     spoil, wanted = SPOILS[name]
@@ -65,7 +66,8 @@ def test_a_spoiled_gradient_is_named(name, mode):
     assert {finding.name for finding in report.failures} == wanted
     worst = report.failures[0]
     assert worst.index is not None
-    numeric = "complex step" if mode == "complex" else "central differences"
+    methods = {"complex": "complex step", "forward": "forward mode"}
+    numeric = methods.get(mode, "central differences")
     assert str(caught.value).startswith(
         f"the gradient of {worst.where} is {worst.backward:.10g} by backward"
     )
@@ -212,7 +214,7 @@ def test_a_broken_contract_is_said(cell, words):
 
 def test_every_backend_passes(harness):
     for cell in (Gated(), LSTM(peepholes=True)):
-        assert check_cell(cell, backend=harness.backend).method == "complex step of every entry"
+        assert check_cell(cell, backend=harness.backend).method == "forward mode of every entry"
 
 
 def test_the_contract_holds_on_every_backend(harness):

@@ -52,7 +52,7 @@ def test_the_general_network(form, monkeypatch):
     general = example("general_network")
     report = first_gradient(monkeypatch, lambda: getattr(general, form)(1))
     assert report.passed
-    assert report.method.startswith("complex step")
+    assert report.method.startswith("forward mode")
 
 
 def test_the_language_model(monkeypatch):

@@ -18,7 +18,7 @@ from xprnn.cells import GRU, LSTM, Elman
 from xprnn.losses import SquaredError
 from xprnn.testing import ContractError, GradientError, check_gradients
 
-MODES = ("central", "complex", "directions")
+MODES = ("central", "complex", "directions", "forward")
 T, B, I, H, O = 4, 3, 2, 5, 2  # noqa: E741
 GATED = next(case for case in CELLS if case.id == "custom-gated")
 SOME = (row_of("elman-tanh"), next(case for case in CELLS if case.kink), GATED)
@@ -44,7 +44,7 @@ def test_every_backend_passes(case, harness):
     states = [f"state {name}" for name in case.cell.state]
     assert [f.name for f in report.findings] == [*net.parameters, "input", *states, "all"]
     assert {f.verdict for f in report.findings} == {"right"}
-    assert report.method.startswith("complex step" if case.kink is None else "central")
+    assert report.method == "forward mode in 1 random directions"
     for name, p in net.parameters.items():
         np.testing.assert_array_equal(harness.host(p), before[name])
     np.testing.assert_array_equal(harness.host(x), problem.x)
@@ -57,7 +57,7 @@ def test_every_entry_is_right(case):
     assert report.method.endswith(" of every entry")
     for finding in report.findings:
         assert finding.compared == np.prod(finding.shape)
-        assert finding.error < (1e-12 if case.kink is None else 1e-6)
+        assert finding.error < 1e-12
 
 
 @each_cell
@@ -134,7 +134,7 @@ def test_large_networks_are_checked_along_random_directions():
     net = RNN(200, 900, 10, rng=0)
     assert sum(p.size for p in net.parameters.values()) > 999_000
     report = check_gradients(net, data(5, 4, 200).astype("float32"))
-    assert report.method == "complex step in 2 random directions"
+    assert report.method == "forward mode in 2 random directions"
     assert max(finding.error for finding in report.findings) < 1e-12
 
 
@@ -144,7 +144,7 @@ def test_the_mode_is_chosen_by_size():
     for steps, method in ((48, "of every entry"), (49, "in 2 random directions")):
         report = check_gradients(net, data(steps, 3, 6).astype("float32"))
         assert (135 + steps * 18 <= 1000) == (method == "of every entry")
-        assert report.method == f"complex step {method}"
+        assert report.method == f"forward mode {method}"
 
 
 # Wrong gradients
@@ -220,7 +220,9 @@ def test_a_wrong_engine_is_found_and_the_array_named(name, mode, monkeypatch):
     assert str(report) in str(caught.value)
 
 
-@pytest.mark.parametrize(("mode", "off"), [("complex", 1e-8), ("central", 1e-5)])
+@pytest.mark.parametrize(
+    ("mode", "off"), [("forward", 1e-11), ("complex", 1e-8), ("central", 1e-5)]
+)
 def test_one_entry_that_is_slightly_off_is_found(mode, off, monkeypatch):
     def change(g):
         g = g.copy()
@@ -331,7 +333,8 @@ def test_a_gradient_that_is_rightly_zero_is_said():
 def test_a_gradient_that_is_lost_in_rounding_is_said():
     net = network(cell=Elman("relu"))
     net.parameters["weight_hh_l0"] = 1e-9 * net.parameters["weight_hh_l0"]
-    report = check_gradients(net, data())
+    assert check_gradients(net, data())["state h"].verdict == "right"
+    report = check_gradients(net, data(), mode="central")
     assert report["state h"].verdict == "unseen"
     assert "too small to be told from rounding: state h" in report.notes
     assert report["weight_ih_l0"].verdict == "right"
@@ -439,7 +442,13 @@ def test_kinks_are_left_out_and_counted():
     assert (report["weight_ih_l0"].kinks, report["weight_ih_l0"].compared) == (2, 2)
     assert report["bias_l0"].kinks == 1
     assert "2 + 2 at kinks" in str(report)
-    assert "at a kink there is no derivative to compare with" in report.notes
+    (note,) = report.notes
+    assert re.fullmatch(
+        r"at a kink .* to compare with: maximum at \[0, 0\] \(activations.py:\d+, in _relu\)", note
+    )
+    by_differences = check_gradients(net, x, state, mode="central")
+    assert by_differences["weight_ih_l0"].kinks == 2
+    assert by_differences.notes == ("at a kink there is no derivative to compare with",)
 
 
 def test_kinks_everywhere_are_no_agreement():
@@ -475,10 +484,65 @@ def test_what_is_not_analytic_is_found_out(backend):
     net = RNN(I, 2, 1, cell=Absolute(), backend=backend, dtype="float64", rng=0)
     x = net.backend.asarray(data(2, 2, I))
     report = check_gradients(net, x, mode="directions", directions=1)
-    assert report.method.startswith("central differences")
-    assert any(note.startswith("no complex step: ") for note in report.notes)
+    assert report.method.startswith("forward mode")
+    assert not report.notes
     with pytest.raises(ValueError, match="the complex step can't be used"):
         check_gradients(net, x, mode="complex")
+
+
+class OfNumPy(Gated):
+    """Calls NumPy instead of the namespace that it is given."""
+
+    def forward(self, xp, u, v, state):
+        return super().forward(np, u, v, state)
+
+
+class OfNumPyWithKink(OfNumPy):
+    def forward(self, xp, u, v, state):
+        (h, c), (_, *saved) = super().forward(np, u, v, state)
+        return (h, np.abs(c)), (c, *saved)
+
+    def backward(self, xp, saved, previous, d_state):
+        dh, dc = d_state
+        return super().backward(xp, saved, previous, (dh, dc * np.sign(saved[0])))
+
+
+class WithoutTangent(Gated):
+    """Drops the tangent of an array on the way."""
+
+    def forward(self, xp, u, v, state):
+        where_from = getattr(u[0], "value", u[0])
+        return super().forward(xp, (where_from, *u[1:]), v, state)
+
+
+@pytest.mark.parametrize(
+    ("cell", "method", "notes"),
+    [
+        (OfNumPy(), "complex step", ["no forward mode: TypeError: "]),
+        (OfNumPyWithKink(), "central diff", ["no forward mode: ", "no complex step: "]),
+        (WithoutTangent(), "complex step", ["no forward mode: the slope in a random direction is"]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_where_forward_mode_can_not_be_used_the_next_best_is(cell, method, notes):
+    report = check_gradients(network(cell=cell), data())
+    assert report.method.startswith(method)
+    assert [note[: len(want)] for note, want in zip(report.notes, notes, strict=True)] == notes
+    with pytest.raises(ValueError, match="mode is 'forward', but forward mode can't be used"):
+        check_gradients(network(cell=cell), data(), mode="forward")
+
+
+def test_forward_mode_computes_what_the_network_computes(monkeypatch):
+    """A network that computes something else, and whose gradients fit the plain formulas."""
+    right = RNN.forward
+
+    def forward(self, *arguments, **options):
+        run = right(self, *arguments, **options)
+        return run._replace(output=run.output + 1e-3)
+
+    monkeypatch.setattr(RNN, "forward", forward)
+    report = check_gradients(network(), data())
+    assert "no forward mode: its value is " in report.notes[0]
 
 
 def test_why_there_is_no_complex_step():
@@ -566,7 +630,7 @@ def test_a_report_is_a_small_table():
     report = check_gradients(RNN(1, 2, 1, dtype="float64", rng=0), data(3, 2, 1))
     head, columns, first, *_ = str(report).splitlines()
     assert head == (
-        "gradients of random d_output and d_state: complex step of every entry, tolerance 1e-09"
+        "gradients of random d_output and d_state: forward mode of every entry, tolerance 1e-12"
     )
     assert columns.split() == ["shape", "compared", "worst", "backward", "numeric", "error"]
     assert first.startswith("weight_ih_l0    (2, 1)     2         [")

@@ -5,10 +5,19 @@ from dataclasses import replace
 from xprnn.backend.dual.array import DualArray
 from xprnn.backend.dual.kinks import Kink, noting_kinks
 from xprnn.backend.handle import Backend
+from xprnn.backend.host.arrays import HostArray
 from xprnn.backend.libraries.dual import dual_library
 from xprnn.backend.types import Array
 
-__all__ = ["Kink", "dual_backend", "lifted", "noting_kinks", "tangent_of", "value_of"]
+__all__ = [
+    "Kink",
+    "dual_backend",
+    "host_tangents",
+    "lifted",
+    "noting_kinks",
+    "tangent_of",
+    "value_of",
+]
 
 
 def dual_backend(backend: Backend) -> Backend:
@@ -41,3 +50,8 @@ def tangent_of(a: Array, width: int) -> Array:
     """Return the tangents of a dual array, (K, ...), along K = width directions."""
     space = a.space
     return space.full_tangent(space.part(a), width)
+
+
+def host_tangents(dual: Backend, a: Array, width: int) -> HostArray:
+    """Return the tangents of a dual array as a host array, (K, ...)."""
+    return dual.to_numpy(lifted(dual, tangent_of(a, width)))

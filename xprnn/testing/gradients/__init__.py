@@ -7,8 +7,9 @@
 `independence`   whether the passes of a network leave each other's arrays alone
 `goal`           what is differentiated: one number that depends on output and final state
 `objective`      that number as a function of a network's parameters, input and state
-`passes`         forward passes of a network with other arrays, complex ones too, and in windows
+`passes`         forward passes of a network with other arrays: complex, with tangents, in windows
 `check`          gradients of any function against its numeric derivatives
+`forward_mode`   exact derivatives, by forward-mode differentiation
 `numeric`        central differences and the complex step
 `compare`        the tolerances, with their reasons
 `report`         what was found, and where to look for the fault

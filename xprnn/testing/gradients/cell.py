@@ -1,20 +1,22 @@
 """A cell's backward against its forward, without a network around it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from xprnn import checks
 from xprnn.backend import Backend, get_backend
+from xprnn.backend.differentiation import dual_backend, lifted
 from xprnn.backend.host.arrays import HostArray, Seed, generator, np
-from xprnn.backend.types import Array
-from xprnn.cells import Cell, get_cell, unit_names
+from xprnn.backend.types import Array, Namespace
+from xprnn.cells import Arrays, Cell, get_cell, unit_names
 from xprnn.engine.loop.lowering import lowerings_of
 from xprnn.engine.loop.protocol import Loops
 from xprnn.testing.contract import Sample, check_contract, draw, take_step
 from xprnn.testing.gradients.check import Options, check
 from xprnn.testing.gradients.compare import Gradients
+from xprnn.testing.gradients.goal import weighted
 from xprnn.testing.gradients.lowering import WORK, compare_lowering
-from xprnn.testing.gradients.numeric import Analytic, Direction, Function
+from xprnn.testing.gradients.numeric import Analytic, Direction, Function, Pushed
 from xprnn.testing.gradients.report import GradientError, GradientReport
 
 
@@ -42,7 +44,7 @@ def check_cell(
     cell : str or Cell
     backend : str or Backend
         Where it computes, in float64.
-    mode : {"auto", "central", "complex"}
+    mode : {"auto", "central", "complex", "forward"}
         See `check_gradients`.
     tolerance : float, optional
         See `check_gradients`.
@@ -72,7 +74,7 @@ def check_cell(
     ['u[0]', 'v[0]', 'previous h', 'lowered h', 'lowered du', ...]
     """
     cell, random = get_cell(cell), generator(rng)
-    checks.choice("mode", mode, ("auto", "central", "complex"))
+    checks.choice("mode", mode, ("auto", "central", "complex", "forward"))
     options = Options(mode, 1, tolerance)
     double = get_backend(backend, dtype="float64")
     with double.library.quiet():
@@ -121,7 +123,8 @@ class _Subject:
 
     def function(self) -> Function:
         """Return it as a function of host arrays."""
-        return Function({n: self.backend.to_numpy(a) for n, a in self.arrays.items()}, self._terms)
+        arrays = {n: self.backend.to_numpy(a) for n, a in self.arrays.items()}
+        return Function(arrays, self._terms, push=self._push)
 
     def gradients(self) -> Gradients:
         """Return the gradients under test."""
@@ -140,18 +143,36 @@ class _Subject:
         return float(np.sqrt(sum(np.sum(w * w) for w in self.weights)))
 
     def _terms(self, moved: Direction) -> HostArray:
-        cell, backend, xp = self.cell, self.backend, self.backend.xp
+        backend, xp = self.backend, self.backend.xp
         if any(np.iscomplexobj(a) for a in moved.values()):
             xp = Analytic(xp)
             arrays = {n: self._device(backend.to_numpy(a) + 0j) for n, a in self.arrays.items()}
         else:
             arrays = dict(self.arrays)
-        parts = [*{**arrays, **{n: self._device(a) for n, a in moved.items()}}.values()]
-        gates, units = cell.gates, len(unit_names(cell))
-        u, v, state = parts[:gates], parts[gates : 2 * gates + units], parts[2 * gates + units :]
-        after, _ = cell.forward(xp, tuple(u), tuple(v), tuple(state))
+        after = self._after(xp, {**arrays, **{n: self._device(a) for n, a in moved.items()}})
         pairs = zip(after, self.weights, strict=True)
         return np.concatenate([(backend.to_numpy(a) * w).ravel() for a, w in pairs])
+
+    def _push(self, at: Direction, tangents: Direction) -> Pushed:
+        dual = dual_backend(self.backend)
+        arrays = {
+            name: lifted(
+                dual,
+                self._device(a),
+                self._device(tangents[name]) if name in tangents else None,
+            )
+            for name, a in at.items()
+        }
+        width = next(iter(tangents.values())).shape[0]
+        return weighted(dual, self._after(dual.xp, arrays), self.weights, width)
+
+    def _after(self, xp: Namespace, arrays: Mapping[str, Array]) -> Arrays:
+        """Return the new state."""
+        parts = tuple(arrays.values())
+        gates, units = self.cell.gates, len(unit_names(self.cell))
+        u, v, state = parts[:gates], parts[gates : 2 * gates + units], parts[2 * gates + units :]
+        after, _ = self.cell.forward(xp, u, v, state)
+        return after
 
     def _device(self, a: HostArray) -> Array:
         return self.backend.library.from_host(a, self.backend.device)

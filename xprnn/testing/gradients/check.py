@@ -1,24 +1,30 @@
 """The check itself: the gradients of a function against its numeric derivatives."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from xprnn import checks
+from xprnn.backend.differentiation import Kink
 from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.testing.contract import ContractError
 from xprnn.testing.gradients.compare import (
     CENTRAL,
     COMPLEX,
+    FORWARD,
+    FORWARD_ROUNDINGS,
+    ROUNDINGS,
     Directions,
     Entries,
     Gradients,
     compare,
     random_directions,
 )
+from xprnn.testing.gradients.forward_mode import forward_mode
 from xprnn.testing.gradients.numeric import (
     EPS,
     Function,
+    Slopes,
     central,
     complex_step,
     rounding_of,
@@ -26,7 +32,11 @@ from xprnn.testing.gradients.numeric import (
 )
 from xprnn.testing.gradients.report import Finding
 
-MODES = ("auto", "central", "complex", "directions")
+Probe = Entries | Directions
+
+MODES = ("auto", "central", "complex", "directions", "forward")
+SHOWN = 3
+"""The number of kinks whose places are shown."""
 ENTRIES = 1000
 """With mode ``"auto"``, the number of entries up to which every entry is differentiated."""
 
@@ -37,7 +47,7 @@ class Options:
 
     Attributes
     ----------
-    mode : {"auto", "central", "complex", "directions"}
+    mode : {"auto", "central", "complex", "directions", "forward"}
     directions : int
         The number of random directions of each array, and of all arrays together.
     tolerance : float or None
@@ -85,34 +95,77 @@ def check(
     ContractError
         If two evaluations of the function differ.
     ValueError
-        If the complex step is asked for but can't be used.
+        If the complex step, or forward mode, is asked for but can't be used.
     """
     at_rest = f.terms({})
     _repeatable(f, at_rest, 64 * EPS * (size + f.grain))
     rounding = rounding_of(f, at_rest, rng)
     probes, every = _probes(f.variables, options, rng)
-    reason: str | None = "central differences were asked for"
-    if options.mode != "central":
-        reason = why_not_complex(f, at_rest, rounding, rng)
-    if options.mode == "complex" and reason is not None:
-        raise ValueError(
-            f"mode is 'complex', but the complex step can't be used ({reason}): "
-            "mode='central' needs no complex numbers"
-        )
-    exact = reason is None
-    tolerance = options.tolerance or (COMPLEX if exact else CENTRAL)
-    findings = []
+    judge = _judge(f, at_rest, rounding, options.mode, rng)
+    tolerance = options.tolerance or judge.tolerance
+    findings: list[Finding] = []
+    kinks: list[Kink] = []
     for probe in probes:
-        slopes = (
-            complex_step(f, probe) if exact else central(f, probe, at_rest, rounding, tolerance / 8)
-        )
+        slopes, found = judge.along(probe, tolerance)
+        kinks += found
         shape = f.variables[probe.name].shape if probe.name in f.variables else None
-        findings.append(compare(probe, shape, gradients, slopes, tolerance, size))
-    method = "complex step" if exact else "central differences"
+        findings.append(compare(probe, shape, gradients, slopes, tolerance, size, judge.roundings))
     where = "of every entry" if every else f"in {options.directions} random directions"
+    notes = (*judge.notes, *_notes(findings, kinks))
+    return Checked(f"{judge.method} {where}", tolerance, tuple(findings), notes)
+
+
+class _Judge(NamedTuple):
+    """A way to find derivatives: its name, its tolerance, and why none better was taken."""
+
+    method: str
+    tolerance: float
+    along: Callable[[Probe, float], tuple[Slopes, tuple[Kink, ...]]]
+    notes: tuple[str, ...] = ()
+    roundings: int = ROUNDINGS
+
+
+def _judge(f: Function, at_rest: HostArray, rounding: float, mode: str, rng: Generator) -> _Judge:
+    """Return the most exact way that a mode allows.
+
+    Raises
+    ------
+    ValueError
+        If the mode names one that can't be used.
+    """
+    notes: list[str] = []
+    if mode not in ("central", "complex"):
+        forward, reason = forward_mode(f, at_rest, rounding, rng)
+        if forward is not None:
+            by_tangents = _Judge("forward mode", FORWARD, lambda probe, _: forward.along(probe))
+            return by_tangents._replace(roundings=FORWARD_ROUNDINGS)
+        _refused(mode, "forward", "forward mode", reason)
+        notes.append(f"no forward mode: {reason}")
+    if mode != "central":
+        why = why_not_complex(f, at_rest, rounding, rng)
+        if why is None:
+            by_complex = _Judge("complex step", COMPLEX, lambda p, _: (complex_step(f, p), ()))
+            return by_complex._replace(notes=tuple(notes))
+        _refused(mode, "complex", "the complex step", why)
+        notes.append(f"no complex step: {why}")
+
+    def by_differences(probe: Probe, tolerance: float) -> tuple[Slopes, tuple[Kink, ...]]:
+        return central(f, probe, at_rest, rounding, tolerance / 8), ()
+
+    return _Judge("central differences", CENTRAL, by_differences, tuple(notes))
+
+
+def _refused(mode: str, asked: str, words: str, reason: str) -> None:
+    if mode == asked:
+        raise ValueError(
+            f"mode is {mode!r}, but {words} can't be used ({reason}): mode='central' takes any "
+            "function"
+        )
+
+
+def _notes(findings: Sequence[Finding], kinks: Sequence[Kink]) -> tuple[str, ...]:
+    """Return what the findings leave open."""
     notes = []
-    if not exact and options.mode in ("auto", "directions"):
-        notes.append(f"no complex step: {reason}")
     unseen = [finding.name for finding in findings if finding.verdict == "unseen"]
     if unseen:
         notes.append(f"too small to be told from rounding: {', '.join(unseen)}")
@@ -120,8 +173,15 @@ def check(
     if zero:
         notes.append(f"zero, as it should be, which shows little: {', '.join(zero)}")
     if any(finding.kinks for finding in findings):
-        notes.append("at a kink there is no derivative to compare with")
-    return Checked(f"{method} {where}", tolerance, tuple(findings), tuple(notes))
+        notes.append("at a kink there is no derivative to compare with" + _places(kinks))
+    return tuple(notes)
+
+
+def _places(kinks: Sequence[Kink]) -> str:
+    """Return in words where kinks are; an empty text if it is not known."""
+    places = list(dict.fromkeys(map(str, kinks)))
+    more = f"; and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+    return f": {'; '.join(places[:SHOWN])}{more}" if places else ""
 
 
 def _probes(
@@ -129,7 +189,7 @@ def _probes(
 ) -> tuple[list[Entries] | list[Directions], bool]:
     """Return what to differentiate along, and whether that is every entry."""
     entries = sum(value.size for value in variables.values())
-    every = options.mode in ("central", "complex") or (
+    every = options.mode in ("central", "complex", "forward") or (
         options.mode == "auto" and entries <= ENTRIES
     )
     if every:

@@ -2,9 +2,12 @@
 
 An entry g of a gradient agrees with its numeric derivative n if ::
 
-    |g - n| ≤ τ (m + 1e-3 max m) + 16 ε S + noise,   m = max(|g|, |n|)     (1)
+    |g - n| ≤ τ (m + 1e-3 max m) + ρ ε S + noise,    m = max(|g|, |n|)     (1)
 
 where max m is the largest m of the array.  The reasons for each term:
+
+τ is 1e-12 with forward mode, whose derivatives are exact to the rounding of as many operations as
+backward has: 1e-12 are some thousand roundings of ε = 2e-16.
 
 τ is 1e-9 with the complex step.  Its result is exact to a few roundings of ε = 2e-16, so this
 allows thousands of roundings in backward.  τ is 1e-6 with central differences, whose own error is
@@ -16,8 +19,10 @@ of terms that cancel, and rounding is relative to the terms.
 
 S is the size of the objective, √Σ (w max(1, |y|))² for outputs y and their gradients w.  In a
 saturated network, gradients are small differences, such as 1 - h², of numbers of the size of w.
+ρ is 16, and 4 with forward mode, which computes such differences as backward does.
 
-The noise is the effect of rounding on differences.  It is measured, and zero with the complex step.
+The noise is the effect of rounding.  It is measured: on differences, and on the derivatives of
+forward mode, which a long recurrence may amplify.  It is zero with the complex step.
 """
 
 from collections.abc import Mapping
@@ -28,7 +33,10 @@ from xprnn.testing.arrays import Index, index_at
 from xprnn.testing.gradients.numeric import EPS, Direction, Slopes
 from xprnn.testing.gradients.report import Finding
 
+FORWARD = 1e-12
 COMPLEX = 1e-9
+ROUNDINGS = 16
+FORWARD_ROUNDINGS = 4
 CENTRAL = 1e-6
 SMALL = 1e-3
 SMALLEST = 1e-200
@@ -124,6 +132,7 @@ def compare(
     slopes: Slopes,
     tolerance: float,
     size: float,
+    roundings: int = ROUNDINGS,
 ) -> Finding:
     """Compare the gradient of an array with its numeric derivatives by (1).
 
@@ -139,6 +148,8 @@ def compare(
         τ.
     size : float
         S.
+    roundings : int
+        ρ.
     """
     name, count, kinks = probes.name, probes.count, int(np.sum(slopes.kink))
     g, n = probes.project(gradients), slopes.value
@@ -149,7 +160,7 @@ def compare(
     off = np.abs(g - n)
     # The error as a multiple of what is allowed: infinite if it is not finite, and negative at
     # kinks, which so are never the worst entry.
-    rounding = 16 * EPS * size + slopes.noise + SMALLEST
+    rounding = roundings * EPS * size + slopes.noise + SMALLEST
     finite = np.isfinite(off)
     excess = np.where(finite, off / (tolerance * m + rounding), np.inf)
     excess = np.where(slopes.kink & np.isfinite(g), -1.0, excess)

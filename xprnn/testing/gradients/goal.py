@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from typing import Protocol
 
 from xprnn.backend import Backend, describe, dtype_name
+from xprnn.backend.differentiation import host_tangents, lifted
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.types import Array
 from xprnn.engine.network import RNN
@@ -21,6 +22,7 @@ from xprnn.engine.results import Gradient
 from xprnn.losses import Loss
 from xprnn.testing.arrays import host_copy
 from xprnn.testing.contract import ContractError
+from xprnn.testing.gradients.numeric import Pushed
 from xprnn.testing.gradients.passes import Call, Outputs, Point
 from xprnn.testing.precision import ADVICE, narrower_in, watch
 
@@ -43,6 +45,10 @@ class Goal(Protocol):
 
     def terms(self, backend: Backend, outputs: Outputs) -> HostArray:
         """Return the terms whose sum is the number; complex for complex outputs."""
+        ...
+
+    def push(self, dual: Backend, outputs: Outputs, width: int) -> Pushed:
+        """Return the number and its derivatives, of outputs with tangents along ``width``."""
         ...
 
     def gradient(self, net: RNN, point: Point, call: Call, window: int | None) -> Gradient:
@@ -72,6 +78,9 @@ class WeightedSum:
         pairs = zip(arrays, self.weights, strict=True)
         return np.concatenate([(backend.to_numpy(a) * w).ravel() for a, w in pairs])
 
+    def push(self, dual: Backend, outputs: Outputs, width: int) -> Pushed:
+        return weighted(dual, (outputs.output, *outputs.state), self.weights, width)
+
     def gradient(self, net: RNN, point: Point, call: Call, window: int | None) -> Gradient:
         net.parameters = point.parameters
         made = net.forward(point.x, point.state, **call.options(net))
@@ -96,6 +105,11 @@ class LossValue:
         value = self.loss(outputs.output, self.target, *self.valid)
         return backend.to_numpy(value).reshape(1)
 
+    def push(self, dual: Backend, outputs: Outputs, width: int) -> Pushed:
+        target, *valid = (lifted(dual, a) for a in (self.target, *self.valid))
+        value = self.loss(outputs.output, target, *valid)
+        return weighted(dual, (value,), (np.ones(()),), width)
+
     def gradient(self, net: RNN, point: Point, call: Call, window: int | None) -> Gradient:
         net.parameters = point.parameters
         _, gradient = net.value_and_grad(
@@ -107,6 +121,18 @@ class LossValue:
             **call.options(net),
         )
         return gradient
+
+
+def weighted(
+    dual: Backend, arrays: Sequence[Array], weights: Sequence[HostArray], width: int
+) -> Pushed:
+    """Return Σ a w and its derivatives, of arrays with tangents and weights on the host."""
+    value, slopes = 0.0, np.zeros(width)
+    for a, w in zip(arrays, weights, strict=True):
+        tangents = host_tangents(dual, a, width)
+        value += float(np.sum(dual.to_numpy(a) * w))
+        slopes = slopes + tangents.reshape(width, -1) @ w.ravel()
+    return Pushed(value, slopes)
 
 
 def loss_value(

@@ -72,20 +72,21 @@ def check_gradients(
         that results if each output is computed from the steps of its window alone, starting from a
         constant state.  That number is differentiated then.  There is no such number for
         bidirectional networks, with dropout, or with lengths.
-    mode : {"auto", "central", "complex", "directions"}
-        ``"central"``: every entry, by central differences.  ``"complex"``: every entry, by complex
-        step, which is exact to rounding, but needs a network and a loss that are analytic (relu is
-        not).  ``"directions"``: along random directions of each array, and of all arrays together,
-        at a cost that does not depend on the size of the network; by complex step if possible.
-        ``"auto"``: every entry if there are 1000 or fewer, else directions; by complex step if
-        possible.
+    mode : {"auto", "forward", "complex", "central", "directions"}
+        ``"forward"``: every entry, by forward-mode differentiation of the formulas, which is exact
+        to rounding.  ``"complex"``: every entry, by complex step, which is as exact, but needs a
+        network and a loss that are analytic (relu is not).  ``"central"``: every entry, by central
+        differences.  ``"directions"``: along random directions of each array, and of all arrays
+        together, at a cost that does not depend on the size of the network; by the first of these
+        three that can be used.  ``"auto"``: every entry if there are 1000 or fewer, else
+        directions; likewise.
     directions : int
         The number of random directions.  A single one shows any error that is not many orders of
         magnitude smaller than the gradient.
     tolerance : float, optional
         The largest error allowed, relative to the gradient's entry, or to a thousandth of the
-        array's largest entry if that is more.  None: 1e-9 with the complex step, 1e-6 with central
-        differences.  `xprnn.testing.gradients.compare` has the reasons, and what is allowed for
+        array's largest entry if that is more.  None: 1e-12 with forward mode, 1e-9 with the complex
+        step, 1e-6 with central differences.  `xprnn.testing.gradients.compare` has the reasons, and what is allowed for
         rounding on top.
     rng : int, numpy.random.Generator or None
         The source of the state, d_output, d_state, directions and dropout masks.
@@ -110,7 +111,7 @@ def check_gradients(
     Notes
     -----
     Where the objective has a kink (relu at zero), there is no derivative to compare with.  Such an
-    entry is left out; the report has their number.
+    entry is left out; the report has their number, and with forward mode their places.
 
     Examples
     --------
@@ -119,7 +120,7 @@ def check_gradients(
     >>> x = np.random.default_rng(0).normal(size=(4, 2, 2))
     >>> report = xprnn.testing.check_gradients(net, x)
     >>> report.method, report.passed
-    ('complex step of every entry', True)
+    ('forward mode of every entry', True)
     >>> report["weight_hh_l0"].error < 1e-12
     True
     """

@@ -44,6 +44,13 @@ agree to about 1e-8 unless the function loses the imaginary part somewhere, whic
 difference far larger."""
 
 
+class Pushed(NamedTuple):
+    """The value of a function, and its derivatives along K directions, (K,)."""
+
+    value: float
+    slopes: HostArray
+
+
 @dataclass(frozen=True)
 class Function:
     """A sum of terms that depends on named arrays.
@@ -58,11 +65,15 @@ class Function:
     grain : float
         The size of the largest numbers that cancel within a term, as in the logarithm of a softmax.
         The rounding of a term is relative to them.
+    push : callable or None
+        ``push(at, tangents)`` takes values for all variables, and their changes along K directions,
+        (K, ...), of those that change; it returns a `Pushed`.
     """
 
     variables: Mapping[str, HostArray]
     terms: Callable[[Direction], HostArray]
     grain: float = 0.0
+    push: Callable[[Direction, Direction], Pushed] | None = None
 
     def along(self, direction: Direction, t: complex) -> HostArray:
         """Return the terms of f(θ + t d)."""
@@ -168,7 +179,7 @@ def central(
     for rung in RUNGS:
         for k in np.flatnonzero(kink).tolist():
             step = rung * STEP * probes.size(k)
-            value[k], rough[k] = _slope(f, probes.direction(k), at_rest, step)
+            value[k], rough[k] = slope(f, probes.direction(k), at_rest, step)
             noise[k] = rounding / step
         # The roughness of an entry whose slope is nearly zero is relative to the other slopes.
         slopes = np.abs(value)
@@ -203,18 +214,18 @@ def why_not_complex(f: Function, at_rest: HostArray, rounding: float, rng: Gener
         # Every library refuses complex numbers with another exception.
         return f"{type(error).__name__}: {error}"
     for rung in RUNGS:
-        slope, _ = _slope(f, d, at_rest, rung * STEP)
-        allowed = WITNESS * max(abs(slope), abs(by_complex)) + 4 * rounding / (rung * STEP)
-        if abs(slope - by_complex) <= allowed or not np.isfinite(slope):
+        found, _ = slope(f, d, at_rest, rung * STEP)
+        allowed = WITNESS * max(abs(found), abs(by_complex)) + 4 * rounding / (rung * STEP)
+        if abs(found - by_complex) <= allowed or not np.isfinite(found):
             return None
     return (
-        f"the slope in a random direction is {by_complex:.6g} by complex step and {slope:.6g} by "
+        f"the slope in a random direction is {by_complex:.6g} by complex step and {found:.6g} by "
         "central differences, so the function is not analytic, or has a kink right here"
     )
 
 
-def _slope(f: Function, d: Direction, at_rest: HostArray, t: float) -> tuple[float, float]:
-    """Return the derivative by (1), and the roughness of the function there."""
+def slope(f: Function, d: Direction, at_rest: HostArray, t: float) -> tuple[float, float]:
+    """Return the derivative along a direction by (1), and the roughness of the function there."""
     whole, half = (_sides(f, d, at_rest, step) for step in (t, t / 2))
     return (whole[0] + whole[1]) / 2, _roughness(whole, half)
 

@@ -1,8 +1,11 @@
 """The number that is differentiated, as a function of a network's parameters, input and state."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from xprnn.backend import Backend
+from xprnn.backend.differentiation import dual_backend, lifted
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
@@ -10,10 +13,12 @@ from xprnn.engine.gradients import dense
 from xprnn.engine.network import RNN
 from xprnn.testing.gradients.compare import Gradients
 from xprnn.testing.gradients.goal import Goal
-from xprnn.testing.gradients.numeric import Direction, Function
+from xprnn.testing.gradients.numeric import Direction, Function, Pushed
 from xprnn.testing.gradients.passes import (
     Call,
+    Outputs,
     Point,
+    analytic,
     run,
     run_windowed,
     states_before,
@@ -54,6 +59,7 @@ class Objective:
             {name: self.net.backend.to_numpy(a) for name, a in self._arrays.items()},
             self._terms,
             self.goal.grain,
+            self._push,
         )
 
     def gradients(self) -> Gradients:
@@ -86,22 +92,46 @@ class Objective:
         return tuple(self.net.backend.to_numpy(part) for part in states)
 
     def _terms(self, moved: Direction) -> HostArray:
-        backend = self.net.backend
         real = not any(np.iscomplexobj(a) for a in moved.values())
         arrays = dict(self._arrays if real else self._complex_arrays)
         arrays |= {name: self._device(a) for name, a in moved.items()}
+        if real:
+            return self.goal.terms(self.net.backend, self._outputs(arrays, None))
+        through = analytic(self.net.backend)
+        outputs = self._outputs(arrays, through, lambda a: self._device(a + 0j))
+        return self.goal.terms(self.net.backend, outputs)
+
+    def _push(self, at: Direction, tangents: Direction) -> Pushed:
+        dual = dual_backend(self.net.backend)
+
+        def lift(name: str, a: HostArray) -> Array:
+            along = None if name not in tangents else self._device(tangents[name])
+            return lifted(dual, self._device(a), along)
+
+        arrays = {name: lift(name, a) for name, a in at.items()}
+        if INPUT not in arrays:
+            arrays[INPUT] = lifted(dual, self.point.x)
+        outputs = self._outputs(arrays, dual, lambda a: lift("", a))
+        width = next(iter(tangents.values())).shape[0]
+        return self.goal.push(dual, outputs, width)
+
+    def _outputs(
+        self,
+        arrays: dict[str, Array],
+        through: Backend | None,
+        constant: Callable[[HostArray], Array] | None = None,
+    ) -> Outputs:
+        """Return output and final state; ``constant`` brings host arrays to the backend."""
         point = Point(
             {name: arrays[name] for name in self.point.parameters},
             arrays.get(INPUT, self.point.x),
             tuple(arrays[STATE + name] for name in self.net.cell.state),
-            real,
+            through,
         )
         if self.window is None or self._held is None:
-            outputs = run(self.net, point, self.call)
-        else:
-            held = tuple(self._device(part if real else part + 0j) for part in self._held)
-            outputs = run_windowed(self.net, point, self.call, self.window, held)
-        return self.goal.terms(backend, outputs)
+            return run(self.net, point, self.call)
+        held = tuple(map(constant or self._device, self._held))
+        return run_windowed(self.net, point, self.call, self.window, held)
 
     def _device(self, a: HostArray) -> Array:
         # `Backend.asarray` refuses complex numbers.

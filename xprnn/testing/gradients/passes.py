@@ -1,4 +1,6 @@
-"""Forward passes of a network with given arrays, real or complex, whole or in windows.
+"""Forward passes of a network with arrays of any kind, whole or in windows.
+
+The arrays are real, complex, or carry tangents.
 
 This is the only module of the gradient check that knows the engine.
 """
@@ -7,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from xprnn.backend import Backend
 from xprnn.backend.host.arrays import generator
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
@@ -25,14 +28,14 @@ class Point(NamedTuple):
     parameters : mapping of str to array
     x : array, (T, B, I), or array of int, (T, B)
     state : tuple of array
-    real : bool
-        False if parameters, state, and x unless it has integers, are complex.
+    through : Backend or None
+        The backend that computes with them; None: the network's own, with all that it has.
     """
 
     parameters: Mapping[str, Array]
     x: Array
     state: Arrays
-    real: bool = True
+    through: Backend | None = None
 
 
 class Outputs(NamedTuple):
@@ -62,6 +65,11 @@ class Call:
         return lengths | ({"rng": self.seed} if has_dropout(net) else {})
 
 
+def analytic(backend: Backend) -> Backend:
+    """Return a backend for complex numbers."""
+    return replace(backend, xp=Analytic(backend.xp))
+
+
 def has_dropout(net: RNN) -> bool:
     """Whether a network has dropout of any kind."""
     return net.dropout > 0 or net.recurrent_dropout > 0
@@ -70,18 +78,17 @@ def has_dropout(net: RNN) -> bool:
 def run(net: RNN, point: Point, call: Call) -> Outputs:
     """Run a network forward with the arrays of a point, which become its parameters."""
     options = call.options(net)
-    if point.real:
+    if point.through is None:
         net.parameters = point.parameters
         output, state, _ = net.forward(point.x, point.state, **options)
         return Outputs(output, state)
-    # `RNN.forward` refuses complex numbers, so this calls what is below it.  Only plain array code
-    # computes with them.
+    # `RNN.forward` refuses complex numbers and tangents, so this calls what is below it.  Only
+    # plain array code computes with them.
     if "rng" in options:
         options["rng"] = generator(call.seed)
-    backend = replace(net.backend, xp=Analytic(net.backend.xp))
-    x, valid = point.x, None
+    backend, x, valid = point.through, point.x, None
     if call.lengths is not None:
-        x, valid = without_padding("x", x, net.backend, call.lengths)
+        x, valid = without_padding("x", x, backend, call.lengths)
         del options["lengths"]
     with disable_lowering():
         output, state, _ = forward(
@@ -150,7 +157,7 @@ def run_windowed(net: RNN, point: Point, call: Call, window: int, held: Arrays) 
     held : tuple of array
         The constant states, of `states_before`.
     """
-    xp, size = net.backend.xp, window + 1
+    xp, size = (point.through or net.backend).xp, window + 1
     steps, batch = point.x.shape[:2]
     starts = range(1, steps - window)
     windows = xp.concat([point.x[j : j + size, ...] for j in starts], axis=1)
