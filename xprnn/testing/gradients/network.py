@@ -86,8 +86,8 @@ def check_gradients(
     tolerance : float, optional
         The largest error allowed, relative to the gradient's entry, or to a thousandth of the
         array's largest entry if that is more.  None: 1e-12 with forward mode, 1e-9 with the complex
-        step, 1e-6 with central differences.  `xprnn.testing.gradients.compare` has the reasons, and what is allowed for
-        rounding on top.
+        step, 1e-6 with central differences.  `xprnn.testing.gradients.compare` has the reasons, and
+        what is allowed for rounding on top.
     rng : int, numpy.random.Generator or None
         The source of the state, d_output, d_state, directions and dropout masks.
 
