@@ -14,6 +14,10 @@ from xprnn.backend import probe
 # Compiling takes a second and more per formula: tests/test_compiled*.py do it for every cell.
 os.environ.setdefault("XPRNN_LOWERING", "numpy")
 
+# The same for persistent CUDA kernels on the host, each size of which is a kernel of its own:
+# tests/test_cuda_persistent*.py and tests/test_cupy_persistent.py choose them.
+os.environ.setdefault("XPRNN_CUDA_LOOP", "step")
+
 FULL = os.environ.get("FULL", "0") != "0"
 if not FULL:
     # JAX compiles every operation by itself, and is done sooner if it optimizes nothing.

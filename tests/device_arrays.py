@@ -4,6 +4,7 @@ It has what `xprnn.backend.libraries.cupy` and the lowering touch, is stricter t
 finds mistakes, and writes down what is done.  Kernels are run by `tests.cuda_host`.
 """
 
+import ctypes
 import os
 import sys
 from collections import Counter
@@ -14,7 +15,7 @@ from unittest import mock
 import array_api_compat.numpy as host
 import numpy as np
 
-from tests import cuda_host
+from tests import cuda_fibres, cuda_host
 from tests.device_blas import CUPYS_HANDLE, Blas
 
 EVENTS: Counter = Counter()
@@ -27,11 +28,21 @@ BLAS = Blas(EVENTS)
 """cuBLAS, streams and graphs."""
 
 
+ATTRIBUTES = {
+    "MultiProcessorCount": 6,
+    "MaxSharedMemoryPerBlockOptin": 20000,
+    "ComputeCapabilityMajor": 9,
+    "ComputeCapabilityMinor": 0,
+}
+"""A device so small that a few units and sequences need several blocks."""
+
+
 class Device:
     """The one device."""
 
     def __init__(self, number=0):
         self.id = number
+        self.attributes = ATTRIBUTES
 
     compute_capability = "90"
 
@@ -122,12 +133,43 @@ class Namespace(ModuleType):
         return function
 
 
+SCHEDULE = {"schedule": "in order"}
+"""How blocks that wait for each other take turns: see `tests.cuda_fibres`."""
+
+
+class Together:
+    """A kernel whose threads are all there at the same time."""
+
+    def __init__(self, code):
+        self.code, self.room = code, 48 * 1024
+
+    def __call__(self, grid, block, arguments, *, shared_mem, enable_cooperative_groups):
+        EVENTS["launch"] += 1
+        assert shared_mem <= self.room
+        assert enable_cooperative_groups == ("arrive(count)" in self.code)
+        if enable_cooperative_groups:
+            # CuPy makes a grid of one dimension smaller if it doesn't fit, with a mere warning.
+            assert grid[1] > 1
+            if grid[0] * grid[1] > ATTRIBUTES["MultiProcessorCount"]:
+                raise ValueError("exceeds the limit")
+        held = [a if isinstance(a, int) else a.view(np.ndarray) for a in arguments]
+        kernel = KERNELS.get(self.code) or cuda_fibres.alone(self.code)
+        kernel(grid, block, held, shared_mem, **SCHEDULE)
+
+
 class RawKernel:
     """Source that is compiled when it is launched."""
 
     def __init__(self, code, name):
-        assert f"void {name}(" in code
+        assert f" {name}(" in code
         self.code = code
+        self.kernel = Together(code)
+
+    def _allow(self, shared_bytes):
+        assert shared_bytes <= ATTRIBUTES["MaxSharedMemoryPerBlockOptin"]
+        self.kernel.room = shared_bytes
+
+    max_dynamic_shared_size_bytes = property(fset=_allow)
 
     def __call__(self, grid, block, arguments):
         EVENTS["launch"] += 1
@@ -155,11 +197,32 @@ class ReductionKernel:
             return on_device(np.sum(np.square(a.view(np.ndarray), dtype=np.float64)))
 
 
+def _pinned(size):
+    """Return memory as CuPy does: a buffer with an address."""
+
+    class Memory(bytearray):
+        pass
+
+    memory = Memory(size)
+    memory.ptr = ctypes.addressof((ctypes.c_char * size).from_buffer(memory))
+    return memory
+
+
+def forget():
+    """Forget what was made for CuPy or for the stand-in: neither may get what is the other's."""
+    from xprnn.backend.libraries import cupy as library
+    from xprnn.backend.libraries import cupy_launches
+
+    library._compiled.cache_clear()
+    library.square_sum.cache_clear()
+    for kept in (cupy_launches.with_room, cupy_launches.limits, cupy_launches.watch):
+        kept.cache_clear()
+
+
 @contextmanager
 def device_arrays():
     """Put the stand-in in the place of CuPy."""
     from xprnn.backend import prefer
-    from xprnn.backend.libraries import cupy as library
     from xprnn.backend.libraries import cupy_graphs as graphs
     from xprnn.backend.registry import LIBRARIES
 
@@ -176,9 +239,11 @@ def device_arrays():
     cupy.cuda = SimpleNamespace(
         Device=Device,
         Stream=BLAS.stream,
+        alloc_pinned_memory=_pinned,
         device=SimpleNamespace(get_cublas_handle=lambda: CUPYS_HANDLE),
         runtime=SimpleNamespace(
             getDeviceCount=lambda: 1,
+            getDevice=lambda: 0,
             getDeviceProperties=lambda number: properties,
             runtimeGetVersion=lambda: 13000,
             driverGetVersion=lambda: 13000,
@@ -196,9 +261,7 @@ def device_arrays():
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
     EVENTS.clear()
-    # Where CuPy is installed, neither may get what was compiled for the other.
-    library._compiled.cache_clear()
-    library.square_sum.cache_clear()
+    forget()
     BLAS.refuses = None
     loaded, graphs._loaded_library = graphs._loaded_library, lambda: BLAS
     graphs._graphs.cache_clear()
@@ -211,8 +274,7 @@ def device_arrays():
         graphs._loaded_library = loaded
         graphs._graphs.cache_clear()
         graphs.refusal.reason = ""
-        library._compiled.cache_clear()
-        library.square_sum.cache_clear()
+        forget()
         for name, module in before.items():
             if module is None:
                 del sys.modules[name]

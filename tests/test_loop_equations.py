@@ -18,6 +18,7 @@ LOOPS = {
     "plain": (["plain.py"], set()),
     "numpy": (["numpy/source.py"], NORMALISATION | PADDING),
     "numba": (["numba/source.py", "numba/loops.py"], NORMALISATION),
+    "persistent": (["cuda/persistent/source.py", "cuda/cell.py", "cuda/arrays.py"], NORMALISATION),
     "cuda": (["cuda/source.py", "cuda/cell.py", "cuda/arrays.py", "cuda/loops.py"], NORMALISATION),
 }
 """By implementation, its files, and the equations that are not for it."""

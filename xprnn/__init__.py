@@ -14,6 +14,7 @@ from xprnn.engine import initializers
 from xprnn.engine.layer.layer import Tape
 from xprnn.engine.layer.unroll import unroll, unroll_backward
 from xprnn.engine.layer.weights import LayerGradient, Weights
+from xprnn.engine.loop.cuda.choice import cuda_loop
 from xprnn.engine.loop.lowering import disable_lowering, explain_lowering
 from xprnn.engine.network import RNN
 from xprnn.engine.results import Gradient, Run
@@ -47,6 +48,7 @@ __all__ = [
     "__version__",
     "available_backends",
     "cells",
+    "cuda_loop",
     "data",
     "diagnostics",
     "disable_lowering",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from xprnn.backend.types import Array
+from xprnn.backend.types import Array, Device
 
 Launch: TypeAlias = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], object]
 """``launch(grid, block, arguments)``; integers are passed as 64 bits, arrays as pointers."""
@@ -43,6 +43,28 @@ class StepLaunch(NamedTuple):
     grid: tuple[int, ...]
     block: tuple[int, ...]
     arguments: tuple[Any, ...]
+SharedLaunch: TypeAlias = Callable[
+    [tuple[int, int], tuple[int, int], tuple[Any, ...], int, bool], object
+]
+"""``launch(grid, block, arguments, shared_bytes, together)``: with as much shared memory for each
+block; ``together`` if blocks wait for each other, so that all must be on the device at once."""
+
+
+class Limits(NamedTuple):
+    """What a device has.
+
+    Attributes
+    ----------
+    multiprocessors : int
+    shared_bytes : int
+        The most shared memory that a block can have.
+    capability : tuple of int
+        The compute capability, such as (9, 0).
+    """
+
+    multiprocessors: int
+    shared_bytes: int
+    capability: tuple[int, int]
 
 
 class Kernels(Protocol):
@@ -69,4 +91,31 @@ class Kernels(Protocol):
 
     def on_device_of(self, a: Array) -> AbstractContextManager[object]:
         """Return a context in which kernels run on the device of ``a``."""
+        ...
+
+    def limits(self, device: Device) -> Limits:
+        """Return what a device has."""
+        ...
+
+    def compiled_with_room(self, name: str, text: str) -> SharedLaunch:
+        """Return a kernel that uses shared memory, as `compiled` does.
+
+        Its launch raises a ValueError if blocks that must be there together don't fit.
+        """
+        ...
+
+    def watched(self, what: str) -> tuple[int, int]:
+        """Return the address of two numbers of 64 bits, and a number for ``what``.
+
+        A kernel that gives up writes the number there, with one of its own behind it.
+
+        Raises
+        ------
+        RuntimeError
+            If a kernel has given up since that was last looked at; see `raise_given_up`.
+        """
+        ...
+
+    def raise_given_up(self) -> None:
+        """Raise a RuntimeError if a kernel has given up; it waits for no kernel that still runs."""
         ...

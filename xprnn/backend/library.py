@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.backend.kernels import Kernels
+from xprnn.backend.kernels import Kernels, Limits
 from xprnn.backend.operations import Operations
 from xprnn.backend.types import REALS, Array, Device, DType
 
@@ -114,6 +114,18 @@ class Library(Operations):
         TypeError if the library has none; that lowering is not made for it then.
         """
         raise TypeError(f"the backend {self.name!r} launches no kernels")
+
+    def limits(self, device: Device) -> Limits | None:
+        """Return what a device has; None where no CUDA kernels are launched."""
+        del device
+        return None
+
+    def raise_given_up(self) -> None:
+        """Raise a RuntimeError if a kernel has given up waiting; it does not wait for the device.
+
+        To be called where a result has been read, because nothing that it says is to be believed.
+        """
+        return
 
     def synchronize(self) -> None:
         """Wait until the device has done all its work, so that times can be measured."""

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 from functools import cache, lru_cache
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.backend.kernels import Launch, StepLaunch, StepProduct
+from xprnn.backend.kernels import Launch, Limits, SharedLaunch, StepLaunch, StepProduct
+from xprnn.backend.libraries import cupy_launches
 from xprnn.backend.libraries.cupy_graphs import repeat
 from xprnn.backend.libraries.in_place import add_in_place, put_in_place
 from xprnn.backend.library import Library
@@ -33,6 +34,22 @@ class CuPyKernels:
     def on_device_of(self, a: Array) -> AbstractContextManager[object]:
         device: AbstractContextManager[object] = a.device
         return device
+
+    def limits(self, device: Device) -> Limits:
+        return cupy_launches.limits(device.id)
+
+    def compiled_with_room(self, name: str, text: str) -> SharedLaunch:
+        return cupy_launches.with_room(name, text)
+
+    def watched(self, what: str) -> tuple[int, int]:
+        watch = cupy_launches.watch()
+        watch.look()
+        return watch.address, watch.ticket(what)
+
+    def raise_given_up(self) -> None:
+        # Nothing is watched before the first such kernel.
+        if cupy_launches.watch.cache_info().currsize:
+            cupy_launches.watch().look()
 
 
 class CuPy(Library):
@@ -87,13 +104,21 @@ class CuPy(Library):
 
     def to_host(self, a: Array) -> HostArray:
         host: HostArray = a.get()
+        self.raise_given_up()
         return host
 
     def kernels(self) -> CuPyKernels:
         return CuPyKernels()
 
+    def limits(self, device: Device) -> Limits:
+        return cupy_launches.limits(device.id)
+
+    def raise_given_up(self) -> None:
+        self.kernels().raise_given_up()
+
     def synchronize(self) -> None:
         importlib.import_module("cupy").cuda.get_current_stream().synchronize()
+        self.raise_given_up()
 
     def any_nan(self, arrays: Sequence[Array]) -> bool:
         # Not looked at: reading the answer would make every update wait for the device.  In a

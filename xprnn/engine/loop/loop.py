@@ -46,7 +46,9 @@ def _loops(
     # Normalisation is not elementwise, so no lowering implements it.
     if recurrent.gain is None:
         steps, batch = shape
-        work = Work(direction, backend.dtype_name, steps, batch, recurrent.valid is not None)
+        limits = backend.library.limits(backend.device)
+        lengths, hidden = recurrent.valid is not None, recurrent.U.shape[1]
+        work = Work(direction, backend.dtype_name, steps, batch, lengths, hidden, limits)
         lowered = lowering_for(backend, cell, work)
         if lowered is not None:
             return lowered

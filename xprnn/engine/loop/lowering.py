@@ -16,14 +16,28 @@ from typing import Any, NamedTuple
 from xprnn.backend import Backend, get_backend
 from xprnn.backend.numba import VARIABLE, lowering_word, why_no_numba
 from xprnn.cells import Cell, get_cell, has_layer_norm
+from xprnn.engine.loop.cuda.choice import VARIABLE as CUDA_VARIABLE
+from xprnn.engine.loop.cuda.choice import chosen
 from xprnn.engine.loop.cuda.loops import CuPyLoops
+from xprnn.engine.loop.cuda.persistent.loops import PersistentLoops
 from xprnn.engine.loop.numpy.loops import NumPyLoops
 from xprnn.engine.loop.protocol import Loops, Work
 from xprnn.engine.loop.trace import Formulas, trace
 from xprnn.engine.loop.tracer import Untraceable
 
-LOWERINGS: dict[str, tuple[str, ...]] = {"numpy": ("numba", "numpy"), "cupy": ("cupy",)}
+LOWERINGS: dict[str, tuple[str, ...]] = {
+    "numpy": ("numba", "numpy"),
+    "cupy": ("persistent", "cupy"),
+}
 """By the name in `Library.lowering`, the lowerings for that library, the fastest first."""
+
+CUDA_NAMES = {
+    "auto": ("persistent", "cupy"),
+    "persistent": ("persistent",),
+    "step": ("cupy",),
+    "plain": (),
+}
+"""By the word of ``XPRNN_CUDA_LOOP``, those for CuPy."""
 
 _allowed: ContextVar[bool | None] = ContextVar("allowed", default=None)
 _log = logging.getLogger("xprnn")
@@ -101,8 +115,8 @@ def _chosen(library: str | None) -> tuple[str, ...]:
     word = lowering_word()
     if word == "off" and not allowed:
         return ()
-    if "numba" not in names:
-        return names
+    if "persistent" in names:
+        return CUDA_NAMES[chosen().loop or "auto"]
     missing = "" if word == "numpy" else why_no_numba()
     if missing and word == "numba":
         raise ImportError(f"{VARIABLE} is 'numba', but {missing}")
@@ -126,18 +140,29 @@ def lowering_in_use() -> str:
     )
 
 
-def explain_lowering(cell: str | Cell, backend: str | Backend = "numpy") -> str:
+def explain_lowering(
+    cell: str | Cell,
+    backend: str | Backend = "numpy",
+    *,
+    hidden: int | None = None,
+    batch: int = 1,
+    steps: int = 100,
+) -> str:
     """Say how a cell runs on a backend, and why if it is not lowered.
 
     Parameters
     ----------
     cell : str or Cell
     backend : str or Backend
+    hidden, batch, steps : int
+        H, B and T, for which it says which CUDA kernels run on the device, and why; without
+        ``hidden``, it does not.
 
     Returns
     -------
     str
-        A line for each lowering, the preferred one first.
+        A line for each lowering, the preferred one first, and with ``hidden`` on CuPy a line for
+        each direction.
 
     Examples
     --------
@@ -156,16 +181,35 @@ def explain_lowering(cell: str | Cell, backend: str | Backend = "numpy") -> str:
     if has_layer_norm(cell):
         # Mean and variance are not elementwise.
         return f"{plain}: it normalises its projections"
-    first, *others = (loops.describe() for loops in lowerings_of(backend, cell))
+    found = [loops.describe() for loops in lowerings_of(backend, cell)]
+    if not found:
+        return f"{plain}: {CUDA_VARIABLE} (or cuda_loop) says 'plain'"
+    first, *others = found
     formulas = traced.formulas
     lines = [
         f"{cell} is {first}: {formulas.forward.operations()} operations forward, "
         f"{formulas.backward.operations()} backward"
     ]
     lines += [f"where that does not suit, it is {words}" for words in others]
+    if backend.library.lowering == "cupy" and hidden is not None:
+        lines += _by_size(backend, traced, (steps, batch, hidden))
     if backend.library.lowering == "numpy" and not others:
         lines.append(why_no_numba() or f"{VARIABLE} is 'numpy': Numba is not used")
     return "\n".join(lines)
+
+
+def _by_size(backend: Backend, traced: "_Traced", shape: tuple[int, int, int]) -> Iterator[str]:
+    """Yield, for each direction, which CUDA kernels run and why."""
+    steps, batch, hidden = shape
+    loops = _loops(traced, "persistent")
+    for direction in ("forward", "backward"):
+        limits = backend.library.limits(backend.device)
+        work = Work(direction, backend.dtype_name, steps, batch, lengths=False)
+        work = work._replace(hidden=hidden, limits=limits)
+        if "persistent" not in _chosen("cupy"):
+            yield f"{direction}: step kernels, because {CUDA_VARIABLE} (or cuda_loop) says 'step'"
+        elif isinstance(loops, PersistentLoops):
+            yield loops.explain(work)
 
 
 class _Traced(NamedTuple):
@@ -189,6 +233,8 @@ def _loops(traced: _Traced, name: str) -> Loops:
         module = importlib.import_module("xprnn.engine.loop.numba.loops")
         loops: Loops = module.NumbaLoops(formulas)
         return loops
+    if name == "persistent":
+        return PersistentLoops(formulas)
     return NumPyLoops(formulas) if name == "numpy" else CuPyLoops(formulas)
 
 

@@ -37,6 +37,7 @@ with the per-unit parameters p of the cell.  "Direct" are the paths that don't g
 
 from typing import ClassVar, NamedTuple, Protocol
 
+from xprnn.backend.kernels import Limits
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.normalization import Normalized
@@ -115,6 +116,10 @@ class Work(NamedTuple):
         T and B.
     lengths : bool
         Whether there is a padding mask.
+    hidden : int
+        H; 0 where it does not matter.
+    limits : Limits or None
+        What a device that runs CUDA kernels has.
     """
 
     direction: str
@@ -122,6 +127,8 @@ class Work(NamedTuple):
     steps: int
     batch: int
     lengths: bool
+    hidden: int = 0
+    limits: Limits | None = None
 
 
 class Loops(Protocol):

@@ -15,7 +15,7 @@ from xprnn.testing.contract import Sample, check_contract, draw, take_step
 from xprnn.testing.gradients.check import Options, check
 from xprnn.testing.gradients.compare import Gradients
 from xprnn.testing.gradients.goal import weighted
-from xprnn.testing.gradients.lowering import WORK, compare_lowering
+from xprnn.testing.gradients.lowering import compare_lowering, work
 from xprnn.testing.gradients.numeric import Analytic, Direction, Function, Pushed
 from xprnn.testing.gradients.report import GradientError, GradientReport
 
@@ -104,7 +104,7 @@ def _lowerings(cell: Cell, backend: Backend, given: Loops | None) -> Iterator[tu
         return
     for loops in reversed(lowerings_of(backend, cell)):
         # `suits` compiles; a formula that can't be compiled does not suit.
-        if all(loops.suits(work) for work in WORK):
+        if all(map(loops.suits, work(backend))):
             yield "lowered" if loops.name == "numpy" else f"lowered by {loops.name}", loops
 
 

@@ -11,10 +11,15 @@ from xprnn.testing.contract import ContractError
 from xprnn.testing.gradients.report import Finding
 
 STEPS, BATCH, HIDDEN = 4, 3, 5
-WORK = tuple(Work(way, "float64", STEPS, BATCH, lengths=False) for way in ("forward", "backward"))
-"""What the lowering must suit to be compared."""
 NEAR = 1e-12
 """In float64, relative to the largest entry: the same operations, perhaps in another order."""
+
+
+def work(backend: Backend) -> tuple[Work, ...]:
+    """Return what a lowering must suit to be compared."""
+    limits = backend.library.limits(backend.device)
+    rest = ("float64", STEPS, BATCH, False, HIDDEN, limits)
+    return tuple(Work(direction, *rest) for direction in ("forward", "backward"))
 
 
 def compare_lowering(
