@@ -43,6 +43,8 @@ class StepLaunch(NamedTuple):
     grid: tuple[int, ...]
     block: tuple[int, ...]
     arguments: tuple[Any, ...]
+
+
 SharedLaunch: TypeAlias = Callable[
     [tuple[int, int], tuple[int, int], tuple[Any, ...], int, bool], object
 ]

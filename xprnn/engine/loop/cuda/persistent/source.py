@@ -61,7 +61,7 @@ _NAN = "(real)(0.0f / 0.0f)"
 
 class _Forward(ForwardLines):
     def product(self, gate: int) -> str:
-        return f"summed(parts, s, {gate} * UNITS + r)"
+        return f"summed(parts, s, {gate} * UNITS + r)"  # (2)
 
     def build(self, tile: Tile) -> KernelSource:
         self.write()
@@ -137,7 +137,7 @@ class _Backward(BackwardLines):
         self.updates: list[str] = []
 
     def product_back(self) -> str:
-        return "product"
+        return "product"  # (8)
 
     def carried(self, k: int) -> str:
         return f"carried{k}"
