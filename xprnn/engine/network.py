@@ -194,10 +194,12 @@ class RNN:
         architecture: Architecture,
         backend: Backend,
         arrays: Mapping[str, HostArray],
-        metadata: Mapping[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
         rng: Seed = None,
     ) -> "RNN":
         """Return a network of this architecture, with these host arrays as its parameters.
+
+        It keeps ``metadata`` itself, not a copy.
 
         Raises
         ------
@@ -208,7 +210,7 @@ class RNN:
         net.architecture, net.backend = architecture, backend
         net.rng = generator(rng)
         net.parameters = {name: backend.asarray(array) for name, array in arrays.items()}
-        net.metadata = copy.deepcopy(dict(metadata or {}))
+        net.metadata = {} if metadata is None else metadata
         _release_with(net)
         return net
 
@@ -646,8 +648,8 @@ class RNN:
         # Copies, because a host array may share memory with this network's parameter.
         arrays = {name: array.copy() for name, array in self._host_parameters().items()}
         made = get_backend(backend, device, dtype)
-        rng = copy.deepcopy(self.rng)
-        return RNN.assembled(self.architecture, made, arrays, self.metadata, rng)
+        metadata, rng = copy.deepcopy(self.metadata), copy.deepcopy(self.rng)
+        return RNN.assembled(self.architecture, made, arrays, metadata, rng)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write configuration, parameters and metadata to a safetensors file.

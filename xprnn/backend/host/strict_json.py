@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterable
 from typing import Any
 
 from xprnn.backend.host.quoting import quoted, shortened
@@ -10,15 +9,33 @@ from xprnn.backend.host.quoting import quoted, shortened
 DEPTH = 100
 """How many levels of nested lists and objects there may be."""
 
+MEMORY, FACTOR = 64_000_000, 10
+"""The values of a text may need this many bytes, or this many times the length of the text."""
+
+_WEIGHTS = {"[": 96, "{": 96, ":": 200}
+"""Bytes of memory for a list, an object, and an entry of an object (Python 3.11 to 3.14)."""
+
 
 def parse_json(text: str) -> Any:
     """Return what a JSON text holds.
 
+    The three characters ``[],`` can become seventy bytes of memory.  So a text that is dense with
+    lists and objects is refused before it is read.  Text and numbers need a dozen times their
+    length at most, and have no such bound.
+
     Raises
     ------
     ValueError
-        If it is not JSON, has a key twice, NaN or infinity, or is nested too deep.
+        If it is not JSON, has a key twice, NaN or infinity, is nested too deep, or would need more
+        memory than both `MEMORY` and `FACTOR` times its length.
     """
+    # Brackets and colons inside strings are counted too; ordinary text has few of them.
+    needed = sum(weight * text.count(sign) for sign, weight in _WEIGHTS.items())
+    if needed > max(MEMORY, FACTOR * len(text)):
+        raise ValueError(
+            f"its lists and objects need about {needed // 10**6} MB of memory, which is more than "
+            f"{FACTOR} times the {len(text)} characters of its text"
+        )
     try:
         value = json.loads(
             text,
@@ -33,18 +50,20 @@ def parse_json(text: str) -> Any:
         if depth > DEPTH:
             raise ValueError(f"nested more than {DEPTH} levels deep")
         depth += 1
-        level = [part for outer in level for part in _inside(outer)]
+        # One comprehension instead of a function per container: there can be a million of them.
+        level = [
+            part
+            for outer in level
+            for part in (
+                outer.values()
+                if isinstance(outer, dict)
+                else outer
+                if isinstance(outer, list)
+                else ()
+            )
+            if isinstance(part, dict | list)
+        ]
     return value
-
-
-def _inside(value: object) -> Iterable[object]:
-    """Return the containers inside a container."""
-    parts: Iterable[object] = ()
-    if isinstance(value, dict):
-        parts = value.values()
-    elif isinstance(value, list):
-        parts = value
-    return (part for part in parts if isinstance(part, dict | list))
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
