@@ -38,7 +38,7 @@ DENSE = {
 
 
 def with_header(content, added, place):
-    """Return a file with JSON added to its header, or to the configuration inside, with a digest."""
+    """Return a file with JSON added to its header, or to its configuration, and a digest."""
     header, data = split(content)
     if place == "header":
         return joined(f'{json.dumps(header)[:-1]},"added":{added}}}', data)

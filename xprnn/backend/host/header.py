@@ -148,16 +148,19 @@ def read_header(kind: Kind, file: Path, stream: BinaryIO) -> Header:
             raise ValueError(
                 f"{str(file)!r} has metadata that xprnn does not write: {quoted(name)}"
             )
+    text = metadata.get("config")
     try:
-        config = parse_json(metadata["config"])
-    except (KeyError, TypeError, ValueError) as error:
+        if not isinstance(text, str):
+            raise ValueError(f"expected text, not {quoted(text)}")
+        config = parse_json(text)
+    except ValueError as error:
         raise ValueError(
             f"{str(file)!r} has no readable configuration ({shortened(repr(error), 200)})"
         ) from error
     if not isinstance(config, dict):
         raise ValueError(f"{str(file)!r} has no readable configuration (not an object)")
     _check_sizes(file, entries)
-    return Header(config, entries, metadata["config"], metadata.get("digest"), 8 + length)
+    return Header(config, entries, text, metadata.get("digest"), 8 + length)
 
 
 def header_entries(table: Mapping[str, Any]) -> dict[str, Entry]:
