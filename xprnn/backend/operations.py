@@ -38,7 +38,7 @@ class Operations(ABC):
     def protected(self, a: Array) -> Array:
         """Return these values for a caller who must not be able to change ``a``.
 
-        A copy, or ``a`` itself or a view of it where that can't be written to.
+        A copy, or ``a`` itself, which can't be written to, or no longer.
         """
         return self.copy(a)
 

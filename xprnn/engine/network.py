@@ -321,7 +321,9 @@ class RNN:
         checked = check_inputs(self.architecture, self.backend, x, state, lengths)
         run = self._forward(*checked, save=True, rng=rng, recompute=recompute)
         if run.tape.shares_output:
-            run = Run(self.backend.library.protected(run.output), run.state, run.tape)
+            output = self.backend.library.protected(run.output)
+            if output is not run.output:
+                return Run(output, run.state, run.tape)
         return run
 
     def _forward(

@@ -201,11 +201,14 @@ class NumPy(Library):
         return copied(a)
 
     def protected(self, a: Array) -> Array:
-        view = a.view()
-        view.flags.writeable = False
-        return view
+        # The array itself, which is a view of the tape; the tape writes to none of its views.
+        a.setflags(write=False)
+        return a
 
     def all_finite(self, a: Array) -> bool:
+        # The sum of squares is finite only if all entries are, and costs half; it may overflow.
+        if a.size <= tuning.SQUARE_SUM_ENTRIES and math.isfinite(np.vdot(a, a)):
+            return True
         return bool(np.logical_and.reduce(np.isfinite(a), axis=None))
 
     def any_nan(self, arrays: Sequence[Array]) -> bool:

@@ -20,6 +20,7 @@ import re
 from functools import cache
 
 VARIABLE = "XPRNN_LOWERING"
+_KEY = os.environ.encodekey(VARIABLE)
 WORDS = ("on", "off", "numpy", "numba")
 NUMBA = (0, 61)
 """The oldest version of Numba that can be used."""
@@ -33,6 +34,11 @@ def lowering_word() -> str:
     ValueError
         If it is none of ``on``, ``off``, ``numpy`` and ``numba``.
     """
+    # Every pass asks several times, and os.environ.get takes a microsecond for a variable that is
+    # not set, because it raises and catches two KeyErrors.
+    variables = getattr(os.environ, "_data", None)
+    if variables is not None and _KEY not in variables:
+        return "on"
     word = os.environ.get(VARIABLE, "on")
     if word not in WORDS:
         known = ", ".join(map(repr, WORDS))

@@ -196,7 +196,10 @@ def _place(where: str, k: int, own: list[int]) -> tuple[int, slice | None]:
 
 def _contiguous(a: Array) -> Array:
     flags = a.flags
-    return a if flags.c_contiguous and flags.aligned else copied(a)
+    # The first of these, which is one look-up, is true of most; an array may be read-only.
+    if flags.carray or (flags.c_contiguous and flags.aligned):
+        return a
+    return copied(a)
 
 
 def _valid(valid: Array | None) -> Array:
