@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from xprnn.backend.host.files import write_atomic
 from xprnn.backend.host.quoting import quoted, shortened
@@ -127,6 +127,13 @@ class History:
                     f"{str(path)!r}, line {number}: not a record ({reason})"
                 ) from error
         return cls(records)
+
+
+@runtime_checkable
+class HasHistory(Protocol):
+    """An error that ended a training, which carries the history of the epochs before it."""
+
+    history: History
 
 
 def _first(records: Sequence[Record], count: int) -> list[list[Any]]:

@@ -24,7 +24,7 @@ from xprnn.training.checkpoint import (
 )
 from xprnn.training.epoch import Epoch
 from xprnn.training.evaluation import evaluate
-from xprnn.training.history import History, Record
+from xprnn.training.history import HasHistory, History, Record
 from xprnn.training.step import TrainingStep
 
 Callback: TypeAlias = Callable[[RNN, Record], object]
@@ -119,7 +119,7 @@ class TrainingRun:
             raise TrainingInterrupted(history, self._flush()) from None
         except Exception as error:
             # Whoever catches it can save the history along with the network.
-            error.__dict__["history"] = history
+            cast("HasHistory", error).history = history
             raise
         finally:
             history.optimizer_state = self.step.optimizer_state

@@ -8,6 +8,9 @@ import weakref
 from pathlib import Path
 from types import TracebackType
 
+_TABLE = Path("/proc/locks")
+"""Linux's table of all locks: kind, process, device and inode of each."""
+
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """What a file system without locks answers."""
 
@@ -30,12 +33,31 @@ else:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def _holder(handle: int) -> int | None:
+    """Return the number of the process that holds the lock on an open file or folder, if known."""
+    with contextlib.suppress(OSError):
+        number = os.read(handle, 32)
+        return int(number) if number.isdigit() else None
+    # A folder can't be read.
+    with contextlib.suppress(OSError, ValueError):
+        table = _TABLE.read_text(encoding="ascii")
+        found = os.fstat(handle)
+        place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+        for line in table.splitlines():
+            # 7: FLOCK  ADVISORY  WRITE 4711 08:02:1234567 0 EOF
+            _, kind, _, _, process, locked, *_ = line.split()
+            # A process that this container does not see has the number 0.
+            if kind == "FLOCK" and locked == place and int(process) > 0:
+                return int(process)
+    return None
+
+
 class Lock:
     """A lock, as a context manager or between `acquire` and `release`.
 
     On a file, it is a second, hidden file beside it that holds the number of the process.  On a
-    folder, it is the folder itself that is locked, and no file is made.  On a file system without
-    locks nothing is held, and nothing is refused.
+    folder, it is the folder itself that is locked, and no file is made; then Linux knows the
+    process.  On a file system without locks nothing is held, and nothing is refused.
 
     Parameters
     ----------
@@ -89,13 +111,11 @@ class Lock:
         try:
             _take(handle)
         except BlockingIOError as error:
-            holder = "another process"
-            with contextlib.suppress(OSError):
-                number = os.read(handle, 32).decode(errors="replace")
-                if number.isdecimal():
-                    mine = int(number) == os.getpid()
-                    holder = "this process" if mine else f"process {number}"
+            number = _holder(handle)
             os.close(handle)
+            holder = "another process" if number is None else f"process {number}"
+            if number == os.getpid():
+                holder = "this process"
             raise BlockingIOError(f"{self.what} is in use by {holder}") from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:

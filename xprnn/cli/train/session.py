@@ -24,7 +24,7 @@ from xprnn.engine.network import RNN
 from xprnn.optim import Optimizer
 from xprnn.training.checkpoint import Checkpoint
 from xprnn.training.fit import fit
-from xprnn.training.history import History, Record
+from xprnn.training.history import HasHistory, History, Record
 from xprnn.training.step import NonFiniteLossError
 
 MODEL, HISTORY = "model.safetensors", "history.jsonl"
@@ -101,9 +101,8 @@ class Session:
         if not isinstance(error, Exception | KeyboardInterrupt):
             return False
         # An error before the first step has no history: that network is as it was.
-        history = getattr(error, "history", None)
-        if history is not None:
-            self.histories.append(history)
+        if isinstance(error, HasHistory):
+            self.histories.append(error.history)
         self.error = error
         return bool(self.histories)
 
