@@ -210,3 +210,17 @@ def test_metadata_that_are_not_finite(tmp_path, value):
     mine.metadata = {"a": [0, value]}
     with pytest.raises(ValueError, match=r"metadata\['a'\]\[1\] is -?(nan|inf): expected finite"):
         mine.save(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(3, 2, 2), (40, 200, 2)])
+def test_numbers_whose_squares_overflow_are_finite(dtype, shape):
+    x = np.full(shape, np.finfo(dtype).max / 4, dtype)
+    net = RNN(2, 3, dtype=dtype, rng=0)
+    with np.errstate(all="raise", under="ignore"):
+        net(x / 1e10)
+        net(np.swapaxes(x, 0, 1) / 1e10)
+        for bad in (np.nan, np.inf):
+            x[-1, -1, -1] = bad
+            with pytest.raises(ValueError, match=f"1\\] is {bad}: expected finite"):
+                net(x)

@@ -189,7 +189,7 @@ def setting(*names, to):
         (setting("history", "best_epoch", to="x"), "best_epoch is 'x': expected an int or None"),
         (setting("batches", "epochs", to=10**9), "batches were read 1000000000 times"),
         (setting("batches", "read", to=10**9), "batches end after"),
-        (setting("batches", "first", to=3), "of batches, 3 was read: expected a description"),
+        (setting("batches", "first", to=3), "the description of batches is 3: expected a dict"),
         (setting("callbacks", to=3), "have the methods state and restore: expected 3"),
         (setting("random", to={"dict": [["bit_generator", "PCG64"]]}), "is of another training"),
         (setting("random", "state", "state", to=10**400), "is of another training"),

@@ -155,7 +155,7 @@ def read_header(kind: Kind, file: Path, stream: BinaryIO) -> Header:
         config = parse_json(text)
     except ValueError as error:
         raise ValueError(
-            f"{str(file)!r} has no readable configuration ({shortened(repr(error), 200)})"
+            f"{str(file)!r} has no readable configuration ({shortened(str(error), 200)})"
         ) from error
     if not isinstance(config, dict):
         raise ValueError(f"{str(file)!r} has no readable configuration (not an object)")

@@ -29,7 +29,7 @@ def listed(values: Iterable[str], most: int = 12) -> str:
 
 
 def shortened(text: str, most: int = 500) -> str:
-    """Return a text of at most ``most`` characters; what is too much is left out of its middle."""
+    """Return a text of at most ``most`` characters; the middle of a longer one is left out."""
     if len(text) <= most:
         return text
     half = (most - 5) // 2

@@ -139,7 +139,7 @@ class DataPosition:
 
     def _compare(self, batch: Batch, before: Fingerprint) -> None:
         if not isinstance(before, dict):
-            raise TypeError(f"of {self.name}, {quoted(before)} was read: expected a description")
+            raise TypeError(f"the description of {self.name} is {quoted(before)}: expected a dict")
         now = self._fingerprint(batch)
         where = f"{self.name} are other data: of epoch {self.epochs}, batch {self.read}"
         for part, (kind, values) in now.items():
