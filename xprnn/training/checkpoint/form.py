@@ -17,10 +17,10 @@ LARGEST = 2**128
 def check_form(name: str, state: Any, own: Any, backend: Backend) -> None:
     """Refuse a state that is not of the form of a training's own state at its beginning.
 
-    The form: types of numbers and containers, keys, lengths, and shapes and dtypes of arrays.  Where
-    the training's own state is None or an empty list, everything is accepted here, and checked by
-    the part that restores it.  So is the state of the data and of a user's own optimizer, which may
-    change its form.
+    The form: types of numbers and containers, keys, lengths, and shapes and dtypes of arrays.
+    Where the training's own state is None or an empty list, everything is accepted here, and
+    checked by the part that restores it.  So is the state of the data and of a user's own
+    optimizer, which may change its form.
 
     Raises
     ------
