@@ -1,4 +1,7 @@
-"""CUDA kernels run on the host: the same source, compiled as C++, a thread after the other."""
+"""CUDA kernels run on the host: the same source, compiled as C++, a thread after the other.
+
+The threads of a block that wait for each other are fibres: each runs until it waits.
+"""
 
 import ctypes
 import functools
@@ -21,6 +24,45 @@ SHIM = """
 static struct { unsigned x, y; } blockIdx, threadIdx, blockDim, gridDim;
 """
 
+FIBRES = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <ucontext.h>
+#define __shared__ static
+enum { READY, WAITS, DONE, MOST = 1024, STACK = 32768 };
+static ucontext_t home, place[MOST];
+static char stacks[MOST][STACK];
+static int state[MOST], now;
+static void (*body)(void**);
+static void** given;
+static void turn(int after) { state[now] = after; swapcontext(&place[now], &home); }
+static void enter() { body(given); turn(DONE); }
+static void __syncthreads() { turn(WAITS); }
+template <class T> static T atomicMax(T* a, T b) { T old = *a; if (b > old) *a = b; return old; }
+static void run_block(void (*f)(void**), void** a) {
+    const int all = blockDim.x * blockDim.y;
+    body = f, given = a;
+    for (int k = 0; k < all; ++k) {
+        getcontext(&place[k]);
+        place[k].uc_stack.ss_sp = stacks[k], place[k].uc_stack.ss_size = STACK;
+        makecontext(&place[k], enter, 0);
+        state[k] = READY;
+    }
+    for (;;) {
+        int waiting = 0, done = 0;
+        for (int k = all; k--;) {
+            threadIdx = {k % blockDim.x, k / blockDim.x}, now = k;
+            if (state[k] == READY) swapcontext(&home, &place[k]);
+            waiting += state[k] == WAITS, done += state[k] == DONE;
+        }
+        if (done == all) return;
+        if (done) { fprintf(stderr, "a thread ended before a barrier\\n"); abort(); }
+        if (waiting == all) for (int k = all; k--;) state[k] = READY;
+    }
+}
+"""
+"""The last thread runs first, so that none finds by chance what another should have left."""
+
 # The two conversions are instructions of the device; not every C++ compiler has such a type.
 HALF_ON_HOST = """
 inline float load(const unsigned short* p, long long k) {
@@ -41,6 +83,8 @@ inline void store(unsigned short* p, long long k, float x) {
 }
 """
 
+NUMBERS = {"long long": (int, ctypes.c_longlong), "double": (float, ctypes.c_double)}
+
 SIGNATURE = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
 
 
@@ -57,9 +101,10 @@ class HostKernel(NamedTuple):
         assert len(arguments) == len(self.types)
         held = []
         for type_, a in zip(self.types, arguments, strict=True):
-            if type_ == "long long":
-                assert type(a) is int
-                held.append(ctypes.c_longlong(a))
+            if type_ in NUMBERS:
+                kind, made = NUMBERS[type_]
+                assert type(a) is kind
+                held.append(made(a))
                 continue
             # Anything else would be read wrongly without a word.
             assert a.flags.c_contiguous
@@ -72,26 +117,38 @@ class HostKernel(NamedTuple):
 
 def compiled(texts: list[str]) -> list[HostKernel]:
     """Compile kernels, all in one go."""
-    parts, found = [SHIM], []
+    parts, found = [SHIM, *[FIBRES] * any(map(_meets, texts))], []
     for number, text in enumerate(texts):
         name, parameters = SIGNATURE.search(text).groups()
         types = tuple(_type(p) for p in parameters.split(","))
         casts = ", ".join(f"*({type_}*)a[{k}]" for k, type_ in enumerate(types))
         half = HALF in text
         text = text.replace(HALF, HALF_ON_HOST).replace(f" {name}(", f" {name}_{number}(")  # noqa: PLW2901
+        call = f"{name}_{number}({casts})"
+        block = "run_block(call, a)"
+        if not _meets(text):
+            block = f"""for (threadIdx.x = 0; threadIdx.x < bx; ++threadIdx.x)
+    for (threadIdx.y = 0; threadIdx.y < by; ++threadIdx.y) {call}"""
         parts.append(f"""namespace n{number} {{
 {text}
+static void call(void** a) {{ {call}; }}
 extern "C" void run_{number}(unsigned gx, unsigned gy, unsigned bx, unsigned by, void** a) {{
     gridDim = {{gx, gy}}, blockDim = {{bx, by}};
     for (blockIdx.x = 0; blockIdx.x < gx; ++blockIdx.x)
     for (blockIdx.y = 0; blockIdx.y < gy; ++blockIdx.y)
-    for (threadIdx.x = 0; threadIdx.x < bx; ++threadIdx.x)
-    for (threadIdx.y = 0; threadIdx.y < by; ++threadIdx.y) {name}_{number}({casts});
+    {block};
 }} }}""")
         real = 4 if "typedef float real" in text else 8
-        found.append((types, {"stored*": 2 if half else real, "real*": real, "bool*": 1}))
+        sizes = {"stored*": 2 if half else real, "real*": real, "bool*": 1}
+        sizes |= dict.fromkeys(("double*", "long long*", "unsigned long long*"), 8)
+        found.append((types, sizes))
     library = build("\n".join(parts))
     return [HostKernel(library[f"run_{k}"], *rest) for k, rest in enumerate(found)]
+
+
+def _meets(text: str) -> bool:
+    """Whether the threads of a block work together."""
+    return "__syncthreads" in text or "atomicMax" in text
 
 
 @functools.cache

@@ -1,7 +1,11 @@
-"""A stand-in for CuPy: NumPy arrays that behave as if they were on a device.
+"""A stand-in for CuPy at the level of its calls: NumPy arrays that behave as if on a device.
 
 It has what `xprnn.backend.libraries.cupy` and the lowering touch, is stricter than CuPy where that
-finds mistakes, and writes down what is done.  Kernels are run by `tests.cuda_host`.
+finds mistakes, and writes down what CuPy would do: which call launches a kernel, asks cuBLAS for a
+product, copies, or waits for the device.  Kernels of our own are run by `tests.cuda_host`.
+
+There may be several devices.  As with CuPy, new arrays are on the current one, whatever a function
+is told with ``device=``, and arrays of another one can't be computed with.
 """
 
 import ctypes
@@ -19,13 +23,34 @@ from tests import cuda_fibres, cuda_host
 from tests.device_blas import CUPYS_HANDLE, Blas
 
 EVENTS: Counter = Counter()
-"""How often: ``"launch"``, ``"product"``, ``"empty"``, ``"read"`` (a value brought to the host)."""
+"""How often: ``"launch"``, ``"product"``, ``"empty"``, ``"set"``, ``"upload"``, ``"read"``.
+
+The last three are of memory set to zero, of arrays brought to the device, and of values brought to
+the host, which waits for the device."""
+
+NAMES: Counter = Counter()
+"""What the launches were."""
 
 KERNELS: dict[str, cuda_host.HostKernel] = {}
 """Compiled before, by their text."""
 
 BLAS = Blas(EVENTS)
 """cuBLAS, streams and graphs."""
+
+ARRAY_FUNCTIONS = {
+    **dict.fromkeys((np.sum, np.max, np.min, np.all, np.any, np.prod, np.mean, np.var), 1),
+    **dict.fromkeys((np.concatenate, np.stack, np.where, np.take, np.take_along_axis), 1),
+    **dict.fromkeys((np.copyto, np.zeros_like, np.ones_like, np.full_like, np.round), 1),
+    **dict.fromkeys((np.searchsorted, np.cumsum, np.reshape), 1),
+    # Views.
+    **dict.fromkeys((np.transpose, np.flip, np.broadcast_to, np.expand_dims, np.squeeze), 0),
+    **dict.fromkeys((np.moveaxis, np.empty_like, np.shape, np.isdtype, np.unstack), 0),
+    **dict.fromkeys((np.argsort, np.sort), 3),
+}
+"""How many kernels CuPy launches for a function."""
+
+WAITING = {np.unique: 6}
+"""Functions that wait for the device too, because they return as many entries as they find."""
 
 
 ATTRIBUTES = {
@@ -38,30 +63,99 @@ ATTRIBUTES = {
 
 
 class Device:
-    """The one device."""
+    """A device; the current one is the last that was entered."""
 
-    def __init__(self, number=0):
-        self.id = number
+    entered: list[int] = []  # noqa: RUF012
+    count = 1
+
+    def __init__(self, number=None):
+        self.id = current() if number is None else number
         self.attributes = ATTRIBUTES
 
     compute_capability = "90"
 
     def __enter__(self):
+        Device.entered.append(self.id)
         return self
 
     def __exit__(self, *exception):
-        return None
+        Device.entered.pop()
 
     def __eq__(self, other):
-        return isinstance(other, Device)
+        return isinstance(other, Device) and other.id == self.id
 
-    __hash__ = None
+    def __hash__(self):
+        return hash(self.id)
+
+    def __repr__(self):
+        return f"<CUDA Device {self.id}>"
+
+
+def current():
+    return Device.entered[-1] if Device.entered else 0
+
+
+def launched(name, times=1):
+    EVENTS["launch"] += times
+    NAMES[name] += times
 
 
 class DeviceArray(np.ndarray):
     """An array whose values come to the host only when they are asked for."""
 
-    device = Device()
+    number = None
+
+    def __array_finalize__(self, parent):
+        # A view is where its array is.
+        self.number = getattr(parent, "number", None)
+        if self.number is None:
+            self.number = current()
+
+    @property
+    def device(self):
+        return Device(self.number)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        name = f"{ufunc.__name__}.{method}"
+        inputs, given = _bare(name, inputs), _bare(name, out or ())
+        if given:
+            options["out"] = given
+        # A device doesn't warn.
+        with np.errstate(all="ignore"):
+            result = getattr(ufunc, method)(*inputs, **options)
+        if ufunc is np.matmul and method == "__call__":
+            EVENTS["product"] += 1
+        else:
+            launched(name)
+        return out[0] if out else on_device(result)
+
+    def __array_function__(self, function, types, args, kwargs):
+        name = function.__name__
+        if function in WAITING:
+            EVENTS["read"] += 1
+        bare = zip(kwargs, _bare(name, kwargs.values()), strict=True)
+        plain = _bare(name, args)
+        result = function(*plain, **dict(bare))
+        views = isinstance(result, np.ndarray) and any(
+            isinstance(a, np.ndarray) and np.may_share_memory(result, a) for a in plain
+        )
+        if not views:
+            # One that is not in the tables is to be looked up in CuPy first.
+            launched(name, {**WAITING, **ARRAY_FUNCTIONS}[function])
+        made = on_device(result)
+        if views:
+            made.number = next(a.number for a in args if isinstance(a, DeviceArray))
+        return made
+
+    def __getitem__(self, key):
+        _index("getitem", key)
+        return super().__getitem__(key)
+
+    def __setitem__(self, key, value):
+        _index("setitem", key)
+        _bare("setitem", (self, value))
+        launched("setitem")
+        super().__setitem__(key, value)
 
     @property
     def data(self):
@@ -78,9 +172,36 @@ class DeviceArray(np.ndarray):
             # CuPy would copy it.
             assert operand.flags.c_contiguous or operand.flags.f_contiguous
         assert out.flags.c_contiguous
-        assert not np.may_share_memory(out, self)
-        a, b = (operand.view(np.ndarray) for operand in (self, b))
+        assert not np.may_share_memory(out.view(np.ndarray), self.view(np.ndarray))
+        a, b = _bare("dot", (self, b))
         return np.dot(a, b, out=out.view(np.ndarray))
+
+
+def _index(name, key):
+    """Count what indexing launches, and for a mask that CuPy waits for its number of entries."""
+    for part in key if isinstance(key, tuple) else (key,):
+        if isinstance(part, np.ndarray):
+            _bare(name, (part,))
+            launched(f"{name} by array", 1)
+            EVENTS["read"] += part.dtype == bool
+
+
+def _bare(name, arrays):
+    """Return arrays as NumPy's own, once they are known to be the current device's."""
+    made = []
+    for a in arrays:
+        if isinstance(a, tuple | list) and any(isinstance(x, np.ndarray) for x in a):
+            made.append(type(a)(_bare(name, a)))
+            continue
+        if isinstance(a, DeviceArray):
+            assert a.number == current(), (
+                f"{name} of an array of device {a.number}, while {current()} is the current one"
+            )
+            a = a.view(np.ndarray)  # noqa: PLW2901
+        else:
+            assert type(a) is not np.ndarray, f"{name} of an array of the host"
+        made.append(a)
+    return tuple(made)
 
 
 def _reading(name):
@@ -91,29 +212,77 @@ def _reading(name):
     return method
 
 
+def _launching(name):
+    def method(self, *args, **options):
+        _bare(name, (self,))
+        bare = self.view(np.ndarray)
+        result = getattr(bare, name)(*args, **options)
+        if not (isinstance(result, np.ndarray) and np.may_share_memory(result, bare)):
+            launched(name)
+        return on_device(result)
+
+    return method
+
+
 for _name in ("__bool__", "__float__", "__int__", "__index__", "tolist", "item"):
     setattr(DeviceArray, _name, _reading(_name))
+for _name in ("astype", "copy", "sum", "max", "min", "all", "any", "take"):
+    setattr(DeviceArray, _name, _launching(_name))
 
 
 def on_device(a):
-    """Return an array, or several, as the device's."""
+    """Return an array, or several, as the current device's."""
     if isinstance(a, np.ndarray | np.generic):
-        return np.asarray(a).view(DeviceArray)
+        made = np.asarray(a).view(DeviceArray)
+        made.number = current()
+        return made
     if isinstance(a, tuple) and hasattr(a, "_fields"):
         return type(a)(*map(on_device, a))
     return type(a)(map(on_device, a)) if isinstance(a, tuple | list) else a
 
 
-def _poisoned(shape, *, dtype=None, device=None):
+def _poisoned(shape, dtype=None, *, device=None):
     """Return an array of values that show up in a result where they are not overwritten."""
     EVENTS["empty"] += 1
     made = np.empty(shape, dtype)
-    made[...] = True if made.dtype == bool else np.nan if made.dtype.kind == "f" else -1
+    made[...] = True if made.dtype == bool else np.nan if made.dtype.kind == "f" else 119
     return on_device(made)
 
 
-def _made(function):
-    return lambda *args, **options: on_device(function(*args, **options))
+def _zeros(shape, dtype=None, *, device=None):
+    EVENTS["set"] += 1
+    return on_device(np.zeros(shape, dtype))
+
+
+def _arange(*args, dtype=None, device=None):
+    launched("arange")
+    return on_device(np.arange(*args, dtype=dtype))
+
+
+def _asarray(a, /, *, dtype=None, device=None, copy=None):
+    if isinstance(a, DeviceArray):
+        _bare("asarray", (a,))
+        if copy or (dtype is not None and a.dtype != dtype):
+            launched("asarray")
+            return on_device(np.array(a.view(np.ndarray), dtype))
+        return a
+    EVENTS["upload"] += 1
+    return on_device(np.array(a, dtype))
+
+
+def _clip(x, /, min=None, max=None):  # noqa: A002 - the standard's names
+    """array_api_compat's way: an assignment through a mask for each bound."""
+    (bare,) = _bare("clip", (x,))
+    bounds = [bound for bound in (min, max) if bound is not None]
+    launched("clip", 6 * len(bounds))
+    EVENTS["read"] += 2 * len(bounds)
+    return on_device(np.clip(bare, *_bare("clip", (min, max))))
+
+
+def _argsort(a, axis=-1):
+    launched("argsort", 3)
+    (a,) = _bare("argsort", (a,))
+    return on_device(np.argsort(a, axis, kind="stable"))
 
 
 class Namespace(ModuleType):
@@ -126,9 +295,10 @@ class Namespace(ModuleType):
 
         def function(*args, **options):
             options.pop("device", None)
-            for a in args if name != "asarray" else ():
-                assert type(a) is not np.ndarray, f"{name} of an array of the host"
-            return on_device(found(*args, **options))
+            if name == "take":
+                options["mode"] = "wrap"  # as CuPy's
+            _bare(name, [a for a in args if isinstance(a, np.ndarray)])
+            return found(*args, **options)
 
         return function
 
@@ -144,7 +314,7 @@ class Together:
         self.code, self.room = code, 48 * 1024
 
     def __call__(self, grid, block, arguments, *, shared_mem, enable_cooperative_groups):
-        EVENTS["launch"] += 1
+        launched("together")
         assert shared_mem <= self.room
         assert enable_cooperative_groups == ("arrive(count)" in self.code)
         if enable_cooperative_groups:
@@ -162,7 +332,7 @@ class RawKernel:
 
     def __init__(self, code, name):
         assert f" {name}(" in code
-        self.code = code
+        self.code, self.name = code, name
         self.kernel = Together(code)
 
     def _allow(self, shared_bytes):
@@ -172,29 +342,16 @@ class RawKernel:
     max_dynamic_shared_size_bytes = property(fset=_allow)
 
     def __call__(self, grid, block, arguments):
-        EVENTS["launch"] += 1
+        launched(self.name)
         across, down = block
         assert 0 < across * down <= 1024
         assert 0 < grid[0] < 2**31
         assert 0 < grid[1] < 2**16
         for a in arguments:
-            assert isinstance(a, int | DeviceArray)
+            assert isinstance(a, int | float | DeviceArray)
+        _bare(self.name, [a for a in arguments if isinstance(a, DeviceArray)])
         kernel = KERNELS.get(self.code) or cuda_host.alone(self.code)
         BLAS.do(lambda: kernel(grid, block, arguments))
-
-
-class ReductionKernel:
-    """The only one in use: a sum of squares in float64."""
-
-    def __init__(self, given, result, term, *rest):
-        assert (given, result) == ("T x", "float64 y")
-        assert term == "static_cast<double>(x) * static_cast<double>(x)"
-        assert rest == ("a + b", "y = a", "0", "xprnn_square_sum")
-
-    def __call__(self, a):
-        # A device doesn't warn.
-        with np.errstate(over="ignore"):
-            return on_device(np.sum(np.square(a.view(np.ndarray), dtype=np.float64)))
 
 
 def _pinned(size):
@@ -211,30 +368,26 @@ def _pinned(size):
 def forget():
     """Forget what was made for CuPy or for the stand-in: neither may get what is the other's."""
     from xprnn.backend.libraries import cupy as library
-    from xprnn.backend.libraries import cupy_launches
+    from xprnn.backend.libraries import cupy_fused, cupy_graphs, cupy_launches
 
-    library._compiled.cache_clear()
-    library.square_sum.cache_clear()
+    library.forget_devices()
+    cupy_fused.compiled.cache_clear()
+    cupy_graphs._graphs.cache_clear()
+    cupy_graphs.refusal.reason = ""
     for kept in (cupy_launches.with_room, cupy_launches.limits, cupy_launches.watch):
         kept.cache_clear()
 
 
-@contextmanager
-def device_arrays():
-    """Put the stand-in in the place of CuPy."""
-    from xprnn.backend import prefer
-    from xprnn.backend.libraries import cupy_graphs as graphs
-    from xprnn.backend.registry import LIBRARIES
-
+def stand_in():
+    """Return the modules, by their names."""
     cupy, namespace = ModuleType("cupy"), Namespace("array_api_compat.cupy")
-    cupy.__version__, cupy.ndarray, cupy.float32 = "14.0", DeviceArray, np.float32
-    cupy.arange = lambda n, dtype: on_device(np.arange(n, dtype=dtype))
-    cupy.sum = lambda a: on_device(np.sum(a))
-    cupy.ascontiguousarray = lambda a: on_device(np.ascontiguousarray(a).reshape(a.shape))
-    cupy.RawKernel, cupy.ReductionKernel = RawKernel, ReductionKernel
-    for name in ("ones", "zeros", "empty", "empty_like"):
-        setattr(cupy, name, _made(getattr(np, name)))
-    cupy.copyto = np.copyto
+    cupy.__version__, cupy.ndarray = "14.2", DeviceArray
+    for name in ("float32", "float64", "int64", "uint64"):
+        setattr(cupy, name, getattr(np, name))
+    cupy.empty, cupy.zeros, cupy.arange, cupy.argsort = _poisoned, _zeros, _arange, _argsort
+    cupy.ones = lambda shape, dtype=None: on_device(np.ones(shape, dtype))
+    cupy.empty_like, cupy.copyto, cupy.sum = np.empty_like, np.copyto, np.sum
+    cupy.asarray, cupy.ascontiguousarray, cupy.RawKernel = _asarray, _ascontiguous, RawKernel
     properties = {"name": b"stand-in", "multiProcessorCount": 2, "major": 9, "minor": 0}
     cupy.cuda = SimpleNamespace(
         Device=Device,
@@ -242,39 +395,57 @@ def device_arrays():
         alloc_pinned_memory=_pinned,
         device=SimpleNamespace(get_cublas_handle=lambda: CUPYS_HANDLE),
         runtime=SimpleNamespace(
-            getDeviceCount=lambda: 1,
-            getDevice=lambda: 0,
+            getDevice=current,
+            getDeviceCount=lambda: Device.count,
             getDeviceProperties=lambda number: properties,
+            memGetInfo=lambda: (2**20, 2**34),
             runtimeGetVersion=lambda: 13000,
             driverGetVersion=lambda: 13000,
         ),
         get_current_stream=lambda: BLAS.current,
     )
-    namespace.empty = _poisoned
+    namespace.empty, namespace.zeros, namespace.arange = _poisoned, _zeros, _arange
+    namespace.asarray, namespace.argsort, namespace.clip = _asarray, _argsort, _clip
     bindings = ModuleType("cupy_backends.cuda.libs")
     bindings.cublas = BLAS.binding
-    modules = {
+    return {
         "cupy": cupy,
         "array_api_compat.cupy": namespace,
         "cupy_backends.cuda.libs": bindings,
     }
+
+
+def _ascontiguous(a):
+    if a.flags.c_contiguous:
+        return a
+    launched("ascontiguousarray")
+    return on_device(np.ascontiguousarray(*_bare("ascontiguousarray", (a,))).reshape(a.shape))
+
+
+@contextmanager
+def device_arrays(devices=1):
+    """Put the stand-in in the place of CuPy."""
+    from xprnn.backend import prefer
+    from xprnn.backend.libraries import cupy_graphs as graphs
+    from xprnn.backend.registry import LIBRARIES
+
+    modules = stand_in()
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
     EVENTS.clear()
+    NAMES.clear()
+    Device.count = devices
     forget()
     BLAS.refuses = None
     loaded, graphs._loaded_library = graphs._loaded_library, lambda: BLAS
-    graphs._graphs.cache_clear()
-    graphs.refusal.reason = ""
     try:
         # Off unless a test is about it: what is counted should not depend on the calls before.
         with prefer(LIBRARIES["cupy"]), mock.patch.dict(os.environ, {graphs.VARIABLE: "off"}):
             yield
     finally:
         graphs._loaded_library = loaded
-        graphs._graphs.cache_clear()
-        graphs.refusal.reason = ""
         forget()
+        Device.count = 1
         for name, module in before.items():
             if module is None:
                 del sys.modules[name]

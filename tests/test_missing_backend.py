@@ -1,5 +1,6 @@
 """Libraries that are not installed, and a CuPy without a device (a stand-in: see `FakeCuPy`)."""
 
+import os
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -9,6 +10,8 @@ import pytest
 import xprnn
 from xprnn import get_backend
 from xprnn.backend import probe
+from xprnn.backend.libraries.cupy import forget_devices
+from xprnn.optim import global_norm
 
 
 class FakeArray:
@@ -20,6 +23,13 @@ class FakeArray:
 
     def get(self) -> np.ndarray:
         return self.host
+
+    def reshape(self, *shape: int) -> "FakeArray":
+        return FakeArray(self.host.reshape(shape), FakeDevice.current)
+
+    def dot(self, b: "FakeArray", out: "FakeArray") -> "FakeArray":
+        del out
+        return FakeArray(self.host.dot(b.host), FakeDevice.current)
 
     def __float__(self) -> float:
         return float(self.host)
@@ -51,16 +61,20 @@ class FakeCuPy:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count: int | Exception = 2
         self.kernel_error: Exception | None = None
+        self.sums = 0
         cupy, namespace = ModuleType("cupy"), ModuleType("array_api_compat.cupy")
         cupy.__version__ = "14.0"
         cupy.ndarray, cupy.float32 = FakeArray, np.float32
         cupy.arange = lambda n, dtype: FakeArray(np.arange(n, dtype=dtype), FakeDevice.current)
+        cupy.empty = lambda shape, dtype: FakeArray(np.empty(shape, dtype), FakeDevice.current)
         cupy.sum = self.sum
         runtime = SimpleNamespace(getDeviceCount=self.device_count)
         cupy.cuda = SimpleNamespace(Device=FakeDevice, runtime=runtime)
         namespace.asarray = lambda a: FakeArray(np.array(a), FakeDevice.current)
         namespace.arange = lambda n, **_: np.arange(n)
-        namespace.empty = lambda n, dtype: FakeArray(np.empty(n, dtype), FakeDevice.current)
+        namespace.empty = lambda n, dtype, device=None: FakeArray(
+            np.empty(n, dtype), FakeDevice.current
+        )
         namespace.float16, namespace.float32, namespace.float64 = np.float16, np.float32, np.float64
         monkeypatch.setitem(sys.modules, "cupy", cupy)
         monkeypatch.setitem(sys.modules, "array_api_compat.cupy", namespace)
@@ -71,6 +85,7 @@ class FakeCuPy:
         return self.count
 
     def sum(self, a: FakeArray) -> FakeArray:
+        self.sums += 1
         if self.kernel_error is not None:
             raise self.kernel_error
         return FakeArray(a.host.sum(), FakeDevice.current)
@@ -78,7 +93,9 @@ class FakeCuPy:
 
 @pytest.fixture
 def fake(monkeypatch):
-    return FakeCuPy(monkeypatch)
+    forget_devices()
+    yield FakeCuPy(monkeypatch)
+    forget_devices()
 
 
 @pytest.mark.parametrize(
@@ -115,13 +132,13 @@ def test_the_rest_works_where_an_import_is_barred(monkeypatch):
 
 def test_a_driver_that_fails_is_told_from_a_missing_library(fake):
     fake.count = RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
-    message = "CuPy is installed, but finds no usable CUDA device: cudaErrorInsufficientDriver"
+    message = "CuPy is installed, but finds no usable CUDA device: .*version 580 or newer"
     with pytest.raises(RuntimeError, match=message):
         get_backend("cupy")
     found = probe("cupy")
     assert not found.usable
     assert found.version == "14.0"
-    assert "nvidia-smi" in found.reason
+    assert "`nvidia-smi`" in found.reason
     assert get_backend("auto").name == "numpy"
     assert "cupy" not in xprnn.available_backends()
 
@@ -135,9 +152,50 @@ def test_a_machine_without_a_device(fake):
 
 def test_a_device_that_runs_no_kernel(fake):
     fake.kernel_error = OSError("libnvrtc.so is missing")
-    with pytest.raises(RuntimeError, match=r"device 0 fails: libnvrtc\.so is missing"):
+    with pytest.raises(RuntimeError, match=r"device 0 fails: .*libnvrtc\.so is missing"):
         get_backend("cupy")
     assert get_backend("auto").name == "numpy"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        # As CuPy 14.2 says them, on machines that lack the one or the other.
+        (RuntimeError("CuPy failed to load libcuda.so.1: OSError: libcuda.so.1"), "driver"),
+        (RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is"), "too old"),
+        (RuntimeError("CUDA_ERROR_UNSUPPORTED_PTX_VERSION: the provided PTX"), "too old"),
+        (RuntimeError("cudaErrorNoDevice: no CUDA-capable device"), "no CUDA device"),
+        (RuntimeError("Failed to find CUDA headers"), "no CUDA headers .*: pip install .*cuda13"),
+        (RuntimeError('Failure finding "libnvrtc.so.13": No such file'), "no NVRTC"),
+        (ImportError('Failure finding "libcublasLt.so.13 or libcublasLt.so.12"'), "no cuBLAS"),
+        (RuntimeError("CUDA_ERROR_NO_BINARY_FOR_GPU: no kernel"), "another kind of device: re"),
+        (RuntimeError("cudaErrorInitializationError: initialization error"), "forked"),
+        (PermissionError(13, "Permission denied", "/root/.cupy"), "can't be written: set CUPY_C"),
+    ],
+    ids=lambda case: case if isinstance(case, str) else "",
+)
+def test_what_fails_is_said_in_words(fake, error, words):
+    fake.kernel_error = error
+    with pytest.raises(RuntimeError, match=f"device 0 fails: .*{words}"):
+        get_backend("cupy")
+    assert str(error) in probe("cupy").reason
+
+
+def test_a_device_is_tried_once(fake):
+    for _ in range(3):
+        get_backend("cupy", "cuda:1")
+    assert fake.sums == 1
+    get_backend("cupy", "cuda:0")
+    assert fake.sums == 2
+
+
+def test_a_process_that_was_forked_after_cuda_began(fake, monkeypatch):
+    be = get_backend("cupy")
+    real = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: real + 1)
+    for call in (lambda: get_backend("cupy", "cuda:1"), lambda: global_norm({"a": be})):
+        with pytest.raises(RuntimeError, match=rf"forked from process {real} .*'spawn'"):
+            call()
 
 
 def test_auto_is_cupy_where_a_device_works(fake):
@@ -175,14 +233,9 @@ def test_arrays_go_to_the_device_asked_for_and_back(fake):
     assert be.to_numpy(be.asarray(2.0)).shape == ()
 
 
-def test_sums_into_rows_columns_and_entries(fake):
+def test_sums_into_entries(fake):
     """Tested on host arrays, because NumPy and CuPy index alike."""
     library, a = get_backend("cupy").library, np.zeros((3, 4))
-    rows = library.add_at(a, np.array([0, 2]), np.array([[1.0] * 4, [2.0] * 4]), 0)
-    assert rows.tolist() == [[1] * 4, [0] * 4, [2] * 4]
-    columns = library.add_at(a, np.array([1, 3]), np.array([[1.0, 2.0]] * 3), 1)
-    assert columns.tolist() == [[0, 1, 0, 2]] * 3
-    assert not np.any(a)
     entries = library.add_to_entries(a, np.array([3, 0, 3]), np.array([1.0, 2.0, 3.0]))
     assert entries.tolist() == [[0, 0, 0, 1], [2, 0, 0, 0], [0, 0, 0, 3]]
 

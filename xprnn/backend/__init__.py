@@ -10,6 +10,7 @@ The modules, each importing only those above it:
 `numba`             compiled code for NumPy's arrays, where Numba is installed
 `cuda`              CUDA kernels that know no cells, as text
 `dual`              values with tangents, for exact derivatives
+`entry`             the decorator of public functions, which enters the device of their arrays
 `operations`        what a library may do faster than with functions of the standard
 `kernels`           what a lowering to CUDA kernels needs from a library
 `library`           `Library`: what must be known about an array library

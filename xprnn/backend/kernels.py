@@ -121,3 +121,46 @@ class Kernels(Protocol):
     def raise_given_up(self) -> None:
         """Raise a RuntimeError if a kernel has given up; it waits for no kernel that still runs."""
         ...
+
+
+class Fused(Protocol):
+    """Operations for arrays of a device that are few kernels, and that nobody waits for."""
+
+    def first_not_finite(self, a: Array) -> Array:
+        """Return (1,): 0 if all entries are finite, else n - i for the first other one, i of n."""
+        ...
+
+    def first_out_of_range(self, a: Array, count: int, ignored: int | None) -> Array:
+        """Return the same of integers: those from 0 to count-1, or ``ignored``, are good."""
+        ...
+
+    def norm_and_factor(self, arrays: Sequence[Array], limit: float) -> tuple[Array, Array]:
+        """Return the norm of arrays of one dtype together, and limit / max(norm, limit)."""
+        ...
+
+    def scaled(self, arrays: Sequence[Array], factor: Array) -> list[Array]:
+        """Return arrays times such a factor, new ones."""
+        ...
+
+    def softmax_loss(
+        self,
+        logits: Array,
+        target: Array,
+        valid: Array | None,
+        *,
+        mean: bool,
+        gradient: bool,
+        overwrite: bool,
+    ) -> tuple[Array, Array | None]:
+        """Return cross-entropy of logits (N, V) and targets (N,), and its gradient if wanted.
+
+        ``valid``, (N,) of bool, says which places exist.  With ``overwrite`` the gradient may be
+        written into the logits.
+        """
+        ...
+
+    def square_loss(
+        self, output: Array, target: Array, valid: Array | None, *, mean: bool, gradient: bool
+    ) -> tuple[Array, Array | None]:
+        """Return half the squared error of (N, O), and its gradient if wanted."""
+        ...

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.backend.kernels import Kernels, Limits
+from xprnn.backend.kernels import Fused, Kernels, Limits
 from xprnn.backend.operations import Operations
 from xprnn.backend.types import REALS, Array, Device, DType
 
@@ -47,6 +47,11 @@ class Library(Operations):
     """Whether reading a value of an array never waits for a device."""
     lowering: ClassVar[str | None] = None
     """The name of the lowering of `xprnn.engine.loop` that is made for its arrays."""
+
+    fused: ClassVar[Fused | None] = None
+    """Operations in few kernels; None where the standard's functions are as good."""
+    segments: ClassVar[bool] = True
+    """Whether the products of a long sequence are faster in segments that fit a cache."""
 
     @abstractmethod
     def is_array(self, a: object) -> bool:

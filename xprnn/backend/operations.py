@@ -104,7 +104,9 @@ class Operations(ABC):
 
     # Rows and columns by index
 
-    def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
+    def sum_by_index(
+        self, rows: Array, index: Array, count: int | None = None
+    ) -> tuple[Array, Array]:
         """Sum the rows that have the same index.
 
         The standard has no scatter-add, and indexed assignment drops duplicates.  Here it is the
@@ -115,6 +117,10 @@ class Operations(ABC):
         ----------
         rows : array, (N, K)
         index : array of int, (N,)
+        count : int, optional
+            All indices are below it.  With it, a library that would wait for the number of distinct
+            indices returns more: as many as there can be, and ``count`` in place of those that
+            there are not, with sums of zero.
 
         Returns
         -------
@@ -123,6 +129,7 @@ class Operations(ABC):
         sums : array, (n, K)
             The sum of the rows of each of them.
         """
+        del count
         xp = self.namespace()
         found, inverse = xp.unique_inverse(index)
         each = xp.arange(found.shape[0], dtype=inverse.dtype, device=self.device_of(index))
@@ -137,8 +144,8 @@ class Operations(ABC):
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         """Return ``a`` with ``values`` added to its rows (axis 0) or columns (axis 1) at ``index``.
 
-        ``a`` is (M, K), ``index`` (n,) is sorted and without duplicates, and ``values`` has n
-        entries along the axis.  The result is a new array.
+        ``a`` is (M, K), ``index`` (n,) is sorted and without duplicates, as `sum_by_index` returns
+        it, and ``values`` has n entries along the axis.  The result is a new array.
         """
         if index.shape[0] == 0:
             return self.namespace().asarray(a, copy=True)

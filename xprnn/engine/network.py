@@ -15,7 +15,8 @@ from typing import Any
 
 from xprnn import checks
 from xprnn.backend import Backend, get_backend
-from xprnn.backend.host.arrays import HostArray, Seed, generator, underflow_is_no_fault
+from xprnn.backend.entry import entry
+from xprnn.backend.host.arrays import HostArray, Seed, generator
 from xprnn.backend.types import Array, Device, DType
 from xprnn.cells import Arrays, Cell, get_cell
 from xprnn.engine.architecture import Architecture
@@ -258,7 +259,7 @@ class RNN:
     def parameters(self, arrays: Mapping[str, Array]) -> None:
         self._parameters = Parameters(self.backend, self.architecture.shapes(), arrays)
 
-    @underflow_is_no_fault
+    @entry
     def __call__(
         self, x: Array, state: Arrays | None = None, lengths: Sequence[int] | None = None
     ) -> tuple[Array, Arrays]:
@@ -291,7 +292,7 @@ class RNN:
         run = self._forward(*checked, save=False)
         return run.output, run.state
 
-    @underflow_is_no_fault
+    @entry
     def forward(
         self,
         x: Array,
@@ -351,7 +352,7 @@ class RNN:
             rng=masks_from,
         )
 
-    @underflow_is_no_fault
+    @entry
     def backward(
         self,
         run: Run,
@@ -455,7 +456,7 @@ class RNN:
         )
         return value, gradient
 
-    @underflow_is_no_fault
+    @entry
     def jvp(
         self,
         x: Array,
@@ -545,7 +546,7 @@ class RNN:
             d_state,
         )
 
-    @underflow_is_no_fault
+    @entry
     def hvp(
         self,
         x: Array,
@@ -724,7 +725,7 @@ class RNN:
         return {name: self.backend.to_numpy(array) for name, array in self._parameters.items()}
 
 
-@underflow_is_no_fault
+@entry
 def loss_and_grad(
     net: RNN,
     x: Array,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from xprnn import checks
 from xprnn.backend import Backend, Library, library_of, namespace_of
-from xprnn.backend.host.arrays import underflow_is_no_fault
+from xprnn.backend.entry import entry
 from xprnn.backend.types import Array, Namespace
 from xprnn.losses.protocol import sum_dtype
 
@@ -68,10 +68,13 @@ class CrossEntropy:
         # Padding is the only negative target that `check` accepts; unsigned targets have none.
         return int(xp.sum(xp.astype(target >= 0, xp.int32), dtype=xp.int32))
 
-    @underflow_is_no_fault
+    @entry
     def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:
         library = library_of(output)
         xp = library.namespace()
+        fused = self._fused(library, output, target, valid, gradient=False, overwrite=False)
+        if fused is not None:
+            return fused[0]
         logits, classes, weights = self._rows(xp, output, _existing(xp, target, valid))
         total = xp.sum(weights[:0, ...])
         for rows in _blocks(logits):
@@ -79,12 +82,15 @@ class CrossEntropy:
             total = total + _value(library, *part, overwrite=False)[0]
         return total
 
-    @underflow_is_no_fault
+    @entry
     def value_and_grad(
         self, output: Array, target: Array, valid: Array | None = None, *, overwrite: bool = False
     ) -> tuple[Array, Array]:
         library = library_of(output)
         xp = library.namespace()
+        fused = self._fused(library, output, target, valid, gradient=True, overwrite=overwrite)
+        if fused is not None:
+            return fused
         logits, classes, weights = self._rows(xp, output, _existing(xp, target, valid))
         total, gradient = xp.sum(weights[:0, ...]), logits
         blocks = _blocks(logits)
@@ -103,6 +109,30 @@ class CrossEntropy:
                 block = library.put_rows(gradient, rows, block)
             gradient = block
         return total, xp.reshape(gradient, output.shape)
+
+    def _fused(
+        self,
+        library: Library,
+        output: Array,
+        target: Array,
+        valid: Array | None,
+        *,
+        gradient: bool,
+        overwrite: bool,
+    ) -> tuple[Array, Array] | None:
+        """Return value and gradient in few kernels, where the library has them."""
+        if library.fused is None:
+            return None
+        xp = library.namespace()
+        value, d = library.fused.softmax_loss(
+            library.rows(output),
+            xp.reshape(target, (-1,)),
+            None if valid is None else xp.reshape(valid, (-1,)),
+            mean=self.reduction == "mean",
+            gradient=gradient,
+            overwrite=overwrite,
+        )
+        return value, None if d is None else xp.reshape(d, output.shape)
 
     def _rows(self, xp: Namespace, output: Array, target: Array) -> tuple[Array, Array, Array]:
         """Return logits (N, V), targets (N,) and each token's share of the loss, (N, 1)."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from xprnn import checks
 from xprnn.backend import Backend, Library, library_of, namespace_of
-from xprnn.backend.host.arrays import underflow_is_no_fault
+from xprnn.backend.entry import entry
 from xprnn.backend.types import Array
 from xprnn.losses.protocol import sum_dtype
 
@@ -58,20 +58,45 @@ class SquaredError:
         xp = namespace_of(valid)
         return int(xp.sum(xp.astype(valid, xp.int32))) * int(target.shape[-1])
 
-    @underflow_is_no_fault
+    @entry
     def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:
         library = library_of(output)
+        fused = self._fused(library, output, target, valid, gradient=False)
+        if fused is not None:
+            return fused[0]
         return self._value(library, *self._difference(library, output, target, valid))
 
-    @underflow_is_no_fault
+    @entry
     def value_and_grad(
         self, output: Array, target: Array, valid: Array | None = None, *, overwrite: bool = False
     ) -> tuple[Array, Array]:
         del overwrite  # an offer that this loss has no use for
         library = library_of(output)
+        fused = self._fused(library, output, target, valid, gradient=True)
+        if fused is not None:
+            return fused
         difference, scale = self._difference(library, output, target, valid)
         value = self._value(library, difference, scale)
         return value, library.times(difference, scale)  # from (1)
+
+    def _fused(
+        self,
+        library: Library,
+        output: Array,
+        target: Array,
+        valid: Array | None,
+        *,
+        gradient: bool,
+    ) -> tuple[Array, Array] | None:
+        """Return value and gradient in few kernels, where the library has them."""
+        if library.fused is None:
+            return None
+        rows, mean = library.rows, self.reduction == "mean"
+        mask = None if valid is None else library.namespace().reshape(valid, (-1,))
+        value, d = library.fused.square_loss(
+            rows(output), rows(target), mask, mean=mean, gradient=gradient
+        )
+        return value, None if d is None else library.namespace().reshape(d, output.shape)
 
     def _value(self, library: Library, difference: Array, scale: float) -> Array:
         xp = library.namespace()

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, cast
 
 from xprnn import checks
 from xprnn.backend import namespace_of
-from xprnn.backend.host.arrays import underflow_is_no_fault
+from xprnn.backend.entry import entry
 from xprnn.backend.types import Array
 from xprnn.optim.arguments import (
     check_gradients,
@@ -118,7 +118,7 @@ class Averaged(InPlaceOptimizer):
         average = {k: namespace_of(p).asarray(p, copy=True) for k, p in parameters.items()}
         return AveragedState(0, average, self._rule.init(parameters))
 
-    @underflow_is_no_fault
+    @entry
     def update(
         self,
         gradients: Gradients,

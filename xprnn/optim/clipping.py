@@ -4,7 +4,7 @@ from functools import reduce
 
 from xprnn import checks
 from xprnn.backend import library_of, namespace_of
-from xprnn.backend.host.arrays import underflow_is_no_fault
+from xprnn.backend.entry import entry
 from xprnn.backend.types import Array, Namespace
 from xprnn.engine.gradients import (
     FactoredGradient,
@@ -13,7 +13,9 @@ from xprnn.engine.gradients import (
     clipped,
     component,
     copied,
+    entries,
     largest_size,
+    multiplied_out,
     square_sum,
     times,
 )
@@ -21,7 +23,7 @@ from xprnn.optim.arguments import check_mapping, check_not_nan
 from xprnn.optim.protocol import Gradients
 
 
-@underflow_is_no_fault
+@entry
 def global_norm(gradients: Gradients) -> Array:
     """Return the Euclidean norm of all gradients together, a zero-dimensional array.
 
@@ -39,6 +41,8 @@ def global_norm(gradients: Gradients) -> Array:
         raise ValueError("gradients is empty: expected at least one array")
     first = _first(gradients)
     library = library_of(first)
+    if library.fused is not None:
+        return library.fused.norm_and_factor(_entries(gradients), 1.0)[0]
     xp = library.namespace()
     with library.quiet():
         norm = xp.sqrt(sum(square_sum(g) for g in gradients.values()))
@@ -53,7 +57,7 @@ def global_norm(gradients: Gradients) -> Array:
     return largest * xp.sqrt(sum(square_sum(times(g, 1 / largest)) for g in gradients.values()))
 
 
-@underflow_is_no_fault
+@entry
 def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, GradientArray], Array]:
     """Scale all gradients together so that their norm is at most ``limit``.
 
@@ -86,9 +90,18 @@ def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, Gradient
     return {k: _separate(g, gradients[k]) for k, g in clipped.items()}, norm
 
 
-@underflow_is_no_fault
+@entry
 def limit_norm(gradients: Gradients, limit: float) -> tuple[dict[str, GradientArray], Array]:
     """Do the same for a caller who does not use ``gradients`` any more: they may be the result."""
+    check_mapping("gradients", gradients)
+    fused = library_of(_first(gradients)).fused if gradients else None
+    if fused is not None:
+        # A factored gradient becomes dense, because every form is needed in the end.
+        gradients = {k: multiplied_out(g) for k, g in gradients.items()}
+        values = _entries(gradients)
+        norm, factor = fused.norm_and_factor(values, limit)
+        scaled = fused.scaled(values, factor)
+        return dict(zip(gradients, map(_like, gradients.values(), scaled), strict=True)), norm
     norm = global_norm(gradients)
     # A limit above the dtype's range would become infinite, and infinity over infinity is NaN.
     limit = min(limit, float(_namespace(gradients).finfo(norm.dtype).max))
@@ -100,7 +113,7 @@ def limit_norm(gradients: Gradients, limit: float) -> tuple[dict[str, GradientAr
     return {k: times(g, factor) for k, g in gradients.items()}, norm
 
 
-@underflow_is_no_fault
+@entry
 def clip_by_value(gradients: Gradients, limit: float) -> dict[str, GradientArray]:
     """Clip every entry to [-limit, limit]; the direction of the gradient may change.
 
@@ -121,6 +134,23 @@ def clip_by_value(gradients: Gradients, limit: float) -> dict[str, GradientArray
 def _separate(g: GradientArray, given: GradientArray) -> GradientArray:
     """Return g, copied where it shares memory with the gradient that was given."""
     return copied(g) if g is given or isinstance(g, SparseGradient | FactoredGradient) else g
+
+
+def _entries(gradients: Gradients) -> list[Array]:
+    return [entries(g).T if _by_columns(g) else entries(g) for g in gradients.values()]
+
+
+def _by_columns(g: GradientArray) -> bool:
+    """Whether the entries of g are in memory order when they are transposed."""
+    return isinstance(g, SparseGradient) and g.axis == 1
+
+
+def _like(g: GradientArray, values: Array) -> GradientArray:
+    """Return a gradient of the form of g with other values."""
+    if isinstance(g, SparseGradient):
+        values = values.T if _by_columns(g) else values
+        return SparseGradient(g.indices, values, g.shape, g.axis)
+    return values
 
 
 def _first(gradients: Gradients) -> Array:

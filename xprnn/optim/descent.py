@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
-from xprnn.backend.host.arrays import underflow_is_no_fault
+from xprnn.backend.entry import entry
 from xprnn.backend.types import Array, Rule
 from xprnn.optim.arguments import (
     check_gradients,
@@ -110,7 +110,7 @@ class Descent(Checked, InPlaceOptimizer, Generic[State]):
         decaying_names(self.decayed, parameters)
         return self.first_state(parameters)
 
-    @underflow_is_no_fault
+    @entry
     def update(
         self,
         gradients: Gradients,

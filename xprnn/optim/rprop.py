@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from xprnn import checks
 from xprnn.backend import namespace_of
-from xprnn.backend.host.arrays import underflow_is_no_fault
+from xprnn.backend.entry import entry
 from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray, dense
 from xprnn.optim import options
@@ -86,7 +86,7 @@ class Rprop(Checked, InPlaceOptimizer):
         zeros = {k: 0 * p for k, p in parameters.items()}
         return RpropState({k: zero + self.initial for k, zero in zeros.items()}, zeros)
 
-    @underflow_is_no_fault
+    @entry
     def update(
         self,
         gradients: Gradients,

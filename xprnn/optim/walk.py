@@ -8,9 +8,10 @@ is empty; it returns the new values and arrays.
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from xprnn.backend import namespace_of
+from xprnn.backend import library_of, namespace_of
 from xprnn.backend.types import Array, Rule
 from xprnn.engine.gradients import SparseGradient, elementwise
+from xprnn.optim.fused import fused_update
 from xprnn.optim.protocol import Gradients, Parameters, Updated
 
 Memory: TypeAlias = Mapping[str, Array]
@@ -39,6 +40,27 @@ def update_each(
     into : tuple of mapping, optional
         Parameters and memories whose arrays the caller gives up: see `places`.
     """
+    new = None
+    if parameters and library_of(next(iter(parameters.values()))).fused is not None:
+        new = fused_update(formulas, gradients, parameters, memories, lazy=lazy)
+    if new is None:
+        new = _one_by_one(formulas, gradients, parameters, memories, lazy=lazy, into=into)
+    return tuple(
+        {k: arrays[i] for k, arrays in new.items() if arrays[i] is not None}
+        for i in range(1 + len(memories))
+    )
+
+
+def _one_by_one(
+    formulas: Mapping[str, Rule],
+    gradients: Gradients,
+    parameters: Parameters,
+    memories: tuple[Memory, ...],
+    *,
+    lazy: bool,
+    into: tuple[Memory, ...] | None,
+) -> dict[str, tuple[Array | None, ...]]:
+    """Return each parameter's new arrays, the parameter first."""
     new = {}
     for k, p in parameters.items():
         g, formula = gradients[k], formulas[k]
@@ -48,10 +70,7 @@ def update_each(
             continue
         given = None if into is None else [kind.get(k) for kind in into]
         new[k] = elementwise(formula, g, arrays, given)
-    return tuple(
-        {k: arrays[i] for k, arrays in new.items() if arrays[i] is not None}
-        for i in range(1 + len(memories))
-    )
+    return new
 
 
 def places(into: Updated | None, names: tuple[str, ...]) -> tuple[Memory, ...] | None:

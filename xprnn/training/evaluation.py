@@ -1,6 +1,6 @@
 """A network's loss over data."""
 
-from xprnn.backend.host.arrays import underflow_is_no_fault
+from xprnn.backend.entry import entry
 from xprnn.backend.types import Array
 from xprnn.data.batches import Batch, Batches, each_batch
 from xprnn.engine.lengths import check_lengths, fill_target, padding_mask
@@ -8,7 +8,7 @@ from xprnn.engine.network import RNN
 from xprnn.losses import Loss, get_loss, mask_arguments
 
 
-@underflow_is_no_fault
+@entry
 def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") -> float:
     """Return a network's loss over data, without training.
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from xprnn import checks
-from xprnn.backend.host.arrays import underflow_is_no_fault
+from xprnn.backend.entry import entry
 from xprnn.data.batches import Batches
 from xprnn.engine.arguments import check_recompute, check_window
 from xprnn.engine.network import RNN
@@ -20,7 +20,7 @@ from xprnn.training.run import Callback, RateScale, TrainingRun
 from xprnn.training.step import TrainingStep
 
 
-@underflow_is_no_fault
+@entry
 def fit(
     net: RNN,
     batches: Batches,

@@ -1,15 +1,24 @@
 """CuPy: arrays on a CUDA device."""
 
 import importlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cache, lru_cache
+from typing import ClassVar
 
+from xprnn.backend import entry
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.backend.kernels import Launch, Limits, SharedLaunch, StepLaunch, StepProduct
-from xprnn.backend.libraries import cupy_launches
+from xprnn.backend.kernels import (
+    Fused,
+    Launch,
+    Limits,
+    SharedLaunch,
+    StepLaunch,
+    StepProduct,
+)
+from xprnn.backend.libraries import cupy_fused, cupy_launches
+from xprnn.backend.libraries.cupy_faults import in_words, no_room
 from xprnn.backend.libraries.cupy_graphs import repeat
-from xprnn.backend.libraries.in_place import add_in_place, put_in_place
 from xprnn.backend.library import Library
 from xprnn.backend.types import Array, Device, Namespace
 
@@ -18,7 +27,7 @@ class CuPyKernels:
     """The `Kernels` of CuPy."""
 
     def compiled(self, name: str, text: str) -> Launch:
-        return _compiled(name, text)
+        return cupy_fused.compiled(name, text)
 
     def contiguous(self, a: Array) -> Array:
         return importlib.import_module("cupy").ascontiguousarray(a)
@@ -60,6 +69,8 @@ class CuPy(Library):
     install = 'pip install "xprnn[cuda13]" (or "xprnn[cuda12]", by the driver)'
     lowering = "cupy"
     host_call = "{}.get()"
+    fused: ClassVar[Fused | None] = cupy_fused
+    segments = False
 
     def namespace(self) -> Namespace:
         return importlib.import_module("array_api_compat.cupy")
@@ -69,9 +80,13 @@ class CuPy(Library):
 
     def device(self, spec: object) -> Device:
         cupy = importlib.import_module("cupy")
+        given: Device = spec
+        if type(spec) is cupy.cuda.Device and given.id in _proven:
+            return given
+        refuse_fork()
         count = self._count()
         if isinstance(spec, cupy.cuda.Device):
-            number = spec.id
+            number = given.id
         else:
             text = "cuda:0" if spec in (None, "cuda") else f"{spec}"
             digits = text.removeprefix("cuda:")
@@ -80,13 +95,37 @@ class CuPy(Library):
             known = ", ".join(repr(d) for d in self.devices())
             raise ValueError(f"device is {spec!r}: CuPy has {known}")
         device = cupy.cuda.Device(number)
+        if number not in _proven:
+            self._prove(device)
+        return device
+
+    def _prove(self, device: Device) -> None:
+        """Refuse a device that doesn't work; from then on processes that are forked are known."""
+        cupy = importlib.import_module("cupy")
         try:
             with device:
-                # This compiles and runs a kernel, which finds a driver that is too old.
-                float(cupy.sum(cupy.arange(3, dtype=cupy.float32)))
+                # It compiles a kernel, runs it, and asks cuBLAS for a product.
+                a = cupy.arange(4, dtype=cupy.float32).reshape(2, 2)
+                float(cupy.sum(a.dot(a, cupy.empty((2, 2), cupy.float32))))
         except Exception as error:
-            raise RuntimeError(f"CuPy is installed, but device {number} fails: {error}") from error
-        return device
+            reason = in_words(error, _version_of_cuda())
+            raise RuntimeError(
+                f"CuPy is installed, but device {device.id} fails: {reason}"
+            ) from error
+        if not _proven:
+            entry.begin(self.entering)
+        _proven.add(device.id)
+
+    def entering(self, arguments: Iterable[object]) -> AbstractContextManager[object]:
+        """Return a context in which the device of the first array among these is the current one.
+
+        Raises
+        ------
+        RuntimeError
+            If this process was forked from one that used CUDA.
+        """
+        refuse_fork()
+        return _Entered(self, _device_among(arguments))
 
     def devices(self) -> tuple[str, ...]:
         return tuple(f"cuda:{number}" for number in range(self._count()))
@@ -126,17 +165,21 @@ class CuPy(Library):
         del arrays
         return False
 
-    def square_sum(self, a: Array) -> Array:
-        return square_sum()(a)
+    def sum_by_index(
+        self, rows: Array, index: Array, count: int | None = None
+    ) -> tuple[Array, Array]:
+        if count is None:
+            return super().sum_by_index(rows, index)
+        return cupy_fused.sum_by_index(rows, index, count)
 
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
-        return add_in_place(a.copy(), index, values, axis)
+        return cupy_fused.scatter(a.copy(), index, values, axis, add=True)
 
     def put_at(
         self, a: Array, index: Array, values: Array, axis: int, into: Array | None = None
     ) -> Array:
         # Only the copy is worth saving: the memory pool makes new arrays cheap.
-        return put_in_place(a if into is a else a.copy(), index, values, axis)
+        return cupy_fused.scatter(a if into is a else a.copy(), index, values, axis, add=False)
 
     def add_to_entries(self, a: Array, columns: Array, values: Array) -> Array:
         rows = self.namespace().arange(a.shape[0], device=self.device_of(a))
@@ -151,32 +194,87 @@ class CuPy(Library):
         try:
             count = int(cupy.cuda.runtime.getDeviceCount())
         except Exception as error:
+            reason = in_words(error, _version_of_cuda())
             raise RuntimeError(
-                f"CuPy is installed, but finds no usable CUDA device: {error}. "
-                "Check that `nvidia-smi` lists one and that CuPy was built for its CUDA version"
+                f"CuPy is installed, but finds no usable CUDA device: {reason}"
             ) from error
         if count == 0:
             raise RuntimeError("CuPy is installed, but this machine has no CUDA device")
         return count
 
 
-@lru_cache(maxsize=1024)
-def _compiled(name: str, text: str) -> Launch:
-    # Not a RawModule, which would compile at once, and for the current device.
-    launch: Launch = importlib.import_module("cupy").RawKernel(text, name)
-    return launch
+class _Entered:
+    """A ``with`` block on a device, which says in words that the device has no more memory."""
+
+    def __init__(self, library: CuPy, device: Device | None) -> None:
+        self.library, self.device = library, device
+
+    def __enter__(self) -> None:
+        if self.device is not None:
+            self.device.__enter__()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            if isinstance(error, MemoryError) and type(error).__name__ == "OutOfMemoryError":
+                runtime = importlib.import_module("cupy").cuda.runtime
+                no_room(error, *map(int, runtime.memGetInfo()))
+        finally:
+            if self.device is not None:
+                self.device.__exit__(kind, error, trace)
 
 
-@cache
-def square_sum() -> Callable[[Array], Array]:
-    """Return a kernel that sums the squares of an array's entries in float64, in one launch."""
-    kernel: Callable[[Array], Array] = importlib.import_module("cupy").ReductionKernel(
-        "T x",
-        "float64 y",
-        "static_cast<double>(x) * static_cast<double>(x)",
-        "a + b",
-        "y = a",
-        "0",
-        "xprnn_square_sum",
-    )
-    return kernel
+_proven: set[int] = set()
+"""The numbers of the devices that are known to work."""
+
+_process: list[int] = []
+"""The process that has used CUDA, if any has."""
+
+
+def forget_devices() -> None:
+    """Let every device be proven anew."""
+    _proven.clear()
+    _process.clear()
+    entry.end()
+
+
+def refuse_fork() -> None:
+    """Refuse a process that was forked from one that used CUDA, where nothing of CUDA works."""
+    if not _process:
+        _process.append(os.getpid())
+    elif _process[0] != os.getpid():
+        raise RuntimeError(
+            f"CUDA can't be used in process {os.getpid()}, which was forked from process "
+            f"{_process[0]} after that had used it: start processes with multiprocessing's method "
+            "'spawn', or use CUDA in the new process only"
+        )
+
+
+def _version_of_cuda() -> int | None:
+    """Return the version of CUDA that CuPy was built for."""
+    try:
+        runtime = importlib.import_module("cupy_backends.cuda.api.runtime")
+        return int(runtime._getCUDAMajorVersion())
+    except (ImportError, AttributeError):
+        return None
+
+
+def _device_among(arguments: Iterable[object]) -> Device | None:
+    """Return the device of the first array among arguments, or of the first backend."""
+    cupy = importlib.import_module("cupy")
+    for a in arguments:
+        if isinstance(a, cupy.ndarray):
+            return a.device
+        if isinstance(a, Mapping):
+            a = a.values()  # noqa: PLW2901
+        elif not isinstance(a, tuple | list):
+            # A network has a backend; a sparse gradient has values, a factored one two factors.
+            device = getattr(getattr(a, "backend", a), "device", None)
+            if isinstance(device, cupy.cuda.Device):
+                return device
+            a = (getattr(a, "values", None), getattr(a, "left", None))  # noqa: PLW2901
+            if not isinstance(a[0], cupy.ndarray) and not isinstance(a[1], cupy.ndarray):
+                continue
+        found = _device_among(a)
+        if found is not None:
+            return found
+    return None

@@ -84,7 +84,10 @@ class Dual(Library):
     def add_overwriting(self, a: Array, b: Array) -> Array:
         return a + b
 
-    def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
+    def sum_by_index(
+        self, rows: Array, index: Array, count: int | None = None
+    ) -> tuple[Array, Array]:
+        del count  # with it, there may be more sums than indices
         found, sums = self.base.sum_by_index(rows.value, index.value)
         return self.xp.constant(found), self.xp.wrapped(sums, self._summed(rows, index.value, sums))
 

@@ -1,4 +1,4 @@
-"""Rows and columns of an array changed in place: the same code for NumPy and CuPy."""
+"""Rows and columns of an array changed in place."""
 
 from xprnn.backend.types import Array
 

@@ -65,7 +65,10 @@ class NumPy(Library):
     def quiet(self) -> AbstractContextManager[object]:
         return np.errstate(over="ignore", invalid="ignore")
 
-    def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
+    def sum_by_index(
+        self, rows: Array, index: Array, count: int | None = None
+    ) -> tuple[Array, Array]:
+        del count
         # In the order of the index, equal ones form runs, of which ``first`` marks the beginnings.
         order = np.argsort(index, kind="stable")
         ordered = index[order]

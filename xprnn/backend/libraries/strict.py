@@ -51,7 +51,10 @@ class Strict(Library):
 
     # On a device without int64 it can't return indices (2.6.1), so these are computed on the other.
 
-    def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
+    def sum_by_index(
+        self, rows: Array, index: Array, count: int | None = None
+    ) -> tuple[Array, Array]:
+        del count
         if self._returns_indices(index):
             return super().sum_by_index(rows, index)
         found, sums = super().sum_by_index(self._to_cpu(rows), self._to_cpu(index))

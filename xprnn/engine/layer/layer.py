@@ -111,7 +111,9 @@ def run_layer(
         Gradient checkpointing: leave on the tape the states at the segments' borders only, from
         which `run_layer_backward` recomputes everything else.
     """
-    xp, borders = backend.xp, cut(*x.shape[:2])
+    xp = backend.xp
+    whole = not (recompute or backend.library.segments)
+    borders = (slice(0, x.shape[0]),) if whole else cut(*x.shape[:2])
     # A border state that is a view would keep the whole segment before it in memory.
     copy_borders = recompute or len(borders) > 1
     gain = weights.gains[1] if weights.gains else None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from xprnn import checks
 from xprnn.backend import Backend, backend_of, get_backend
-from xprnn.backend.host.arrays import underflow_is_no_fault
+from xprnn.backend.entry import entry
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell, get_cell, has_layer_norm, unit_names
 from xprnn.engine.arguments import (
@@ -32,7 +32,7 @@ from xprnn.engine.layer.layer import (
 from xprnn.engine.layer.weights import LayerGradient, Weights, check_same_weights
 
 
-@underflow_is_no_fault
+@entry
 def unroll(
     cell: str | Cell,
     weights: Weights | tuple[Array, ...],
@@ -110,7 +110,7 @@ def unroll(
     return Unrolled(h, tuple(map(library.copy, state)), tape)
 
 
-@underflow_is_no_fault
+@entry
 def unroll_backward(
     cell: str | Cell,
     weights: Weights | tuple[Array, ...],
