@@ -140,7 +140,9 @@ def test_mutated_checkpoints_are_refused_in_words(files, path):
 @pytest.mark.full
 @pytest.mark.parametrize("seed", range(1, 9))
 def test_many_mutated_checkpoints_are_refused_in_words(files, path, seed):
-    assert 0 < fuzz(1000, seed, files, path) < 500
+    accepted = fuzz(1000, seed, files, path)
+    print(f"1000 mutated checkpoints: {accepted} resumed from, the others refused in words")
+    assert 0 < accepted < 500
 
 
 def crafted(content, change):
