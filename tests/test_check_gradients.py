@@ -3,6 +3,7 @@
 import re
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tests.spoiled import SPOILS, Spoiled
 from xprnn import RNN
 from xprnn.cells import GRU, LSTM, Elman
 from xprnn.losses import SquaredError
-from xprnn.testing import ContractError, GradientError, check_gradients
+from xprnn.testing import ContractError, GradientError, check_cell, check_gradients
 
 MODES = ("central", "complex", "directions", "forward")
 T, B, I, H, O = 4, 3, 2, 5, 2  # noqa: E741
@@ -159,9 +160,9 @@ def test_a_wrong_cell_is_found_and_the_line_named(name, mode):
         check_gradients(net, GATED.problem().x, mode=mode)
     message, failures = str(caught.value), caught.value.report.failures
     assert failures
-    found = message.partition("check_cell fails, too; look there first: the gradient of ")[
-        2
-    ].partition(" is ")[0]
+    assert message.startswith("the cell's backward is wrong: ")
+    assert "\nso the network's gradients are, too: the gradient of " in message
+    found = message.partition("the gradient of ")[2].partition(" is ")[0]
     assert found.rpartition("[")[0] in wanted
 
 
@@ -623,6 +624,46 @@ def test_a_network_that_is_another_each_time_can_not_be_checked(monkeypatch):
         check_gradients(network(), data())
 
 
+def test_other_bits_are_a_note_where_none_are_promised(monkeypatch):
+    right, calls = RNN.forward, []
+
+    def forward(self, x, state=None, *rest, **options):
+        calls.append(x)
+        run = right(self, x, state, *rest, **options)
+        return run._replace(output=run.output * (1 + 2e-16 * (len(calls) % 2)))
+
+    monkeypatch.setattr(RNN, "forward", forward)
+    net = network(backend="numpy:")
+    report = check_gradients(net, data())
+    assert any(
+        note.startswith("the same call gave other bits again, which numpy: al")
+        for note in report.notes
+    )
+    with pytest.raises(ContractError, match="expected the same bits, which numpy promises on cpu"):
+        check_gradients(network(), data())
+
+
+def test_sequences_that_depend_on_each_other_are_found(monkeypatch):
+    right = RNN.forward
+
+    def forward(self, x, *rest, **options):
+        return right(self, x + 1e-3 * x.shape[1], *rest, **options)
+
+    monkeypatch.setattr(RNN, "forward", forward)
+    with pytest.raises(ContractError, match="of a batch of 3 sequences differs from that of its p"):
+        check_gradients(network(), data())
+
+
+def test_a_cell_that_mixes_sequences_is_found():
+    class Mixed(Gated):
+        def forward(self, xp, u, v, state):
+            mean = xp.mean(u[0], axis=0, keepdims=True)
+            return super().forward(xp, (u[0] - mean, *u[1:]), v, state)
+
+    with pytest.raises(ContractError, match=r"state\[0\] of a sequence differs when it is alone"):
+        check_cell(Mixed())
+
+
 # Reports
 
 
@@ -672,15 +713,15 @@ def test_importing_it_loads_no_test_framework():
     assert run_python(code).split() == ["check_gradients", "False"]
 
 
-def test_the_page_s_example_prints_what_the_page_says(capsys):
+def test_the_page_s_example_prints_what_the_page_says(capsys, tmp_path):
     page = (Path(__file__).parents[1] / "docs" / "testing.md").read_text()
     section = page.partition("\n## Gradients\n")[2].partition("\n## ")[0]
     code, printed = (
         re.search(rf"^```{word}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[1]
         for word in ("python", "text")
     )
-    namespace = {"__name__": "page"}
-    exec(code, namespace)
+    (tmp_path / "page.py").write_text(code)
+    namespace = run_path(str(tmp_path / "page.py"))
     message, _, table = capsys.readouterr().out.partition("\n\n")
     said, _, shown = printed.partition("\n\n")
     assert message == said

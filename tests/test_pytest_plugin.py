@@ -28,6 +28,8 @@ def project(pytester, monkeypatch):
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     # This run of pytest may have loaded the plugin already, by its entry point.
     monkeypatch.delitem(sys.modules, "pytest_xprnn", raising=False)
+    # An editable installation has a copy of the plugin, as old as the installation.
+    monkeypatch.syspath_prepend(ROOT / "xprnn" / "testing" / "entry")
 
     def run(*arguments, **files):
         for name, text in files.items():
@@ -52,6 +54,36 @@ def test_one_test_a_backend(project):
     result.assert_outcomes(passed=USABLE, skipped=len(NAMES) - USABLE)
     for name in NAMES:
         result.stdout.fnmatch_lines([f"*::test_one[[]{name}[]] *"])
+
+
+def test_the_short_summary_says_what_is_wrong(project):
+    code = """
+    import numpy as np
+    import xprnn
+
+    class Doubled(xprnn.cells.Elman):
+        def backward(self, xp, saved, previous, d_state):
+            du, dv, ds = super().backward(xp, saved, previous, d_state)
+            return (2 * du[0],), dv, ds
+
+    def test_gradient():
+        xprnn.testing.check_cell(Doubled())
+
+    def test_contract():
+        xprnn.testing.check_gradient(lambda xp, x: x > 0, lambda xp, x, dy: dy, np.ones(2))
+
+    def test_other():
+        assert [] == [1]
+    """
+    result = project("-rf", test_it=code)
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "FAILED test_it.py::test_gradient - the gradient of u[[]0[]][[]*[]] is *",
+            "FAILED test_it.py::test_contract - <lambda> returned an array of bool: *",
+            "FAILED test_it.py::test_other - *assert [[][]] == [[]1[]]",
+        ]
+    )
 
 
 def test_the_fixture_is_an_open_backend_in_float64(project):

@@ -88,6 +88,11 @@ class Library(Operations):
         del device
         return ""
 
+    def repeats(self, device: Device) -> bool:
+        """Whether the library promises the same bits for the same call on a device."""
+        del device
+        return True
+
     def prepare(self, dtype: str) -> None:
         """Make the settings that the library needs to compute in ``dtype``; none by default."""
         del dtype

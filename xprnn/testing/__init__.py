@@ -2,6 +2,7 @@
 
 from xprnn.testing.contract import ContractError, check_contract
 from xprnn.testing.gradients.cell import check_cell
+from xprnn.testing.gradients.function import check_gradient
 from xprnn.testing.gradients.network import check_gradients
 from xprnn.testing.gradients.report import Finding, GradientError, GradientReport
 from xprnn.testing.parity.check import assert_parity
@@ -20,6 +21,7 @@ __all__ = [
     "assert_parity",
     "check_cell",
     "check_contract",
+    "check_gradient",
     "check_gradients",
     "tolerance",
     "tolerance_after",

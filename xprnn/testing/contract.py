@@ -42,7 +42,7 @@ def check_contract(cell: str | Cell, *, backend: str | Backend = "numpy", rng: S
 
     - the number, shape, dtype and library of all arrays that `forward` and `backward` return;
     - that neither writes into its arguments, or into arrays that it returned before;
-    - that the same arguments give the same results;
+    - that the same arguments give the same results, and parts of a batch those of the whole;
     - that `backward` of all steps at once, (T, B, H), gives the same as step by step;
     - that float64 arguments are not combined with narrower floats.
 
@@ -80,6 +80,7 @@ def contract_in(cell: Cell, backend: Backend, rng: Generator) -> None:
     steps = [first, take_step(cell, backend, samples[1])]
     _not_overwritten(cell, kept, _returned(backend, first))
     _repeatable(cell, backend, samples[0], first)
+    _in_parts(cell, backend, samples[0], first)
     _all_at_once(cell, backend, samples, steps)
     if backend.dtype_name == "float64":
         _all_in_float64(cell, backend, samples[0])
@@ -187,6 +188,26 @@ def _repeatable(cell: Cell, backend: Backend, sample: Sample, first: Step) -> No
         for k, (a, b) in enumerate(zip(one, other, strict=True)):
             if a is not None and not _same(backend.to_numpy(a), backend.to_numpy(b)):
                 _fail(cell, f"{field}[{k}] differs when the same step is taken again")
+
+
+def _in_parts(cell: Cell, backend: Backend, sample: Sample, whole: Step) -> None:
+    """Refuse a cell whose results for a sequence depend on the others in the batch."""
+    u, v, units, state, d_state = sample
+    rows = slice(0, 1)
+
+    def some(arrays: Iterable[Array | None]) -> Any:
+        return tuple(None if a is None else a[rows, ...] for a in arrays)
+
+    part = take_step(cell, backend, Sample(some(u), some(v), units, some(state), some(d_state)))
+    near = 64 * float(backend.xp.finfo(backend.dtype).eps)
+    for field, one, other in zip(Step._fields, part, whole, strict=True):
+        for k, (a, b) in enumerate(zip(one, some(other), strict=True)):
+            if a is None:
+                continue
+            got, want = backend.to_numpy(a), backend.to_numpy(b)
+            allowed = near * max(1.0, largest_finite(want))
+            if not np.allclose(got, want, rtol=0, atol=allowed, equal_nan=True):
+                _fail(cell, f"{field}[{k}] of a sequence differs when it is alone in its batch")
 
 
 def _all_at_once(cell: Cell, backend: Backend, samples: list[Sample], steps: list[Step]) -> None:

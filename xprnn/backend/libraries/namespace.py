@@ -174,6 +174,10 @@ class UserNamespace(Library):
         # The standard leaves open whether arrays are mutable.
         return self._xp.concat((a[: rows.start, ...], block, a[rows.stop :, ...]), axis=0)
 
+    def repeats(self, device: Device) -> bool:
+        del device
+        return False  # the standard promises nothing
+
     def version(self) -> str:
         for holder in (self._xp, importlib.import_module(self.module)):
             found = getattr(holder, "__version__", None)

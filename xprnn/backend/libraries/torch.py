@@ -40,6 +40,11 @@ class Torch(Library):
         torch = importlib.import_module("torch")
         return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else ""
 
+    def repeats(self, device: Device) -> bool:
+        torch = importlib.import_module("torch")
+        # On a GPU sums by index are atomic.
+        return bool(device.type == "cpu" or torch.are_deterministic_algorithms_enabled())
+
     def plain(self, a: Array) -> Array:
         return a.detach() if a.requires_grad else a
 

@@ -51,6 +51,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", names, indirect=True)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Any:
+    """Put into pytest's short summary what a failed check says, without the name of its class."""
+    report = yield
+    error = None if call.excinfo is None else call.excinfo.value
+    # Recognised by its module, so that nothing is imported for the tests of others.
+    if error is not None and type(error).__module__.startswith("xprnn.testing."):
+        crash = getattr(report.longrepr, "reprcrash", None)
+        sentence = str(error).partition("\n")[0]
+        if crash is not None and sentence:
+            crash.message = sentence
+    return report
+
+
 @pytest.fixture(scope="session")
 def _xprnn() -> Any:
     return _inside()

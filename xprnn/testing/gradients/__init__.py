@@ -3,8 +3,11 @@
 ===============  ===============================================================================
 `network`        `check_gradients`: a network's gradients
 `cell`           `check_cell`: a cell's backward, and its lowered time loops
+`function`       `check_gradient`: any function over a namespace
+`culprit`        which lines of a cell's backward made what is wrong
 `lowering`       a lowering's time loops against the plain loop
 `independence`   whether the passes of a network leave each other's arrays alone
+`batches`        whether the same call gives the same bits, and a batch in parts what it is whole
 `goal`           what is differentiated: one number that depends on output and final state
 `objective`      that number as a function of a network's parameters, input and state
 `passes`         forward passes of a network with other arrays: complex, with tangents, in windows

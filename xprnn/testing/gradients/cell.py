@@ -14,10 +14,16 @@ from xprnn.engine.loop.protocol import Loops
 from xprnn.testing.contract import Sample, check_contract, draw, take_step
 from xprnn.testing.gradients.check import Options, check
 from xprnn.testing.gradients.compare import Gradients
+from xprnn.testing.gradients.culprit import suspects
 from xprnn.testing.gradients.goal import weighted
 from xprnn.testing.gradients.lowering import compare_lowering, work
 from xprnn.testing.gradients.numeric import Analytic, Direction, Function, Pushed
-from xprnn.testing.gradients.report import GradientError, GradientReport
+from xprnn.testing.gradients.report import (
+    GradientError,
+    GradientReport,
+    common_factor,
+    kinks_of,
+)
 
 
 def check_cell(
@@ -86,14 +92,14 @@ def check_cell(
             f"backward of {cell}", found.method, found.tolerance, found.findings, found.notes
         )
         if report.failures:
-            raise GradientError(_message(report), report)
+            raise GradientError(_message(cell, report), report)
         for words, loops in _lowerings(cell, double, lowering):
             findings = compare_lowering(cell, loops, double, random, words)
             report = replace(report, findings=(*report.findings, *findings))
             if report.failures:
                 raise GradientError(_lowering_message(report), report)
     if not report.passed:
-        raise GradientError(_message(report), report)
+        raise GradientError(_message(cell, report), report)
     return report
 
 
@@ -178,12 +184,29 @@ class _Subject:
         return self.backend.library.from_host(a, self.backend.device)
 
 
-def _message(report: GradientReport) -> str:
+def _message(cell: Cell, report: GradientReport) -> str:
     if not report.failures:
         return "every gradient is zero, or lost in rounding, which shows nothing"
     worst = report.failures[0]
-    line = f"look at the lines of the cell's backward that make it: {worst.name}"
-    return _with_others([worst.sentence(report.method), line], report)
+    # In the order of the gradients, which is that of the equations.
+    wrong = [finding for finding in report.findings if not finding.passed]
+    right = [finding.name for finding in report.findings if finding.verdict == "right"]
+    names = [finding.name for finding in wrong]
+    found = suspects(cell, names, right) or suspects(cell, [worst.name], right)
+    named = ", ".join(suspect.name for suspect in found if suspect.name)
+    common = common_factor(wrong)
+    sentence, where = worst.sentence(report.method), [f"    {s.line}" for s in found if s.line]
+    where = list(dict.fromkeys(where))
+    if common and len(common.names) > 1:
+        # The cause of several comes before each of them.
+        shared = f"look at what they share{f': {named}' if named else ''}"
+        lines = [f"{common.words}: {shared}", *where, sentence]
+    else:
+        of = f", from {named}" if named else ""
+        look = f"look at the lines of the cell's backward that make it: {worst.name}{of}"
+        kinks = kinks_of(report) if worst.verdict == "kinks" else ""
+        lines = [sentence, kinks, look, *where, common.words if common else ""]
+    return _with_others([line for line in lines if line], report)
 
 
 def _lowering_message(report: GradientReport) -> str:

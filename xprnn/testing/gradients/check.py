@@ -30,7 +30,7 @@ from xprnn.testing.gradients.numeric import (
     rounding_of,
     why_not_complex,
 )
-from xprnn.testing.gradients.report import Finding
+from xprnn.testing.gradients.report import AT_KINKS, Finding
 
 Probe = Entries | Directions
 
@@ -173,7 +173,7 @@ def _notes(findings: Sequence[Finding], kinks: Sequence[Kink]) -> tuple[str, ...
     if zero:
         notes.append(f"zero, as it should be, which shows little: {', '.join(zero)}")
     if any(finding.kinks for finding in findings):
-        notes.append("at a kink there is no derivative to compare with" + _places(kinks))
+        notes.append(AT_KINKS + _places(kinks))
     return tuple(notes)
 
 

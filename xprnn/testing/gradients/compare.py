@@ -39,6 +39,8 @@ ROUNDINGS = 16
 FORWARD_ROUNDINGS = 4
 CENTRAL = 1e-6
 SMALL = 1e-3
+SAME = 1e-4
+"""How much the ratios of a gradient's entries to the derivatives may differ to be one factor."""
 SMALLEST = 1e-200
 """Derivatives about this small count as zero: the complex step multiplies them by 1e-20, and the
 product would underflow."""
@@ -180,6 +182,17 @@ def compare(
         verdict = "unseen" if unseen else "right"
     error = float(off[k] / m[k]) if m[k] else 0.0
     where = probes.index(k)
+    factor = _factor(g, n, slopes) if verdict == "wrong" else None
     return Finding(
-        name, shape, count - kinks, kinks, where, float(g[k]), float(n[k]), error, verdict
+        name, shape, count - kinks, kinks, where, float(g[k]), float(n[k]), error, verdict, factor
     )
+
+
+def _factor(g: HostArray, n: HostArray, slopes: Slopes) -> float | None:
+    """Return the factor by which all of a gradient is off; None if there is none."""
+    there = (np.abs(n) > np.maximum(SMALL * np.max(np.abs(n)), 1e3 * slopes.noise)) & ~slopes.kink
+    if np.sum(there) < 2:
+        return None
+    ratios = g[there] / n[there]
+    factor = float(np.median(ratios))
+    return factor if np.all(np.abs(ratios - factor) <= SAME * abs(factor)) else None

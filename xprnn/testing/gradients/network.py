@@ -1,6 +1,7 @@
 """`check_gradients`: a network's gradients against numeric derivatives."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from xprnn import checks
 from xprnn.backend.host.arrays import Generator, Seed, generator, np
@@ -10,6 +11,7 @@ from xprnn.cells import Arrays
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss, get_loss
 from xprnn.testing.contract import contract_in
+from xprnn.testing.gradients.batches import check_batches
 from xprnn.testing.gradients.cell import check_cell
 from xprnn.testing.gradients.check import Options, check
 from xprnn.testing.gradients.goal import Goal, WeightedSum, loss_value
@@ -20,6 +22,8 @@ from xprnn.testing.gradients.report import (
     GradientError,
     GradientReport,
     between_steps,
+    common_factor,
+    kinks_of,
     network_advice,
 )
 
@@ -104,7 +108,9 @@ def check_gradients(
         the equation that it comes from, and what `check_cell` finds in the cell.
     ContractError
         An AssertionError, too: the cell or the loss returns something of the wrong form, or writes
-        into its arguments; or one pass of the network changes the arrays of another.
+        into its arguments; one pass of the network changes the arrays of another; the same call
+        gives other bits again, on a backend that promises the same; or a batch gives other numbers
+        than its parts.
     TypeError, ValueError
         If an argument does not fit, or a mode or window can't be checked.
 
@@ -145,7 +151,8 @@ def check_gradients(
     )
     if not report.passed:
         raise GradientError(_message(report, double), report)
-    return report
+    with double.backend.library.quiet(), blas_threads(1):
+        return replace(report, notes=report.notes + check_batches(objective, random))
 
 
 def _objective(
@@ -196,18 +203,40 @@ def _message(report: GradientReport, net: RNN) -> str:
     if not report.failures:
         return "every gradient is zero, or lost in rounding, which shows nothing"
     worst, *others = report.failures
-    lines = [worst.sentence(report.method), network_advice(net.cell, net.hidden_size, worst)]
-    if others:
-        lines.append(f"also failed: {', '.join(finding.name for finding in others)}")
-    lines.append(_of_the_cell(net))
-    if lines[-1].startswith(FINE):
-        lines.append(between_steps({finding.name for finding in report.failures}))
+    sentence = worst.sentence(report.method)
+    also = f"also failed: {', '.join(finding.name for finding in others)}" if others else ""
+    of_the_cell = _of_the_cell(net)
+    if of_the_cell:
+        # The cause before its effects.
+        first, *rest = of_the_cell
+        return "\n".join(
+            line
+            for line in (
+                f"the cell's backward is wrong: {first}",
+                *rest,
+                f"so the network's gradients are, too: {sentence}",
+                also,
+            )
+            if line
+        )
+    wrong = {finding.name for finding in report.failures}
+    common = common_factor(report.failures)
+    lines = [
+        sentence,
+        kinks_of(report) if worst.verdict == "kinks" else "",
+        network_advice(net.cell, net.hidden_size, worst),
+        common.words if common else "",
+        also,
+        f"{FINE} {net.cell} alone",
+        between_steps(wrong),
+    ]
     return "\n".join(line for line in lines if line)
 
 
-def _of_the_cell(net: RNN) -> str:
+def _of_the_cell(net: RNN) -> list[str]:
+    """Return what `check_cell` finds, line by line; nothing if it finds nothing."""
     try:
         check_cell(net.cell, backend=net.backend)
     except AssertionError as error:
-        return f"check_cell fails, too; look there first: {str(error).splitlines()[0]}"
-    return f"{FINE} {net.cell} alone"
+        return str(error).partition("\n\n")[0].splitlines()
+    return []

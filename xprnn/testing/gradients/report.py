@@ -2,10 +2,18 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from xprnn.cells import Cell, unit_names
 from xprnn.testing.arrays import Index, entry_name
+
+PASSED = ("right", "zero", "unseen")
+"""The verdicts on a gradient with which nothing is wrong, as far as is known."""
+AT_KINKS = "at a kink there is no derivative to compare with"
+SAME_FACTOR = 1e-4
+"""How much the factors of several gradients may differ to be one."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class Finding:
         ``"zero"``: the gradient is zero and should be, which shows little.  ``"unseen"``: it is so
         small that numeric derivatives are mostly rounding, which shows little, too.  ``"wrongly
         zero"``: all of it is zero and should not be.  ``"kinks"``: nothing could be compared.
+    factor : float, optional
+        Of a wrong gradient all of whose entries are the right ones times one number: that number.
     """
 
     name: str
@@ -46,11 +56,12 @@ class Finding:
     numeric: float
     error: float
     verdict: str
+    factor: float | None = None
 
     @property
     def passed(self) -> bool:
         """Whether nothing is wrong with the gradient as far as numeric derivatives show."""
-        return self.verdict in ("right", "zero", "unseen")
+        return self.verdict in PASSED
 
     @property
     def where(self) -> str:
@@ -122,13 +133,57 @@ class GradientReport:
 
     def __str__(self) -> str:
         head = ("", "shape", "compared", "worst", "backward", "numeric", "error", "")
-        rows = [head, *(_cells(finding) for finding in self.findings)]
+        # Next to wrong gradients, the others are of interest by their names only.
+        shown = [finding for finding in self.findings if not (self.failures and finding.passed)]
+        rows = [head, *(_cells(finding) for finding in shown)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [f"{self.subject}: {self.method}, tolerance {self.tolerance:g}"]
         for row in rows:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             lines.append("  ".join(cells).rstrip())
+        for verdict in PASSED:
+            names = [f.name for f in self.findings if f.verdict == verdict and f not in shown]
+            lines += [f"{verdict}: {', '.join(names)}"] if names else []
         return "\n".join([*lines, *self.notes])
+
+
+class Common(NamedTuple):
+    """What several wrong gradients have in common: the names, and the factor in words."""
+
+    names: tuple[str, ...]
+    words: str
+
+
+def common_factor(failures: Sequence[Finding]) -> Common | None:
+    """Return the largest group of gradients that are off by one factor; None if none is."""
+    groups: list[list[Finding]] = []
+    for finding in failures:
+        if finding.factor is None or finding.shape is None:
+            continue
+        for group in groups:
+            first = group[0].factor or 0.0
+            if abs(finding.factor - first) <= SAME_FACTOR * abs(first):
+                group.append(finding)
+                break
+        else:
+            groups.append([finding])
+    if not groups:
+        return None
+    group = max(groups, key=len)
+    names, factor = tuple(finding.name for finding in group), group[0].factor or 0.0
+    sign = abs(factor + 1) <= SAME_FACTOR
+    # A factor near one would look like one.
+    times = f"{factor:.12g}" if abs(factor - 1) < SAME_FACTOR else f"{factor:.6g}"
+    if len(names) == 1:
+        words = "has the wrong sign" if sign else f"is off by the factor {times}"
+        return Common(names, f"every entry of {names[0]} {words}")
+    words = "have the wrong sign" if sign else f"are off by the same factor {times}"
+    return Common(names, f"all of {', '.join(names)} {words}")
+
+
+def kinks_of(report: GradientReport) -> str:
+    """Return the note about kinks; an empty text if there are none."""
+    return next((note for note in report.notes if note.startswith(AT_KINKS)), "")
 
 
 class GradientError(AssertionError):
@@ -142,6 +197,11 @@ class GradientError(AssertionError):
     def __init__(self, message: str, report: GradientReport) -> None:
         super().__init__(message, report)
         self.report = report
+
+    @property
+    def sentence(self) -> str:
+        """The first line of the message, which says what is wrong."""
+        return str(self.args[0]).partition("\n")[0]
 
     def __str__(self) -> str:
         return f"{self.args[0]}\n\n{self.report}"
