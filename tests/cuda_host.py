@@ -141,6 +141,7 @@ extern "C" void run_{number}(unsigned gx, unsigned gy, unsigned bx, unsigned by,
         real = 4 if "typedef float real" in text else 8
         sizes = {"stored*": 2 if half else real, "real*": real, "bool*": 1}
         sizes |= dict.fromkeys(("double*", "long long*", "unsigned long long*"), 8)
+        sizes["int*"] = 4
         found.append((types, sizes))
     library = build("\n".join(parts))
     return [HostKernel(library[f"run_{k}"], *rest) for k, rest in enumerate(found)]

@@ -162,6 +162,10 @@ class DeviceArray(np.ndarray):
         """CuPy's pointer to the memory."""
         return SimpleNamespace(ptr=self.ctypes.data)
 
+    def copy(self, order="C"):
+        launched("copy")
+        return on_device(np.array(self.view(np.ndarray), order=order))
+
     def get(self):
         EVENTS["read"] += 1
         return np.array(self.view(np.ndarray))
@@ -226,7 +230,7 @@ def _launching(name):
 
 for _name in ("__bool__", "__float__", "__int__", "__index__", "tolist", "item"):
     setattr(DeviceArray, _name, _reading(_name))
-for _name in ("astype", "copy", "sum", "max", "min", "all", "any", "take"):
+for _name in ("astype", "sum", "max", "min", "all", "any", "take"):
     setattr(DeviceArray, _name, _launching(_name))
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from xprnn.backend import Backend, conversion, describe, dtype_name
 from xprnn.backend.host.quoting import quoted
+from xprnn.backend.questions import Question, open_questions, position
 from xprnn.backend.types import Array
 
 Shape = tuple[int | str, ...]
@@ -183,13 +184,19 @@ def tokens(
     of_shape(name, a, shape)
     # A narrow integer dtype may not hold ``count``, and some libraries don't index with it.
     indices: Array = backend.xp.astype(backend.library.plain(a), indexing, copy=False)
+    unsigned = ignored is None or backend.xp.isdtype(dtype, "unsigned integer")
+    also = "" if ignored is None else f", or {ignored} for padding"
+    questions = open_questions() if backend.library.fused is not None else None
+    if questions is not None:
+        limits = count, None if unsigned else ignored
+        questions.asked.append(Question(name, indices, f"0 to {count - 1}{also}", limits))
+        return indices
     good = (indices >= 0) & (indices < count)
     # An unsigned entry is never negative: what looks like it is too large for a signed integer.
-    if ignored is not None and not backend.xp.isdtype(dtype, "unsigned integer"):
+    if not unsigned:
         good = good | (indices == ignored)
     if not bool(backend.xp.all(good)):
         at, value = _first_bad(a, good, backend)
-        also = "" if ignored is None else f", or {ignored} for padding"
         if ignored is None and value == -1:
             also = " (padding takes any token, and the argument lengths)"
         raise ValueError(f"{name}{at} is {value}: expected 0 to {count - 1}{also}")
@@ -225,6 +232,11 @@ def of_shape(name: str, a: Any, shape: Shape) -> None:
 
 def finite(name: str, a: Array, backend: Backend) -> None:
     """Refuse NaN and infinity, naming the position of the first."""
+    if backend.library.fused is not None:
+        questions = open_questions()
+        if questions is not None:
+            questions.asked.append(Question(name, a, "finite", None))
+            return
     if not backend.library.all_finite(a):
         at, value = _first_bad(a, backend.xp.isfinite(a), backend)
         raise ValueError(f"{name}{at} is {value}: expected finite")
@@ -232,12 +244,8 @@ def finite(name: str, a: Array, backend: Backend) -> None:
 
 def _first_bad(a: Array, good: Array, backend: Backend) -> tuple[list[int], object]:
     """Return position and value of the first entry that is not good."""
-    index, position = int(backend.to_numpy(good).ravel().argmin()), []
-    for size in reversed(a.shape):
-        index, last = divmod(index, int(size))
-        position.append(last)
-    position.reverse()
-    return position, backend.to_numpy(a)[tuple(position)].item()
+    at = position(int(backend.to_numpy(good).ravel().argmin()), a.shape)
+    return at, backend.to_numpy(a)[tuple(at)].item()
 
 
 def _a(words: str) -> str:

@@ -13,6 +13,7 @@ The modules, each importing only those above it:
 `entry`             the decorator of public functions, which enters the device of their arrays
 `operations`        what a library may do faster than with functions of the standard
 `kernels`           what a lowering to CUDA kernels needs from a library
+`questions`         checks whose answers are read later, all at once
 `library`           `Library`: what must be known about an array library
 `libraries`         one file per library
 `registry`          which libraries there are, and which one an array belongs to

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from xprnn.backend.entry import entry
 from xprnn.backend.host.arrays import HostArray, changes_arithmetic, instead, plain_array
 from xprnn.backend.library import Library
 from xprnn.backend.registry import find_library, library_named, library_of, users_dtype_name
@@ -63,6 +64,7 @@ class Backend:
         """Whether ``a`` is an array of this library on this device."""
         return self.library.is_array(a) and bool(self.library.device_of(a) == self.device)
 
+    @entry
     def asarray(self, a: object, dtype: str | DType | None = None) -> Array:
         """Bring host data, or an array of this library, to this device and dtype.
 
@@ -93,7 +95,7 @@ class Backend:
                 raise ValueError(f"dtype is {dtype!r}: expected one of {', '.join(REALS)}")
             self.library.prepare(wanted)
         if self.library.is_array(a) and self.name != "numpy":
-            array = self.xp.asarray(self.library.plain(a), device=self.device)
+            array = self.library.placed(self.library.plain(a), self.device)
             if self.xp.isdtype(array.dtype, "complex floating"):
                 raise TypeError(f"expected real numbers, got {describe(array)}")
             if wanted is not None:

@@ -126,12 +126,27 @@ class Kernels(Protocol):
 class Fused(Protocol):
     """Operations for arrays of a device that are few kernels, and that nobody waits for."""
 
-    def first_not_finite(self, a: Array) -> Array:
-        """Return (1,): 0 if all entries are finite, else n - i for the first other one, i of n."""
+    def answers(self) -> Array:
+        """Return room for the answers to the questions of a step, zeros."""
         ...
 
-    def first_out_of_range(self, a: Array, count: int, ignored: int | None) -> Array:
-        """Return the same of integers: those from 0 to count-1, or ``ignored``, are good."""
+    def ask_finite(self, arrays: Sequence[Array], found: Array) -> None:
+        """Write for each array of one dtype 0, or n - i for its first entry i that is not finite.
+
+        ``found`` is a part of `answers`, with room for each array.
+        """
+        ...
+
+    def ask_in_range(self, a: Array, count: int, ignored: int | None, found: Array) -> None:
+        """Do the same for integers: those from 0 to count-1, and ``ignored``, are good."""
+        ...
+
+    def notes(self, count: int) -> Array:
+        """Return room for this number of notes: a loss, its entries, and the answers."""
+        ...
+
+    def note(self, row: Array, loss: Array, entries: Array | None, found: Array) -> None:
+        """Write a row of `notes`."""
         ...
 
     def norm_and_factor(self, arrays: Sequence[Array], limit: float) -> tuple[Array, Array]:

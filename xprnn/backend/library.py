@@ -102,6 +102,10 @@ class Library(Operations):
         # Copied first: torch warns when it is to share a read-only host array.
         return self.namespace().asarray(np.array(a), device=device)
 
+    def placed(self, a: Array, device: Device) -> Array:
+        """Return an array of this library on a device; it may share memory with ``a``."""
+        return self.namespace().asarray(a, device=device)
+
     def to_host(self, a: Array) -> HostArray:
         """Return the values of an array as a host array."""
         return np.asarray(a)

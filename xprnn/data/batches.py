@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from xprnn import checks
 from xprnn.backend import describe, from_host, library_of, namespace_of
+from xprnn.backend.entry import on_device_of
 from xprnn.backend.host.arrays import Seed, generator, random_state, restore_random
 from xprnn.backend.types import Array
 from xprnn.engine.lengths import check_lengths
@@ -141,17 +142,16 @@ class minibatches:  # noqa: N801
             stop = min(start + self.size, count)
             numbers = range(count) if order is None else order
             part = [self.lengths[k] for k in numbers[start:stop]] if self.lengths else None
-            if order is None:
-                these = (slice(None),) * self._axis + (slice(start, stop), ...)
-                x, target = self.x[:, start:stop, ...], self.target[these]
-                yield Batch(self._copy(x), self._copy(target), lengths=part)
-            else:
-                picked = from_host(order[start:stop], beside=self.x)
-                yield Batch(
-                    xp.take(self.x, picked, axis=1),
-                    xp.take(self.target, picked, axis=self._axis),
-                    lengths=part,
-                )
+            with on_device_of(self.x):
+                if order is None:
+                    these = (slice(None),) * self._axis + (slice(start, stop), ...)
+                    x, target = self.x[:, start:stop, ...], self.target[these]
+                    x, target = self._copy(x), self._copy(target)
+                else:
+                    picked = from_host(order[start:stop], beside=self.x)
+                    x = xp.take(self.x, picked, axis=1)
+                    target = xp.take(self.target, picked, axis=self._axis)
+            yield Batch(x, target, lengths=part)
 
 
 class chunks:  # noqa: N801
@@ -213,7 +213,8 @@ class chunks:  # noqa: N801
         for start in range(0, self.x.shape[0], self.steps):
             stop = min(start + self.steps, self.x.shape[0])
             part = (self.x[start:stop, ...], self.target[start:stop, ...])
-            x, target = map(library_of(self.x).copy, part)
+            with on_device_of(self.x):
+                x, target = map(library_of(self.x).copy, part)
             yield Batch(x, target, carry=start > 0)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from xprnn.backend import library_of, namespace_of
+from xprnn.backend.entry import entry
 from xprnn.backend.types import Array, Rule
 
 
@@ -45,6 +46,7 @@ class SparseGradient:
     shape: tuple[int, int]
     axis: int
 
+    @entry
     def to_dense(self) -> Array:
         """Return the whole matrix."""
         library = library_of(self.values)
@@ -87,6 +89,7 @@ class FactoredGradient:
         """Return some rows of the matrix."""
         return FactoredGradient(self.left[:, rows], self.right)
 
+    @entry
     def to_dense(self) -> Array:
         """Return the whole matrix."""
         return library_of(self.left).product(self.left.T, self.right)

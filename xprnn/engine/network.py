@@ -738,6 +738,7 @@ def loss_and_grad(
     rng: Seed = None,
     recompute: bool = False,
     factored: bool = False,
+    parameters_only: bool = False,
 ) -> tuple[Array, Gradient, Arrays]:
     """Return what `RNN.value_and_grad` returns, and the final state: a step of a training loop.
 
@@ -749,6 +750,8 @@ def loss_and_grad(
     factored : bool
         Let the gradient of the readout's weight be a `xprnn.engine.gradients.FactoredGradient`
         where its factors are much smaller than itself; see `xprnn.engine.readout`.
+    parameters_only : bool
+        Leave out the gradients of the input and of the initial state.
 
     Returns
     -------
@@ -779,5 +782,13 @@ def loss_and_grad(
         output, target, *mask_arguments(valid), overwrite=overwrite
     )
     del output  # as large as a long sequence
-    gradient = backward(net._parameters, tape, d_output, d_state, window, factored=factored)
+    gradient = backward(
+        net._parameters,
+        tape,
+        d_output,
+        d_state,
+        window,
+        factored=factored,
+        parameters_only=parameters_only,
+    )
     return value, gradient, final

@@ -129,6 +129,7 @@ def backward(
     window: int | None,
     *,
     factored: bool = False,
+    parameters_only: bool = False,
 ) -> Gradient:
     """Propagate gradients back through `forward`; the arguments have been checked.
 
@@ -141,6 +142,8 @@ def backward(
     window : int or None
     factored : bool
         Let the gradient of the readout's weight be factored, where that takes less memory.
+    parameters_only : bool
+        Leave out the gradients of the input and of the initial state.
     """
     architecture, xp = tape.architecture, tape.backend.xp
     gradients: dict[str, GradientArray] = {}
@@ -161,6 +164,8 @@ def backward(
         gradients["embedding.weight"] = look_up_backward(xp, E, tape.x, d_input)  # from (1)
         d_input = None
     in_order = {name: gradients[name] for name in parameters}
+    if parameters_only:
+        return Gradient(in_order, None, ())
     return Gradient(in_order, d_input, _stacked(tape.backend, states))
 
 

@@ -2,7 +2,7 @@
 
 from xprnn import checks
 from xprnn.losses.cross_entropy import PADDING, CrossEntropy
-from xprnn.losses.protocol import Loss, mask_arguments
+from xprnn.losses.protocol import CountsOnDevice, Loss, mask_arguments
 from xprnn.losses.squared_error import SquaredError
 
 LOSSES: dict[str, type[Loss]] = {
@@ -13,6 +13,7 @@ LOSSES: dict[str, type[Loss]] = {
 __all__ = [
     "LOSSES",
     "PADDING",
+    "CountsOnDevice",
     "CrossEntropy",
     "Loss",
     "SquaredError",

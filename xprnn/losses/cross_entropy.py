@@ -63,10 +63,13 @@ class CrossEntropy:
         return checks.tokens("target", target, backend, shape[:-1], shape[-1], ignored=PADDING)
 
     def entries(self, target: Array, valid: Array | None = None) -> int:
+        return int(self.count(target, valid))
+
+    def count(self, target: Array, valid: Array | None = None) -> int | Array:
         xp = namespace_of(target)
         target = _existing(xp, target, valid)
         # Padding is the only negative target that `check` accepts; unsigned targets have none.
-        return int(xp.sum(xp.astype(target >= 0, xp.int32), dtype=xp.int32))
+        return xp.sum(xp.astype(target >= 0, xp.int32), dtype=xp.int32)
 
     @entry
     def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:

@@ -48,6 +48,15 @@ class Loss(Protocol):
         ...
 
 
+@runtime_checkable
+class CountsOnDevice(Protocol):
+    """A loss that can count its entries without anybody waiting for the number."""
+
+    def count(self, target: Array, valid: Array | None = None) -> int | Array:
+        """Return what `Loss.entries` does, as a number on the device if it is found there."""
+        ...
+
+
 def mask_arguments(valid: Array | None) -> tuple[Array, ...]:
     """Return the arguments of a loss after output and target: the padding mask, if any."""
     return () if valid is None else (valid,)

@@ -53,10 +53,13 @@ class SquaredError:
         return target
 
     def entries(self, target: Array, valid: Array | None = None) -> int:
+        return int(self.count(target, valid))
+
+    def count(self, target: Array, valid: Array | None = None) -> int | Array:
         if valid is None:
             return math.prod(target.shape)
         xp = namespace_of(valid)
-        return int(xp.sum(xp.astype(valid, xp.int32))) * int(target.shape[-1])
+        return xp.sum(xp.astype(valid, xp.int32)) * int(target.shape[-1])
 
     @entry
     def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:

@@ -112,6 +112,7 @@ class Averaged(InPlaceOptimizer):
         object.__setattr__(self, "decay", decay)
         object.__setattr__(self, "corrected", checks.boolean("corrected", self.corrected))
 
+    @entry
     def init(self, parameters: Parameters) -> AveragedState:
         check_mapping("parameters", parameters)
         # Copies, because an update with ``into`` may write into the parameters.

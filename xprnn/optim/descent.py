@@ -104,6 +104,7 @@ class Descent(Checked, InPlaceOptimizer, Generic[State]):
         new: State = state._replace(scale=state.scale * factor)
         return new
 
+    @entry
     def init(self, parameters: Parameters) -> State:
         check_mapping("parameters", parameters)
         # Finds a pattern that matches no parameter before any work is done.

@@ -115,6 +115,7 @@ def fused_update(
     for name, p in parameters.items():
         arrays = (p, *(memory.get(name) for memory in memories))
         present = tuple(a is not None for a in arrays)
+        _check_devices(name, gradients[name], arrays)
         key = (id(formulas[name]), present, dtype_name(p.dtype), library_of(p).device_of(p))
         task = _Task(
             name, multiplied_out(gradients[name]), tuple(a for a in arrays if a is not None)
@@ -133,6 +134,19 @@ def fused_update(
                 each = iter(arrays)
                 new[task.name] = tuple(next(each) if there else None for there in present)
     return {name: new[name] for name in parameters}
+
+
+def _check_devices(name: str, g: GradientArray, arrays: Sequence[Array | None]) -> None:
+    """Refuse arrays that are not all on the device of the parameter, the first of them."""
+    p, *memories = arrays
+    library = library_of(p)
+    device = library.device_of(p)
+    for what, a in (("gradients", component(g)), *(("state's array", a) for a in memories)):
+        if a is not None and library.device_of(a) != device:
+            raise ValueError(
+                f"{what}[{name!r}] is on device {library.device_of(a)}: expected {device}, "
+                "where the parameter is"
+            )
 
 
 def _traced(formula: Rule, present: tuple[bool, ...], xp: Namespace, dtype: str) -> Program:

@@ -81,6 +81,7 @@ class Rprop(Checked, InPlaceOptimizer):
         super().__post_init__()
         checks.number("largest", self.largest, least=self.smallest, open_=True)
 
+    @entry
     def init(self, parameters: Parameters) -> RpropState:
         check_mapping("parameters", parameters)
         zeros = {k: 0 * p for k, p in parameters.items()}

@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xprnn import checks
@@ -15,6 +15,10 @@ from xprnn.engine.arguments import check_state
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss
 from xprnn.training.evaluation import TotalLoss
+from xprnn.training.reports import Report
+
+NORMS = 64
+"""How many norms are kept before the largest takes their place."""
 
 
 class Epoch:
@@ -34,7 +38,7 @@ class Epoch:
         self.loss, self.net, self.total = loss, net, TotalLoss(loss)
         # Returns the last batch; whoever restores a position in the data sets it.
         self.last_batch: Callable[[], Batch] = lambda: Batch(None, None)
-        self._norm: Array | None = None
+        self._norms: list[Array] = []
         self._restored_norm: float | None = None
         self.carried: Any = None
         self.over = True
@@ -43,33 +47,42 @@ class Epoch:
     def begin(self) -> None:
         """Begin an epoch."""
         self.total = TotalLoss(self.loss)
-        self._norm, self._restored_norm, self.over = None, None, False
+        self._norms, self._restored_norm, self.over = [], None, False
         self._started, self._seconds_before = time.perf_counter(), 0.0
 
     def end(self) -> None:
         """End the epoch; no state is carried over to the next one."""
         self.carried, self.over = None, True
 
-    def add(self, value: float, entries: int, norm: Array | None) -> None:
-        """Add a batch: its loss, over how many entries, and the norm of its update if it had one.
+    def add(self, reports: Sequence[Report], norm: Array | None) -> None:
+        """Add batches, and the norm of an update if there was one.
 
-        The loss counts once per batch, whether or not the batch made an update.
+        A loss counts once per batch, whether or not the batch made an update.
         """
-        self.total.add(value, entries)
+        for report in reports:
+            self.total.add(report.loss, report.entries)
         self.add_norm(norm)
 
     def add_norm(self, norm: Array | None) -> None:
         """Add the norm of an update's gradients, if there is one."""
         if norm is not None:
             # It stays on the device: bringing it to the host would wait for the device.
-            xp = namespace_of(norm)
-            self._norm = norm if self._norm is None else xp.maximum(norm, self._norm)
+            self._norms.append(norm)
+            if len(self._norms) >= NORMS:
+                self._norms = [self._largest_norm()]
+
+    def _largest_norm(self) -> Array:
+        norms, xp = self._norms, namespace_of(self._norms[0])
+        return norms[0] if len(norms) == 1 else xp.max(xp.stack(norms))
 
     @property
     def norm(self) -> float | None:
         """The largest norm of the gradients before clipping."""
-        known = (self._norm, self._restored_norm)
-        return max((float(norm) for norm in known if norm is not None), default=None)
+        known = [] if self._restored_norm is None else [self._restored_norm]
+        if self._norms:
+            self._norms = [self._largest_norm()]
+            known.append(float(self._norms[0]))
+        return max(known, default=None)
 
     @property
     def seconds(self) -> float:

@@ -33,6 +33,7 @@ def fit(
     clip_norm: float | None = None,
     clip_value: float | None = None,
     accumulate: int = 1,
+    report_every: int = 1,
     rate_scale: RateScale | None = None,
     validation: Batches | None = None,
     patience: int | None = None,
@@ -67,6 +68,13 @@ def fit(
     accumulate : int
         Gradient accumulation: make one update of this many batches, with the gradient that they
         would have as one batch.  The last update of an epoch may have fewer.
+    report_every : int
+        Read the losses every this many updates.  To read one waits until a device has computed it,
+        and the next step can't be prepared meanwhile; with a larger number the device has always
+        something to do.  The history is the same.  A loss that is NaN or infinite is found so much
+        later, and the network then goes back to the weights before the batches that are read
+        together; so do inputs that are not finite, on a CUDA device.  There, a batch all of whose
+        targets are padding counts as an update of gradient zero.
     rate_scale : callable, optional
         Called after every epoch with the losses so far (of the validation data if there is any,
         else of the training); the optimizer's learning rate is multiplied by what it returns.  An
@@ -131,6 +139,7 @@ def fit(
         check_recompute(recompute, window),
         checks.positive_int("accumulate", accumulate),
         History(),
+        checks.positive_int("report_every", report_every),
     )
     if patience is not None:
         patience = checks.positive_int("patience", patience)

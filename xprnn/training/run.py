@@ -179,20 +179,34 @@ class TrainingRun:
             before = step.updates
             try:
                 carried = epoch.carried if batch.carry else None
-                value, entries, norm, epoch.carried = step(batch, carried)
+                reports, norm, epoch.carried = step(batch, carried)
             except (TypeError, ValueError) as error:
                 error.add_note(f"in epoch {step.epoch}, batch {step.batch}")
                 raise
-            epoch.add(value, entries, norm)
+            epoch.add(reports, norm)
             if self.writer is not None and step.updates > before:
-                self.writer.after_update(step.updates)
+                if self.writer.due(step.updates):
+                    self._read_reports()
+                # A snapshot has the losses of all batches so far.
+                if not step.reports.waiting:
+                    self.writer.after_update(step.updates)
         if step.batch == 0:
             again = " (a generator can be used for one epoch only)" if step.epoch > 1 else ""
             raise ValueError(
                 f"batches is empty in epoch {step.epoch}: expected at least one batch{again}"
             )
+        self._read_reports()
         epoch.add_norm(step.update_accumulated())
         step.check_weights()
+
+    def _read_reports(self) -> None:
+        """Add the reports that were not read yet."""
+        step = self.step
+        try:
+            self.epoch.add(step.read_reports(), None)
+        except ValueError as error:
+            error.add_note(f"in epoch {step.epoch}, batch {step.batch}")
+            raise
 
     def _validate(self) -> float | None:
         """Return the validation loss, or None without validation data."""

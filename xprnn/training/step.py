@@ -12,13 +12,14 @@ from xprnn.backend.types import Array
 from xprnn.data.batches import Batch
 from xprnn.engine.gradients import GradientArray
 from xprnn.engine.network import RNN, loss_and_grad
-from xprnn.losses import Loss, mask_arguments
+from xprnn.losses import CountsOnDevice, Loss, mask_arguments
 from xprnn.optim import InPlaceOptimizer, Optimizer, Scalable, clip_by_value
 from xprnn.optim.arguments import NaNGradientError
 from xprnn.optim.clipping import limit_norm
 from xprnn.training.accumulation import Accumulation
 from xprnn.training.evaluation import valid_steps
 from xprnn.training.history import History
+from xprnn.training.reports import Report, Reports
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -35,17 +36,31 @@ class NonFiniteLossError(FloatingPointError):
         Where it happened, both from 1.
     history : History
         The epochs completed before.
+    read : (int, int) or None
+        With ``report_every``, the first and the last batch of those whose losses were read
+        together; the network then holds the weights from before the first.
     """
 
-    def __init__(self, what: str, epoch: int, batch: int, history: History) -> None:
+    def __init__(
+        self,
+        what: str,
+        epoch: int,
+        batch: int,
+        history: History,
+        read: tuple[int, int] | None = None,
+    ) -> None:
         weights = "the last weights that gave a finite loss"
+        if read is not None:
+            weights = f"the weights before batch {read[0]}"
         if history.best_epoch:
             weights = f"the weights of epoch {history.best_epoch}, the best"
+        found = "" if read is None else f" (losses are read together: here, after batch {read[1]})"
         super().__init__(
-            f"{what} in epoch {epoch}, batch {batch}: the network keeps {weights}; "
+            f"{what} in epoch {epoch}, batch {batch}{found}: the network keeps {weights}; "
             "a smaller learning rate or clip_norm=1.0 may help"
         )
         self.what, self.epoch, self.batch, self.history = what, epoch, batch, history
+        self.read = read
 
 
 @dataclass
@@ -74,6 +89,7 @@ class TrainingStep:
     recompute: bool
     accumulate: int
     history: History
+    report_every: int = 1
 
     def __post_init__(self) -> None:
         self.optimizer_state: Any = self.optimizer.init(self.net.parameters)
@@ -81,10 +97,14 @@ class TrainingStep:
         # Updates make new arrays, so references to the old ones are enough.
         self.good = self.finite = dict(self.net.parameters)
         self.accumulation = Accumulation(self.loss)
+        self.counting = None
+        if self.net.backend.library.fused is not None and isinstance(self.loss, CountsOnDevice):
+            self.counting = self.loss.count
+        self.reports = Reports(self.net.backend.library, self.report_every * self.accumulate)
         # Accumulated gradients are dense, and only an InPlaceOptimizer takes factored ones.
         self.factored = self.accumulate == 1 and isinstance(self.optimizer, InPlaceOptimizer)
 
-    def __call__(self, batch: Batch, state: Any) -> tuple[float, int, Array | None, Any]:
+    def __call__(self, batch: Batch, state: Any) -> tuple[list[Report], Array | None, Any]:
         """Take the step with a batch that begins in ``state``.
 
         Every ``accumulate``-th batch makes an update, unless no batch since the last one had an
@@ -92,9 +112,8 @@ class TrainingStep:
 
         Returns
         -------
-        loss : float
-        entries : int
-            How many entries the loss is a sum or mean over.
+        reports : list of Report
+            Of this batch and those before it that were not read; empty if they are read later.
         norm : array, zero-dimensional, or None
             The norm of the gradients before clipping; None without ``clip_norm`` or an update.
         state : tuple of array
@@ -103,32 +122,60 @@ class TrainingStep:
         self.batch += 1
         # Values that are not finite raise an error here; a warning would only repeat it.
         with self.net.backend.library.quiet():
-            value, gradient, final = loss_and_grad(
-                self.net,
-                batch.x,
-                batch.target,
-                self.loss,
-                state=state,
-                lengths=batch.lengths,
-                window=self.window,
-                recompute=self.recompute,
-                factored=self.factored,
-            )
-            reported = float(value)
-            if not math.isfinite(reported):
-                self.fail(f"the loss is {reported}")
-            self.good = dict(self.net.parameters)
-            entries, norm = self.entries(batch), None
+            with self.reports.asking() as questions:
+                value, gradient, final = loss_and_grad(
+                    self.net,
+                    batch.x,
+                    batch.target,
+                    self.loss,
+                    state=state,
+                    lengths=batch.lengths,
+                    window=self.window,
+                    recompute=self.recompute,
+                    factored=self.factored,
+                    parameters_only=True,
+                )
+            entries = self.entries(batch)
+            self.reports.add(self.batch, value, entries, questions)
+            # Before the update, so that the weights are those that gave the last loss.
+            reports = self.read_reports() if self.reports.due else []
+            if reports:
+                entries = reports[-1].entries
             if self.accumulate == 1:
-                norm = self._update(gradient.parameters) if entries else None
-                return reported, entries, norm, final
-            self.accumulation.add(gradient.parameters, entries)
+                # A number on the device is not waited for: the update is made.
+                none = isinstance(entries, int) and not entries
+                return reports, None if none else self._update(gradient.parameters), final
+            self.accumulation.add(gradient.parameters, int(entries))
         complete = self.accumulation.batches == self.accumulate
-        return reported, entries, self.update_accumulated() if complete else None, final
+        return reports, self.update_accumulated() if complete else None, final
 
-    def entries(self, batch: Batch) -> int:
-        """Return how many entries the loss of a batch is a sum or mean over."""
-        return self.loss.entries(batch.target, *mask_arguments(valid_steps(self.net, batch)))
+    def read_reports(self) -> list[Report]:
+        """Return the reports that were not read yet, after a look at what they say."""
+        reports = self.reports.read()
+        for report in reports:
+            if report.fault:
+                if len(reports) > 1:
+                    # Updates were made since.
+                    self.net.parameters = self.good
+                self.batch = report.batch
+                raise ValueError(report.fault)
+            if not math.isfinite(report.loss):
+                read = (reports[0].batch, reports[-1].batch) if self.report_every > 1 else None
+                self.batch = report.batch
+                self.fail(f"the loss is {report.loss}", read)
+        if reports:
+            self.good = dict(self.net.parameters)
+        return reports
+
+    def entries(self, batch: Batch) -> int | Array:
+        """Return how many entries the loss of a batch is a sum or mean over.
+
+        On a device it is a number there, if the loss can count there.
+        """
+        valid = mask_arguments(valid_steps(self.net, batch))
+        if self.counting is not None:
+            return self.counting(batch.target, *valid)
+        return self.loss.entries(batch.target, *valid)
 
     def update_accumulated(self) -> Array | None:
         """Make the update of the accumulated batches, if any; return the norm before clipping."""
@@ -178,12 +225,12 @@ class TrainingStep:
             self.fail(f"the update made {', '.join(bad)} infinite or NaN")
         self.finite = dict(self.net.parameters)
 
-    def fail(self, what: str) -> NoReturn:
+    def fail(self, what: str, read: tuple[int, int] | None = None) -> NoReturn:
         """Go back to good weights and raise the error that says what is not finite."""
         # A saturated tanh gives a finite loss even with infinite weights.
         self.net.parameters = self.finite if self.not_finite(self.good) else self.good
         self.history.stopped = "non-finite"
-        raise NonFiniteLossError(what, self.epoch, self.batch, self.history)
+        raise NonFiniteLossError(what, self.epoch, self.batch, self.history, read)
 
     def not_finite(self, parameters: Mapping[str, Array]) -> list[str]:
         """Return the names of the parameters with an entry that is infinite or NaN."""

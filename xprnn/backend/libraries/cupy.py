@@ -141,6 +141,13 @@ class CuPy(Library):
         with device:
             return self.namespace().asarray(np.ascontiguousarray(a).reshape(a.shape))
 
+    def placed(self, a: Array, device: Device) -> Array:
+        if a.device == device:
+            return a
+        with device:
+            # CuPy copies to the current device, from whichever the array is on.
+            return a.copy()
+
     def to_host(self, a: Array) -> HostArray:
         host: HostArray = a.get()
         self.raise_given_up()

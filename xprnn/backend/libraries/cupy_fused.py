@@ -16,6 +16,8 @@ from xprnn.backend.types import Array
 TOGETHER = 8
 """How many arrays one launch serves, at most."""
 
+_COUNTS = {"int32": "int", "int64": "long long"}
+
 _REAL = {"float16": "float32"}
 """The dtype that arithmetic is in, where it is another one."""
 
@@ -45,25 +47,44 @@ def _contiguous(a: Array) -> Array:
     return a if a.flags.c_contiguous else importlib.import_module("cupy").ascontiguousarray(a)
 
 
-def first_not_finite(a: Array) -> Array:
-    """Return (1,): 0 if all entries are finite, else n - i for the first other one, i."""
-    found = importlib.import_module("cupy").zeros(1, "uint64")
-    if a.size:
-        launch = _made(questions.NOT_FINITE, questions.not_finite_text, a.dtype.name)
-        launch((blocks_for(a.size), 1), (THREADS, 1), (a.size, _contiguous(a), found))
-    return found
+def answers() -> Array:
+    """Return room for the answers to questions.MOST questions, zeros."""
+    return importlib.import_module("cupy").zeros(questions.MOST, "uint64")
 
 
-def first_out_of_range(a: Array, count: int, ignored: int | None) -> Array:
-    """Return the same of integers: those from 0 to count-1, or ``ignored``, are good."""
-    found = importlib.import_module("cupy").zeros(1, "uint64")
-    if a.size:
-        launch = compiled(questions.OUT_OF_RANGE, questions.OUT_OF_RANGE_TEXT)
-        # 0 is good anyway, or there are no good ones.
-        numbers = (a.size, count, -1 if ignored is None and count == 0 else ignored or 0)
-        arguments = (*numbers, _contiguous(a.astype("int64", copy=False)), found)
-        launch((blocks_for(a.size), 1), (THREADS, 1), arguments)
-    return found
+def ask_finite(arrays: Sequence[Array], found: Array) -> None:
+    """Write for each array of one dtype 0, or n - i for its first entry i that is not finite."""
+    arrays = [_contiguous(a) for a in arrays]
+    launch = _made(
+        questions.NOT_FINITE, questions.not_finite_text, arrays[0].dtype.name, len(arrays)
+    )
+    across = blocks_for(max(a.size for a in arrays))
+    pairs = (x for a in arrays for x in (a.size, a))
+    launch((across, len(arrays)), (THREADS, 1), (found, *pairs))
+
+
+def ask_in_range(a: Array, count: int, ignored: int | None, found: Array) -> None:
+    """Do the same for integers: those from 0 to count-1, and ``ignored``, are good."""
+    launch = compiled(questions.OUT_OF_RANGE, questions.OUT_OF_RANGE_TEXT)
+    # 0 is good anyway, or there are no good ones.
+    numbers = (a.size, count, -1 if ignored is None and count == 0 else ignored or 0)
+    arguments = (*numbers, _contiguous(a.astype("int64", copy=False)), found)
+    launch((blocks_for(a.size), 1), (THREADS, 1), arguments)
+
+
+def notes(count: int) -> Array:
+    """Return room for this number of notes."""
+    return _empty((count, 2 + questions.MOST), "float64")
+
+
+def note(row: Array, loss: Array, entries: Array | None, found: Array) -> None:
+    """Gather in a row of `notes` a loss, the number of its entries, and the answers."""
+    dtype = loss.dtype.name if loss.dtype.name in ("float32", "float64") else "float64"
+    loss = loss.astype(dtype, copy=False)
+    counts = "" if entries is None else _COUNTS[entries.dtype.name]
+    launch = _made(questions.NOTE, questions.note_text, dtype, counts)
+    counted = () if entries is None else (entries,)
+    launch((1, 1), (32, 1), (questions.MOST, loss, *counted, found, row))
 
 
 def norm_and_factor(arrays: Sequence[Array], limit: float) -> tuple[Array, Array]:

@@ -111,10 +111,14 @@ class CheckpointWriter:
             self._restore(content)
         return found is not None
 
+    def due(self, updates: int) -> bool:
+        """Return whether a snapshot after the ``updates``-th update is to be written."""
+        every = self.checkpoint.every_steps
+        return every is not None and updates % every == 0
+
     def after_update(self, updates: int) -> None:
         """Take a snapshot after an update, the ``updates``-th, and write it if that is due."""
-        every = self.checkpoint.every_steps
-        self._take_snapshot(due=every is not None and updates % every == 0)
+        self._take_snapshot(due=self.due(updates))
 
     def after_epoch(self, number: int, *, last: bool) -> None:
         """Take a snapshot after an epoch, and write it if that is due; the last always is."""
