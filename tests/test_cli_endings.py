@@ -91,7 +91,23 @@ def test_a_signal_that_is_ignored_stays_ignored(here):
 
     with started(ENDLESS, "--out", "out", preexec_fn=ignore) as process:
         process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
         assert ended(process)[0] == 143
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda number, frame: None])
+def test_a_signal_that_the_program_ignores_or_handles_is_left_alone(handler):
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        mine = Stops()
+        with mine.handled():
+            assert signal.getsignal(signal.SIGHUP) is handler
+            signal.raise_signal(signal.SIGHUP)
+            assert signal.getsignal(signal.SIGTERM) == mine._handle
+        assert mine.number is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("seconds", [0.03, 0.1, 0.2, 0.3, 0.5, 0.7])
