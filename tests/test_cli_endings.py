@@ -119,6 +119,10 @@ def test_ctrl_c_at_the_beginning_is_a_line(here, seconds):
         time.sleep(seconds + 0.05)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
+    if process.returncode == -signal.SIGINT:
+        # On a busy machine Python itself was still starting.
+        assert f"{os.sep}xprnn{os.sep}" not in err
+        return
     assert process.returncode == 130
     line = err.splitlines()[-1]
     assert "Traceback" not in err
