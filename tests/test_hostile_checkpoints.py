@@ -273,3 +273,11 @@ def test_the_state_of_the_users_own_data_may_change_its_form(path):
         return net, {"batches": Shrinking(), "optimizer": optim.SGD(0.1), "epochs": 4}
 
     assert_resumes(make, path)
+
+
+def test_a_checkpoint_without_a_digest_is_damaged(files, path):
+    header, data = split(files["carried"])
+    del header["__metadata__"]["digest"]
+    path.write_bytes(joined(json.dumps(header), data))
+    with pytest.raises(ValueError, match=r"run\.ckpt' is damaged: it has no digest"):
+        train(carried, Checkpoint(path, resume=True))

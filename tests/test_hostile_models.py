@@ -453,3 +453,11 @@ def test_names_in_errors_send_no_terminal_escapes(path, tmp_path):
 
 def test_the_schema_names_every_part_of_an_architecture():
     assert {"cell", "layers", "dropout", "dtype", "metadata"} < set(saving.CONFIG)
+
+
+def test_metadata_that_xprnn_does_not_write(files, path):
+    header, data = split(files["sine"])
+    header["__metadata__"]["more"] = "x"
+    path.write_bytes(joined(json.dumps(header), data))
+    with pytest.raises(ValueError, match="has metadata that xprnn does not write: 'more'"):
+        RNN.load(path)
