@@ -13,6 +13,7 @@ from xprnn.engine.gradients import (
     square_sum,
     sum_columns,
     times,
+    trimmed,
 )
 from xprnn.optim import SGD, Rprop, clip_by_norm, clip_by_value, global_norm
 
@@ -75,7 +76,7 @@ def test_sums_by_token(harness):
     rows = np.random.default_rng(0).normal(size=(50, 3))
     tokens = np.random.default_rng(1).integers(0, 9, 50) * 2
     g = sum_columns(harness.array(rows), harness.array(tokens), 20)
-    assert harness.backend.to_numpy(g.indices).tolist() == sorted(set(tokens.tolist()))
+    assert harness.backend.to_numpy(trimmed(g).indices).tolist() == sorted(set(tokens.tolist()))
     want = np.stack([rows[tokens == j].sum(axis=0) for j in range(20)], axis=1)
     assert_close(harness.host(g.to_dense()), want, FLOAT64)
 
@@ -144,7 +145,7 @@ def test_sums(harness, axis):
     total = add(g, other)
     assert isinstance(total, SparseGradient)
     assert (total.shape, total.axis) == (g.shape, axis)
-    assert harness.backend.to_numpy(total.indices).tolist() == [0, 1, 3]
+    assert harness.backend.to_numpy(trimmed(total).indices).tolist() == [0, 1, 3]
     assert harness.host(total.to_dense()).tolist() == (want + more).tolist()
     assert harness.host(g.to_dense()).tolist() == want.tolist()
     a = harness.array(more)

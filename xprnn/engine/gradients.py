@@ -9,7 +9,7 @@ three, so that an optimizer's equations need not know which form a gradient has.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from xprnn.backend import library_of, namespace_of
 from xprnn.backend.entry import entry
@@ -23,9 +23,9 @@ class SparseGradient:
     Attributes
     ----------
     indices : array of int, (n,)
-        Which rows or columns, ascending, without duplicates.  On a CUDA device, where nobody waits
-        for their number, some at the end may be one past the last row or column: they stand for
-        none, and their values are zero.
+        Which rows or columns, ascending, without duplicates.  In a training on a CUDA device, where
+        nobody waits for their number, some at the end may be one past the last row or column: they
+        stand for none, and their values are zero; see `trimmed`.
     values : array
         The rows (n, K), axis 0, or the columns (M, n), axis 1.
     shape : (int, int)
@@ -229,6 +229,19 @@ def component(g: GradientArray) -> Array:
     if isinstance(g, SparseGradient):
         return g.values
     return g.right if isinstance(g, FactoredGradient) else g
+
+
+def trimmed(g: GradientArray | None) -> Any:
+    """Return g without indices past the end, which stand for nothing; it waits for a device.
+
+    For those who look at the indices.  Functions that take a sparse gradient don't need it.
+    """
+    if not isinstance(g, SparseGradient) or library_of(g.values).fused is None:
+        return g
+    # They are ascending, so those past the end come last.
+    count = int(namespace_of(g.values).sum(g.indices < g.shape[g.axis]))
+    values = g.values[:count, ...] if g.axis == 0 else g.values[:, :count]
+    return SparseGradient(g.indices[:count], values, g.shape, g.axis)
 
 
 def multiplied_out(g: GradientArray) -> Array | SparseGradient:

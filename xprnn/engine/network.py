@@ -33,7 +33,7 @@ from xprnn.engine.initializers import Initializer
 from xprnn.engine.layer.weights import check_same_weights
 from xprnn.engine.lengths import fill_target
 from xprnn.engine.parameters import Parameters
-from xprnn.engine.results import Gradient, Run, Tangents, check_run
+from xprnn.engine.results import Gradient, Run, Tangents, check_run, trimmed_gradient
 from xprnn.engine.saving import check_finite, read_network, write_network
 from xprnn.engine.stack import backward, forward, zero_padding
 from xprnn.engine.tangents import check_direction, check_tangent, hessian_product, push_forward
@@ -404,7 +404,8 @@ class RNN:
         window = check_window(window)
         if window is not None:
             check_tape_for_window("run", run.tape.recomputes, window)
-        return backward(self._parameters, run.tape, d_output, d_state, window)
+        gradient = backward(self._parameters, run.tape, d_output, d_state, window)
+        return gradient if backend.library.fused is None else trimmed_gradient(gradient)
 
     def value_and_grad(
         self,
@@ -791,4 +792,6 @@ def loss_and_grad(
         factored=factored,
         parameters_only=parameters_only,
     )
+    if backend.library.fused is not None and not parameters_only:
+        gradient = trimmed_gradient(gradient)
     return value, gradient, final

@@ -7,7 +7,7 @@ from xprnn.backend import Backend
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.architecture import Architecture
-from xprnn.engine.gradients import GradientArray
+from xprnn.engine.gradients import GradientArray, trimmed
 from xprnn.engine.layer.layer import Tape
 
 
@@ -111,6 +111,12 @@ class Gradient(NamedTuple):
     parameters: dict[str, GradientArray]
     input: Array | None
     state: Arrays
+
+
+def trimmed_gradient(gradient: Gradient) -> Gradient:
+    """Return a gradient whose sparse parts hold the rows seen and nothing else."""
+    parameters = {name: trimmed(g) for name, g in gradient.parameters.items()}
+    return Gradient(parameters, gradient.input, gradient.state)
 
 
 def check_run(architecture: Architecture, backend: Backend, run: Run) -> None:

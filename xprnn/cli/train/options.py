@@ -105,6 +105,14 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         help="BLAS threads (default 1; more pay for large networks on a quiet machine)",
     )
     add(
+        "--report-every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="read the losses every N updates (default 1): with a larger N a CUDA device never "
+        "waits for the host; the results are the same",
+    )
+    add(
         "--checkpoint",
         type=Path,
         metavar="FILE",
@@ -161,6 +169,7 @@ def check_options(args: argparse.Namespace) -> None:
         )
     checks.number("--clip", args.clip, open_=True)
     checks.positive_int("--threads", args.threads)
+    checks.positive_int("--report-every", args.report_every)
     if args.epochs is not None:
         checks.positive_int("--epochs", args.epochs)
     if args.resume and args.checkpoint is None:

@@ -84,6 +84,7 @@ class Session:
                 batches,
                 optimizer=optimizer,
                 clip_norm=self.args.clip,
+                report_every=self.args.report_every,
                 rate_scale=rate_scale(self.args),
                 callbacks=[self._progress, _check_stops],
                 checkpoint=checkpoint,

@@ -20,6 +20,7 @@ from xprnn.engine.arguments import (
     without_padding,
     zero_state,
 )
+from xprnn.engine.gradients import trimmed
 from xprnn.engine.layer.layer import (
     Tape,
     Unrolled,
@@ -168,12 +169,17 @@ def unroll_backward(
     window = check_window(window)
     check_tape_for_window("tape", tape.recomputes, window)
     if window is None or window >= steps - 1:
-        return run_layer_backward(cell, weights, tape, dh, d_state)
+        return _trimmed(run_layer_backward(cell, weights, tape, dh, d_state))
     tape, swept = in_one_segment(tape), None
     for _ in range(window + 1):
         swept = sweep_layer(cell, weights, tape, dh, d_state, swept)
     assert swept is not None
-    return sweep_gradient(weights, tape, swept)
+    return _trimmed(sweep_gradient(weights, tape, swept))
+
+
+def _trimmed(gradient: LayerGradient) -> LayerGradient:
+    """Return the gradient with the rows or columns of W that were seen and nothing else."""
+    return gradient._replace(weights=gradient.weights._replace(W=trimmed(gradient.weights.W)))
 
 
 def _named(weights: Weights) -> dict[str, Array | None]:
