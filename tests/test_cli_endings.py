@@ -22,6 +22,7 @@ from xprnn.cli import main
 from xprnn.cli.stops import Stops, stops
 from xprnn.cli.train import progress, session
 from xprnn.training.checkpoint import options, writer
+from xprnn.training.history import Record
 
 pytestmark = [
     pytest.mark.slow,
@@ -390,6 +391,22 @@ def test_a_terminal_that_goes_away_ends_no_training(here, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     assert main([*SINE.split(), "--out", "out"]) == 0
     assert RNN.load(here / "out" / MODEL).hidden_size == 4
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "gone"), ValueError("closed file")])
+def test_a_bar_that_can_not_be_moved_is_dropped(error):
+    class Gone:
+        def set_postfix(self, **shown):
+            pass
+
+        def update(self, more):
+            raise error
+
+    shown = progress.Progress(3)
+    shown.bar = Gone()
+    shown(RNN(1, 1, rng=0), Record(1, 0.5, None, None))
+    assert shown.bar is None
+    assert shown.state() == 1
 
 
 def limited():
