@@ -243,3 +243,35 @@ def test_out_of_memory_is_said_with_numbers_and_changes_nothing(monkeypatch):
             fit(net, [batch], loss=loss, optimizer="adam")
         for name, p in net.parameters.items():
             np.testing.assert_array_equal(p.get(), before[name])
+
+
+def test_a_cell_that_is_not_lowered_is_said_once(caplog):
+    class Odd:
+        gates, state = 1, ("h",)
+
+        def forward(self, xp, u, v, state):
+            h = xp.tanh(u[0] + v[0])
+            return (xp.reshape(h, h.shape),), (h,)
+
+        def backward(self, xp, saved, previous, d_state):
+            (h,), (dh,) = saved, d_state
+            da = dh * (1 - h * h)
+            return (da,), (da,), (None,)
+
+    net = RNN(2, 3, 2, cell=Odd(), backend="cupy", rng=0)
+    x = net.backend.asarray(np.zeros((3, 2, 2)))
+    with caplog.at_level("WARNING", "xprnn"):
+        for _ in range(3):
+            net.value_and_grad(x, x)
+    (record,) = caplog.records
+    assert "Odd runs as plain array code, slowly on a device: Odd.forward can't" in record.message
+
+
+def test_a_long_sequence_is_one_piece():
+    """In segments there would be a product, a loop and sums for each."""
+    rng = np.random.default_rng(0)
+    net = RNN(1, 2, 1, backend="cupy", dtype="float64", rng=0)
+    x = net.backend.asarray(rng.normal(size=(300, 64, 1)))
+    run = net.forward(x)
+    assert len(run.tape.layers[0].segments) == 1
+    assert len(net.forward(x, recompute=True).tape.layers[0].segments) > 1

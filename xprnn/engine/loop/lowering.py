@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from xprnn.backend import Backend, get_backend
@@ -78,12 +78,21 @@ def lowering_for(backend: Backend, cell: Cell, work: Work) -> Loops | None:
         return None
     traced = _traced(cell)
     if isinstance(traced, str):
+        if backend.library.fused is not None:
+            # A step of plain array code is a launch for every operation.
+            _warn_once(type(cell).__name__, traced)
         return None
     for name in names:
         loops = _loops(traced, name)
         if loops.suits(work):
             return loops
     return None
+
+
+@cache
+def _warn_once(kind: str, reason: str) -> None:
+    """Say that a cell is slow on a device, once for each kind and reason."""
+    _log.warning("%s runs as plain array code, slowly on a device: %s", kind, reason)
 
 
 def lowerings_of(backend: Backend, cell: Cell) -> tuple[Loops, ...]:
