@@ -10,7 +10,7 @@ from tests import cuda_host, device_arrays
 from tests.closeness import assert_close
 from tests.device_arrays import EVENTS, NAMES, Device
 from tests.optimizers import RULES
-from xprnn import RNN, fit, get_backend
+from xprnn import RNN, evaluate, fit, get_backend
 from xprnn.data import minibatches
 from xprnn.optim import Adam, Averaged, global_norm
 from xprnn.training.step import NonFiniteLossError
@@ -85,6 +85,14 @@ def test_losses_of_accumulated_batches_are_read_together():
 def test_clipping_by_value_and_weights_waits_for_nothing(make):
     """Nor do rules that clip in their formulas."""
     assert of_a_step(make, clip_value=0.1)["read"] == 1
+
+
+@pytest.mark.parametrize("make", [series, text])
+def test_an_evaluation_waits_once_a_batch(make):
+    net, batch, loss = make()
+    EVENTS.clear()
+    evaluate(net, [batch] * 4, loss=loss)
+    assert EVENTS["read"] == 4
 
 
 @pytest.mark.parametrize("row", RULES, ids=lambda row: row.id)

@@ -6,6 +6,7 @@ from xprnn.data.batches import Batch, Batches, each_batch
 from xprnn.engine.lengths import check_lengths, fill_target, padding_mask
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss, get_loss, mask_arguments
+from xprnn.training.reports import Reports
 
 
 @entry
@@ -32,12 +33,20 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
     """
     loss = get_loss(loss)
     total, state = TotalLoss(loss), None
+    reports = Reports(net.backend.library, 1)
     for batch in each_batch(batches):
-        output, final = net(batch.x, state if batch.carry else None, batch.lengths)
-        mask = valid_steps(net, batch)
-        target = fill_target(net.backend, mask, batch.target)
-        target, valid = loss.check(tuple(output.shape), target, net.backend), mask_arguments(mask)
-        total.add(float(loss(output, target, *valid)), loss.entries(target, *valid))
+        with reports.asking() as questions:
+            output, final = net(batch.x, state if batch.carry else None, batch.lengths)
+            mask = valid_steps(net, batch)
+            target = fill_target(net.backend, mask, batch.target)
+            target = loss.check(tuple(output.shape), target, net.backend)
+        valid = mask_arguments(mask)
+        value, entries = loss(output, target, *valid), reports.entries(loss, target, *valid)
+        reports.add(total.batches + 1, value, entries, questions)
+        for report in reports.read():
+            if report.fault:
+                raise ValueError(report.fault)
+            total.add(report.loss, report.entries)
         state = final
     if total.batches == 0:
         # Early stopping would take a loss of zero for the best one.

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from xprnn.backend import Library
 from xprnn.backend.questions import Question, Questions, asking, position
 from xprnn.backend.types import Array
+from xprnn.losses import CountsOnDevice, Loss
 
 
 class Report(NamedTuple):
@@ -67,6 +68,15 @@ class Reports:
     def asking(self) -> AbstractContextManager[Questions | None]:
         """Return a ``with`` block whose checks may ask instead of waiting for an answer."""
         return nullcontext() if self.fused is None else asking()
+
+    def entries(self, loss: Loss, target: Array, *valid: Array) -> int | Array:
+        """Return how many entries a loss is a sum or mean over.
+
+        On a device it is a number there, if the loss can count there.
+        """
+        if self.fused is not None and isinstance(loss, CountsOnDevice):
+            return loss.count(target, *valid)
+        return loss.entries(target, *valid)
 
     def add(
         self, batch: int, loss: Array, entries: int | Array, questions: Questions | None

@@ -12,7 +12,7 @@ from xprnn.backend.types import Array
 from xprnn.data.batches import Batch
 from xprnn.engine.gradients import GradientArray
 from xprnn.engine.network import RNN, loss_and_grad
-from xprnn.losses import CountsOnDevice, Loss, mask_arguments
+from xprnn.losses import Loss, mask_arguments
 from xprnn.optim import InPlaceOptimizer, Optimizer, Scalable, clip_by_value
 from xprnn.optim.arguments import NaNGradientError
 from xprnn.optim.clipping import limit_norm
@@ -97,9 +97,6 @@ class TrainingStep:
         # Updates make new arrays, so references to the old ones are enough.
         self.good = self.finite = dict(self.net.parameters)
         self.accumulation = Accumulation(self.loss)
-        self.counting = None
-        if self.net.backend.library.fused is not None and isinstance(self.loss, CountsOnDevice):
-            self.counting = self.loss.count
         self.reports = Reports(self.net.backend.library, self.report_every * self.accumulate)
         # Accumulated gradients are dense, and only an InPlaceOptimizer takes factored ones.
         self.factored = self.accumulate == 1 and isinstance(self.optimizer, InPlaceOptimizer)
@@ -168,14 +165,9 @@ class TrainingStep:
         return reports
 
     def entries(self, batch: Batch) -> int | Array:
-        """Return how many entries the loss of a batch is a sum or mean over.
-
-        On a device it is a number there, if the loss can count there.
-        """
+        """Return how many entries the loss of a batch is a sum or mean over."""
         valid = mask_arguments(valid_steps(self.net, batch))
-        if self.counting is not None:
-            return self.counting(batch.target, *valid)
-        return self.loss.entries(batch.target, *valid)
+        return self.reports.entries(self.loss, batch.target, *valid)
 
     def update_accumulated(self) -> Array | None:
         """Make the update of the accumulated batches, if any; return the norm before clipping."""
