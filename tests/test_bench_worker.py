@@ -47,9 +47,10 @@ def test_a_process_that_ends_by_itself():
 )
 def test_answers(module, case, monkeypatch):
     monkeypatch.setattr(timing, "hold_to", lambda cores: None)
-    asked = [{"cell": "elman", "case": case._asdict()}, {"cell": "x", "case": case._asdict()}]
+    each = {"case": case._asdict(), "precision": "float32"}
+    asked = [{"cell": "elman", **each}, {"cell": "x", **each}]
     answers = io.StringIO()
-    words = [module, "xprnn", "numpy", "1", "0.001", "float32"]
+    words = [module, "xprnn", "numpy", "1", "0.001"]
     serve(words, io.StringIO("\n".join(map(json.dumps, asked))), answers)
     right, wrong = map(json.loads, answers.getvalue().splitlines())
     assert right["seconds"] > 0

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ci.gpu.rates import bandwidth, product_rate
-from ci.gpu.record import TRIAL, Record, peer_places, seconds_left, torch_versions
+from ci.gpu.record import TRIAL, Record, peer_workers, seconds_left, torch_versions
 from xprnn.bench.layer import LayerCase
 from xprnn.bench.timing import Setting
 from xprnn.bench.worker import Worker
@@ -29,47 +29,50 @@ CASES = {
     "deepbench-2048": LayerCase(2048, 2048, 32, 25),
 }
 """Those of DeepBench (Baidu) and FlashRNN have the shapes of these benchmarks."""
-ROUNDS = (
-    ("float32", "lstm", {}),
-    ("float32", "gru", {}),
-    ("float32", "elman", {}),
-    ("tf32", "lstm", {}),
-    ("float16", "lstm", {}),
-    ("float32", "lstm", {"XPRNN_CUDA_LOOP": "step", "XPRNN_CUDA_GRAPH": "on"}),
-    ("float32", "lstm", {"XPRNN_CUDA_LOOP": "step", "XPRNN_CUDA_GRAPH": "off"}),
-    ("tf32", "gru", {}),
-    ("float16", "elman", {}),
+ROUNDS: tuple[tuple[str, tuple[str, ...], dict[str, str]], ...] = (
+    ("float32", ("lstm", "gru", "elman"), {}),
+    ("tf32", ("lstm",), {}),
+    ("float16", ("lstm",), {}),
+    ("float32", ("lstm",), {"XPRNN_CUDA_LOOP": "step", "XPRNN_CUDA_GRAPH": "on"}),
+    ("float32", ("lstm",), {"XPRNN_CUDA_LOOP": "step", "XPRNN_CUDA_GRAPH": "off"}),
+    ("tf32", ("gru", "elman"), {}),
+    ("float16", ("elman", "gru"), {}),
 )
-"""Precision, cell, and environment variables of xprnn; the most important first."""
+"""Precision, cells, and environment variables of xprnn; the most important first."""
 SECONDS = 0.02 if TRIAL else 0.25
 
 
 def main() -> str | None:
     """Time; return what is wrong, if anything is."""
-    wrong = 0
-    record = Record("layer", peers=torch_versions(), rates={"bandwidth": bandwidth()})
-    for k, (precision, cell, variables) in enumerate(ROUNDS):
-        rates = record.facts["rates"]
-        if precision not in rates:
-            rates[precision] = product_rate(precision)
-            record.note(rates=rates)
-        with contextlib.ExitStack() as held:
-            setting = Setting(4, "cupy", seconds=SECONDS, precision=precision)
-            workers = [
-                held.enter_context(Worker("layer", library, setting, place, variables))
-                for library, place in peer_places().items()
-            ]
-            for name, case in CASES.items():
-                if seconds_left() < 6:
-                    rest = "; ".join(f"{p} {c} {v or ''}".strip() for p, c, v in ROUNDS[k + 1 :])
-                    print(record.out_of_time(f"{precision} {cell} from {name} on; {rest}"))
-                    return record.finish(f"{wrong} timings failed" if wrong else "")
-                shape = LayerCase(3, 4, 2, 5) if TRIAL else case
-                row = timed(workers, cell, shape, precision, rates)
-                wrong += "error" in row
-                record.add(precision=precision, cell=cell, case=name, **variables, **row)
-                if TRIAL:
-                    break
+    wrong, rates = 0, {"bandwidth": bandwidth()}
+    record = Record("layer", peers=torch_versions(), rates=rates)
+    work = [
+        (precision, variables, cell, name)
+        for precision, cells, variables in ROUNDS
+        for cell in cells
+        for name in list(CASES)[: 1 if TRIAL else None]
+    ]
+    peers = peer_workers("layer", SECONDS)
+    with contextlib.ExitStack() as held:
+        workers: list[Worker] = []
+        for k, (precision, variables, cell, name) in enumerate(work):
+            if seconds_left() < 6:
+                print(
+                    record.out_of_time(f"{len(work) - k} rows, from {precision} {cell} {name} on")
+                )
+                break
+            if k == 0 or work[k - 1][:2] != (precision, variables):
+                if precision not in rates:
+                    rates[precision] = product_rate(precision)
+                    record.note(rates=rates)
+                held.close()
+                setting = Setting(4, "cupy", seconds=SECONDS, precision=precision)
+                ours = Worker("layer", "xprnn", setting, variables=variables)
+                workers = [held.enter_context(ours), *peers]
+            shape = LayerCase(3, 4, 2, 5) if TRIAL else CASES[name]
+            row = timed(workers, cell, shape, precision, rates)
+            wrong += "error" in row
+            record.add(precision=precision, cell=cell, case=name, **variables, **row)
     return record.finish(f"{wrong} timings failed" if wrong else "")
 
 
@@ -79,7 +82,7 @@ def timed(
     """Return a row, with the error of the first library that fails, if any does."""
     row: dict[str, Any] = dict(case._asdict())
     try:
-        times = {worker.library: worker.seconds(cell, case) for worker in workers}
+        times = {worker.library: worker.seconds(cell, case, precision) for worker in workers}
     except RuntimeError as error:
         return row | {"error": f"{error}"}
     ours = times["xprnn"]

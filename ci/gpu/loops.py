@@ -35,7 +35,7 @@ class Shape(NamedTuple):
     lengths: bool = False
 
 
-SMALL, LARGE = Shape(5, 3, 7, masked=True, lengths=True), Shape(20, 64, 256)
+SMALL, LARGE = Shape(10, 3, 7, masked=True, lengths=True), Shape(20, 64, 256)
 
 
 def problems() -> Iterator[tuple[str, Cell, str, Shape]]:

@@ -47,7 +47,7 @@ def bandwidth() -> float:
 def product_rate(precision: str) -> float:
     """Return the floating-point operations a second of a large product of square matrices."""
     cupy = importlib.import_module("cupy")
-    blas: Any = importlib.import_module("cupy_backends.cuda.libs.cublas")
+    blas: Any = importlib.import_module("cupy_backends.cuda.libs").cublas
     dtype, kind, compute = TYPES[precision]
     a, b, c = (cupy.zeros((SIDE, SIDE), dtype=dtype) for _ in range(3))
     handle = cupy.cuda.device.get_cublas_handle()

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import xprnn
+from xprnn.bench.timing import Setting
+from xprnn.bench.worker import Worker
 
 TRIAL = bool(os.environ.get("TRIAL"))
 """Whether only the script is tried out: everything is tiny."""
@@ -55,10 +57,15 @@ def torch_versions() -> dict[str, Any]:
     return {"torch": torch.__version__, "cudnn": torch.backends.cudnn.version()}
 
 
-def peer_places() -> dict[str, str | None]:
-    """Return the places of xprnn and of torch, if it is there, for `Worker`."""
-    torch = {} if importlib.util.find_spec("torch") is None else {"torch": "cpu" if TRIAL else None}
-    return {"xprnn": None, **torch}
+def peer_workers(module: str, seconds: float) -> list[Worker]:
+    """Return the process of torch, if it is there, on the device (in a trial, on the CPU).
+
+    It ends with this process, which `ci.gpu.run` ends with all that it has started.
+    """
+    if importlib.util.find_spec("torch") is None:
+        return []
+    setting = Setting(4, "cupy", seconds=seconds)
+    return [Worker(module, "torch", setting, "cpu" if TRIAL else None)]
 
 
 class Record:

@@ -19,7 +19,7 @@ def main() -> str | None:
     record = Record("smoke", explain=explain_lowering("lstm", "cupy"))
     print(record.facts["explain"])
     rng, wrong = np.random.default_rng(0), []
-    for hidden, batch, steps in ((8, 2, 1), (64, 4, 3)):
+    for hidden, batch, steps in ((8, 2, 2), (64, 4, 10)):
         x, dy = (rng.standard_normal((steps, batch, hidden), dtype="float32") for _ in range(2))
         found = {}
         started = time.perf_counter()

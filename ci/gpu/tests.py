@@ -13,12 +13,9 @@ from typing import Any
 import pytest
 
 from ci.gpu.record import TRIAL, Record, seconds_left
+from tests.test_device_machine import RUN_THERE
 
 TESTS = Path(__file__).parents[2] / "tests"
-FILES = ("test_cupy_device", "test_layers", "test_network", "test_recompute", "test_lengths",
-         "test_dropout", "test_optim_rules", "test_gradients", "test_determinism", "test_sparse",
-         "test_train", "test_cross_entropy")  # fmt: skip
-"""First the kernels: if they are wrong, little else matters."""
 
 
 class Recorder:
@@ -70,8 +67,10 @@ def main() -> str | None:
     record = Record("tests", lacking=lacking())
     print(f"not here: {', '.join(record.facts['lacking']) or 'nothing'}")
     recorder = Recorder(record)
-    files = [f"{TESTS / name}.py" for name in FILES[: 1 if TRIAL else None]]
-    which = "cupy and elman and float64" if TRIAL else "cupy or test_determinism"
+    # First the kernels: if they are wrong, little else matters.
+    names = RUN_THERE[:1] if TRIAL else RUN_THERE
+    files = [f"{TESTS / f'test_{name}'}.py" for name in names]
+    which = "test_every_function_on_cupy and float64" if TRIAL else "cupy or test_determinism"
     # Its libraries may be of other versions than those that the tests are written with.
     options = ["--quiet", "-W", "default", "-p", "no:cacheprovider", "-k", which]
     options += ["--continue-on-collection-errors"]

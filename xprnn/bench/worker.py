@@ -4,8 +4,8 @@
 the figure: loading a library, opening a device and compiling take seconds.  Workers of several
 libraries can take turns in the same way.
 
-``python -m xprnn.bench.worker MODULE LIBRARY PLACE THREADS SECONDS PRECISION`` reads a line of JSON
-for each figure, ``{"cell": ..., "case": {...}}``, and answers with a line, ``{"seconds": ...}`` or
+``python -m xprnn.bench.worker MODULE LIBRARY PLACE THREADS SECONDS`` reads a line of JSON
+for each figure, ``{"cell": ..., "case": {...}, "precision": ...}``, and answers with a line, ``{"seconds": ...}`` or
 ``{"error": ...}``.
 """
 
@@ -47,8 +47,8 @@ class Worker:
     ) -> None:
         self.library = library
         place = setting.place(library) if place is None else place
-        words = (module, library, place, setting.threads, setting.seconds, setting.precision)
-        threads = setting.threads
+        self.precision, threads = setting.precision, setting.threads
+        words = (module, library, place, threads, setting.seconds)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "xprnn.bench.worker", *map(str, words)],
             stdin=subprocess.PIPE,
@@ -64,7 +64,7 @@ class Worker:
         self._process.kill()
         self._process.communicate()
 
-    def seconds(self, cell: str, case: Any) -> float:
+    def seconds(self, cell: str, case: Any, precision: str | None = None) -> float:
         """Return the median seconds of the library's work.
 
         Parameters
@@ -72,6 +72,9 @@ class Worker:
         cell : str
         case : LayerCase or TrainingCase
             Any shape, with a name or without.
+        precision : str, optional
+            Another one than the setting's, which xprnn on CuPy would not heed: there it is set in
+            the environment.
 
         Raises
         ------
@@ -80,11 +83,12 @@ class Worker:
             process has ended.
         """
         what = f"timing {self.library} ({cell}, {', '.join(map(str, case))})"
+        asked = {"cell": cell, "case": case._asdict(), "precision": precision or self.precision}
         sent, received = self._process.stdin, self._process.stdout
         assert sent is not None
         assert received is not None
         try:
-            print(json.dumps({"cell": cell, "case": case._asdict()}), file=sent, flush=True)
+            print(json.dumps(asked), file=sent, flush=True)
             line = received.readline()
         except BrokenPipeError:
             line = ""
@@ -104,28 +108,25 @@ class _Order(NamedTuple):
     place: str
     threads: int
     seconds: float
-    precision: str
 
 
 def serve(words: Sequence[str], asked: IO[str], answered: IO[str]) -> None:
     """Answer every line of ``asked`` until there are no more."""
-    module, library, place, threads, seconds, precision = words
-    order = _Order(module, library, place, int(threads), float(seconds), precision)
+    module, library, place, threads, seconds = words
+    order = _Order(module, library, place, int(threads), float(seconds))
     work: Work = importlib.import_module(f"xprnn.bench.{module}").WORK
-    shape: Any = type(next(iter(work.cases.values())))
     begin(order.place, order.threads)
     for line in asked:
-        question = json.loads(line)
-        print(
-            json.dumps(_answer(work, order, question["cell"], shape(**question["case"]))),
-            file=answered,
-            flush=True,
-        )
+        print(json.dumps(_answer(work, order, json.loads(line))), file=answered, flush=True)
 
 
-def _answer(work: Work, order: _Order, cell: str, case: Any) -> dict[str, Any]:
+def _answer(work: Work, order: _Order, question: dict[str, Any]) -> dict[str, Any]:
     try:
-        call = work.prepare(order.library, cell, case, order.place, order.threads, order.precision)
+        shape: Any = type(next(iter(work.cases.values())))
+        case, precision = shape(**question["case"]), question["precision"]
+        call = work.prepare(
+            order.library, question["cell"], case, order.place, order.threads, precision
+        )
         return {"seconds": measure(call, order.seconds)}
     except Exception as error:
         # One shape that does not fit into memory must not cost the others.
