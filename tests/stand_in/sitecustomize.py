@@ -15,7 +15,7 @@ class Finder:
     """Finds the stand-in's modules before whatever is installed."""
 
     @staticmethod
-    def find_spec(name, path=None, target=None):
+    def find_spec(name, _path=None, _target=None):
         return importlib.machinery.ModuleSpec(name, Finder) if name in NAMES else None
 
     @staticmethod

@@ -93,6 +93,11 @@ class Library(Operations):
         del device
         return True
 
+    def is_accelerator(self, device: Device) -> bool:
+        """Whether work is launched on a device beside the CPU, at a cost for each launch."""
+        del device
+        return False
+
     def prepare(self, dtype: str) -> None:
         """Make the settings that the library needs to compute in ``dtype``; none by default."""
         del dtype

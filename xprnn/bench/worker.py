@@ -5,8 +5,8 @@ the figure: loading a library, opening a device and compiling take seconds.  Wor
 libraries can take turns in the same way.
 
 ``python -m xprnn.bench.worker MODULE LIBRARY PLACE THREADS SECONDS`` reads a line of JSON
-for each figure, ``{"cell": ..., "case": {...}, "precision": ...}``, and answers with a line, ``{"seconds": ...}`` or
-``{"error": ...}``.
+for each figure, ``{"cell": ..., "case": {...}, "precision": ...}``, and answers with a line,
+``{"seconds": ...}`` or ``{"error": ...}``.
 """
 
 import importlib

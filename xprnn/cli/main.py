@@ -115,7 +115,8 @@ def build_parser() -> Parser:
     )
     comparisons = bench.add_subparsers(title="comparisons", metavar="COMPARISON", required=True)
     for name, comparison in COMPARISONS.items():
-        _add(comparisons, name, comparison)
+        # It takes two backends, by an option of its own.
+        _add(comparisons, name, comparison, backend=name != "crossover")
     # It takes several backends and dtypes, by options of its own.
     _add(commands, "parity", parity, backend=False)
     _add(commands, "info", info)

@@ -18,6 +18,7 @@ from xprnn.optim.arguments import NaNGradientError
 from xprnn.optim.clipping import limit_norm
 from xprnn.training.accumulation import Accumulation
 from xprnn.training.evaluation import valid_steps
+from xprnn.training.hint import hint_if_small
 from xprnn.training.history import History
 from xprnn.training.reports import Report, Reports
 
@@ -132,6 +133,8 @@ class TrainingStep:
                     factored=self.factored,
                     parameters_only=True,
                 )
+            if self.batch == 1 and not self.updates:
+                hint_if_small(self.net, batch.x.shape[1])
             entries = self.entries(batch)
             self.reports.add(self.batch, value, entries, questions)
             # Before the update, so that the weights are those that gave the last loss.

@@ -133,6 +133,10 @@ class CuPy(Library):
     def device_name(self, device: Device) -> str:
         return f"cuda:{device.id}"
 
+    def is_accelerator(self, device: Device) -> bool:
+        del device
+        return True
+
     def hardware(self, device: Device) -> str:
         properties = importlib.import_module("cupy").cuda.runtime.getDeviceProperties(device.id)
         return str(properties["name"].decode())

@@ -55,6 +55,9 @@ class Jax(Library):
     def hardware(self, device: Device) -> str:
         return "" if device.platform == "cpu" else str(device.device_kind)
 
+    def is_accelerator(self, device: Device) -> bool:
+        return bool(device.platform != "cpu")
+
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return a.at[index].add(values) if axis == 0 else a.at[:, index].add(values)
 

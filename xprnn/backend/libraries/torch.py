@@ -45,6 +45,9 @@ class Torch(Library):
         # On a GPU sums by index are atomic.
         return bool(device.type == "cpu" or torch.are_deterministic_algorithms_enabled())
 
+    def is_accelerator(self, device: Device) -> bool:
+        return bool(device.type != "cpu")
+
     def plain(self, a: Array) -> Array:
         return a.detach() if a.requires_grad else a
 

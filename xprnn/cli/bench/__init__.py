@@ -1,6 +1,6 @@
 """``xprnn bench``: its comparisons, which run `xprnn.bench` and print its rows."""
 
-from xprnn.cli.bench import imports, layer, memory, origins, quality, train
+from xprnn.cli.bench import crossover, imports, layer, memory, origins, quality, train
 from xprnn.cli.common import Command
 
 COMPARISONS: dict[str, Command] = {
@@ -10,4 +10,5 @@ COMPARISONS: dict[str, Command] = {
     "memory": memory,
     "import": imports,
     "quality": quality,
+    "crossover": crossover,
 }
