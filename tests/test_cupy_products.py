@@ -57,15 +57,17 @@ def test_the_product_of_a_step(dtype, every_step, transposed):
         np.testing.assert_allclose(out.get(), want.get(), rtol=slack, atol=slack)
 
 
+@pytest.mark.parametrize("by", ["argument", "variable"])
 @pytest.mark.parametrize(
     ("dtype", "wanted", "compute"),
-    [("float32", "0", 68), ("float32", "1", 77), ("float64", "1", 70), ("float16", "1", 68)],
+    [("float32", 0, 68), ("float32", 1, 77), ("float64", 1, 70), ("float16", 1, 68)],
 )
-def test_the_type_of_the_sums(dtype, wanted, compute, monkeypatch):
+def test_the_type_of_the_sums(dtype, wanted, compute, by, monkeypatch):
     """Sums of halves are formed in float32, and TF32 is for float32 alone."""
-    monkeypatch.setenv("CUPY_TF32", wanted)
+    monkeypatch.setenv("CUPY_TF32", str(wanted * (by == "variable")))
     a, b = draw(B, K, dtype=dtype), draw(K, N, dtype=dtype)
-    prepared(StepProduct(a, b, nothing(B, N, dtype=dtype)), cupys_gemm())(0)
+    tf32 = bool(wanted) and by == "argument"
+    prepared(StepProduct(a, b, nothing(B, N, dtype=dtype), tf32=tf32), cupys_gemm())(0)
     assert [name for name in EVENTS if name.startswith("compute")] == [f"compute {compute}"]
 
 

@@ -15,13 +15,16 @@ import numpy as np
 from ci.gpu.record import TRIAL, Record, seconds_left
 from xprnn import get_backend
 from xprnn.backend import Backend
+from xprnn.backend.libraries.cupy_graphs import graphs_here
 from xprnn.cells import Cell, get_cell, unit_names
 from xprnn.cells.lstm import LSTM
+from xprnn.engine.loop.cuda.choice import cuda_loop
+from xprnn.engine.loop.cuda.persistent.loops import PersistentLoops
 from xprnn.engine.loop.lowering import lowerings_of
 from xprnn.engine.loop.plain import PlainLoops
 from xprnn.engine.loop.protocol import Loops, Recurrent, Work
 
-LIMIT = {"float64": 1e-10, "float32": 2e-4, "float16": 5e-2}
+LIMIT = {"float64": 1e-10, "float32": 2e-4, "float16": 5e-2, "tf32": 2e-2}
 """Of a difference, relative to the largest entry of an array."""
 
 
@@ -87,6 +90,37 @@ def results(loops: Loops, backend: Backend, a: dict[str, Any]) -> dict[str, Any]
     return {name: backend.to_numpy(array) for name, array in arrays.items()}
 
 
+def ways(backend: Backend, cell: Cell) -> Iterator[tuple[Loops, str, str]]:
+    """Yield the loops of a cell, whether with graphs, and how they multiply."""
+    for loops in lowerings_of(backend, cell):
+        yield loops, "off", "float32"
+        if not isinstance(loops, PersistentLoops):
+            yield loops, "on", "float32"
+        if backend.dtype_name == "float32":
+            yield loops, "off", "tf32"
+
+
+def why_not(loops: Loops, backend: Backend, dtype: str, shape: Shape) -> str:
+    """Return why a loop can't do its work both ways; an empty text if it can."""
+    limits = backend.library.kernels().limits(backend.device)
+    for direction in ("forward", "backward"):
+        work = Work(direction, dtype, shape.steps, shape.batch, shape.lengths, shape.hidden, limits)
+        if isinstance(loops, PersistentLoops):
+            # Insisting, however slow it may be.
+            reason = loops.why_not(work, insist=True)
+            if reason:
+                return f"{direction}: {reason}"
+        elif not loops.suits(work):
+            return f"{direction}: it does not suit"
+    return ""
+
+
+def graphs_captured() -> int:
+    """Return how many graphs were captured in this process."""
+    found = graphs_here()
+    return found.captures if found is not None else 0
+
+
 def difference(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, str]:
     """Return the largest difference relative to its array's largest entry, and the array's name."""
     found = [(0.0, "")]
@@ -112,29 +146,33 @@ def main() -> str | None:
             break
         backend = get_backend("cupy", dtype=dtype)
         a = arguments(cell, backend, shape)
-        where = {"cell": name, "dtype": dtype, **shape._asdict()}
+        where: dict[str, Any] = {"cell": name, "dtype": dtype, **shape._asdict()}
+        without: dict[str, Any] = {}
         plain = results(PlainLoops(backend.xp, cell), backend, a)
-        work = Work("forward", dtype, shape.steps, shape.batch, shape.lengths)
-        for loops in lowerings_of(backend, cell):
-            if not loops.suits(work):
-                record.add(**where, loop=loops.name, suits=False)
-                continue
-            found: dict[str, Any] = {}
-            for graph in ("off", "on"):
+        for loops, graph, precision in ways(backend, cell):
+            where |= {"loop": loops.name, "graph": graph, "precision": precision}
+            with cuda_loop(matmul_precision=precision):
+                reason = why_not(loops, backend, dtype, shape)
+                if reason:
+                    record.add(**where, left_out=reason)
+                    continue
                 os.environ["XPRNN_CUDA_GRAPH"] = graph
                 # A graph is captured at the second call with the same arrays, or not at all.
                 runs = [results(loops, backend, a) for _ in range(3)]
-                found[graph] = runs[0]
-                error, array = difference(runs[-1], plain)
-                again = all(same_bits(run, runs[0]) for run in runs[1:])
-                if not (again and error <= LIMIT[dtype]):
-                    wrong.append(f"{loops.name} ({name}, {dtype}, {tuple(shape)}, graph {graph})")
-                record.add(
-                    **where, loop=loops.name, graph=graph, error=error, array=array, again=again
+            error, array = difference(runs[-1], plain)
+            again = all(same_bits(run, runs[0]) for run in runs[1:])
+            limit = LIMIT["tf32" if precision == "tf32" else dtype]
+            # Its addresses may not have come back; then there was nothing to replay.
+            captured = graph == "on" and graphs_captured() > 0
+            as_without = graph == "off" or same_bits(runs[0], without)
+            without = runs[0]
+            facts = {"again": again, "captured": captured, "as_without_graph": as_without}
+            record.add(**where, error=error, array=array, **facts)
+            if not (again and as_without and error <= limit):
+                wrong.append(
+                    f"{loops.name} ({name}, {dtype}, {tuple(shape)}, graph {graph}, {precision})"
                 )
-            if not same_bits(found["on"], found["off"]):
-                wrong.append(f"{loops.name} with a graph ({name}, {dtype}, {tuple(shape)})")
-    del os.environ["XPRNN_CUDA_GRAPH"]
+    os.environ.pop("XPRNN_CUDA_GRAPH", None)
     return record.finish(f"wrong: {'; '.join(wrong)}" if wrong else "")
 
 

@@ -20,12 +20,15 @@ class StepProduct(NamedTuple):
     b : array, (K, N), or (N, K) if ``transposed``
     out : array, (B, N)
     transposed : bool
+    tf32 : bool
+        Whether products of float32 may round their factors to TF32, for tensor cores.
     """
 
     a: Array
     b: Array
     out: Array
     transposed: bool = False
+    tf32: bool = False
 
 
 class StepLaunch(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.bench.timing import Work, time_and_print
 from xprnn.cells import get_cell
+from xprnn.engine.loop.cuda.choice import cuda_loop
 from xprnn.engine.network import RNN
 
 
@@ -89,8 +90,9 @@ def xprnn_layer(
     x, dy = net.backend.asarray(data.x), net.backend.asarray(data.dy)
 
     def work() -> Any:
-        run = net.forward(x)
-        gradient = net.backward(run, dy)
+        with cuda_loop(matmul_precision="tf32" if precision == "tf32" else "float32"):
+            run = net.forward(x)
+            gradient = net.backward(run, dy)
         net.backend.library.synchronize()
         return gradient
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.bench.timing import Work, time_and_print
+from xprnn.engine.loop.cuda.choice import cuda_loop
 from xprnn.engine.network import RNN
 from xprnn.losses import get_loss
 from xprnn.optim import Adam, clip_by_norm
@@ -114,7 +115,7 @@ def xprnn_training(
     options
         Of `RNN.value_and_grad`.
     """
-    del threads, precision  # both are set in the environment
+    del threads  # BLAS reads the number from the environment
     net, data = network(cell, case, backend), case.data()
     asarray = net.backend.asarray
     batches = cycle([(asarray(x), asarray(y)) for x, y in zip(*data, strict=True)])
@@ -126,7 +127,8 @@ def xprnn_training(
     def work() -> float:
         nonlocal memory
         x, target = next(batches)
-        value, gradient = net.value_and_grad(x, target, loss, **options)
+        with cuda_loop(matmul_precision=precision):
+            value, gradient = net.value_and_grad(x, target, loss, **options)
         clipped, _ = clip_by_norm(gradient.parameters, CLIP)
         net.parameters, memory = optimizer.update(clipped, memory, net.parameters)
         return float(value)

@@ -186,7 +186,12 @@ def _identity(call: StepProduct | StepLaunch) -> Hashable:
     """Return what determines the work of a call: addresses, shapes, sizes, the kernel itself."""
     if isinstance(call, StepProduct):
         arrays = (call.a, call.b, call.out)
-        return (*((a.data.ptr, a.shape) for a in arrays), str(call.a.dtype), call.transposed)
+        return (
+            *((a.data.ptr, a.shape) for a in arrays),
+            str(call.a.dtype),
+            call.transposed,
+            call.tf32,
+        )
     arguments = (a if isinstance(a, int | float) else a.data.ptr for a in call.arguments)
     return (call.launch, call.grid, call.block, *arguments)
 

@@ -71,12 +71,12 @@ def prepared(product: StepProduct, gemm: Gemm) -> Callable[[int], object]:
         Of contiguous arrays of one dtype.
     gemm : callable
     """
-    a, b, out, transposed = product
+    a, b, out, transposed, tf32 = product
     (rows, inner), columns = a.shape[-2:], out.shape[1]
     stored, compute = _TYPES[str(a.dtype)]
     factors = _FACTORS[compute].ctypes.data
     zero = factors + _FACTORS[compute].itemsize
-    if str(a.dtype) == "float32" and tf32_wanted():
+    if str(a.dtype) == "float32" and (tf32 or tf32_wanted()):
         compute = _TF32
     start, stride = a.data.ptr, a.strides[0] if a.ndim == 3 else 0
     operation = _TRANSPOSED if transposed else _NORMAL

@@ -44,7 +44,7 @@ def cuda_loop(loop: str | None = None, *, matmul_precision: str | None = None) -
         code.  ``"auto"``: a persistent kernel where it fits the device and is likely to be faster,
         else step kernels.  By default what is chosen outside the block.
     matmul_precision : {"float32", "tf32"}, optional
-        How persistent kernels multiply in float32: ``"tf32"`` rounds both factors to 11 significant
+        How the kernels multiply by U in float32: ``"tf32"`` rounds both factors to 11 significant
         bits, so that tensor cores multiply them (compute capability 8.0 and later); sums stay in
         float32.  By default what is chosen outside the block, and ``"float32"`` outside all.
 

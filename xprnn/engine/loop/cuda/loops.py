@@ -21,6 +21,7 @@ from xprnn.engine.loop.cuda.arrays import (
     unit_gradients,
 )
 from xprnn.engine.loop.cuda.cell import KernelSource, Variant, needs_carry
+from xprnn.engine.loop.cuda.choice import chosen
 from xprnn.engine.loop.cuda.source import backward_source, forward_source
 from xprnn.engine.loop.program import Program, pruned
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory, Work
@@ -88,7 +89,8 @@ class CuPyLoops:
             calls: tuple[StepProduct | StepLaunch, ...] = (step,)
             if "v" in source.arguments:
                 left, right = arrays.get("masked", made.states[0]), device.contiguous(U)
-                product = StepProduct(left, right, arrays["v"], transposed=True)  # (2)
+                tf32 = chosen().matmul_precision == "tf32"
+                product = StepProduct(left, right, arrays["v"], transposed=True, tf32=tf32)  # (2)
                 calls = (product, step)
             device.repeat(range(steps if batch else 0), calls)
         return made
@@ -111,7 +113,8 @@ class CuPyLoops:
             du, dv = arrays["du"], arrays["dv"]
             sizes = (steps, batch, hidden)
             step = StepLaunch(launch, *_geometry(batch, hidden), (*sizes, *pointers))
-            product = StepProduct(dv, U, through_U)  # (8)
+            tf32 = chosen().matmul_precision == "tf32"
+            product = StepProduct(dv, U, through_U, tf32=tf32)  # (8)
             device.repeat(range(steps if batch else 0)[::-1], (step, product))
             first = through_U if mask is None else through_U * mask  # (9), of the first step
             if needs_carry(self.formulas.backward, variant):
