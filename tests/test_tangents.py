@@ -1,5 +1,8 @@
 """`RNN.jvp` and `RNN.hvp`: J d against backward, H d against torch's double backward."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -223,3 +226,13 @@ def test_directions_that_do_not_fit():
     tokens = np.zeros((4, 3), int)
     with pytest.raises(TypeError, match="d_x is given, but the input is of integers"):
         RNN(2, 5, 1, rng=0).jvp(tokens, np.zeros((4, 3, 2), "float32"))
+
+
+def test_the_page_s_example_prints_what_the_page_says(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "derivatives.md").read_text()
+    code, printed = (
+        re.search(rf"^```{word}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[1]
+        for word in ("python", "text")
+    )
+    exec(code, {"__name__": "page"})
+    assert capsys.readouterr().out == printed

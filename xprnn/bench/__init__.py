@@ -4,16 +4,17 @@
 thread pools of two libraries in one process slow each other down, and only ratios of figures from
 one run are compared.
 
-=======  ==================================================  ====================  =============
-command  what is measured                                    modules               compared with
-=======  ==================================================  ====================  =============
-layer    seconds of one layer, forward and backward          `layer`, `timing`     torch, JAX
-train    seconds of one training step                        `training`, `timing`  torch
-memory   peak memory of a layer, of a training step          `memory`              torch
-import   seconds of an import, bytes of the installed files  `imports`             torch, JAX
-quality  losses of a whole training                          `quality`             torch
-origins  seconds of one training step                        `origins`             plain NumPy
-=======  ==================================================  ====================  =============
+===========  ==================================================  ====================  =============
+command      what is measured                                    modules               compared with
+===========  ==================================================  ====================  =============
+layer        seconds of one layer, forward and backward          `layer`, `timing`     torch, JAX
+train        seconds of one training step                        `training`, `timing`  torch
+memory       peak memory of a layer, of a training step          `memory`              torch
+import       seconds of an import, bytes of the installed files  `imports`             torch, JAX
+quality      losses of a whole training                          `quality`             torch
+origins      seconds of one training step                        `origins`             plain NumPy
+sensitivity  the smallest wrong gradient that a check finds      `sensitivity`         torch, JAX
+===========  ==================================================  ====================  =============
 
 `process` starts the processes.  The work of the other libraries is in `peers`.
 """

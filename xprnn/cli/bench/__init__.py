@@ -1,6 +1,6 @@
 """``xprnn bench``: its comparisons, which run `xprnn.bench` and print its rows."""
 
-from xprnn.cli.bench import crossover, imports, layer, memory, origins, quality, train
+from xprnn.cli.bench import crossover, imports, layer, memory, origins, quality, sensitivity, train
 from xprnn.cli.common import Command
 
 COMPARISONS: dict[str, Command] = {
@@ -11,4 +11,5 @@ COMPARISONS: dict[str, Command] = {
     "import": imports,
     "quality": quality,
     "crossover": crossover,
+    "sensitivity": sensitivity,
 }
