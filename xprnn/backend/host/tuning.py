@@ -22,6 +22,8 @@ share (`xprnn.engine.loop.numba.team`), the blocks of a loop of NumPy calls
 the cross-entropy (`xprnn.losses.cross_entropy`).
 """
 
+from typing import NamedTuple
+
 # -- NumPy calls: blocks and sums
 
 BLOCK_ENTRIES = 2**16
@@ -100,7 +102,7 @@ times (160 GFLOP/s).
 
 # -- compiled code: when it is used instead of a BLAS or NumPy
 
-COMPILED_VECTOR_BITS = 512
+COMPILED_VECTOR_BITS = 128
 """Bits.
 
 Decides: processors with narrower vectors than this keep to BLAS and NumPy.
@@ -208,26 +210,34 @@ Measured: not separately.
 
 # -- inside compiled code
 
-NN_PASS_BYTES = 2**15
-"""Bytes of b.
+PASS_TERMS = 256
+"""Terms of a sum.
 
-Decides: a product NN reads b in passes of this size, which stay in the first-level cache while the
-rows of a go by.
-Measured: not separately.
+Decides: a product goes over its terms in passes of this many, the columns of a block of b, which
+stay in the first-level cache while the rows of a go by.
+Measured:
 """
 
-TN_PASS_ROWS = 128
-"""Rows of a and b, the terms of a sum.
+PASS_TERMS_FEW_ROWS = 160
+"""Terms of a sum.
 
-Decides: the same for a product TN.
-Measured: not separately.
+Decides: the same for products NN of few rows, whose b is not packed.
+Measured:
 """
 
-TN_BLOCK_ROWS = 240
-"""Rows of the result, a multiple of the tiles' heights (6, 4, 2 and 1 row).
+PRODUCT_BLOCK_ROWS = 240
+"""Rows of the result, a multiple of the tiles' heights.
 
-Decides: a product TN does all its passes for this many rows before it goes on to the next.
-Measured: not separately.
+Decides: a product does all columns of a pass for this many rows before it goes on to the next: the
+part of a that they need stays in the second-level cache.
+Measured:
+"""
+
+PACKED_TERMS = 64
+"""Terms of a sum.
+
+Decides: a product of a transposed a packs the part of a that a pass needs if it has this many.
+Measured:
 """
 
 STEP_PASS_ROWS = 256
@@ -245,6 +255,42 @@ Decides: the maximum and the sum of a row are formed from this many partial ones
 instructions need not wait for each other.
 Measured: not separately.
 """
+
+
+class TileShape(NamedTuple):
+    """The tiles of products (see `xprnn.backend.numba.tiles`).
+
+    Attributes
+    ----------
+    rows : int
+        Of the tallest tile.
+    vectors : int
+        The width of the widest ones.
+    parts : int
+        In tiles of one row, how many partial sums each entry is formed from.
+    """
+
+    rows: int
+    vectors: int
+    parts: int
+
+
+TILES = {
+    (512, 32): TileShape(6, 4, 4),
+    (256, 16): TileShape(4, 3, 4),
+    (128, 16): TileShape(4, 2, 4),
+}
+"""By the bits of a vector and the number of registers.
+
+TODO
+"""
+
+
+def tile_shape(bits: int, registers: int) -> TileShape:
+    """Return the entry of `TILES`; that of the same number of registers where there is none."""
+    likest = {16: (256, 16), 32: (512, 32)}[registers]
+    return TILES.get((bits, registers), TILES[likest])
+
 
 # -- waiting
 

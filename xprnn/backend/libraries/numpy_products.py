@@ -6,10 +6,12 @@ large ones, of which each calls the BLAS for its part.  Which product goes which
 """
 
 import importlib
+from functools import cache
 from typing import Any
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
+from xprnn.backend.host.kernels import blas_vector_bits
 from xprnn.backend.host.pool import SMALLEST, empty
 from xprnn.backend.host.threads import can_limit_blas, compute_threads, one_blas_thread, share
 from xprnn.backend.numba import lowering_word, vector_bits, why_no_numba
@@ -86,6 +88,7 @@ def _by_compiled_code(a: Array, b: Array, row: Array | None) -> Array | None:
     """
     (n, depth), columns = a.shape, b.shape[1]
     work = n * depth * columns
+    wider = has_wider_vectors()
     turned_a, turned_b = not a.flags.c_contiguous, not b.flags.c_contiguous
     if turned_a and turned_b:
         if row is not None or not (a.flags.f_contiguous and b.flags.f_contiguous):
@@ -96,22 +99,23 @@ def _by_compiled_code(a: Array, b: Array, row: Array | None) -> Array | None:
         faster = (
             a.flags.f_contiguous
             and work >= tuning.COMPILED_NARROW_PRODUCT
-            and 2 * SIDE <= columns <= tuning.NARROW_COLUMNS
-            and 4 * SIDE <= n < tuning.TN_MANY_ROWS
+            and columns >= 2 * SIDE
+            and n >= 4 * SIDE
             and depth >= SIDE
+            and (wider or (columns <= tuning.NARROW_COLUMNS and n < tuning.TN_MANY_ROWS))
         )
     elif turned_b:
         faster = (
             b.flags.f_contiguous
             and n > 2
-            and (depth < tuning.NT_LONG_SUM or n <= tuning.NT_FEW_ROWS)
+            and (wider or depth < tuning.NT_LONG_SUM or n <= tuning.NT_FEW_ROWS)
             and columns >= 4 * SIDE
         )
     else:
         few_rows = 1 < n <= tuning.NN_FEW_ROWS and b.size >= tuning.NN_LARGE
         narrow = (
             n > tuning.NN_FEW_ROWS
-            and columns <= tuning.NARROW_COLUMNS
+            and (wider or columns <= tuning.NARROW_COLUMNS)
             and work >= tuning.COMPILED_NARROW_PRODUCT
         )
         faster = (few_rows or narrow) and min(depth, columns) >= SIDE
@@ -128,6 +132,13 @@ def _by_compiled_code(a: Array, b: Array, row: Array | None) -> Array | None:
     if row is not None:
         c += row
     return c
+
+
+@cache
+def has_wider_vectors() -> bool:
+    """Whether compiled code computes with wider vectors than the BLAS does."""
+    bits = blas_vector_bits()
+    return bits is not None and not why_no_numba() and bits < vector_bits()
 
 
 def compiled_module(name: str, *arrays: Array) -> Any:

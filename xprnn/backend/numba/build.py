@@ -30,7 +30,8 @@ from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import write_atomic
 from xprnn.backend.host.private import check_files, home, make_private, temporary_home
-from xprnn.backend.numba import functions, intrinsics, packed, tiles
+from xprnn.backend.numba import blocks, functions, intrinsics, packed, tiles
+from xprnn.backend.numba.target import target
 
 # With Numba's own names, because no other package imports it.
 __all__ = ["Built", "NumbaError", "build", "cache_folder", "numba", "product_address", "types"]
@@ -209,10 +210,9 @@ def _digest(*parts: str) -> str:
     """Return a hash of everything that compiled code depends on except the CPU, which Numba's key
     covers: the parts given, the modules whose functions it calls, and the versions.
     """
-    ours = map(inspect.getsource, (functions, intrinsics, packed, tiles))
-    text = repr(
-        (*parts, tiles.VECTOR_BYTES, tuning.BARRIER_SPINS, numba.__version__, __version__, *ours)
-    )
+    ours = map(inspect.getsource, (blocks, functions, intrinsics, packed, tiles))
+    constants = [(name, value) for name, value in vars(tuning).items() if name.isupper()]
+    text = repr((*parts, target(), constants, numba.__version__, __version__, *ours))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 

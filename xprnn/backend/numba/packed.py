@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
-from xprnn.backend.numba.tiles import INDEX, WORD, lanes, named, strip_for
+from xprnn.backend.numba.tiles import INDEX, SHAPE, WORD, lanes, named, next_width, strips_for
 
 
 def product_for(dtype: str) -> Callable[..., None]:
@@ -34,23 +34,26 @@ def product_for(dtype: str) -> Callable[..., None]:
     """
     size = np.dtype(dtype).itemsize
     width, DEPTH = lanes(size), tuning.STEP_PASS_ROWS
-    scalar = ir.FloatType() if size == 4 else ir.DoubleType()
-    strip4, strip2, strip1 = (strip_for(vectors, scalar, size) for vectors in (4, 2, 1))
+    V, scalar = SHAPE.vectors, ir.FloatType() if size == 4 else ir.DoubleType()
+    strip, strip2, strip1 = strips_for(scalar, size)
 
     def product(a, lda, p, c, B, K, W, back):
         vectors = W // width
-        fours, left = vectors // 4, vectors % 4
-        count = fours + left // 2 + left % 2
+        whole = vectors // V
+        if whole and next_width(vectors - (whole - 1) * V) < V:
+            whole -= 1
+        left = vectors - whole * V
+        count = whole + left // 2 + left % 2
         for i in range(count):
             n = count - 1 - i if back else i
-            w = (4 * n if n <= fours else vectors - 1) * width
-            wide = 4 if n < fours else 2 if left > 1 and n == fours else 1
+            w = (V * n if n <= whole else V * whole + 2 * (n - whole)) * width
+            wide = V if n < whole else min(2, vectors - w // width)
             for k in range(0, K, DEPTH):
                 depth, more = min(DEPTH, K - k), k > 0
                 at_a, at_c = a + k * size, c + w * size
                 at_p = p + (w * K + k * wide * width) * size
-                if wide == 4:
-                    strip4(at_a, lda, 1, at_p, 4 * width, depth, at_c, W, at_c, W, B, more)
+                if wide == V:
+                    strip(at_a, lda, 1, at_p, V * width, depth, at_c, W, at_c, W, B, more)
                 elif wide == 2:
                     strip2(at_a, lda, 1, at_p, 2 * width, depth, at_c, W, at_c, W, B, more)
                 else:
@@ -80,13 +83,14 @@ def call_product(
 
 
 def turn_for(scalar: Any, size: int) -> Any:
-    """Return ``turn(a, lda, b, ldb)``, which sets b = aᵀ for squares with the side of a vector.
+    """Return ``turn(a, lda, b, ldb)``, which sets b to aᵀ, for squares with the side of a vector.
 
-    The rows are held in registers.  Stage by stage, the off-diagonal quarters of ever larger
-    squares are exchanged: of 2 by 2 entries, then of 4 by 4, and so on.
+    The rows are held in registers, which consist of lanes of 16 bytes.  Squares with the side of a
+    lane are transposed first, by exchanges inside of lanes, and then the square of lanes, so that
+    every step is one instruction of x86.
     """
     width = lanes(size)
-    vector = ir.VectorType(scalar, width)
+    vector, side = ir.VectorType(scalar, width), 16 // size
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         del signature
@@ -100,18 +104,43 @@ def turn_for(scalar: Any, size: int) -> Any:
             mask = ir.Constant(ir.VectorType(INDEX, width), chosen)
             return builder.shuffle_vector(x, y, mask)
 
+        def merged(x: Any, y: Any, run: int) -> tuple[Any, Any]:
+            """Return x and y merged lane by lane, runs of entries of both in turn."""
+            pairs = []
+            for half in (0, side // 2):
+                one = [lane + half + k for lane in range(0, width, side) for k in range(side // 2)]
+                taken = [one[n : n + run] for n in range(0, len(one), run)]
+                chosen = [k for part in taken for k in (*part, *(width + k for k in part))]
+                pairs.append(mixed(x, y, chosen))
+            return pairs[0], pairs[1]
+
+        def dealt(x: Any, y: Any) -> tuple[Any, Any]:
+            """Return the lanes of x and y of even numbers, and those of odd ones."""
+            starts = range(0, 2 * width, side)
+            even, odd = (
+                [start + k for start in starts[n::2] for k in range(side)] for n in (0, 1)
+            )
+            return mixed(x, y, even), mixed(x, y, odd)
+
+        def turned(rows: list[Any]) -> list[Any]:
+            """Return a square of lanes, transposed."""
+            if len(rows) == 1:
+                return rows
+            pairs = [dealt(x, y) for x, y in zip(rows[::2], rows[1::2], strict=True)]
+            halves = [turned(list(half)) for half in zip(*pairs, strict=True)]
+            return [row for pair in zip(*halves, strict=True) for row in pair]
+
         rows = [builder.load(place(a, lda, row), align=size) for row in range(width)]
-        half = 1
-        while half < width:
-            for n in range(width):
-                if not n & half:
-                    x, y = rows[n], rows[n + half]
-                    low = [width + k - half if k & half else k for k in range(width)]
-                    high = [width + k if k & half else k + half for k in range(width)]
-                    rows[n], rows[n + half] = mixed(x, y, low), mixed(x, y, high)
-            half *= 2
-        for row, values in enumerate(rows):
-            builder.store(values, place(b, ldb, row), align=size)
+        if side == 2:
+            for n in range(0, width, 2):
+                rows[n : n + 2] = merged(rows[n], rows[n + 1], 1)
+        else:
+            for n in range(0, width, 4):
+                (p, q), (r, s) = merged(*rows[n : n + 2], 1), merged(*rows[n + 2 : n + 4], 1)
+                rows[n : n + 4] = (*merged(p, r, 2), *merged(q, s, 2))
+        for k in range(side):
+            for n, values in enumerate(turned(rows[k::side])):
+                builder.store(values, place(b, ldb, n * side + k), align=size)
         return context.get_dummy_value()
 
     @intrinsic
@@ -136,8 +165,7 @@ def _pack(scalar: Any, size: int) -> Any:
         at_matrix, at_p = matrix.ctypes.data, p.ctypes.data
         w = 0
         while w < W:
-            left = (W - w) // width
-            panel = (4 if left >= 4 else 2 if left >= 2 else 1) * width
+            panel = next_width((W - w) // width) * width
             given = min(panel, last - first - w)
             start = first + w
             if turned:

@@ -1,9 +1,9 @@
 """Tiles: small blocks of a matrix product whose sums stay in registers.
 
 All compiled products are made of them (K. Goto and R. van de Geijn, "Anatomy of high-performance
-matrix multiplication", ACM TOMS 34, 2008).  A tile has up to 6 rows and a few vectors of columns.
+matrix multiplication", ACM TOMS 34, 2008).  A tile has a few rows and a few vectors of columns.
 For each k, it loads the vectors of row k of p once, and adds them, times an entry of a, to the sums
-of each of its rows.
+of each of its rows.  How many rows and vectors depends on the processor (`tuning.TILES`).
 
 Shapes: c = a p, of a (rows, depth), p (depth, W) and c (rows, W).  ``lda`` and ``ka`` are the
 strides of the rows and columns of a; ``ldp`` and ``ldc`` those of the rows of p and c.  Strides and
@@ -13,27 +13,25 @@ sizes are counted in entries, and addresses are integers.
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_FEATURES = llvm.get_host_cpu_features()
-VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx2") else 16
+from xprnn.backend.host import tuning
+from xprnn.backend.numba.target import target
+
+VECTOR_BYTES = target().vector_bytes
 """Bytes of the vectors that tiles are computed in: the widest that the processor has."""
-_REGISTERS_32 = VECTOR_BYTES != 32
-"""Whether tiles of 4 and 6 rows are used: they need the 32 vector registers of AVX-512 and of ARM.
+SHAPE = tuning.tile_shape(8 * VECTOR_BYTES, target().registers)
+"""The sizes of the tiles.
 
-AVX2 has 16.  Processors of x86 without AVX2 have 16, too, but count as having 32 here.
+The order of summation must not depend on how threads share the rows, which decides the tile that an
+entry falls into.  So all tiles sum over k in order, except those of one row, `SHAPE.parts` partial
+sums of which hide the latency of multiplications: that is the last row of an odd number, however
+the rows are shared.
 """
-_PARTS = {1: 4 if _REGISTERS_32 else 2}
-"""By a tile's number of rows, how many partial sums each entry is formed from; one by default.
-
-Several hide the latency of multiplications in tiles with few sums.  But the order of summation must
-not depend on how threads share the rows, which decides the tile that an entry falls into.  So only
-tiles of one row have several: that is the last row of an odd number, however the rows are shared.
-"""
+WIDE = SHAPE.vectors
 
 WORD, INDEX = ir.IntType(64), ir.IntType(32)
 _jit = njit(nogil=True, error_model="numpy")
@@ -54,7 +52,7 @@ def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
     vector = ir.VectorType(scalar, width)
     nothing = ir.Constant(vector, ir.Undefined)
     first = ir.Constant(ir.VectorType(INDEX, width), [0] * width)
-    parts = _PARTS.get(rows, 1)
+    parts = SHAPE.parts if rows == 1 else 1
 
     def number(value: int) -> Any:
         return ir.Constant(WORD, value)
@@ -151,28 +149,54 @@ def named(function: Any, name: str) -> Any:
     Code loaded from disk may contain a function that another process compiled.  If it had the same
     name but depended on other constants, the linker would take one for the other.
     """
-    function.__name__ = function.__qualname__ = f"{name}_{VECTOR_BYTES}_{_PARTS.get(1)}"
+    shape = "_".join(map(str, SHAPE))
+    function.__name__ = function.__qualname__ = f"{name}_{VECTOR_BYTES}_{shape}"
     return _jit(function)
 
 
-def strip_for(vectors: int, scalar: Any, size: int) -> Any:
-    """Return ``strip(a, lda, ka, p, ldp, depth, c, ldc, s, lds, rows, more)``.
+def _next_width(vectors):
+    """Return how many vectors the next strip has, of those that remain.
 
-    It computes any number of rows of c, a few vectors wide, with the tallest tiles that fit.
+    Two strips of two vectors are better than one of three and one of a single vector, whose tiles
+    have too few sums to hide the latency of multiplications.
     """
-    tile6, tile4, tile2, tile1 = (_tile(rows, vectors, scalar, size) for rows in (6, 4, 2, 1))
+    if vectors >= WIDE and (WIDE != 3 or vectors != 4):  # noqa: PLR2004 - see above
+        return WIDE
+    return 2 if vectors >= 2 else 1
+
+
+def strips_for(scalar: Any, size: int) -> tuple[Any, Any, Any]:
+    """Return the strips of `SHAPE.vectors`, of 2 and of 1 vectors' width.
+
+    Each is a ``strip(a, lda, ka, p, ldp, depth, c, ldc, s, lds, rows, more)`` that computes any
+    number of rows of c.
+    """
+    strips = {vectors: _strip(vectors, scalar, size) for vectors in {SHAPE.vectors, 2, 1}}
+    return strips[SHAPE.vectors], strips[2], strips[1]
+
+
+def _strip(vectors: int, scalar: Any, size: int) -> Any:
+    """Return a strip that covers its rows with the tallest tiles that fit.
+
+    Two tiles of medium height are better than a tall one and two rows that are left over, because
+    a tile of two rows has too few sums to hide the latency of multiplications.
+    """
+    TALL, MEDIUM = SHAPE.rows, 4
+    tall, medium, tile2, tile1 = (
+        _tile(rows, vectors, scalar, size) for rows in (TALL, MEDIUM, 2, 1)
+    )
 
     def strip(a, lda, ka, p, ldp, depth, c, ldc, s, lds, rows, more):
         r = 0
         while r < rows:
             at_a, at_c, at_s = a + r * lda * size, c + r * ldc * size, s + r * lds * size
             left = rows - r
-            if left >= 6 and _REGISTERS_32:
-                tile6(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more)
-                r += 6
-            elif left >= 4 and _REGISTERS_32:
-                tile4(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more)
-                r += 4
+            if left >= TALL and (left - TALL < 2 or left - TALL >= MEDIUM or left < 2 * MEDIUM):
+                tall(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more)
+                r += TALL
+            elif left >= MEDIUM:
+                medium(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more)
+                r += MEDIUM
             elif left >= 2:
                 tile2(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more)
                 r += 2
@@ -181,3 +205,6 @@ def strip_for(vectors: int, scalar: Any, size: int) -> Any:
                 r += 1
 
     return named(strip, f"strip{vectors}_{8 * size}")
+
+
+next_width = named(_next_width, "next_width")

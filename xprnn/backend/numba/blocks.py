@@ -1,0 +1,189 @@
+"""A matrix product in blocks that stay in the caches, of operands that are stored either way.
+
+::
+
+    for some rows of c, so few that their part of a has room in the second-level cache
+        for each pass over some terms of the sums
+            for a few vectors of columns
+                pack the block of b, which has room in the first-level cache
+                add its product with the rows of a, tile by tile
+
+This is the order of K. Goto and R. van de Geijn (see `xprnn.backend.numba.tiles`), except that a is
+read where it lies if its rows are contiguous.
+
+Columns are computed in whole vectors.  If their number is not a multiple of a vector's entries, the
+last vectors overlap the ones before, so c must have at least one vector's columns.
+
+Shapes: c = a b + s, of a (n, K), b (K, M), c (n, M), and a row s of M entries.  Strides and sizes
+are counted in entries, and addresses are integers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from xprnn.backend.host import tuning
+from xprnn.backend.host.arrays import np
+from xprnn.backend.numba.intrinsics import hold, row
+from xprnn.backend.numba.packed import turn_for
+from xprnn.backend.numba.tiles import INDEX, SHAPE, WORD, lanes, named, next_width, strips_for
+
+
+def blocks_for(dtype: str) -> Any:
+    """Return ``blocks(a, lda, turned_a, b, ldb, turned_b, c, ldc, n, K, M, s, given, more, few)``.
+
+    a, b, c and s are addresses.  ``turned_a``: the rows of a, which are ``lda`` apart, are stored
+    as columns; likewise for b.  ``given``: whether there is an s.  ``more``: whether a b is added
+    to what c has; then there is no s.  ``few``: whether c has too few rows for packing b to pay,
+    unless it is turned.
+    """
+    size = np.dtype(dtype).itemsize
+    width, V, ROWS = lanes(size), SHAPE.vectors, tuning.PRODUCT_BLOCK_ROWS
+    PASS, FEW_PASS, DEEP = tuning.PASS_TERMS, tuning.PASS_TERMS_FEW_ROWS, tuning.PACKED_TERMS
+    scalar = ir.FloatType() if size == 4 else ir.DoubleType()
+    strip, strip2, strip1 = strips_for(scalar, size)
+    copy, turned, add_end = _copy_for(dtype), _turned_for(dtype), _add_end_for(scalar, size)
+    empty, entry = np.empty, getattr(np, dtype)
+
+    def blocks(a, lda, turned_a, b, ldb, turned_b, c, ldc, n, K, M, s, given, more, few):
+        in_place, packed_a = few and not turned_b, turned_a and K >= DEEP
+        terms = min(K, FEW_PASS if in_place else PASS)
+        # Blocks begin with a cache line.
+        room_p = empty(0 if in_place else terms * V * width + 64 // size, entry)
+        room_q = empty(terms * ROWS + 64 // size if packed_a else 0, entry)
+        end = empty(min(ROWS, n) * V * width, entry)
+        at_p = (room_p.ctypes.data + 63) // 64 * 64
+        at_q = (room_q.ctypes.data + 63) // 64 * 64
+        for first in range(0, n, ROWS):
+            rows = min(ROWS, n - first)
+            for k in range(0, K, terms):
+                depth = min(terms, K - k)
+                at_a, la, ka = a + (first * lda + k) * size, lda, 1
+                if turned_a:
+                    at_a, la, ka = a + (k * lda + first) * size, 1, lda
+                if packed_a:
+                    copy(at_a, lda, at_q, ROWS, rows, depth)
+                    at_a, ka = at_q, ROWS
+                m = 0
+                while m < M:
+                    vectors = (M - m + width - 1) // width
+                    wide = next_width(vectors) * width
+                    if wide > M:
+                        wide = width
+                    overlap = max(0, m + wide - M)
+                    m -= overlap
+                    at_b, lb = at_p, wide
+                    if turned_b:
+                        turned(b + (m * ldb + k) * size, ldb, at_p, wide, depth)
+                    elif in_place:
+                        at_b, lb = b + (k * ldb + m) * size, ldb
+                    else:
+                        copy(b + (k * ldb + m) * size, ldb, at_p, wide, wide, depth)
+                    at_c = c + (first * ldc + m) * size
+                    start, ls, add = at_c, ldc, more or k > 0
+                    if given and k == 0:
+                        start, ls, add = s + m * size, 0, True
+                    to, lt = at_c, ldc
+                    twice = overlap > 0 and add and ls > 0
+                    if twice:
+                        # Nothing may be added twice to the columns of the vector before.
+                        to, lt, add = end.ctypes.data, wide, False
+                    if wide == V * width:
+                        strip(at_a, la, ka, at_b, lb, depth, to, lt, start, ls, rows, add)
+                    elif wide == 2 * width:
+                        strip2(at_a, la, ka, at_b, lb, depth, to, lt, start, ls, rows, add)
+                    else:
+                        strip1(at_a, la, ka, at_b, lb, depth, to, lt, start, ls, rows, add)
+                    if twice:
+                        for j in range(0, wide, width):
+                            at = j * size
+                            add_end(at_c + at, ldc, to + at, lt, rows, 0 if j else overlap)
+                    m += wide
+        hold(room_p)
+        hold(room_q)
+        hold(end)
+
+    return named(blocks, f"blocks_{8 * size}_{PASS}_{FEW_PASS}_{DEEP}_{ROWS}")
+
+
+def _copy_for(dtype: str) -> Any:
+    """Return ``copy(b, ldb, p, ldp, columns, depth)``: it copies some columns of b into p."""
+    size, zero = np.dtype(dtype).itemsize, getattr(np, dtype)(0)
+
+    def copy(b, ldb, p, ldp, columns, depth):
+        for k in range(depth):
+            x, y = row(zero, b + k * ldb * size, columns), row(zero, p + k * ldp * size, columns)
+            for j in range(columns):
+                y[j] = x[j]
+
+    return named(copy, f"copy_{8 * size}")
+
+
+def _turned_for(dtype: str) -> Any:
+    """Return ``turned(b, ldb, p, wide, depth)``: it copies the transpose of some rows of b into p.
+
+    These are ``wide`` rows, whole vectors' lengths.  Squares with the side of a vector are
+    transposed in registers; the last ones overlap those before.
+    """
+    size, zero = np.dtype(dtype).itemsize, getattr(np, dtype)(0)
+    width, scalar = lanes(size), ir.FloatType() if size == 4 else ir.DoubleType()
+    turn = turn_for(scalar, size)
+
+    def turned(b, ldb, p, wide, depth):
+        if depth < width:
+            for j in range(wide):
+                x, y = row(zero, b + j * ldb * size, depth), row(zero, p, depth * wide)
+                for k in range(depth):
+                    y[k * wide + j] = x[k]
+            return
+        for j in range(0, wide, width):
+            k = 0
+            while k < depth:
+                k = min(k, depth - width)
+                turn(b + (j * ldb + k) * size, ldb, p + (k * wide + j) * size, wide)
+                k += width
+
+    return named(turned, f"turned_{8 * size}")
+
+
+def _add_end_for(scalar: Any, size: int) -> Any:
+    """Return ``add_end(c, ldc, sums, lds, rows, overlap)``.
+
+    It adds one vector of sums a row, except its first ``overlap`` entries, to c.
+    """
+    width = lanes(size)
+    vector, places = ir.VectorType(scalar, width), ir.VectorType(WORD, width)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del signature
+        c, ldc, sums, lds, rows, overlap = args
+
+        def place(address: Any, index: Any, distance: Any) -> Any:
+            offset = builder.mul(builder.mul(index, distance), ir.Constant(WORD, size))
+            return builder.inttoptr(builder.add(address, offset), vector.as_pointer())
+
+        first = builder.insert_element(
+            ir.Constant(places, ir.Undefined), overlap, ir.Constant(INDEX, 0)
+        )
+        mask = ir.Constant(ir.VectorType(INDEX, width), [0] * width)
+        bound = builder.shuffle_vector(first, ir.Constant(places, ir.Undefined), mask)
+        added = builder.icmp_signed(">=", ir.Constant(places, list(range(width))), bound)
+        with cgutils.for_range(builder, rows) as loop:
+            at_c = place(c, loop.index, ldc)
+            at_sums = place(sums, loop.index, lds)
+            old, new = builder.load(at_c, align=size), builder.load(at_sums, align=size)
+            builder.store(builder.select(added, builder.fadd(old, new), old), at_c, align=size)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def add_end(
+        typing: Any, c: Any, ldc: Any, sums: Any, lds: Any, rows: Any, overlap: Any
+    ) -> tuple[Any, Callable[..., Any]]:
+        del typing, c, ldc, sums, lds, rows, overlap
+        return types.void(*[types.intp] * 6), codegen
+
+    return add_end
