@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.cli_tools import run
+from xprnn.backend.host.kernels import has_instructions
 from xprnn.bench import layer, timing
 from xprnn.bench.layer import LayerCase
 from xprnn.bench.peers import jax_layer, torch_layer
@@ -140,6 +141,7 @@ def test_a_process_that_fails_says_why():
         ("--threads 0", "--threads is 0: expected an int of at least 1"),
         ("--lowering fast", "--lowering is 'fast': expected 'on' or 'off' or 'numpy' or 'numba'"),
         ("--seconds 0", "--seconds is 0.0: expected a number above 0"),
+        ("--isa avx1024", "--isa is 'avx1024': expected 'sse4.2' or 'avx2' or 'avx512'"),
         ("--rounds 0", "--rounds is 0: expected an int of at least 1"),
     ],
 )
@@ -147,3 +149,53 @@ def test_what_makes_no_sense(words, message):
     done = run("bench", "layer", *words.split())
     assert done.status == 1
     assert message in done.error
+
+
+def test_instructions_that_the_processor_lacks(monkeypatch):
+    able = {"sse4.2", "avx2"}
+    monkeypatch.setattr("xprnn.bench.isa.has_instructions", lambda name: name in able)
+    done = run("bench", "layer", "--isa", "avx512")
+    assert done.status == 1
+    assert (
+        "--isa is 'avx512', which this processor can't do: it can do 'sse4.2', 'avx2'" in done.error
+    )
+
+
+@pytest.mark.skipif(not has_instructions("avx2"), reason="another processor")
+def test_every_process_is_kept_to_the_instructions(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=here")
+    kept = {
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "",
+        "OPENBLAS_CORETYPE": "Haswell",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "XLA_FLAGS": "--xla_dump_to=here --xla_cpu_max_isa=AVX2",
+    }
+    seen = []
+
+    def found(module, *words, what, threads, **variables):
+        seen.append((module, words[0], variables))
+        return {"lstm": "lowered"} if module.endswith("lowering") else 0.5
+
+    for module in ("timing", "lowering", "origins.comparison"):
+        monkeypatch.setattr(f"xprnn.bench.{module}.result_of", found)
+    shape = "--cells", "lstm", "--cases", "tiny", "--rounds", "1"
+    for command, count in [
+        (("layer", *shape), 4),
+        (("train", *shape[:2], "--cases", "forecast"), 5),
+    ]:
+        seen.clear()
+        done = run("bench", *command, "--isa", "avx2", "--lowering", "numba")
+        assert done.status == 0
+        assert "every library is kept to the instructions avx2: NUMBA_CPU_NAME=haswell" in done.out
+        assert len(seen) == count
+        for module, library, variables in seen:
+            assert variables.items() >= kept.items(), (module, library)
+            ours = library == "xprnn" or module.endswith("lowering")
+            assert variables.get("XPRNN_LOWERING") == ("numba" if ours else None)
+    seen.clear()
+    facts = json.loads(run("bench", "origins", "--isa", "avx2", "--json").out)
+    assert facts["isa"] == "avx2"
+    assert seen
+    assert all(variables.items() >= kept.items() for *_, variables in seen)

@@ -11,6 +11,7 @@ from xprnn.bench import process
 from xprnn.bench.origins import comparison, jobs
 from xprnn.bench.origins.comparison import OriginsRow, run_origins
 from xprnn.bench.origins.plain import SineWeights, sine_epoch
+from xprnn.bench.timing import Setting
 
 SMALL = {"vocabulary": 30, "hidden": 5, "steps": 6, "window": 2}
 
@@ -66,30 +67,30 @@ def test_a_job_runs_in_a_process_of_its_own_with_its_threads(monkeypatch):
         return type("Done", (), {"returncode": 0, "stdout": "0.25", "stderr": ""})
 
     monkeypatch.setattr(process.subprocess, "run", record)
-    assert comparison.seconds_of("sine_xprnn", {"hidden": 4}, threads=3) == 0.25
+    assert comparison.seconds_of("sine_xprnn", {"hidden": 4}, Setting(3)) == 0.25
     assert seen["command"][1:] == ["-m", "xprnn.bench.origins.jobs", "sine_xprnn", '{"hidden": 4}']
     assert seen["env"]["OPENBLAS_NUM_THREADS"] == "3"
 
 
 def test_a_job_that_fails_says_why():
     with pytest.raises(RuntimeError, match=r"benchmark sine_xprnn failed: .*dtype"):
-        comparison.seconds_of("sine_xprnn", {"hidden": 4, "dtype": "int8"}, threads=1)
+        comparison.seconds_of("sine_xprnn", {"hidden": 4, "dtype": "int8"}, Setting(1))
 
 
 def test_ratios_are_plain_over_ours(monkeypatch):
     times = {"language_error": 1e-15, "language_plain": 0.2, "sine_plain": 0.08}
     monkeypatch.setattr(
         "xprnn.bench.origins.comparison.seconds_of",
-        lambda job, options, threads: times.get(job, 0.016 if "batch" in options else 0.002),
+        lambda job, options, setting: times.get(job, 0.016 if "batch" in options else 0.002),
     )
-    rows = list(run_origins(1, lambda _: None))
+    rows = list(run_origins(Setting(1), lambda _: None))
     assert [round(row.ratio) for row in rows] == [100, 100, 2, 40, 40, 40, 40]
     assert rows[2] == OriginsRow("a sentence: alone, in batches of 16", 0.002, 0.001, 2.0, 3)
 
 
 def test_the_command_prints_and_writes(monkeypatch, tmp_path):
     row = OriginsRow("work", 0.2, 0.1, 2.0, 3)
-    monkeypatch.setattr("xprnn.cli.bench.origins.run_origins", lambda threads, tell: iter([row]))
+    monkeypatch.setattr("xprnn.cli.bench.origins.run_origins", lambda setting, tell: iter([row]))
     result = run("bench", "origins", "--threads", "1", "--out", tmp_path)
     assert result.status == 0
     assert "200.00 ms   100.00 ms     2.0 times (target 3)" in result.out

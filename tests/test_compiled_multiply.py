@@ -8,6 +8,7 @@ import pytest
 from tests.closeness import assert_close
 from xprnn import RNN, get_backend
 from xprnn.backend.host import tuning
+from xprnn.backend.host.kernels import blas_vector_bits
 from xprnn.backend.libraries import numpy_products
 from xprnn.engine.network import loss_and_grad
 from xprnn.losses import CrossEntropy
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 numba = pytest.importorskip("numba")
 
-from xprnn.backend.numba import gemm, tiles  # noqa: E402
+from xprnn.backend.numba import gemm  # noqa: E402
 
 LIBRARY = get_backend("numpy").library
 TOLERANCE = {"float64": 1e-13, "float32": 1e-5}
@@ -26,7 +27,6 @@ TOLERANCE = {"float64": 1e-13, "float32": 1e-5}
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch):
     monkeypatch.setenv("XPRNN_LOWERING", "numba")
-    monkeypatch.setattr(tuning, "COMPILED_VECTOR_BITS", 0)
 
 
 @pytest.fixture
@@ -121,23 +121,10 @@ def test_the_same_bits_however_many_threads(n, columns, monkeypatch):
     assert all(result == found[0] for result in found)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "size", "products"),
-    [("float64", 16, (test_nt, test_nn)), ("float32", 32, (test_nn, test_tn))],
-)
-def test_of_another_processor(dtype, size, products, monkeypatch):
-    monkeypatch.setattr(tiles, "VECTOR_BYTES", size)
-    monkeypatch.setattr(tiles, "_REGISTERS_32", size != 32)
-    monkeypatch.setattr(tiles, "_PARTS", {1: 2})
-    gemm._compiled.cache_clear()
-    try:
-        for test in products:
-            test(dtype)
-    finally:
-        gemm._compiled.cache_clear()
+@pytest.mark.parametrize("wider", [False, True])
+def test_which_products_are_compiled(wider, calls, monkeypatch):
+    monkeypatch.setattr(numpy_products, "has_wider_vectors", lambda: wider)
 
-
-def test_which_products_are_compiled(calls):
     def made(a, b, tolerance=1e-5):
         row = np.arange(2 * b.shape[1], dtype="float32")[::2]
         assert_close(LIBRARY.product(a, b, row), row + exact(a, b.T), tolerance, "product and row")
@@ -153,7 +140,7 @@ def test_which_products_are_compiled(calls):
     assert made(a[:2], b.T) == ""
     assert made(a[:3], b[:600].T) == ""
     many, long = matrices(300, 300, 100, "float32")
-    assert made(many, long.T) == ""
+    assert made(many, long.T) == ("nt" if wider else "")
     assert made(a[:, ::2], b[:, ::2].T) == ""
     assert made(a, b.T.astype("float64")) == ""
     assert made(a.astype("float16"), b.T.astype("float16"), 0.01) == ""
@@ -167,8 +154,10 @@ def test_which_products_are_compiled(calls):
     assert made(a[:, :200], turned(b)[:200]) == ""
     a, b = matrices(256, 800, 32, "float32")
     assert made(turned(a).T, turned(b)) == "tn"
+    # A BLAS of as wide vectors is faster where the result is not narrow.
     a, b = matrices(256, 800, 320, "float32")
-    assert made(turned(a).T, turned(b)) == ""
+    assert made(turned(a).T, turned(b)) == ("tn" if wider else "")
+    assert made(a, turned(b)) == ("nn" if wider else "")
 
 
 def test_a_product_is_added_in_place(monkeypatch):
@@ -201,6 +190,21 @@ def test_a_product_is_added_in_place(monkeypatch):
     assert_close(found, 1 + exact(a, b), 1e-5, "sum")
 
 
+@pytest.mark.parametrize(
+    ("kernels", "wider"),
+    [("prescott", 128), ("haswell", 256), ("skylakex", 512), ("neoversen1", None), ("", None)],
+)
+def test_what_is_known_of_a_blas(kernels, wider, monkeypatch):
+    monkeypatch.setattr("xprnn.backend.host.kernels._kernels", lambda: kernels)
+    assert blas_vector_bits() == wider
+    numpy_products.has_wider_vectors.cache_clear()
+    try:
+        narrower = wider is not None and wider < numpy_products.vector_bits()
+        assert numpy_products.has_wider_vectors() == narrower
+    finally:
+        numpy_products.has_wider_vectors.cache_clear()
+
+
 @pytest.mark.parametrize("word", ["off", "numpy"])
 def test_products_without_numba(word, calls, monkeypatch):
     monkeypatch.setenv("XPRNN_LOWERING", word)
@@ -208,9 +212,6 @@ def test_products_without_numba(word, calls, monkeypatch):
     assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
     monkeypatch.setenv("XPRNN_LOWERING", "on")
     monkeypatch.setattr(numpy_products, "why_no_numba", lambda: "Numba is not installed")
-    assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
-    monkeypatch.setattr(numpy_products, "why_no_numba", lambda: "")
-    monkeypatch.setattr(tuning, "COMPILED_VECTOR_BITS", 1024)
     assert_close(LIBRARY.product(a, b.T), exact(a, b), 1e-5, "product")
     assert calls == []
 

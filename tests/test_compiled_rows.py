@@ -19,7 +19,6 @@ LIBRARY = BACKEND.library
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch):
     monkeypatch.setenv("XPRNN_LOWERING", "numba")
-    monkeypatch.setattr(tuning, "COMPILED_VECTOR_BITS", 0)
 
 
 def logits(rows, columns, scale=10.0):

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 numba = pytest.importorskip("numba")
 
-from xprnn.backend.numba import build, packed, tiles  # noqa: E402
+from xprnn.backend.numba import build, tiles  # noqa: E402
 from xprnn.engine.loop.numba import team  # noqa: E402
 from xprnn.engine.loop.numba.source import GROUP  # noqa: E402
 
@@ -182,16 +182,3 @@ def test_a_process_that_forks_and_ends():
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_the_product_of_a_step(dtype):
     compare_products(dtype, multiplier(dtype, build.product_address(dtype)))
-
-
-@pytest.mark.parametrize(("dtype", "size"), [("float64", 16), ("float32", 32)])
-def test_the_product_of_another_processor(dtype, size, monkeypatch):
-    monkeypatch.setattr(tiles, "VECTOR_BYTES", size)
-    monkeypatch.setattr(tiles, "_REGISTERS_32", size != 32)
-    monkeypatch.setattr(tiles, "_PARTS", {1: 2})
-    bits = 8 * np.dtype(dtype).itemsize
-    scalar = packed.ir.FloatType() if bits == 32 else packed.ir.DoubleType()
-    monkeypatch.setattr(packed, f"pack{bits}", packed._pack(scalar, bits // 8))
-    compile_it = numba.cfunc(packed.PRODUCT, error_model="numpy", fastmath={"contract"})
-    function = compile_it(packed.product_for(dtype))
-    compare_products(dtype, multiplier(dtype, function.address))

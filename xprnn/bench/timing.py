@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.memory import keep_freed_memory
 from xprnn.backend.numba import VARIABLE
+from xprnn.bench.isa import isa_variables
 from xprnn.bench.process import hold_to, result_of
 
 CELLS = ("elman", "gru", "lstm")
@@ -96,6 +97,9 @@ class Setting(NamedTuple):
         The number of turns of every library.
     precision : str
         One of `PRECISIONS`.
+    isa : str, optional
+        The instructions that every process is kept to, a name of `xprnn.bench.isa.ISAS`; None: all
+        that the processor has.
     """
 
     threads: int
@@ -104,6 +108,7 @@ class Setting(NamedTuple):
     seconds: float = 1.0
     rounds: int = 2
     precision: str = "float32"
+    isa: str | None = None
 
     def place(self, library: str) -> str:
         """Return where a library computes, in the words of `Prepare`."""
@@ -113,9 +118,11 @@ class Setting(NamedTuple):
 
     def variables(self, library: str) -> dict[str, str]:
         """Return the environment variables that are set for a library's process."""
+        found = isa_variables(self.isa)
         if library != "xprnn":
-            return {}
-        found = {VARIABLE: self.lowering} if self.lowering else {}
+            return found
+        if self.lowering:
+            found[VARIABLE] = self.lowering
         if self.backend == "cupy":
             # CuPy's own switch, for every product in and around the time loop.
             found["CUPY_TF32"] = "1" if self.precision == "tf32" else "0"

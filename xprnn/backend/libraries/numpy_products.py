@@ -145,8 +145,7 @@ def compiled_module(name: str, *arrays: Array) -> Any:
     """Return a module of `xprnn.backend.numba`, or None where it can't or should not be used.
 
     It can't be used without Numba, with another lowering asked for, and unless all arrays are
-    aligned and share dtype float32 or float64.  It should not be used where, by
-    `tuning.COMPILED_VECTOR_BITS`, the processor is faster without.
+    aligned and share dtype float32 or float64.
     """
     dtype = arrays[0].dtype
     if dtype not in DTYPES or lowering_word() not in ("on", "numba") or why_no_numba():
@@ -154,6 +153,4 @@ def compiled_module(name: str, *arrays: Array) -> Any:
     for a in arrays:
         if a.dtype != dtype or not a.flags.aligned:
             return None
-    if vector_bits() < tuning.COMPILED_VECTOR_BITS:
-        return None
     return importlib.import_module(f"xprnn.backend.numba.{name}")

@@ -17,6 +17,9 @@
 import importlib.util
 import os
 import re
+import subprocess
+import sys
+import warnings
 from functools import cache
 
 VARIABLE = "XPRNN_LOWERING"
@@ -58,6 +61,11 @@ def why_no_numba() -> str:
         version = metadata.version("numba")
         if tuple(map(int, re.findall(r"\d+", version)[:2])) < NUMBA:
             return f"Numba {version} is too old: {NUMBA[0]}.{NUMBA[1]} is needed"
+        unknown = _unknown_processor()
+        if unknown:
+            reason = f"Numba {version} can't be used: {unknown}"
+            warnings.warn(reason, RuntimeWarning, stacklevel=2)
+            return reason
         importlib.import_module("xprnn.backend.numba.build")
         if importlib.import_module("numba").config.DISABLE_JIT:
             return f"Numba {version} can't be used: NUMBA_DISABLE_JIT is set"
@@ -65,6 +73,33 @@ def why_no_numba() -> str:
         # Numba refuses versions of NumPy that it does not know, with errors of any type.
         return f"Numba {version} can't be used: {error}"
     return ""
+
+
+def _unknown_processor() -> str:
+    """Return what is wrong with ``NUMBA_CPU_NAME``; an empty text if nothing is.
+
+    LLVM ends the whole process when it compiles for a processor that it doesn't know, and says so
+    beforehand only on stderr.  So another process asks it.
+    """
+    name = os.environ.get("NUMBA_CPU_NAME", "")
+    if name in ("", "generic"):
+        return ""
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK_LLVM, name], capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0 and "not a recognized processor" not in done.stderr:
+        return ""
+    return f"NUMBA_CPU_NAME is {name!r}, which LLVM doesn't know: expected a name like 'haswell'"
+
+
+_ASK_LLVM = """
+import contextlib, sys
+import llvmlite.binding as llvm
+with contextlib.suppress(RuntimeError):  # newer versions need no call, and refuse it
+    llvm.initialize()
+llvm.initialize_native_target()
+llvm.Target.from_default_triple().create_target_machine(cpu=sys.argv[1], features="")
+"""
 
 
 @cache

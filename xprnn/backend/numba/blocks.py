@@ -9,7 +9,8 @@
                 add its product with the rows of a, tile by tile
 
 This is the order of K. Goto and R. van de Geijn (see `xprnn.backend.numba.tiles`), except that a is
-read where it lies if its rows are contiguous.
+read where it lies, unless the distance of what is read together is such that it would share a few
+places of the first-level cache.
 
 Columns are computed in whole vectors.  If their number is not a multiple of a vector's entries, the
 last vectors overlap the ones before, so c must have at least one vector's columns.
@@ -34,28 +35,27 @@ from xprnn.backend.numba.tiles import INDEX, SHAPE, WORD, lanes, named, next_wid
 
 
 def blocks_for(dtype: str) -> Any:
-    """Return ``blocks(a, lda, turned_a, b, ldb, turned_b, c, ldc, n, K, M, s, given, more, few)``.
+    """Return ``blocks(a, lda, b, ldb, c, ldc, n, K, M, s, given, flags)``.
 
-    a, b, c and s are addresses.  ``turned_a``: the rows of a, which are ``lda`` apart, are stored
-    as columns; likewise for b.  ``given``: whether there is an s.  ``more``: whether a b is added
-    to what c has; then there is no s.  ``few``: whether c has too few rows for packing b to pay,
-    unless it is turned.
+    a, b, c and s are addresses.  ``given``: whether there is an s.  ``flags``: whether the rows of
+    a, which are ``lda`` apart, are stored as columns; likewise for b; whether a b is added to what
+    c has, and then there is no s; and whether c has so few rows that packing b doesn't pay, unless
+    its rows are stored as columns.
     """
     size = np.dtype(dtype).itemsize
-    width, V, ROWS = lanes(size), SHAPE.vectors, tuning.PRODUCT_BLOCK_ROWS
-    PASS, FEW_PASS, DEEP = tuning.PASS_TERMS, tuning.PASS_TERMS_FEW_ROWS, tuning.PACKED_TERMS
-    scalar = ir.FloatType() if size == 4 else ir.DoubleType()
-    strip, strip2, strip1 = strips_for(scalar, size)
-    copy, turned, add_end = _copy_for(dtype), _turned_for(dtype), _add_end_for(scalar, size)
+    width, WIDE, ROWS = lanes(size), SHAPE.vectors, tuning.PRODUCT_BLOCK_ROWS
+    PASS, FEW_PASS, STRIDE = tuning.PASS_TERMS, tuning.PASS_TERMS_FEW_ROWS, tuning.PACKED_STRIDE
+    copy, turned, columns_for = _copy_for(dtype), _turned_for(dtype), _columns_for(dtype)
     empty, entry = np.empty, getattr(np, dtype)
 
-    def blocks(a, lda, turned_a, b, ldb, turned_b, c, ldc, n, K, M, s, given, more, few):
-        in_place, packed_a = few and not turned_b, turned_a and K >= DEEP
+    def blocks(a, lda, b, ldb, c, ldc, n, K, M, s, given, flags):
+        turned_a, turned_b, more, few = flags
+        in_place, packed_a = few and not turned_b, turned_a and lda * size % STRIDE == 0
         terms = min(K, FEW_PASS if in_place else PASS)
         # Blocks begin with a cache line.
-        room_p = empty(0 if in_place else terms * V * width + 64 // size, entry)
+        room_p = empty(0 if in_place else terms * WIDE * width + 64 // size, entry)
         room_q = empty(terms * ROWS + 64 // size if packed_a else 0, entry)
-        end = empty(min(ROWS, n) * V * width, entry)
+        end = empty(min(ROWS, n) * WIDE * width, entry)
         at_p = (room_p.ctypes.data + 63) // 64 * 64
         at_q = (room_q.ctypes.data + 63) // 64 * 64
         for first in range(0, n, ROWS):
@@ -70,8 +70,7 @@ def blocks_for(dtype: str) -> Any:
                     at_a, ka = at_q, ROWS
                 m = 0
                 while m < M:
-                    vectors = (M - m + width - 1) // width
-                    wide = next_width(vectors) * width
+                    wide = next_width((M - m + width - 1) // width) * width
                     if wide > M:
                         wide = width
                     overlap = max(0, m + wide - M)
@@ -83,31 +82,65 @@ def blocks_for(dtype: str) -> Any:
                         at_b, lb = b + (k * ldb + m) * size, ldb
                     else:
                         copy(b + (k * ldb + m) * size, ldb, at_p, wide, wide, depth)
-                    at_c = c + (first * ldc + m) * size
-                    start, ls, add = at_c, ldc, more or k > 0
+                    at_c, add = c + (first * ldc + m) * size, more or k > 0
+                    at_s, ls = at_c, ldc
                     if given and k == 0:
-                        start, ls, add = s + m * size, 0, True
-                    to, lt = at_c, ldc
-                    twice = overlap > 0 and add and ls > 0
-                    if twice:
-                        # Nothing may be added twice to the columns of the vector before.
-                        to, lt, add = end.ctypes.data, wide, False
-                    if wide == V * width:
-                        strip(at_a, la, ka, at_b, lb, depth, to, lt, start, ls, rows, add)
-                    elif wide == 2 * width:
-                        strip2(at_a, la, ka, at_b, lb, depth, to, lt, start, ls, rows, add)
-                    else:
-                        strip1(at_a, la, ka, at_b, lb, depth, to, lt, start, ls, rows, add)
-                    if twice:
-                        for j in range(0, wide, width):
-                            at = j * size
-                            add_end(at_c + at, ldc, to + at, lt, rows, 0 if j else overlap)
+                        at_s, ls, add = s + m * size, 0, True
+                    twice = overlap if add and ls > 0 else 0
+                    at_end = end.ctypes.data
+                    columns_for(
+                        at_a,
+                        la,
+                        ka,
+                        at_b,
+                        lb,
+                        depth,
+                        at_c,
+                        ldc,
+                        at_s,
+                        ls,
+                        rows,
+                        add,
+                        wide,
+                        twice,
+                        at_end,
+                    )
                     m += wide
         hold(room_p)
         hold(room_q)
         hold(end)
 
-    return named(blocks, f"blocks_{8 * size}_{PASS}_{FEW_PASS}_{DEEP}_{ROWS}")
+    return named(blocks, f"blocks_{8 * size}_{PASS}_{FEW_PASS}_{STRIDE}_{ROWS}")
+
+
+def _columns_for(dtype: str) -> Any:
+    """Return ``columns(a, lda, ka, b, ldb, depth, c, ldc, s, lds, rows, add, wide, twice, end)``.
+
+    It is a strip of ``wide`` columns.  The first ``twice`` of them have been added to c already,
+    and stay as they are; ``end`` has room for the sums of all.
+    """
+    size = np.dtype(dtype).itemsize
+    width, WIDE = lanes(size), SHAPE.vectors
+    scalar = ir.FloatType() if size == 4 else ir.DoubleType()
+    strip, strip2, strip1 = strips_for(scalar, size)
+    add_end = _add_end_for(scalar, size)
+
+    def columns(a, lda, ka, b, ldb, depth, c, ldc, s, lds, rows, add, wide, twice, end):
+        to, lt = c, ldc
+        if twice:
+            to, lt, add = end, wide, False
+        if wide == WIDE * width:
+            strip(a, lda, ka, b, ldb, depth, to, lt, s, lds, rows, add)
+        elif wide == 2 * width:
+            strip2(a, lda, ka, b, ldb, depth, to, lt, s, lds, rows, add)
+        else:
+            strip1(a, lda, ka, b, ldb, depth, to, lt, s, lds, rows, add)
+        if twice:
+            for j in range(0, wide, width):
+                at = j * size
+                add_end(c + at, ldc, end + at, wide, rows, 0 if j else twice)
+
+    return named(columns, f"columns_{8 * size}")
 
 
 def _copy_for(dtype: str) -> Any:
@@ -124,7 +157,7 @@ def _copy_for(dtype: str) -> Any:
 
 
 def _turned_for(dtype: str) -> Any:
-    """Return ``turned(b, ldb, p, wide, depth)``: it copies the transpose of some rows of b into p.
+    """Return ``turned(b, ldb, p, wide, depth)``: p is the transpose of some rows of b.
 
     These are ``wide`` rows, whole vectors' lengths.  Squares with the side of a vector are
     transposed in registers; the last ones overlap those before.

@@ -27,24 +27,23 @@ _TILE_ROWS = 12
 
 
 def _product_for(dtype: str) -> Callable[..., None]:
-    """Return ``product(a, turned_a, b, turned_b, c, bias, rows, columns, terms, more,
-    few)``.
+    """Return ``product(a, b, c, bias, rows, columns, terms, flags)``: c = a b + bias, or c + a b.
 
-    It sets c to a b + bias, or to c + a b with ``more``.  ``rows``, ``columns`` and ``terms`` are
-    pairs: the first row, and the one after the last.  bias (M,), or (0,) for none.  ``turned_a``:
-    a is given as its transpose; likewise b.
+    ``rows``, ``columns`` and ``terms`` are pairs: the first of those that are computed, and the one
+    after the last.  bias (M,), or (0,) for none.  ``flags`` as for `blocks_for`; a and b are given
+    as they are stored.
     """
     size = np.dtype(dtype).itemsize
     blocks = blocks_for(dtype)
 
-    def product(a, turned_a, b, turned_b, c, bias, rows, columns, terms, more, few):
+    def product(a, b, c, bias, rows, columns, terms, flags):
         lda, ldb, ldc = a.strides[0] // size, b.strides[0] // size, c.strides[0] // size
         (r, r_end), (m, m_end), (k, k_end) = rows, columns, terms
-        at_a = a.ctypes.data + (k * lda + r if turned_a else r * lda + k) * size
-        at_b = b.ctypes.data + (m * ldb + k if turned_b else k * ldb + m) * size
+        at_a = a.ctypes.data + (k * lda + r if flags[0] else r * lda + k) * size
+        at_b = b.ctypes.data + (m * ldb + k if flags[1] else k * ldb + m) * size
         at_c, n, M, K = c.ctypes.data + (r * ldc + m) * size, r_end - r, m_end - m, k_end - k
         s, given = bias.ctypes.data + m * size, bias.shape[0] > 0
-        blocks(at_a, lda, turned_a, at_b, ldb, turned_b, at_c, ldc, n, K, M, s, given, more, few)
+        blocks(at_a, lda, at_b, ldb, at_c, ldc, n, K, M, s, given, flags)
 
     return product
 
@@ -53,16 +52,23 @@ def _product_for(dtype: str) -> Callable[..., None]:
 def _compiled(dtype: Any) -> Callable[..., None]:
     entry = types.float32 if dtype.itemsize == 4 else types.float64
     given, filled = types.Array(entry, 2, "A", readonly=True), types.Array(entry, 2, "A")
-    bias, pair, flag = types.Array(entry, 1, "C", readonly=True), types.UniTuple(types.intp, 2), types.boolean
-    signature = types.void(given, flag, given, flag, filled, bias, pair, pair, pair, flag, flag)
+    bias, pair = types.Array(entry, 1, "C", readonly=True), types.UniTuple(types.intp, 2)
+    flags = types.UniTuple(types.boolean, 4)
+    signature = types.void(given, given, filled, bias, pair, pair, pair, flags)
     call: Callable[..., None] = build_closure(_product_for(dtype.name), signature).call
     return call
+
+
+@cache
+def _none(dtype: Any) -> HostArray:
+    """Return what stands for no bias."""
+    return np.empty(0, dtype)
 
 
 def multiply_nt(a: HostArray, b: HostArray, bias: HostArray | None = None) -> HostArray:
     """Return a bᵀ + bias, of a (n, K), b (M, K) and bias (M,)."""
     c = empty((len(a), len(b)), a.dtype)
-    _shared(a, False, b, True, c, bias, more=False)
+    _shared(a, b, c, bias, turned_b=True)
     return c
 
 
@@ -71,69 +77,61 @@ def multiply_nn(a: HostArray, b: HostArray, bias: HostArray | None = None) -> Ho
     (n, K), M = a.shape, b.shape[1]
     if n > tuning.NN_FEW_ROWS or K < tuning.NN_PARTS * tuning.PASS_TERMS:
         c = empty((n, M), a.dtype)
-        _shared(a, False, b, False, c, bias, more=False)
+        _shared(a, b, c, bias)
         return c
     # There are too few rows for threads to share them; they share the terms of the sums.
-    product, count = _compiled(a.dtype), tuning.NN_PARTS
-    sums = empty((count, n, M), a.dtype)
-    parts, none = _shares(K, count, 1, K), np.empty(0, a.dtype)
+    product, count, dtype = _compiled(a.dtype), tuning.NN_PARTS, a.dtype
+    sums = empty((count, n, M), dtype)
+    parts, flags = _shares(K, count, 1, K), (False, False, False, True)
     threads = max(1, _threads(n, K, M))
 
     def mine(thread: int) -> None:
         for k in range(thread, count, threads):
-            given = none if k or bias is None else bias
-            product(a, False, b, False, sums[k], given, (0, n), (0, M), parts[k], False, True)
+            given = _none(dtype) if k or bias is None else bias
+            product(a, b, sums[k], given, (0, n), (0, M), parts[k], flags)
 
     share(mine, range(threads))
-    return np.add.reduce(sums, axis=0, out=empty((n, M), a.dtype))
+    return np.add.reduce(sums, axis=0, out=empty((n, M), dtype))
 
 
 def multiply_tn(a: HostArray, b: HostArray) -> HostArray:
     """Return aᵀ b, of a (K, M), whose rows may have any distance, and b (K, N)."""
     c = empty((a.shape[1], b.shape[1]), a.dtype)
-    _shared(a, True, b, False, c, None, more=False)
+    _shared(a, b, c, None, turned_a=True)
     return c
 
 
 def add_tn(a: HostArray, b: HostArray, c: HostArray) -> None:
     """Add aᵀ b to c (M, N), of a (K, M), whose rows may have any distance, and b (K, N)."""
-    _shared(a, True, b, False, c, None, more=True)
+    _shared(a, b, c, None, turned_a=True, more=True)
 
 
 def _shared(
     a: HostArray,
-    turned_a: bool,
     b: HostArray,
-    turned_b: bool,
     c: HostArray,
     bias: HostArray | None,
     *,
-    more: bool,
+    turned_a: bool = False,
+    turned_b: bool = False,
+    more: bool = False,
 ) -> None:
     """Form a product, in several threads if there is enough to do; see `_product_for`."""
     product, (n, M) = _compiled(a.dtype), c.shape
-    if bias is None:
-        bias = np.empty(0, a.dtype)
-    few = n <= tuning.NN_FEW_ROWS
+    flags = turned_a, turned_b, more, n <= tuning.NN_FEW_ROWS
+    given = _none(a.dtype) if bias is None else bias
+    everything, columns = (0, n), (0, M)
     terms = (0, len(a) if turned_a else a.shape[1])
     threads = _threads(n, terms[1], M)
     if threads < 2:
-        product(a, turned_a, b, turned_b, c, bias, (0, n), (0, M), terms, more, few)
+        product(a, b, c, given, everything, columns, terms, flags)
     elif n < M:
         block = SHAPE.vectors * lanes(a.itemsize)
-        columns = _shares(M // block, threads, block, M)
-        share(
-            lambda k: product(
-                a, turned_a, b, turned_b, c, bias, (0, n), columns[k], terms, more, few
-            ),
-            range(threads),
-        )
+        parts = _shares(M // block, threads, block, M)
+        share(lambda k: product(a, b, c, given, everything, parts[k], terms, flags), range(threads))
     else:
-        rows = _shares(n // _TILE_ROWS, threads, _TILE_ROWS, n)
-        share(
-            lambda k: product(a, turned_a, b, turned_b, c, bias, rows[k], (0, M), terms, more, few),
-            range(threads),
-        )
+        parts = _shares(n // _TILE_ROWS, threads, _TILE_ROWS, n)
+        share(lambda k: product(a, b, c, given, parts[k], columns, terms, flags), range(threads))
 
 
 def _threads(n: int, K: int, M: int) -> int:

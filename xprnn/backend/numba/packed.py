@@ -104,7 +104,7 @@ def turn_for(scalar: Any, size: int) -> Any:
             mask = ir.Constant(ir.VectorType(INDEX, width), chosen)
             return builder.shuffle_vector(x, y, mask)
 
-        def merged(x: Any, y: Any, run: int) -> tuple[Any, Any]:
+        def merged(x: Any, y: Any, run: int) -> list[Any]:
             """Return x and y merged lane by lane, runs of entries of both in turn."""
             pairs = []
             for half in (0, side // 2):
@@ -112,14 +112,12 @@ def turn_for(scalar: Any, size: int) -> Any:
                 taken = [one[n : n + run] for n in range(0, len(one), run)]
                 chosen = [k for part in taken for k in (*part, *(width + k for k in part))]
                 pairs.append(mixed(x, y, chosen))
-            return pairs[0], pairs[1]
+            return pairs
 
         def dealt(x: Any, y: Any) -> tuple[Any, Any]:
             """Return the lanes of x and y of even numbers, and those of odd ones."""
             starts = range(0, 2 * width, side)
-            even, odd = (
-                [start + k for start in starts[n::2] for k in range(side)] for n in (0, 1)
-            )
+            even, odd = ([start + k for start in starts[n::2] for k in range(side)] for n in (0, 1))
             return mixed(x, y, even), mixed(x, y, odd)
 
         def turned(rows: list[Any]) -> list[Any]:
@@ -136,8 +134,8 @@ def turn_for(scalar: Any, size: int) -> Any:
                 rows[n : n + 2] = merged(rows[n], rows[n + 1], 1)
         else:
             for n in range(0, width, 4):
-                (p, q), (r, s) = merged(*rows[n : n + 2], 1), merged(*rows[n + 2 : n + 4], 1)
-                rows[n : n + 4] = (*merged(p, r, 2), *merged(q, s, 2))
+                (p, q), (r, s) = (merged(rows[k], rows[k + 1], 1) for k in (n, n + 2))
+                rows[n : n + 4] = merged(p, r, 2) + merged(q, s, 2)
         for k in range(side):
             for n, values in enumerate(turned(rows[k::side])):
                 builder.store(values, place(b, ldb, n * side + k), align=size)

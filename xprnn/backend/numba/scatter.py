@@ -29,13 +29,16 @@ def _scatter_for() -> Callable[..., None]:
     return scatter
 
 
-@cache
-def _compiled(dtype: Any) -> Callable[..., None]:
+def _signature(dtype: Any) -> Any:
     entry = types.float32 if dtype.itemsize == 4 else types.float64
     rows, sums = types.Array(entry, 2, "C", readonly=True), types.Array(entry, 2, "C")
     places = types.Array(types.intp, 1, "C", readonly=True)
-    signature = types.void(rows, places, sums, types.intp, types.intp)
-    call: Callable[..., None] = build_closure(_scatter_for(), signature).call
+    return types.void(rows, places, sums, types.intp, types.intp)
+
+
+@cache
+def _compiled(dtype: Any) -> Callable[..., None]:
+    call: Callable[..., None] = build_closure(_scatter_for(), _signature(dtype)).call
     return call
 
 

@@ -160,7 +160,7 @@ def _next_width(vectors):
     Two strips of two vectors are better than one of three and one of a single vector, whose tiles
     have too few sums to hide the latency of multiplications.
     """
-    if vectors >= WIDE and (WIDE != 3 or vectors != 4):  # noqa: PLR2004 - see above
+    if vectors >= WIDE and (WIDE != 3 or vectors != 4):
         return WIDE
     return 2 if vectors >= 2 else 1
 

@@ -4,7 +4,9 @@ import json
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
+from xprnn.bench.isa import isa_variables
 from xprnn.bench.process import result_of
+from xprnn.bench.timing import Setting
 
 Options: TypeAlias = dict[str, int | str]
 
@@ -33,13 +35,13 @@ class OriginsRow(NamedTuple):
     target: float
 
 
-def run_origins(threads: int, tell: Callable[[str], None]) -> Iterator[OriginsRow]:
+def run_origins(setting: Setting, tell: Callable[[str], None]) -> Iterator[OriginsRow]:
     """Compare, one row after the other.
 
     Parameters
     ----------
-    threads : int
-        The number of BLAS threads of every process.
+    setting : Setting
+        Its threads are the BLAS threads of every process; its instructions count, too.
     tell : callable
         Takes lines of text: what the next rows are about, and how far both gradients differ.
 
@@ -49,29 +51,39 @@ def run_origins(threads: int, tell: Callable[[str], None]) -> Iterator[OriginsRo
         If a process fails; the message has the last line that it wrote to stderr.
     """
     tell("language model: vocabulary 8000, 100 hidden units, window 4, sentences of 20 words")
-    error = seconds_of("language_error", {**LANGUAGE}, threads)
+    error = seconds_of("language_error", {**LANGUAGE}, setting)
     tell(f"gradients of both in float64 differ by {error:.1e}, relative to the largest entry")
     single = 0.0
     for plain_dtype in ("float64", "float32"):
-        plain = seconds_of("language_plain", {**LANGUAGE, "dtype": plain_dtype}, threads)
-        single = seconds_of("language_xprnn", {**LANGUAGE, "dtype": "float32"}, threads)
+        plain = seconds_of("language_plain", {**LANGUAGE, "dtype": plain_dtype}, setting)
+        single = seconds_of("language_xprnn", {**LANGUAGE, "dtype": "float32"}, setting)
         work = f"SGD step: nested loops in {plain_dtype}, xprnn in float32"
         yield OriginsRow(work, plain, single, plain / single, 130)
     many = {**LANGUAGE, "dtype": "float32", "batch": BATCH}
-    batched = seconds_of("language_xprnn", many, threads) / BATCH
+    batched = seconds_of("language_xprnn", many, setting) / BATCH
     yield OriginsRow(
         f"a sentence: alone, in batches of {BATCH}", single, batched, single / batched, 3
     )
     tell("noisy sine: 200 steps, one epoch")
     for hidden in (500, 800):
         for plain_dtype in ("float64", "float32"):
-            plain = seconds_of("sine_plain", {"hidden": hidden, "dtype": plain_dtype}, threads)
-            ours = seconds_of("sine_xprnn", {"hidden": hidden, "dtype": "float32"}, threads)
+            plain = seconds_of("sine_plain", {"hidden": hidden, "dtype": plain_dtype}, setting)
+            ours = seconds_of("sine_xprnn", {"hidden": hidden, "dtype": "float32"}, setting)
             work = f"{hidden} neurons: per step in {plain_dtype}, xprnn in float32"
             yield OriginsRow(work, plain, ours, plain / ours, 12)
 
 
-def seconds_of(job: str, options: Options, threads: int) -> float:
+def seconds_of(job: str, options: Options, setting: Setting) -> float:
     """Return what a job of `xprnn.bench.origins.jobs` prints, run in a new process."""
     what, words = f"the benchmark {job}", json.dumps(options)
-    return float(result_of("xprnn.bench.origins.jobs", job, words, what=what, threads=threads))
+    variables = isa_variables(setting.isa)
+    return float(
+        result_of(
+            "xprnn.bench.origins.jobs",
+            job,
+            words,
+            what=what,
+            threads=setting.threads,
+            **variables,
+        )
+    )

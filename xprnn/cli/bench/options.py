@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from xprnn import checks
 from xprnn.backend.numba import WORDS
+from xprnn.bench.isa import ISAS, isa_variables
 from xprnn.bench.process import available_cores
 from xprnn.bench.timing import CELLS, ON_DEVICE, PRECISIONS, Setting
 
@@ -99,6 +100,7 @@ def timing_options(
     threads_option(parser, "cores that each process may use")
     lowering_option(parser)
     precision_option(parser, precisions)
+    isa_option(parser)
     add = parser.add_argument
     add(
         "--seconds",
@@ -128,10 +130,28 @@ def setting_of(args: argparse.Namespace) -> Setting:
             seconds=checks.number("--seconds", args.seconds, open_=True),
             rounds=checks.positive_int("--rounds", args.rounds),
             precision=checks.choice("--precision", args.precision, args.precisions),
+            isa=checked_isa(args),
         )
         if setting.precision == "tf32" and setting.backend not in ON_DEVICE:
             raise ValueError("--precision is 'tf32', which only a GPU has: expected --backend cupy")
     return setting
+
+
+def isa_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--isa``."""
+    parser.add_argument(
+        "--isa",
+        metavar="NAME",
+        help=f"keep all libraries to these instructions of x86: {', '.join(ISAS)} (default: all "
+        "that the processor has)",
+    )
+
+
+def checked_isa(args: argparse.Namespace) -> str | None:
+    """Return the instructions that ``--isa`` names, which the processor must have."""
+    isa: str | None = args.isa
+    isa_variables(isa)
+    return isa
 
 
 def names_of(option: str, given: str, known: Iterable[str]) -> list[str]:

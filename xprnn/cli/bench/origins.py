@@ -6,8 +6,9 @@ import platform
 from xprnn import checks
 from xprnn.backend.host.arrays import np
 from xprnn.bench.origins.comparison import run_origins
-from xprnn.cli.bench.options import json_option, threads_option
-from xprnn.cli.bench.report import Report
+from xprnn.bench.timing import Setting
+from xprnn.cli.bench.options import checked_isa, isa_option, json_option, threads_option
+from xprnn.cli.bench.report import Report, tell_isa
 
 HELP = "time training against the plain algorithms that xprnn grew out of"
 DESCRIPTION = """\
@@ -20,26 +21,30 @@ bench-origins.json."""
 EXAMPLE = """\
 examples:
   xprnn bench origins --threads 1
+  xprnn bench origins --threads 1 --isa avx2
   xprnn bench origins --json --out bench"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     threads_option(parser, "BLAS threads of each process")
+    isa_option(parser)
     json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Time and print."""
     threads = checks.positive_int("--threads", args.threads)
+    setting = Setting(threads, isa=checked_isa(args))
     report = Report("origins", args)
     report.tell(f"{platform.platform()}, NumPy {np.__version__}, {threads} BLAS threads")
+    tell_isa(report, setting)
     rows = []
-    for row in run_origins(threads, report.tell):
+    for row in run_origins(setting, report.tell):
         rows.append(row)
         report.tell(
             f"  {row.work:<58} {1000 * row.plain:8.2f} ms {1000 * row.ours:8.2f} ms"
             f"  {row.ratio:6.1f} times (target {row.target:g})"
         )
-    report.finish({"threads": threads, "rows": [row._asdict() for row in rows]})
+    report.finish({"threads": threads, "isa": setting.isa, "rows": [row._asdict() for row in rows]})
     return 0

@@ -15,6 +15,7 @@ from xprnn._version import __version__
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import output_folder, write_atomic
 from xprnn.backend.host.threads import blas
+from xprnn.bench.isa import isa_variables
 from xprnn.bench.lowering import lowering_of
 from xprnn.bench.timing import CELLS, Setting, TimeRow, compare
 from xprnn.cli.bench.options import Peers, names_of, peers_of
@@ -99,6 +100,7 @@ class Comparison:
             f"{platform.platform()}, {setting.threads} threads, xprnn {__version__} on "
             f"{setting.backend}, {versions}"
         )
+        tell_isa(report, setting)
         report.tell_missing(wanted_peers)
         lowering = lowering_of(wanted_cells, setting)
         asked_for = "" if setting.lowering is None else f" ({setting.lowering} asked for)"
@@ -124,6 +126,7 @@ class Comparison:
             "backend": self.setting.backend,
             "lowering": self.lowering,
             "threads": self.setting.threads,
+            "isa": self.setting.isa,
         }
 
     def timing_facts(self, rows: Iterable[TimeRow]) -> dict[str, Any]:
@@ -135,6 +138,14 @@ class Comparison:
             "precision": self.setting.precision,
             "rows": [row._asdict() for row in rows],
         }
+
+
+def tell_isa(report: Report, setting: Setting) -> None:
+    """Print the instructions that all libraries are kept to, and by which variables."""
+    if setting.isa is not None:
+        variables = isa_variables(setting.isa)
+        words = " ".join(f"{name}={value}" for name, value in variables.items())
+        report.tell(f"every library is kept to the instructions {setting.isa}: {words}")
 
 
 def machine() -> dict[str, Any]:
