@@ -17,7 +17,6 @@
 import importlib.util
 import os
 import re
-import subprocess
 import sys
 import warnings
 from functools import cache
@@ -84,6 +83,8 @@ def _unknown_processor() -> str:
     name = os.environ.get("NUMBA_CPU_NAME", "")
     if name in ("", "generic"):
         return ""
+    import subprocess  # slow to import, and rarely needed
+
     done = subprocess.run(
         [sys.executable, "-c", _ASK_LLVM, name], capture_output=True, text=True, check=False
     )
