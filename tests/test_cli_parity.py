@@ -14,6 +14,7 @@ from tests.cli_tools import run, run_module
 from xprnn.cells import CELLS
 from xprnn.cli.main import build_parser
 from xprnn.cli.parity import command as parity
+from xprnn.testing.parity.functions import CALLS
 from xprnn.testing.parity.suite import PROBLEMS
 
 pytestmark = pytest.mark.slow
@@ -130,10 +131,15 @@ def test_a_wrong_namespace_is_shown_to_be_wrong_and_where():
     assert list(rows)[2] == (f"…{short}", "float64")
     wrong = rows[f"…{short}", "float64"]
     assert all(entry.endswith("!") for entry in wrong[:5])
-    assert wrong[0] == "1.0e-06!"
+    assert wrong[0] == "1.1e-06!"
     del rows[f"…{short}", "float64"]
+    # In float32 tanh is wrong where the result is zero, and nothing else shows it.
+    assert rows[f"…{short}", "float32"].pop(0) == "wrong!"
     assert not any("!" in entry for row in rows.values() for entry in row)
-    told = result.out.partition(f"DISAGREES: {OFF} in float64\n")[2].splitlines()
+    told = result.out.partition(f"DISAGREES: {OFF} in float64\n")[2]
+    told, _, narrow = told.partition(f"DISAGREES: {OFF} in float32\n")
+    assert narrow.startswith("  functions: tanh of 0.0 is 9.9")
+    told = told.splitlines()
     assert told[0].startswith("  functions: tanh[")
     assert told[1].startswith("  elman, numbers, output: output[")
     assert any(line.startswith("  elman, tokens, gradients: ") for line in told)
@@ -195,11 +201,21 @@ def test_json_has_everything(tmp_path):
     assert {row["problem"] for row in rows} == set(PROBLEMS)
     assert {row["backend"] for row in rows} == {"numpy", "array_api_strict", OFF}
     wrong = [row for row in rows if not row["agrees"]]
-    assert {(row["backend"], row["dtype"]) for row in wrong} == {(OFF, "float64")}
-    (tanh,) = {(r["where"], r["error"]) for r in wrong if r["quantity"] == "functions"}
-    assert tanh[0].startswith("tanh[")
-    assert tanh[1] == pytest.approx(1e-6, rel=0.2)
-    assert all(row["error"] > row["tolerance"] > 0 for row in wrong)
+    functions = [row for row in rows if row["quantity"] == "functions"]
+    assert len(functions) == len(CALLS) * 3 * 2
+    alone = [row for row in functions if not row["agrees"]]
+    assert [(r["backend"], r["dtype"], r["name"]) for r in alone] == [
+        (OFF, "float64", "tanh"),
+        (OFF, "float32", "tanh"),
+    ]
+    assert alone[0]["where"].startswith("tanh[")
+    assert alone[0]["error"] == pytest.approx(1e-6, rel=0.2)
+    assert alone[0]["detail"] == "for large = [[14.0]], x = [[1.75]]"
+    assert alone[1]["where"].startswith("tanh of 0.0 is ")
+    others = [row for row in wrong if row not in alone]
+    assert {(row["backend"], row["dtype"]) for row in others} == {(OFF, "float64")}
+    assert all(row["error"] > row["tolerance"] > 0 for row in others)
+    assert {row["status"] for row in rows} == {"agrees", "disagrees"}
     times = facts["times"]
     assert {(row["cell"], row["backend"], row["dtype"]) for row in times} == {
         ("elman", backend, dtype)
@@ -302,7 +318,7 @@ def test_the_page_says_what_happens(tmp_path, capsys):
     result = run_module(*words.split(), "--steps", 2, cwd=tmp_path)
     assert result.status == 1
     *_, printed = re.findall(r"^```text\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
-    shown = "DISAGREES: mylibrary: in float64\n  functions: tanh[0, 0] off by 1.0e-06 (1.0e-12 all"
+    shown = "DISAGREES: mylibrary: in float64\n  functions: tanh[0, 0] off by 1.1e-06 (1.0e-12 all"
     assert shown in printed
     assert shown in result.out
     for line in re.findall(r"^xprnn .*", section, re.MULTILINE):

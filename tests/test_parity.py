@@ -65,6 +65,11 @@ def side_of(report: ParityReport, backend: str, dtype: str = "float64") -> Side:
     return side
 
 
+def wrong_function(report: ParityReport, backend: str, dtype: str = "float64") -> Row:
+    """Return the first function that is wrong."""
+    return next(row for row in side_of(report, backend, dtype).failures)
+
+
 def rows_of(side: Side, quantity: str) -> list[Row]:
     return [row for row in side.rows if row.quantity == quantity]
 
@@ -88,7 +93,9 @@ def test_backends_agree(case):
         for dtype in ("float64", "float32")
     ]
     for side in report.sides:
-        assert tuple(row.quantity for row in side.rows) == QUANTITIES
+        assert tuple(dict.fromkeys(row.quantity for row in side.rows)) == QUANTITIES
+        assert [row.name for row in rows_of(side, "functions")] == list(CALLS)
+        assert len(side.rows) == len(CALLS) + len(QUANTITIES) - 1
         assert all(row.agrees for row in side.rows)
         assert side.seconds > 0
         assert side.device
@@ -163,7 +170,7 @@ COMPUTED = ["functions", "output", "state", "loss", "gradients", "update", "trai
         ("off_tanh", ["float64"], COMPUTED, "tanh["),
         ("off_tanh_numpy", ["float64"], COMPUTED, "tanh["),
         ("nan_tanh", ["float64", "float32"], COMPUTED, "tanh["),
-        ("careless", ["float64", "float32"], COMPUTED, "operator @["),
+        ("careless", ["float64", "float32"], COMPUTED, "operator x @ y["),
         ("rounding_asarray", ["float64", "float32"], COMPUTED, "asarray["),
         (
             "wide_sum",
@@ -187,7 +194,7 @@ COMPUTED = ["functions", "output", "state", "loss", "gradients", "update", "trai
             "flat_stack",
             ["float64", "float32"],
             ["functions", "run"],
-            "stack returns an array of shape (8, 5): expected (2, 4, 5)",
+            "stack returns an array of shape (2, 1): expected (2, 1, 1)",
         ),
         (
             "failing_exp",
@@ -202,9 +209,13 @@ COMPUTED = ["functions", "output", "state", "loss", "gradients", "update", "trai
 )
 def test_a_wrong_function_is_caught_and_named(name, dtypes, quantities, where):
     report = failed(small, X, [f"{OWN}:{name}"], steps=2)
-    assert wrong(report) == {(f"{OWN}:{name}", dtype): quantities for dtype in dtypes}
+    found = wrong(report)
+    # An error of 1e-6 is seen in float32, too, where the exact result is zero.
+    alone = found.pop((f"{OWN}:{name}", "float32"), None) if dtypes == ["float64"] else None
+    assert alone in (None, ["functions"])
+    assert found == {(f"{OWN}:{name}", dtype): quantities for dtype in dtypes}
     for dtype in dtypes:
-        (row,) = rows_of(side_of(report, f"{OWN}:{name}", dtype), "functions")
+        row = wrong_function(report, f"{OWN}:{name}", dtype)
         assert row.where.startswith(where)
 
 
@@ -213,25 +224,26 @@ def test_how_wrong_it_is_and_where_is_said():
         assert_parity(small, X, [f"{OWN}:off_tanh"], steps=2)
     report, words = caught.value.report, str(caught.value).splitlines()
     side = side_of(report, f"{OWN}:off_tanh")
-    (tanh,) = rows_of(side, "functions")
+    tanh = wrong_function(report, f"{OWN}:off_tanh")
     assert tanh.error == pytest.approx(1e-6, rel=0.2)
+    assert tanh.detail == "for large = [[14.0]], x = [[1.75]]"
     assert tanh.tolerance == 1e-12
     gradients = {row.where.partition("[")[0]: row for row in rows_of(side, "gradients")}
     assert set(gradients) == {*small(get_backend()).parameters, "input", "state"}
     assert all(1e-8 < row.error < 1e-4 for row in gradients.values())
     assert report.worst[0] is side
-    assert report.worst[1].used == max(row.used for row in side.rows)
+    assert report.worst[1].used == max(r.used for r in side.rows if r.quantity != "functions")
     assert words[0].startswith(
         f"{OWN}:off_tanh in float64 disagrees with numpy in float64; the worst is gradients: "
     )
     assert f"; look first at {tanh}" in words[0]
     assert words[1].startswith(f"{OWN}:off_tanh on array_api_strict.Device('CPU_DEVICE') in float6")
     assert words[2].startswith("  DISAGREES: functions: tanh[")
-    assert words[2].endswith("off by 1.0e-06 (1.0e-12 allowed)")
+    assert "off by 1.1e-06 (1.0e-12 allowed) for large = [[14.0]], x = [[1.75]]" in words[2]
     assert words[3] == "  structure: 10 arrays as expected"
     assert words[7].endswith(", and 6 more")
-    # Only what disagrees is listed: not numpy, and not this namespace in float32.
-    assert len(words) == 10
+    # Only what disagrees is listed: not numpy.
+    assert not any(line.startswith("numpy") for line in words[1:])
 
 
 def test_the_worst_entry_is_the_one_that_is_named():
@@ -683,5 +695,4 @@ def test_a_training_that_amplifies_is_forgiven_what_rounding_makes_of_it(monkeyp
 
 
 def test_every_function_that_is_needed_is_tried():
-    assert set(FUNCTIONS) <= set(CALLS)
     assert {name for name in CALLS if not name.startswith("operator")} == set(FUNCTIONS)

@@ -45,6 +45,8 @@ class Library(Operations):
     """What its users write to bring an array, in place of the braces, to the host."""
     synchronous: bool = False
     """Whether reading a value of an array never waits for a device."""
+    strided: bool = True
+    """Whether an array may have any layout in memory: transposed, flipped, every second entry."""
     lowering: ClassVar[str | None] = None
     """The name of the lowering of `xprnn.engine.loop` that is made for its arrays."""
 

@@ -15,6 +15,7 @@ class Jax(Library):
 
     name = "jax"
     module = "jax"
+    strided = False
     install = "pip install jax"
 
     def namespace(self) -> Namespace:

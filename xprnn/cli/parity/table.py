@@ -48,14 +48,19 @@ class Found(NamedTuple):
 
 
 def found_in(results: Sequence[Result], places: Sequence[Place]) -> list[Found]:
-    """Return the rows of all reports."""
-    named = _names(places)
-    return [
-        Found(result.cell, result.problem, named(side), side.device, side.dtype, row)
-        for result in results
-        for side in result.report.sides
-        for row in side.rows
-    ]
+    """Return the rows of all reports; those of functions once for every backend and dtype."""
+    named, seen = _names(places), set[tuple[str, str, str]]()
+    found = []
+    for result in results:
+        for side in result.report.sides:
+            place = named(side), side.device, side.dtype
+            found += [
+                Found(result.cell, result.problem, *place, row)
+                for row in side.rows
+                if row.quantity != "functions" or place not in seen
+            ]
+            seen.add(place)
+    return found
 
 
 def head(places: Sequence[Place]) -> Iterator[str]:
@@ -155,7 +160,12 @@ def facts_of(
                 "quantity": found.row.quantity,
                 "error": _finite(found.row.error),
                 "tolerance": _finite(found.row.tolerance),
+                "name": found.row.name,
                 "where": found.row.where,
+                "detail": found.row.detail,
+                "at": found.row.at,
+                "status": found.row.status,
+                "reason": found.row.skipped or found.row.expected,
                 "agrees": found.row.agrees,
             }
             for found in found_in(results, places)

@@ -1,6 +1,8 @@
 """`assert_parity`: whether a network computes the same on every backend."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from xprnn import checks
@@ -11,9 +13,11 @@ from xprnn.losses import Loss, get_loss
 from xprnn.optim import OPTIMIZERS, SGD, Optimizer
 from xprnn.testing.contract import check_contract
 from xprnn.testing.parity.comparison import Comparison
-from xprnn.testing.parity.problem import MakeNet, Problem
+from xprnn.testing.parity.functions import FunctionReport
+from xprnn.testing.parity.problem import MakeNet, Problem, place_of
 from xprnn.testing.parity.reference import compute_reference
 from xprnn.testing.parity.report import ParityError, ParityReport, Side
+from xprnn.testing.parity.watch import Watch
 
 DTYPES = ("float64", "float32")
 
@@ -33,12 +37,14 @@ def assert_parity(
     optimizers: Mapping[str, Optimizer] | None = None,
     steps: int = 100,
     rng: Seed = 0,
+    time_limit: float | None = None,
 ) -> ParityReport:
     """Check that a network computes the same on every backend, and raise if it does not.
 
     Compared are, on every backend and in every dtype, in this order:
 
-    - each function of the array API standard that xprnn uses, on small arrays;
+    - each function of the array API standard that xprnn uses, with NumPy: on small arrays of every
+      layout, and on special values;
     - library, device, dtype and shape of all the network's arrays;
     - output, final state, loss and every gradient;
     - the parameters after one update by each optimizer;
@@ -78,6 +84,8 @@ def assert_parity(
         The number of updates in the training; 0 for no training.
     rng : int, numpy.random.Generator or None
         The source of the target.
+    time_limit : float, optional
+        In seconds, for each backend in each dtype; what comes after it is skipped.
 
     Returns
     -------
@@ -116,28 +124,59 @@ def assert_parity(
     [('numpy', 'float64'), ('numpy', 'float32'), ('array_api_strict', 'float64'),
      ('array_api_strict', 'float32')]
     """
+    if time_limit is not None:
+        time_limit = checks.number("time_limit", time_limit, open_=True)
+    report = compare_backends(
+        Problem(make_net, x, target, get_loss(loss), _tuple(state), lengths, window),
+        backends,
+        reference,
+        dtypes=dtypes,
+        optimizers=optimizers,
+        steps=steps,
+        rng=rng,
+        watch=Watch(limit=time_limit),
+    )
+    if not report.agrees:
+        raise ParityError(report)
+    return report
+
+
+def compare_backends(
+    problem: Problem,
+    backends: Sequence[str | Backend] | None,
+    reference: str | Backend = "numpy",
+    *,
+    dtypes: Sequence[str] = DTYPES,
+    optimizers: Mapping[str, Optimizer] | None = None,
+    steps: int = 100,
+    rng: Seed = 0,
+    watch: Watch | None = None,
+    functions: dict[Backend, FunctionReport] | None = None,
+) -> ParityReport:
+    """Return the report of `assert_parity`, whose data may be anything on the host.
+
+    Each function is compared once for all problems that share ``functions``.  A dtype that a device
+    lacks is skipped there, if it has another one.
+    """
     dtypes = tuple(checks.choice("dtypes", dtype, DTYPES) for dtype in _several("dtypes", dtypes))
     if steps != 0:
         steps = checks.positive_int("steps", steps)
-    rules = _optimizers(optimizers)
+    rules, watch = _optimizers(optimizers), watch or Watch()
+    known = {} if functions is None else functions
     names = available_backends() if backends is None else _several("backends", backends)
     first = get_backend(reference, dtype="float64")
     opened = [
-        get_backend(backend, dtype=dtype)
-        for backend in (first, *_others(names, first))
-        for dtype in dtypes
+        backend for one in (first, *_others(names, first)) for backend in in_dtypes(one, dtypes)
     ]
     host = get_backend("numpy", dtype="float64")
-    problem = Problem(
-        make_net,
-        host.asarray(x),
-        None if target is None else host.asarray(target),
-        get_loss(loss),
-        None if state is None else tuple(host.asarray(part) for part in state),
-        lengths,
-        window,
+    problem = replace(
+        problem,
+        x=host.asarray(problem.x),
+        target=None if problem.target is None else host.asarray(problem.target),
+        state=None if problem.state is None else tuple(map(host.asarray, problem.state)),
     )
     with prefer(first.library), first.library.quiet():
+        watch.tell(f"{first.name} as the reference")
         check_contract(problem.network(first).cell, backend=first)
         problem = problem.with_target(first, generator(rng))
         computed = compute_reference(problem, first, rules, steps, dtypes)
@@ -146,11 +185,36 @@ def assert_parity(
         device = first.library.device_name(first.device)
         side = Side(first.name, device, first.dtype_name, (fault,), None)
         raise ParityError(ParityReport(first.name, steps, (side,), computed.zero))
-    sides = tuple(Comparison(problem, computed, backend).run(rules, steps) for backend in opened)
-    report = ParityReport(first.name, steps, sides, computed.zero)
-    if not report.agrees:
-        raise ParityError(report)
-    return report
+    sides = []
+    for backend in opened:
+        mine = Watch(partial(_tell, watch, place_of(backend)), watch.limit)
+        comparison = Comparison(problem, computed, backend, mine, known.get(backend))
+        sides.append(comparison.run(rules, steps))
+        if comparison.functions is not None:
+            known[backend] = comparison.functions
+    return ParityReport(first.name, steps, tuple(sides), computed.zero)
+
+
+def in_dtypes(backend: Backend, dtypes: Sequence[str]) -> list[Backend]:
+    """Return a backend in each of the dtypes that its device has.
+
+    Raises
+    ------
+    ValueError
+        If it has none of them.
+    """
+    there = backend.library.dtypes(backend.device)
+    return [get_backend(backend, dtype=d) for d in dtypes if d in there] or [
+        get_backend(backend, dtype=dtypes[0])
+    ]
+
+
+def _tuple(given: Sequence[Array] | None) -> tuple[Array, ...] | None:
+    return None if given is None else tuple(given)
+
+
+def _tell(watch: Watch, place: str, words: str) -> None:
+    watch.tell(f"{place}: {words}")
 
 
 def default_optimizers() -> dict[str, Optimizer]:

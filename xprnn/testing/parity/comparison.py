@@ -3,14 +3,16 @@
 import math
 from collections.abc import Iterable, Mapping
 
-from xprnn.backend import Backend, describe, dtype_name, prefer
+from xprnn.backend import Backend, MissingFunctionError, prefer
 from xprnn.backend.host.arrays import HostArray
 from xprnn.backend.types import Array
 from xprnn.engine.network import RNN
 from xprnn.optim import Optimizer
 from xprnn.testing.arrays import entry_name, largest
-from xprnn.testing.parity.functions import CALLS, Operands, operands, results
+from xprnn.testing.parity.form import in_words, misfit, traceback_of, where_raised
+from xprnn.testing.parity.functions import FunctionReport, check_functions
 from xprnn.testing.parity.problem import (
+    Gradients,
     Named,
     NetworkError,
     Problem,
@@ -21,6 +23,7 @@ from xprnn.testing.parity.problem import (
 from xprnn.testing.parity.reference import Reference
 from xprnn.testing.parity.report import Row, Side, worst_entry
 from xprnn.testing.parity.tolerances import epsilon, tolerance, tolerance_after
+from xprnn.testing.parity.watch import TimeLimitError, Watch
 
 
 class Comparison:
@@ -32,13 +35,23 @@ class Comparison:
     seconds : float or None
     """
 
-    def __init__(self, problem: Problem, reference: Reference, backend: Backend) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        reference: Reference,
+        backend: Backend,
+        watch: Watch | None = None,
+        functions: FunctionReport | None = None,
+    ) -> None:
         self.problem, self.reference, self.backend = problem, reference, backend
+        self.watch, self.functions = watch or Watch(), functions
         self.rows: list[Row] = []
         self.seconds: float | None = None
 
     def run(self, optimizers: Mapping[str, Optimizer], steps: int) -> Side:
         """Compute and compare everything; what the backend can't compute counts as disagreeing.
+
+        What needs a function that the namespace lacks, or comes after the time limit, is skipped.
 
         Raises
         ------
@@ -49,44 +62,26 @@ class Comparison:
         backend = self.backend
         with prefer(backend.library), backend.library.quiet():
             try:
-                self._functions()
+                if self.functions is None:
+                    self.functions = check_functions(backend, self.watch.stage)
+                self.rows += self.functions.rows
                 self._network(optimizers, steps)
             except NetworkError:
                 raise
+            except (MissingFunctionError, TimeLimitError) as error:
+                self.rows.append(_skipped("run", "the rest", str(error)))
             except Exception as error:
-                self.rows.append(_wrong("run", _in_words(error)))
+                self.rows.append(_failed(error))
         device = backend.library.device_name(backend.device)
-        return Side(backend.name, device, backend.dtype_name, tuple(self.rows), self.seconds)
-
-    def _functions(self) -> None:
-        """Compare the functions of the namespace."""
-        given, found = operands(self.backend), []
-        for name in CALLS:
-            row = self._function(name, given)
-            found.append(row)
-            if name == "asarray" and not row.agrees:
-                # Everything else depends on it, and would seem wrong, too.
-                break
-        self.rows += _worst_of(found)
-
-    def _function(self, name: str, given: Operands) -> Row:
-        want, allowed = self.reference.functions[name], tolerance(self.backend.dtype_name, 1)
-        try:
-            got = results(self.backend, name, given)
-            if len(got) != len(want):
-                return _wrong("functions", f"{name} returns {len(got)} arrays, not {len(want)}")
-            rows = []
-            for mine, theirs in zip(got, want, strict=True):
-                misfit = self._misfit(mine, theirs)
-                if misfit:
-                    return _wrong("functions", f"{name} returns an array {misfit}")
-                rows.append(self._row("functions", name, self._host(mine), theirs, allowed))
-            return max(rows, key=lambda row: row.used)
-        except Exception as error:
-            return _wrong("functions", f"{name} fails: {_in_words(error)}")
+        found = self.functions or FunctionReport((), (), {})
+        return Side(
+            *(backend.name, device, backend.dtype_name, tuple(self.rows), self.seconds),
+            *(found.notes, found.ulps),
+        )
 
     def _network(self, optimizers: Mapping[str, Optimizer], steps: int) -> None:
         """Compare what the network computes, stage by stage."""
+        self.watch.stage("forward and backward")
         net = self.problem.network(self.backend)
         self._check_weights(net)
         evaluated = self.problem.evaluate(net)
@@ -97,16 +92,36 @@ class Comparison:
         self.rows.append(Row("structure", 0.0, 0.0, f"{count} arrays as expected"))
         for quantity, arrays in evaluated.quantities.items():
             self._compare(quantity, arrays, allowed)
-        updated = updated_by_each(net.parameters, optimizers, evaluated.gradients)
-        if not self._fits({"update": updated}):
+        if not self._updates(net, optimizers, evaluated.gradients, allowed):
             return
-        self._compare("update", updated, allowed)
         if steps:
             again = self.problem.network(self.backend)
-            trained = train(self.problem, again, next(iter(optimizers.values())), steps)
+            first = next(iter(optimizers.values()))
+            trained = train(self.problem, again, first, steps, watch=self.watch)
             self.seconds = trained.seconds
             allowed = tolerance_after(self.backend.dtype_name, len(self.problem.x), steps)
             self._compare("training", trained.parameters, allowed)
+
+    def _updates(
+        self,
+        net: RNN,
+        optimizers: Mapping[str, Optimizer],
+        gradients: Gradients,
+        allowed: float,
+    ) -> bool:
+        """Compare an update by each optimizer; return whether all arrays have the right form."""
+        updated: Named = {}
+        for rule, optimizer in optimizers.items():
+            self.watch.stage(f"update by {rule}")
+            try:
+                updated |= updated_by_each(net.parameters, {rule: optimizer}, gradients)
+            except MissingFunctionError as error:
+                self.rows.append(_skipped("update", rule, str(error)))
+        if updated and not self._fits({"update": updated}):
+            return False
+        if updated:
+            self._compare("update", updated, allowed)
+        return True
 
     def _fits(self, quantities: Mapping[str, Named]) -> bool:
         """Check library, device, dtype and shape of all arrays; return whether all are right."""
@@ -114,34 +129,15 @@ class Comparison:
         for quantity, arrays in quantities.items():
             want = self.reference.quantities[quantity]
             names = {"gradients": "gradient of ", "update": "after "}.get(quantity, "")
-            for name in want | arrays:
+            for name in want | arrays if quantity != "update" else arrays:
                 if (name in arrays) != (name in want):
                     wrong = "that should not be" if name in arrays else "that is missing"
                 else:
-                    wrong = self._misfit(arrays[name], want[name])
+                    wrong = misfit(self.backend, arrays[name], want[name])
                 if wrong:
-                    found.append(_wrong("structure", f"{names}{name} is an array {wrong}"))
+                    found.append(_wrong("structure", f"{names}{name} is an array {wrong}", name))
         self.rows += found
         return not found
-
-    def _misfit(self, array: Array, want: HostArray) -> str:
-        """Return what is wrong with the form of an array; an empty text if nothing is."""
-        backend, xp = self.backend, self.backend.xp
-        if not backend.library.is_array(array):
-            return f"that is {describe(array)}: expected one of {backend.name}"
-        if not backend.owns(array):
-            there = backend.library.device_of(array)
-            return f"on device {there}: expected {backend.device}"
-        if want.dtype.kind == "f":
-            kind, good = backend.dtype_name, bool(array.dtype == backend.dtype)
-        else:
-            kind = "bool" if want.dtype.kind == "b" else "integral"
-            good = bool(xp.isdtype(array.dtype, kind))
-        if not good:
-            return f"of dtype {dtype_name(array.dtype)}: expected {kind}"
-        if tuple(array.shape) != want.shape:
-            return f"of shape {tuple(array.shape)}: expected {want.shape}"
-        return ""
 
     def _compare(self, quantity: str, arrays: Named, allowed: float) -> None:
         want = self.reference.quantities[quantity]
@@ -166,7 +162,7 @@ class Comparison:
     ) -> Row:
         worst = worst_entry(got, want, allowed, scale=scale, slack=slack)
         where = entry_name(name, worst.at) if worst.error else ""
-        return Row(quantity, worst.error, worst.tolerance, where)
+        return Row(quantity, worst.error, worst.tolerance, where, name=name)
 
     def _check_weights(self, net: RNN) -> None:
         """Refuse a network with other parameters than the reference's."""
@@ -197,10 +193,17 @@ def _worst_of(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if not row.agrees] or [max(rows, key=lambda row: row.used)]
 
 
-def _wrong(quantity: str, what: str) -> Row:
+def _wrong(quantity: str, what: str, name: str = "") -> Row:
     """Return a row for something that is wrong without a number to say how much."""
-    return Row(quantity, math.inf, 0.0, what)
+    return Row(quantity, math.inf, 0.0, what, name=name)
 
 
-def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _failed(error: Exception) -> Row:
+    """Return a row for an exception that ended the comparison."""
+    at, trace = where_raised(error), traceback_of(error)
+    return Row("run", math.inf, 0.0, in_words(error), at=at, trace=trace)
+
+
+def _skipped(quantity: str, name: str, why: str) -> Row:
+    """Return a row for something that could not be compared."""
+    return Row(quantity, 0.0, math.inf, "", name=name, skipped=why)

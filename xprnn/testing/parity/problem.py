@@ -14,6 +14,7 @@ from xprnn.engine.network import RNN
 from xprnn.losses import CrossEntropy, Loss
 from xprnn.optim import Optimizer, clip_by_norm
 from xprnn.optim.arguments import NaNGradientError
+from xprnn.testing.parity.watch import Watch
 
 Hosts: TypeAlias = dict[str, HostArray]
 Named: TypeAlias = dict[str, Array]
@@ -150,15 +151,19 @@ def train(
     optimizer: Optimizer,
     steps: int,
     disturb: Callable[[Gradients], Gradients] = lambda gradients: gradients,
+    *,
+    watch: Watch | None = None,
 ) -> Trained:
-    """Train a network for some steps, with clipped gradients.
+    """Train a network for some steps, with clipped gradients; ``watch`` is told of every step.
 
     ``disturb`` may change the gradients before they are clipped.  The parameters are returned just
     as the optimizer returned them, so that their device and dtype can be checked.
     """
     parameters: Named = dict(net.parameters)
     memory, step, times = optimizer.init(parameters), problem.step(net), []
-    for _ in range(steps):
+    for count in range(1, steps + 1):
+        if watch is not None:
+            watch.stage(f"training step {count} of {steps}")
         started = time.perf_counter()
         value, gradient = step()
         try:

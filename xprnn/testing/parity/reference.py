@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from xprnn.backend import Backend
-from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.arrays import np
 from xprnn.optim import Optimizer
 from xprnn.testing.arrays import entry_name, host_copies
-from xprnn.testing.parity.functions import CALLS, operands, results
 from xprnn.testing.parity.problem import Hosts, Problem, train, updated_by_each
 from xprnn.testing.parity.report import Row
 from xprnn.testing.parity.slack import Perturbations, Slack
@@ -20,8 +19,6 @@ class Reference:
 
     Attributes
     ----------
-    functions : dict of tuple of array
-        What every one of `CALLS` returns.
     parameters : dict of array
         The initial parameters.
     quantities : dict of dict of array
@@ -31,7 +28,6 @@ class Reference:
         tolerance; see `Perturbations`.
     """
 
-    functions: dict[str, tuple[HostArray, ...]]
     parameters: Hosts
     quantities: dict[str, Hosts]
     slack: dict[str, Slack]
@@ -79,12 +75,7 @@ def compute_reference(
         first = next(iter(optimizers.values()))
         trained = train(problem, problem.network(backend), first, steps)
         quantities["training"] = host_copies(backend, trained.parameters)
-    given = operands(backend)
-    functions = {
-        name: tuple(backend.to_numpy(array) for array in results(backend, name, given))
-        for name in CALLS
-    }
-    computed = Reference(functions, host_copies(backend, net.parameters), quantities, {})
+    computed = Reference(host_copies(backend, net.parameters), quantities, {})
     if computed.fault() is not None:
         return computed
     perturbed = Perturbations(problem, net, optimizers, steps, evaluated.gradients, quantities)

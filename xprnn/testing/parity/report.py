@@ -1,8 +1,8 @@
 """What a check of parity has found, in numbers and in words."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, np
@@ -28,17 +28,48 @@ class Row:
     where : str
         The name and index of the entry, ``"weight_hh_l0[3, 1]"``; empty if there is no error.  For
         the structure and for exceptions, what is wrong.
+    name : str
+        The function, or the array.
+    detail : str
+        For a wrong function, the smallest input for which it is wrong.
+    at : str
+        For an exception, the innermost line of xprnn that it passed through, and its code.
+    trace : str
+        For an exception, the traceback.
+    skipped : str
+        Why nothing was compared; empty if it was.
+    expected : str
+        Why it may disagree, if that is known; empty if it must agree.
     """
 
     quantity: str
     error: float
     tolerance: float
     where: str
+    name: str = ""
+    detail: str = ""
+    at: str = ""
+    trace: str = ""
+    skipped: str = ""
+    expected: str = ""
 
     @property
     def agrees(self) -> bool:
-        """Whether the error is within the tolerance."""
-        return self.error <= self.tolerance
+        """Whether the error is within the tolerance, or is expected, or nothing was compared."""
+        return self.error <= self.tolerance or bool(self.expected or self.skipped)
+
+    @property
+    def status(self) -> str:
+        """``"skipped"``, ``"agrees"``, ``"expected"`` (to disagree) or ``"disagrees"``."""
+        if self.skipped:
+            return "skipped"
+        if self.error <= self.tolerance:
+            return "agrees"
+        return "expected" if self.expected else "disagrees"
+
+    def with_detail(self, detail: str) -> "Row":
+        """Return the row with a detail."""
+        return replace(self, detail=detail)
 
     @property
     def used(self) -> float:
@@ -46,15 +77,19 @@ class Row:
         return self.error / self.tolerance if self.tolerance else self.error
 
     def __str__(self) -> str:
+        if self.skipped:
+            return f"{self.quantity}: {self.name} skipped: {self.skipped}"
+        parts = self._error(), self.detail, f"(at {self.at})" if self.at else ""
+        return f"{self.quantity}: {' '.join(filter(None, parts))}"
+
+    def _error(self) -> str:
         if self.tolerance == 0:
-            return f"{self.quantity}: {self.where}"
+            return self.where
         if self.error == 0:
-            return f"{self.quantity}: equal"
+            return "equal"
         if not math.isfinite(self.error):
-            return f"{self.quantity}: {self.where} is not finite"
-        return (
-            f"{self.quantity}: {self.where} off by {self.error:.1e} ({self.tolerance:.1e} allowed)"
-        )
+            return f"{self.where} is not finite"
+        return f"{self.where} off by {self.error:.1e} ({self.tolerance:.1e} allowed)"
 
 
 @dataclass(frozen=True)
@@ -68,6 +103,10 @@ class Side:
         In the order of computation.
     seconds : float or None
         The median time of a training step; None if there was no training.
+    notes : tuple of str
+        What is not wrong but good to know of the functions.
+    ulps : mapping of str to float
+        By function, its largest error on a range of numbers, in units in the last place.
     """
 
     backend: str
@@ -75,6 +114,8 @@ class Side:
     dtype: str
     rows: tuple[Row, ...]
     seconds: float | None
+    notes: tuple[str, ...] = ()
+    ulps: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def failures(self) -> tuple[Row, ...]:
@@ -117,8 +158,13 @@ class ParityReport:
 
     @property
     def worst(self) -> tuple[Side, Row]:
-        """The row with the largest error by its tolerance, and its side; of equals the first."""
+        """The row with the largest error by its tolerance, and its side; of equals the first.
+
+        A wrong function comes last: how wrong it is for one number says little.
+        """
         pairs = [(side, row) for side in self.sides for row in side.rows]
+        computed = [p for p in pairs if not p[1].agrees and p[1].quantity != "functions"]
+        pairs = computed or [p for p in pairs if not p[1].agrees] or pairs
         return max(pairs, key=lambda pair: pair[1].used)
 
     def __str__(self) -> str:

@@ -8,8 +8,12 @@ from xprnn.backend import Backend
 from xprnn.backend.host.arrays import generator
 from xprnn.cells import Cell
 from xprnn.engine.network import RNN
-from xprnn.testing.parity.check import DTYPES, assert_parity
+from xprnn.losses import get_loss
+from xprnn.testing.parity.check import DTYPES, compare_backends
+from xprnn.testing.parity.functions import FunctionReport
+from xprnn.testing.parity.problem import Problem
 from xprnn.testing.parity.report import ParityError, ParityReport
+from xprnn.testing.parity.watch import Watch
 
 PROBLEMS = ("numbers", "tokens")
 
@@ -46,8 +50,9 @@ def run_suite(
     dtypes: Sequence[str] = DTYPES,
     steps: int = 100,
     seed: int = 0,
+    watch: Watch | None = None,
 ) -> Iterator[Result]:
-    """Run `assert_parity` for every cell on every problem, and yield the results.
+    """Compare the backends for every cell on every problem, and yield the results.
 
     Parameters
     ----------
@@ -57,18 +62,42 @@ def run_suite(
     sizes : Sizes
     dtypes : sequence of {"float64", "float32"}
     steps : int
-        The number of updates in the training.
+        The number of updates in the training; 0 for none.
     seed : int
         The seed of weights and data.
+    watch : Watch, optional
+        Is told every stage; its time limit holds for each problem on each backend.
     """
+    watch, functions = watch or Watch(), dict[Backend, FunctionReport]()
     for name, cell in cells.items():
         for problem, (network, options) in _problems(cell, sizes, steps, seed).items():
-            make_net = partial(_make_net, network)
+            told = Watch(partial(_tell, watch, f"{name}, {problem}"), watch.limit)
+            data = Problem(
+                partial(_make_net, network),
+                options["x"],
+                None,
+                get_loss(options["loss"]),
+                options["state"],
+                options["lengths"],
+                options["window"],
+            )
             try:
-                report = assert_parity(make_net, backends=backends, dtypes=dtypes, **options)
+                report = compare_backends(
+                    data,
+                    backends,
+                    dtypes=dtypes,
+                    steps=options["steps"],
+                    rng=seed,
+                    watch=told,
+                    functions=functions,
+                )
             except ParityError as error:
                 report = error.report
             yield Result(name, problem, report)
+
+
+def _tell(watch: Watch, case: str, words: str) -> None:
+    watch.tell(f"{case}, {words}")
 
 
 def _make_net(options: dict[str, Any], backend: Backend) -> RNN:
@@ -78,25 +107,27 @@ def _make_net(options: dict[str, Any], backend: Backend) -> RNN:
 def _problems(
     cell: Cell, sizes: Sizes, steps: int, seed: int
 ) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """Return the arguments of `RNN` and those of `assert_parity`, by the problem's name."""
+    """Return the arguments of `RNN` and the rest of the problem, by its name."""
     T, B, I, H, O = sizes  # noqa: E741
     rng = generator(seed)
     network = {"input_size": I, "hidden_size": H, "output_size": O, "cell": cell, "rng": seed}
     numbers = {
         "x": rng.normal(size=(T, B, I)),
-        "state": [rng.normal(size=(1, B, H)) for _ in cell.state],
+        "state": tuple(rng.normal(size=(1, B, H)) for _ in cell.state),
+        "loss": "squared_error",
+        "lengths": None,
+        "window": None,
         "steps": steps,
-        "rng": seed,
     }
     # "numbers" has the training, which takes most of the time, and "tokens" all that "numbers" has
     # not.  Of one class the probability is one, and the gradient zero: so there are at least two.
     more = network | {"output_size": max(2, O), "layers": 2, "bidirectional": True, "dropout": 0.2}
     tokens = {
         "x": rng.integers(0, I, size=(T, B)),
+        "state": None,
         "loss": "cross_entropy",
         "lengths": rng.integers(1, T + 1, size=B).tolist(),
         "window": 2,
         "steps": 0,
-        "rng": seed,
     }
     return dict(zip(PROBLEMS, ((network, numbers), (more, tokens)), strict=True))
