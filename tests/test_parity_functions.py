@@ -23,12 +23,12 @@ def changed(monkeypatch):
 
     def check(base=np, dtype="float64", **functions):
         made = Changed(base, **functions)
-        monkeypatch.setattr("tests.namespaces.repaired", made, raising=False)
-        monkeypatch.delitem(_opened(), "tests.namespaces:repaired", raising=False)
-        backend = get_backend("tests.namespaces:repaired", dtype=dtype)
+        monkeypatch.setattr("tests.namespaces.replaced", made, raising=False)
+        monkeypatch.delitem(_opened(), "tests.namespaces:replaced", raising=False)
+        backend = get_backend("tests.namespaces:replaced", dtype=dtype)
         with prefer(backend.library), backend.library.quiet():
             report = check_functions(backend)
-        monkeypatch.delitem(_opened(), "tests.namespaces:repaired", raising=False)
+        monkeypatch.delitem(_opened(), "tests.namespaces:replaced", raising=False)
         return {row.name: row for row in report.rows if row.status != "agrees"}, report
 
     return check

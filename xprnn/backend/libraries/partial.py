@@ -27,6 +27,7 @@ NEEDED_FOR: Mapping[str, str] = {
     "max": "cross-entropy and clipping",
     "maximum": "Adam's amsgrad, clipping, relu and cross-entropy",
     "mean": "layer normalization and ensembles",
+    "minimum": "clipping by value",
     "ones_like": "the activations",
     "permute_dims": "gradients of a readout over several axes",
     "reshape": "every network",

@@ -119,6 +119,7 @@ FUNCTION_CALLS: Mapping[str, Call] = {
         lambda xp, o: (xp.clip(o.x, -0.5, 0.5), xp.clip(o.x, max=0.25), xp.clip(o.x, min=0.25))
     ),
     "maximum": _elementwise(lambda xp, o: (xp.maximum(o.x, o.positive), xp.maximum(o.x, 0.0))),
+    "minimum": _elementwise(lambda xp, o: (xp.minimum(o.x, o.positive), xp.minimum(o.x, 0.0))),
     "max": _of_values(lambda xp, o: (xp.max(o.x), xp.max(o.x, axis=-1, keepdims=True))),
     "mean": _of_values(lambda xp, o: (xp.mean(o.x), xp.mean(o.x, axis=-1, keepdims=True))),
     "sum": Call(

@@ -31,6 +31,7 @@ UNARY: Mapping[str, Callable[[Namespace, Array], Array]] = {
 
 BINARY: Mapping[str, Callable[[Namespace, Array, Array], Array]] = {
     "maximum": lambda xp, a, b: xp.maximum(a, b),
+    "minimum": lambda xp, a, b: xp.minimum(a, b),
     "where": lambda xp, a, b: xp.where(a == a, b, a),  # noqa: PLR0124
     "operator x + p": lambda _, a, b: a + b,
     "operator x - p": lambda _, a, b: a - b,
