@@ -110,8 +110,9 @@ static bool release(unsigned first, unsigned threads, Result* result) {
 }
 
 // Runs a kernel under a schedule: 0 in order, 1 in reversed order, 2 in an order that rotates, 3 and
-// 4 a block as far as it gets before another one, in order and in reversed order.  The clock moves
-// by `step` at each look; after `patience` rounds in which nobody got any further, it is a deadlock.
+// 4 a block as far as it gets before another one, in order and in reversed order, 5 the
+// first block as far as it gets, and of the others the first thread before all others.  The clock moves by `step` at each look; after `patience`
+// rounds in which nobody got any further, it is a deadlock.
 static int run(Body kernel, void** given, unsigned gx, unsigned gy, unsigned threads, unsigned bytes,
                int schedule, long long step, int patience) {
     const unsigned blocks = gx * gy, all = blocks * threads;
@@ -149,6 +150,13 @@ static int run(Body kernel, void** given, unsigned gx, unsigned gy, unsigned thr
     int idle = 0;
     for (unsigned round = 0; result == FINE; ++round) {
         bool further = false, left = false;
+        for (unsigned block = 0; schedule == 5 && block < blocks; ++block) {
+            Fibre& fibre = fibres[block * threads];
+            const bool spins = fibre.state == SPINNING;
+            if (fibre.state != READY && !spins) continue;
+            resume(fibre, block);
+            if (!(spins && fibre.state == SPINNING)) further = true;
+        }
         for (unsigned turn = 0; turn < blocks; ++turn) {
             const bool back = schedule == 1 || schedule == 4;
             const unsigned block = schedule == 2 ? (turn + round) % blocks : back ? blocks - 1 - turn : turn;
@@ -168,7 +176,7 @@ static int run(Body kernel, void** given, unsigned gx, unsigned gy, unsigned thr
                 }
                 spun = true;
                 if (release(first, threads, &result)) further = again = true;
-            } while (again && schedule >= 3 && result == FINE);
+            } while (again && (schedule == 3 || schedule == 4 || (schedule == 5 && !turn)) && result == FINE);
         }
         if (!left) break;
         idle = further ? 0 : idle + 1;

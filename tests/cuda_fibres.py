@@ -10,7 +10,14 @@ from tests.cuda_host import HALF_ON_HOST, build
 from xprnn.backend.cuda.precision import HALF
 from xprnn.engine.loop.cuda.persistent.fragments import MMA, SHARED
 
-SCHEDULES = {"in order": 0, "reversed": 1, "rotated": 2, "greedy": 3, "greedy, reversed": 4}
+SCHEDULES = {
+    "in order": 0,
+    "reversed": 1,
+    "rotated": 2,
+    "greedy": 3,
+    "greedy, reversed": 4,
+    "first threads": 5,
+}
 
 OUTCOMES = ("fine", "deadlock", "torn")
 """Torn: threads at different barriers, or a write past the end of the shared memory."""

@@ -18,12 +18,16 @@ def _library() -> ctypes.CDLL:
     return ctypes.CDLL(str(path.locate()))
 
 
-def compile_cuda(text: str, *, machine_code: bool = False) -> tuple[str, str]:
+def compile_cuda(
+    text: str, *, machine_code: bool = False, capability: int = 90, quick: bool = True
+) -> tuple[str, str]:
     """Return the assembly (PTX), and what the compiler had to say; an error if it can't.
 
-    For a device of Hopper's kind; with ``machine_code`` down to what that one runs.
+    For a device of this compute capability, by default of Hopper's kind; with ``machine_code`` down
+    to what that one runs.  Unless ``quick``, it is optimized as for CuPy.
     """
-    options = (f"--gpu-architecture={'sm' if machine_code else 'compute'}_90", *OPTIONS)
+    architecture = f"--gpu-architecture={'sm' if machine_code else 'compute'}_{capability}"
+    options = (architecture, *(OPTIONS if quick else CUPY))
     library, program = _library(), ctypes.c_void_p()
     made = library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"x.cu", 0, None, None)
     assert made == 0

@@ -8,22 +8,27 @@ _HEAD = "static __device__ __forceinline__ "
 SHARED = "extern __shared__ float4 shared[];"
 """The memory of a block, whose size is given at the launch."""
 
-COMMON = f"""
-struct alignas(16) quad {{ real e[4]; }};
+QUAD_TYPE = """
+struct alignas(16) quad { real e[4]; };
+"""
 
+FUNCTIONS = {
+    "rounded": f"""
 // A number as it is read again after it has been stored.
 {_HEAD}real rounded(real x) {{
     stored held;
     store(&held, 0, x);
     return load(&held, 0);
 }}
-
+""",
+    "fresh": f"""
 // Reads what another block has written: not through the cache that is the multiprocessor's own.
 {_HEAD}real fresh(const stored* p, long long k) {{
     const stored held = __ldcg(p + k);
     return load(&held, 0);
 }}
-
+""",
+    "summed": f"""
 // A sum of a sequence and a row: of its parts, always in the same order.
 {_HEAD}real summed(const real* parts, int sequence, int row) {{
     real sum = parts[sequence * ROWS + row];
@@ -31,7 +36,9 @@ struct alignas(16) quad {{ real e[4]; }};
         sum += parts[(part * SEQUENCES + sequence) * ROWS + row];
     return sum;
 }}
-"""
+""",
+}
+"""Small functions, by their names."""
 
 PRODUCTS = f"""
 {_HEAD}real kept(real x) {{ return x; }}
@@ -151,10 +158,12 @@ WAITING = f"""
 {_HEAD}bool missed(unsigned* count, long long target, long long fault, long long ticket) {{
     int given_up = 0;
     if (threadIdx.x == 0) {{
-        const long long begun = clock64();
-        unsigned seen;
+        long long begun = 0;
+        unsigned seen = 0;
         while ((seen = *(volatile unsigned*)count) < (unsigned)target) {{
-            if (clock64() - begun > PATIENCE) {{
+            const long long now = clock64();
+            begun = begun ? begun : now;
+            if (now - begun > PATIENCE) {{
                 atomicOr(count, 0x80000000u);
                 volatile long long* said = (volatile long long*)fault;
                 said[1] = target;

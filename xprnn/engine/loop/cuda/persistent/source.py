@@ -37,9 +37,10 @@ from xprnn.engine.loop.cuda.cell import (
 )
 from xprnn.engine.loop.cuda.functions import prelude
 from xprnn.engine.loop.cuda.persistent.fragments import (
-    COMMON,
+    FUNCTIONS,
     MMA,
     PRODUCTS,
+    QUAD_TYPE,
     SHARED,
     TENSOR_PRODUCTS,
     WAITING,
@@ -81,7 +82,7 @@ class _Forward(ForwardLines):
                 self,
                 tile,
                 f"""{_rows_of_U(tile)}
-{_bring(operand, "const long long from = 0;")}
+{_bring(operand)}
     for (long long t = 0; t < T; ++t) {{
 {_indented(self.reads)}
 {_PRODUCT}  // (2)
@@ -182,14 +183,14 @@ class _Backward(BackwardLines):
             *(f"if (own) store(carry{k}, i, {_NAN});" for k in states),
             "return;",
         ]
-        wait = (
-            ""
-            if tile.alone
-            else f"""
+        later = last = ""
+        if not tile.alone:
+            wait = f"""
             if (missed(count, (T - from) * ACROSS, fault, ticket)) {{
 {_indented(lost, 4)}
             }}"""
-        )
+            later = f"const long long from = t + 1;{wait}"
+            last = f"long long t = -1;\n        const long long from = 0;{wait}"
         return _kernel(
             "xprnn_backward_all",
             self,
@@ -200,7 +201,7 @@ class _Backward(BackwardLines):
 {_indented(self.reads)}
         real product = 0;
         if (t + 1 < T) {{
-            const long long from = t + 1;{wait}
+            {later}
 {multiply}
             product = summed(parts, s, r);  // (8)
         }}
@@ -215,8 +216,7 @@ class _Backward(BackwardLines):
         }}
     }}
     {{
-        long long t = -1;
-        const long long from = 0;{wait}
+        {last}
 {multiply}
     }}
     if (own) {{
@@ -245,11 +245,11 @@ def _fill(operand: str) -> str:
             __syncthreads();"""
 
 
-def _bring(operand: str, given: str) -> str:
-    """Return the lines that bring all of X to shared memory."""
+def _bring(operand: str) -> str:
+    """Return the lines that bring all of X to shared memory, for the first step."""
     return f"""        {{
             const int start = 0;
-            {given}
+            const long long from = 0;
             {_fill(operand)}
         }}"""
 
@@ -290,7 +290,8 @@ def _indented(lines: list[str], levels: int = 2) -> str:
     return "\n".join(4 * levels * " " + line for line in lines)
 
 
-def _constants(tile: Tile) -> str:
+def _constants(tile: Tile, text: str) -> str:
+    """Return those of a tile's constants that a text has, because a compiler warns of others."""
     numbers = {
         "H": tile.hidden,
         "G": tile.gates,
@@ -310,29 +311,35 @@ def _constants(tile: Tile) -> str:
         "SEQUENCE_GROUPS": tile.sequence_groups,
         "PARTS": tile.parts,
     }
-    lines = [f"static constexpr int {name} = {value};" for name, value in numbers.items()]
-    return "\n".join([*lines, f"static constexpr long long PATIENCE = {PATIENCE}LL;\n"])
+    kinds = dict.fromkeys(numbers, "int") | {"PATIENCE": "long long"}
+    numbers["PATIENCE"] = PATIENCE
+    return "".join(
+        f"static constexpr {kinds[name]} {name} = {value};\n"
+        for name, value in numbers.items()
+        if re.search(rf"\b{name}\b", text)
+    )
 
 
 def _kernel(name: str, cell: CellLines, tile: Tile, body: str) -> KernelSource:
     """Return the kernel of a body."""
-    ops = {node.op for node in cell.program.nodes}
-    shared = "missed(" in body
-    head = ", ".join(f"long long {number}" for number in NUMBERS)
+    multiplies, shared = "add_products" in body, "missed(" in body
     if shared:
         cell.arguments["count"] = "unsigned* "
+    head = ", ".join(f"long long {number}" for number in NUMBERS)
     pointers = "".join(f",\n    {type_}{a}" for a, type_ in cell.arguments.items())
-    multiplies = "add_products" in body
-    products = (MMA + TENSOR_PRODUCTS if tile.tensor_cores else PRODUCTS) if multiplies else ""
     memory = f"""
     {SHARED}
     real* const W = (real*)shared;
     real* const X = W + ROWS * STRIDE;
     real* const parts = X + SEQUENCES * SEQUENCE_STRIDE;"""
     places = {"i": "b * H + j", "w": f"{cell.gates} * b * H + j"}
-    used = [f"{k} = {v}" for k, v in places.items() if re.search(rf"\b{k}\b", body)]
-    text = f"""{prelude(cell.precision, ops)}
-{_constants(tile)}{COMMON if multiplies else ""}{products}{WAITING if shared else ""}
+    used = [f"{k} = {x}" for k, x in places.items() if re.search(rf"\b{k}\b", body)]
+    functions = [text for key, text in FUNCTIONS.items() if f"{key}(" in body]
+    if multiplies:
+        functions += [QUAD_TYPE, MMA + TENSOR_PRODUCTS if tile.tensor_cores else PRODUCTS]
+    if shared:
+        functions.append(WAITING)
+    text = f"""{"".join(functions)}
 extern "C" __global__ void __launch_bounds__(THREADS, 1) {name}(
     {head}{pointers})
 {{{memory if multiplies else ""}
@@ -348,7 +355,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) {name}(
 {body}
 }}
 """
-    return KernelSource(name, text, tuple(cell.arguments))
+    ops = {node.op for node in cell.program.nodes}
+    start = f"{prelude(cell.precision, ops)}{_constants(tile, text)}"
+    return KernelSource(name, start + text, tuple(cell.arguments))
 
 
 def forward_kernel(program: Program, gates: int, variant: Variant, tile: Tile) -> KernelSource:
