@@ -10,6 +10,8 @@ import pytest
 from tests.process import run_python
 from tests.step_products import compare_products, multiplier
 from tests.time_loops import Problem
+from xprnn.backend.host import workers
+from xprnn.backend.host.workers import Workers
 from xprnn.cells import GRU, LSTM, Elman
 
 pytestmark = pytest.mark.slow
@@ -33,7 +35,7 @@ def threads(request, monkeypatch):
     monkeypatch.setattr(team, "MEETING", 1)
     # Threads own sequences where U fits into each core's cache.
     monkeypatch.setattr(team, "OWN_CACHE", 0 if request.param == "units" else np.inf)
-    monkeypatch.setattr(team, "TEAM", team.Team())
+    monkeypatch.setattr(team, "WORKERS", Workers())
     return lambda count: monkeypatch.setattr(team, "compute_threads", lambda: count)
 
 
@@ -117,14 +119,14 @@ def test_threads_that_are_interrupted_do_not_wait_for_ever(threads, monkeypatch)
     threads(3)
     problem = Problem(Elman(), 30, 24, 70)
     want = bits(problem)
-    submit = team.TEAM._pool.submit
+    begin = workers._Worker.begin
 
-    def interrupted(function, *arguments):
-        submit(function, *arguments)
+    def interrupted(worker, job):
+        begin(worker, job)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(team.TEAM._pool, "submit", interrupted)
+        patch.setattr(workers._Worker, "begin", interrupted)
         with pytest.raises(KeyboardInterrupt):
             problem.chosen(problem.dh)
     assert bits(problem) == want
@@ -141,9 +143,9 @@ def test_where_no_thread_can_be_started_there_is_one(threads, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         assert bits(problem) == want
-    assert team.TEAM._pool is None
+    assert team.WORKERS.size == 0
     assert bits(problem) == want
-    assert team.TEAM._pool is not None
+    assert team.WORKERS.size == 2
 
 
 SETUP = """
@@ -159,7 +161,7 @@ net = xprnn.RNN(1, 32, 1, cell="gru", dtype="float64", rng=0)
 x = np.ones((5, 3, 1))
 bits = lambda: net.value_and_grad(x, x)[1].parameters["weight_hh_l0"].tobytes()
 want = bits()
-assert team.TEAM._pool is not None
+assert team.WORKERS.size
 """
 
 FORKED = """

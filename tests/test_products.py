@@ -11,6 +11,7 @@ from tests.closeness import assert_close
 from tests.process import run_python
 from xprnn import get_backend
 from xprnn.backend.host import threads, tuning
+from xprnn.backend.host.workers import Workers
 from xprnn.backend.libraries import numpy_products
 
 LIBRARY = get_backend("numpy").library
@@ -210,14 +211,15 @@ def test_an_error_in_a_part_is_raised():
 
 
 def test_without_threads_to_be_had_this_one_does_all(monkeypatch):
-    class Ended:
-        def submit(self, *_):
-            raise RuntimeError("cannot schedule new futures after shutdown")
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threads, "_pool", lambda count: Ended())
-    done = []
-    threads.share(done.append, range(3))
-    assert sorted(done) == [0, 1, 2]
+    monkeypatch.setattr(threads, "WORKERS", Workers())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        done = []
+        threads.share(done.append, range(3))
+        assert done == [0, 1, 2]
 
 
 def test_without_threadpoolctl_blas_is_left_alone(shared, monkeypatch):

@@ -10,16 +10,16 @@ thread computes without waiting for another.
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from typing import Any, NamedTuple
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.limits import cores
+from xprnn.backend.host.workers import WORKERS
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """The environment variables that limit the threads of a BLAS."""
@@ -237,29 +237,16 @@ def can_limit_blas() -> bool:
 def share(work: Callable[[int], object], parts: Sequence[int]) -> None:
     """Call ``work(part)`` for every part, each in its own thread, and wait for all.
 
-    The first part is done by the calling thread, and so are all others if no thread can be started,
-    as at the end of a process.
+    The first part is done by the calling thread, and so are all others if there are no threads to
+    be had: see `xprnn.backend.host.workers`.
     """
-    first, *others = parts
-    waiting = []
-    for part in others:
-        try:
-            waiting.append(_pool(len(others)).submit(work, part))
-        except RuntimeError:
+    if not WORKERS.run([partial(work, part) for part in parts]):
+        for part in parts:
             work(part)
-    work(first)
-    for done in waiting:
-        done.result()
-
-
-@cache
-def _pool(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, "xprnn-products")
 
 
 if hasattr(os, "register_at_fork"):
     # A child process has none of the threads.
-    os.register_at_fork(after_in_child=_pool.cache_clear)
     os.register_at_fork(after_in_child=_turns.begin_anew)
 
 

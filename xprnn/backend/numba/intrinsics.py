@@ -33,7 +33,7 @@ def _fetch_add(typing: Any, address: Any, value: Any) -> tuple[Any, Callable[...
 
 
 @intrinsic
-def _get(typing: Any, address: Any) -> tuple[Any, Callable[..., Any]]:
+def get(typing: Any, address: Any) -> tuple[Any, Callable[..., Any]]:
     """Return an integer that other threads write, read atomically."""
     del typing, address
 
@@ -104,7 +104,7 @@ def meet(sync, team, count):
     """
     _fetch_add(sync, 1)
     spins = 0
-    while _get(sync) < team * count:
+    while get(sync) < team * count:
         spins += 1
         if spins > _SPINS:
             _let_go()

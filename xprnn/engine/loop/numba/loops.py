@@ -125,7 +125,7 @@ class NumbaLoops:
             return empty((work_entries(direction, gates, hidden, sequences, width),), U.dtype)
 
         shares = team.shares(steps, batch, U, lanes)
-        team.TEAM.run(partial(built.call, product_address(dtype), save), shares, work, arrays)
+        team.run(partial(built.call, product_address(dtype), save), shares, work, arrays)
 
     def _compiled(self, direction: str, dtype: str) -> Built | str:
         """Return a compiled loop, or the reason why there is none."""
