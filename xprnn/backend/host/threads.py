@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache, partial
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from xprnn.backend.host import tuning
@@ -115,10 +116,18 @@ class _Turns:
             while self.with_several:
                 self._wait()
             if not self.with_one:
-                self._before = [blas.get() for blas in _libraries()]
-                for blas in _libraries():
-                    blas.set(1)
-            self.with_one.add(me)
+                self.set_to_one(me)
+            else:
+                self.with_one.add(me)
+
+    def set_to_one(self, me: int) -> None:
+        """Begin, where no thread has begun; the lock is held."""
+        libraries = _libraries()
+        self._before = [blas.get() for blas in libraries]
+        # Before it is set, so that it is set back whenever Ctrl-C comes.
+        self.with_one.add(me)
+        for blas in libraries:
+            blas.set(1)
 
     def end_one(self, me: int) -> None:
         if me in self.with_one:
@@ -161,7 +170,13 @@ class _OneThread:
     """A ``with`` block in which BLAS has one thread."""
 
     def __enter__(self) -> None:
-        _turns.begin_one()
+        turns = _turns
+        with turns.lock:
+            alone = not (turns.with_one or turns.with_several)
+            if alone:
+                turns.set_to_one(threading.get_ident())
+        if not alone:
+            turns.begin_one()
 
     def __exit__(self, *_: object) -> None:
         with _turns.lock:
@@ -209,14 +224,22 @@ class _Blas(NamedTuple):
 
 @cache
 def _libraries() -> list[_Blas]:
-    """Return the BLAS libraries that are loaded at the first call; none without threadpoolctl."""
+    """Return NumPy's BLAS, as far as it is known, at the first call; none without threadpoolctl.
+
+    A wheel of NumPy has a BLAS in a folder of its own.  Otherwise it may be any that is loaded.
+    """
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
         return []
-    return [
-        _blas(found) for found in ThreadpoolController().select(user_api="blas").lib_controllers
-    ]
+    loaded = ThreadpoolController().select(user_api="blas").lib_controllers
+    own = [found for found in loaded if _of_numpy(Path(found.filepath))]
+    return [_blas(found) for found in own or loaded]
+
+
+def _of_numpy(file: Path) -> bool:
+    """Whether a library is in a folder of NumPy's wheel: ``numpy.libs`` or ``numpy/.dylibs``."""
+    return any(part in ("numpy", "numpy.libs") for part in file.parts[-3:-1])
 
 
 def _blas(found: Any) -> _Blas:
