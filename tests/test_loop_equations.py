@@ -16,6 +16,8 @@ NORMALISATION, PADDING = {3, 7}, {4, 6, 10}
 
 LOOPS = {
     "plain": (["plain.py"], set()),
+    # Its steps are those of the plain loop.
+    "scan": (["scan.py"], {*range(1, 5), *range(6, 10)}),
     "numpy": (["numpy/source.py"], NORMALISATION | PADDING),
     "numba": (["numba/source.py", "numba/loops.py"], NORMALISATION),
     "persistent": (["cuda/persistent/source.py", "cuda/cell.py", "cuda/arrays.py"], NORMALISATION),

@@ -195,7 +195,7 @@ def tokens(
     # An unsigned entry is never negative: what looks like it is too large for a signed integer.
     if not unsigned:
         good = good | (indices == ignored)
-    if not bool(backend.xp.all(good)):
+    if not backend.library.all_true(good):
         at, value = _first_bad(a, good, backend)
         if ignored is None and value == -1:
             also = " (padding takes any token, and the argument lengths)"

@@ -3,8 +3,9 @@
 import importlib
 import math
 from abc import abstractmethod
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.kernels import Fused, Kernels, Limits
@@ -19,16 +20,14 @@ class Library(Operations):
     `xprnn.backend.libraries` and put an instance into `xprnn.backend.registry.LIBRARIES`.  It needs
     the three attributes and the four methods
 
-    ===============  =======================================================================
-    `name`           of the backend, in `get_backend` and in messages
+    ===============  ================================================================    `name`           of the backend, in `get_backend` and in messages
     `module`         whose presence in ``sys.modules`` means that its arrays can exist
     `install`        the command that installs it
     `namespace`      imports it, and returns its array API namespace
     `is_array`       whether an object is one of its arrays
     `device`         makes a device object of what a user names, and proves that it works
     `devices`        lists the devices
-    ===============  =======================================================================
-
+    ===============  ================================================================
     and overrides what the library does in another way than the defaults: `from_host` and `to_host`
     if NumPy's arrays are not converted by ``asarray``; `device_of` if arrays lack ``.device``;
     `device_name` if ``str(device)`` is not the text that `device` takes; and the methods of
@@ -47,6 +46,8 @@ class Library(Operations):
     """Whether reading a value of an array never waits for a device."""
     strided: bool = True
     """Whether an array may have any layout in memory: transposed, flipped, every second entry."""
+    compiles: ClassVar[bool] = False
+    """Whether it can compile whole functions: see `compiled` and `scan`."""
     lowering: ClassVar[str | None] = None
     """The name of the lowering of `xprnn.engine.loop` that is made for its arrays."""
 
@@ -121,6 +122,61 @@ class Library(Operations):
         """Whether the array is in the memory of the host, so that nothing is transferred."""
         return "cpu" in str(self.device_of(a)).lower()
 
+    def on_device(self, a: Array, device: Device) -> bool:
+        """Whether the array is on a device."""
+        return bool(self.device_of(a) == device)
+
+    def traced(self, a: Array) -> bool:
+        """Whether the array stands for those of later calls, because a function is being compiled.
+
+        Such an array has a shape and a dtype, but no values.
+        """
+        del a
+        return False
+
+    def compiled(
+        self, function: Callable[..., Any], fixed: tuple[str, ...], *key: Hashable
+    ) -> Callable[..., Any]:
+        """Return a function that does the same, compiled once for all arrays of the same shapes.
+
+        Parameters
+        ----------
+        function : callable
+        fixed : tuple of str
+            The names of its arguments that are not arrays, nor consist of arrays: they must be
+            hashable, and it is compiled anew for each of their values.
+        *key : hashable
+            Whatever else it depends on.
+        """
+        del fixed, key
+        return function
+
+    def scan(
+        self,
+        body: Callable[[Any, Any], tuple[Any, Any]],
+        carried: Any,
+        each: Any,
+        *,
+        reverse: bool = False,
+    ) -> tuple[Any, Any]:
+        """Return ``carried`` after all steps of a loop, and what the steps returned, stacked.
+
+        For libraries that compile: the loop is compiled as one, however many steps it has.
+
+        Parameters
+        ----------
+        body : callable
+            ``body(carried, at) -> (carried, result)``.
+        carried : arrays
+            At first; arrays in tuples, or None.
+        each : arrays
+            What ``at`` is a slice of at every step, along the first axis.
+        reverse : bool
+            Whether to begin at the last step; the results are in the order of ``each``.
+        """
+        del body, carried, each, reverse
+        raise TypeError(f"the backend {self.name!r} compiles no loops")
+
     def plain(self, a: Array) -> Array:
         """Return the array without what the library may have attached to it (a graph, say)."""
         return a
@@ -148,9 +204,13 @@ class Library(Operations):
         """
         return
 
-    def synchronize(self) -> None:
-        """Wait until the device has done all its work, so that times can be measured."""
-        return  # by default for libraries whose calls return when they are done
+    def synchronize(self, result: object = None) -> None:
+        """Wait until the device has done its work, so that times can be measured.
+
+        All of it, or what ``result`` needs, which is an array or consists of arrays.
+        """
+        del result
+        # by default for libraries whose calls return when they are done
 
     def step_products(self, batch: int, U: Array) -> AbstractContextManager[object]:
         """Return a ``with`` block for a time loop that multiplies (B, H) by Uᵀ at every step.

@@ -43,12 +43,16 @@ class Operations(ABC):
         return self.copy(a)
 
     def all_finite(self, a: Array) -> bool:
-        """Whether no entry is NaN or infinite."""
+        """Whether no entry is NaN or infinite, as far as it is known (see `all_true`)."""
         xp = self.namespace()
         return bool(xp.all(xp.isfinite(a)))
 
+    def all_true(self, condition: Array) -> bool:
+        """Whether all entries are true; also if they are unknown, in code that is compiled."""
+        return bool(self.namespace().all(condition))
+
     def any_nan(self, arrays: Sequence[Array]) -> bool:
-        """Whether an entry of one of the arrays, at least one, is NaN."""
+        """Whether an entry of one of the arrays, at least one, is known to be NaN."""
         xp = self.namespace()
         # One flag for all, because reading it may wait for a device.
         return not bool(reduce(operator.and_, [xp.all(a == a) for a in arrays]))  # noqa: PLR0124

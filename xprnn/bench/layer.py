@@ -93,7 +93,7 @@ def xprnn_layer(
         with cuda_loop(matmul_precision="tf32" if precision == "tf32" else "float32"):
             run = net.forward(x)
             gradient = net.backward(run, dy)
-        net.backend.library.synchronize()
+        net.backend.library.synchronize((run.output, gradient))
         return gradient
 
     return work

@@ -1,7 +1,6 @@
 """The Elman cell, the simple recurrent network."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from xprnn import checks
 from xprnn.backend.types import Array, Namespace
@@ -50,7 +49,7 @@ class Elman:
         if not isinstance(self.activation, Activation):
             checks.known("activation", self.activation, ACTIVATIONS)
 
-    @cached_property
+    @property
     def phi(self) -> Activation:
         """The activation, looked up by its name if need be."""
         if isinstance(self.activation, Activation):

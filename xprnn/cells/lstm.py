@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 from xprnn import checks
 from xprnn.backend.types import Array, Namespace
@@ -74,12 +73,12 @@ class LSTM:
         checks.boolean("peepholes", self.peepholes)
         checks.boolean("layer_norm", self.layer_norm)
 
-    @cached_property
+    @property
     def units(self) -> tuple[str, ...]:
         """The names of p_i, p_f and p_o."""
         return ("peephole_i", "peephole_f", "peephole_o") if self.peepholes else ()
 
-    @cached_property
+    @property
     def initial_bias(self) -> tuple[float, ...]:
         """What is added to each gate's initial bias."""
         return (0.0, self.forget_bias, 0.0, 0.0)

@@ -11,19 +11,51 @@ N. Srivastava et al., "Dropout: a simple way to prevent neural networks from ove
 application of dropout in recurrent neural networks", NIPS 2016.
 """
 
+from typing import NamedTuple
+
 from xprnn.backend import Backend, library_of
 from xprnn.backend.host.arrays import Generator
 from xprnn.backend.types import Array
+
+NOT_COMPILED = (
+    "forward and value_and_grad draw dropout masks, which a function that is being compiled can't: "
+    "it would have the same masks at every call; expected a network without dropout, or a call "
+    "outside of such a function"
+)
+
+
+class Masks(NamedTuple):
+    """The masks of a network's pass; None for no dropout.
+
+    Attributes
+    ----------
+    between : tuple of array, (T, B, H·D), or None
+        Of every layer's output, except the last.
+    recurrent : tuple of array, (B, H), or None
+        Of every layer in every direction.
+    """
+
+    between: tuple[Array | None, ...]
+    recurrent: tuple[Array | None, ...]
 
 
 def mask(
     backend: Backend, rng: Generator | None, rate: float, shape: tuple[int, ...]
 ) -> Array | None:
-    """Return a dropout mask; None, for no dropout, without a generator or if the rate is zero."""
+    """Return a dropout mask; None, for no dropout, without a generator or if the rate is zero.
+
+    Raises
+    ------
+    ValueError
+        While a function is being compiled, which would have this mask at every call.
+    """
     if rng is None or rate == 0:
         return None
     kept = rng.random(shape, dtype="float32") >= rate
-    return backend.asarray(kept / (1 - rate))
+    drawn = backend.asarray(kept / (1 - rate))
+    if backend.library.traced(drawn):
+        raise ValueError(NOT_COMPILED)
+    return drawn
 
 
 def masked(a: Array, m: Array | None) -> Array:

@@ -13,9 +13,11 @@ from typing import Any, TypeAlias
 
 from xprnn.backend import library_of, namespace_of
 from xprnn.backend.entry import entry
+from xprnn.backend.trees import tree
 from xprnn.backend.types import Array, Rule
 
 
+@tree("shape", "axis")
 @dataclass(frozen=True, eq=False)
 class SparseGradient:
     """A matrix that is zero except in some rows or columns.
@@ -23,9 +25,10 @@ class SparseGradient:
     Attributes
     ----------
     indices : array of int, (n,)
-        Which rows or columns, ascending, without duplicates.  In a training on a CUDA device, where
-        nobody waits for their number, some at the end may be one past the last row or column: they
-        stand for none, and their values are zero; see `trimmed`.
+        Which rows or columns, ascending, without duplicates.  Where nobody waits for their number
+        (in a training on a CUDA device, see `trimmed`), or nobody can (in code that JAX compiles),
+        some at the end may be one past the last row or column: they stand for none, and their
+        values are zero.
     values : array
         The rows (n, K), axis 0, or the columns (M, n), axis 1.
     shape : (int, int)
@@ -56,6 +59,7 @@ class SparseGradient:
         return library.add_at(zeros, self.indices, self.values, self.axis)
 
 
+@tree()
 @dataclass(frozen=True, eq=False)
 class FactoredGradient:
     """The matrix leftᵀ right.

@@ -65,7 +65,9 @@ def padding_mask(backend: Backend, lengths: tuple[int, ...] | None, steps: int) 
     """Return which steps exist, (T, B, 1), False in the padding; None if all steps exist."""
     if lengths is None:
         return None
-    return backend.asarray(np.arange(steps)[:, None, None] < np.array(lengths)[None, :, None])
+    xp, device = backend.xp, backend.device
+    each, ends = xp.arange(steps, device=device), xp.asarray(lengths, device=device)
+    return each[:, None, None] < ends[None, :, None]
 
 
 def fill_padding(xp: Namespace, valid: Array | None, x: Array) -> Array:

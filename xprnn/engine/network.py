@@ -8,7 +8,7 @@ import copy
 import operator
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from operator import attrgetter
 from typing import Any
@@ -17,6 +17,7 @@ from xprnn import checks
 from xprnn.backend import Backend, get_backend
 from xprnn.backend.entry import entry
 from xprnn.backend.host.arrays import HostArray, Seed, generator
+from xprnn.backend.trees import Fixed, Same, declare
 from xprnn.backend.types import Array, Device, DType
 from xprnn.cells import Arrays, Cell, get_cell
 from xprnn.engine.architecture import Architecture
@@ -28,16 +29,19 @@ from xprnn.engine.arguments import (
     check_window,
     zero_state,
 )
+from xprnn.engine.dropout import NOT_COMPILED, Masks
 from xprnn.engine.gradients import GradientArray
 from xprnn.engine.initializers import Initializer
 from xprnn.engine.layer.weights import check_same_weights
 from xprnn.engine.lengths import fill_target
+from xprnn.engine.loop.lowering import compiled
 from xprnn.engine.parameters import Parameters
+from xprnn.engine.passes import backward_of_padded, inference, step_of
 from xprnn.engine.results import Gradient, Run, Tangents, check_run, trimmed_gradient
 from xprnn.engine.saving import check_finite, read_network, write_network
-from xprnn.engine.stack import backward, forward, zero_padding
+from xprnn.engine.stack import draw_masks, forward
 from xprnn.engine.tangents import check_direction, check_tangent, hessian_product, push_forward
-from xprnn.losses import LOSSES, Loss, get_loss, mask_arguments
+from xprnn.losses import LOSSES, Loss, get_loss
 
 
 def _release_with(net: "RNN") -> None:
@@ -257,7 +261,25 @@ class RNN:
 
     @parameters.setter
     def parameters(self, arrays: Mapping[str, Array]) -> None:
+        before: Parameters | None = self.__dict__.get("_parameters")
         self._parameters = Parameters(self.backend, self.architecture.shapes(), arrays)
+        if before is not None:
+            before.warn_if_constant()
+
+    def flattened(self) -> tuple[tuple[Array, ...], Fixed]:
+        """Return the parameters' arrays, and everything else: see `xprnn.backend.trees`."""
+        rest = Fixed(self.architecture, self.backend, Same(self.rng), Same(self.metadata))
+        return tuple(self._parameters.values()), rest
+
+    @classmethod
+    def unflattened(cls, rest: Fixed, arrays: Iterable[Array]) -> "RNN":
+        """Return a network of what `flattened` returned, with other arrays, unchecked."""
+        net = cls.__new__(cls)
+        net.architecture, net.backend, rng, metadata = rest.values
+        net.rng, net.metadata = rng.value, metadata.value
+        shapes = net.architecture.shapes()
+        net._parameters = Parameters.unchecked(net.backend, shapes, arrays)
+        return net
 
     @entry
     def __call__(
@@ -288,9 +310,10 @@ class RNN:
             If an array has the wrong shape or device, is not finite, or has no steps, or a length
             is out of range.
         """
-        checked = check_inputs(self.architecture, self.backend, x, state, lengths)
-        run = self._forward(*checked, save=False)
-        return run.output, run.state
+        x, state, valid = check_inputs(self.architecture, self.backend, x, state, lengths)
+        infer = self._pass(inference, (x, *state), "architecture", "backend")
+        output, final = infer(self.architecture, self.backend, self._parameters, x, state, valid)
+        return output, final
 
     @entry
     def forward(
@@ -319,38 +342,47 @@ class RNN:
         segment goes unnoticed.
         """
         recompute = check_recompute(recompute, None)
-        checked = check_inputs(self.architecture, self.backend, x, state, lengths)
-        run = self._forward(*checked, save=True, rng=rng, recompute=recompute)
-        if run.tape.shares_output:
-            output = self.backend.library.protected(run.output)
-            if output is not run.output:
-                return Run(output, run.state, run.tape)
-        return run
-
-    def _forward(
-        self,
-        x: Array,
-        state: Arrays,
-        valid: Array | None,
-        *,
-        save: bool,
-        rng: Seed = None,
-        recompute: bool = False,
-    ) -> Run:
-        masks_from = None
-        if save:
-            masks_from = self.rng if rng is None else generator(rng)
-        return forward(
+        x, state, valid = check_inputs(self.architecture, self.backend, x, state, lengths)
+        forth = self._pass(forward, (x, *state), "architecture", "backend", "save", "recompute")
+        run: Run = forth(
             self.architecture,
             self.backend,
             self._parameters,
             x,
             state,
             valid,
-            save=save,
+            save=True,
             recompute=recompute,
-            rng=masks_from,
+            masks=self._masks(x, rng),
         )
+        if run.tape.shares_output:
+            output = self.backend.library.protected(run.output)
+            if output is not run.output:
+                return Run(output, run.state, run.tape)
+        return run
+
+    def _masks(self, x: Array, rng: Seed) -> Masks:
+        """Draw the dropout masks of a pass over x from a generator, or from the network's own."""
+        architecture = self.architecture
+        drops = architecture.recurrent_dropout or (architecture.dropout and architecture.layers > 1)
+        # Before it is drawn, where the library can't even compile that; else see `mask`.
+        if drops and self.backend.library.traced(x):
+            raise ValueError(NOT_COMPILED)
+        drawing = self.rng if rng is None else generator(rng)
+        return draw_masks(architecture, self.backend, drawing, *x.shape[:2])
+
+    def _pass(
+        self, function: Callable[..., Any], arrays: Arrays, *fixed: str
+    ) -> Callable[..., Any]:
+        """Return a function of `xprnn.engine.passes`, compiled where the library can do that.
+
+        It is for these arrays, among others.
+        """
+        backend = self.backend
+        if backend.library.compiles:
+            self._parameters.note_use(arrays)
+            return compiled(backend, self.architecture.cell, function, *fixed)
+        return function
 
     @entry
     def backward(
@@ -400,11 +432,11 @@ class RNN:
             d_state = zero_state(backend, architecture.cell, shape)
         else:
             d_state = check_state("d_state", d_state, backend, architecture.cell, shape)
-        d_output = zero_padding(run.tape, d_output)
         window = check_window(window)
         if window is not None:
             check_tape_for_window("run", run.tape.recomputes, window)
-        gradient = backward(self._parameters, run.tape, d_output, d_state, window)
+        back = self._pass(backward_of_padded, (d_output, *d_state), "window")
+        gradient: Gradient = back(self._parameters, run.tape, d_output, d_state, window)
         return gradient if backend.library.fused is None else trimmed_gradient(gradient)
 
     def value_and_grad(
@@ -774,24 +806,34 @@ def loss_and_grad(
     if valid is not None:
         target = fill_target(backend, valid, target)
     target = loss.check(architecture.output_shape(steps, batch), target, backend)
-    output, final, tape = net._forward(x, initial, mask, save=True, rng=rng, recompute=recompute)
-    # Without a readout the output is part of the tape, which the loss must not overwrite.
-    overwrite = architecture.output_size is not None
-    if not overwrite and type(loss) not in LOSSES.values() and tape.shares_output:
-        output = backend.library.protected(output)
-    value, d_output = loss.value_and_grad(
-        output, target, *mask_arguments(valid), overwrite=overwrite
+    built_in = type(loss) in LOSSES.values()
+    names = (
+        *("architecture", "backend", "loss", "window", "recompute", "factored"),
+        *("parameters_only", "protect"),
     )
-    del output  # as large as a long sequence
-    gradient = backward(
+    # A loss of the user's may look at values, which code that is compiled has not.
+    step = net._pass(step_of, (x, target, *d_state), *names) if built_in else step_of
+    found: tuple[Array, Gradient, Arrays] = step(
+        architecture,
+        backend,
+        loss,
         net._parameters,
-        tape,
-        d_output,
+        x,
+        target,
+        initial,
         d_state,
-        window,
+        mask,
+        net._masks(x, rng),
+        window=window,
+        recompute=recompute,
         factored=factored,
         parameters_only=parameters_only,
+        protect=not built_in,
     )
+    value, gradient, final = found
     if backend.library.fused is not None and not parameters_only:
         gradient = trimmed_gradient(gradient)
     return value, gradient, final
+
+
+declare(RNN, RNN.flattened, RNN.unflattened)

@@ -4,6 +4,7 @@ from dataclasses import fields
 from typing import NamedTuple
 
 from xprnn.backend import Backend
+from xprnn.backend.trees import tree
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.architecture import Architecture
@@ -11,6 +12,7 @@ from xprnn.engine.gradients import GradientArray, trimmed
 from xprnn.engine.layer.layer import Tape
 
 
+@tree("architecture", "backend")
 class NetworkTape(NamedTuple):
     """What the backward pass needs from the forward pass.
 

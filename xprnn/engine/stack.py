@@ -21,7 +21,7 @@ from xprnn.backend.host.arrays import Generator
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays
 from xprnn.engine.architecture import Architecture, Direction
-from xprnn.engine.dropout import mask, masked
+from xprnn.engine.dropout import Masks, mask, masked
 from xprnn.engine.embedding import look_up, look_up_backward
 from xprnn.engine.gradients import GradientArray
 from xprnn.engine.layer.layer import (
@@ -49,7 +49,7 @@ def forward(
     *,
     save: bool,
     recompute: bool = False,
-    rng: Generator | None = None,
+    masks: Masks,
 ) -> Run:
     """Run a network over an input; the arguments have been checked.
 
@@ -63,24 +63,20 @@ def forward(
         False: `backward` can't use the tape.
     recompute : bool
         Gradient checkpointing: `backward` recomputes the layers' tapes, segment by segment.
-    rng : numpy.random.Generator or None
-        Draws the dropout masks; None: no dropout.
+    masks : Masks
+        Of dropout: see `draw_masks`.
     """
     xp = backend.xp
-    batch, layer_input = x.shape[1], x
+    layer_input = x
     if architecture.embedding_size is not None:
         layer_input = look_up(xp, parameters["embedding.weight"], x)  # (1)
-    h_shape = (batch, architecture.hidden_size)
     tapes: list[Tape] = []
-    masks: list[Array | None] = []
     finals: list[Arrays] = []
     outputs: list[Array] = []
     for k, direction in enumerate(architecture.stack):
         if direction.layer and not direction.reverse:
             layer_input = _concatenated(xp, outputs)
-            m = mask(backend, rng, architecture.dropout, tuple(layer_input.shape))
-            layer_input = masked(layer_input, m)  # (4)
-            masks.append(m)
+            layer_input = masked(layer_input, masks.between[direction.layer - 1])  # (4)
             outputs = []
         unrolled = run_layer(
             backend,
@@ -89,7 +85,7 @@ def forward(
             _in_reading_order(xp, direction, layer_input),
             _state_of(state, k),
             valid=None if valid is None else _in_reading_order(xp, direction, valid),
-            mask=mask(backend, rng, architecture.recurrent_dropout, h_shape),
+            mask=masks.recurrent[k],
             save=save,
             recompute=recompute,
         )  # (2), (3)
@@ -109,8 +105,24 @@ def forward(
             # In the padding, where h is zero, y is r.  In place, because the output may be large.
             output *= xp.astype(valid, output.dtype)
     made_by = tuple(parameters.values())
-    tape = NetworkTape(architecture, backend, x, valid, tuple(tapes), tuple(masks), h, made_by)
+    tape = NetworkTape(architecture, backend, x, valid, tuple(tapes), masks.between, h, made_by)
     return Run(output, _stacked(backend, finals), tape)
+
+
+def draw_masks(
+    architecture: Architecture, backend: Backend, rng: Generator | None, steps: int, batch: int
+) -> Masks:
+    """Return the dropout masks of a pass, drawn from ``rng``; None: no dropout."""
+    rate, recurrent_rate = architecture.dropout, architecture.recurrent_dropout
+    if rng is None or not (rate or recurrent_rate):
+        return Masks((None,) * (architecture.layers - 1), (None,) * len(architecture.stack))
+    between: list[Array | None] = []
+    recurrent: list[Array | None] = []
+    for direction in architecture.stack:
+        if direction.layer and not direction.reverse:
+            between.append(mask(backend, rng, rate, (steps, batch, architecture.features)))
+        recurrent.append(mask(backend, rng, recurrent_rate, (batch, architecture.hidden_size)))
+    return Masks(tuple(between), tuple(recurrent))
 
 
 def zero_padding(tape: NetworkTape, d_output: Array) -> Array:

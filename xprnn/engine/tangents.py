@@ -23,7 +23,7 @@ from xprnn.engine.architecture import Architecture
 from xprnn.engine.gradients import dense
 from xprnn.engine.lengths import fill_padding
 from xprnn.engine.results import Tangents
-from xprnn.engine.stack import backward, forward
+from xprnn.engine.stack import backward, draw_masks, forward
 from xprnn.losses import Loss, mask_arguments
 
 
@@ -55,6 +55,7 @@ def push_forward(
         ),
         None if valid is None else lifted(dual, valid),
         save=False,
+        masks=draw_masks(architecture, dual, None, *x.shape[:2]),
     )
     copy = backend.library.copy
     return Tangents(
@@ -82,7 +83,8 @@ def hessian_product(
     varied = _along(dual, parameters, direction)
     x, state = lifted(dual, x), tuple(lifted(dual, part) for part in state)
     mask = None if valid is None else lifted(dual, valid)
-    run = forward(architecture, dual, varied, x, state, mask, save=True, rng=rng)
+    masks = draw_masks(architecture, dual, rng, *x.shape[:2])
+    run = forward(architecture, dual, varied, x, state, mask, save=True, masks=masks)
     steps = mask if architecture.returns == "sequence" else None
     _, d_output = loss.value_and_grad(run.output, lifted(dual, target), *mask_arguments(steps))
     zeros = tuple(lifted(dual, backend.xp.zeros_like(value_of(part))) for part in state)

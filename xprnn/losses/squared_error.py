@@ -101,19 +101,22 @@ class SquaredError:
         )
         return value, None if d is None else library.namespace().reshape(d, output.shape)
 
-    def _value(self, library: Library, difference: Array, scale: float) -> Array:
+    def _value(self, library: Library, difference: Array, scale: float | Array) -> Array:
         xp = library.namespace()
         wide = xp.astype(difference, sum_dtype(xp, difference), copy=False)
         return 0.5 * scale * xp.sum(library.times(wide, wide))  # (1)
 
     def _difference(
         self, library: Library, output: Array, target: Array, valid: Array | None
-    ) -> tuple[Array, float]:
+    ) -> tuple[Array, float | Array]:
         """Return y - target, and s."""
         difference = library.minus(output, target)
         if valid is not None:
             xp = library.namespace()
             difference = xp.where(valid, difference, xp.zeros_like(difference))
+            if self.reduction == "mean" and library.traced(valid):
+                steps = xp.sum(xp.astype(valid, sum_dtype(xp, output)))
+                return difference, 1.0 / xp.maximum(steps * output.shape[-1], 1.0)
         # The loss of an empty batch is zero, not 0/0.
         count = 1 if self.reduction == "sum" else max(1, self.entries(target, valid))
         return difference, 1.0 / count

@@ -1,6 +1,5 @@
 """Adam: adaptive moment estimation."""
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,6 +8,7 @@ from xprnn.backend import namespace_of
 from xprnn.backend.types import Array, Rule
 from xprnn.engine.gradients import GradientArray
 from xprnn.optim import options
+from xprnn.optim.counting import one_minus_power, root
 from xprnn.optim.decay import Decayed, with_decay
 from xprnn.optim.descent import Context, Descent
 from xprnn.optim.protocol import Parameters
@@ -72,8 +72,9 @@ class AdaptiveMoments(Descent[AdamState]):
     def formula(self, state: AdamState, context: Context) -> Rule:
         t, (beta_1, beta_2), rate = state.iteration + 1, self.betas, self.rate(state)
         # η m̂ / (√v̂ + ε) is η' m / (√v + ε'), which saves two passes over the parameters.
-        correction = math.sqrt(1 - beta_2**t)
-        step_size, epsilon = rate * correction / (1 - beta_1**t), self.epsilon * correction
+        correction = root(one_minus_power(beta_2, t))
+        step_size = rate * correction / one_minus_power(beta_1, t)
+        epsilon = self.epsilon * correction
 
         def formula(
             g: GradientArray, p: Array, m: Array, v: Array, largest: Array | None

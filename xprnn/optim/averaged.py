@@ -13,6 +13,7 @@ from xprnn.optim.arguments import (
     check_memory,
     check_state_type,
 )
+from xprnn.optim.counting import one_minus_power
 from xprnn.optim.protocol import (
     Gradients,
     InPlaceOptimizer,
@@ -166,9 +167,9 @@ class Averaged(InPlaceOptimizer):
     def _rule(self) -> Optimizer:
         return cast("Optimizer", self.optimizer)
 
-    def _weight(self, t: int) -> float:
+    def _weight(self, t: int | Array) -> float | Array:
         if not self.corrected:
             return 1 - self.decay
         if self.decay == 1:
             return 1 / t  # (1')
-        return (1 - self.decay) / (1 - self.decay**t)  # (1)
+        return (1 - self.decay) / one_minus_power(self.decay, t)  # (1)

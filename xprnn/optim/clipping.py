@@ -50,11 +50,14 @@ def global_norm(gradients: Gradients) -> Array:
         # The sum was taken in a wider dtype, where no square overflows.  Not to look at its value
         # spares waiting for the device.
         return xp.astype(norm, first.dtype)
-    if bool(xp.isfinite(norm)):
+    traced = library.traced(norm)
+    if not traced and bool(xp.isfinite(norm)):
         return norm
     check_not_nan(gradients)
     largest = reduce(xp.maximum, [largest_size(g) for g in gradients.values()])
-    return largest * xp.sqrt(sum(square_sum(times(g, 1 / largest)) for g in gradients.values()))
+    scaled = [square_sum(times(g, 1 / largest)) for g in gradients.values()]
+    safe = largest * xp.sqrt(sum(scaled))
+    return xp.where(xp.isfinite(norm), norm, safe) if traced else safe
 
 
 @entry
@@ -109,7 +112,7 @@ def limit_norm(gradients: Gradients, limit: float) -> tuple[dict[str, GradientAr
         # The usual case: a factor of 1 needs no pass over the gradients.
         return dict(gradients), norm
     # limit / max(norm, limit) is min(1, limit / norm), but never divides by zero.
-    factor = limit / _namespace(gradients).maximum(norm, limit)
+    factor = limit / _namespace(gradients).clip(norm, min=limit)
     return {k: times(g, factor) for k, g in gradients.items()}, norm
 
 

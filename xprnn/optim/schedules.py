@@ -17,6 +17,8 @@ from functools import partial
 from typing import TypeAlias
 
 from xprnn import checks
+from xprnn.backend import library_of
+from xprnn.backend.types import Array
 
 Schedule: TypeAlias = Callable[[int], float]
 
@@ -92,12 +94,17 @@ def as_schedule(name: str, rate: float | Schedule) -> Schedule:
     return partial(_constant, rate=fixed)
 
 
-def rate_at(rate: float | Schedule, iteration: int) -> float:
-    """Return the rate after ``iteration`` updates; ``rate`` has passed `as_schedule`."""
+def rate_at(rate: float | Schedule, iteration: int | Array) -> float | Array:
+    """Return the rate after ``iteration`` updates; ``rate`` has passed `as_schedule`.
+
+    In code that is compiled, the iteration may be an array without a value, and so the rate.
+    """
     if not callable(rate):
         return float(rate)
+    if not isinstance(iteration, int) and library_of(iteration).traced(iteration):
+        return _rate_at_any(rate, iteration)
     # float, because a NumPy scalar could change the dtype of the parameters.
-    given = rate(iteration)
+    given = rate(int(iteration))
     try:
         found = float(given)
     except (TypeError, ValueError):
@@ -108,6 +115,17 @@ def rate_at(rate: float | Schedule, iteration: int) -> float:
             "expected a finite number of at least 0"
         )
     return found
+
+
+def _rate_at_any(rate: Schedule, iteration: Array) -> Array:
+    try:
+        return rate(iteration)
+    except TypeError as error:
+        raise TypeError(
+            f"the schedule {rate} can't be compiled: it needs the number of updates as an int, and "
+            "a compiled update serves all of them; expected a number, a schedule of arithmetic "
+            f"alone, or an update outside of the compiled function ({type(error).__name__})"
+        ) from error
 
 
 # A schedule is one of these with its options: a function inside a function can't be pickled.

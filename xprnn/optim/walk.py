@@ -88,9 +88,11 @@ def zeros_like(parameters: Parameters, *, when: bool = True) -> dict[str, Array]
     return {k: namespace_of(p).zeros_like(p) for k, p in parameters.items()}
 
 
-def usable_epsilon(epsilon: float, a: Array) -> float:
+def usable_epsilon(epsilon: float | Array, a: Array) -> float | Array:
     """Return ε, raised to the smallest normal number of the dtype of ``a``.
 
     In half precision 10⁻⁸ is 0, and a gradient of zero would be divided by zero.
     """
-    return max(epsilon, float(namespace_of(a).finfo(a.dtype).smallest_normal))
+    xp = namespace_of(a)
+    least = float(xp.finfo(a.dtype).smallest_normal)
+    return max(epsilon, least) if isinstance(epsilon, float) else xp.maximum(epsilon, least)

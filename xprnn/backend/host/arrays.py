@@ -5,9 +5,9 @@ NumPy: code that works on host arrays imports ``np`` from here, and so shows tha
 on a backend's arrays.
 """
 
-from collections.abc import Mapping
-from functools import cache
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from functools import cache, wraps
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -15,10 +15,34 @@ HostArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Generator = np.random.Generator
 Seed: TypeAlias = int | np.random.Generator | None
 
-underflow_is_no_fault = np.errstate(under="ignore")
-"""A decorator: inside, underflow is no error, whatever the program has set with ``np.seterr``.
+Called = TypeVar("Called", bound=Callable[..., Any])
 
-Probabilities, gradients and moments underflow to zero in ordinary trainings."""
+
+def _never() -> bool:
+    return False
+
+
+being_compiled: Callable[[], bool] = _never
+"""Whether the code that asks is being compiled by a library that can't compile NumPy's functions.
+
+`xprnn.backend.libraries.torch` puts torch's own function here."""
+
+
+def underflow_is_no_fault(function: Called) -> Called:
+    """Decorate a function: inside, underflow is no error, whatever ``np.seterr`` has been told.
+
+    Probabilities, gradients and moments underflow to zero in ordinary trainings.
+    """
+
+    @wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        if being_compiled():
+            return function(*args, **kwargs)
+        with np.errstate(under="ignore"):
+            return function(*args, **kwargs)
+
+    return cast("Called", guarded)
+
 
 __all__ = [
     "Generator",
@@ -49,15 +73,17 @@ def changes_arithmetic(kind: type) -> bool:
     class that declares ``same_numbers = True``: it overrides operators, and their results have the
     values that NumPy's own would have.
     """
-    return _changes_arithmetic(kind)
+    any_class: Any = kind
+    # Without the cache for most, because torch.compile warns of it.
+    return (
+        kind is not np.ndarray and issubclass(kind, np.ndarray) and _changes_arithmetic(any_class)
+    )
 
 
 @cache
 def _changes_arithmetic(kind: Any) -> bool:
-    return (
-        issubclass(kind, np.ndarray)
-        and not getattr(kind, "same_numbers", False)
-        and any(getattr(kind, name, None) is not getattr(np.ndarray, name) for name in _ARITHMETIC)
+    return not getattr(kind, "same_numbers", False) and any(
+        getattr(kind, name, None) is not getattr(np.ndarray, name) for name in _ARITHMETIC
     )
 
 

@@ -166,7 +166,8 @@ class CuPy(Library):
     def raise_given_up(self) -> None:
         self.kernels().raise_given_up()
 
-    def synchronize(self) -> None:
+    def synchronize(self, result: object = None) -> None:
+        del result
         importlib.import_module("cupy").cuda.get_current_stream().synchronize()
         self.raise_given_up()
 

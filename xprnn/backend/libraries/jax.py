@@ -1,8 +1,13 @@
-"""JAX, run operation by operation, without ``jit``: its immutable arrays, and its devices."""
+"""JAX: its immutable arrays, its devices, and functions that it compiles."""
 
 import importlib
+import operator
+from collections.abc import Callable, Hashable, Sequence
+from functools import cache, reduce, wraps
+from typing import Any
 
 from xprnn.backend.library import Library, row_major_strides
+from xprnn.backend.trees import TREES
 from xprnn.backend.types import Array, Device, Namespace
 
 
@@ -11,18 +16,46 @@ class Jax(Library):
 
     Asking for float64 turns on ``jax_enable_x64`` for the whole process: without it JAX silently
     computes in float32, and no narrower switch reaches every operation.
+
+    Inside a function that JAX transforms or compiles, arrays are tracers.  They are on no device;
+    and unless a derivative is taken at known values, they have no values.
     """
 
     name = "jax"
     module = "jax"
     strided = False
     install = "pip install jax"
+    compiles = True
 
     def namespace(self) -> Namespace:
+        _register_trees()
         return importlib.import_module("jax.numpy")
 
     def is_array(self, a: object) -> bool:
         return isinstance(a, importlib.import_module("jax").Array)
+
+    def traced(self, a: Array) -> bool:
+        return _is_tracer(a) and a.to_concrete_value() is None
+
+    def compiled(
+        self, function: Callable[..., Any], fixed: tuple[str, ...], *key: Hashable
+    ) -> Callable[..., Any]:
+        return _compiled(function, fixed, *key)
+
+    def scan(
+        self,
+        body: Callable[[Any, Any], tuple[Any, Any]],
+        carried: Any,
+        each: Any,
+        *,
+        reverse: bool = False,
+    ) -> tuple[Any, Any]:
+        scan = importlib.import_module("jax").lax.scan
+        found: tuple[Any, Any] = scan(body, carried, each, reverse=reverse)
+        return found
+
+    def synchronize(self, result: object = None) -> None:
+        importlib.import_module("jax").block_until_ready(result)
 
     def device(self, spec: object) -> Device:
         jax = importlib.import_module("jax")
@@ -41,7 +74,12 @@ class Jax(Library):
         jax = importlib.import_module("jax")
         return tuple(f"{d.platform}:{d.id}" for d in jax.devices())
 
+    def on_device(self, a: Array, device: Device) -> bool:
+        return _is_tracer(a) or bool(self.device_of(a) == device)
+
     def device_of(self, a: Array) -> Device:
+        if _is_tracer(a):
+            return None
         held = a.devices()
         # An array that is spread over several devices equals none of them.
         return next(iter(held)) if len(held) == 1 else held
@@ -58,6 +96,33 @@ class Jax(Library):
 
     def is_accelerator(self, device: Device) -> bool:
         return bool(device.platform != "cpu")
+
+    # While a function is being compiled, what is computed of known values has no value, either: so
+    # it is the result that is asked whether it has one.
+
+    def all_true(self, condition: Array) -> bool:
+        found = self.namespace().all(condition)
+        return self.traced(found) or bool(found)
+
+    def all_finite(self, a: Array) -> bool:
+        return self.all_true(self.namespace().isfinite(a))
+
+    def any_nan(self, arrays: Sequence[Array]) -> bool:
+        xp = self.namespace()
+        found = reduce(operator.or_, [xp.any(xp.isnan(a)) for a in arrays])
+        return not self.traced(found) and bool(found)
+
+    def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
+        if not self.traced(1 * index):
+            return super().sum_by_index(rows, index)
+        # How many distinct indices there are is unknown, so there are places for as many as there
+        # could be.  Those that are left over get an index beyond every array: JAX drops what is
+        # written there.
+        xp = self.namespace()
+        found, inverse = xp.unique(
+            index, return_inverse=True, size=index.shape[0], fill_value=xp.iinfo(index.dtype).max
+        )
+        return found, xp.zeros_like(rows).at[inverse].add(rows)
 
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return a.at[index].add(values) if axis == 0 else a.at[:, index].add(values)
@@ -78,3 +143,30 @@ class Jax(Library):
     def prepare(self, dtype: str) -> None:
         if dtype == "float64":
             importlib.import_module("jax").config.update("jax_enable_x64", val=True)
+
+
+def _is_tracer(a: object) -> bool:
+    return isinstance(a, importlib.import_module("jax").core.Tracer)
+
+
+@cache
+def _register_trees() -> None:
+    """Tell JAX how objects with arrays in them are taken apart."""
+    register = importlib.import_module("jax").tree_util.register_pytree_node
+    for kind, (flatten, unflatten) in TREES.items():
+        register(kind, flatten, unflatten)
+
+
+@cache
+def _compiled(
+    function: Callable[..., Any], fixed: tuple[str, ...], *key: Hashable
+) -> Callable[..., Any]:
+    del key
+
+    # A function of its own for every key: JAX keeps one cache for each function.
+    @wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    made: Callable[..., Any] = importlib.import_module("jax").jit(called, static_argnames=fixed)
+    return made

@@ -1,7 +1,11 @@
 """PyTorch, of which only the arrays are used: nothing here records an autograd graph."""
 
 import importlib
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
+from xprnn.backend.host import arrays
 from xprnn.backend.host.arrays import HostArray
 from xprnn.backend.library import Library
 from xprnn.backend.types import Array, Device, Namespace
@@ -15,14 +19,29 @@ class Torch(Library):
     install = "pip install torch"
     host_call = "{}.detach().cpu().numpy()"
 
+    def __init__(self) -> None:
+        # Both once, and not at every use: torch.compile can't follow an import.
+        self._torch: Any = None
+        self._xp: Namespace = None
+
     def namespace(self) -> Namespace:
-        return importlib.import_module("array_api_compat.torch")
+        if self._xp is None:
+            self._torch = importlib.import_module("torch")
+            self._xp = _namespace(self._torch)
+            arrays.being_compiled = self._torch.compiler.is_compiling
+        return self._xp
 
     def is_array(self, a: object) -> bool:
-        return isinstance(a, importlib.import_module("torch").Tensor)
+        if self._torch is None:
+            self.namespace()
+        return isinstance(a, self._torch.Tensor)
+
+    def traced(self, a: Array) -> bool:
+        del a
+        return arrays.being_compiled()
 
     def device(self, spec: object) -> Device:
-        torch = importlib.import_module("torch")
+        torch = self._torch
         if spec is None:
             spec = torch.get_default_device()
         try:
@@ -49,10 +68,34 @@ class Torch(Library):
         return bool(device.type != "cpu")
 
     def plain(self, a: Array) -> Array:
-        return a.detach() if a.requires_grad else a
+        # Not inside torch.func.grad, which would take the derivative of a constant, and so zero.
+        if a.requires_grad and not self._torch._C._functorch.is_functorch_wrapped_tensor(a):
+            return a.detach()
+        return a
+
+    def copy(self, a: Array) -> Array:
+        return self.plain(a).clone()
 
     def strides(self, a: Array) -> tuple[int, ...]:
         return tuple(a.stride())
+
+    def all_true(self, condition: Array) -> bool:
+        return self.traced(condition) or super().all_true(condition)
+
+    def all_finite(self, a: Array) -> bool:
+        return self.traced(a) or super().all_finite(a)
+
+    def any_nan(self, arrays: Sequence[Array]) -> bool:
+        return not self.traced(arrays) and super().any_nan(arrays)
+
+    def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
+        if self.traced(index):
+            raise TypeError(
+                "the gradient of what integer input picks has as many rows as there are distinct "
+                "integers, which torch.compile can't know: expected value_and_grad and backward of "
+                "integer input to be called outside of compiled functions"
+            )
+        return super().sum_by_index(rows, index)
 
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return a.index_add(axis, index, values)
@@ -66,3 +109,17 @@ class Torch(Library):
     def to_host(self, a: Array) -> HostArray:
         host: HostArray = a.detach().cpu().numpy()
         return host
+
+
+def _namespace(torch: Any) -> Namespace:
+    """Return the namespace of array_api_compat, with a ``maximum`` that torch can compile."""
+    compat = importlib.import_module("array_api_compat.torch")
+
+    def maximum(a: Array, b: Array | float) -> Array:
+        # array_api_compat asks torch for the type of array and number, which can't be compiled.
+        return torch.clamp(a, min=b) if isinstance(b, int | float) else compat.maximum(a, b)
+
+    own = ModuleType(compat.__name__)
+    vars(own).update(vars(compat))
+    vars(own)["maximum"] = maximum
+    return own

@@ -16,6 +16,7 @@ with du and dv, the gradients of the cell's two arguments, from the backward loo
 from typing import NamedTuple
 
 from xprnn.backend import Backend
+from xprnn.backend.trees import tree
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell, unit_names
 from xprnn.engine.layer.projection import input_gradient, project, project_backward
@@ -34,6 +35,7 @@ from xprnn.engine.loop.loop import run_backward, run_forward
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent
 
 
+@tree("backend")
 class Tape(NamedTuple):
     """What the backward pass of a layer needs from the forward pass.
 
@@ -157,6 +159,17 @@ def run_layer_backward(
     return LayerGradient(total, dx, d_state)
 
 
+def run_layer_windowed(
+    cell: Cell, weights: Weights, tape: Tape, dh: Array | None, d_state: Arrays, window: int
+) -> LayerGradient:
+    """Do the same with a window; see `xprnn.engine.layer.window`."""
+    tape, swept = in_one_segment(tape), None
+    for _ in range(window + 1):
+        swept = sweep_layer(cell, weights, tape, dh, d_state, swept)
+    assert swept is not None
+    return sweep_gradient(weights, tape, swept)
+
+
 def sweep_layer(
     cell: Cell,
     weights: Weights,
@@ -237,7 +250,7 @@ def _segment_gradient(
     recurrent = _recurrent(weights, tape)
     if saved is None:
         saved = _run_segment(backend, cell, weights, tape.x, recurrent, steps, before, save=True)
-        check_recomputed(backend.xp, segment, saved)
+        check_recomputed(backend, segment, saved)
     recurrent = _recurrent_at(recurrent, steps)
     dh = _zero_padding(backend.xp, recurrent.valid, _at(dh, steps))
     d_loop = run_backward(backend, cell, recurrent, saved.trajectory, dh, d_state)

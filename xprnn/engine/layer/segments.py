@@ -28,10 +28,10 @@ arXiv:1604.06174.
 import itertools
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from xprnn.backend import Backend
+from xprnn.backend.trees import tree
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays
 from xprnn.engine.loop.protocol import Trajectory
@@ -58,6 +58,7 @@ class SegmentTape(NamedTuple):
     trajectory: Trajectory
 
 
+@tree("steps")
 class Segment(NamedTuple):
     """A number of consecutive steps.
 
@@ -81,7 +82,6 @@ def least_steps(steps: int, batch: int) -> int:
     return max(math.isqrt(steps - 1) + 1, -(-ROWS // max(batch, 1)), STEPS)
 
 
-@lru_cache(maxsize=1024)
 def cut(steps: int, batch: int) -> tuple[slice, ...]:
     """Return the segments of a sequence, as equal in length as possible.
 
@@ -90,6 +90,8 @@ def cut(steps: int, batch: int) -> tuple[slice, ...]:
     >>> cut(10_000, 1)
     (slice(0, 5000, None), slice(5000, 10000, None))
     """
+    if steps * batch < 2 * ROWS:
+        return (slice(0, steps),)
     count = max(1, steps // least_steps(steps, batch))
     borders = [steps * k // count for k in range(count + 1)]
     return tuple(itertools.starmap(slice, itertools.pairwise(borders)))
@@ -121,12 +123,13 @@ def put_steps(
     return backend.library.put_rows(whole, steps, segment)
 
 
-def check_recomputed(xp: Namespace, segment: Segment, recomputed: SegmentTape) -> None:
+def check_recomputed(backend: Backend, segment: Segment, recomputed: SegmentTape) -> None:
     """Refuse a recomputed segment that ends in another state than in the forward pass."""
     for then, states in zip(segment.after, recomputed.trajectory.states, strict=True):
         now = states[-1, ...]
         # A state that overflowed may hold NaN, which is not equal to itself.
-        if not bool(xp.all((now == then) | ((now != now) & (then != then)))):  # noqa: PLR0124
+        same = (now == then) | ((now != now) & (then != then))  # noqa: PLR0124
+        if not backend.library.all_true(same):
             raise ValueError(
                 f"computed again, steps {segment.steps.start} to {segment.steps.stop - 1} end in "
                 "another state than in the forward pass: with recompute=True neither x nor the "

@@ -24,13 +24,12 @@ from xprnn.engine.gradients import trimmed
 from xprnn.engine.layer.layer import (
     Tape,
     Unrolled,
-    in_one_segment,
     run_layer,
     run_layer_backward,
-    sweep_gradient,
-    sweep_layer,
+    run_layer_windowed,
 )
 from xprnn.engine.layer.weights import LayerGradient, Weights, check_same_weights
+from xprnn.engine.loop.lowering import compiled
 
 
 @entry
@@ -105,7 +104,9 @@ def unroll(
         state = zero_state(backend, cell, (batch, hidden))
     else:
         state = check_state("state", state, backend, cell, (batch, hidden))
-    h, state, tape = run_layer(backend, cell, weights, x, state, valid=valid, recompute=recompute)
+    run = compiled(backend, cell, run_layer, "backend", "cell", "save", "recompute")
+    unrolled: Unrolled = run(backend, cell, weights, x, state, valid=valid, recompute=recompute)
+    h, state, tape = unrolled
     library = backend.library
     h = library.protected(h) if tape.shares_h else h
     return Unrolled(h, tuple(map(library.copy, state)), tape)
@@ -169,12 +170,12 @@ def unroll_backward(
     window = check_window(window)
     check_tape_for_window("tape", tape.recomputes, window)
     if window is None or window >= steps - 1:
-        return _trimmed(run_layer_backward(cell, weights, tape, dh, d_state))
-    tape, swept = in_one_segment(tape), None
-    for _ in range(window + 1):
-        swept = sweep_layer(cell, weights, tape, dh, d_state, swept)
-    assert swept is not None
-    return _trimmed(sweep_gradient(weights, tape, swept))
+        back = compiled(backend, cell, run_layer_backward, "cell")
+        gradient: LayerGradient = back(cell, weights, tape, dh, d_state)
+    else:
+        back = compiled(backend, cell, run_layer_windowed, "cell", "window")
+        gradient = back(cell, weights, tape, dh, d_state, window)
+    return gradient if backend.library.fused is None else _trimmed(gradient)
 
 
 def _trimmed(gradient: LayerGradient) -> LayerGradient:

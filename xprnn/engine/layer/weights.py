@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from xprnn.backend import namespace_of
+from xprnn.backend import library_of
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.gradients import add
@@ -91,4 +91,4 @@ def check_same_weights(
 def _equal(a: Array | None, b: Array | None) -> bool:
     if a is None or b is None:
         return a is b
-    return tuple(a.shape) == tuple(b.shape) and bool(namespace_of(a).all(a == b))
+    return tuple(a.shape) == tuple(b.shape) and library_of(a).all_true(a == b)

@@ -6,16 +6,17 @@ Both give the same results to rounding; `xprnn.engine.loop.plain` is the referen
 from xprnn.backend import Backend
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell
-from xprnn.engine.loop.lowering import lowering_for
+from xprnn.engine.loop.lowering import lowering_enabled, lowering_for
 from xprnn.engine.loop.plain import PlainLoops
 from xprnn.engine.loop.protocol import LoopGradient, Loops, Recurrent, Trajectory, Work
+from xprnn.engine.loop.scan import ScanLoops
 
 
 def run_forward(
     backend: Backend, cell: Cell, u: Array, recurrent: Recurrent, state: Arrays, *, save: bool
 ) -> Trajectory:
     """Carry the state from step 0 to step T-1: see `Loops.forward`."""
-    loops = _loops("forward", backend, cell, recurrent, u.shape[:2])
+    loops = _loops("forward", backend, cell, recurrent, u)
     if isinstance(loops, PlainLoops):
         with backend.library.step_products(u.shape[1], recurrent.U):
             return loops.forward(u, recurrent, state, save=save)
@@ -31,22 +32,26 @@ def run_backward(
     d_state: Arrays,
 ) -> LoopGradient:
     """Carry the gradient from step T-1 to step 0: see `Loops.backward`."""
-    borders, batch, _ = trajectory.states[0].shape
-    loops = _loops("backward", backend, cell, recurrent, (borders - 1, batch))
+    h = trajectory.states[0]
+    loops = _loops("backward", backend, cell, recurrent, h)
     if isinstance(loops, PlainLoops):
-        with backend.library.step_products(batch, recurrent.U):
+        with backend.library.step_products(h.shape[1], recurrent.U):
             return loops.backward(recurrent, trajectory, dh, d_state)
     return loops.backward(recurrent, trajectory, dh, d_state)
 
 
-def _loops(
-    direction: str, backend: Backend, cell: Cell, recurrent: Recurrent, shape: tuple[int, int]
-) -> Loops:
-    """Return the lowering that suits a layer, or else the plain loop."""
+def _loops(direction: str, backend: Backend, cell: Cell, recurrent: Recurrent, a: Array) -> Loops:
+    """Return the lowering that suits a layer, or else the plain loop.
+
+    ``a`` is u, (T, B, G·H), or h, (T+1, B, H).
+    """
+    library = backend.library
+    if library.compiles and library.traced(a) and lowering_enabled():
+        return ScanLoops(library, cell)
     # Normalisation is not elementwise, so no lowering implements it.
-    if recurrent.gain is None:
-        steps, batch = shape
-        limits = backend.library.limits(backend.device)
+    if recurrent.gain is None and library.lowering is not None:
+        steps, batch = a.shape[0] - (direction == "backward"), a.shape[1]
+        limits = library.limits(backend.device)
         lengths, hidden = recurrent.valid is not None, recurrent.U.shape[1]
         work = Work(direction, backend.dtype_name, steps, batch, lengths, hidden, limits)
         lowered = lowering_for(backend, cell, work)

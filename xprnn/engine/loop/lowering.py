@@ -7,7 +7,7 @@ cell is traced once, any other at every use, since it may have changed.
 
 import importlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, lru_cache
@@ -134,6 +134,42 @@ def _chosen(library: str | None) -> tuple[str, ...]:
     return names
 
 
+def compiled(
+    backend: Backend, cell: Cell, function: Callable[..., Any], *fixed: str
+) -> Callable[..., Any]:
+    """Return a function of whole passes, compiled if the library can compile it.
+
+    It is not compiled if lowering is disabled, if ``XPRNN_LOWERING`` is ``numpy``, or if the cell
+    can't be traced, or is not frozen and so may change.
+
+    Parameters
+    ----------
+    backend : Backend
+    cell : Cell
+        Which the function calls.
+    function : callable
+    *fixed : str
+        The names of its arguments that hold no arrays.
+    """
+    library = backend.library
+    if not library.compiles or why_not_compiled(cell):
+        return function
+    kind: Any = type(cell)
+    return library.compiled(function, fixed, kind.forward, kind.backward)
+
+
+def why_not_compiled(cell: Cell) -> str:
+    """Return why passes with a cell are not compiled by a library that could; else empty."""
+    if not lowering_enabled():
+        return "lowering is disabled"
+    if lowering_word() == "numpy" and not _allowed.get():
+        return f"{VARIABLE} is 'numpy'"
+    if not _is_frozen(cell):
+        return "the cell is not a frozen, hashable dataclass, so it may change"
+    traced = _traced(cell)
+    return traced if isinstance(traced, str) else ""
+
+
 def lowering_in_use() -> str:
     """Say what runs the time loops on NumPy, and why nothing faster does."""
     if not lowering_enabled():
@@ -180,6 +216,12 @@ def explain_lowering(
     """
     cell, backend = get_cell(cell), get_backend(backend)
     plain = f"{cell} runs as plain array code"
+    if backend.library.compiles:
+        reason = why_not_compiled(cell)
+        if reason:
+            return f"{plain}: {reason}"
+        name = backend.library.name
+        return f"{cell} is compiled by {name} with the pass around it, once for each shape"
     if backend.library.lowering is None:
         return f"{plain}: the backend {backend.name!r} has no lowering"
     if not lowering_enabled():
@@ -250,16 +292,24 @@ def _loops(traced: _Traced, name: str) -> Loops:
 def _traced(cell: Cell) -> _Traced | str:
     """Return a cell's formulas, or the reason why it can't be traced."""
     kind: Any = type(cell)
-    options = getattr(kind, "__dataclass_params__", None)
-    if options is not None and options.frozen:
-        hashable: Any = cell
-        try:
-            # By its methods, too, since those of a class can be replaced.
-            return _traced_once(hashable, kind.forward, kind.backward)
-        except TypeError:
-            # A field that can't be hashed can change.
-            pass
+    hashable: Any = cell
+    if _is_frozen(cell):
+        # By its methods, too, since those of a class can be replaced.
+        return _traced_once(hashable, kind.forward, kind.backward)
     return _trace(cell)
+
+
+def _is_frozen(cell: Cell) -> bool:
+    """Whether a cell is known not to change: a frozen dataclass of fields that can be hashed."""
+    options = getattr(type(cell), "__dataclass_params__", None)
+    if options is None or not options.frozen:
+        return False
+    try:
+        hash(cell)
+    except TypeError:
+        # A field that can't be hashed can change.
+        return False
+    return True
 
 
 @lru_cache(maxsize=256)

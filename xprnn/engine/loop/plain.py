@@ -45,23 +45,15 @@ class PlainLoops:
         return "run as plain array code"
 
     def forward(self, u: Array, recurrent: Recurrent, state: Arrays, *, save: bool) -> Trajectory:
-        xp, cell = self.xp, self.cell
-        U, units, gain, mask, valid = recurrent
-        gates, hidden = cell.gates, U.shape[1]
-        U_T = U.T
+        xp, cell, valid = self.xp, self.cell, recurrent.valid
+        U_T = recurrent.U.T
         states, tape, norms = [state], [], []
         for t, u_t in enumerate(xp.unstack(u)):
-            g = state[0] if mask is None else state[0] * mask  # (1)
-            a = g @ U_T  # (2)
-            if gain is not None:
-                norms.append(normalize(xp, a))
-                a = gain * norms[-1].n  # (3)
-            v = (*_blocks(a, gates, hidden), *units)
-            new, saved = cell.forward(xp, _blocks(u_t, gates, hidden), v, state)
-            if valid is not None:
-                new = _where(xp, valid[t, ...], new, state)  # (4)
-            state = new
+            within = None if valid is None else valid[t, ...]
+            state, saved, normalized = step_forward(xp, cell, recurrent, U_T, u_t, within, state)
             states.append(state)
+            if normalized is not None:
+                norms.append(normalized)
             if save:
                 tape.append(saved)
         stacked = tuple(xp.stack(arrays) for arrays in zip(*states, strict=True))
@@ -69,7 +61,7 @@ class PlainLoops:
             return Trajectory(stacked, ())
         # Where a cell saves one of its state variables (Elman saves h), the tape refers to the
         # states and does not hold it twice.
-        twins = tuple(_index(part, states[1]) for part in tape[0])
+        twins = tuple(index_of(part, states[1]) for part in tape[0])
         return Trajectory(
             stacked,
             tuple(
@@ -101,7 +93,7 @@ class PlainLoops:
             gradients.append(step)
             before = step.state
             if within is not None:
-                before = _where(xp, within, before, d_state)  # (10)
+                before = held(xp, within, before, d_state)  # (10)
             d_state = before
         gradients.reverse()
         da = xp.stack([step.da for step in gradients])
@@ -113,6 +105,48 @@ class PlainLoops:
         ]
         gain = _total(xp, [s.gain for s in gradients]) if recurrent.gain is not None else None
         return LoopGradient(du, da, tuple(units), gain, d_state)
+
+
+def step_forward(
+    xp: Namespace,
+    cell: Cell,
+    recurrent: Recurrent,
+    U_T: Array,
+    u: Array,
+    within: Array | None,
+    state: Arrays,
+) -> tuple[Arrays, Arrays, Normalized | None]:
+    """Carry the state through one step: equations (1) to (4).
+
+    Parameters
+    ----------
+    U_T : array, (H, G·H)
+        Uᵀ.
+    u : array, (B, G·H)
+        Of the step.
+    within : array of bool, (B, 1), or None
+        The padding mask of the step.
+    state : tuple of array, (B, H) each
+        Before the step.
+
+    Returns
+    -------
+    state, saved : tuple of array
+    normalized : Normalized or None
+        Of a(t), if the layer normalises.
+    """
+    U, units, gain, mask, _ = recurrent
+    gates, hidden, normalized = cell.gates, U.shape[1], None
+    g = state[0] if mask is None else state[0] * mask  # (1)
+    a = g @ U_T  # (2)
+    if gain is not None:
+        normalized = normalize(xp, a)
+        a = gain * normalized.n  # (3)
+    v = (*_blocks(a, gates, hidden), *units)
+    new, saved = cell.forward(xp, _blocks(u, gates, hidden), v, state)
+    if within is not None:
+        new = held(xp, within, new, state)  # (4)
+    return new, saved, normalized
 
 
 def step_back(
@@ -150,7 +184,7 @@ def step_back(
     if within is not None:  # (6)
         da = xp.where(within, da, xp.zeros_like(da))
         du = da if same else xp.where(within, du, xp.zeros_like(du))
-        d_units = _where(xp, within, d_units, tuple(map(xp.zeros_like, d_units)))
+        d_units = held(xp, within, d_units, tuple(map(xp.zeros_like, d_units)))
     d_gain = None
     if gain is not None and normalized is not None:
         da, d_gain = normalize_backward(xp, normalized, gain, da)  # (7)
@@ -189,7 +223,8 @@ def _plus_direct(xp: Namespace, dg: Array, d_previous: tuple[Array | None, ...])
     )
 
 
-def _where(xp: Namespace, condition: Array, new: Arrays, old: Arrays) -> Arrays:
+def held(xp: Namespace, condition: Array, new: Arrays, old: Arrays) -> Arrays:
+    """Return the new arrays where the condition holds, else the old ones."""
     return tuple(xp.where(condition, a, b) for a, b in zip(new, old, strict=True))
 
 
@@ -201,6 +236,6 @@ def _total(xp: Namespace, parts: list[Array] | tuple[Array, ...]) -> Array:
     return xp.sum(total, axis=0)
 
 
-def _index(part: Array, arrays: Arrays) -> int | None:
+def index_of(part: Array, arrays: Arrays) -> int | None:
     """Return which of the arrays is the same object as ``part``, if any."""
     return next((k for k, a in enumerate(arrays) if a is part), None)

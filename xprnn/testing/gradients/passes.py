@@ -16,7 +16,7 @@ from xprnn.cells import Arrays
 from xprnn.engine.arguments import without_padding
 from xprnn.engine.loop.lowering import disable_lowering
 from xprnn.engine.network import RNN
-from xprnn.engine.stack import forward
+from xprnn.engine.stack import draw_masks, forward
 from xprnn.testing.gradients.numeric import Analytic
 
 
@@ -84,9 +84,9 @@ def run(net: RNN, point: Point, call: Call) -> Outputs:
         return Outputs(output, state)
     # `RNN.forward` refuses complex numbers and tangents, so this calls what is below it.  Only
     # plain array code computes with them.
-    if "rng" in options:
-        options["rng"] = generator(call.seed)
+    rng = generator(options.pop("rng")) if "rng" in options else None
     backend, x, valid = point.through, point.x, None
+    masks = draw_masks(net.architecture, backend, rng, *x.shape[:2])
     if call.lengths is not None:
         x, valid = without_padding("x", x, backend, call.lengths)
         del options["lengths"]
@@ -99,7 +99,7 @@ def run(net: RNN, point: Point, call: Call) -> Outputs:
             point.state,
             valid,
             save=True,
-            **options,
+            masks=masks,
         )
     return Outputs(output, state)
 

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from xprnn.backend import Backend, MissingFunctionError, prefer
 from xprnn.backend.host.arrays import HostArray
 from xprnn.backend.types import Array
+from xprnn.engine.loop.lowering import disable_lowering, why_not_compiled
 from xprnn.engine.network import RNN
 from xprnn.optim import Optimizer
 from xprnn.testing.arrays import entry_name, largest
@@ -66,6 +68,7 @@ class Comparison:
                     self.functions = check_functions(backend, self.watch.stage)
                 self.rows += self.functions.rows
                 self._network(optimizers, steps)
+                self._uncompiled(optimizers)
             except NetworkError:
                 raise
             except (MissingFunctionError, TimeLimitError) as error:
@@ -122,6 +125,27 @@ class Comparison:
         if updated:
             self._compare("update", updated, allowed)
         return True
+
+    def _uncompiled(self, optimizers: Mapping[str, Optimizer]) -> None:
+        """Compare what the functions compute that were compiled, called one by one.
+
+        Without the training, which consists of nothing else.
+        """
+        if not self.backend.library.compiles:
+            return
+        if why_not_compiled(self.problem.network(self.backend).cell):
+            return
+        before, self.rows = self.rows, []
+        with disable_lowering():
+            self._network(optimizers, 0)
+        again = [
+            row if row.agrees else replace(row, where=f"{row.where} (not compiled)")
+            for row in self.rows
+        ]
+        both = before + again
+        self.rows = []
+        for quantity in dict.fromkeys(row.quantity for row in both):
+            self.rows += _worst_of(row for row in both if row.quantity == quantity)
 
     def _fits(self, quantities: Mapping[str, Named]) -> bool:
         """Check library, device, dtype and shape of all arrays; return whether all are right."""

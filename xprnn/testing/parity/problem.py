@@ -176,7 +176,7 @@ def train(
         net.parameters = parameters
         # A library may return before the device is done.  Reading a number waits for it, also in a
         # user namespace, which has no other way.
-        net.backend.library.synchronize()
+        net.backend.library.synchronize(parameters)
         float(value)
         times.append(time.perf_counter() - started)
     return Trained(parameters, float(np.median(times)))

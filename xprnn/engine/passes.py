@@ -1,0 +1,95 @@
+"""A network's passes as functions of arrays, which a library that compiles takes as they are.
+
+The arguments have been checked.
+"""
+
+from collections.abc import Mapping
+
+from xprnn.backend import Backend
+from xprnn.backend.types import Array
+from xprnn.cells import Arrays
+from xprnn.engine.architecture import Architecture
+from xprnn.engine.dropout import Masks
+from xprnn.engine.results import Gradient, NetworkTape
+from xprnn.engine.stack import backward, draw_masks, forward, zero_padding
+from xprnn.losses import Loss, mask_arguments
+
+
+def inference(
+    architecture: Architecture,
+    backend: Backend,
+    parameters: Mapping[str, Array],
+    x: Array,
+    state: Arrays,
+    valid: Array | None,
+) -> tuple[Array, Arrays]:
+    """Return output and final state; see `xprnn.engine.stack.forward`."""
+    masks = draw_masks(architecture, backend, None, *x.shape[:2])
+    run = forward(architecture, backend, parameters, x, state, valid, save=False, masks=masks)
+    return run.output, run.state
+
+
+def backward_of_padded(
+    parameters: Mapping[str, Array],
+    tape: NetworkTape,
+    d_output: Array,
+    d_state: Arrays,
+    window: int | None,
+) -> Gradient:
+    """Return the gradients, whatever the output's gradient is in the padding."""
+    return backward(parameters, tape, zero_padding(tape, d_output), d_state, window)
+
+
+def step_of(
+    architecture: Architecture,
+    backend: Backend,
+    loss: Loss,
+    parameters: Mapping[str, Array],
+    x: Array,
+    target: Array,
+    state: Arrays,
+    d_state: Arrays,
+    valid: Array | None,
+    masks: Masks,
+    *,
+    window: int | None,
+    recompute: bool,
+    factored: bool,
+    parameters_only: bool,
+    protect: bool,
+) -> tuple[Array, Gradient, Arrays]:
+    """Return the loss, its gradients, and the final state.
+
+    Parameters
+    ----------
+    protect : bool
+        Whether the loss is one that might write into the output, where that is part of the tape.
+    """
+    output, final, tape = forward(
+        architecture,
+        backend,
+        parameters,
+        x,
+        state,
+        valid,
+        save=True,
+        recompute=recompute,
+        masks=masks,
+    )
+    # Without a readout the output is part of the tape, which the loss must not overwrite.
+    overwrite = architecture.output_size is not None
+    if not overwrite and protect and tape.shares_output:
+        output = backend.library.protected(output)
+    counted = mask_arguments(valid if architecture.returns == "sequence" else None)
+    value, d_output = loss.value_and_grad(output, target, *counted, overwrite=overwrite)
+    del output  # as large as a long sequence
+    gradient = backward(
+        parameters,
+        tape,
+        d_output,
+        d_state,
+        window,
+        factored=factored,
+        parameters_only=parameters_only,
+    )
+    return value, gradient, final
