@@ -150,7 +150,7 @@ def test_a_sequence_of_targets_does_not_fit_the_last_output():
 
 
 def test_a_target_is_checked_before_any_work(net, monkeypatch):
-    monkeypatch.setattr(RNN, "_forward", None)
+    monkeypatch.setattr("xprnn.engine.network.step_of", None)
     with pytest.raises(ValueError, match="target has shape"):
         net.value_and_grad(X, Y[1:])
 

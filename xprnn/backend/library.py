@@ -20,14 +20,16 @@ class Library(Operations):
     `xprnn.backend.libraries` and put an instance into `xprnn.backend.registry.LIBRARIES`.  It needs
     the three attributes and the four methods
 
-    ===============  ================================================================    `name`           of the backend, in `get_backend` and in messages
+    ===============  =======================================================================
+    `name`           of the backend, in `get_backend` and in messages
     `module`         whose presence in ``sys.modules`` means that its arrays can exist
     `install`        the command that installs it
     `namespace`      imports it, and returns its array API namespace
     `is_array`       whether an object is one of its arrays
     `device`         makes a device object of what a user names, and proves that it works
     `devices`        lists the devices
-    ===============  ================================================================
+    ===============  =======================================================================
+
     and overrides what the library does in another way than the defaults: `from_host` and `to_host`
     if NumPy's arrays are not converted by ``asarray``; `device_of` if arrays lack ``.device``;
     `device_name` if ``str(device)`` is not the text that `device` takes; and the methods of

@@ -40,8 +40,6 @@ _NO_ARRAYS = (list, tuple, range, int, float, bool, str, type(None))
 """Classes that no library need be asked about."""
 
 _user_namespaces: dict[str, UserNamespace] = {}
-_library_of_class: dict[type, Library] = {}
-"""The libraries of those classes of arrays that were asked about; a class has one."""
 _preferred: ContextVar[Library | None] = ContextVar("preferred", default=None)
 
 
@@ -70,7 +68,6 @@ def library_named(name: str) -> Library:
             other is not None and type(other.namespace().empty(0)) is added.array_class
         )
         _user_namespaces[name] = added
-        _library_of_class.clear()
     return _user_namespaces[name]
 
 
@@ -92,22 +89,8 @@ def find_library(a: object) -> Library | None:
     preferred = None if arrays.being_compiled() else _preferred.get()
     if preferred is not None and preferred.is_array(a):
         return preferred
-    kind = type(a)
-    if kind in _NO_ARRAYS:
+    if type(a) in _NO_ARRAYS:
         return None
-    if kind in _library_of_class:
-        return _library_of_class[kind]
-    found = _search(a)
-    if found is not None:
-        _library_of_class[kind] = found
-    elif isinstance(a, DualArray):
-        # Of as many libraries as there are arrays with tangents.
-        made_by: Library = a.space.library
-        return made_by
-    return found
-
-
-def _search(a: object) -> Library | None:
     for added in _user_namespaces.values():
         # User namespaces first: their array class may be derived from a library's.
         if not added.shares_class and type(a) in added.array_classes:
@@ -116,6 +99,9 @@ def _search(a: object) -> Library | None:
         # A library that is not imported has no arrays.  None in sys.modules bars the import.
         if sys.modules.get(library.module) is not None and library.is_array(a):
             return library
+    if isinstance(a, DualArray):
+        made_by: Library = a.space.library
+        return made_by
     return None
 
 

@@ -16,8 +16,10 @@ def one_minus_power(base: float, t: int | Array) -> float | Array:
         return 1 - base**t
     if base == 0:
         return 1.0
-    # 1 - 0.999 would lose three digits of single precision.
-    return -namespace_of(t).expm1(t * math.log(base))
+    # 1 - 0.999 would lose three digits of single precision.  With a = tanh(x/2), 1 - eˣ is
+    # -2a / (1 - a), in which nothing cancels for x ≤ 0.
+    a = namespace_of(t).tanh(t * (0.5 * math.log(base)))
+    return -2 * a / (1 - a)
 
 
 def root(a: float | Array) -> float | Array:

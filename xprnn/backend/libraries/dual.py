@@ -52,8 +52,8 @@ class Dual(Library):
     def to_host(self, a: Array) -> HostArray:
         return self.base.to_host(a.value)
 
-    def synchronize(self) -> None:
-        self.base.synchronize()
+    def synchronize(self, result: object = None) -> None:
+        self.base.synchronize(result)
 
     def quiet(self) -> AbstractContextManager[object]:
         return self.base.quiet()

@@ -25,6 +25,8 @@ class Torch(Library):
         self._xp: Namespace = None
 
     def namespace(self) -> Namespace:
+        if not arrays.being_compiled():
+            importlib.import_module("array_api_compat.torch")  # which a program may have barred
         if self._xp is None:
             self._torch = importlib.import_module("torch")
             self._xp = _namespace(self._torch)
