@@ -112,15 +112,18 @@ class Jax(Library):
         found = reduce(operator.or_, [xp.any(xp.isnan(a)) for a in arrays])
         return not self.traced(found) and bool(found)
 
-    def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
+    def sum_by_index(
+        self, rows: Array, index: Array, count: int | None = None
+    ) -> tuple[Array, Array]:
         if not self.traced(1 * index):
-            return super().sum_by_index(rows, index)
+            return super().sum_by_index(rows, index, count)
         # How many distinct indices there are is unknown, so there are places for as many as there
-        # could be.  Those that are left over get an index beyond every array: JAX drops what is
+        # could be.  Those that are left over get an index beyond the array: JAX drops what is
         # written there.
         xp = self.namespace()
+        beyond = xp.iinfo(index.dtype).max if count is None else count
         found, inverse = xp.unique(
-            index, return_inverse=True, size=index.shape[0], fill_value=xp.iinfo(index.dtype).max
+            index, return_inverse=True, size=index.shape[0], fill_value=beyond
         )
         return found, xp.zeros_like(rows).at[inverse].add(rows)
 

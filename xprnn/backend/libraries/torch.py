@@ -90,14 +90,16 @@ class Torch(Library):
     def any_nan(self, arrays: Sequence[Array]) -> bool:
         return not self.traced(arrays) and super().any_nan(arrays)
 
-    def sum_by_index(self, rows: Array, index: Array) -> tuple[Array, Array]:
+    def sum_by_index(
+        self, rows: Array, index: Array, count: int | None = None
+    ) -> tuple[Array, Array]:
         if self.traced(index):
             raise TypeError(
                 "the gradient of what integer input picks has as many rows as there are distinct "
                 "integers, which torch.compile can't know: expected value_and_grad and backward of "
                 "integer input to be called outside of compiled functions"
             )
-        return super().sum_by_index(rows, index)
+        return super().sum_by_index(rows, index, count)
 
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return a.index_add(axis, index, values)
