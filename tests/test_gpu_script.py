@@ -3,11 +3,13 @@
 So that no mistake in the script costs time on a device.  See `tests.stand_in` for the stand-ins.
 """
 
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,45 @@ def test_all_parts(checkout, tmp_path):
         assert row["of_bandwidth"] > 0
     assert records["tests"]["counts"] == {"passed": 1}
     assert records["crossover"]["crossover"].keys() == {"2"}
+
+
+NEEDED = ("numpy", "numpy.libs", "array_api_compat")
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory):
+    """Return a Python that has what the script needs, and nothing else."""
+    made = tmp_path_factory.mktemp("bare")
+    venv.create(made, symlinks=True)
+    (packages,) = made.glob("lib/python*/site-packages")
+    for name in NEEDED:
+        found = importlib.util.find_spec(name.removesuffix(".libs"))
+        (folder,) = found.submodule_search_locations
+        source = Path(folder).parent / name
+        if source.exists():
+            (packages / name).symlink_to(source)
+    return made / "bin" / "python"
+
+
+@pytest.mark.slow
+@compiles
+@pytest.mark.parametrize(
+    "parts",
+    ["smoke loops tests", pytest.param("parity layer train crossover", marks=pytest.mark.full)],
+)
+def test_on_a_machine_that_lacks_everything_else(parts, checkout, bare_python, tmp_path):
+    lacked = "import importlib.util as u, sys; sys.exit(any(map(u.find_spec, sys.argv[1:])))"
+    others = ("torch", "jax", "pytest", "safetensors", "threadpoolctl", "numba", "matplotlib")
+    subprocess.run([bare_python, "-c", lacked, *others], check=True)
+    done, records = gpu_sh(checkout, tmp_path, PYTHON=str(bare_python), PARTS=parts)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name, fate in records["run"]["parts"].items():
+        if name == "tests":
+            assert fate == "left out: pytest is not installed"
+        else:
+            assert fate == "done"
+            check(name, records[name])
+            assert not any("ratio" in row for row in records[name]["rows"] if name != "crossover")
 
 
 @pytest.mark.slow
