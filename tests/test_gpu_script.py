@@ -253,6 +253,8 @@ time.sleep(60)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     before = script.time.time()
     assert script.run_part("hangs", 2.0) == "cut after 2 s"
+    # Far below the 60 s after which they would end by themselves.
+    assert script.time.time() < before + 40
     deadline, child = (tmp_path / "pid").read_text().split()
     assert float(deadline) == pytest.approx(before + 2 - script.GRACE, abs=1)
     for _ in range(50):
