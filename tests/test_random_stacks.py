@@ -9,6 +9,7 @@ from tests.cases import CELLS, Case
 from tests.closeness import AUTOGRAD, AUTOGRAD_FLOOR, assert_all_close, assert_close
 from tests.judge import judge, masks_of
 from tests.passes import all_of, on_numpy
+from xprnn.testing import GradientError, check_gradients
 
 
 @st.composite
@@ -46,3 +47,17 @@ def test_values_and_gradients(case: Case, seed: int):
     assert_close(run.output, verdict.output, AUTOGRAD, "output", AUTOGRAD_FLOOR)
     assert_close(run.state, verdict.state, AUTOGRAD, "state", AUTOGRAD_FLOOR)
     assert_all_close(gradients, all_of(verdict, case.cell), AUTOGRAD, AUTOGRAD_FLOOR)
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=EXAMPLES // 6)
+@given(case=cases(), seed=st.integers(0, 1000))
+def test_right_gradients_are_not_called_wrong(case: Case, seed: int):
+    net, problem = case.make(dtype="float64", rng=0), case.problem(seed)
+    net.parameters = case.parameters(seed)
+    try:
+        report = check_gradients(net, problem.x, problem.state, lengths=case.lengths, rng=seed)
+    except GradientError as error:
+        report = error.report
+    # It may be empty, because all units of relu may be off.
+    assert not report.failures
+    assert report.method.startswith("forward mode")

@@ -8,6 +8,9 @@ nothing is subtracted, so the derivative is exact to rounding.
 ===============  ===============================================================================
 `array`          `DualArray`: a value, and its tangents along K directions at once
 `namespace`      `DualNamespace`: the functions of the standard, each with its derivative
+`wrapping`       between dual arrays and their values and tangents
+`elementwise`    the elementwise functions
+`shapes`         the functions that only move entries
 `rules`          the derivatives of the elementwise functions
 `kinks`          where a function has no derivative, noted while it is computed
 ===============  ===============================================================================

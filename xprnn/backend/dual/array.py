@@ -85,7 +85,6 @@ class DualArray:
     __floordiv__, __rfloordiv__ = _operator("floor_divide")
     __mod__, __rmod__ = _operator("remainder")
     __pow__, __rpow__ = _operator("pow")
-    __matmul__, __rmatmul__ = _operator("matmul")
     __and__, __rand__ = _operator("bitwise_and")
     __or__, __ror__ = _operator("bitwise_or")
     __xor__, __rxor__ = _operator("bitwise_xor")
@@ -95,6 +94,14 @@ class DualArray:
     __hash__ = None  # type: ignore[assignment]
 
     # There are no in-place operators: ``a += b`` makes a new array, and changes no other's.
+
+    def __matmul__(self, other: object) -> "DualArray":
+        product: DualArray = self.space.matmul(self, other)
+        return product
+
+    def __rmatmul__(self, other: object) -> "DualArray":
+        product: DualArray = self.space.matmul(other, self)
+        return product
 
     def __neg__(self) -> "DualArray":
         negated: DualArray = self.space.unary("negative", self)

@@ -4,6 +4,7 @@
 `network`        `check_gradients`: a network's gradients
 `cell`           `check_cell`: a cell's backward, and its lowered time loops
 `function`       `check_gradient`: any function over a namespace
+`pair`           that function and its backward, called and checked for form
 `culprit`        which lines of a cell's backward made what is wrong
 `lowering`       a lowering's time loops against the plain loop
 `independence`   whether the passes of a network leave each other's arrays alone
