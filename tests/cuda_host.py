@@ -50,7 +50,7 @@ static void run_block(void (*f)(void**), void** a) {
     }
     for (;;) {
         int waiting = 0, done = 0;
-        for (int k = all; k--;) {
+        for (int k = 0; k < all; ++k) {
             threadIdx = {k % blockDim.x, k / blockDim.x}, now = k;
             if (state[k] == READY) swapcontext(&home, &place[k]);
             waiting += state[k] == WAITS, done += state[k] == DONE;
@@ -61,7 +61,7 @@ static void run_block(void (*f)(void**), void** a) {
     }
 }
 """
-"""The last thread runs first, so that none finds by chance what another should have left."""
+"""The first thread runs first, so that it doesn't find by chance what others should have left."""
 
 # The two conversions are instructions of the device; not every C++ compiler has such a type.
 HALF_ON_HOST = """

@@ -7,7 +7,7 @@ from tests.closeness import FLOAT64, assert_all_close, assert_close
 from tests.scripted import ONE, ZERO, Scripted, scalar_net, weight
 from xprnn import RNN, NonFiniteLossError, fit
 from xprnn.data import Batch, chunks
-from xprnn.engine.gradients import SparseGradient
+from xprnn.engine.gradients import SparseGradient, trimmed
 from xprnn.engine.network import loss_and_grad
 from xprnn.losses import CrossEntropy, SquaredError
 from xprnn.optim import SGD, Rprop, clip_by_norm, clip_by_value
@@ -64,7 +64,7 @@ def test_dense_and_sparse_gradients_on_every_backend(harness, reduction):
         want[:, these] += weights[k] * sparse[k]
     total = joined.gradients["sparse"]
     assert isinstance(total, SparseGradient)
-    assert harness.backend.to_numpy(total.indices).tolist() == [0, 1, 3]
+    assert harness.backend.to_numpy(trimmed(total).indices).tolist() == [0, 1, 3]
     assert_close(harness.host(total.to_dense()), want, FLOAT64)
     want = np.tensordot(weights, dense, 1)
     assert_close(harness.host(joined.gradients["dense"]), want, FLOAT64)

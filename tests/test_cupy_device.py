@@ -6,6 +6,8 @@ import pytest
 from tests.cuda_cells import DTYPES, TRACED
 from tests.cuda_functions import every_function, expect_every_function
 from tests.cuda_problem import Device, problem
+from tests.cuda_trainings import same_as_numpy, series, text
+from tests.optimizers import KINDS
 from xprnn import get_backend
 from xprnn.backend import probe
 from xprnn.cells import LSTM
@@ -48,3 +50,10 @@ def test_every_function_on_cupy(dtype, cupy):
     launch((-(-u.shape[1] // 64), 1), (64, 1), (0, 1, *u.shape, *pointers))
     saved = {name: cupy.to_numpy(a) for name, a in arrays.items()}
     expect_every_function(saved, u, v, slack=10, flushed=True)
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("row", KINDS, ids=lambda row: row.id)
+@pytest.mark.parametrize("make", [series, text])
+def test_trainings_on_cupy_are_those_of_numpy(make, row):
+    same_as_numpy(make, row.ours, 1e-9)

@@ -139,6 +139,20 @@ def test_sums_of_rows_by_index(n, count):
         np.testing.assert_array_equal(total, expected)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("add", [False, True])
+def test_indices_past_the_end_are_left_out(add, axis):
+    held = on_device(np.zeros((5, 3)))
+    values, index = np.arange(1.0, 7.0).reshape(2, 3), on_device(np.array([1, 4]))
+    # The matrix has four rows, or columns; behind them lies memory of somebody else.
+    a = held[:4] if axis == 0 else held.ravel()[:12].reshape(3, 4)
+    fused.scatter(a, index, on_device(values if axis == 0 else values.T), axis, add=add)
+    want = np.zeros((4, 3))
+    want[1] = values[0]
+    np.testing.assert_array_equal(host(a), want if axis == 0 else want.T)
+    assert not host(held)[4].any()
+
+
 @pytest.mark.parametrize("make", [sum_rows, sum_columns])
 def test_sparse_gradients(make):
     rng = np.random.default_rng(0)

@@ -15,9 +15,8 @@ from tests.closeness import assert_close
 from tests.cuda_cells import each_traced, kernels
 from tests.cuda_problem import CHOSEN, Device, plain, problem
 from tests.device_arrays import EVENTS, NAMES, on_device
-from xprnn import RNN, fit, get_backend
+from xprnn import get_backend
 from xprnn.cells import GRU, LSTM, Elman, MinimalGated
-from xprnn.data import minibatches
 from xprnn.engine.loop import lowering
 from xprnn.engine.loop.cuda.source import Variant
 from xprnn.engine.loop.loop import run_backward as chosen_backward
@@ -166,36 +165,6 @@ def test_a_network_and_all_its_gradients(case, lengths):
 def test_what_explain_says():
     said = lowering.explain_lowering("elman", "cupy")
     assert "is lowered to CUDA kernels, one a step each way: 2 operations forward" in said
-
-
-def reads_a_step(make, loss, **options):
-    """Return how often a training waits for the device in each additional batch."""
-    counts = []
-    for batches in (2, 3, 4):
-        net, data = make(batches)
-        EVENTS.clear()
-        fit(net, data, epochs=1, loss=loss, optimizer="adam", **options)
-        counts.append(EVENTS["read"])
-    assert counts[2] - counts[1] == counts[1] - counts[0]
-    return counts[1] - counts[0]
-
-
-@pytest.mark.parametrize("options", [{}, {"clip_norm": 1e-3}, {"clip_value": 0.1}], ids=str)
-def test_what_a_training_step_waits_for(options):
-    """For the loss, with which the checks of the data are read."""
-
-    def series(batches):
-        net = RNN(2, 3, 2, cell="lstm", backend="cupy", rng=0)
-        x = net.backend.asarray(np.random.default_rng(0).normal(size=(3, 2 * batches, 2)))
-        return net, minibatches(x, x, 2, rng=0)
-
-    def text(batches):
-        net = RNN(4, 3, 4, cell="gru", backend="cupy", rng=0)
-        x = net.backend.asarray(np.random.default_rng(0).integers(0, 4, (3, 2 * batches)))
-        return net, minibatches(x, x, 2, rng=0)
-
-    assert reads_a_step(series, "squared_error", **options) == 1
-    assert reads_a_step(text, "cross_entropy", **options) == 1
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

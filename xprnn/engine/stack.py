@@ -167,7 +167,8 @@ def backward(
     if architecture.bidirectional:
         # A path may go through all steps in each layer, forward in one and reversed in the next.
         longest_path *= architecture.layers
-    layers_backward = _layers_backward
+    of_input = not parameters_only or architecture.embedding_size is not None
+    layers_backward = partial(_layers_backward, of_input=of_input)
     if window is not None and window < longest_path:
         layers_backward = partial(_layers_backward_windowed, window=window)
     d_input, states = layers_backward(tape, weights, readout_backward, d_state, gradients)
@@ -205,6 +206,8 @@ def _layers_backward(
     readout_backward: Callable[[], Array],
     d_state: Arrays,
     gradients: dict[str, GradientArray],
+    *,
+    of_input: bool = True,
 ) -> tuple[Array | None, list[Arrays]]:
     """Go back through the layers, without a window.
 
@@ -217,6 +220,8 @@ def _layers_backward(
     d_state : tuple of array, (layers·D, B, H) each
     gradients : dict
         Gets the gradients of the layers' parameters.
+    of_input : bool
+        Whether the gradient of the lowest layer's input is wanted.
 
     Returns
     -------
@@ -228,7 +233,14 @@ def _layers_backward(
     states: list[Arrays] = []
 
     def layer_backward(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
-        gradient = run_layer_backward(architecture.cell, weights[k], tape.layers[k], dh, d_final)
+        gradient = run_layer_backward(
+            architecture.cell,
+            weights[k],
+            tape.layers[k],
+            dh,
+            d_final,
+            of_input=of_input or architecture.stack[k].layer > 0,
+        )
         gradients.update(_by_name(architecture.stack[k], gradient.weights))
         states.append(gradient.state)
         return gradient.x

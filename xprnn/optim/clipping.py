@@ -97,18 +97,20 @@ def clip_by_norm(gradients: Gradients, limit: float) -> tuple[dict[str, Gradient
 def limit_norm(gradients: Gradients, limit: float) -> tuple[dict[str, GradientArray], Array]:
     """Do the same for a caller who does not use ``gradients`` any more: they may be the result."""
     check_mapping("gradients", gradients)
-    fused = library_of(_first(gradients)).fused if gradients else None
-    if fused is not None:
+    if not gradients:
+        raise ValueError("gradients is empty: expected at least one array")
+    library = library_of(_first(gradients))
+    if library.fused is not None:
         # A factored gradient becomes dense, because every form is needed in the end.
         gradients = {k: multiplied_out(g) for k, g in gradients.items()}
         values = _entries(gradients)
-        norm, factor = fused.norm_and_factor(values, limit)
-        scaled = fused.scaled(values, factor)
+        norm, factor = library.fused.norm_and_factor(values, limit)
+        scaled = library.fused.scaled(values, factor)
         return dict(zip(gradients, map(_like, gradients.values(), scaled), strict=True)), norm
     norm = global_norm(gradients)
     # A limit above the dtype's range would become infinite, and infinity over infinity is NaN.
-    limit = min(limit, float(_namespace(gradients).finfo(norm.dtype).max))
-    if library_of(_first(gradients)).synchronous and bool(norm <= limit):
+    limit = min(limit, float(library.namespace().finfo(norm.dtype).max))
+    if library.synchronous and bool(norm <= limit):
         # The usual case: a factor of 1 needs no pass over the gradients.
         return dict(gradients), norm
     # limit / max(norm, limit) is min(1, limit / norm), but never divides by zero.

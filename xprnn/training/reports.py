@@ -14,6 +14,8 @@ from xprnn.backend.questions import Question, Questions, asking, position
 from xprnn.backend.types import Array
 from xprnn.losses import CountsOnDevice, Loss
 
+_NO_QUESTIONS = nullcontext()
+
 
 class Report(NamedTuple):
     """What is known of a batch after its step.
@@ -67,7 +69,7 @@ class Reports:
 
     def asking(self) -> AbstractContextManager[Questions | None]:
         """Return a ``with`` block whose checks may ask instead of waiting for an answer."""
-        return nullcontext() if self.fused is None else asking()
+        return _NO_QUESTIONS if self.fused is None else asking()
 
     def entries(self, loss: Loss, target: Array, *valid: Array) -> int | Array:
         """Return how many entries a loss is a sum or mean over.
@@ -78,10 +80,16 @@ class Reports:
             return loss.count(target, *valid)
         return loss.entries(target, *valid)
 
+    def known(self, batch: int, loss: Array, entries: int | Array) -> Report | None:
+        """Return the report of a step if it is read at once, and no device is asked for it."""
+        if self.fused is None and self.together == 1:
+            return Report(batch, float(loss), int(entries))
+        return None
+
     def add(
         self, batch: int, loss: Array, entries: int | Array, questions: Questions | None
     ) -> None:
-        """Add the report of a step.
+        """Add the report of a step, to be read later.
 
         Parameters
         ----------

@@ -136,9 +136,13 @@ class TrainingStep:
             if self.batch == 1 and not self.updates:
                 hint_if_small(self.net, batch.x.shape[1])
             entries = self.entries(batch)
-            self.reports.add(self.batch, value, entries, questions)
+            known = self.reports.known(self.batch, value, entries)
             # Before the update, so that the weights are those that gave the last loss.
-            reports = self.read_reports() if self.reports.due else []
+            if known is not None:
+                reports = self.checked([known])
+            else:
+                self.reports.add(self.batch, value, entries, questions)
+                reports = self.read_reports() if self.reports.due else []
             if reports:
                 entries = reports[-1].entries
             if self.accumulate == 1:
@@ -151,7 +155,10 @@ class TrainingStep:
 
     def read_reports(self) -> list[Report]:
         """Return the reports that were not read yet, after a look at what they say."""
-        reports = self.reports.read()
+        return self.checked(self.reports.read())
+
+    def checked(self, reports: list[Report]) -> list[Report]:
+        """Return reports if what they say is good; else go back to good weights and say so."""
         for report in reports:
             if report.fault:
                 if len(reports) > 1:

@@ -137,9 +137,17 @@ def run_layer(
 
 
 def run_layer_backward(
-    cell: Cell, weights: Weights, tape: Tape, dh: Array | None, d_state: Arrays
+    cell: Cell,
+    weights: Weights,
+    tape: Tape,
+    dh: Array | None,
+    d_state: Arrays,
+    *,
+    of_input: bool = True,
 ) -> LayerGradient:
     """Propagate gradients back through `run_layer`; the arguments have been checked.
+
+    Without ``of_input``, the gradient of x is left out.
 
     Raises
     ------
@@ -147,10 +155,12 @@ def run_layer_backward(
         If a recomputed segment ends in another state than it did in the forward pass.
     """
     if len(tape.segments) == 1:
-        return _segment_gradient(cell, weights, tape, tape.segments[0], dh, d_state)
+        return _segment_gradient(
+            cell, weights, tape, tape.segments[0], dh, d_state, of_input=of_input
+        )
     total, dx = None, None
     for segment in reversed(tape.segments):
-        gradient = _segment_gradient(cell, weights, tape, segment, dh, d_state)
+        gradient = _segment_gradient(cell, weights, tape, segment, dh, d_state, of_input=of_input)
         d_state = gradient.state
         total = gradient.weights if total is None else plus(total, gradient.weights)
         if gradient.x is not None:
@@ -244,6 +254,8 @@ def _segment_gradient(
     segment: Segment,
     dh: Array | None,
     d_state: Arrays,
+    *,
+    of_input: bool,
 ) -> LayerGradient:
     """Propagate gradients back through a segment, recomputed first if it has no tape."""
     (steps, before, _, saved), backend = segment, tape.backend
@@ -254,7 +266,7 @@ def _segment_gradient(
     recurrent = _recurrent_at(recurrent, steps)
     dh = _zero_padding(backend.xp, recurrent.valid, _at(dh, steps))
     d_loop = run_backward(backend, cell, recurrent, saved.trajectory, dh, d_state)
-    return _layer_gradient(weights, tape, steps, saved, d_loop)
+    return _layer_gradient(weights, tape, steps, saved, d_loop, of_input=of_input)
 
 
 def _recurrent(weights: Weights, tape: Tape) -> Recurrent:
@@ -270,7 +282,13 @@ def _recurrent_at(recurrent: Recurrent, steps: slice) -> Recurrent:
 
 
 def _layer_gradient(
-    weights: Weights, tape: Tape, steps: slice, saved: SegmentTape, d_loop: LoopGradient
+    weights: Weights,
+    tape: Tape,
+    steps: slice,
+    saved: SegmentTape,
+    d_loop: LoopGradient,
+    *,
+    of_input: bool = True,
 ) -> LayerGradient:
     """Return the layer's gradients from those of the loop."""
     backend, mask = tape.backend, tape.recurrent.mask
@@ -278,7 +296,14 @@ def _layer_gradient(
     rows = backend.library.rows
     du = rows(d_loop.du)
     projection = project_backward(
-        backend, weights.W, weights.b, tape.x[steps, ...], du, gain_u, saved.normalized
+        backend,
+        weights.W,
+        weights.b,
+        tape.x[steps, ...],
+        du,
+        gain_u,
+        saved.normalized,
+        of_input=of_input,
     )
     h_previous = saved.trajectory.states[0][:-1, ...]
     if mask is not None:

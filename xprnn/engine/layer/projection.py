@@ -31,7 +31,7 @@ class Projection(NamedTuple):
 
 
 class ProjectionGradient(NamedTuple):
-    """The gradients of W, b, γ and x; the last is None if x holds integers."""
+    """The gradients of W, b, γ and x; the last is None if x holds integers, or isn't wanted."""
 
     W: GradientArray
     b: Array | None
@@ -79,8 +79,10 @@ def project_backward(
     du: Array,
     gain: Array | None = None,
     normalized: Normalized | None = None,
+    *,
+    of_input: bool = True,
 ) -> ProjectionGradient:
-    """Return the gradients, given that of u as (T·B, G·H)."""
+    """Return the gradients, given that of u as (T·B, G·H); of x only if ``of_input``."""
     xp, library = backend.xp, backend.library
     db = None if b is None else library.sum_rows(du)
     da, d_gain = _before_gain(xp, du, gain, normalized)
@@ -88,7 +90,8 @@ def project_backward(
         dW = sum_columns(da, xp.reshape(x, (da.shape[0],)), W.shape[1])
         return ProjectionGradient(dW, db, d_gain, None)
     dW = library.product(da.T, library.rows(x))
-    return ProjectionGradient(dW, db, d_gain, xp.reshape(library.product(da, W), x.shape))
+    dx = xp.reshape(library.product(da, W), x.shape) if of_input else None
+    return ProjectionGradient(dW, db, d_gain, dx)
 
 
 def input_gradient(
