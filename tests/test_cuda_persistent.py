@@ -16,7 +16,7 @@ from tests.cuda_cells import VARIANTS, each_traced
 from tests.cuda_fibres import SCHEDULES, KernelError
 from tests.cuda_problem import Device, problem
 from tests.cuda_tiles import BATCH, FULL, HIDDEN, STEPS, ready, schedule, sources, tiles
-from tests.device_arrays import EVENTS, on_device
+from tests.device_arrays import NAMES, on_device
 from tests.nvrtc import compile_cuda
 from tests.test_cuda_source import has_compiler
 from xprnn import cuda_loop, get_backend
@@ -113,9 +113,9 @@ def test_slices_in_turn_are_the_same_bits(device):
     with ready(texts):
         for slices, launches in ((2, 2), (1, 4)):
             with tiles("shared", slices=slices):
-                EVENTS.clear()
+                NAMES.clear()
                 found.append(results(device, CELL, given()))
-                assert EVENTS["launch"] == launches
+                assert NAMES["together"] == launches
     assert found[0] == found[1]
 
 

@@ -58,7 +58,7 @@ class Reports:
     """
 
     def __init__(self, library: Library, together: int) -> None:
-        self.fused, self.together = library.fused, together
+        self.library, self.fused, self.together = library, library.fused, together
         self.waiting: list[_Waiting] = []
         self._rows: Array = None
 
@@ -121,8 +121,10 @@ class Reports:
             return []
         if self.fused is None:
             return [Report(w.batch, float(w.loss), int(w.entries)) for w in waiting]
-        reports = []
-        for (batch, _, entries, asked), row in zip(waiting, self._rows.get(), strict=False):
+        reports, rows = [], self._rows.get()
+        # Before anything is made of the numbers: a kernel that gave up has left NaN.
+        self.library.raise_given_up()
+        for (batch, _, entries, asked), row in zip(waiting, rows, strict=False):
             count = entries if isinstance(entries, int) else int(row[1])
             faults = (
                 _fault(question, shape, int(answer))
