@@ -9,7 +9,7 @@ import pytest
 from tests import cuda_host, device_arrays
 from tests.cuda_trainings import same_as_numpy, series, text
 from tests.device_arrays import EVENTS, NAMES, Device
-from tests.optimizers import RULES
+from tests.optimizers import KINDS, RULES
 from xprnn import RNN, evaluate, fit, get_backend
 from xprnn.data import minibatches
 from xprnn.optim import Adam, Averaged, global_norm
@@ -19,6 +19,13 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(cuda_host.COMPILER is None, reason="there is no C++ compiler"),
 ]
+
+
+# Each kind of rule is traced and compiled; the others with FULL=1.
+each_rule = pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, id=row.id, marks=[pytest.mark.full] * (row not in KINDS)) for row in RULES],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +89,7 @@ def test_an_evaluation_waits_once_a_batch(make):
     assert EVENTS["read"] == 4
 
 
-@pytest.mark.parametrize("row", RULES, ids=lambda row: row.id)
+@each_rule
 def test_an_update_is_one_launch_and_waits_for_nothing(row):
     rule = row.ours
     net, _, _ = series()
@@ -96,7 +103,7 @@ def test_an_update_is_one_launch_and_waits_for_nothing(row):
     assert EVENTS["read"] == 0
 
 
-@pytest.mark.parametrize("row", RULES, ids=lambda row: row.id)
+@each_rule
 @pytest.mark.parametrize("make", [series, text])
 def test_trainings_are_those_of_numpy(make, row):
     same_as_numpy(make, row.ours)

@@ -219,7 +219,8 @@ class _Entered:
     """A ``with`` block on a device, which says in words that the device has no more memory."""
 
     def __init__(self, library: CuPy, device: Device | None) -> None:
-        self.library, self.device = library, device
+        # An object of its own, because not every kind of context can be entered twice.
+        self.library, self.device = library, device and type(device)(device.id)
 
     def __enter__(self) -> None:
         if self.device is not None:
