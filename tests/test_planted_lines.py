@@ -8,6 +8,7 @@ import itertools
 
 import pytest
 
+from tests.harness import flavour
 from xprnn.testing import GradientError, check_cell
 
 RIGHT = '''
@@ -47,8 +48,9 @@ FAULTS = {
     ),
 }
 BACKENDS = [
-    pytest.param(name, marks=[pytest.mark.another_flavour] * (name != "numpy"))
-    for name in ("numpy", "torch", "array_api_strict", "jax", "numpy:")
+    flavour("numpy"),
+    *map(flavour, ("torch", "array_api_strict", "numpy:")),
+    flavour("jax", full=True),
 ]
 number = itertools.count()
 
