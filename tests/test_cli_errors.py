@@ -158,7 +158,8 @@ def test_the_text_is_not_read_before_the_options_are_known_to_make_sense(here, m
         pytest.fail("read the text for options that make no sense")
 
     monkeypatch.setattr(text, "python_topics", prepare)
-    for option in ("--hidden", "--batch", "--chunk", "--clip", "--vocabulary", "--epochs"):
+    options = ("--hidden", "--batch", "--chunk", "--clip", "--vocabulary", "--epochs")
+    for option in (*options, "--report-every"):
         assert f"{option} is 0" in run("train", "text", option, "0").error
 
 
