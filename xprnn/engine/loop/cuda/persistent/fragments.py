@@ -50,7 +50,7 @@ struct Sums {{ real of[TILE_SEQUENCES][TILE_ROWS]; }};
     const int group = threadIdx.x % ROW_GROUPS, part = threadIdx.x / ROW_GROUPS / SEQUENCE_GROUPS;
     const int first = threadIdx.x / ROW_GROUPS % SEQUENCE_GROUPS * TILE_SEQUENCES;
     if (part >= PARTS) return;
-    #pragma unroll 2
+    #pragma unroll UNROLL
     for (int k = 4 * part; k < CHUNK; k += 4 * PARTS) {{
         quad w[TILE_ROWS], x[TILE_SEQUENCES];
         #pragma unroll
@@ -111,7 +111,7 @@ struct Sums {{ real of[TILE_ROWS][4]; }};
     const int group = warp % ROW_GROUPS, part = warp / ROW_GROUPS / SEQUENCE_GROUPS;
     const int first = warp / ROW_GROUPS % SEQUENCE_GROUPS * 16 + line;
     if (part >= PARTS) return;
-    #pragma unroll 2
+    #pragma unroll UNROLL
     for (int k = 16 * part; k < CHUNK; k += 16 * PARTS) {{
         const quad above = *(const quad*)(X + first * SEQUENCE_STRIDE + k + four);
         const quad below = *(const quad*)(X + (first + 8) * SEQUENCE_STRIDE + k + four);

@@ -310,6 +310,8 @@ def _constants(tile: Tile, text: str) -> str:
         "ROW_GROUPS": tile.row_groups,
         "SEQUENCE_GROUPS": tile.sequence_groups,
         "PARTS": tile.parts,
+        # With more threads there are too few registers for the operands of two turns.
+        "UNROLL": 1 if tile.threads > 256 else 2,
     }
     kinds = dict.fromkeys(numbers, "int") | {"PATIENCE": "long long"}
     numbers["PATIENCE"] = PATIENCE
