@@ -102,9 +102,12 @@ def test_add_tn(dtype):
         assert_close(c, want, TOLERANCE[dtype], f"{n}, {depth}, {columns}")
 
 
-@pytest.mark.parametrize(("n", "columns"), [(20, 301), (301, 70), (70, 64)])
-def test_the_same_bits_however_many_threads(n, columns, monkeypatch):
-    a, b = matrices(n, 50, columns, "float32")
+@pytest.mark.parametrize(
+    ("n", "depth", "columns"),
+    [(20, 50, 301), (301, 50, 70), (70, 50, 64), (20, 900, 40), (61, 300, 41)],
+)
+def test_the_same_bits_however_many_threads(n, depth, columns, monkeypatch):
+    a, b = matrices(n, depth, columns, "float32")
     monkeypatch.setattr(tuning, "PRODUCT_PER_THREAD", 1)
     found = []
     for count in (1, 2, 3, 8):

@@ -286,7 +286,8 @@ TILES = {
 
 Measured: on the Zen 5, 2026-11-28, a step's product, (32, 128) by (128, 512), in GFLOP/s.  With 512
 bits 6 by 4 vectors 258, 12 by 2 255, 8 by 3 267 (but slower with one to four rows); with 256 bits
-4 by 3 134, 6 by 2 128, 4 by 2 118.
+4 by 3 134, 6 by 2 128, 4 by 2 118; with 128 bits 4 by 2 48, 6 by 2 49 (but 33 instead of 44 with
+two rows), 4 by 3 36.
 """
 
 
