@@ -355,6 +355,9 @@ class RNN:
             recompute=recompute,
             masks=self._masks(x, rng),
         )
+        if self.backend.library.compiles:
+            # The same objects, so that `backward` need not compare numbers.
+            run = run._replace(tape=run.tape._replace(parameters=tuple(self._parameters.values())))
         if run.tape.shares_output:
             output = self.backend.library.protected(run.output)
             if output is not run.output:

@@ -15,6 +15,7 @@ from xprnn.losses import Loss, get_loss
 from xprnn.optim import SGD, Optimizer, get_optimizer
 from xprnn.training.best import BestWeights
 from xprnn.training.checkpoint import Checkpoint
+from xprnn.training.hint import hint_if_not_compiled
 from xprnn.training.history import History
 from xprnn.training.run import Callback, RateScale, TrainingRun
 from xprnn.training.step import TrainingStep
@@ -153,4 +154,6 @@ def fit(
     run = TrainingRun(step, batches, epochs, rate_scale, validation, best, patience, callbacks)
     if checkpoint is not None:
         run.track(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
-    return run.run()
+    history = run.run()
+    hint_if_not_compiled(net, history.seconds)
+    return history

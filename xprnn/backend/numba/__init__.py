@@ -24,6 +24,8 @@ from functools import cache
 VARIABLE = "XPRNN_LOWERING"
 _KEY = os.environ.encodekey(VARIABLE)
 WORDS = ("on", "off", "numpy", "numba")
+ANNOUNCED = "xprnn_compiling"
+"""The attribute of a log record that says what is about to be compiled, which takes seconds."""
 NUMBA = (0, 61)
 """The oldest version of Numba that can be used."""
 

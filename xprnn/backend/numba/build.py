@@ -30,7 +30,7 @@ from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import write_atomic
 from xprnn.backend.host.private import check_files, home, make_private, temporary_home
-from xprnn.backend.numba import blocks, functions, intrinsics, packed, tiles
+from xprnn.backend.numba import ANNOUNCED, blocks, functions, intrinsics, packed, tiles
 from xprnn.backend.numba.target import target
 
 # With Numba's own names, because no other package imports it.
@@ -96,6 +96,7 @@ def build(
     *,
     by_address: bool = False,
     dependencies: str = "",
+    announced: str = "",
 ) -> Built:
     """Compile a function for one signature, or load it from the cache.
 
@@ -111,6 +112,8 @@ def build(
     dependencies : str
         Everything else that the machine code depends on, besides the modules of this package that
         `_digest` covers: part of the cache key.
+    announced : str
+        What is compiled, in words: logged before it is, unless it can be loaded.
 
     Raises
     ------
@@ -131,6 +134,8 @@ def build(
     source = source.replace(f"def {kind}(", f"def {name}(", 1)
     file = _source_file(f"{source}# {signature}\n# {numbers}\n", name)
     namespace = {**names, "__name__": __name__}
+    if announced and (file is None or not _compiled_files(file)):
+        _log.info("compiling %s, once", announced, extra={ANNOUNCED: announced})
     compiler: Any = numba.cfunc if by_address else partial(numba.njit, nogil=True)
     compiler = partial(compiler, signature, error_model="numpy", fastmath={"contract"})
     try:

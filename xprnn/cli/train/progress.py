@@ -1,12 +1,15 @@
 """The progress of trainings on stderr."""
 
+import logging
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 from xprnn.backend.host.quoting import quoted
+from xprnn.backend.numba import ANNOUNCED
 from xprnn.cli.common import tell
 from xprnn.engine.network import RNN
 from xprnn.training.history import Record
@@ -30,8 +33,15 @@ class Progress:
         self.epochs, self.done, self.restored = epochs, 0, 0
         self.started = time.perf_counter()
         self.bar: Any = None
+        self._listener = _Listener(self.announce)
+        self._level = logging.NOTSET
 
     def __enter__(self) -> "Progress":
+        log = logging.getLogger("xprnn")
+        self._level = log.level
+        log.addHandler(self._listener)
+        if not log.isEnabledFor(logging.INFO):
+            log.setLevel(logging.INFO)
         if sys.stderr is not None and sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -53,6 +63,15 @@ class Progress:
                 f"epoch {self.done}/{self.epochs}, loss {record.loss:.4g}, "
                 f"{each * (self.epochs - self.done):.0f} s left"
             )
+
+    def announce(self, what: str) -> None:
+        """Say that something is being compiled, because the first step waits for it."""
+        words = f"compiling {what}, once"
+        if self.bar is None:
+            tell(words)
+            return
+        with suppress(OSError, ValueError):
+            self.bar.set_postfix_str(words)
 
     def state(self) -> int:
         """Return the number of epochs done, for a checkpoint."""
@@ -87,6 +106,26 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        log = logging.getLogger("xprnn")
+        log.removeHandler(self._listener)
+        log.setLevel(self._level)
         if self.bar is not None:
             with suppress(OSError, ValueError):
                 self.bar.close()
+
+
+class _Listener(logging.Handler):
+    """Passes on what is about to be compiled; warnings go where they go without a handler."""
+
+    def __init__(self, announce: Callable[[str], None]) -> None:
+        super().__init__()
+        self._announce = announce
+
+    def emit(self, record: logging.LogRecord) -> None:
+        what = getattr(record, ANNOUNCED, None)
+        if what is not None:
+            self._announce(what)
+        elif record.levelno >= logging.WARNING and logging.lastResort is not None:
+            others = [*logging.getLogger("xprnn").handlers, *logging.getLogger().handlers]
+            if others == [self]:
+                logging.lastResort.handle(record)

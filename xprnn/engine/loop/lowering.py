@@ -264,10 +264,14 @@ def _by_size(backend: Backend, traced: "_Traced", shape: tuple[int, int, int]) -
 
 
 class _Traced(NamedTuple):
-    """A cell's formulas, and their text, which determines them: equal text, equal formulas."""
+    """A cell's formulas, and their text, which determines them: equal text, equal formulas.
+
+    ``cell`` is the name of the class that they were traced from, one of perhaps several.
+    """
 
     text: str
     formulas: Formulas
+    cell: str
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Traced) and self.text == other.text
@@ -282,7 +286,7 @@ def _loops(traced: _Traced, name: str) -> Loops:
     formulas = traced.formulas
     if name == "numba":  # which is optional, and slow to import
         module = importlib.import_module("xprnn.engine.loop.numba.loops")
-        loops: Loops = module.NumbaLoops(formulas)
+        loops: Loops = module.NumbaLoops(formulas, traced.cell)
         return loops
     if name == "persistent":
         return PersistentLoops(formulas)
@@ -324,4 +328,4 @@ def _trace(cell: Cell) -> _Traced | str:
     except Untraceable as error:
         _log.info("%s runs as plain array code: %s", cell, error)
         return f"{error}"
-    return _Traced(repr(formulas), formulas)
+    return _Traced(repr(formulas), formulas, type(cell).__name__)

@@ -33,11 +33,20 @@ _FLOATS = {"float32": types.float32, "float64": types.float64}
 
 
 class NumbaLoops:
-    """A cell's time loop in machine code, products and gates included."""
+    """A cell's time loop in machine code, products and gates included.
+
+    Parameters
+    ----------
+    formulas : Formulas
+    cell : str
+        The name of a cell that has them, for messages.
+    """
 
     name: ClassVar[str] = "numba"
 
-    def __init__(self, formulas: Formulas) -> None:
+    def __init__(self, formulas: Formulas, cell: str = "a cell") -> None:
+        self._cell = cell
+        self._announced: set[str] = set()
         gates, forward, backward = formulas
         nodes, outputs = forward.nodes, forward.outputs
         kinds = [nodes[index or 0].kind for index in outputs["saved"]]
@@ -142,8 +151,13 @@ class NumbaLoops:
             sync = types.Array(types.int64, 1, "C")
             work = types.Array(floats, 1, "C")
             signature = types.void(*[types.intp] * len(NUMBERS), sync, work, *arrays)
+            # Both directions in one line.
+            words = "" if dtype in self._announced else f"the loops for {self._cell} in {dtype}"
+            self._announced.add(dtype)
             try:
-                self._built[key] = build(loop.source, _names(loop, dtype), signature)
+                self._built[key] = build(
+                    loop.source, _names(loop, dtype), signature, announced=words
+                )
             except NumbaError as error:
                 # Numba may lack a function that the formula uses; then the NumPy loop runs.
                 self._built[key] = f"can't be compiled: {error}"
