@@ -43,6 +43,15 @@ def test_backends_that_agree():
     result = small("--backends", "numpy,array_api_strict,torch")
     assert (result.status, result.err) == (0, "")
     lines = result.out.splitlines()
+    functions = lines.index("functions, each alone, and errors of some in units in the last place:")
+    found = [re.sub(r" +", " ", line) for line in lines[functions + 1 : functions + 7]]
+    for line in found:
+        assert re.fullmatch(
+            rf" \w+ in float\d\d {len(CALLS)} of {len(CALLS)}; tanh \d\.\d, exp \d\.\d, "
+            r"log \d\.\d, sqrt \d\.\d",
+            line,
+        )
+    del lines[functions : functions + 7]
     assert lines[0].startswith(f"xprnn {xprnn.__version__}, Python 3.")
     assert lines[1:3] == ["backends:", f"  numpy             {np.__version__}, cpu"]
     assert lines[5].split() == [
@@ -252,7 +261,10 @@ def test_the_folder_gets_a_file_and_the_screen_a_word(tmp_path):
         ("--backends numpy,,torch", 1, "--backends is 'numpy,,torch': expected names with comma"),
         ("--cells elman,nosuch", 1, "unknown cell 'nosuch': known are "),
         ("--dtype float16", 1, "--dtype is 'float16': expected 'float64' or 'float32'"),
-        ("--steps 0", 1, "--steps is 0: expected an int of at least 1"),
+        ("--steps -1", 1, "--steps is -1: expected an int of at least 1"),
+        ("--time-limit 0", 1, "--time-limit is 0.0: expected "),
+        ("--time-limit soon", 2, "argument --time-limit: invalid float value: 'soon'"),
+        ("--xfail nosuch.toml", 1, "'nosuch.toml': No such file"),
         ("--sizes 3,2,0,4,2", 1, "I of --sizes is 0: expected an int of at least 1"),
         ("--sizes 3,2", 2, "argument --sizes: '3,2' is not five integers with commas, T,B,I,H,O"),
         ("--sizes 3,2,1,4,-2", 2, "argument --sizes: '3,2,1,4,-2' is not five integers"),
@@ -340,4 +352,9 @@ def test_everything_is_the_default(monkeypatch):
     assert result.status == 0
     assert seen["cells"] == list(CELLS)
     assert seen["sizes"] == (8, 4, 3, 10, 2)
+    assert seen["options"].pop("watch").limit is None
+    assert {backend.name for backend in seen["options"].pop("functions")} == {
+        "numpy",
+        "array_api_strict",
+    }
     assert seen["options"] == {"dtypes": ["float64", "float32"], "steps": 100, "seed": 0}

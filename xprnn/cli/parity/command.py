@@ -2,20 +2,22 @@
 
 import argparse
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from xprnn import checks
-from xprnn.backend import get_backend
 from xprnn.backend.host.files import output_folder, write_atomic
+from xprnn.backend.host.quoting import printable
 from xprnn.backend.host.threads import blas_threads
 from xprnn.backend.registry import NAMES
 from xprnn.cells import CELLS, get_cell
+from xprnn.cli.common import tell
+from xprnn.cli.parity.expected import Expected
 from xprnn.cli.parity.places import Place
-from xprnn.cli.parity.table import Table, facts_of, head, tail
-from xprnn.testing.parity.check import DTYPES
-from xprnn.testing.parity.suite import PROBLEMS, Result, Sizes, run_suite
+from xprnn.cli.parity.progress import Progress
+from xprnn.cli.parity.table import Table, facts_of, functions_lines, head, tail
+from xprnn.testing.parity.check import DTYPES, in_dtypes
+from xprnn.testing.parity.suite import PROBLEMS, Result, Sizes, compare_functions, run_suite
+from xprnn.testing.parity.watch import Watch
 
 HELP = "check that all backends compute the same, your own included"
 DESCRIPTION = """\
@@ -70,7 +72,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="separated by commas (default float64,float32)",
     )
     add(
-        "--steps", type=int, default=100, metavar="N", help="number of training steps (default 100)"
+        "--steps",
+        type=int,
+        default=100,
+        metavar="N",
+        help="number of training steps, 0 for none (default 100)",
+    )
+    add(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="for each problem on each backend in each dtype; what comes after it is skipped",
+    )
+    add(
+        "--xfail",
+        metavar="FILE",
+        help="TOML with reasons for disagreements that are expected, by function and by cell",
     )
     add("--json", action="store_true", help="print the result as JSON instead of a table")
 
@@ -86,25 +103,31 @@ def run(args: argparse.Namespace) -> int:
     """Compute, compare and print."""
     for letter, size in args.sizes._asdict().items():
         checks.positive_int(f"{letter} of --sizes", size)
-    checks.positive_int("--steps", args.steps)
+    if args.steps != 0:
+        checks.positive_int("--steps", args.steps)
+    limit = args.time_limit
+    limit = None if limit is None else checks.number("--time-limit", limit, open_=True)
     cells = {name: get_cell(name) for name in _words("--cells", args.cells)}
     dtypes = [checks.choice("--dtype", name, DTYPES) for name in _words("--dtype", args.dtype)]
+    expected = Expected() if args.xfail is None else Expected.read(args.xfail)
     folder = None if args.out is None else output_folder(args.out)
     listed = NAMES if args.backends is None else _words("--backends", args.backends)
     places = [Place.of(name) for name in dict.fromkeys((*listed, *args.backend))]
     if "numpy" not in [place.name for place in places]:
         places.insert(0, Place.of("numpy"))
-    backends = [place.backend for place in places if place.backend is not None]
-    for backend in backends:
-        for dtype in dtypes:
-            get_backend(backend, dtype=dtype)  # an error here comes before any work
+    # An error here comes before any work.
+    backends = [place.backend for place in places if place.backend and _opened(place, dtypes)]
     table = Table(places, list(cells), args.steps)
     results: list[Result] = []
-    with _screen(len(cells) * len(PROBLEMS), silent=args.json) as (tell, advance), blas_threads(1):
-        tell(head(places))
+    progress = Progress(len(cells) * len(PROBLEMS), silent=args.json)
+    watch = Watch(progress.stage, limit)
+    with progress.shown(), blas_threads(1):
+        progress.print(head(places, dtypes))
         if not any(backend.name != "numpy" for backend in backends):
             raise RuntimeError("there is no backend to compare with numpy")
-        tell([table.head()])
+        functions = compare_functions(backends, dtypes, watch)
+        progress.print(functions_lines(places, functions))
+        progress.print([table.head()])
         for name, cell in cells.items():
             mine = []
             for result in run_suite(
@@ -114,12 +137,14 @@ def run(args: argparse.Namespace) -> int:
                 dtypes=dtypes,
                 steps=args.steps,
                 seed=args.seed,
+                watch=watch,
+                functions=functions,
             ):
-                mine.append(result)
-                advance()
-            tell(table.lines(mine))
+                mine.append(expected.marked(result, places))
+                progress.advance()
+            progress.print(table.lines(mine))
             results += mine
-        tell(tail(results, places))
+        progress.print(tail(results, places, traces=args.debug))
         facts = facts_of(places, results, args.sizes, args.steps, args.seed)
     text = json.dumps(facts, indent=2)
     if args.json:
@@ -129,10 +154,22 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             print(f"written to {folder}: parity.json")
     named = args.backend if args.backends is None else [place.name for place in places]
-    missing = [place.name for place in places if place.backend is None and place.name in named]
+    missing = [
+        place.name
+        for place in places
+        if place.name in named
+        and (place.backend is None or (place.name != "numpy" and place.backend not in backends))
+    ]
     if missing:
-        print(f"xprnn: error: can't be used: {', '.join(missing)}", file=sys.stderr)
-    return int(bool(missing) or not facts["agrees"])
+        tell(f"xprnn: error: can't be used: {', '.join(missing)}")
+    for words in expected.stale():
+        tell(f"xprnn: error: --xfail {args.xfail}: {printable(words)}")
+    return int(bool(missing or expected.stale()) or not facts["agrees"])
+
+
+def _opened(place: Place, dtypes: Sequence[str]) -> bool:
+    """Open a backend in every dtype that it has, and return whether it has any."""
+    return place.backend is not None and bool(in_dtypes(place.backend, dtypes))
 
 
 def _words(option: str, text: str) -> list[str]:
@@ -140,30 +177,3 @@ def _words(option: str, text: str) -> list[str]:
     if not all(words):
         raise ValueError(f"{option} is {text!r}: expected names with commas between")
     return words
-
-
-@contextmanager
-def _screen(
-    total: int, *, silent: bool
-) -> Iterator[tuple[Callable[[Sequence[str] | Iterator[str]], None], Callable[[], object]]]:
-    """Return a function that prints lines, and one that advances a bar if there is a terminal."""
-    bar = None
-    if sys.stderr.isatty():
-        try:
-            from tqdm import tqdm
-
-            bar = tqdm(total=total, desc="parity", unit="problem", file=sys.stderr, leave=False)
-        except ImportError:
-            pass  # the growing table shows the progress, too
-
-    def tell(lines: Sequence[str] | Iterator[str]) -> None:
-        for line in () if silent else lines:
-            if bar is not None:
-                bar.clear()
-            print(line, flush=True)
-
-    try:
-        yield tell, (lambda: None) if bar is None else bar.update
-    finally:
-        if bar is not None:
-            bar.close()

@@ -1,11 +1,13 @@
 """The backends that ``xprnn parity`` is to compare, as they were named."""
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from xprnn.backend import Backend, get_backend, probe
 from xprnn.backend.registry import NAMES
+from xprnn.testing import Side
 
 
 class Place(NamedTuple):
@@ -50,6 +52,13 @@ class Place(NamedTuple):
         backend = get_backend(library, device or None)
         return cls(name, backend, backend.library.version(), "")
 
+    def lacks(self, dtypes: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the dtypes that its device does not have."""
+        if self.backend is None:
+            return ()
+        there = self.backend.library.dtypes(self.backend.device)
+        return tuple(dtype for dtype in dtypes if dtype not in there)
+
     def facts(self) -> dict[str, Any]:
         """Return it as plain data."""
         backend, device, hardware = self.backend, "", ""
@@ -70,3 +79,12 @@ class Place(NamedTuple):
         if self.backend is None:
             return f"not usable: {self.reason}"
         return ", ".join(filter(None, (self.version, facts["device"], facts["hardware"])))
+
+
+def names_of(places: Sequence[Place]) -> Callable[[Side], str]:
+    """Return a function from a side of a report to its backend's name in the list."""
+    names: dict[tuple[str, str], str] = {}
+    for place in places:
+        if place.backend is not None:
+            names.setdefault((place.backend.name, place.facts()["device"]), place.name)
+    return lambda side: names.get((side.backend, side.device), side.backend)

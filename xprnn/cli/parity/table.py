@@ -3,14 +3,16 @@
 import math
 import platform
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 
 from xprnn._version import __version__
+from xprnn.backend import NEEDED_FOR, Backend
 from xprnn.backend.host.threads import blas
-from xprnn.cli.parity.places import Place
-from xprnn.testing import Row, Side
+from xprnn.cli.parity.places import Place, names_of
+from xprnn.testing import Row
+from xprnn.testing.parity.functions import FunctionReport
 from xprnn.testing.parity.report import and_more, worst_of_each
 from xprnn.testing.parity.suite import Result, Sizes
 
@@ -49,7 +51,7 @@ class Found(NamedTuple):
 
 def found_in(results: Sequence[Result], places: Sequence[Place]) -> list[Found]:
     """Return the rows of all reports; those of functions once for every backend and dtype."""
-    named, seen = _names(places), set[tuple[str, str, str]]()
+    named, seen = names_of(places), set[tuple[str, str, str]]()
     found = []
     for result in results:
         for side in result.report.sides:
@@ -63,13 +65,53 @@ def found_in(results: Sequence[Result], places: Sequence[Place]) -> list[Found]:
     return found
 
 
-def head(places: Sequence[Place]) -> Iterator[str]:
-    """Yield the lines above the table: the versions, and every backend."""
+def head(places: Sequence[Place], dtypes: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the first lines: the versions, and every backend with the dtypes that it lacks."""
     width = max(len(place.name) for place in places)
     yield f"xprnn {__version__}, Python {platform.python_version()}, {platform.platform()}"
     yield "backends:"
     for place in places:
-        yield from _wrapped(f"  {place.name:<{width}}  {place}", width + 4)
+        lacks = place.lacks(dtypes)
+        words = f"{place}; no {', no '.join(lacks)}: skipped" if lacks else f"{place}"
+        yield from _wrapped(f"  {place.name:<{width}}  {words}", width + 4)
+
+
+def functions_lines(
+    places: Sequence[Place], functions: Mapping[Backend, FunctionReport]
+) -> Iterator[str]:
+    """Yield what was found of the functions alone, for each backend in each dtype."""
+    names = {}
+    for backend, report in functions.items():
+        name = next(p.name for p in places if p.backend and _same_place(p.backend, backend))
+        names[f"{_short(name, WIDEST)} in {backend.dtype_name}"] = report
+    width = max(map(len, names), default=0)
+    yield "functions, each alone, and errors of some in units in the last place:"
+    for name, report in names.items():
+        yield from _wrapped(f"  {name:<{width}}  {summary(report)}", width + 4)
+
+
+def summary(report: FunctionReport) -> str:
+    """Return in words how many functions were compared, what was skipped, and how exact some are.
+
+    Examples
+    --------
+    >>> summary(FunctionReport((Row("functions", 0.0, 1.0, "", name="exp"),), (), {"exp": 0.52}))
+    '1 of 1; exp 0.5'
+    """
+    skipped = [row for row in report.rows if row.skipped]
+    parts = [f"{len(report.rows) - len(skipped)} of {len(report.rows)}"]
+    for row in skipped:
+        why = f"no {row.name} ({NEEDED_FOR[row.name]})" if row.name in NEEDED_FOR else ""
+        parts.append(f"skipped: {why or f'{row.name} ({row.skipped})'}")
+    wrong = [row.name for row in report.rows if not row.agrees]
+    parts += [f"wrong: {', '.join(wrong)}"] if wrong else []
+    if report.ulps:
+        parts.append(", ".join(f"{name} {ulps:.1f}" for name, ulps in report.ulps.items()))
+    return "; ".join((*parts, *report.notes))
+
+
+def _same_place(one: Backend, other: Backend) -> bool:
+    return (one.name, one.device) == (other.name, other.device)
 
 
 class Table:
@@ -96,7 +138,7 @@ class Table:
 
     def lines(self, results: Sequence[Result]) -> Iterator[str]:
         """Yield the lines of one cell, given its results on all problems."""
-        named = _names(self.places)
+        named = names_of(self.places)
         seconds = {
             (named(side), side.dtype): side.seconds
             for result in results
@@ -112,15 +154,23 @@ class Table:
             )
 
 
-def tail(results: Sequence[Result], places: Sequence[Place]) -> Iterator[str]:
-    """Yield the lines below the table: where the worst errors are, and what disagrees."""
+def tail(
+    results: Sequence[Result], places: Sequence[Place], *, traces: bool = False
+) -> Iterator[str]:
+    """Yield the lines below the table: where the worst errors are, and what disagrees.
+
+    With ``traces`` the tracebacks of exceptions follow.
+    """
     sides = _by_side(found_in(results, places))
     yield "nearest to its tolerance, or furthest beyond:"
     for (name, dtype), rows in sides.items():
         worst = max(rows, key=lambda found: found.row.used)
         yield from _wrapped(f"  {name} in {dtype}: {worst}", 6)
+    for (name, dtype), rows in sides.items():
+        yield from _aside(f"{name} in {dtype}", rows)
     if all(found.row.agrees for rows in sides.values() for found in rows):
-        yield "all of them agree"
+        some = any(found.row.expected for rows in sides.values() for found in rows)
+        yield "all of them agree, except where it is expected" if some else "all of them agree"
         return
     for (name, dtype), rows in sides.items():
         # A function that is wrong in every case is printed once.
@@ -131,13 +181,38 @@ def tail(results: Sequence[Result], places: Sequence[Place]) -> Iterator[str]:
                 yield from _wrapped(f"  {words}", 6)
             if len(wrong) > MOST:
                 yield f"  and {len(wrong) - MOST} more lines; --json has everything"
+    if traces:
+        # The same exception in every problem is printed once.
+        for trace in dict.fromkeys(found.row.trace for rows in sides.values() for found in rows):
+            yield from trace.rstrip().splitlines()
+
+
+def _aside(name: str, rows: Sequence[Found]) -> Iterator[str]:
+    """Yield what was skipped, and what disagrees as expected."""
+    for status, words in (("skipped", "skipped"), ("expected", "disagrees as expected")):
+        # Functions that are skipped are above the table.
+        mine = [
+            found
+            for found in rows
+            if found.row.status == status
+            and not (status == "skipped" and found.row.quantity == "functions")
+        ]
+        for line in dict.fromkeys(_short_of(found) for found in mine):
+            yield from _wrapped(f"{words}: {name}: {line}", 4)
+
+
+def _short_of(found: Found) -> str:
+    row = found.row
+    case = "" if row.quantity == "functions" else f"{found.cell}, {found.problem}, "
+    reason = row.skipped or row.expected
+    return f"{case}{row.quantity}{f' {row.name}' * bool(row.name)}: {reason}"
 
 
 def facts_of(
     places: Sequence[Place], results: Sequence[Result], sizes: Sizes, steps: int, seed: int
 ) -> dict[str, Any]:
     """Return all results as plain data, with None for numbers that are not finite."""
-    named = _names(places)
+    named = names_of(places)
     return {
         "date": date.today().isoformat(),
         "xprnn": __version__,
@@ -183,15 +258,6 @@ def facts_of(
             if side.seconds is not None
         ],
     }
-
-
-def _names(places: Sequence[Place]) -> Callable[[Side], str]:
-    """Return a function from a side of a report to its backend's name in the list."""
-    names: dict[tuple[str, str], str] = {}
-    for place in places:
-        if place.backend is not None:
-            names.setdefault((place.backend.name, place.facts()["device"]), place.name)
-    return lambda side: names.get((side.backend, side.device), side.backend)
 
 
 def _by_side(rows: Sequence[Found]) -> dict[tuple[str, str], list[Found]]:

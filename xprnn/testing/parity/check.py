@@ -156,7 +156,12 @@ def compare_backends(
     """Return the report of `assert_parity`, whose data may be anything on the host.
 
     Each function is compared once for all problems that share ``functions``.  A dtype that a device
-    lacks is skipped there, if it has another one.
+    lacks is skipped there.
+
+    Raises
+    ------
+    ValueError
+        If a backend that was named has none of the dtypes; for the rest, see `assert_parity`.
     """
     dtypes = tuple(checks.choice("dtypes", dtype, DTYPES) for dtype in _several("dtypes", dtypes))
     if steps != 0:
@@ -165,9 +170,12 @@ def compare_backends(
     known = {} if functions is None else functions
     names = available_backends() if backends is None else _several("backends", backends)
     first = get_backend(reference, dtype="float64")
-    opened = [
-        backend for one in (first, *_others(names, first)) for backend in in_dtypes(one, dtypes)
-    ]
+    opened = in_dtypes(first, dtypes)
+    for one in _others(names, first):
+        mine = in_dtypes(one, dtypes)
+        if not mine and backends is not None:
+            get_backend(one, dtype=dtypes[0])  # says which dtypes it has
+        opened += mine
     host = get_backend("numpy", dtype="float64")
     problem = replace(
         problem,
@@ -187,8 +195,8 @@ def compare_backends(
         raise ParityError(ParityReport(first.name, steps, (side,), computed.zero))
     sides = []
     for backend in opened:
-        mine = Watch(partial(_tell, watch, place_of(backend)), watch.limit)
-        comparison = Comparison(problem, computed, backend, mine, known.get(backend))
+        own = Watch(partial(_tell, watch, place_of(backend)), watch.limit)
+        comparison = Comparison(problem, computed, backend, own, known.get(backend))
         sides.append(comparison.run(rules, steps))
         if comparison.functions is not None:
             known[backend] = comparison.functions
@@ -196,17 +204,9 @@ def compare_backends(
 
 
 def in_dtypes(backend: Backend, dtypes: Sequence[str]) -> list[Backend]:
-    """Return a backend in each of the dtypes that its device has.
-
-    Raises
-    ------
-    ValueError
-        If it has none of them.
-    """
+    """Return a backend in each of the dtypes that its device has."""
     there = backend.library.dtypes(backend.device)
-    return [get_backend(backend, dtype=d) for d in dtypes if d in there] or [
-        get_backend(backend, dtype=dtypes[0])
-    ]
+    return [get_backend(backend, dtype=dtype) for dtype in dtypes if dtype in there]
 
 
 def _tuple(given: Sequence[Array] | None) -> tuple[Array, ...] | None:

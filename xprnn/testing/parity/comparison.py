@@ -35,6 +35,7 @@ class Comparison:
     ----------
     rows : list of Row
     seconds : float or None
+    course : tuple of (int, float)
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Comparison:
         self.watch, self.functions = watch or Watch(), functions
         self.rows: list[Row] = []
         self.seconds: float | None = None
+        self.course: tuple[tuple[int, float], ...] = ()
 
     def run(self, optimizers: Mapping[str, Optimizer], steps: int) -> Side:
         """Compute and compare everything; what the backend can't compute counts as disagreeing.
@@ -79,7 +81,7 @@ class Comparison:
         found = self.functions or FunctionReport((), (), {})
         return Side(
             *(backend.name, device, backend.dtype_name, tuple(self.rows), self.seconds),
-            *(found.notes, found.ulps),
+            *(found.notes, found.ulps, self.course),
         )
 
     def _network(self, optimizers: Mapping[str, Optimizer], steps: int) -> None:
@@ -104,6 +106,10 @@ class Comparison:
             self.seconds = trained.seconds
             allowed = tolerance_after(self.backend.dtype_name, len(self.problem.x), steps)
             self._compare("training", trained.parameters, allowed)
+            self.course = tuple(
+                (step, self._largest_error(kept, self.reference.course[step]))
+                for step, kept in trained.course.items()
+            )
 
     def _updates(
         self,
@@ -173,6 +179,9 @@ class Comparison:
             )
             for name, array in arrays.items()
         )
+
+    def _largest_error(self, arrays: Named, want: Mapping[str, HostArray]) -> float:
+        return max(worst_entry(self._host(a), want[name], 1.0).error for name, a in arrays.items())
 
     def _row(
         self,

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from xprnn.backend import Backend, describe
@@ -22,6 +23,9 @@ Gradients: TypeAlias = Mapping[str, GradientArray]
 MakeNet: TypeAlias = Callable[[Backend], RNN]
 
 QUANTITIES = ("output", "state", "loss", "gradients")
+POINTS = 20
+"""About as many times during a training the parameters are kept, to show how errors grow."""
+
 CLIP = 1.0
 """The gradient's norm is clipped to this in the training, so that no loss explodes."""
 
@@ -125,10 +129,25 @@ class NetworkError(ValueError):
 
 
 class Trained(NamedTuple):
-    """The parameters after a training, and the median time of a step in seconds."""
+    """The result of a training.
+
+    Attributes
+    ----------
+    parameters : dict of array
+    seconds : float
+        The median time of a step.
+    course : mapping of int to dict of array
+        The parameters after some of the steps, by step.
+    """
 
     parameters: Named
     seconds: float
+    course: Mapping[int, Named] = MappingProxyType({})
+
+
+def steps_of_course(steps: int) -> frozenset[int]:
+    """Return the numbers of about twenty steps of a training, the last one among them."""
+    return frozenset(range(steps, 0, -max(1, steps // POINTS)))
 
 
 def updated_by_each(
@@ -161,6 +180,7 @@ def train(
     """
     parameters: Named = dict(net.parameters)
     memory, step, times = optimizer.init(parameters), problem.step(net), []
+    kept, course = steps_of_course(steps), dict[int, Named]()
     for count in range(1, steps + 1):
         if watch is not None:
             watch.stage(f"training step {count} of {steps}")
@@ -174,12 +194,14 @@ def train(
             times.append(time.perf_counter() - started)
             break
         net.parameters = parameters
+        if count in kept:
+            course[count] = parameters
         # A library may return before the device is done.  Reading a number waits for it, also in a
         # user namespace, which has no other way.
         net.backend.library.synchronize(parameters)
         float(value)
         times.append(time.perf_counter() - started)
-    return Trained(parameters, float(np.median(times)))
+    return Trained(parameters, float(np.median(times)), course)
 
 
 def _all_nan(parameters: Named) -> Named:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from xprnn.backend import Backend
 from xprnn.backend.host.arrays import np
@@ -26,11 +26,14 @@ class Reference:
     slack : dict
         By dtype, quantity and name: the absolute error of an entry that is allowed on top of the
         tolerance; see `Perturbations`.
+    course : dict of dict of array
+        The parameters after some steps of the training, by step.
     """
 
     parameters: Hosts
     quantities: dict[str, Hosts]
     slack: dict[str, Slack]
+    course: dict[int, Hosts] = field(default_factory=dict)
 
     @property
     def zero(self) -> tuple[str, ...]:
@@ -71,11 +74,13 @@ def compute_reference(
     }
     updated = updated_by_each(net.parameters, optimizers, evaluated.gradients)
     quantities["update"] = host_copies(backend, updated)
+    course: dict[int, Hosts] = {}
     if steps:
         first = next(iter(optimizers.values()))
         trained = train(problem, problem.network(backend), first, steps)
         quantities["training"] = host_copies(backend, trained.parameters)
-    computed = Reference(host_copies(backend, net.parameters), quantities, {})
+        course = {step: host_copies(backend, kept) for step, kept in trained.course.items()}
+    computed = Reference(host_copies(backend, net.parameters), quantities, {}, course)
     if computed.fault() is not None:
         return computed
     perturbed = Perturbations(problem, net, optimizers, steps, evaluated.gradients, quantities)

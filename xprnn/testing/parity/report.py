@@ -107,6 +107,8 @@ class Side:
         What is not wrong but good to know of the functions.
     ulps : mapping of str to float
         By function, its largest error on a range of numbers, in units in the last place.
+    course : tuple of (int, float)
+        Some steps of the training, and the largest relative error of the parameters after each.
     """
 
     backend: str
@@ -116,6 +118,7 @@ class Side:
     seconds: float | None
     notes: tuple[str, ...] = ()
     ulps: Mapping[str, float] = field(default_factory=dict)
+    course: tuple[tuple[int, float], ...] = ()
 
     @property
     def failures(self) -> tuple[Row, ...]:

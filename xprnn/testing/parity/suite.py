@@ -1,17 +1,18 @@
 """Small problems that together use all of the network, for every cell on every backend."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from xprnn.backend import Backend
+from xprnn.backend import Backend, prefer
 from xprnn.backend.host.arrays import generator
 from xprnn.cells import Cell
 from xprnn.engine.network import RNN
 from xprnn.losses import get_loss
-from xprnn.testing.parity.check import DTYPES, compare_backends
-from xprnn.testing.parity.functions import FunctionReport
-from xprnn.testing.parity.problem import Problem
+from xprnn.testing.parity.check import DTYPES, compare_backends, in_dtypes
+from xprnn.testing.parity.functions import FunctionReport, check_functions
+from xprnn.testing.parity.problem import Problem, place_of
 from xprnn.testing.parity.report import ParityError, ParityReport
 from xprnn.testing.parity.watch import Watch
 
@@ -51,6 +52,7 @@ def run_suite(
     steps: int = 100,
     seed: int = 0,
     watch: Watch | None = None,
+    functions: dict[Backend, FunctionReport] | None = None,
 ) -> Iterator[Result]:
     """Compare the backends for every cell on every problem, and yield the results.
 
@@ -66,9 +68,11 @@ def run_suite(
     seed : int
         The seed of weights and data.
     watch : Watch, optional
-        Is told every stage; its time limit holds for each problem on each backend.
+        Is told every stage; its time limit holds for each problem on each backend in each dtype.
+    functions : dict, optional
+        The functions that have been compared before, by `compare_functions`.
     """
-    watch, functions = watch or Watch(), dict[Backend, FunctionReport]()
+    watch, functions = watch or Watch(), {} if functions is None else functions
     for name, cell in cells.items():
         for problem, (network, options) in _problems(cell, sizes, steps, seed).items():
             told = Watch(partial(_tell, watch, f"{name}, {problem}"), watch.limit)
@@ -94,6 +98,22 @@ def run_suite(
             except ParityError as error:
                 report = error.report
             yield Result(name, problem, report)
+
+
+def compare_functions(
+    backends: Sequence[Backend], dtypes: Sequence[str], watch: Watch | None = None
+) -> dict[Backend, FunctionReport]:
+    """Compare each function of backends with NumPy, in each dtype that they have.
+
+    A backend that can't be asked at all is left out: `run_suite` says why.
+    """
+    watch = watch or Watch()
+    found: dict[Backend, FunctionReport] = {}
+    for backend in (one for given in backends for one in in_dtypes(given, dtypes)):
+        own = Watch(partial(_tell, watch, f"functions of {place_of(backend)}"), watch.limit)
+        with prefer(backend.library), backend.library.quiet(), suppress(Exception):
+            found[backend] = check_functions(backend, own.stage)
+    return found
 
 
 def _tell(watch: Watch, case: str, words: str) -> None:
