@@ -336,8 +336,9 @@ class RNN:
         ``recompute=True`` is gradient checkpointing, for long sequences: the tape holds each
         layer's input and its states at a few borders, and `backward` computes the steps between
         them a second time.  That costs one more forward pass, takes memory that grows with √T
-        only, and gives the same gradients to the bit.  A window needs the whole tape and is
-        refused.  If ``x`` or a parameter has changed before `backward`, a segment ends in another
+        only, and gives the same gradients to the bit (on a CUDA device, where sums over steps are
+        otherwise taken in one piece, to rounding).  A window needs the whole tape and is refused.
+        If ``x`` or a parameter has changed before `backward`, a segment ends in another
         state than it did, and a ValueError is raised; a change whose effect fades away within its
         segment goes unnoticed.
         """

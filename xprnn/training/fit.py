@@ -60,7 +60,7 @@ def fit(
     recompute : bool
         Gradient checkpointing, for long sequences: the backward pass computes the forward pass
         again, in segments, instead of reading a tape.  Memory grows with √T, and the weights end
-        with the same bits.  Not together with a window.
+        with the same bits (on a CUDA device, to rounding).  Not together with a window.
     clip_norm : float, optional
         Scale the gradients of an update so that the norm of all of them together is at most this.
         The history reports the largest norm of every epoch, before clipping.

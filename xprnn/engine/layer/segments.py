@@ -10,8 +10,9 @@ and likewise for the other parameters.
 
 With gradient checkpointing (``recompute=True``) the forward pass stores the states at the borders
 and nothing else, and the backward pass computes each segment a second time, by the same calls on
-the same numbers, so that the gradients are the same to the bit.  A layer then holds n states and
-the tape of one segment::
+the same numbers, so that the gradients are the same to the bit.  (On a CUDA device a sequence is
+cut only with gradient checkpointing, so there they are the same to rounding.)  A layer then holds n
+states and the tape of one segment::
 
     n·B·S + L·B·K numbers, instead of T·B·K                                        (2)
 

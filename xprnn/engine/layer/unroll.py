@@ -63,8 +63,9 @@ def unroll(
     recompute : bool
         Gradient checkpointing, for long sequences: the tape holds the states at a few borders, and
         `unroll_backward` computes the steps between them a second time.  The gradients are the same
-        to the bit, and the tape's memory grows with √T.  If ``x`` or the weights change before
-        `unroll_backward`, a segment ends in another state, and a ValueError is raised.
+        to the bit (on a CUDA device to rounding), and the tape's memory grows with √T.  If ``x`` or
+        the weights change before `unroll_backward`, a segment ends in another state, and a
+        ValueError is raised.
 
     Returns
     -------
