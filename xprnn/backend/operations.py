@@ -83,6 +83,19 @@ class Operations(ABC):
         b += a
         return b
 
+    def concatenated(self, arrays: Sequence[Array]) -> Array:
+        """Return arrays, at least one, joined along their last axis."""
+        return arrays[0] if len(arrays) == 1 else self.namespace().concat(list(arrays), axis=-1)
+
+    def zero_unless(self, condition: Array, a: Array) -> Array:
+        """Return ``a`` where the condition, broadcast to its shape, is True, and zero elsewhere."""
+        xp = self.namespace()
+        return xp.where(condition, a, xp.zeros_like(a))
+
+    def plus(self, a: Array, b: Array) -> Array:
+        """Return a + b, entry by entry, of the same shape."""
+        return a + b
+
     def minus(self, a: Array, b: Array) -> Array:
         """Return a - b, entry by entry."""
         return a - b

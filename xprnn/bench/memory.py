@@ -3,7 +3,8 @@
 ``python -m xprnn.bench.memory LIBRARY WORK CELL CASE STEPS PLACE THREADS OPTIONS`` does the work of
 `xprnn.bench.layer` or `xprnn.bench.training` once in that process, and prints its peak: the most
 resident memory during the work, minus the resident memory before it.  Data and weights are there
-before; the tape, the gradients and the optimizer's state are not.
+before; the tape, the gradients and the optimizer's state are not.  The process prints as well how
+much of it xprnn keeps for its next arrays (`xprnn.backend.host.pool`).
 
 `run_memory` does so at two lengths.  The difference of the two peaks over the difference of the
 lengths is the memory of one time step, free of everything that doesn't grow with the length.
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from xprnn.backend.host.pool import pool, release_memory
 from xprnn.bench import layer, training
 from xprnn.bench.process import hold_to, result_of
 from xprnn.bench.timing import Setting, peer
@@ -47,6 +49,8 @@ class MemoryRow(NamedTuple):
     ratio : float or None
         The bytes per step of xprnn over those of the best other library: below 1 xprnn takes less.
         None without other libraries.
+    kept : int
+        Bytes that xprnn keeps afterwards, for its next arrays.
     """
 
     work: str
@@ -55,6 +59,7 @@ class MemoryRow(NamedTuple):
     peak: dict[str, int]
     per_step: dict[str, float]
     ratio: float | None
+    kept: int
 
 
 class LongRow(NamedTuple):
@@ -104,15 +109,16 @@ def run_memory(
         for case in cases:
             peak: dict[str, int] = {}
             per_step: dict[str, float] = {}
+            kept = 0
             for library in ("xprnn", *peers):
-                few, many = (
-                    _result(library, work, cell, case, steps, setting)["bytes"] for steps in lengths
-                )
+                found = [_result(library, work, cell, case, steps, setting) for steps in lengths]
+                few, many = (each["bytes"] for each in found)
                 peak[library] = many
+                kept += found[-1]["kept"]
                 per_step[library] = (many - few) / (long - short)
             best = min((per_step[name] for name in peers), default=0.0)
             ratio = per_step["xprnn"] / best if best > 0 else None
-            yield MemoryRow(work, cell, case, peak, per_step, ratio)
+            yield MemoryRow(work, cell, case, peak, per_step, ratio, kept)
 
 
 def run_long(
@@ -184,10 +190,12 @@ def _main(
     # A first call, so that what a library loads or compiles then is not part of the peak.
     few = prepare(cell, case._replace(steps=4), place, threads, **more)
     few()
+    release_memory()  # so that all that the call takes from the pool is part of the peak
     long = prepare(cell, case._replace(steps=steps), place, threads, **more)
     started = time.perf_counter()
     peak = peak_of(long)
-    return {"bytes": peak, "seconds": time.perf_counter() - started}
+    seconds = time.perf_counter() - started
+    return {"bytes": peak, "seconds": seconds, "kept": pool().kept().size}
 
 
 if __name__ == "__main__":

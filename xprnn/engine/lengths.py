@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Set
 from typing import Any
 
-from xprnn.backend import Backend, describe, find_library, on_host
+from xprnn.backend import Backend, describe, find_library, library_of, on_host
 from xprnn.backend.host.arrays import changes_arithmetic, np
 from xprnn.backend.types import Array, Namespace
 
@@ -81,7 +81,7 @@ def fill_padding(xp: Namespace, valid: Array | None, x: Array) -> Array:
         return x
     if x.ndim == 2:
         return xp.where(valid[..., 0], x, x[:1, ...])
-    return xp.where(valid, x, xp.zeros_like(x))
+    return library_of(x).zero_unless(valid, x)
 
 
 def fill_target(backend: Backend, valid: Array | None, target: object) -> Any:
@@ -97,4 +97,4 @@ def fill_target(backend: Backend, valid: Array | None, target: object) -> Any:
     where = (
         valid if a.ndim == 3 else backend.xp.reshape(valid, valid.shape[:2] + (1,) * (a.ndim - 2))
     )
-    return backend.xp.where(where, a, backend.xp.zeros_like(a))
+    return backend.library.zero_unless(where, a)

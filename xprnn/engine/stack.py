@@ -16,7 +16,7 @@ concatenated, and reverses in time what was reversed.
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from xprnn.backend import Backend
+from xprnn.backend import Backend, library_of
 from xprnn.backend.host.arrays import Generator
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays
@@ -75,7 +75,7 @@ def forward(
     outputs: list[Array] = []
     for k, direction in enumerate(architecture.stack):
         if direction.layer and not direction.reverse:
-            layer_input = _concatenated(xp, outputs)
+            layer_input = backend.library.concatenated(outputs)
             layer_input = masked(layer_input, masks.between[direction.layer - 1])  # (4)
             outputs = []
         unrolled = run_layer(
@@ -97,7 +97,7 @@ def forward(
         if len(outputs) == 1 and architecture.output_size is None:
             # A copy for the same reasons as in `_stacked`; two are concatenated anyway.
             outputs = [backend.library.copy(outputs[0])]
-    output = h = _concatenated(xp, outputs)
+    output = h = backend.library.concatenated(outputs)
     if architecture.output_size is not None:
         R, r = parameters["readout.weight"], parameters.get("readout.bias")
         output = read_out(xp, R, r, h)  # (5)
@@ -129,8 +129,7 @@ def zero_padding(tape: NetworkTape, d_output: Array) -> Array:
     """Return the gradient of an output, zero in the padding."""
     if tape.valid is None or tape.architecture.returns == "last":
         return d_output
-    xp = tape.backend.xp
-    return xp.where(tape.valid, d_output, xp.zeros_like(d_output[..., :1]))
+    return tape.backend.library.zero_unless(tape.valid, d_output)
 
 
 def backward(
@@ -360,16 +359,11 @@ def _in_reading_order(xp: Namespace, direction: Direction, a: Array | None) -> A
     return xp.flip(a, axis=0) if direction.reverse and a is not None else a
 
 
-def _concatenated(xp: Namespace, outputs: list[Array]) -> Array:
-    """Return the output of a layer, (..., H·D), from those of its directions."""
-    return outputs[0] if len(outputs) == 1 else xp.concat(outputs, axis=-1)
-
-
 def _summed(d_inputs: list[Array | None]) -> Array | None:
     """Return the gradient of a layer's input from its directions' shares; None for integers."""
     total, *others = d_inputs
     for other in others:
-        total = total + other if total is not None else None
+        total = library_of(total).plus(total, other) if total is not None else None
     return total
 
 

@@ -113,7 +113,7 @@ class SquaredError:
         difference = library.minus(output, target)
         if valid is not None:
             xp = library.namespace()
-            difference = xp.where(valid, difference, xp.zeros_like(difference))
+            difference = library.zero_unless(valid, difference)
             if self.reduction == "mean" and library.traced(valid):
                 steps = xp.sum(xp.astype(valid, sum_dtype(xp, output)))
                 return difference, 1.0 / xp.maximum(steps * output.shape[-1], 1.0)

@@ -123,6 +123,26 @@ class NumPy(Library):
         m, Z = compiled.softmax_parts(exponentials)
         return m[:, None], exponentials, Z[:, None]
 
+    def concatenated(self, arrays: Sequence[Array]) -> Array:
+        first = arrays[0]
+        if len(arrays) == 1:
+            return first
+        width = sum([a.shape[-1] for a in arrays])
+        place = empty((*first.shape[:-1], width), np.result_type(*arrays))
+        return np.concatenate(arrays, axis=-1, out=place)
+
+    def zero_unless(self, condition: Array, a: Array) -> Array:
+        if a.nbytes < SMALLEST:
+            return np.where(condition, a, np.zeros_like(a))
+        place = zeros(a.shape, a.dtype)
+        np.copyto(place, a, where=condition)
+        return place
+
+    def plus(self, a: Array, b: Array) -> Array:
+        if a.nbytes < SMALLEST:
+            return a + b
+        return np.add(a, b, out=empty(a.shape, np.result_type(a, b)))
+
     def minus(self, a: Array, b: Array) -> Array:
         if a.nbytes < SMALLEST or a.shape != b.shape:
             return a - b
@@ -195,7 +215,10 @@ class NumPy(Library):
     # the network is small.
 
     def rows(self, a: Array) -> Array:
-        return a.reshape((math.prod(a.shape[:-1]), a.shape[-1]))
+        shape = (math.prod(a.shape[:-1]), a.shape[-1])
+        if a.nbytes >= SMALLEST and not a.flags.c_contiguous:
+            a = copied(a)  # as `reshape` would, but in memory of the pool
+        return a.reshape(shape)
 
     def sum_rows(self, a: Array) -> Array:
         if a.dtype not in DTYPES:

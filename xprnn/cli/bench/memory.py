@@ -30,12 +30,13 @@ HELP = "measure peak memory and bytes per time step, against torch"
 DESCRIPTION = """\
 Measure the peak of the memory that one call adds to a process: of a layer, forward and backward, or
 of a whole training step.  Data, weights and what a library loads at its first call don't count; the
-tape, the gradients and the optimizer's state do.  Every measurement is made in a process of its
-own, at two lengths (--steps).  Bytes per step are the difference of the two peaks over that of the
-lengths; the ratio is that of xprnn over that of torch: below 1 xprnn takes less.  The case "long"
-trains one step on a sequence of 100,000 steps with 256 units, without and with recompute=True; with
-it the peak should stay below 1 GiB.  Linux only, and only backends that compute on the CPU.
---dtype and --seed change nothing; --out writes bench-memory.json."""
+tape, the gradients and the optimizer's state do, and so does the memory that xprnn keeps afterwards
+for its next arrays, which has a column.  Every measurement is made in a process of its own, at two
+lengths (--steps).  Bytes per step are the difference of the two peaks over that of the lengths; the
+ratio is that of xprnn over that of torch: below 1 xprnn takes less.  The case "long" trains one
+step on a sequence of 100,000 steps with 256 units, without and with recompute=True; with it the
+peak should stay below 1 GiB.  Linux only, and only backends that compute on the CPU.  --dtype and
+--seed change nothing; --out writes bench-memory.json."""
 EXAMPLE = """\
 examples:
   xprnn bench memory
@@ -104,7 +105,7 @@ def _heads(work: str, peers: list[str], steps: int) -> str:
     columns = "".join(f"{f'{name}, peak':>14}{'a step':>12}" for name in ("xprnn", *peers))
     return (
         f"{TITLES[work]} (peak at {steps} steps)\n"
-        f"{'cell':<7}{'case':<12}{'I, H, B':<16}{columns}   ratio"
+        f"{'cell':<7}{'case':<12}{'I, H, B':<16}{columns}{'xprnn keeps':>14}   ratio"
     )
 
 
@@ -115,7 +116,8 @@ def _line(row: MemoryRow) -> str:
         f"{row.peak[name] / 2**20:10.1f} MiB{row.per_step[name] / 2**10:8.1f} KiB"
         for name in row.peak
     )
-    return f"{row.cell:<7}{row.case:<12}{shape:<16}{columns}{ratio_text(row.ratio)}"
+    kept = f"{row.kept / 2**20:10.1f} MiB"
+    return f"{row.cell:<7}{row.case:<12}{shape:<16}{columns}{kept}{ratio_text(row.ratio)}"
 
 
 def _long(comparison: Comparison) -> list[LongRow]:

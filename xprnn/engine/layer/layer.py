@@ -15,9 +15,9 @@ with du and dv, the gradients of the cell's two arguments, from the backward loo
 
 from typing import NamedTuple
 
-from xprnn.backend import Backend
+from xprnn.backend import Backend, Library
 from xprnn.backend.trees import tree
-from xprnn.backend.types import Array, Namespace
+from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell, unit_names
 from xprnn.engine.layer.projection import input_gradient, project, project_backward
 from xprnn.engine.layer.segments import (
@@ -129,7 +129,7 @@ def run_layer(
         before, state = state, tuple([part[-1, ...] for part in states])
         if copy_borders:
             state = copied(xp, state)
-        h_segment = _zero_padding(xp, _at(valid, steps), states[0][1:, ...])
+        h_segment = _zero_padding(backend.library, _at(valid, steps), states[0][1:, ...])
         segments.append(Segment(steps, before, state, tape if save and not recompute else None))
         h = put_steps(backend, h, steps, h_segment, x.shape[0])
         del tape, states, h_segment  # large: free them before the next segment is computed
@@ -198,7 +198,7 @@ def sweep_layer(
         The sweep before this one; None: this is the first.
     """
     xp, recurrent = tape.backend.xp, _recurrent(weights, tape)
-    dh = _zero_padding(xp, recurrent.valid, dh)
+    dh = _zero_padding(tape.backend.library, recurrent.valid, dh)
     return sweep(xp, cell, recurrent, _only_tape(tape).trajectory, dh, d_state, before)
 
 
@@ -264,7 +264,7 @@ def _segment_gradient(
         saved = _run_segment(backend, cell, weights, tape.x, recurrent, steps, before, save=True)
         check_recomputed(backend, segment, saved)
     recurrent = _recurrent_at(recurrent, steps)
-    dh = _zero_padding(backend.xp, recurrent.valid, _at(dh, steps))
+    dh = _zero_padding(backend.library, recurrent.valid, _at(dh, steps))
     d_loop = run_backward(backend, cell, recurrent, saved.trajectory, dh, d_state)
     return _layer_gradient(weights, tape, steps, saved, d_loop, of_input=of_input)
 
@@ -332,6 +332,6 @@ def _units(backend: Backend, cell: Cell, weights: Weights) -> Arrays:
     return tuple(zeros if part is None else part for part in given)
 
 
-def _zero_padding(xp: Namespace, valid: Array | None, a: Array | None) -> Array | None:
+def _zero_padding(library: Library, valid: Array | None, a: Array | None) -> Array | None:
     """Return a with zeros beyond the sequences' ends."""
-    return a if valid is None or a is None else xp.where(valid, a, xp.zeros_like(a))
+    return a if valid is None or a is None else library.zero_unless(valid, a)
