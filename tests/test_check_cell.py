@@ -202,6 +202,15 @@ class Counting(Gated):
             "backward's du, of all steps at once, differs from that of single steps in block 0",
             backward=first_step_only,
         ),
+        wrong(
+            "backward can't be called as backward(xp, saved, previous, d_state): "
+            "too many positional arguments",
+            backward=lambda self, xp, saved, d_state: None,
+        ),
+        wrong(
+            "forward can't be called as forward(xp, u, v, state): missing a required argument: 'x'",
+            forward=lambda self, xp, u, v, state, x: None,
+        ),
         pytest.param(Counting(), "du[0] differs when the same step is taken again", id="count"),
     ],
 )

@@ -179,6 +179,36 @@ def test_hvp_is_the_same_on_every_backend(case, harness):
     agree(harness.hosts(found), mine.hvp(problem.x, problem.target, d), near=1e-11)
 
 
+class Huber(SquaredError):
+    """½ d² where |d| < 1, |d| - ½ elsewhere, summed."""
+
+    def __call__(self, output, target, valid=None):
+        return self.value_and_grad(output, target, valid)[0]
+
+    def value_and_grad(self, output, target, valid=None, *, overwrite=False):
+        xp, d = output.__array_namespace__(), output - target
+        near = abs(d) < 1
+        value = xp.sum(xp.where(near, 0.5 * d * d, abs(d) - 0.5))
+        return value, xp.where(near, d, xp.sign(d))
+
+
+def test_a_cell_and_a_loss_of_the_user_s_own():
+    case = row_of("custom-gated")
+    net, problem = case.make(dtype="float64", rng=0), case.problem()
+    net.parameters = case.parameters()
+    d = direction(net.parameters, 6)
+    found = net.hvp(problem.x, problem.target, d, Huber(), problem.state)
+
+    def gradient(step):
+        moved = case.make(dtype="float64", rng=0)
+        moved.parameters = {k: p + step * d[k] for k, p in net.parameters.items()}
+        _, g = moved.value_and_grad(problem.x, problem.target, Huber(), problem.state)
+        return g.parameters
+
+    above, below = gradient(1e-6), gradient(-1e-6)
+    agree(found, {k: (above[k] - below[k]) / 2e-6 for k in found}, near=1e-7)
+
+
 def test_sparse_gradients_are_directions():
     net = RNN(6, 4, 6, dtype="float64", rng=0)
     tokens = np.random.default_rng(0).integers(0, 6, size=(5, 3))

@@ -1,5 +1,6 @@
 """`check_contract`: whether a cell returns what the engine expects, and changes no arguments."""
 
+import inspect
 from collections.abc import Iterable
 from typing import Any, NamedTuple, NoReturn
 
@@ -40,6 +41,7 @@ def check_contract(cell: str | Cell, *, backend: str | Backend = "numpy", rng: S
 
     Checked on random arguments are
 
+    - that `forward` and `backward` can be called with the engine's arguments;
     - the number, shape, dtype and library of all arrays that `forward` and `backward` return;
     - that neither writes into its arguments, or into arrays that it returned before;
     - that the same arguments give the same results, and parts of a batch those of the whole;
@@ -74,6 +76,8 @@ def check_contract(cell: str | Cell, *, backend: str | Backend = "numpy", rng: S
 
 def contract_in(cell: Cell, backend: Backend, rng: Generator) -> None:
     """Check a cell's contract in one dtype."""
+    _takes(cell, "forward", ("xp", "u", "v", "state"))
+    _takes(cell, "backward", ("xp", "saved", "previous", "d_state"))
     samples = [draw(cell, backend, rng) for _ in range(2)]
     first = take_step(cell, backend, samples[0])
     kept = _returned(backend, first)
@@ -137,6 +141,18 @@ def take_step(cell: Cell, backend: Backend, sample: Sample) -> Step:
     _arrays(cell, "backward's dv", dv, backend, shape)
     _arrays(cell, "backward's d_previous", d_previous, backend, shape, optional=True)
     return Step(tuple(state), tuple(saved), tuple(du), tuple(dv), tuple(d_previous))
+
+
+def _takes(cell: Cell, method: str, names: tuple[str, ...]) -> None:
+    """Refuse a method that can't be called with these arguments."""
+    try:
+        signature = inspect.signature(getattr(cell, method))
+    except ValueError:
+        return  # of a compiled function nothing is known before it is called
+    try:
+        signature.bind(*names)
+    except TypeError as error:
+        _fail(cell, f"{method} can't be called as {method}({', '.join(names)}): {error}")
 
 
 def _returned(backend: Backend, step: Step) -> dict[str, HostArray]:
