@@ -179,7 +179,7 @@ def test_hvp_is_the_same_on_every_backend(case, harness):
     agree(harness.hosts(found), mine.hvp(problem.x, problem.target, d), near=1e-11)
 
 
-class Huber(SquaredError):
+class HuberError(SquaredError):
     """½ d² where |d| < 1, |d| - ½ elsewhere, summed."""
 
     def __call__(self, output, target, valid=None):
@@ -197,12 +197,12 @@ def test_a_cell_and_a_loss_of_the_user_s_own():
     net, problem = case.make(dtype="float64", rng=0), case.problem()
     net.parameters = case.parameters()
     d = direction(net.parameters, 6)
-    found = net.hvp(problem.x, problem.target, d, Huber(), problem.state)
+    found = net.hvp(problem.x, problem.target, d, HuberError(), problem.state)
 
     def gradient(step):
         moved = case.make(dtype="float64", rng=0)
         moved.parameters = {k: p + step * d[k] for k, p in net.parameters.items()}
-        _, g = moved.value_and_grad(problem.x, problem.target, Huber(), problem.state)
+        _, g = moved.value_and_grad(problem.x, problem.target, HuberError(), problem.state)
         return g.parameters
 
     above, below = gradient(1e-6), gradient(-1e-6)
