@@ -49,7 +49,7 @@ FAULTS = {
 }
 BACKENDS = [
     flavour("numpy"),
-    *map(flavour, ("torch", "array_api_strict", "numpy:")),
+    *map(flavour, ("torch", "array_api_strict", "numpy:", "tests.namespaces:vault")),
     flavour("jax", full=True),
 ]
 number = itertools.count()
