@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 numba = pytest.importorskip("numba")
 
 from xprnn.backend.numba import functions  # noqa: E402
+from xprnn.backend.numba.target import target  # noqa: E402
 
 TINY = {"float32": np.float32(1e-45), "float64": 5e-324}
 
@@ -80,6 +81,8 @@ def test_accuracy(function, judge, dtype, largest, bound):
     exact = judge(x.astype(np.float64 if dtype == "float32" else np.longdouble))
     if np.finfo(np.longdouble).eps == np.finfo(np.float64).eps:
         bound += 1  # the judge's own rounding
+    if target().vector_bytes == 16:
+        bound += 0.5  # without fused multiplication and addition each product is rounded
     assert in_last_places(values(function, x), exact) <= bound
 
 
