@@ -9,8 +9,7 @@ import torch
 from tests.cases import each_case, each_cell, row_of
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close
 from tests.harness import on_every_backend
-from tests.judge import leaf, unrolled
-from tests.steps import TORCH
+from tests.judge import TORCH, leaf, unrolled
 from tests.test_unroll import Leaky, by_name, each, material, named
 from xprnn import RNN, fit, unroll, unroll_backward
 from xprnn.losses import SquaredError
