@@ -8,9 +8,9 @@ from tests.cuda_functions import every_function, expect_every_function
 from tests.cuda_problem import Device, problem
 from tests.cuda_trainings import same_as_numpy, series, text
 from tests.optimizers import KINDS
-from xprnn import get_backend
+from xprnn import cuda_loop, get_backend
 from xprnn.backend import probe
-from xprnn.cells import LSTM
+from xprnn.cells import GRU, LSTM, Elman
 from xprnn.engine.loop.cuda.source import Variant
 
 
@@ -33,10 +33,22 @@ def test_the_same_on_cupy_as_the_plain_loop(cell, device):
     device.compare_all(cell)
 
 
-def test_the_same_bits_twice_on_cupy(cupy, device):
+@pytest.mark.parametrize("shape", [(5, 3, 4), (9, 70, 100), (7, 33, 200)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM(peepholes=True)], ids=str)
+def test_persistent_kernels_on_cupy_are_the_plain_loop(cell, dtype, shape, device):
+    """Blocks with all units, and blocks that wait for each other; uneven, both of them."""
+    p = problem(cell, Variant(dtype, True, True), *shape)
+    with cuda_loop("persistent"):
+        device.compare(cell, p, p.dh)
+
+
+@pytest.mark.parametrize("loop", ["step", "persistent"])
+def test_the_same_bits_twice_on_cupy(loop, cupy, device):
     cell, host = LSTM(peepholes=True), cupy.to_numpy
     p = problem(cell, Variant("float32", True, True), steps=20, batch=64, hidden=300)
-    (_, first), (_, second) = (device.lowered(cell, p, p.dh) for _ in range(2))
+    with cuda_loop(loop):
+        (_, first), (_, second) = (device.lowered(cell, p, p.dh) for _ in range(2))
     for a, b in zip((first.du, *first.units), (second.du, *second.units), strict=True):
         np.testing.assert_array_equal(host(a), host(b))
 
