@@ -92,7 +92,8 @@ def results(loops: Loops, backend: Backend, a: dict[str, Any]) -> dict[str, Any]
 
 def ways(backend: Backend, cell: Cell) -> Iterator[tuple[Loops, str, str]]:
     """Yield the loops of a cell, whether with graphs, and how they multiply."""
-    for loops in lowerings_of(backend, cell):
+    # Step kernels first, for the others to be compared with.
+    for loops in lowerings_of(backend, cell)[::-1]:
         yield loops, "off", "float32"
         if not isinstance(loops, PersistentLoops):
             yield loops, "on", "float32"
@@ -148,6 +149,7 @@ def main() -> str | None:
         a = arguments(cell, backend, shape)
         where: dict[str, Any] = {"cell": name, "dtype": dtype, **shape._asdict()}
         without: dict[str, Any] = {}
+        steps: dict[str, dict[str, Any]] = {}
         plain = results(PlainLoops(backend.xp, cell), backend, a)
         for loops, graph, precision in ways(backend, cell):
             where |= {"loop": loops.name, "graph": graph, "precision": precision}
@@ -166,9 +168,11 @@ def main() -> str | None:
             captured = graph == "on" and graphs_captured() > 0
             as_without = graph == "off" or same_bits(runs[0], without)
             without = runs[0]
+            steps.setdefault(precision, runs[0])
+            from_steps, _ = difference(runs[0], steps[precision])
             facts = {"again": again, "captured": captured, "as_without_graph": as_without}
-            record.add(**where, error=error, array=array, **facts)
-            if not (again and as_without and error <= limit):
+            record.add(**where, error=error, array=array, from_steps=from_steps, **facts)
+            if not (again and as_without and error <= limit and from_steps <= limit):
                 wrong.append(
                     f"{loops.name} ({name}, {dtype}, {tuple(shape)}, graph {graph}, {precision})"
                 )
