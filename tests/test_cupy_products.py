@@ -10,12 +10,18 @@ import logging
 import numpy as np
 import pytest
 
+from tests import cuda_host
+from tests.cuda_problem import Device, problem
 from tests.device_arrays import BLAS, EVENTS, device_arrays, on_device
 from tests.device_blas import CUPYS_HANDLE
+from xprnn import RNN, fit
 from xprnn.backend.kernels import StepLaunch, StepProduct
 from xprnn.backend.libraries import cupy_graphs as graphs
 from xprnn.backend.libraries.cupy import CuPyKernels
 from xprnn.backend.libraries.cupy_products import cupys_gemm, prepared
+from xprnn.cells import GRU, LSTM, Elman
+from xprnn.data.batches import Batch
+from xprnn.engine.loop.cuda.cell import Variant
 
 T, B, K, N = 9, 3, 4, 5
 
@@ -89,24 +95,25 @@ class Counter:
         h[t + 1] = np.tanh(out)
 
 
-def recurrence(kernel, steps=T):
-    """Return the states and the calls of h(t) = tanh(U h(t-1))."""
-    h, U, out = draw(steps + 1, B, K), draw(K, K, seed=1), nothing(B, K)
+def recurrence(kernel, steps=T, seed=0):
+    """Return the states of h(t) = tanh(U h(t-1)), and the arguments of `repeat` that make them."""
+    h, U, out = draw(steps + 1, B, K, seed=seed), draw(K, K, seed=seed + 9), nothing(B, K)
     want = np.array(h)
     for t in range(steps):
         want[t + 1] = np.tanh(want[t] @ np.asarray(U).T)
     launch = StepLaunch(kernel, (1, 1), (1, 1), (h, out))
-    return h, want, (StepProduct(h, U, out, transposed=True), launch)
+    calls = (StepProduct(h, U, out, transposed=True), launch)
+    return h, want, (calls, (h[:1], U), (h,))
 
 
 @pytest.mark.usefixtures("graph")
-def test_a_loop_is_captured_when_its_addresses_come_again():
+def test_a_loop_is_captured_when_it_comes_again():
     kernel = Counter()
     h, want, calls = recurrence(kernel)
     launched, done = [], []
     for _ in range(4):
         h[1:] = np.nan
-        CuPyKernels().repeat(range(T), calls)
+        CuPyKernels().repeat(range(T), *calls)
         np.testing.assert_allclose(h.get(), want, rtol=1e-13)
         launched.append(EVENTS["graph"])
         done.append(EVENTS["product"])
@@ -119,32 +126,77 @@ def test_a_loop_is_captured_when_its_addresses_come_again():
 
 
 @pytest.mark.usefixtures("graph")
-def test_other_arrays_or_sizes_are_another_loop():
+def test_other_arrays_are_served_by_the_same_graph():
     kernel = Counter()
-    first, second = recurrence(kernel), recurrence(kernel)
-    for h, want, calls in (first, second, first, second):
+    loops = [recurrence(kernel, seed=seed) for seed in range(5)]
+    for h, want, calls in loops:
         h[1:] = np.nan
-        CuPyKernels().repeat(range(T), calls)
-        np.testing.assert_allclose(h.get(), want, rtol=1e-13)
-    h, want, calls = first
-    h[1:] = np.nan
-    CuPyKernels().repeat(range(T - 1), calls)
-    np.testing.assert_allclose(h[:T].get(), want[:T], rtol=1e-13)
-    assert np.all(np.isnan(np.asarray(h[T])))
+        CuPyKernels().repeat(range(T), *calls)
+        np.testing.assert_allclose(h.view(np.ndarray), want, rtol=1e-13)
+    assert graphs.graphs_here().captures == 1
+    assert EVENTS["graph"] == 4
+    # What one has made is not touched by those after it.
+    for h, want, _ in loops:
+        np.testing.assert_allclose(h.view(np.ndarray), want, rtol=1e-13)
+
+
+@pytest.mark.usefixtures("graph")
+def test_fewer_steps_are_another_loop():
+    kernel = Counter()
+    for steps in (T, T - 1, T, T - 1):
+        h, want, calls = recurrence(kernel)
+        h[1:] = np.nan
+        CuPyKernels().repeat(range(steps), *calls)
+        np.testing.assert_allclose(h[: steps + 1].view(np.ndarray), want[: steps + 1], rtol=1e-13)
     assert graphs.graphs_here().captures == 2
 
 
 @pytest.mark.usefixtures("graph")
-@pytest.mark.parametrize("differs", ["array", "size", "grid", "kernel"])
-def test_what_makes_two_launches_differ(differs):
-    kernels, arrays = (Counter(), Counter()), (draw(T + 1, B, K), draw(T + 1, B, K, seed=1))
+@pytest.mark.parametrize("differs", ["shape", "dtype", "size", "grid", "kernel", "same array"])
+def test_what_makes_two_loops_differ(differs):
+    kernels = (Counter(), Counter())
     for number in (0, 1, 0, 1):
+        other = number == 1
         kernel = kernels[number if differs == "kernel" else 0]
-        h = arrays[number if differs == "array" else 0]
-        grid = (1, 1 + number) if differs == "grid" else (1, 1)
-        size = (7 + number if differs == "size" else 7,)
-        launch = StepLaunch(kernel.nothing, grid, (1, 1), (*size, h))
-        CuPyKernels().repeat(range(T), (launch,))
+        grid = (1, 2) if differs == "grid" and other else (1, 1)
+        size = 8 if differs == "size" and other else 7
+        rows = B + 1 if differs == "shape" and other else B
+        h = draw(rows, K, dtype="float32" if differs == "dtype" and other else "float64")
+        second = h if differs == "same array" and other else draw(*h.shape, dtype=h.dtype)
+        launch = StepLaunch(kernel.nothing, grid, (1, 1), (size, h, second))
+        CuPyKernels().repeat(range(T), (launch,), (h, second), (h,))
+    assert graphs.graphs_here().captures == 2
+
+
+@pytest.mark.usefixtures("graph")
+@pytest.mark.parametrize("limit", ["WORTH", "MOST"])
+def test_a_loop_that_holds_too_much_has_no_graph(limit, monkeypatch):
+    h, want, calls = recurrence(Counter())
+    held = sum(a.nbytes for a in graphs._arrays_of(calls[0]).values())
+    allowed = held // T if limit == "WORTH" else held - 1
+    monkeypatch.setattr(graphs, limit, allowed)
+    for _ in range(3):
+        h[1:] = np.nan
+        CuPyKernels().repeat(range(T), *calls)
+        np.testing.assert_allclose(h.view(np.ndarray), want, rtol=1e-13)
+    assert graphs.graphs_here().captures == 0
+    monkeypatch.setattr(graphs, limit, allowed + 1)
+    for _ in range(2):
+        CuPyKernels().repeat(range(T), *calls)
+    assert graphs.graphs_here().captures == 1
+
+
+@pytest.mark.usefixtures("graph")
+def test_capturing_ends_where_graphs_are_seldom_launched(monkeypatch):
+    """As with batches of ever other lengths."""
+    monkeypatch.setattr(graphs, "KEPT", 2)
+    kernel = Counter()
+    for steps in (8, 9, 10, 11):
+        for _ in range(3):
+            h, want, calls = recurrence(kernel, steps)
+            h[1:] = np.nan
+            CuPyKernels().repeat(range(steps), *calls)
+            np.testing.assert_allclose(h.view(np.ndarray), want, rtol=1e-13)
     assert graphs.graphs_here().captures == 2
 
 
@@ -153,19 +205,22 @@ def test_steps_backward_are_captured_in_their_order():
     kernel = Counter()
     _, _, calls = recurrence(kernel)
     for _ in range(3):
-        CuPyKernels().repeat(range(T)[::-1], calls)
+        CuPyKernels().repeat(range(T)[::-1], *calls)
     assert kernel.ran == 3 * list(range(T))[::-1]
 
 
 @pytest.mark.usefixtures("graph")
-def test_graphs_are_bounded(monkeypatch):
-    monkeypatch.setattr(graphs, "KEPT", 2)
+@pytest.mark.parametrize("limit", ["KEPT", "MOST"])
+def test_graphs_are_bounded(limit, monkeypatch):
     loops = [recurrence(Counter()) for _ in range(3)]
+    held = sum(a.nbytes for a in graphs._arrays_of(loops[0][2][0]).values())
+    monkeypatch.setattr(graphs, limit, 2 if limit == "KEPT" else 2 * held)
+    monkeypatch.setattr(graphs.Graphs, "_wasteful", False)
     for _ in range(2):
         for _, _, calls in loops:
-            CuPyKernels().repeat(range(T), calls)
+            CuPyKernels().repeat(range(T), *calls)
     found = graphs.graphs_here()
-    assert (found.captures, len(found._graphs)) == (3, 2)
+    assert (found.captures, len(found._captured)) == (3, 2)
 
 
 @pytest.mark.usefixtures("graph")
@@ -185,7 +240,7 @@ def test_a_refused_capture_is_said_once_and_the_loop_runs(caplog):
     with caplog.at_level(logging.WARNING, "xprnn"):
         for _ in range(4):
             h[1:] = np.nan
-            CuPyKernels().repeat(range(T), calls)
+            CuPyKernels().repeat(range(T), *calls)
             np.testing.assert_allclose(h.get(), want, rtol=1e-13)
     assert EVENTS["graph"] == 0
     (said,) = caplog.messages
@@ -206,7 +261,7 @@ def test_a_failure_within_the_capture_ends_the_capture():
     h, want, calls = recurrence(Refusing())
     for _ in range(3):
         h[1:] = np.nan
-        CuPyKernels().repeat(range(T), calls)
+        CuPyKernels().repeat(range(T), *calls)
         np.testing.assert_allclose(h.get(), want, rtol=1e-13)
     assert "not while capturing" in graphs.refusal.reason
     assert all(stream.captured is None for stream in BLAS.known.values())
@@ -219,7 +274,7 @@ def test_without_the_library_products_go_through_cupy(monkeypatch, caplog):
 
     monkeypatch.setattr(graphs, "_loaded_library", missing)
     h, want, calls = recurrence(Counter())
-    CuPyKernels().repeat(range(T), calls)
+    CuPyKernels().repeat(range(T), *calls)
     np.testing.assert_allclose(h.get(), want, rtol=1e-13)
     assert "libcublas.so.13" in caplog.text
 
@@ -238,9 +293,9 @@ def test_an_error_of_the_first_call_is_not_hidden(graph):
         raise MemoryError("out of memory")
 
     _, _, calls = recurrence(Counter())
-    calls = (calls[1]._replace(launch=broken), calls[0])
+    (product, launch), *others = calls
     with pytest.raises(MemoryError, match="out of memory"):
-        CuPyKernels().repeat(range(T), calls)
+        CuPyKernels().repeat(range(T), (launch._replace(launch=broken), product), *others)
     assert not graphs.refusal.reason
 
 
@@ -251,7 +306,7 @@ def test_off_and_few_steps_use_cupys_handle(word, steps, monkeypatch):
     monkeypatch.setattr(BLAS.binding, "gemmEx", lambda handle, *_: seen.append(handle))
     _, _, calls = recurrence(Counter())
     for _ in range(3):
-        CuPyKernels().repeat(range(steps), calls)
+        CuPyKernels().repeat(range(steps), *calls)
     assert seen == 3 * steps * [CUPYS_HANDLE]
     assert EVENTS["graph"] == 0
 
@@ -259,7 +314,7 @@ def test_off_and_few_steps_use_cupys_handle(word, steps, monkeypatch):
 def test_a_word_that_is_unknown(monkeypatch):
     monkeypatch.setenv("XPRNN_CUDA_GRAPH", "yes")
     with pytest.raises(ValueError, match="XPRNN_CUDA_GRAPH is 'yes': expected one of 'on', 'off'"):
-        CuPyKernels().repeat(range(1), ())
+        CuPyKernels().repeat(range(1), (), (), ())
 
 
 def test_the_stand_in_reads_matrices_by_columns():
@@ -273,3 +328,53 @@ def test_the_stand_in_reads_matrices_by_columns():
     )
     np.testing.assert_array_equal(c, 2 * a @ b)
     assert ctypes.sizeof(ctypes.c_void_p) == 8
+
+
+compiles = pytest.mark.skipif(cuda_host.COMPILER is None, reason="there is no C++ compiler")
+
+
+@pytest.mark.slow
+@compiles
+@pytest.mark.usefixtures("graph")
+@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM(peepholes=True)], ids=str)
+def test_everything_that_a_loop_returns_comes_out_of_the_graph(cell, monkeypatch):
+    monkeypatch.setenv("XPRNN_CUDA_LOOP", "step")
+    p = problem(cell, Variant("float64", True, True), steps=9)
+    for _ in range(3):
+        Device(on_device).compare(cell, p, p.dh)
+        p.u, p.dh = p.u[::-1].copy(), p.dh * 0.9
+        p.recurrent = p.recurrent._replace(mask=p.recurrent.mask * 1.1)
+    found = graphs.graphs_here()
+    assert (found.captures, found.launches) == (2, 4)
+    for each in found._captured.values():
+        assert sum(a.nbytes for a in each.arrays) == each.held
+
+
+@pytest.mark.slow
+@compiles
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cell": "elman"},
+        {"cell": "gru", "layers": 2, "bidirectional": True},
+        {"cell": "lstm", "recurrent_dropout": 0.3, "lengths": [9, 12, 10]},
+    ],
+    ids=lambda options: options["cell"],
+)
+def test_a_training_has_the_same_bits_with_graphs(options, monkeypatch):
+    monkeypatch.setenv("XPRNN_CUDA_LOOP", "step")
+    rng, found = np.random.default_rng(0), {}
+    lengths = options.pop("lengths", None)
+    x = rng.standard_normal((12, 3, 2))
+    for word in ("off", "on"):
+        monkeypatch.setenv("XPRNN_CUDA_GRAPH", word)
+        EVENTS.clear()
+        net = RNN(2, 4, 2, backend="cupy", dtype="float64", rng=0, **options)
+        data = net.backend.asarray(x)
+        batch = Batch(data, data, lengths=lengths)
+        fit(net, [batch, batch], epochs=3, optimizer="adam")
+        found[word] = {k: np.array(net.backend.to_numpy(a)) for k, a in net.parameters.items()}
+    for name, without in found["off"].items():
+        np.testing.assert_array_equal(found["on"][name], without)
+    assert graphs.graphs_here().captures > 0
+    assert EVENTS["graph"] > graphs.graphs_here().captures

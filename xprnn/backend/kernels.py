@@ -87,10 +87,27 @@ class Kernels(Protocol):
         """Write the matrix product a b into ``out``."""
         ...
 
-    def repeat(self, steps: range, calls: Sequence[StepProduct | StepLaunch]) -> None:
+    def repeat(
+        self,
+        steps: range,
+        calls: Sequence[StepProduct | StepLaunch],
+        given: Sequence[Array],
+        made: Sequence[Array],
+    ) -> None:
         """Make these calls, one after the other, at each of these steps.
 
-        All arrays are contiguous and on the current device, which isn't waited for.
+        All arrays are contiguous and on the current device, which isn't waited for.  Arrays that
+        are written to overlap no others.
+
+        Parameters
+        ----------
+        steps : range
+        calls : sequence of StepProduct or StepLaunch
+        given : sequence of array
+            Arrays of the calls whose content matters before the first step; of one of which only
+            the first rows matter, these rows.
+        made : sequence of array
+            Arrays of the calls whose content is wanted after the last step.
         """
         ...
 

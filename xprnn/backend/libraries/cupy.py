@@ -37,8 +37,14 @@ class CuPyKernels:
         # operands in Python first.  Transposed operands are not copied; ``out`` must be contiguous.
         return a.dot(b, out)
 
-    def repeat(self, steps: range, calls: Sequence[StepProduct | StepLaunch]) -> None:
-        repeat(steps, calls)
+    def repeat(
+        self,
+        steps: range,
+        calls: Sequence[StepProduct | StepLaunch],
+        given: Sequence[Array],
+        made: Sequence[Array],
+    ) -> None:
+        repeat(steps, calls, given, made)
 
     def on_device_of(self, a: Array) -> AbstractContextManager[object]:
         device: AbstractContextManager[object] = a.device

@@ -34,6 +34,10 @@ ROWS = 65535
 """The largest second axis of a grid that CUDA allows; a thread takes more sequences in turns."""
 
 
+_GIVEN = ("u", "mask", "valid", "masked")
+_RESULTS = ("dv", "du", "carry", "total")
+
+
 class CuPyLoops:
     """A cell's time loop in CUDA kernels."""
 
@@ -87,12 +91,16 @@ class CuPyLoops:
             sizes = (steps, batch, hidden)
             step = StepLaunch(launch, *_geometry(batch, hidden), (*sizes, *pointers))
             calls: tuple[StepProduct | StepLaunch, ...] = (step,)
+            given = [arrays[name] for name in source.arguments if name in _GIVEN or "unit" in name]
+            given += [whole[:1, ...] for whole in made.states]
             if "v" in source.arguments:
                 left, right = arrays.get("masked", made.states[0]), device.contiguous(U)
                 tf32 = chosen().matmul_precision == "tf32"
                 product = StepProduct(left, right, arrays["v"], transposed=True, tf32=tf32)  # (2)
                 calls = (product, step)
-            device.repeat(range(steps if batch else 0), calls)
+                given.append(right)
+            results = [*made.states, *(a for k, a in arrays.items() if "saved" in k)]
+            device.repeat(range(steps if batch else 0), calls, given, results)
         return made
 
     def backward(
@@ -115,7 +123,10 @@ class CuPyLoops:
             step = StepLaunch(launch, *_geometry(batch, hidden), (*sizes, *pointers))
             tf32 = chosen().matmul_precision == "tf32"
             product = StepProduct(dv, U, through_U, tf32=tf32)  # (8)
-            device.repeat(range(steps if batch else 0)[::-1], (step, product))
+            given = [a for a in pointers if a is not dv and a is not du and a is not through_U]
+            results = [a for k, a in arrays.items() if k in names and k.startswith(_RESULTS)]
+            backward = range(steps if batch else 0)[::-1]
+            device.repeat(backward, (step, product), [*given, U], [*results, through_U])
             first = through_U if mask is None else through_U * mask  # (9), of the first step
             if needs_carry(self.formulas.backward, variant):
                 first = arrays["carry0"] + first  # (9)
