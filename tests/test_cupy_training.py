@@ -11,7 +11,7 @@ from tests.cuda_trainings import same_as_numpy, series, text
 from tests.device_arrays import EVENTS, NAMES, Device
 from tests.optimizers import KINDS, RULES
 from xprnn import RNN, evaluate, fit, get_backend
-from xprnn.data import minibatches
+from xprnn.data import chunks, minibatches
 from xprnn.optim import Adam, Averaged, global_norm
 from xprnn.training.step import NonFiniteLossError
 
@@ -194,6 +194,12 @@ def test_two_devices(lengths):
             data = minibatches(tokens, tokens, 2, rng=0) if lengths is None else (tokens, tokens)
             fit(net, data, loss="cross_entropy", optimizer=optimizer, clip_norm=0.1, clip_value=1.0)
         made += [norm, *net.parameters.values()]
+        for batches in (
+            minibatches(tokens, tokens, 2, rng=0),
+            minibatches(tokens, tokens, 2, shuffle=False),
+            chunks(tokens, tokens, 2),
+        ):
+            made += [a for batch in batches for a in (batch.x, batch.target)]
         there = net.to("cupy", "cuda:0")
         assert all(p.device == Device(0) for p in there.parameters.values())
         for a in made:
@@ -268,3 +274,9 @@ def test_a_long_sequence_is_one_piece():
     run = net.forward(x)
     assert len(run.tape.layers[0].segments) == 1
     assert len(net.forward(x, recompute=True).tape.layers[0].segments) > 1
+
+
+def test_a_gradient_for_users_holds_the_tokens_seen_and_no_others():
+    net, (x, target), loss = text()
+    _, gradient = net.value_and_grad(x, target, loss)
+    assert gradient.parameters["weight_ih_l0"].indices.get().tolist() == [0, 1, 3]
