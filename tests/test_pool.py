@@ -164,6 +164,24 @@ def test_it_goes_with_a_network(own):
     assert own.kept() == Kept(0, 0, 0)
 
 
+def test_who_takes_a_block_that_another_has_just_taken_gives_it_up(own, monkeypatch):
+    shape, others = (100, 1000), []
+    pool.empty(shape, FLOAT)
+    references = pool._Block.references
+
+    def interrupted(block):
+        count = references(block)
+        if not others:
+            others.append(None)
+            others[0] = pool.empty(shape, FLOAT)  # as another thread does, after the count
+        return count
+
+    monkeypatch.setattr(pool._Block, "references", interrupted)
+    mine = pool.empty(shape, FLOAT)
+    assert others[0].base is not None
+    assert not np.shares_memory(mine, others[0])
+
+
 def test_threads_never_get_the_same_memory(own):
     before, faults, barrier = sys.getswitchinterval(), [], threading.Barrier(4)
 
@@ -201,7 +219,7 @@ stop = threading.Event()
 def busy():
     while not stop.is_set():
         pool.empty((2**18,), np.dtype("float32"))[:] = 1
-thread = threading.Thread(target=busy)
+thread = threading.Thread(target=busy, daemon=True)
 thread.start()
 held = pool.empty((2**18,), np.dtype("float32"))
 held[:] = 5
