@@ -149,7 +149,9 @@ class DeviceArray(np.ndarray):
 
     def __getitem__(self, key):
         _index("getitem", key)
-        return super().__getitem__(key)
+        found = super().__getitem__(key)
+        # CuPy has no scalars.
+        return on_device(found) if isinstance(found, np.generic) else found
 
     def __setitem__(self, key, value):
         _index("setitem", key)
