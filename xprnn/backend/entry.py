@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, ParamSpec, TypeVar
 
-from xprnn.backend.host.arrays import underflow_is_no_fault
+from xprnn.backend.host import arrays
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,16 +35,19 @@ def end() -> None:
 def entry(function: Callable[P, R]) -> Callable[P, R]:
     """Make a function one that enters the device of its arguments, where that is needed.
 
-    Inside, underflow is no error, whatever the program has set with ``np.seterr``.
+    Inside, underflow is no error, whatever the program has set with ``np.seterr``: probabilities,
+    gradients and moments underflow to zero in ordinary trainings.
     """
-    computing: Callable[P, R] = underflow_is_no_fault(function)
 
     @functools.wraps(function)
     def entered(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not _entering:
-            return computing(*args, **kwargs)
-        with _entering[0]((*args, *kwargs.values())):
-            return computing(*args, **kwargs)
+        if arrays.being_compiled():
+            return function(*args, **kwargs)
+        if _entering:
+            with _entering[0]((*args, *kwargs.values())), arrays.np.errstate(under="ignore"):
+                return function(*args, **kwargs)
+        with arrays.np.errstate(under="ignore"):
+            return function(*args, **kwargs)
 
     return entered
 

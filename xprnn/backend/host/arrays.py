@@ -6,16 +6,14 @@ on a backend's arrays.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache, wraps
-from typing import Any, TypeAlias, TypeVar, cast
+from functools import cache
+from typing import Any, TypeAlias
 
 import numpy as np
 
 HostArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Generator = np.random.Generator
 Seed: TypeAlias = int | np.random.Generator | None
-
-Called = TypeVar("Called", bound=Callable[..., Any])
 
 
 def _never() -> bool:
@@ -26,22 +24,6 @@ being_compiled: Callable[[], bool] = _never
 """Whether the code that asks is being compiled by a library that can't compile NumPy's functions.
 
 `xprnn.backend.libraries.torch` puts torch's own function here."""
-
-
-def underflow_is_no_fault(function: Called) -> Called:
-    """Decorate a function: inside, underflow is no error, whatever ``np.seterr`` has been told.
-
-    Probabilities, gradients and moments underflow to zero in ordinary trainings.
-    """
-
-    @wraps(function)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
-        if being_compiled():
-            return function(*args, **kwargs)
-        with np.errstate(under="ignore"):
-            return function(*args, **kwargs)
-
-    return cast("Called", guarded)
 
 
 __all__ = [
@@ -56,7 +38,6 @@ __all__ = [
     "random_state",
     "refuse_changed",
     "restore_random",
-    "underflow_is_no_fault",
 ]
 
 _ARITHMETIC = (

@@ -15,7 +15,6 @@ array first and then counts.  If two threads were to take the same block, at lea
 count both arrays, and give its own up.
 """
 
-import math
 import mmap
 import os
 import sys
@@ -212,12 +211,14 @@ def empty(shape: Sequence[int], dtype: DType) -> HostArray:
     dtype : numpy.dtype
         Not of objects.
     """
-    size = math.prod(shape) * dtype.itemsize
+    # Made first, because most are small, and to compute the size takes longer.
+    array = np.empty(shape, dtype)
+    size = array.nbytes
     if size >= SMALLEST:
-        array = pool().empty(tuple(shape), dtype, size)
-        if array is not None:
-            return array
-    return np.empty(shape, dtype)
+        kept = pool().empty(array.shape, dtype, size)
+        if kept is not None:
+            return kept
+    return array
 
 
 def copied(a: HostArray, dtype: DType = None) -> HostArray:

@@ -28,9 +28,22 @@ DTYPES = (np.dtype("float32"), np.dtype("float64"))
 """The dtypes that a BLAS and compiled code take."""
 
 
+_SMALL = min(tuning.COMPILED_PRODUCT, tuning.BLAS_ALONE, tuning.BLAS_ALONE_VECTOR)
+"""Multiplications below which a product is for one thread of a BLAS."""
+_SMALL_RESULT = SMALLEST // 8
+"""Entries of float64 below which an array is not in the pool."""
+
+
 def product(a: Array, b: Array, row: Array | None = None) -> Array:
     """Return a b, of two matrices; with ``row`` given, it is added to every row of the product."""
-    if len(a) * b.size >= tuning.COMPILED_PRODUCT:
+    rows, columns = len(a), b.shape[1]
+    if rows * b.size < _SMALL and rows * columns < _SMALL_RESULT:
+        # None of the questions below has another answer, and asking them takes as long as this.
+        c = a * b if len(b) == 1 else a @ b
+        if row is not None:
+            c += row
+        return c
+    if rows * b.size >= tuning.COMPILED_PRODUCT:
         compiled = _by_compiled_code(a, b, row)
         if compiled is not None:
             return compiled
