@@ -78,6 +78,7 @@ def test_a_compiled_step_is_the_step(case, options):
 
 
 @pytest.mark.full
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler of its own functions
 def test_in_machine_code():
     net, x, target = net_and_data(row_of("lstm").but(T=3))
     step = step_of(net)
