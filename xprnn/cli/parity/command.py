@@ -5,13 +5,15 @@ import json
 from collections.abc import Sequence
 
 from xprnn import checks
-from xprnn.backend.host.files import output_folder, write_atomic
+from xprnn.backend.host.files import check_writable, output_folder, write_atomic
 from xprnn.backend.host.quoting import printable
 from xprnn.backend.host.threads import blas_threads
 from xprnn.backend.registry import NAMES
 from xprnn.cells import CELLS, get_cell
 from xprnn.cli.common import tell
 from xprnn.cli.parity.expected import Expected
+from xprnn.cli.parity.junit import junit
+from xprnn.cli.parity.page import page
 from xprnn.cli.parity.places import Place
 from xprnn.cli.parity.progress import Progress
 from xprnn.cli.parity.table import Table, facts_of, functions_lines, head, tail
@@ -89,6 +91,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="TOML with reasons for disagreements that are expected, by function and by cell",
     )
+    add("--junit", metavar="FILE", help="also write the results as JUnit XML")
+    add("--html", metavar="FILE", help="also write them as one HTML page")
     add("--json", action="store_true", help="print the result as JSON instead of a table")
 
 
@@ -101,12 +105,7 @@ def _sizes(text: str) -> Sizes:
 
 def run(args: argparse.Namespace) -> int:
     """Compute, compare and print."""
-    for letter, size in args.sizes._asdict().items():
-        checks.positive_int(f"{letter} of --sizes", size)
-    if args.steps != 0:
-        checks.positive_int("--steps", args.steps)
-    limit = args.time_limit
-    limit = None if limit is None else checks.number("--time-limit", limit, open_=True)
+    limit = _checked(args)
     cells = {name: get_cell(name) for name in _words("--cells", args.cells)}
     dtypes = [checks.choice("--dtype", name, DTYPES) for name in _words("--dtype", args.dtype)]
     expected = Expected() if args.xfail is None else Expected.read(args.xfail)
@@ -153,6 +152,11 @@ def run(args: argparse.Namespace) -> int:
         write_atomic(folder / "parity.json", f"{text}\n".encode())
         if not args.json:
             print(f"written to {folder}: parity.json")
+    stale = expected.stale()
+    if args.junit is not None:
+        write_atomic(args.junit, junit(results, places, stale))
+    if args.html is not None:
+        write_atomic(args.html, page(facts, results, places, functions, stale))
     named = args.backend if args.backends is None else [place.name for place in places]
     missing = [
         place.name
@@ -162,9 +166,21 @@ def run(args: argparse.Namespace) -> int:
     ]
     if missing:
         tell(f"xprnn: error: can't be used: {', '.join(missing)}")
-    for words in expected.stale():
+    for words in stale:
         tell(f"xprnn: error: --xfail {args.xfail}: {printable(words)}")
-    return int(bool(missing or expected.stale()) or not facts["agrees"])
+    return int(bool(missing or stale) or not facts["agrees"])
+
+
+def _checked(args: argparse.Namespace) -> float | None:
+    """Check the options that are numbers or files, and return the time limit."""
+    for letter, size in args.sizes._asdict().items():
+        checks.positive_int(f"{letter} of --sizes", size)
+    if args.steps != 0:
+        checks.positive_int("--steps", args.steps)
+    for path in filter(None, (args.junit, args.html)):
+        check_writable(path)
+    limit = args.time_limit
+    return None if limit is None else checks.number("--time-limit", limit, open_=True)
 
 
 def _opened(place: Place, dtypes: Sequence[str]) -> bool:

@@ -80,14 +80,25 @@ def functions_lines(
     places: Sequence[Place], functions: Mapping[Backend, FunctionReport]
 ) -> Iterator[str]:
     """Yield what was found of the functions alone, for each backend in each dtype."""
-    names = {}
-    for backend, report in functions.items():
-        name = next(p.name for p in places if p.backend and _same_place(p.backend, backend))
-        names[f"{_short(name, WIDEST)} in {backend.dtype_name}"] = report
+    names = {
+        f"{_short(name, WIDEST)} in {dtype}": report
+        for (name, dtype), report in functions_of(places, functions).items()
+    }
     width = max(map(len, names), default=0)
     yield "functions, each alone, and errors of some in units in the last place:"
     for name, report in names.items():
         yield from _wrapped(f"  {name:<{width}}  {summary(report)}", width + 4)
+
+
+def functions_of(
+    places: Sequence[Place], functions: Mapping[Backend, FunctionReport]
+) -> dict[tuple[str, str], FunctionReport]:
+    """Return the reports by the backend's name in the list and by dtype."""
+    found = {}
+    for backend, report in functions.items():
+        name = next(p.name for p in places if p.backend and _same_place(p.backend, backend))
+        found[name, backend.dtype_name] = report
+    return found
 
 
 def summary(report: FunctionReport) -> str:
