@@ -15,7 +15,7 @@ from xprnn.backend.types import FLOATS, REALS, Array, Device, DType, Namespace
 _ESSENTIAL = ("asarray", "empty", "isdtype")
 """Without these nothing can be asked of a namespace."""
 
-_ATTRIBUTES = ("T", "device", "dtype", "ndim", "shape")
+_ATTRIBUTES = ("T", "dtype", "ndim", "shape")
 
 _DATA_DEPENDENT = ("unique_inverse",)
 """Functions whose result's shape depends on values; a namespace may declare that it has none."""
@@ -87,15 +87,23 @@ class UserNamespace(Library):
             return True
         return isinstance(a, self.array_class) and not changes_arithmetic(type(a))
 
+    def device_of(self, a: Array) -> Device:
+        if hasattr(a, "device"):
+            return a.device
+        # Dask's arrays don't say it.  Without an answer there is one device, which has no name.
+        if "__array_namespace_info__" in self.missing:
+            return None
+        return self._xp.__array_namespace_info__().default_device()
+
     def device(self, spec: object) -> Device:
         if spec is None:
-            return self._sample().device
+            return self.device_of(self._sample())
         for device in self._devices():
             if device == spec:
                 return device
         try:
             # Taken from an array: the text that names a device need not be how it prints.
-            return self._xp.empty(0, device=spec).device
+            return self.device_of(self._xp.empty(0, device=spec))
         except Exception as error:
             for device in self._devices():
                 if str(device) == spec:
@@ -128,7 +136,7 @@ class UserNamespace(Library):
 
         def fits(array: Array) -> bool:
             same = array.dtype == dtype and tuple(array.shape) == a.shape
-            return bool(same and array.device == device)
+            return bool(same and self.device_of(array) == device)
 
         # The standard promises only that nested sequences can be converted, which is slow.  Most
         # libraries convert a host array.
@@ -143,7 +151,7 @@ class UserNamespace(Library):
         if not fits(array):
             raise ValueError(
                 f"the namespace {self.name!r}: asarray(..., dtype={a.dtype.name}, device={device}) "
-                f"returned an array of dtype {array.dtype} on device {array.device}"
+                f"returned an array of dtype {array.dtype} on device {self.device_of(array)}"
             )
         return array
 
@@ -195,7 +203,7 @@ class UserNamespace(Library):
 
     def _devices(self) -> list[Any]:
         if "__array_namespace_info__" in self.missing:
-            return [self._sample().device]
+            return [self.device_of(self._sample())]
         # Some libraries list None, which stands for their default.
         return [d for d in self._xp.__array_namespace_info__().devices() if d is not None]
 
