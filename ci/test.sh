@@ -6,6 +6,9 @@
 #                                compile anything nor start processes
 #   FULL=1 bash ci/test.sh       the long ones as well: whole trainings of examples and commands,
 #                                every cell on JAX, every formula through Numba
+#   GUESTS=1 bash ci/test.sh     only the tests with array libraries that xprnn doesn't know (dpnp,
+#                                marray, Dask, array-api-compat's torch), in .venv-guests; dpnp
+#                                brings a runtime for the CPU (1 GB)
 #   COVERAGE=1 bash ci/test.sh   and whether enough lines are covered
 #   PYTHON=python3.13 VENV=.venv-313 bash ci/test.sh
 set -euo pipefail
@@ -34,6 +37,21 @@ run() {
     printf '\n== %s\n' "$*"
     "$venv/bin/python" -m "$@"
 }
+
+if [ "${GUESTS:-0}" != 0 ]; then
+    guests=${GUESTS_VENV:-.venv-guests}
+    [ -x "$guests/bin/python" ] || "$python" -m venv "$guests"
+    "$guests/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[cli]" \
+        pytest array-api-strict mpmath "dpnp>=0.20" "marray>=0.0.12" dask
+    # torch is in the other environment: its wheels for a GPU are large.
+    for one in "$guests" "$venv"; do
+        printf '\n== guests in %s\n' "$one"
+        # The OpenCL runtime of dpnp is where no loader looks for it.
+        GUESTS=1 OCL_ICD_FILENAMES=$PWD/$guests/lib/libintelocl.so OMP_NUM_THREADS=1 \
+            "$one/bin/python" -m pytest --quiet tests/guests
+    done
+    exit
+fi
 
 run ruff check
 run ruff format --check

@@ -83,7 +83,7 @@ def test_a_backend_of_it_can_be_copied_and_pickled(spec):
             "tests.namespaces:lists",
             ValueError,
             "'tests.namespaces:lists' makes objects of type list, which lack attributes of the "
-            "standard's arrays: T, device, dtype, ndim, shape",
+            "standard's arrays: T, dtype, ndim, shape",
         ),
         (
             "tests.namespaces:empty_fails",
@@ -420,3 +420,17 @@ def test_every_function_that_is_used_is_asked_for():
     functions = {name for name in used if inspect.isfunction(getattr(array_api_strict, name, None))}
     assert functions == set(FUNCTIONS)
     assert list(FUNCTIONS) == sorted(FUNCTIONS)
+
+
+def test_arrays_need_not_know_their_device(monkeypatch):
+    """As Dask's don't."""
+
+    def hidden(self):
+        raise AttributeError("device")
+
+    monkeypatch.setattr(namespaces.Sealed, "device", property(hidden))
+    monkeypatch.setattr(namespaces, "deviceless", namespaces.Vault(), raising=False)
+    be = get_backend("tests.namespaces:deviceless", dtype="float64")
+    assert be.device == be.xp.__array_namespace_info__().default_device()
+    assert be.to_numpy(be.asarray([1.0, 2.0])).tolist() == [1.0, 2.0]
+    assert be.owns(be.asarray(1.0))

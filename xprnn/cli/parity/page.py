@@ -13,26 +13,28 @@ from xprnn.backend import Backend
 from xprnn.backend.host.quoting import printable
 from xprnn.cli.parity.places import Place, names_of
 from xprnn.cli.parity.plot import plot
-from xprnn.cli.parity.table import COLUMNS, Found, found_in, functions_of
+from xprnn.cli.parity.table import COLUMNS, Found, found_in, functions_of, in_ulps
 from xprnn.testing.parity.functions import FunctionReport
+from xprnn.testing.parity.report import and_more
 from xprnn.testing.parity.suite import Result
 
 MOST = 200
-"""The most rows in a list of disagreements."""
+"""The most entries in a list of disagreements."""
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --bad: #c0392b; --good: #1e7d43; --wait: #96690a }
 @media (prefers-color-scheme: dark) { :root { --bad: #ff7b6b; --good: #5fd38d; --wait: #e8b64c } }
 body { font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 70rem }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
+h1 { font-size: 1.4rem } h3 { font-size: 1rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-size: .9rem }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-.disagrees { color: var(--bad); font-weight: 600 } .agrees { color: var(--good) }
+.disagrees { color: var(--bad) } .agrees { color: var(--good) }
 .expected, .skipped { color: var(--wait) }
-td.text { overflow-wrap: anywhere; min-width: 14rem }
+td.text { overflow-wrap: anywhere; min-width: 12rem }
+li { overflow-wrap: anywhere; margin-bottom: .3rem }
 pre { overflow-x: auto; font-size: .8rem }
 svg { width: 100%; max-width: 46rem; height: auto }
 """
@@ -73,10 +75,10 @@ def page(
         *_backends(places),
         *_functions(functions_of(places, functions)),
         *_stale(stale),
+        *_table(found, facts),
         *_rows("Disagrees", [f for f in found if f.row.status == "disagrees"]),
         *_rows("Disagrees as expected", [f for f in found if f.row.status == "expected"]),
         *_rows("Skipped", [f for f in found if f.row.status == "skipped"]),
-        *_table(found, facts),
         *_plots(results, places),
         "</body>\n</html>\n",
     ]
@@ -112,7 +114,7 @@ def _functions(functions: Mapping[tuple[str, str], FunctionReport]) -> Iterator[
             *report.notes,
         ]
         count = f"{len(report.rows) - len(skipped)} of {len(report.rows)}"
-        ulps = (f"{report.ulps[f]:.2f}" if f in report.ulps else "" for f in exact)
+        ulps = (in_ulps(report.ulps[f]) if f in report.ulps else "" for f in exact)
         cells = "".join(f'<td class="number">{escaped(text)}</td>' for text in (count, *ulps))
         yield (
             f"<tr><td>{escaped(name)}</td><td>{escaped(dtype)}</td>{cells}"
@@ -130,26 +132,29 @@ def _stale(stale: Sequence[str]) -> Iterator[str]:
 
 
 def _rows(title: str, found: Sequence[Found]) -> Iterator[str]:
-    """Yield a list of rows with everything that is known of them; nothing if there are none."""
+    """Yield what is known of the worst row of each quantity of each case; nothing if none is."""
     if not found:
         return
-    yield from _head(title, "backend", "dtype", "case", "what")
-    for one in sorted(found, key=lambda f: f.row.quantity != "functions")[:MOST]:
+    yield f"<h2>{escaped(title)}</h2>"
+    sides: dict[tuple[str, str], dict[tuple[str, ...], list[Found]]] = {}
+    for one in found:
         row = one.row
-        case = "" if row.quantity == "functions" else f"{one.cell}, {one.problem}"
-        reason = f" ({row.expected})" if row.expected else ""
-        trace = (
-            f"<details><summary>traceback</summary><pre>{escaped_lines(row.trace)}</pre></details>"
-        )
-        yield (
-            f"<tr><td>{escaped(one.backend)}</td><td>{escaped(one.dtype)}</td>"
-            f"<td>{escaped(case)}</td>"
-            f'<td class="text {row.status}">{escaped(f"{row}{reason}")}'
-            f"{trace if row.trace else ''}</td></tr>"
-        )
-    yield "</table></div>"
-    if len(found) > MOST:
-        yield f"<p>and {len(found) - MOST} more; --json has everything</p>"
+        key = ("", "", row.name) if row.quantity == "functions" else (one.cell, one.problem)
+        side = sides.setdefault((one.backend, one.dtype), {})
+        side.setdefault((*key, row.quantity), []).append(one)
+    for (name, dtype), cases in sides.items():
+        yield f"<h3>{escaped(name)} in {escaped(dtype)}</h3>\n<ul>"
+        for mine in list(cases.values())[:MOST]:
+            worst = max(mine, key=lambda one: one.row.used)
+            row = worst.row
+            reason = f" ({row.expected})" if row.expected else ""
+            words = f"{worst}{and_more(len(mine) - 1)}{reason}"
+            trace = f"<pre>{escaped_lines(row.trace)}</pre>" if row.trace else ""
+            trace = f"<details><summary>traceback</summary>{trace}</details>" if trace else ""
+            yield f'<li class="{row.status}">{escaped(words)}{trace}</li>'
+        yield "</ul>"
+        if len(cases) > MOST:
+            yield f"<p>and {len(cases) - MOST} more; --json has everything</p>"
 
 
 def escaped_lines(text: str) -> str:

@@ -117,8 +117,13 @@ def summary(report: FunctionReport) -> str:
     wrong = [row.name for row in report.rows if not row.agrees]
     parts += [f"wrong: {', '.join(wrong)}"] if wrong else []
     if report.ulps:
-        parts.append(", ".join(f"{name} {ulps:.1f}" for name, ulps in report.ulps.items()))
+        parts.append(", ".join(f"{name} {in_ulps(ulps)}" for name, ulps in report.ulps.items()))
     return "; ".join((*parts, *report.notes))
+
+
+def in_ulps(ulps: float) -> str:
+    """Return an error in units in the last place as text."""
+    return f"{ulps:.1f}" if ulps < 1000 else f"{ulps:.0e}"
 
 
 def _same_place(one: Backend, other: Backend) -> bool:

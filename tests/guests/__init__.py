@@ -1,0 +1,1 @@
+"""Array libraries that xprnn doesn't know: ``GUESTS=1 bash ci/test.sh``."""
