@@ -238,7 +238,10 @@ UPDATES = (
 )
 
 
-@pytest.mark.parametrize("rule", UPDATES, ids=str)
+# A schedule prints its address, and workers must collect the same names.
+@pytest.mark.parametrize(
+    "rule", UPDATES, ids=[f"{k}-{type(u).__name__}" for k, u in enumerate(UPDATES)]
+)
 def test_optimizers(rule):
     case = row_of("gru")
     ours, _ = nets(case)
