@@ -574,7 +574,11 @@ def test_what_fails_elsewhere_alone_disagrees():
         ({"backends": []}, TypeError, r"backends is \[\]: expected a list"),
         ({"backends": ["numpy"]}, ValueError, r"no backend to compare numpy with: got \['numpy'\]"),
         ({"dtypes": "float64"}, TypeError, "dtypes is 'float64': expected a list"),
-        ({"dtypes": ["float16"]}, ValueError, "dtypes is 'float16': expected 'float64' or 'float3"),
+        (
+            {"dtypes": ["half"]},
+            ValueError,
+            "dtypes is 'half': expected 'float64' or 'float32'",
+        ),
         ({"steps": -1}, ValueError, "steps is -1: expected an int of at least 1"),
         ({"steps": 1.5}, TypeError, r"steps is 1.5 \(float\): expected an int"),
         ({"loss": "cubed"}, ValueError, "unknown loss 'cubed'"),

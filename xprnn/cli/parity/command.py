@@ -17,7 +17,7 @@ from xprnn.cli.parity.page import page
 from xprnn.cli.parity.places import Place
 from xprnn.cli.parity.progress import Progress
 from xprnn.cli.parity.table import Table, facts_of, functions_lines, head, tail
-from xprnn.testing.parity.check import DTYPES, in_dtypes
+from xprnn.testing.parity.check import ALL_DTYPES, DTYPES, in_dtypes
 from xprnn.testing.parity.suite import PROBLEMS, Result, Sizes, compare_functions, run_suite
 from xprnn.testing.parity.watch import Watch
 
@@ -71,7 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         metavar="NAMES",
         default=",".join(DTYPES),
-        help="separated by commas (default float64,float32)",
+        help="separated by commas, of float64, float32 and float16 (default float64,float32)",
     )
     add(
         "--steps",
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     """Compute, compare and print."""
     limit = _checked(args)
     cells = {name: get_cell(name) for name in _words("--cells", args.cells)}
-    dtypes = [checks.choice("--dtype", name, DTYPES) for name in _words("--dtype", args.dtype)]
+    dtypes = [checks.choice("--dtype", name, ALL_DTYPES) for name in _words("--dtype", args.dtype)]
     expected = Expected() if args.xfail is None else Expected.read(args.xfail)
     folder = None if args.out is None else output_folder(args.out)
     listed = NAMES if args.backends is None else _words("--backends", args.backends)

@@ -20,6 +20,8 @@ from xprnn.testing.parity.report import ParityError, ParityReport, Side
 from xprnn.testing.parity.watch import Watch
 
 DTYPES = ("float64", "float32")
+"""The dtypes that are compared by default."""
+ALL_DTYPES = (*DTYPES, "float16")
 
 
 def assert_parity(
@@ -77,7 +79,9 @@ def assert_parity(
         See `RNN.forward`.
     window : int, optional
         See `RNN.backward`.
-    dtypes : sequence of {"float64", "float32"}
+    dtypes : sequence of {"float64", "float32", "float16"}
+        What a device lacks is skipped.  In float16 the training keeps its parameters, and what the
+        optimizer remembers, in float32.
     optimizers : mapping of str to Optimizer, optional
         None: SGD with momentum, and each of `xprnn.optim.OPTIMIZERS` with its defaults.
     steps : int
@@ -163,7 +167,9 @@ def compare_backends(
     ValueError
         If a backend that was named has none of the dtypes; for the rest, see `assert_parity`.
     """
-    dtypes = tuple(checks.choice("dtypes", dtype, DTYPES) for dtype in _several("dtypes", dtypes))
+    dtypes = tuple(
+        checks.choice("dtypes", dtype, ALL_DTYPES) for dtype in _several("dtypes", dtypes)
+    )
     if steps != 0:
         steps = checks.positive_int("steps", steps)
     rules, watch = _optimizers(optimizers), watch or Watch()

@@ -15,6 +15,7 @@ from xprnn.testing.parity.form import in_words, misfit, traceback_of, where_rais
 from xprnn.testing.parity.functions import FunctionReport, check_functions
 from xprnn.testing.parity.problem import (
     Gradients,
+    Masters,
     Named,
     NetworkError,
     Problem,
@@ -120,10 +121,13 @@ class Comparison:
     ) -> bool:
         """Compare an update by each optimizer; return whether all arrays have the right form."""
         updated: Named = {}
+        masters = Masters(self.backend)
+        parameters = masters.raised(net.parameters)
+        gradients = masters.raised(gradients)
         for rule, optimizer in optimizers.items():
             self.watch.stage(f"update by {rule}")
             try:
-                updated |= updated_by_each(net.parameters, {rule: optimizer}, gradients)
+                updated |= updated_by_each(parameters, {rule: optimizer}, gradients)
             except MissingFunctionError as error:
                 self.rows.append(_skipped("update", rule, str(error)))
         if updated and not self._fits({"update": updated}):
@@ -163,7 +167,9 @@ class Comparison:
                 if (name in arrays) != (name in want):
                     wrong = "that should not be" if name in arrays else "that is missing"
                 else:
-                    wrong = misfit(self.backend, arrays[name], want[name])
+                    wrong = misfit(
+                        self.backend, arrays[name], want[name], wide=quantity in ("loss", "update")
+                    )
                 if wrong:
                     found.append(_wrong("structure", f"{names}{name} is an array {wrong}", name))
         self.rows += found

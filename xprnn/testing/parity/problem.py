@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
-from xprnn.backend import Backend, describe
+from xprnn.backend import Backend, describe, get_backend
 from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray, dense
@@ -176,9 +176,11 @@ def train(
     """Train a network for some steps, with clipped gradients; ``watch`` is told of every step.
 
     ``disturb`` may change the gradients before they are clipped.  The parameters are returned just
-    as the optimizer returned them, so that their device and dtype can be checked.
+    as the optimizer returned them, so that their device and dtype can be checked; in float16 these
+    are the ones that it keeps in float32, because small updates would vanish in the narrow ones.
     """
-    parameters: Named = dict(net.parameters)
+    masters = Masters(net.backend)
+    parameters: Named = masters.raised(net.parameters)
     memory, step, times = optimizer.init(parameters), problem.step(net), []
     kept, course = steps_of_course(steps), dict[int, Named]()
     for count in range(1, steps + 1):
@@ -187,13 +189,13 @@ def train(
         started = time.perf_counter()
         value, gradient = step()
         try:
-            clipped, _ = clip_by_norm(disturb(gradient.parameters), CLIP)
+            clipped, _ = clip_by_norm(disturb(masters.raised(gradient.parameters)), CLIP)
             parameters, memory = optimizer.update(clipped, memory, parameters)
         except NaNGradientError:
             parameters = _all_nan(parameters)
             times.append(time.perf_counter() - started)
             break
-        net.parameters = parameters
+        net.parameters = masters.lowered(parameters)
         if count in kept:
             course[count] = parameters
         # A library may return before the device is done.  Reading a number waits for it, also in a
@@ -202,6 +204,30 @@ def train(
         float(value)
         times.append(time.perf_counter() - started)
     return Trained(parameters, float(np.median(times)), course)
+
+
+class Masters:
+    """The parameters that a training keeps: in float32 if a network computes in float16.
+
+    Small updates would vanish in float16, and squares of gradients underflow.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.narrow = backend.dtype_name == "float16"
+        self.backend = backend
+        self.wide = get_backend(backend, dtype="float32") if self.narrow else backend
+
+    def raised(self, arrays: Gradients) -> dict[str, Any]:
+        """Return parameters or gradients in the dtype that is kept."""
+        if not self.narrow:
+            return dict(arrays)
+        return {name: self.wide.asarray(dense(a)) for name, a in arrays.items()}
+
+    def lowered(self, arrays: Named) -> Named:
+        """Return parameters in the network's dtype."""
+        if not self.narrow:
+            return arrays
+        return {name: self.backend.asarray(a) for name, a in arrays.items()}
 
 
 def _all_nan(parameters: Named) -> Named:

@@ -27,7 +27,7 @@ from xprnn.testing.parity.problem import (
     train,
     updated_by_each,
 )
-from xprnn.testing.parity.tolerances import ROUNDINGS, epsilon, tolerance
+from xprnn.testing.parity.tolerances import epsilon, roundings, tolerance
 
 Signs: TypeAlias = Callable[[int, tuple[int, ...]], HostArray]
 """``signs(k, shape)`` returns an array of ±1 for array number k."""
@@ -70,7 +70,7 @@ class Perturbations:
 
         By quantity, then by name; for an array, or for each of its entries.
         """
-        amount = ROUNDINGS * epsilon(dtype)
+        amount = roundings(dtype) * epsilon(dtype)
         rounding = self._of_rounding(amount)
         allowed, known = tolerance(dtype, len(self.problem.x)), self.quantities["gradients"]
         amounts = {
