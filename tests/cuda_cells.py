@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.cases import CELLS
 from tests.odd_cells import ODD_CELLS
 from tests.time_loops import COMPILED
+from xprnn.cells import GRU, LSTM
 from xprnn.engine.loop.cuda.loops import CuPyLoops
 from xprnn.engine.loop.cuda.source import KernelSource, Variant
 from xprnn.engine.loop.trace import trace
@@ -36,6 +38,16 @@ each_traced = pytest.mark.parametrize(
     ],
 )
 """Each cell is compiled: without FULL=1 these are the cells that the tests of Numba take."""
+
+
+@dataclass(frozen=True)
+class NormalizedGRU(GRU):
+    """The gradients of u and of v differ already before the normalisation."""
+
+    layer_norm: bool = True
+
+
+NORMALIZED = (LSTM(peepholes=True, layer_norm=True), NormalizedGRU())
 
 DTYPES = ("float16", "float32", "float64")
 VARIANTS = tuple(

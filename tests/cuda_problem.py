@@ -10,7 +10,7 @@ import numpy as np
 from tests.closeness import assert_close
 from tests.cuda_cells import VARIANTS
 from xprnn import get_backend
-from xprnn.cells import unit_names
+from xprnn.cells import has_layer_norm, unit_names
 from xprnn.engine.loop import lowering
 from xprnn.engine.loop.cuda.loops import CuPyLoops
 from xprnn.engine.loop.cuda.source import Variant
@@ -32,7 +32,10 @@ SHAPES = [(1, 1, 1), (1, 3, 4), (40, 1, 3), (3, 2, 1), (2, 2, 130), (2, 70, 2), 
 
 
 def problem(cell: Any, variant: Variant, steps: int = 5, batch: int = 3, hidden: int = 4) -> Any:
-    """Return arguments of a time loop, host arrays, nothing in them zero."""
+    """Return arguments of a time loop, host arrays, nothing in them zero.
+
+    With a gain if the cell has layer normalisation.
+    """
     rng = np.random.default_rng(0)
 
     def draw(*shape):
@@ -40,12 +43,14 @@ def problem(cell: Any, variant: Variant, steps: int = 5, batch: int = 3, hidden:
 
     states = [tuple(draw(batch, hidden) for _ in cell.state) for _ in range(2)]
     valid = np.arange(steps)[:, None, None] < np.resize(LENGTHS, batch)[:, None]
+    rng_gain = np.random.default_rng(1)
+    gain = rng_gain.normal(1, 0.5, cell.gates * hidden).astype(variant.dtype)
     return SimpleNamespace(
         u=draw(steps, batch, cell.gates * hidden),
         recurrent=Recurrent(
             draw(cell.gates * hidden, hidden) / np.asarray(2 * hidden**0.5, variant.dtype),
             tuple(draw(hidden) for _ in unit_names(cell)),
-            None,
+            gain if has_layer_norm(cell) else None,
             draw(batch, hidden) if variant.masked else None,
             valid if variant.lengths else None,
         ),
@@ -102,10 +107,14 @@ class Device:
         want_there, want_back = plain(cell, p, dh, save=save)
         pairs = {"states": (there.states, want_there.states)}
         pairs["saved"] = there.saved, want_there.saved
+        pairs["normalized"] = there.normalized or (), want_there.normalized or ()
         if save:
             pairs["units"] = back.units, want_back.units
             pairs["state"] = back.state, want_back.state
             pairs["du, da"] = back[:2], want_back[:2]
+            assert (back.gain is None) == (want_back.gain is None)
+            if back.gain is not None:
+                pairs["gain"] = (back.gain,), (want_back.gain,)
             assert back.du is back.da or want_back.du is not want_back.da
         dtype = p.u.dtype.name
         tolerance, to_host = TOLERANCE[dtype] * self.slack, get_backend("cupy").to_numpy

@@ -9,6 +9,7 @@ from tests.nvrtc import compile_cuda
 from tests.optimizers import RULES
 from xprnn import get_backend
 from xprnn.backend.cuda import losses, norm, questions, rows
+from xprnn.engine.loop.cuda import normalize
 from xprnn.optim import fused
 from xprnn.optim.descent import Context
 
@@ -41,6 +42,8 @@ def texts_of(dtype):
         yield losses.squares_text(dtype, masked=masked)
         yield losses.squares_gradient_text(dtype, masked=masked)
     yield losses.total_text(dtype)
+    yield from (normalize.forward_text(dtype, save=save) for save in (False, True))
+    yield normalize.backward_text(dtype)
     yield rows.RUNS_TEXT
     yield rows.sums_text(dtype)
     yield from (rows.scatter_text(dtype, add=add) for add in (False, True))
@@ -72,10 +75,21 @@ def test_every_kernel_compiles(dtype):
     assert ptx.count(".entry ") == len(everything)
 
 
+@pytest.mark.parametrize("capability", [75, 80, 86, 100])
+def test_normalisation_compiles_for_other_devices(capability):
+    for dtype in DTYPES:
+        texts = [normalize.forward_text(dtype, save=save) for save in (False, True)]
+        texts.append(normalize.backward_text(dtype))
+        ptx, log = compile_cuda(joined(texts), capability=capability)
+        assert log == ""
+        assert ptx.count(".entry ") == 3
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_updates_and_gradients_compute_without_doubles(dtype):
     """Functions of doubles are slow on many devices; a factor that is read in double is not."""
     slow = [losses.softmax_gradient_text(dtype, masked=True), *dict.fromkeys(updates(dtype))]
+    slow += [normalize.forward_text(dtype, save=True), normalize.backward_text(dtype)]
     ptx, _ = compile_cuda(joined(slow))
     for operation in ("add.f64", "mul.f64", "fma.rn.f64", "div.rn.f64", "sqrt.rn.f64"):
         assert operation not in ptx

@@ -12,10 +12,10 @@ import pytest
 from tests import cuda_host, device_arrays
 from tests.cases import CELLS
 from tests.closeness import assert_close
-from tests.cuda_cells import each_traced, kernels
+from tests.cuda_cells import NORMALIZED, each_traced, kernels
 from tests.cuda_problem import CHOSEN, Device, plain, problem
 from tests.device_arrays import EVENTS, NAMES, on_device
-from xprnn import get_backend
+from xprnn import cuda_loop, get_backend
 from xprnn.cells import GRU, LSTM, Elman, MinimalGated
 from xprnn.engine.loop import lowering
 from xprnn.engine.loop.cuda.source import Variant
@@ -43,6 +43,51 @@ def test_the_same_as_the_plain_loop(cell, device, monkeypatch):
     ready = dict(zip(texts, cuda_host.compiled(texts), strict=True))
     monkeypatch.setattr(device_arrays, "KERNELS", ready)
     device.compare_all(cell)
+
+
+@pytest.mark.parametrize("cell", NORMALIZED, ids=str)
+def test_a_layer_that_normalises_is_the_plain_loop(cell, device):
+    for variant in CHOSEN:
+        p = problem(cell, variant)
+        device.compare(cell, p, p.dh)
+    device.compare(cell, p, None)
+    device.compare(cell, p, None, save=False)
+    # More rows than a block has threads, and one alone.
+    for shape in [(2, 2, 130), (3, 2, 1), (9, 0, 4)]:
+        p = problem(cell, Variant("float64", True, True), *shape)
+        device.compare(cell, p, p.dh)
+
+
+def on_host_of(a):
+    if isinstance(a, tuple):
+        made = map(on_host_of, a)
+        return type(a)(*made) if hasattr(a, "_fields") else tuple(made)
+    return None if a is None else get_backend("cupy").to_numpy(a)
+
+
+@pytest.mark.parametrize("cell", NORMALIZED, ids=str)
+def test_a_tape_that_is_normalised_serves_the_other_loop(cell, device):
+    p = problem(cell, Variant("float64", True, True))
+    want_there, want = plain(cell, p, p.dh)
+    there, _ = device.lowered(cell, p, p.dh)
+    loops = PlainLoops(get_backend("numpy").xp, cell)
+    back = loops.backward(p.recurrent, on_host_of(there), p.dh, p.d_state)
+    backend, recurrent = get_backend("cupy", dtype="float64"), device.there(p.recurrent)
+    tape, dh, d_state = device.there(want_there), device.there(p.dh), device.there(p.d_state)
+    other = chosen_backward(backend, cell, recurrent, tape, dh, d_state)
+    for found in (back, on_host_of(other)):
+        assert_close(found.da, want.da, 1e-13)
+        assert_close(found.gain, want.gain, 1e-13)
+
+
+@pytest.mark.parametrize("cell", NORMALIZED, ids=str)
+def test_a_graph_of_a_layer_that_normalises(cell, device, monkeypatch):
+    monkeypatch.setenv("XPRNN_CUDA_GRAPH", "on")
+    p = problem(cell, Variant("float64", True, True), steps=9)
+    for _ in range(3):
+        device.compare(cell, p, p.dh)
+    # Forward and backward, the second time and the third.
+    assert EVENTS["graph"] == 4
 
 
 @pytest.fixture
@@ -118,6 +163,22 @@ def test_one_product_and_one_launch_a_step_and_nothing_is_made(cell, variant, de
     assert counts[0] == counts[1]
 
 
+@pytest.mark.parametrize("cell", NORMALIZED, ids=str)
+def test_a_layer_that_normalises_takes_one_launch_more_a_step(cell, device):
+    counts = []
+    for steps in (5, 9):
+        p = problem(cell, Variant("float32", True, True), steps=steps)
+        EVENTS.clear()
+        NAMES.clear()
+        device.lowered(cell, p, p.dh)
+        names = ("forward", "backward", "normalize", "normalize_backward")
+        assert [NAMES[f"xprnn_{name}"] for name in names] == [steps] * 4
+        assert EVENTS["product"] == 2 * steps
+        assert EVENTS["read"] == 0
+        counts.append((EVENTS["empty"], EVENTS["launch"] - 4 * steps))
+    assert counts[0] == counts[1]
+
+
 @pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM(), MinimalGated()], ids=str)
 def test_a_tape_is_as_large_as_what_is_saved(cell, device):
     there, _ = device.lowered(cell, problem(cell, Variant("float64")), None)
@@ -165,6 +226,23 @@ def test_a_network_and_all_its_gradients(case, lengths):
 def test_what_explain_says():
     said = lowering.explain_lowering("elman", "cupy")
     assert "is lowered to CUDA kernels, one a step each way: 2 operations forward" in said
+
+
+def test_what_explain_says_of_normalisation():
+    cell = LSTM(layer_norm=True)
+    said = lowering.explain_lowering(cell, "cupy", hidden=4)
+    assert "CUDA kernels, one a step each way and one that normalises: " in said
+    with cuda_loop("auto"):
+        said = lowering.explain_lowering(cell, "cupy", hidden=4)
+        assert "where that does not suit" not in said
+        reason = "step kernels, because the layer normalises its projections"
+        assert [f"{way}: {reason}" in said for way in ("forward", "backward")] == [True, True]
+    with cuda_loop("persistent"):
+        said = lowering.explain_lowering(cell, "cupy")
+        assert "can't run" in said
+        assert "says 'persistent', but it normalises its projections" in said
+    with cuda_loop("plain"):
+        assert "says 'plain'" in lowering.explain_lowering(cell, "cupy")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

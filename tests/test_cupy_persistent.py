@@ -172,17 +172,20 @@ def test_tf32_by_name(monkeypatch):
     assert "tensor cores" not in said("float32", "tf32")
 
 
-def test_a_cell_with_layer_normalisation_runs_without_kernels(device):
-    """Mean and variance are not elementwise; and the other layers' loops don't mind."""
+def test_a_cell_with_layer_normalisation_runs_in_step_kernels(device):
     x = np.random.default_rng(0).normal(size=(4, 3, 2))
-    with cuda_loop("persistent"):
-        made = []
-        for backend in ("numpy", "cupy"):
-            cell = LSTM(layer_norm=True)
-            net = RNN(2, 3, 2, cell=cell, dtype="float64", backend=backend, rng=0)
+    made = []
+    for backend in ("numpy", "cupy"):
+        cell = LSTM(layer_norm=True)
+        net = RNN(2, 3, 2, cell=cell, dtype="float64", backend=backend, rng=0)
+        with cuda_loop("auto"):
+            NAMES.clear()
             y, _ = net(net.backend.asarray(x))
-            made.append(net.backend.to_numpy(y))
+        made.append(net.backend.to_numpy(y))
     assert_close(made[1], made[0], 1e-12)
+    assert NAMES["xprnn_normalize"] == NAMES["xprnn_forward"] == 4
+    with cuda_loop("persistent"), pytest.raises(ValueError, match="normalises its projections"):
+        net(net.backend.asarray(x))
 
 
 def test_a_kernel_that_gave_up_ends_a_training_with_its_name(monkeypatch):

@@ -28,6 +28,9 @@ SUM = f"""{HEAD}double sum_over_block(double x) {{
 """
 """In double precision, so that neither a square overflows nor a long sum loses small terms."""
 
+SUM_REAL = SUM.replace("double", "real")
+"""In the precision of the kernel: for sums of some hundreds or thousands of terms."""
+
 MAXIMUM = f"""{HEAD}real maximum_over_block(real x) {{
     __shared__ real parts[{THREADS}];
     parts[threadIdx.x] = x;

@@ -48,12 +48,14 @@ def _loops(direction: str, backend: Backend, cell: Cell, recurrent: Recurrent, a
     library = backend.library
     if library.compiles and library.traced(a) and lowering_enabled():
         return ScanLoops(library, cell)
-    # Normalisation is not elementwise, so no lowering implements it.
-    if recurrent.gain is None and library.lowering is not None:
+    if library.lowering is not None:
         steps, batch = a.shape[0] - (direction == "backward"), a.shape[1]
         limits = library.limits(backend.device)
         lengths, hidden = recurrent.valid is not None, recurrent.U.shape[1]
-        work = Work(direction, backend.dtype_name, steps, batch, lengths, hidden, limits)
+        normalizes = recurrent.gain is not None
+        work = Work(
+            direction, backend.dtype_name, steps, batch, lengths, hidden, limits, normalizes
+        )
         lowered = lowering_for(backend, cell, work)
         if lowered is not None:
             return lowered

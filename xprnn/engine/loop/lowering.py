@@ -229,13 +229,23 @@ def explain_lowering(
     traced = _traced(cell)
     if isinstance(traced, str):
         return f"{plain}: {traced}"
-    if has_layer_norm(cell):
-        # Mean and variance are not elementwise.
-        return f"{plain}: it normalises its projections"
-    found = [loops.describe() for loops in lowerings_of(backend, cell)]
+    found = lowerings_of(backend, cell)
     if not found:
         return f"{plain}: {CUDA_VARIABLE} (or cuda_loop) says 'plain'"
-    first, *others = found
+    normalizes = has_layer_norm(cell)
+    if normalizes:
+        # Mean and variance are not elementwise.
+        found = tuple(loops for loops in found if loops.normalizes)
+        if not found and chosen().loop == "persistent" and backend.library.lowering == "cupy":
+            return (
+                f"{cell} can't run: {CUDA_VARIABLE} (or cuda_loop) says 'persistent', "
+                "but it normalises its projections"
+            )
+        if not found:
+            return f"{plain}: it normalises its projections"
+    first, *others = (loops.describe() for loops in found)
+    if normalizes:
+        first += " and one that normalises"
     formulas = traced.formulas
     lines = [
         f"{cell} is {first}: {formulas.forward.operations()} operations forward, "
@@ -243,20 +253,22 @@ def explain_lowering(
     ]
     lines += [f"where that does not suit, it is {words}" for words in others]
     if backend.library.lowering == "cupy" and hidden is not None:
-        lines += _by_size(backend, traced, (steps, batch, hidden))
+        lines += _by_size(backend, traced, (steps, batch, hidden), normalizes)
     if backend.library.lowering == "numpy" and not others:
         lines.append(why_no_numba() or f"{VARIABLE} is 'numpy': Numba is not used")
     return "\n".join(lines)
 
 
-def _by_size(backend: Backend, traced: "_Traced", shape: tuple[int, int, int]) -> Iterator[str]:
+def _by_size(
+    backend: Backend, traced: "_Traced", shape: tuple[int, int, int], normalizes: bool
+) -> Iterator[str]:
     """Yield, for each direction, which CUDA kernels run and why."""
     steps, batch, hidden = shape
     loops = _loops(traced, "persistent")
     for direction in ("forward", "backward"):
         limits = backend.library.limits(backend.device)
         work = Work(direction, backend.dtype_name, steps, batch, lengths=False)
-        work = work._replace(hidden=hidden, limits=limits)
+        work = work._replace(hidden=hidden, limits=limits, normalizes=normalizes)
         if "persistent" not in _chosen("cupy"):
             yield f"{direction}: step kernels, because {CUDA_VARIABLE} (or cuda_loop) says 'step'"
         elif isinstance(loops, PersistentLoops):

@@ -33,6 +33,7 @@ class PlainLoops:
     """
 
     name: ClassVar[str] = "plain"
+    normalizes: ClassVar[bool] = True
 
     def __init__(self, xp: Namespace, cell: Cell) -> None:
         self.xp, self.cell = xp, cell

@@ -120,6 +120,8 @@ class Work(NamedTuple):
         H; 0 where it does not matter.
     limits : Limits or None
         What a device that runs CUDA kernels has.
+    normalizes : bool
+        Whether the layer normalises the product.
     """
 
     direction: str
@@ -129,6 +131,7 @@ class Work(NamedTuple):
     lengths: bool
     hidden: int = 0
     limits: Limits | None = None
+    normalizes: bool = False
 
 
 class Loops(Protocol):
@@ -140,6 +143,9 @@ class Loops(Protocol):
 
     name: ClassVar[str]
     """What `xprnn.explain_lowering` and the environment variable call it."""
+
+    normalizes: ClassVar[bool]
+    """Whether it suits a layer that normalises the product."""
 
     def suits(self, work: Work) -> bool:
         """Return whether it can do this work."""

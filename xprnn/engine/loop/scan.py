@@ -25,6 +25,7 @@ class ScanLoops:
     """
 
     name: ClassVar[str] = "scan"
+    normalizes: ClassVar[bool] = True
 
     def __init__(self, library: Library, cell: Cell) -> None:
         self.library, self.cell = library, cell

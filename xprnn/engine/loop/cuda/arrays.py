@@ -111,5 +111,9 @@ def backward_arrays(
 
 def unit_gradients(make: Maker, arrays: dict[str, Array], units: Arrays) -> Arrays:
     """Return the gradients of the per-unit parameters: (11), over the sequences."""
-    totals = [make.xp.sum(arrays[f"total{k}"], axis=0) for k in range(len(units))]
-    return tuple(make.xp.astype(total, make.dtype, copy=False) for total in totals)
+    return tuple(summed(make, arrays[f"total{k}"]) for k in range(len(units)))
+
+
+def summed(make: Maker, total: Array) -> Array:
+    """Return a parameter's gradient from its sums over the steps, one for each sequence."""
+    return make.xp.astype(make.xp.sum(total, axis=0), make.dtype, copy=False)

@@ -4,7 +4,7 @@ They are written from the cell's program, and so are the loop's equations around
 cited by their numbers in `xprnn.engine.loop.protocol`.  Where a value of another unit comes from, a
 product or a carried sum, is up to the kernel: that of one step (`xprnn.engine.loop.cuda.source`) or
 that of all steps (`xprnn.engine.loop.cuda.persistent.source`).  Normalisation, (3) and (7), is in
-neither.
+neither, but in `xprnn.engine.loop.cuda.normalize`.
 
 Arrays are contiguous and have all steps.  Names in the text::
 

@@ -1,9 +1,10 @@
-"""The time loop on CuPy: one product and one kernel a step, each way.
+"""The time loop on CuPy: one product and one kernel a step each way, two if it normalises.
 
 All arrays are made before the loop begins: kernels and products write straight into the tape, and
 nothing in the loop waits for the device.  The cost of a step is that of its launches, so there are
 two: the product, and one kernel for all that is elementwise, recurrent dropout and the padding mask
-included (`xprnn.engine.loop.cuda.source`).
+included (`xprnn.engine.loop.cuda.source`).  Layer normalisation, which sums over units, takes one
+more (`xprnn.engine.loop.cuda.normalize`).
 
 Numbers refer to the equations in `xprnn.engine.loop.protocol`.
 """
@@ -18,14 +19,17 @@ from xprnn.engine.loop.cuda.arrays import (
     Maker,
     backward_arrays,
     forward_arrays,
+    summed,
     unit_gradients,
 )
 from xprnn.engine.loop.cuda.cell import KernelSource, Variant, needs_carry
 from xprnn.engine.loop.cuda.choice import chosen
+from xprnn.engine.loop.cuda.normalize import backward_launch, forward_launch
 from xprnn.engine.loop.cuda.source import backward_source, forward_source
 from xprnn.engine.loop.program import Program, pruned
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory, Work
 from xprnn.engine.loop.trace import Formulas
+from xprnn.engine.normalization import Normalized
 
 THREADS = 128
 """Per block: few enough that the work of a small layer is spread over the device."""
@@ -42,6 +46,7 @@ class CuPyLoops:
     """A cell's time loop in CUDA kernels."""
 
     name: ClassVar[str] = "cupy"
+    normalizes: ClassVar[bool] = True
 
     def __init__(self, formulas: Formulas) -> None:
         self.formulas = formulas
@@ -73,7 +78,7 @@ class CuPyLoops:
         return self._sources[key]
 
     def forward(self, u: Array, recurrent: Recurrent, state: Arrays, *, save: bool) -> Trajectory:
-        U, mask = recurrent.U, recurrent.mask
+        U, gain, mask = recurrent.U, recurrent.gain, recurrent.mask
         steps, batch, rows = u.shape
         hidden = U.shape[1]
         device, make = library_of(u).kernels(), Maker(u)
@@ -93,21 +98,30 @@ class CuPyLoops:
             calls: tuple[StepProduct | StepLaunch, ...] = (step,)
             given = [arrays[name] for name in source.arguments if name in _GIVEN or "unit" in name]
             given += [whole[:1, ...] for whole in made.states]
-            if "v" in source.arguments:
+            results = [*made.states, *(a for k, a in arrays.items() if "saved" in k)]
+            if "v" in source.arguments or gain is not None:
                 left, right = arrays.get("masked", made.states[0]), device.contiguous(U)
                 tf32 = chosen().matmul_precision == "tf32"
                 product = StepProduct(left, right, arrays["v"], transposed=True, tf32=tf32)  # (2)
                 calls = (product, step)
                 given.append(right)
-            results = [*made.states, *(a for k, a in arrays.items() if "saved" in k)]
+                if gain is not None:
+                    gain = device.contiguous(gain)
+                    between, normalized = forward_launch(
+                        device, make, gain, arrays["v"], steps, save=save
+                    )
+                    calls = (product, between, step)
+                    given.append(gain)
+                    results += normalized or ()
+                    made = made._replace(normalized=normalized)
             device.repeat(range(steps if batch else 0), calls, given, results)
         return made
 
     def backward(
         self, recurrent: Recurrent, trajectory: Trajectory, dh: Array | None, d_state: Arrays
     ) -> LoopGradient:
-        U, units, _, mask, valid = recurrent
-        hidden = U.shape[1]
+        U, units, gain, mask, valid = recurrent
+        rows, hidden = U.shape
         steps, batch = trajectory.states[0].shape[0] - 1, trajectory.states[0].shape[1]
         device, make = library_of(U).kernels(), Maker(U)
         variant = Variant(dtype_name(U.dtype), mask is not None, valid is not None)
@@ -121,18 +135,31 @@ class CuPyLoops:
             du, dv = arrays["du"], arrays["dv"]
             sizes = (steps, batch, hidden)
             step = StepLaunch(launch, *_geometry(batch, hidden), (*sizes, *pointers))
-            tf32 = chosen().matmul_precision == "tf32"
-            product = StepProduct(dv, U, through_U, tf32=tf32)  # (8)
             given = [a for a in pointers if a is not dv and a is not du and a is not through_U]
             results = [a for k, a in arrays.items() if k in names and k.startswith(_RESULTS)]
+            calls: tuple[StepProduct | StepLaunch, ...] = (step,)
+            da, d_gain = dv, None
+            if gain is not None and trajectory.normalized is not None:
+                # du is dv, and not da: it doesn't go through the normalisation.
+                da = make.empty(steps, batch, rows) if du is dv else dv
+                d_gain = make.zeros(batch, rows, dtype=make.wide)
+                gain = device.contiguous(gain)
+                normalized = Normalized(*map(device.contiguous, trajectory.normalized))
+                calls = (step, backward_launch(device, gain, normalized, dv, da, d_gain))
+                given += [gain, *normalized, d_gain]
+                results += [da] * (da is not dv) + [d_gain]
+            tf32 = chosen().matmul_precision == "tf32"
+            product = StepProduct(da, U, through_U, tf32=tf32)  # (8)
             backward = range(steps if batch else 0)[::-1]
-            device.repeat(backward, (step, product), [*given, U], [*results, through_U])
+            device.repeat(backward, (*calls, product), [*given, U], [*results, through_U])
             first = through_U if mask is None else through_U * mask  # (9), of the first step
             if needs_carry(self.formulas.backward, variant):
                 first = arrays["carry0"] + first  # (9)
             others = (arrays[f"carry{k}"] for k in range(1, len(d_state)))
             d_units = unit_gradients(make, arrays, units)
-            return LoopGradient(du, dv, d_units, None, (first, *others))
+            if d_gain is not None:
+                d_gain = summed(make, d_gain)
+            return LoopGradient(du, da, d_units, d_gain, (first, *others))
 
 
 def _geometry(batch: int, hidden: int) -> tuple[tuple[int, int], tuple[int, int]]:

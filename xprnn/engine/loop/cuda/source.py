@@ -2,7 +2,8 @@
 
 Numbers refer to the equations in `xprnn.engine.loop.protocol`.  The products, (2) and (8), and the
 sum over sequences in (11) are in `xprnn.engine.loop.cuda.loops`; the cell's lines and most of the
-loop's in `xprnn.engine.loop.cuda.cell`; normalisation, (3) and (7), is not here.
+loop's in `xprnn.engine.loop.cuda.cell`; normalisation, (3) and (7), has a kernel of its own in
+`xprnn.engine.loop.cuda.normalize`.
 
 A thread computes unit j of sequence b, and then of every so many sequences further on if there are
 more than the grid holds.  It reads all that it needs, computes the formula in registers, and then

@@ -43,6 +43,7 @@ class NumbaLoops:
     """
 
     name: ClassVar[str] = "numba"
+    normalizes: ClassVar[bool] = False
 
     def __init__(self, formulas: Formulas, cell: str = "a cell") -> None:
         self._cell = cell
@@ -65,7 +66,7 @@ class NumbaLoops:
         self._built: dict[tuple[str, str], Built | str] = {}
 
     def suits(self, work: Work) -> bool:
-        if work.dtype not in _FLOATS or not work.steps * work.batch:
+        if work.normalizes or work.dtype not in _FLOATS or not work.steps * work.batch:
             return False
         return isinstance(self._compiled(work.direction, work.dtype), Built)
 

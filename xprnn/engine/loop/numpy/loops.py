@@ -55,6 +55,7 @@ class NumPyLoops:
     """A cell's time loop in NumPy calls, without allocations inside the loop."""
 
     name: ClassVar[str] = "numpy"
+    normalizes: ClassVar[bool] = False
 
     def __init__(self, formulas: Formulas) -> None:
         self.formulas = formulas
@@ -62,7 +63,7 @@ class NumPyLoops:
         self._loops: dict[tuple[str, bool, bool], Compiled] = {}
 
     def suits(self, work: Work) -> bool:
-        return not work.lengths
+        return not work.lengths and not work.normalizes
 
     def describe(self) -> str:
         return "lowered to NumPy calls"

@@ -29,6 +29,7 @@ class PersistentLoops:
     """A cell's time loop in persistent CUDA kernels."""
 
     name: ClassVar[str] = "persistent"
+    normalizes: ClassVar[bool] = False
 
     def __init__(self, formulas: Formulas) -> None:
         self.formulas = formulas
@@ -51,6 +52,9 @@ class PersistentLoops:
 
         With ``insist`` it suits if it is possible, however slow.
         """
+        if work.normalizes:
+            # Mean and variance are over all units, which are spread over blocks.
+            return "the layer normalises its projections"
         if work.limits is None:
             return "nothing is known of the device"
         asked = self._asked(work)
