@@ -32,7 +32,7 @@ def test_every_backend_is_listed_with_its_version_and_devices_or_its_reason():
     assert set(lines) == set(NAMES) == {"numpy", "cupy", "torch", "jax", "array_api_strict"}
     assert lines["numpy"] == f"{np.__version__}, cpu"
     assert lines["torch"].startswith(f"{torch.__version__}, cpu")
-    assert lines["array_api_strict"].endswith(", CPU_DEVICE, device1, device2")
+    assert ", CPU_DEVICE, device1, device2" in lines["array_api_strict"]
     assert lines["cupy"].startswith("not usable: the backend 'cupy' is not installed (")
     assert 'pip install "xprnn[cuda13]"' in lines["cupy"]
     assert rest[-1] == "numpy: numpy on cpu computes in float32"

@@ -97,7 +97,8 @@ def test_more_threads_than_cores_are_asked_for():
 @pytest.mark.slow
 def test_a_machine_with_one_core():
     pytest.importorskip("numba")
-    everyone = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "64")
+    names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
+    everyone = dict.fromkeys(names, "64")
     with_one, with_all = (
         run_python(code + PASSES, XPRNN_LOWERING="on", **everyone).split()
         for code in (ONE_CORE, "")

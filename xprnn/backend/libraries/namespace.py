@@ -1,6 +1,7 @@
 """User namespaces: any object with the functions of the standard, named by its import path."""
 
 import importlib
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from operator import attrgetter
@@ -122,9 +123,12 @@ class UserNamespace(Library):
 
     def dtype_name(self, dtype: DType) -> str | None:
         # Compared, because neither a name nor a hash of a dtype is in the standard.
-        for name in (*REALS, "complex64", "complex128"):
-            if hasattr(self._xp, name) and bool(dtype == getattr(self._xp, name)):
-                return name
+        with warnings.catch_warnings():
+            # A library may warn that the dtype is another library's.
+            warnings.simplefilter("ignore")
+            for name in (*REALS, "complex64", "complex128"):
+                if hasattr(self._xp, name) and bool(dtype == getattr(self._xp, name)):
+                    return name
         return None
 
     def from_host(self, a: HostArray, device: Device) -> Array:
