@@ -86,9 +86,13 @@ def test_all_parts(checkout, tmp_path):
     done, records = gpu_sh(checkout, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(records) == {"run", *script.PARTS}
-    assert records["run"]["parts"] == dict.fromkeys(script.PARTS, "done")
+    fates = dict.fromkeys(script.PARTS, "done") | {"devices": "left out: there is one device"}
+    assert records["run"]["parts"] == fates
     for name in script.PARTS:
         check(name, records[name])
+        if name == "devices":
+            assert records[name]["left_out"] == "all: there is one device"
+            continue
         assert records[name]["rows"] or name == "tests", name
     for row in records["loops"]["rows"]:
         assert row["again"]
@@ -108,6 +112,35 @@ def test_all_parts(checkout, tmp_path):
         assert row["of_bandwidth"] > 0
     assert records["tests"]["counts"] == {"passed": 1}
     assert records["crossover"]["crossover"].keys() == {"2"}
+
+
+@pytest.mark.slow
+@compiles
+def test_two_devices(checkout, tmp_path):
+    done, records = gpu_sh(checkout, tmp_path, PARTS="devices", STAND_IN_DEVICES="2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = records["devices"]
+    check("devices", record)
+    assert record["devices"] == 2
+    assert "left_out" not in record
+    refused, trained = record["rows"][:3], record["rows"][3:]
+    assert [row["refused"] for row in refused] == [True] * 3
+    assert {(row["problem"], row["loop"]) for row in trained} == {
+        (problem, loop) for problem in ("series", "tokens") for loop in ("step", "persistent")
+    }
+    for row in trained:
+        assert row["same_bits"]
+        assert row["where"] == [True, True]
+        assert row["error"] == 0
+
+
+@pytest.mark.slow
+@compiles
+def test_one_device(checkout, tmp_path):
+    done, records = gpu_sh(checkout, tmp_path, PARTS="devices")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert records["run"]["parts"] == {"devices": "left out: there is one device"}
+    assert records["devices"]["left_out"] == "all: there is one device"
 
 
 NEEDED = ("numpy", "numpy.libs", "array_api_compat")
@@ -191,11 +224,12 @@ def test_the_budget_is_kept(monkeypatch, tmp_path, capsys):
     clock = Time(monkeypatch, tmp_path, {"smoke": 20, "loops": 90, "parity": 80}, BUDGET="200")
     said, record = clock.main()
     assert said is None
-    given = {"smoke": 60, "loops": 90, "parity": 70, "train": 20, "crossover": 20, "tests": 20}
-    assert clock.given == given
+    given = {"smoke": 60, "loops": 90, "devices": 30, "parity": 70}
+    assert clock.given == given | dict.fromkeys(("train", "crossover", "tests"), 20)
     assert record["parts"] == {
         "smoke": "done",
         "loops": "done",
+        "devices": "done",
         "parity": "cut after 70 s",
         "layer": "left out: it needs 25 s, and 20 s are left",
         "train": "done",
@@ -231,7 +265,7 @@ def test_what_is_missing_is_named(monkeypatch, tmp_path):
 def test_which_parts():
     assert script.chosen(None, None) == list(script.PARTS)
     assert script.chosen("tests smoke", None) == ["smoke", "tests"]
-    assert script.chosen(None, "parity layer train crossover tests") == ["smoke", "loops"]
+    assert script.chosen(None, "devices parity layer train crossover tests") == ["smoke", "loops"]
     for parts, skip in (("smok", None), (None, "smok")):
         with pytest.raises(ValueError, match="unknown part 'smok': known are smoke, loops"):
             script.chosen(parts, skip)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 NO_DEVICE = 3
 """The exit status of a part that finds no device that works: then none of the others is started."""
+ONE_DEVICE = 4
+"""The exit status of a part that needs two devices, and finds one."""
 GRACE = 4.0
 """Seconds before it is killed at which a part is told to end."""
 
@@ -37,6 +39,7 @@ class Part(NamedTuple):
 PARTS = {
     "smoke": Part(8, 60),
     "loops": Part(15, 90),
+    "devices": Part(10, 30),
     "parity": Part(15, 70),
     "layer": Part(25, 170),
     "train": Part(15, 60),
@@ -76,6 +79,8 @@ def run_part(name: str, seconds: float) -> str:
         _end(process)
     if status == NO_DEVICE:
         return "no device"
+    if status == ONE_DEVICE:
+        return "left out: there is one device"
     return "done" if status == 0 else f"failed with status {status}"
 
 
