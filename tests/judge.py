@@ -7,30 +7,42 @@ to their own ends, and a reversed direction reads its sequence backwards, step b
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import torch
 
 from tests.cases import Case, Problem
+from tests.optional import optional
 from tests.steps import Tensor, Tensors, Words
 from xprnn import Run, Weights
 from xprnn.cells import Cell, has_layer_norm, unit_names
 
+torch = optional("torch")
+jax = optional("jax")
+jnp = optional("jax.numpy")
+
+
+def later(library: Any, name: str) -> Callable[..., Any]:
+    """Return a function that looks another one up when it is called: the library may be missing."""
+
+    def function(*arguments: Any) -> Any:
+        return getattr(library, name)(*arguments)
+
+    return function
+
+
 TORCH = Words(
-    torch.tanh,
-    torch.sigmoid,
-    torch.relu,
-    torch.stack,
+    later(torch, "tanh"),
+    later(torch, "sigmoid"),
+    later(torch, "relu"),
+    later(torch, "stack"),
     lambda parts: torch.cat(parts, dim=-1),
     lambda a, n: a.chunk(n, dim=-1),
     lambda a: a.flip(0),
 )
 JAX = Words(
-    jnp.tanh,
-    jax.nn.sigmoid,
-    jax.nn.relu,
-    jnp.stack,
+    later(jnp, "tanh"),
+    later(optional("jax.nn"), "sigmoid"),
+    later(optional("jax.nn"), "relu"),
+    later(jnp, "stack"),
     lambda parts: jnp.concatenate(parts, axis=-1),
     lambda a, n: jnp.split(a, n, axis=-1),
     lambda a: a[::-1],
@@ -173,7 +185,7 @@ def judge(
     case: Case,
     parameters: Mapping[str, np.ndarray],
     problem: Problem,
-    objective: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    objective: Callable[[Tensor], Tensor] | None = None,
     *,
     masks: Masks = Masks(),  # noqa: B008
     carry: Callable[[Tensors], Tensors] = as_it_is,
@@ -235,7 +247,7 @@ def distance_from_kink(
     return min(nearest)
 
 
-def leaf(array: np.ndarray) -> torch.Tensor:
+def leaf(array: np.ndarray) -> Tensor:
     """Return a float64 tensor that torch differentiates by."""
     return torch.tensor(array, dtype=torch.float64, requires_grad=True)
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 
+from tests.optional import optional
 from xprnn import get_backend
+
+torch = optional("torch")
 
 NAMES = ("numpy", "torch", "jax", "array_api_strict")
 

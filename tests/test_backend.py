@@ -3,15 +3,17 @@
 import dataclasses
 
 import array_api_compat.numpy
-import array_api_strict
-import jax
 import numpy as np
 import pytest
-import torch
 
 import xprnn
+from tests.optional import optional
 from xprnn import get_backend
 from xprnn.backend import backend_of, describe, dtype_name, from_host, namespace_of, probe
+
+torch = optional("torch")
+jax = optional("jax")
+array_api_strict = optional("array_api_strict")
 
 NAMES = ("numpy", "torch", "jax", "array_api_strict")
 NAMESPACES = {

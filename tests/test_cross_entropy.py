@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 
 from tests.cases import each_case, row_of
 from tests.closeness import (
@@ -17,10 +16,13 @@ from tests.closeness import (
 )
 from tests.harness import on_every_backend
 from tests.judge import central_differences, judge, leaf
+from tests.optional import optional
 from tests.test_tokens import TOKENS
 from xprnn import RNN, evaluate, fit, get_backend
 from xprnn.losses import CrossEntropy, cross_entropy, get_loss
 from xprnn.optim import SGD
+
+torch = optional("torch")
 
 RNG = np.random.default_rng(0)
 LOGITS = 3 * RNG.normal(size=(4, 3, 5))
@@ -169,7 +171,7 @@ def test_through_a_network(case, reduction):
     net.parameters = case.parameters()
     value, got = net.value_and_grad(problem.x, target, CrossEntropy(reduction), problem.state)
 
-    def objective(y: torch.Tensor) -> torch.Tensor:
+    def objective(y):
         return torch.nn.functional.cross_entropy(
             y.reshape(-1, size), torch.tensor(target).reshape(-1), None, None, -1, None, reduction
         )

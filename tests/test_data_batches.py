@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 
+from tests.optional import optional
 from xprnn import RNN
 from xprnn.data import Batch, chunks, minibatches, sine
+
+torch = optional("torch")
 
 X = np.arange(3 * 7 * 2.0).reshape(3, 7, 2)
 TARGET = -X[..., :1]

@@ -143,22 +143,43 @@ def test_one_device(checkout, tmp_path):
     assert records["devices"]["left_out"] == "all: there is one device"
 
 
+PYTEST = ("pytest", "py.py", "_pytest", "pluggy", "iniconfig", "packaging", "pygments")
 NEEDED = ("numpy", "numpy.libs", "array_api_compat")
+
+
+def bare(made, needed):
+    """Return a Python that has these packages, and nothing else."""
+    venv.create(made, symlinks=True)
+    (packages,) = made.glob("lib/python*/site-packages")
+    for name in needed:
+        found = importlib.util.find_spec(name.removesuffix(".libs").removesuffix(".py"))
+        (place,) = found.submodule_search_locations or [found.origin]
+        source = Path(place).parent / name
+        if source.exists():
+            (packages / name).symlink_to(source)
+    return made / "bin" / "python"
 
 
 @pytest.fixture(scope="module")
 def bare_python(tmp_path_factory):
     """Return a Python that has what the script needs, and nothing else."""
-    made = tmp_path_factory.mktemp("bare")
-    venv.create(made, symlinks=True)
-    (packages,) = made.glob("lib/python*/site-packages")
-    for name in NEEDED:
-        found = importlib.util.find_spec(name.removesuffix(".libs"))
-        (folder,) = found.submodule_search_locations
-        source = Path(folder).parent / name
-        if source.exists():
-            (packages / name).symlink_to(source)
-    return made / "bin" / "python"
+    return bare(tmp_path_factory.mktemp("bare"), NEEDED)
+
+
+@pytest.mark.slow
+@compiles
+def test_the_tests_on_a_machine_without_judges(checkout, tmp_path_factory, tmp_path):
+    """They run, and what is left out is named with its reason."""
+    python = bare(tmp_path_factory.mktemp("pytest"), (*NEEDED, *PYTEST))
+    done, records = gpu_sh(checkout, tmp_path, PYTHON=str(python), PARTS="tests")
+    assert done.returncode == 0, done.stdout + done.stderr
+    check("tests", records["tests"])
+    assert {"torch", "jax", "array_api_strict", "hypothesis"} <= set(records["tests"]["lacking"])
+    assert records["tests"]["counts"] == {"passed": 1, "left out": 2}
+    for row, name in zip(records["tests"]["rows"], ("backend", "state_dict"), strict=True):
+        assert row["test"] == f"tests/test_{name}.py"
+        assert row["outcome"] == "left out"
+        assert row["why"][0].startswith("could not import 'torch")
 
 
 @pytest.mark.slow

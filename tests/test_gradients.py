@@ -5,7 +5,6 @@ Of one layer; `tests.test_layers` goes on from there.
 
 import numpy as np
 import pytest
-import torch
 
 from tests.cases import CASES, CELLS, FEW, each_case, each_cell, each_form, in_full
 from tests.closeness import (
@@ -18,8 +17,11 @@ from tests.closeness import (
 )
 from tests.harness import on_every_backend
 from tests.judge import central_differences, distance_from_kink, judge, judge_by_jax
+from tests.optional import optional
 from tests.passes import all_of, on_backend, on_numpy
 from xprnn import losses
+
+torch = optional("torch")
 
 
 def test_the_cases_are_hard_enough():

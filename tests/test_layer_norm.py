@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from tests.cases import CELLS
 from tests.closeness import (
@@ -14,6 +13,7 @@ from tests.closeness import (
     between_backends,
 )
 from tests.judge import FOURTH_ORDER, central_differences, layer_weights, leaf
+from tests.optional import optional
 from tests.passes import gradients_of
 from tests.stacks import LENGTHS, SIZES
 from xprnn import RNN, Weights, fit, unroll, unroll_backward
@@ -21,6 +21,8 @@ from xprnn.cells import LSTM
 from xprnn.engine.gradients import SparseGradient
 from xprnn.engine.normalization import EPSILON, normalize, normalize_backward
 from xprnn.optim import SGD
+
+torch = optional("torch")
 
 RNG = np.random.default_rng(0)
 A, GAIN, DV = RNG.normal(1.0, 3.0, (4, 3, 7)), RNG.uniform(0.5, 1.5, 7), RNG.normal(size=(4, 3, 7))

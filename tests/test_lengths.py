@@ -2,17 +2,19 @@
 
 import numpy as np
 import pytest
-import torch
 
 from tests.cases import FORMS, Case, each_cell, row_of
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close
 from tests.judge import judge, layer_weights, leaf
+from tests.optional import optional
 from tests.passes import gradients_of
 from tests.stacks import LENGTHS, SIZES, deep_of, each_deep
 from xprnn import RNN, unroll, unroll_backward
 from xprnn.cells import LSTM
 from xprnn.engine.gradients import SparseGradient
 from xprnn.losses import CrossEntropy, SquaredError, get_loss
+
+torch = optional("torch")
 
 SEED = 5
 BEYOND = np.arange(SIZES["T"])[:, None] >= np.array(LENGTHS)
@@ -149,7 +151,7 @@ def of_existing(case: Case, loss, target):
     reduce = torch.mean if loss.reduction == "mean" else torch.sum
     target = torch.tensor(target)
 
-    def objective(y: torch.Tensor) -> torch.Tensor:
+    def objective(y):
         exist = torch.tensor(~BEYOND) if case.returns == "sequence" else slice(None)
         if isinstance(loss, SquaredError):
             return reduce(0.5 * (y[exist] - target[exist]) ** 2)
@@ -286,15 +288,23 @@ X, Y = np.ones((5, 3, 2)), np.zeros((5, 3, 1))
         (np.ones(3), TypeError, r"lengths is array\(\[1\., 1\., 1\.\]\): expected integers"),
         (np.ones((1, 3), int), ValueError, r"lengths has shape \(1, 3\): expected \(3,\)"),
         (np.array(5), ValueError, r"lengths has shape \(\): expected \(3,\)"),
-        ([*torch.ones(3)], TypeError, r"lengths is \[tensor\(1\.\), .*: expected integers"),
         ([True] * 3, TypeError, r"lengths is \[True, True, True\]: expected integers"),
         (5, TypeError, "lengths is int: expected a list, a tuple or an array of ints"),
         ("555", TypeError, "lengths is str: expected a list, a tuple or an array of ints"),
-        (torch.ones(3), TypeError, r"lengths is tensor\(.*: expected integers"),
     ],
     ids=str,
 )
 def test_what_are_no_lengths(lengths, error, message):
+    expect_refused(lengths, error, message)
+
+
+def test_floats_of_torch_are_no_lengths():
+    ones, message = torch.ones(3), r": expected integers"
+    expect_refused([*ones], TypeError, rf"lengths is \[tensor\(1\.\), .*{message}")
+    expect_refused(ones, TypeError, rf"lengths is tensor\(.*{message}")
+
+
+def expect_refused(lengths, error, message):
     weights = tuple(NET.parameters[name] for name in ("weight_ih_l0", "weight_hh_l0"))
     for use in (
         lambda: NET(X, lengths=lengths),

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
-import torch
 
 from tests.closeness import AUTOGRAD, DIFFERENCES, assert_close, between_backends
 from tests.judge import central_differences, leaf
+from tests.optional import optional
 from xprnn import get_backend
 from xprnn.losses import LOSSES, SquaredError, get_loss
+
+torch = optional("torch")
 
 Y = np.array([[[1.0, 2.0]], [[-1.0, 0.5]], [[0.0, 3.0]]])
 TARGET = np.array([[[0.0, 2.0]], [[1.0, 0.0]], [[0.0, 6.0]]])

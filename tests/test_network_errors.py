@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 
+from tests.optional import optional
 from xprnn import RNN, get_backend, losses
 from xprnn.cells import Elman, get_cell
+
+torch = optional("torch")
 
 NAN, INF = float("nan"), float("inf")
 X, Y = np.ones((4, 3, 2)), np.zeros((4, 3, 1))
@@ -113,13 +115,21 @@ def test_a_cell_is_its_own_cell():
         (X > 0, TypeError, "x has dtype bool: expected floats"),
         (X.tolist(), TypeError, r"x is a list: expected an array of the backend 'numpy' \(x = net"),
         (None, TypeError, "x is a NoneType: expected an array of the backend 'numpy'"),
-        (torch.ones(4, 3, 2), TypeError, r"x is a torch.Tensor of shape \(4, 3, 2\) and dtype flo"),
         (poisoned(X, (1, 2, 0), NAN), ValueError, r"x\[1, 2, 0\] is nan: expected finite"),
         (poisoned(X, (3, 0, 1), INF), ValueError, r"x\[3, 0, 1\] is inf: expected finite"),
         (poisoned(X, (0, 0, 0), -INF), ValueError, r"x\[0, 0, 0\] is -inf: expected finite"),
     ],
 )
 def test_an_input_that_does_not_fit(net, x, error, message):
+    expect_refused(net, x, error, message)
+
+
+def test_a_tensor_of_torch_does_not_fit(net):
+    message = r"x is a torch.Tensor of shape \(4, 3, 2\) and dtype flo"
+    expect_refused(net, torch.ones(4, 3, 2), TypeError, message)
+
+
+def expect_refused(net, x, error, message):
     for use in (net, net.forward, lambda x: net.value_and_grad(x, Y)):
         with pytest.raises(error, match=message):
             use(x)

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
-import torch
 
 from tests.closeness import AUTOGRAD, assert_all_close, assert_close, between_backends
 from tests.judge import leaf
+from tests.optional import optional
 from xprnn.optim import SGD, clip_by_norm, clip_by_value, global_norm
 from xprnn.optim.clipping import limit_norm
+
+torch = optional("torch")
 
 GRADIENTS = (1.0, 2.0, -1.0)
 

@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
-import torch
 
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close
+from tests.optional import optional
 from tests.scripted import ONE, ZERO, Scripted, scalar_net, weight
 from xprnn import RNN, fit
 from xprnn.engine.gradients import SparseGradient
 from xprnn.losses import SquaredError
 from xprnn.optim import SGD, Adam, Averaged, ParameterGroups, Rprop
+
+torch = optional("torch")
 
 
 @pytest.mark.parametrize(

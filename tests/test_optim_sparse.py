@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close
 from tests.harness import jax_in_full, on_every_backend
 from tests.optimizers import LAZY, RULES, each_lazy_rule
+from tests.optional import optional
 from xprnn import RNN, fit
 from xprnn.engine.gradients import SparseGradient, dense
 from xprnn.optim import SGD, Adagrad, Adam, AdamW, Averaged, RMSprop, Rprop
+
+torch = optional("torch")
 
 STEPS = ([1, 3], [0, 3], [2], [], [1, 2, 3])
 """The rows (or columns), of six, that each update's gradient holds: never 4 and 5."""

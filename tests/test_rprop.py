@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 
 from tests.closeness import AUTOGRAD, assert_all_close, assert_close, between_backends
+from tests.optional import optional
 from xprnn.optim import Rprop
+
+torch = optional("torch")
 
 
 def steps_of(rprop: Rprop, gradients) -> list[float]:

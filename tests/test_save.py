@@ -6,16 +6,18 @@ import stat
 
 import numpy as np
 import pytest
-import torch
-from safetensors.numpy import load_file, save, save_file
-from safetensors.torch import save_file as save_torch
 
 from tests.cases import each_case
 from tests.closeness import assert_all_close
 from tests.gated import Gated
 from tests.harness import on_every_backend
+from tests.optional import optional
 from xprnn import RNN
 from xprnn.cells import Activation, Elman, cell_config
+
+torch = optional("torch")
+safetensors = optional("safetensors.numpy")
+of_torch = optional("safetensors.torch")
 
 
 def own_cell(case):
@@ -27,11 +29,13 @@ def parts_of(path) -> tuple[dict[str, np.ndarray], dict]:
     """Return what a model file holds: its arrays, and its configuration."""
     header = path.read_bytes()
     size = int.from_bytes(header[:8], "little")
-    return load_file(path), json.loads(json.loads(header[8 : 8 + size])["__metadata__"]["config"])
+    return safetensors.load_file(path), json.loads(
+        json.loads(header[8 : 8 + size])["__metadata__"]["config"]
+    )
 
 
 def write(path, arrays, metadata) -> None:
-    path.write_bytes(save(arrays, metadata))
+    path.write_bytes(safetensors.save(arrays, metadata))
 
 
 @pytest.fixture
@@ -137,10 +141,14 @@ def test_a_file_with_something_behind_it(net, path):
 @pytest.mark.parametrize(
     "write_other",
     [
-        lambda path: save_file({"a": np.ones(2)}, path),
-        lambda path: save_file({"a": np.ones(2)}, path, {"format": "pt"}),
-        lambda path: save_torch({"a": torch.ones(2, dtype=torch.bfloat16)}, path),
-        lambda path: save_torch({"a": torch.ones(2, dtype=torch.float8_e4m3fn)}, path),
+        lambda path: safetensors.save_file({"a": np.ones(2)}, path),
+        lambda path: safetensors.save_file({"a": np.ones(2)}, path, {"format": "pt"}),
+        lambda path: optional("safetensors.torch").save_file(
+            {"a": torch.ones(2, dtype=torch.bfloat16)}, path
+        ),
+        lambda path: optional("safetensors.torch").save_file(
+            {"a": torch.ones(2, dtype=torch.float8_e4m3fn)}, path
+        ),
     ],
     ids=["plain", "other-format", "bfloat16", "float8"],
 )

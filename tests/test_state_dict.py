@@ -8,16 +8,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import xprnn
 from tests.closeness import FLOAT64, assert_all_close, assert_close
 from tests.gated import Gated
+from tests.optional import optional
 from tests.process import run_python
 from xprnn import RNN
 from xprnn.cells import ACTIVATIONS, GRU, LSTM, Activation, Cell, Elman, MinimalGated
 from xprnn.interop.torch import from_state_dict, to_state_dict
+
+torch = optional("torch")
+nn = optional("torch.nn")
 
 I, H = 3, 5  # noqa: E741
 

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from tests.cases import CELLS, Case, in_full, row_of
 from tests.harness import on_every_backend
 from tests.judge import Network, leaf, masks_of
+from tests.optional import optional
 from xprnn import RNN
 from xprnn.engine.gradients import dense
 from xprnn.losses import CrossEntropy, SquaredError
+
+torch = optional("torch")
 
 NEAR = 1e-12
 DEEP = {"layers": 2, "bidirectional": True, "lengths": (4, 1, 3)}

@@ -1,9 +1,7 @@
 """The functional core: one layer in one direction, and two that share their weights."""
 
-import jax
 import numpy as np
 import pytest
-import torch
 
 from tests.cases import Case, each_cell, row_of
 from tests.closeness import (
@@ -18,9 +16,13 @@ from tests.closeness import (
 )
 from tests.harness import on_every_backend
 from tests.judge import central_differences, layer_weights, leaf, unrolled
+from tests.optional import optional
 from tests.steps import argument
 from xprnn import Weights, unroll, unroll_backward
 from xprnn.cells import Elman, unit_names
+
+torch = optional("torch")
+jax = optional("jax")
 
 SHAPES = pytest.mark.parametrize(
     "shape",

@@ -4,16 +4,18 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 
 from tests.cases import each_case, each_cell, row_of
 from tests.closeness import AUTOGRAD, FLOAT64, assert_all_close, assert_close
 from tests.harness import on_every_backend
 from tests.judge import TORCH, leaf, unrolled
+from tests.optional import optional
 from tests.test_unroll import Leaky, by_name, each, material, named
 from xprnn import RNN, fit, unroll, unroll_backward
 from xprnn.losses import SquaredError
 from xprnn.optim import SGD
+
+torch = optional("torch")
 
 WINDOWS = pytest.mark.parametrize("window", [0, 1, 2, 4, 5, 99])
 

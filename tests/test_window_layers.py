@@ -4,20 +4,22 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-import torch
 
 from tests.cases import CELLS, Case, each_cell, row_of
 from tests.closeness import AUTOGRAD, AUTOGRAD_FLOOR, FLOAT64, assert_all_close, assert_close
 from tests.judge import Masks, Network, judge, layer_weights, leaf, masks_of
+from tests.optional import optional
 from tests.passes import all_of, on_backend, on_numpy
 from tests.stacks import LENGTHS, SIZES, deep_of
-from tests.steps import Tensors
+from tests.steps import Tensor, Tensors
 from xprnn.losses import CrossEntropy, SquaredError
+
+torch = optional("torch")
 
 SEED = 3
 
 
-def step_of(net: Network, states: list[Tensors], x: torch.Tensor, t: int) -> list[Tensors]:
+def step_of(net: Network, states: list[Tensors], x: Tensor, t: int) -> list[Tensors]:
     """Go one step, upwards through all layers, with one sequence; x (1, I)."""
     after = []
     for k, (state, (_, ending)) in enumerate(zip(states, net.stack(), strict=True)):
