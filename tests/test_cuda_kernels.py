@@ -12,6 +12,7 @@ from xprnn.backend.cuda import losses, norm, questions, rows
 from xprnn.engine.loop.cuda import normalize
 from xprnn.optim import fused
 from xprnn.optim.descent import Context
+from xprnn.optim.recipes import recipe
 
 pytestmark = [
     pytest.mark.slow,
@@ -61,9 +62,8 @@ def updates(dtype):
         else:
             formula, memories = rule._formula, [state.step["w"], state.sign["w"]]
         present = tuple(a is not None for a in (p, *memories))
-        program = fused._traced(formula, present, be.xp, dtype)
-        results = tuple(k for k in program.outputs["new"] if k is not None)
-        form = fused._Form(dtype, program.nodes, results, (False, True), keeps=True)
+        made = recipe(formula, present, be.xp, dtype)
+        form = fused._Form(dtype, made.nodes, made.results, (False, True), keeps=True)
         yield fused._text(form)
 
 

@@ -83,10 +83,6 @@ class Kernels(Protocol):
         """Return the array in row-major order, as a copy if it has another order."""
         ...
 
-    def product(self, a: Array, b: Array, out: Array) -> object:
-        """Write the matrix product a b into ``out``."""
-        ...
-
     def repeat(
         self,
         steps: range,

@@ -1,63 +1,30 @@
 """Updates on a CUDA device: one kernel for all parameters, from the rule's own formula.
 
-The formula is called once for an update, with operands that record what is done to them, as a
-cell's formulas are (`xprnn.engine.loop.tracer`).  Its numbers, which differ from update to update,
-become arguments of the kernel, so it is compiled once.
+`xprnn.optim.recipes` makes a program of the formula.  Its numbers, which differ from update to
+update, become arguments of the kernel, so it is compiled once.
 
 A sparse gradient is not spread out: each thread looks its row (or column) up among the gradient's
 indices.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from xprnn.backend import dtype_name, library_of, prefer
+from xprnn.backend import dtype_name, library_of
 from xprnn.backend.cuda.blocks import EACH, THREADS, blocks_for, chosen
 from xprnn.backend.cuda.precision import PRECISIONS
-from xprnn.backend.library import Library
-from xprnn.backend.types import Array, Device, Namespace, Rule
+from xprnn.backend.types import Array, Rule
 from xprnn.engine.gradients import GradientArray, SparseGradient, component, multiplied_out
 from xprnn.engine.loop.cuda.functions import expression, literal, prelude
-from xprnn.engine.loop.program import BOOL, CONSTANT, INPUT, Node, Program
-from xprnn.engine.loop.tracer import Kind, Operand, Tracer, Untraceable
+from xprnn.engine.loop.program import BOOL, CONSTANT, INPUT, Node
+from xprnn.engine.loop.tracer import Untraceable
+from xprnn.optim.recipes import Recipe, recipe
 
 TOGETHER = 8
 """How many parameters one launch serves, at most."""
 
 NAME = "xprnn_update"
-
-
-class _Rule(Tracer):
-    """A tracer of formulas of one dtype, whose limits they may ask for."""
-
-    def __init__(self, xp: Namespace, dtype: str) -> None:
-        super().__init__()
-        self.limits = xp.finfo(getattr(xp, dtype))
-
-    def finfo(self, dtype: Kind) -> Any:
-        del dtype
-        return self.limits
-
-
-class _Recording(Library):
-    """The library of a tracer's operands, as long as a formula is traced."""
-
-    def __init__(self, tracer: Tracer) -> None:
-        self.tracer = tracer
-
-    def namespace(self) -> Namespace:
-        return self.tracer
-
-    def is_array(self, a: object) -> bool:
-        return isinstance(a, Operand)
-
-    def device(self, spec: object) -> Device:
-        return spec
-
-    def devices(self) -> tuple[str, ...]:
-        return ()
 
 
 class _Task(NamedTuple):
@@ -125,12 +92,12 @@ def fused_update(
     for (_, present, dtype, _), tasks in groups.items():
         xp = library_of(tasks[0].arrays[0]).namespace()
         try:
-            program = _traced(formulas[tasks[0].name], present, xp, dtype)
+            made = recipe(formulas[tasks[0].name], present, xp, dtype)
         except Untraceable:
             return None
         for k in range(0, len(tasks), TOGETHER):
-            made = _launched(program, dtype, tasks[k : k + TOGETHER], keeps=lazy)
-            for task, arrays in zip(tasks[k:], made, strict=False):
+            arrays_of = _launched(made, dtype, tasks[k : k + TOGETHER], keeps=lazy)
+            for task, arrays in zip(tasks[k:], arrays_of, strict=False):
                 each = iter(arrays)
                 new[task.name] = tuple(next(each) if there else None for there in present)
     return {name: new[name] for name in parameters}
@@ -149,32 +116,16 @@ def _check_devices(name: str, g: GradientArray, arrays: Sequence[Array | None]) 
             )
 
 
-def _traced(formula: Rule, present: tuple[bool, ...], xp: Namespace, dtype: str) -> Program:
-    """Return a formula as a program of the inputs ``g``, ``a0``, ``a1``, ..., and new arrays."""
-    tracer = _Rule(xp, dtype)
-    number = itertools.count()
-    arrays = [tracer.operand(f"a{next(number)}") if there else None for there in present]
-    with prefer(_Recording(tracer)):
-        results = formula(tracer.operand("g"), *arrays)
-    indices = tuple(None if a is None else tracer.index(a) for a in results)
-    return tracer.builder.program({"new": indices})
-
-
 def _launched(
-    program: Program, dtype: str, tasks: Sequence[_Task], *, keeps: bool
+    made_of: Recipe, dtype: str, tasks: Sequence[_Task], *, keeps: bool
 ) -> list[tuple[Array, ...]]:
     """Launch the kernel for some parameters, and return their new arrays."""
     library = library_of(tasks[0].arrays[0])
     kernels, xp = library.kernels(), library.namespace()
     sparse = tuple(isinstance(task.gradient, SparseGradient) for task in tasks)
+    form = _Form(dtype, made_of.nodes, made_of.results, sparse, keeps)
     # A constant is an argument, so that another learning rate needs no other kernel.
-    numbers = [n.value for n in program.nodes if n.op == CONSTANT and n.kind != BOOL]
-    nodes = tuple(
-        n._replace(value=None) if n.op == CONSTANT and n.kind != BOOL else n for n in program.nodes
-    )
-    results = tuple(index for index in program.outputs["new"] if index is not None)
-    form = _Form(dtype, nodes, results, sparse, keeps)
-    arguments: list[Any] = [float(value) for value in numbers]  # type: ignore[arg-type]
+    arguments: list[Any] = list(made_of.numbers)
     made, most = [], 1
     for task in tasks:
         arrays = [kernels.contiguous(a) for a in task.arrays]

@@ -32,11 +32,6 @@ class CuPyKernels:
     def contiguous(self, a: Array) -> Array:
         return importlib.import_module("cupy").ascontiguousarray(a)
 
-    def product(self, a: Array, b: Array, out: Array) -> object:
-        # ``dot`` calls cuBLAS at once, where ``matmul`` is a generalised ufunc that examines its
-        # operands in Python first.  Transposed operands are not copied; ``out`` must be contiguous.
-        return a.dot(b, out)
-
     def repeat(
         self,
         steps: range,

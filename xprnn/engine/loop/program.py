@@ -131,7 +131,7 @@ class Builder:
         """Return the node of an operation: a new one, or an earlier node that equals it."""
         operands = tuple(self.nodes[a] for a in args)
         if all(node.op == CONSTANT for node in operands):
-            return self.constant(_fold(op, [node.value for node in operands]))
+            return self.constant(folded(op, [node.value for node in operands]))
         same = self._unchanged(op, args)
         if same is not None:
             return same
@@ -212,7 +212,8 @@ def _is_number(node: Node) -> bool:
     return node.op == CONSTANT and node.kind == FLOAT
 
 
-def _fold(op: str, values: list[str | float | bool | None]) -> float | bool:
+def folded(op: str, values: list[str | float | bool | None]) -> float | bool:
+    """Return the result of an operation on constants, in double precision."""
     if op == "astype":
         return float(values[0])  # type: ignore[arg-type]
     if op == "where":
