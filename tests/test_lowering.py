@@ -353,3 +353,10 @@ def test_what_is_not_lowered_says_so():
         lowering.explain_lowering(cell)
         == f"{cell} runs as plain array code: it normalises its projections"
     )
+
+
+def test_a_cell_that_normalises_is_not_traced_where_no_loop_does(monkeypatch):
+    """A cell that may change would be traced at every use."""
+    monkeypatch.setattr(lowering, "_traced", lambda cell: pytest.fail("it was traced"))
+    net = RNN(2, 3, 1, cell=LSTM(layer_norm=True), rng=0)
+    net(np.ones((4, 2, 2), "float32"))

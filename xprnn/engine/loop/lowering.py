@@ -31,6 +31,9 @@ LOWERINGS: dict[str, tuple[str, ...]] = {
 }
 """By the name in `Library.lowering`, the lowerings for that library, the fastest first."""
 
+NORMALIZING = ("cupy",)
+"""By the same name, the libraries that have a lowering of layers that normalise."""
+
 CUDA_NAMES = {
     "auto": ("persistent", "cupy"),
     "persistent": ("persistent",),
@@ -74,7 +77,8 @@ def lowering_for(backend: Backend, cell: Cell, work: Work) -> Loops | None:
     lowering is disabled, or if the cell can't be traced (see `explain_lowering`).
     """
     names = _chosen(backend.library.lowering)
-    if not names:
+    # Before anything is traced, which for some cells happens at every use.
+    if not names or (work.normalizes and backend.library.lowering not in NORMALIZING):
         return None
     traced = _traced(cell)
     if isinstance(traced, str):
