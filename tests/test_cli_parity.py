@@ -260,7 +260,7 @@ def test_the_folder_gets_a_file_and_the_screen_a_word(tmp_path):
         ("--backend tests.namespaces:narrow", 1, "dtype is 'float64': tests.namespaces:narrow cre"),
         ("--backends numpy,,torch", 1, "--backends is 'numpy,,torch': expected names with comma"),
         ("--cells elman,nosuch", 1, "unknown cell 'nosuch': known are "),
-        ("--dtype bfloat16", 1, "--dtype is 'bfloat16': expected 'float64' or 'float32' or"),
+        ("--dtype bfloat32", 1, "--dtype is 'bfloat32': expected 'float64' or 'float32' or"),
         ("--steps -1", 1, "--steps is -1: expected an int of at least 1"),
         ("--time-limit 0", 1, "--time-limit is 0.0: expected "),
         ("--time-limit soon", 2, "argument --time-limit: invalid float value: 'soon'"),

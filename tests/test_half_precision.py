@@ -61,10 +61,12 @@ def test_an_error_is_found(monkeypatch):
     assert "output[" in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["numpy", "torch"])
-def test_a_training_keeps_its_parameters_in_float32(name):
-    """Updates of a millionth of a weight vanish in float16."""
-    backend = xprnn.get_backend(name, dtype=HALF)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("numpy", HALF), ("torch", HALF), ("torch", "bfloat16")]
+)
+def test_a_training_keeps_its_parameters_in_float32(name, dtype):
+    """Updates of a millionth of a weight vanish in 16 bits."""
+    backend = xprnn.get_backend(name, dtype=dtype)
     problem = Problem(_net, X, X[..., :2], SquaredError(), None, None, None)
     net = problem.network(backend)
     before = {key: backend.to_numpy(p).astype(float) for key, p in net.parameters.items()}
@@ -73,4 +75,4 @@ def test_a_training_keeps_its_parameters_in_float32(name):
         assert dtype_name(after.dtype) == "float32"
         moved = np.abs(np.asarray(after, float) - before[key])
         assert 0 < np.max(moved) < 1e-5
-    assert {dtype_name(p.dtype) for p in net.parameters.values()} == {HALF}
+    assert {dtype_name(p.dtype) for p in net.parameters.values()} == {dtype}

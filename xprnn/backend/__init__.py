@@ -28,11 +28,12 @@ from xprnn.backend.libraries.partial import FUNCTIONS, NEEDED_FOR, MissingFuncti
 from xprnn.backend.library import Library
 from xprnn.backend.opening import available_backends, backend_of, get_backend, probe
 from xprnn.backend.registry import find_library, from_host, library_of, namespace_of, prefer
-from xprnn.backend.types import FLOATS
+from xprnn.backend.types import FLOATS, HALVES
 
 __all__ = [
     "FLOATS",
     "FUNCTIONS",
+    "HALVES",
     "NEEDED_FOR",
     "Backend",
     "Library",

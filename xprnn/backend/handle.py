@@ -12,7 +12,7 @@ from xprnn.backend.entry import entry
 from xprnn.backend.host.arrays import HostArray, changes_arithmetic, instead, plain_array
 from xprnn.backend.library import Library
 from xprnn.backend.registry import find_library, library_named, library_of, users_dtype_name
-from xprnn.backend.types import FLOATS, REALS, Array, Device, DType, Namespace
+from xprnn.backend.types import FLOATS, HALVES, REALS, Array, Device, DType, Namespace
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,8 @@ class Backend:
         a : array_like
             A number, a (nested) list, a NumPy array, or an array of this backend's library.
         dtype : str or dtype, optional
-            None: floats take the backend's dtype, integers and booleans keep theirs.
+            None: floats take the backend's dtype, integers and booleans keep theirs.  On their way
+            to bfloat16, host data are rounded to float32, then by the library to the nearest.
 
         Returns
         -------
@@ -91,8 +92,10 @@ class Backend:
         """
         wanted = None if dtype is None else dtype_name(dtype)
         if wanted is not None:
-            if wanted not in REALS:
-                raise ValueError(f"dtype is {dtype!r}: expected one of {', '.join(REALS)}")
+            known = REALS if wanted != "bfloat16" else self.library.dtypes(self.device)
+            if wanted not in known:
+                known = self.library.dtypes(self.device)
+                raise ValueError(f"dtype is {dtype!r}: expected one of {', '.join(known)}")
             self.library.prepare(wanted)
         if self.library.is_array(a) and self.name != "numpy":
             array = self.library.placed(self.library.plain(a), self.device)
@@ -105,6 +108,10 @@ class Backend:
         host = _host_numbers(a)
         if wanted is None and host.dtype.kind == "f":
             wanted = self.dtype_name
+        if wanted == "bfloat16":
+            # NumPy has no such dtype, so the library rounds.
+            wide = self.library.from_host(host.astype("float32", copy=False), self.device)
+            return self.xp.astype(wide, self.xp.bfloat16)
         if wanted is not None:
             host = host.astype(wanted, copy=False)
         return self.library.from_host(host, self.device)
@@ -112,7 +119,7 @@ class Backend:
     def to_numpy(self, a: Array) -> HostArray:
         """Return an array of this backend as a NumPy array: the only way back to the host.
 
-        It may share memory with ``a``.
+        It may share memory with ``a``.  Numbers of bfloat16 come in float32, as they are.
 
         Raises
         ------
@@ -144,11 +151,10 @@ def describe(a: object) -> str:
 
 def on_host(name: str, a: Array) -> str:
     """Return the code that brings an array of a library to the host."""
-    call = library_of(a).host_call.format(name)
-    if dtype_name(a.dtype) == "bfloat16":
-        # NumPy has no such dtype.
-        call = call.replace(".detach()", ".detach().float()")
-    return call
+    library = library_of(a)
+    # NumPy has no bfloat16.
+    wide = library.widen_call if dtype_name(a.dtype) == "bfloat16" else "{}"
+    return library.host_call.format(wide.format(name))
 
 
 def conversion(name: str, a: object) -> str:
@@ -209,7 +215,7 @@ def open_library(library: Library, device: Device | None, dtype: str | DType) ->
         on = "" if device is None else f" on device {device}"
         raise ValueError(
             f"dtype is {dtype!r}: {library.name} computes in {', '.join(known)}{on}"
-            + (" (float16 is not in the array API standard)" if name == "float16" else "")
+            + (f" ({name} is not in the array API standard)" if name in HALVES else "")
         )
     # Taken from an array, because ``xp.float32`` may be a scalar type and not a dtype object.
     made = xp.empty(0, dtype=getattr(xp, name), device=where).dtype

@@ -44,6 +44,8 @@ class Library(Operations):
     install: str
     host_call: ClassVar[str] = "numpy.asarray({})"
     """What its users write to bring an array, in place of the braces, to the host."""
+    widen_call: ClassVar[str] = "{}.astype('float32')"
+    """What they write for an array of float32 with the same numbers."""
     synchronous: bool = False
     """Whether reading a value of an array never waits for a device."""
     strided: bool = True
@@ -117,7 +119,7 @@ class Library(Operations):
         return self.namespace().asarray(a, device=device)
 
     def to_host(self, a: Array) -> HostArray:
-        """Return the values of an array as a host array."""
+        """Return the values of an array as a host array; those of bfloat16 in float32."""
         return np.asarray(a)
 
     def on_host(self, a: Array) -> bool:

@@ -28,8 +28,9 @@ def get_backend(
     device : optional
         A device in the library's own words (``"cuda:1"``, ``"cpu"``, a device object).
         None: the library's default.
-    dtype : {"float32", "float64", "float16"}, optional
-        The floating dtype to compute in, as text or as a dtype object.  None: float32.
+    dtype : {"float32", "float64", "float16", "bfloat16"}, optional
+        The floating dtype to compute in, as text or as a dtype object.  None: float32.  bfloat16 is
+        for torch and JAX.  NumPy does not have it, so numbers come to the host in float32.
 
     Returns
     -------

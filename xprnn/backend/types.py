@@ -22,7 +22,10 @@ DType: TypeAlias = Any
 Rule: TypeAlias = Callable[..., tuple[Array | None, ...]]
 """A function that is applied to arrays block by block; see `Operations.elementwise`."""
 
-FLOATS = ("float16", "float32", "float64")
+HALVES = ("float16", "bfloat16")
+"""The names of the dtypes of 16 bits, none of which is in the standard."""
+
+FLOATS = (*HALVES, "float32", "float64")
 """The names of the dtypes that networks compute in."""
 
 REALS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), *FLOATS)

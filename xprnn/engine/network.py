@@ -695,6 +695,7 @@ class RNN:
         """Write configuration, parameters and metadata to a safetensors file.
 
         The file is written under another name and then renamed, so it is complete or absent.
+        Parameters of bfloat16 are written in float32, which loses nothing.
 
         Raises
         ------

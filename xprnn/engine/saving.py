@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from xprnn import checks
 from xprnn.backend import FLOATS, describe
 from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.floats import rounded
 from xprnn.backend.host.quoting import listed, quoted, shortened
 from xprnn.backend.host.safetensors import MODEL, Entry, read, write_model
 from xprnn.backend.host.strict_json import DEPTH
@@ -29,7 +30,8 @@ CONFIG = (*(field.name for field in fields(Architecture)), "dtype", "metadata")
 SIZES = ("input_size", "hidden_size", "output_size", "embedding_size")
 """Each of them is a dimension of a parameter."""
 
-_FORMAT = {"float16": "F16", "float32": "F32", "float64": "F64"}
+_FORMAT = {"bfloat16": "F32", "float16": "F16", "float32": "F32", "float64": "F64"}
+"""By dtype of a network, that of the arrays in its file: NumPy has no bfloat16."""
 
 
 class Saved(NamedTuple):
@@ -115,7 +117,7 @@ def check_finite(path: Path, arrays: Mapping[str, HostArray], dtype: str | None 
     """Refuse weights that are NaN or infinite, or would be as numbers of this dtype."""
     for name, array in arrays.items():
         with np.errstate(over="ignore"):
-            bad = ~np.isfinite(array if dtype is None else array.astype(dtype))
+            bad = ~np.isfinite(array if dtype is None else rounded(array, dtype))
         if np.any(bad):
             position = [int(k) for k in np.argwhere(bad)[0]]
             value = array[tuple(position)]

@@ -17,6 +17,7 @@ from typing import Any
 
 from xprnn.backend import Backend, get_backend
 from xprnn.backend.host.arrays import HostArray, Seed, np
+from xprnn.backend.host.floats import host_float
 from xprnn.backend.types import Device, DType
 from xprnn.cells import Cell
 from xprnn.engine.network import RNN
@@ -46,8 +47,8 @@ def to_state_dict(
     Returns
     -------
     dict of host array
-        Copies, in the network's dtype, in the order of the torch module's own state dict.  Torch
-        takes ``{name: torch.from_numpy(a) for name, a in state.items()}``.
+        Copies, in the network's dtype (bfloat16 in float32), in the order of the torch module's own
+        state dict.  Torch takes ``{name: torch.from_numpy(a) for name, a in state.items()}``.
 
     Raises
     ------
@@ -169,7 +170,7 @@ def from_state_dict(
         dtype = np.result_type(*state.values()).name
     made = get_backend(backend, device, dtype)
     # Biases are added in the wider precision, and rounded once.
-    wide = np.result_type(made.dtype_name, *state.values())
+    wide = np.result_type(host_float(made.dtype_name), *state.values())
     shapes, arrays = architecture.shapes(), {}
     for name in shapes:
         theirs = [state[their] for their in names.of(name)]

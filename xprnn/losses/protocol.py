@@ -2,7 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
-from xprnn.backend import Backend, dtype_name
+from xprnn.backend import HALVES, Backend, dtype_name
 from xprnn.backend.types import Array, DType, Namespace
 
 
@@ -63,10 +63,11 @@ def mask_arguments(valid: Array | None) -> tuple[Array, ...]:
 
 
 def sum_dtype(xp: Namespace, a: Array) -> DType:
-    """Return the dtype in which to sum the array's entries: its own, but float32 for float16.
+    """Return the dtype in which to sum the array's entries: its own, but float32 for 16 bits.
 
-    Half precision has no numbers above 65504, and a batch may have more entries than that.
+    A batch may have more entries than the largest number of float16, 65504; and in bfloat16 256 + 1
+    is 256.
     """
     if a.dtype in (xp.float32, getattr(xp, "float64", None)):
         return a.dtype  # first, because NumPy computes a dtype's name anew for every question
-    return xp.float32 if dtype_name(a.dtype) == "float16" else a.dtype
+    return xp.float32 if dtype_name(a.dtype) in HALVES else a.dtype

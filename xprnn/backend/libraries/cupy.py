@@ -79,6 +79,10 @@ class CuPy(Library):
     def is_array(self, a: object) -> bool:
         return isinstance(a, importlib.import_module("cupy").ndarray)
 
+    def dtypes(self, device: Device) -> tuple[str, ...]:
+        # The kernels that xprnn compiles for CuPy have no bfloat16.
+        return tuple(name for name in super().dtypes(device) if name != "bfloat16")
+
     def device(self, spec: object) -> Device:
         cupy = importlib.import_module("cupy")
         given: Device = spec

@@ -10,7 +10,8 @@ from xprnn.backend.types import REALS, Device, DType, Namespace
 
 def dtypes_on(xp: Namespace, device: Device) -> tuple[str, ...]:
     """Return the names of the real dtypes that a namespace has on a device, as it declares."""
-    there = tuple(name for name in REALS if hasattr(xp, name))
+    # Only of known libraries it is known how bfloat16 comes to the host.
+    there = tuple(name for name in REALS if hasattr(xp, name) and name != "bfloat16")
     try:
         declared = xp.__array_namespace_info__().dtypes(device=device)
     except Exception:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import cache, reduce, wraps
 from typing import Any
 
+from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.library import Library, row_major_strides
 from xprnn.backend.trees import TREES
 from xprnn.backend.types import Array, Device, Namespace
@@ -135,6 +136,10 @@ class Jax(Library):
     ) -> Array:
         del into
         return a.at[index].set(values) if axis == 0 else a.at[:, index].set(values)
+
+    def to_host(self, a: Array) -> HostArray:
+        host = np.asarray(a)
+        return host.astype("float32") if host.dtype.name == "bfloat16" else host
 
     def copy(self, a: Array) -> Array:
         # JAX arrays are immutable.

@@ -63,7 +63,7 @@ class UserNamespace(Library):
         if not floats or any(name in lacking for name in _ESSENTIAL):
             few = ", ".join(lacking[:8]) + (f" and {len(lacking) - 8} more" * (len(lacking) > 8))
             raise ValueError(
-                f"{spec!r} is no array API namespace: it lacks {few or ' and '.join(FLOATS[1:])}"
+                f"{spec!r} is no array API namespace: it lacks {few or ' and '.join(FLOATS[2:])}"
             )
         self.missing = {name: f"has no {name!r}" for name in lacking} | self._undeclared(lacking)
         if self.missing:

@@ -18,6 +18,7 @@ class Torch(Library):
     module = "torch"
     install = "pip install torch"
     host_call = "{}.detach().cpu().numpy()"
+    widen_call = "{}.float()"
 
     def __init__(self) -> None:
         # Both once, and not at every use: torch.compile can't follow an import.
@@ -111,6 +112,8 @@ class Torch(Library):
         return a.index_copy(axis, index, values)
 
     def to_host(self, a: Array) -> HostArray:
+        if a.dtype is self._torch.bfloat16:
+            a = a.float()
         host: HostArray = a.detach().cpu().numpy()
         return host
 

@@ -71,7 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         metavar="NAMES",
         default=",".join(DTYPES),
-        help="separated by commas, of float64, float32 and float16 (default float64,float32)",
+        help=f"separated by commas, of {', '.join(ALL_DTYPES)} (default {','.join(DTYPES)})",
     )
     add(
         "--steps",
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         places.insert(0, Place.of("numpy"))
     # An error here comes before any work.
     backends = [place.backend for place in places if place.backend and _opened(place, dtypes)]
-    table = Table(places, list(cells), args.steps)
+    table = Table(places, list(cells), dtypes, args.steps)
     results: list[Result] = []
     progress = Progress(len(cells) * len(PROBLEMS), silent=args.json)
     watch = Watch(progress.stage, limit)

@@ -137,12 +137,20 @@ class Table:
     ----------
     places : sequence of Place
     cells : sequence of str
+    dtypes : sequence of str
     steps : int
         The number of training steps.
     """
 
-    def __init__(self, places: Sequence[Place], cells: Sequence[str], steps: int) -> None:
+    def __init__(
+        self,
+        places: Sequence[Place],
+        cells: Sequence[str],
+        dtypes: Sequence[str],
+        steps: int,
+    ) -> None:
         self.steps, self.places = steps, places
+        self.dtype = max(map(len, dtypes))
         self.cell = max(map(len, ("cell", *cells)))
         self.name = min(WIDEST, max(map(len, ("backend", *(place.name for place in places)))))
 
@@ -150,7 +158,11 @@ class Table:
         """Return the line with the titles of the columns."""
         training = f"{self.steps} step" + "s" * (self.steps != 1)
         titles = "".join(f"{title:>10}" for title in [*list(COLUMNS)[:-1], training])
-        return f"{'cell':<{self.cell}} {'backend':<{self.name}} {'dtype':<7}{titles} ms/step"
+        return f"{self._first('cell', 'backend', 'dtype')}{titles} ms/step"
+
+    def _first(self, cell: str, name: str, dtype: str) -> str:
+        """Return the first three columns of a line."""
+        return f"{cell:<{self.cell}} {name:<{self.name}} {dtype:<{self.dtype}}"
 
     def lines(self, results: Sequence[Result]) -> Iterator[str]:
         """Yield the lines of one cell, given its results on all problems."""
@@ -165,7 +177,7 @@ class Table:
             parts = [[f.row for f in rows if f.row.quantity in kinds] for kinds in COLUMNS.values()]
             time = seconds.get((name, dtype))
             yield (
-                f"{results[0].cell:<{self.cell}} {_short(name, self.name):<{self.name}} {dtype:<7}"
+                f"{self._first(results[0].cell, _short(name, self.name), dtype)}"
                 f"{''.join(map(_part, parts))}{'-' if time is None else f'{1000 * time:.2f}':>8}"
             )
 

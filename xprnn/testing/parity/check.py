@@ -21,7 +21,7 @@ from xprnn.testing.parity.watch import Watch
 
 DTYPES = ("float64", "float32")
 """The dtypes that are compared by default."""
-ALL_DTYPES = (*DTYPES, "float16")
+ALL_DTYPES = (*DTYPES, "float16", "bfloat16")
 
 
 def assert_parity(
@@ -79,9 +79,9 @@ def assert_parity(
         See `RNN.forward`.
     window : int, optional
         See `RNN.backward`.
-    dtypes : sequence of {"float64", "float32", "float16"}
-        What a device lacks is skipped.  In float16 the training keeps its parameters, and what the
-        optimizer remembers, in float32.
+    dtypes : sequence of {"float64", "float32", "float16", "bfloat16"}
+        What a device lacks is skipped.  In float16 and bfloat16 the training keeps its parameters,
+        and what the optimizer remembers, in float32.
     optimizers : mapping of str to Optimizer, optional
         None: SGD with momentum, and each of `xprnn.optim.OPTIMIZERS` with its defaults.
     steps : int

@@ -5,7 +5,7 @@ import traceback
 from pathlib import Path
 
 import xprnn
-from xprnn.backend import Backend, describe, dtype_name
+from xprnn.backend import HALVES, Backend, describe, dtype_name
 from xprnn.backend.host.arrays import HostArray
 from xprnn.backend.types import Array
 
@@ -15,7 +15,7 @@ _HOME = Path(xprnn.__file__).parent
 def misfit(backend: Backend, array: Array, want: HostArray, *, wide: bool = False) -> str:
     """Return what is wrong with the form of an array; an empty text if nothing is.
 
-    With ``wide`` it may be of float32 where the backend computes in float16, as sums are.
+    With ``wide`` it may be of float32 where the backend computes in 16 bits, as sums are.
     """
     if not backend.library.is_array(array):
         return f"that is {describe(array)}: expected one of {backend.name}"
@@ -24,7 +24,7 @@ def misfit(backend: Backend, array: Array, want: HostArray, *, wide: bool = Fals
         return f"on device {there}: expected {backend.device}"
     if want.dtype.kind == "f":
         kind, good = backend.dtype_name, bool(array.dtype == backend.dtype)
-        good = good or (wide and (kind, dtype_name(array.dtype)) == ("float16", "float32"))
+        good = good or (wide and kind in HALVES and dtype_name(array.dtype) == "float32")
     else:
         kind = "bool" if want.dtype.kind == "b" else "integral"
         good = bool(backend.xp.isdtype(array.dtype, kind))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
-from xprnn.backend import Backend, describe, get_backend
+from xprnn.backend import HALVES, Backend, describe, get_backend
 from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray, dense
@@ -176,7 +176,7 @@ def train(
     """Train a network for some steps, with clipped gradients; ``watch`` is told of every step.
 
     ``disturb`` may change the gradients before they are clipped.  The parameters are returned just
-    as the optimizer returned them, so that their device and dtype can be checked; in float16 these
+    as the optimizer returned them, so that their device and dtype can be checked; in 16 bits these
     are the ones that it keeps in float32, because small updates would vanish in the narrow ones.
     """
     masters = Masters(net.backend)
@@ -207,13 +207,14 @@ def train(
 
 
 class Masters:
-    """The parameters that a training keeps: in float32 if a network computes in float16.
+    """The parameters that a training keeps: in float32 if a network computes in 16 bits.
 
-    Small updates would vanish in float16, and squares of gradients underflow.
+    Small updates would vanish in float16 and bfloat16, and squares of gradients underflow in
+    float16.
     """
 
     def __init__(self, backend: Backend) -> None:
-        self.narrow = backend.dtype_name == "float16"
+        self.narrow = backend.dtype_name in HALVES
         self.backend = backend
         self.wide = get_backend(backend, dtype="float32") if self.narrow else backend
 

@@ -62,7 +62,7 @@ def run_suite(
     backends : sequence of Backend
         Compared with NumPy.
     sizes : Sizes
-    dtypes : sequence of {"float64", "float32", "float16"}
+    dtypes : sequence of {"float64", "float32", "float16", "bfloat16"}
     steps : int
         The number of updates in the training; 0 for none.
     seed : int

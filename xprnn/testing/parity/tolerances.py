@@ -9,7 +9,8 @@ steps only.  How much a problem amplifies rounding is measured in `xprnn.testing
 allowed on top.
 """
 
-from xprnn.backend.host.arrays import np
+from xprnn.backend import HALVES
+from xprnn.backend.host.floats import float_limits
 
 FLOAT64 = 1e-12
 """The tolerance in float64: some thousand roundings of 1e-16."""
@@ -19,31 +20,32 @@ ROUNDINGS = 16
 
 
 HALF_ROUNDINGS = 2
-"""The same in float16.  Sixteen for each step would be as large as the numbers; the largest error
-of the suite's networks is 2.5 ε after eight steps, on NumPy and torch."""
+"""The same in float16 and bfloat16.  Sixteen for each step would be as large as the numbers; the
+largest error of the suite's networks after eight steps is 2.5 ε in float16, on NumPy and torch, and
+2.0 ε in bfloat16 on torch."""
 
 
 def roundings(dtype: str) -> int:
     """Return the number of roundings of a dtype, in units of ε, that are allowed for each step."""
-    return HALF_ROUNDINGS if dtype == "float16" else ROUNDINGS
+    return HALF_ROUNDINGS if dtype in HALVES else ROUNDINGS
 
 
 def epsilon(dtype: str) -> float:
     """Return the distance from 1 to the next larger number of a dtype."""
-    return float(np.finfo(dtype).eps)
+    return float_limits(dtype).eps
 
 
 def tolerance(dtype: str, steps: int) -> float:
     """Return the relative error allowed in output, state, loss, gradients and updates.
 
-    It is 1e-12 in float64, 16·T·ε in float32, and 2·T·ε in float16: the state goes through T steps,
-    forward and backward, and each step rounds a few times (two products, a bias, an activation), so
-    that errors grow with the number of steps.  (In float64 the formula would give less than 1e-12
-    up to 281 steps.  A fixed number is easier to remember.)
+    It is 1e-12 in float64, 16·T·ε in float32, and 2·T·ε in float16 and bfloat16: the state goes
+    through T steps, forward and backward, and each step rounds a few times (two products, a bias,
+    an activation), so that errors grow with the number of steps.  (In float64 the formula would
+    give less than 1e-12 up to 281 steps.  A fixed number is easier to remember.)
 
     Parameters
     ----------
-    dtype : {"float64", "float32", "float16"}
+    dtype : {"float64", "float32", "float16", "bfloat16"}
     steps : int
         T.
 
@@ -64,7 +66,7 @@ def tolerance_after(dtype: str, steps: int, updates: int) -> float:
 
     Parameters
     ----------
-    dtype : {"float64", "float32", "float16"}
+    dtype : {"float64", "float32", "float16", "bfloat16"}
     steps : int
         T.
     updates : int
@@ -74,6 +76,6 @@ def tolerance_after(dtype: str, steps: int, updates: int) -> float:
     >>> tolerance_after("float64", 8, 100), round(tolerance_after("float32", 8, 1000), 6)
     (1e-12, 0.000119)
     """
-    # In float16 the parameters are kept in float32.
-    kept = "float32" if dtype == "float16" else dtype
+    # In 16 bits the parameters are kept in float32.
+    kept = "float32" if dtype in HALVES else dtype
     return max(tolerance(dtype, steps), updates * epsilon(kept))

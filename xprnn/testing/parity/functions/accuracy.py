@@ -7,6 +7,7 @@ from typing import Any
 
 from xprnn.backend import Backend, MissingFunctionError
 from xprnn.backend.host.arrays import HostArray, generator, np
+from xprnn.backend.host.floats import float_limits, rounded, spacing
 from xprnn.testing.parity.report import Row
 from xprnn.testing.parity.tolerances import tolerance
 
@@ -48,10 +49,10 @@ def accuracies(backend: Backend) -> tuple[dict[str, float], list[Row]]:
         return {}, []
     ulps, rows = {}, []
     for name, sample in SAMPLES.items():
-        limits = np.finfo(dtype)
-        x = sample(generator(0), float(limits.max)).astype(dtype)
+        limits = float_limits(dtype)
+        x = rounded(sample(generator(0), limits.max), dtype)
         # Results below the smallest normal number may be flushed to zero.
-        x = x[x > 0.95 * math.log(float(limits.smallest_normal))] if name == "exp" else x
+        x = x[x > 0.95 * math.log(limits.smallest_normal)] if name == "exp" else x
         try:
             got = backend.to_numpy(getattr(backend.xp, name)(backend.asarray(x)))
         except MissingFunctionError:
@@ -67,7 +68,7 @@ def accuracies(backend: Backend) -> tuple[dict[str, float], list[Row]]:
             pairs = [exact(name, float(a), float(b)) for a, b in zip(x, wide, strict=True)]
             want, errors = np.asarray([p[0] for p in pairs]), np.asarray([p[1] for p in pairs])
         with np.errstate(all="ignore"):
-            unit = np.abs(np.spacing(want.astype(dtype))).astype("float64")
+            unit = spacing(want, dtype)
             ulps[name] = float(np.max(np.where(np.isfinite(errors), errors / unit, math.inf)))
             relative = np.where(np.isfinite(errors), errors / np.abs(want), math.inf)
         at = int(np.argmax(relative))

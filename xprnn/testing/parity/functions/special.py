@@ -6,6 +6,7 @@ from typing import Any
 
 from xprnn.backend import Backend, MissingFunctionError, get_backend
 from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.floats import float_limits, host_float, rounded
 from xprnn.backend.types import Array, Namespace
 from xprnn.testing.parity.form import in_words, traceback_of
 from xprnn.testing.parity.report import Row
@@ -46,17 +47,18 @@ _SIGNED_ZERO = ("abs", "sqrt", "tanh", "operator -x", "operator x * p")
 
 
 def values(dtype: str) -> HostArray:
-    """Return the special values of a dtype."""
-    limits = np.finfo(dtype)
+    """Return the special values of a dtype, those of bfloat16 in float32."""
+    limits = float_limits(dtype)
     tiny, huge, eps = limits.smallest_normal, limits.max, limits.eps
     least = limits.smallest_subnormal
-    found = np.asarray([0.0, least, tiny / 4, tiny, eps, 1.0, 1.0 + eps, huge, math.inf], dtype)
-    return np.concatenate((found, -found, np.asarray([math.nan], dtype)))
+    found = np.asarray([0.0, least, tiny / 4, tiny, eps, 1.0, 1.0 + eps, huge, math.inf])
+    return rounded(np.concatenate((found, -found, np.asarray([math.nan]))), dtype)
 
 
 def special_values(backend: Backend) -> tuple[list[Row], tuple[str, ...]]:
     """Call the elementwise functions on special values, and compare with NumPy in the same dtype.
 
+    NumPy has no bfloat16, and computes in float32, which has the same smallest normal number.
     The standard allows subnormal numbers to be taken for zero, so a function may return what NumPy
     returns for zeros there; and of two NaNs or two zeros either may be the larger.
 
@@ -67,7 +69,7 @@ def special_values(backend: Backend) -> tuple[list[Row], tuple[str, ...]]:
     notes : tuple of str
         Which functions take subnormal numbers for zero.
     """
-    host = get_backend("numpy", dtype=backend.dtype_name)
+    host = get_backend("numpy", dtype=host_float(backend.dtype_name))
     a = values(backend.dtype_name)
     left, right = (part.ravel() for part in np.meshgrid(a, a, indexing="ij"))
     rows, flushed = [], []
