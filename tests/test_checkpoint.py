@@ -1,6 +1,7 @@
 """Trainings that are stopped and resumed end with the same bits as one that was never stopped."""
 
 import os
+import shutil
 import time
 from dataclasses import dataclass
 
@@ -355,6 +356,27 @@ def test_ctrl_c_in_a_callback_does_not_end_the_epoch_twice(path):
     again = train(everything, Checkpoint(path, resume=True))
     assert again[1].resumed == 4
     assert remains(*again) == remains(*train(everything))
+
+
+def test_ctrl_c_after_the_checkpoint_was_written_and_taken_away(path):
+    """Nothing is unwritten then, but to say that the training can be resumed would be wrong."""
+    batch = Batch(np.ones((2, 1, 1), "float32"), np.ones((2, 1, 1), "float32"))
+    folder = path.parent / "folder"
+    folder.mkdir()
+
+    def batches():
+        yield batch
+        yield batch
+        shutil.rmtree(folder)
+        raise KeyboardInterrupt
+
+    class Read:
+        def __iter__(self):
+            return batches()
+
+    with pytest.raises(TrainingInterrupted) as caught:
+        fit(RNN(1, 2, 1, rng=0), Read(), checkpoint=Checkpoint(folder / "run", every_steps=1))
+    assert f"can't write the checkpoint '{folder / 'run'}': No such file" in caught.value.problem
 
 
 def test_ctrl_c_before_the_first_update_leaves_nothing(path):

@@ -50,6 +50,7 @@ class CheckpointWriter:
         self.unwritten = False
         self.file_is_whole = True
         self.written = -math.inf
+        self._has_file = False
         self._lock: Lock | None = None
 
     def begin(self) -> bool:
@@ -126,8 +127,8 @@ class CheckpointWriter:
         self._take_snapshot(due=last or (every is not None and number % every == 0))
 
     def flush(self) -> None:
-        """Write the last snapshot, unless it is written already."""
-        if self.unwritten:
+        """Write the last snapshot, unless it is written already and its file is still there."""
+        if self.unwritten or (self._has_file and not self.checkpoint.file.exists()):
             self._write()
 
     def _take_snapshot(self, *, due: bool) -> None:
@@ -159,6 +160,7 @@ class CheckpointWriter:
         # A damaged file must not replace the good one before it.
         write(self.checkpoint, Content(data, pack.arrays), keep_previous=self.file_is_whole)
         self.file_is_whole, self.unwritten, self.written = True, False, time.monotonic()
+        self._has_file = True
 
     def _restore(self, content: Content) -> None:
         where = f"the checkpoint {str(self.checkpoint.file)!r}"
