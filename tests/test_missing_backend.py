@@ -170,7 +170,7 @@ def test_a_device_that_runs_no_kernel(fake):
         (ImportError('Failure finding "libcublasLt.so.13 or libcublasLt.so.12"'), "no cuBLAS"),
         (RuntimeError("CUDA_ERROR_NO_BINARY_FOR_GPU: no kernel"), "another kind of device: re"),
         (RuntimeError("cudaErrorInitializationError: initialization error"), "forked"),
-        (PermissionError(13, "Permission denied", "/home/someone/.cupy"), "can't be written: set CUPY_C"),
+        (PermissionError(13, "Permission denied", "/home/a/.cupy"), "can't be written: set CUPY_C"),
     ],
     ids=lambda case: case if isinstance(case, str) else "",
 )
