@@ -98,7 +98,8 @@ def test_read_text(tmp_path):
     assert read_text(file) == "π is\nround"
     file.write_bytes("café".encode("latin-1"))
     with pytest.raises(
-        ValueError, match=r"line 1, byte 3 of the file: not utf-8.*--encoding latin-1"
+        ValueError,
+        match=r"line 1, byte 3 of the file: not utf-8; it reads 'café' with --encoding cp1252",
     ):
         read_text(file)
     assert read_text(file, "latin-1") == "café"
