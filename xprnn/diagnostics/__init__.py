@@ -2,13 +2,18 @@
 
 from xprnn.diagnostics.drawing import draw, draw_text
 from xprnn.diagnostics.figure import Figure, save_figure
+from xprnn.diagnostics.flow.measuring import gradient_flow
+from xprnn.diagnostics.flow.result import Flow, Jacobians
 from xprnn.diagnostics.notebook import show_pictures
 from xprnn.diagnostics.plots import plot_fit, plot_forecast, plot_loss, plot_states
 
 __all__ = [
     "Figure",
+    "Flow",
+    "Jacobians",
     "draw",
     "draw_text",
+    "gradient_flow",
     "plot_fit",
     "plot_forecast",
     "plot_loss",

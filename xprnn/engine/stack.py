@@ -32,7 +32,9 @@ from xprnn.engine.layer.layer import (
     sweep_gradient,
     sweep_input_gradient,
     sweep_layer,
+    swept_states,
 )
+from xprnn.engine.layer.reaching import Reached
 from xprnn.engine.layer.weights import Weights
 from xprnn.engine.layer.window import Sweep
 from xprnn.engine.readout import read_out, read_out_backward
@@ -141,6 +143,8 @@ def backward(
     *,
     factored: bool = False,
     parameters_only: bool = False,
+    of_weights: bool = True,
+    watch: Callable[[int, Reached], None] | None = None,
 ) -> Gradient:
     """Propagate gradients back through `forward`; the arguments have been checked.
 
@@ -155,6 +159,10 @@ def backward(
         Let the gradient of the readout's weight be factored, where that takes less memory.
     parameters_only : bool
         Leave out the gradients of the input and of the initial state.
+    of_weights : bool
+        False: leave out the gradients of the layers' parameters, which are then None.
+    watch : callable, optional
+        ``watch(k, reached)`` is shown what reaches the states of layer and direction k.
     """
     architecture, xp = tape.architecture, tape.backend.xp
     gradients: dict[str, GradientArray] = {}
@@ -167,9 +175,11 @@ def backward(
         # A path may go through all steps in each layer, forward in one and reversed in the next.
         longest_path *= architecture.layers
     of_input = not parameters_only or architecture.embedding_size is not None
-    layers_backward = partial(_layers_backward, of_input=of_input)
+    layers_backward = partial(
+        _layers_backward, of_input=of_input, of_weights=of_weights, watch=watch
+    )
     if window is not None and window < longest_path:
-        layers_backward = partial(_layers_backward_windowed, window=window)
+        layers_backward = partial(_layers_backward_windowed, window=window, watch=watch)
     d_input, states = layers_backward(tape, weights, readout_backward, d_state, gradients)
     if architecture.embedding_size is not None:
         E = parameters["embedding.weight"]
@@ -206,7 +216,9 @@ def _layers_backward(
     d_state: Arrays,
     gradients: dict[str, GradientArray],
     *,
-    of_input: bool = True,
+    of_input: bool,
+    of_weights: bool,
+    watch: Callable[[int, Reached], None] | None,
 ) -> tuple[Array | None, list[Arrays]]:
     """Go back through the layers, without a window.
 
@@ -221,6 +233,8 @@ def _layers_backward(
         Gets the gradients of the layers' parameters.
     of_input : bool
         Whether the gradient of the lowest layer's input is wanted.
+    of_weights, watch
+        See `backward`.
 
     Returns
     -------
@@ -239,6 +253,8 @@ def _layers_backward(
             dh,
             d_final,
             of_input=of_input or architecture.stack[k].layer > 0,
+            of_weights=of_weights,
+            watch=None if watch is None else partial(watch, k),
         )
         gradients.update(_by_name(architecture.stack[k], gradient.weights))
         states.append(gradient.state)
@@ -259,6 +275,7 @@ def _layers_backward_windowed(
     gradients: dict[str, GradientArray],
     *,
     window: int,
+    watch: Callable[[int, Reached], None] | None,
 ) -> tuple[Array | None, list[Arrays]]:
     """Do the same with a window, in sweeps through all layers; see `xprnn.engine.layer.window`."""
     architecture, xp = tape.architecture, tape.backend.xp
@@ -274,6 +291,10 @@ def _layers_backward_windowed(
 
     for _ in range(window + 1):
         _down_the_layers(tape, dh, d_state, layer_backward)
+    if watch is not None:
+        for k, swept in enumerate(sweeps):
+            if swept is not None:
+                watch(k, swept_states(weights[k], tapes[k], swept))
     layers = [
         sweep_gradient(w, layer, swept)
         for w, layer, swept in zip(weights, tapes, sweeps, strict=True)

@@ -20,6 +20,7 @@ from xprnn.backend.trees import tree
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell, unit_names
 from xprnn.engine.layer.projection import input_gradient, project, project_backward
+from xprnn.engine.layer.reaching import Reached, Watch, state_gradients
 from xprnn.engine.layer.segments import (
     Segment,
     SegmentTape,
@@ -87,6 +88,14 @@ class Unrolled(NamedTuple):
     tape: Tape
 
 
+class _Wanted(NamedTuple):
+    """What a backward pass is to return, and who watches it: see `run_layer_backward`."""
+
+    of_input: bool
+    of_weights: bool
+    watch: Watch | None
+
+
 def run_layer(
     backend: Backend,
     cell: Cell,
@@ -144,23 +153,25 @@ def run_layer_backward(
     d_state: Arrays,
     *,
     of_input: bool = True,
+    of_weights: bool = True,
+    watch: Watch | None = None,
 ) -> LayerGradient:
     """Propagate gradients back through `run_layer`; the arguments have been checked.
 
-    Without ``of_input``, the gradient of x is left out.
+    Without ``of_input``, the gradient of x is left out; without ``of_weights``, those of the
+    weights, which are then None.  ``watch`` is shown the gradient that reaches every state.
 
     Raises
     ------
     ValueError
         If a recomputed segment ends in another state than it did in the forward pass.
     """
+    wanted = _Wanted(of_input, of_weights, watch)
     if len(tape.segments) == 1:
-        return _segment_gradient(
-            cell, weights, tape, tape.segments[0], dh, d_state, of_input=of_input
-        )
+        return _segment_gradient(cell, weights, tape, tape.segments[0], dh, d_state, wanted)
     total, dx = None, None
     for segment in reversed(tape.segments):
-        gradient = _segment_gradient(cell, weights, tape, segment, dh, d_state, of_input=of_input)
+        gradient = _segment_gradient(cell, weights, tape, segment, dh, d_state, wanted)
         d_state = gradient.state
         total = gradient.weights if total is None else plus(total, gradient.weights)
         if gradient.x is not None:
@@ -214,6 +225,15 @@ def sweep_gradient(weights: Weights, tape: Tape, last: Sweep) -> LayerGradient:
     return _layer_gradient(weights, tape, slice(None), _only_tape(tape), d_loop)
 
 
+def swept_states(weights: Weights, tape: Tape, last: Sweep) -> Reached:
+    """Return what reached the states after the last sweep."""
+    recurrent, saved = _recurrent(weights, tape), _only_tape(tape)
+    dh = last.reached[0]
+    if recurrent.valid is not None:
+        dh = tape.backend.library.zero_unless(recurrent.valid, dh)
+    return Reached(slice(0, tape.x.shape[0]), dh, recurrent, saved)
+
+
 def in_one_segment(tape: Tape) -> Tape:
     """Return a tape that has all steps in one segment, as sweeps need it."""
     joined = join_tapes(tape.backend.xp, [s.tape for s in tape.segments if s.tape is not None])
@@ -254,8 +274,7 @@ def _segment_gradient(
     segment: Segment,
     dh: Array | None,
     d_state: Arrays,
-    *,
-    of_input: bool,
+    wanted: _Wanted,
 ) -> LayerGradient:
     """Propagate gradients back through a segment, recomputed first if it has no tape."""
     (steps, before, _, saved), backend = segment, tape.backend
@@ -266,7 +285,12 @@ def _segment_gradient(
     recurrent = _recurrent_at(recurrent, steps)
     dh = _zero_padding(backend.library, recurrent.valid, _at(dh, steps))
     d_loop = run_backward(backend, cell, recurrent, saved.trajectory, dh, d_state)
-    return _layer_gradient(weights, tape, steps, saved, d_loop, of_input=of_input)
+    if wanted.watch is not None:
+        reached = state_gradients(backend, cell, recurrent, saved, dh, d_state, d_loop.da)
+        wanted.watch(Reached(steps, reached, recurrent, saved))
+    if not wanted.of_weights:
+        return _without_weights(weights, tape, steps, saved, d_loop, of_input=wanted.of_input)
+    return _layer_gradient(weights, tape, steps, saved, d_loop, of_input=wanted.of_input)
 
 
 def _recurrent(weights: Weights, tape: Tape) -> Recurrent:
@@ -316,6 +340,24 @@ def _layer_gradient(
     return LayerGradient(
         Weights(projection.W, dU, projection.b, units, gains), projection.x, d_loop.state
     )
+
+
+def _without_weights(
+    weights: Weights,
+    tape: Tape,
+    steps: slice,
+    saved: SegmentTape,
+    d_loop: LoopGradient,
+    *,
+    of_input: bool,
+) -> LayerGradient:
+    """Return the gradients of x and of the initial state alone."""
+    dx, gain = None, weights.gains[0] if weights.gains else None
+    if of_input:
+        x = tape.x[steps, ...]
+        dx = input_gradient(tape.backend, weights.W, x, d_loop.du, gain, saved.normalized)
+    nothing = Weights(None, None, None, (None,) * len(weights.units), (None,) * len(weights.gains))
+    return LayerGradient(nothing, dx, d_loop.state)
 
 
 def _at(a: Array | None, steps: slice) -> Array | None:

@@ -35,6 +35,8 @@ class Sweep(NamedTuple):
         Which step is the first of its sequence; None: step 0.
     direct : tuple of array, (T, B, H) each
         g, computed from ``dh``.
+    reached : tuple of array, (T, B, H) each
+        G_m, the gradient of the state after each step.
     dh : array, (T, B, H), or None
         The gradient that reached each step's output from outside.
     """
@@ -42,6 +44,7 @@ class Sweep(NamedTuple):
     step: StepGradient
     first: Array | None
     direct: Arrays
+    reached: Arrays
     dh: Array | None
 
 
@@ -72,8 +75,8 @@ def sweep(
         # The same object as in the sweep before: the top layer's dh never changes.
         first, direct = before.first, before.direct
     else:
-        first, last = (None, None) if valid is None else _ends(xp, valid)
-        direct = _direct(xp, previous[0].shape, dh, d_state, last)
+        first, last = (None, None) if valid is None else ends(xp, valid)
+        direct = direct_gradient(xp, previous[0].shape, dh, d_state, last)
     G = direct
     if before is not None:
         # A reversed sequence may begin after its padding: what its first step passes back into the
@@ -88,6 +91,7 @@ def sweep(
         step_back(xp, cell, recurrent, trajectory.saved, previous, trajectory.normalized, valid, G),
         first,
         direct,
+        G,
         dh,
     )
 
@@ -111,7 +115,7 @@ def _sum_where(xp: Namespace, condition: Array, a: Array) -> Array:
     return xp.sum(xp.where(condition, a, xp.zeros_like(a)), axis=0)
 
 
-def _ends(xp: Namespace, valid: Array) -> tuple[Array, Array]:
+def ends(xp: Namespace, valid: Array) -> tuple[Array, Array]:
     """Return which step is the first of its sequence, and which the last, (T, B, 1) each."""
     none = xp.zeros_like(valid[:1, ...])
     before = xp.concat((none, valid[:-1, ...]), axis=0)
@@ -119,7 +123,7 @@ def _ends(xp: Namespace, valid: Array) -> tuple[Array, Array]:
     return valid & ~before, valid & ~after
 
 
-def _direct(
+def direct_gradient(
     xp: Namespace, shape: tuple[int, ...], dh: Array | None, d_state: Arrays, last: Array | None
 ) -> Arrays:
     """Return g of each state variable, (T, B, H): d_state at the last step, plus dh for h."""

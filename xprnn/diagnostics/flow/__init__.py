@@ -1,0 +1,1 @@
+"""How the gradient flows back through time."""

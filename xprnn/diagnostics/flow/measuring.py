@@ -1,0 +1,389 @@
+"""`gradient_flow`: what flows back through time, in numbers."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xprnn import checks
+from xprnn.backend.entry import entry
+from xprnn.backend.host.arrays import HostArray, Seed, np
+from xprnn.backend.types import Array
+from xprnn.cells import Arrays
+from xprnn.diagnostics.flow.jacobians import jacobians_of
+from xprnn.diagnostics.flow.passes import Watched, watched
+from xprnn.diagnostics.flow.result import Flow, reach_of
+from xprnn.engine.arguments import (
+    check_recompute,
+    check_state,
+    check_tape_for_window,
+    check_window,
+    zero_state,
+)
+from xprnn.engine.gradients import GradientArray, largest_size, square_sum, times
+from xprnn.engine.layer.weights import check_same_weights
+from xprnn.engine.lengths import fill_target
+from xprnn.engine.network import RNN
+from xprnn.engine.results import NetworkTape, Run, check_run
+from xprnn.engine.stack import zero_padding
+from xprnn.losses import Loss, get_loss, mask_arguments
+
+_log = logging.getLogger("xprnn")
+
+
+@entry
+def gradient_flow(
+    net: RNN,
+    x: Array | Run,
+    target: Array | None = None,
+    *,
+    d_output: Array | None = None,
+    d_state: Arrays | None = None,
+    loss: str | Loss = "squared_error",
+    state: Arrays | None = None,
+    lengths: Sequence[int] | None = None,
+    window: int | None = None,
+    rng: Seed = None,
+    recompute: bool = False,
+    bound: float = 0.1,
+    optimizer: Any = None,
+    matrix: bool = False,
+    jacobians: bool = False,
+    sequence: int = 0,
+) -> Flow:
+    """Measure how the gradient of a loss flows back through time.
+
+    Parameters
+    ----------
+    net : RNN
+    x : array, (T, B, I), or of integers, (T, B), or Run
+        The input; or a forward pass of this network, whose tape is then used.
+    target : array, optional
+        What the loss compares the output with.
+    d_output : array, in the output's shape, optional
+        The gradient of the output, in place of a target and a loss.
+    d_state : tuple of array, (layers·D, B, H) each, optional
+        The gradient of the final state; it counts as part of the last step's loss.
+    loss : str or Loss
+    state, lengths, rng, recompute
+        See `RNN.forward`; not together with a Run.
+    window : int, optional
+        See `RNN.backward`.  What the window cuts off does not flow.
+    bound : float
+        Below 1: a gate is saturated where its activation's slope is at most this part of the
+        largest; see `Flow`.
+    optimizer : Optimizer, optional
+        Whose first update is compared with the weights; the network is not changed.
+    matrix : bool
+        Whether to compute, for every step's loss, what it contributes: T more backward passes.
+    jacobians : bool
+        Whether to compute each step's Jacobian: H more backward steps of all steps at once.
+    sequence : int
+        Of which sequence of the batch; only with ``jacobians``.
+
+    Returns
+    -------
+    Flow
+        ``print(flow.sentence)`` says how far the gradient reaches.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If neither or both of ``target`` and ``d_output`` are given; if an array does not fit the
+        network, is not finite, or has no steps; if an option is out of range; or if there is a
+        window and the tape leaves out what would have to be computed again.
+
+    Notes
+    -----
+    It takes a forward pass and two backward passes (three where there are two directions), the
+    second of which, without the gradients of weights, carries back the last loss alone.  What is
+    not finite is reported in the result and is no error.
+
+    Examples
+    --------
+    >>> import numpy as np, xprnn
+    >>> rng = np.random.default_rng(0)
+    >>> net = xprnn.RNN(1, 8, 1, cell="gru", dtype="float64", rng=0)
+    >>> x = rng.normal(size=(40, 2, 1))
+    >>> flow = xprnn.diagnostics.gradient_flow(net, x, np.cumsum(x, axis=0))
+    >>> flow.norms.shape
+    (1, 40)
+    >>> print(flow.sentence)
+    gradient reaches back 8 steps (half of it within 2)
+    """
+    if not isinstance(net, RNN):
+        raise TypeError(f"net is {type(net).__name__}: expected an RNN")
+    window = check_window(window)
+    recompute = check_recompute(recompute, window)
+    bound = checks.number("bound", bound, below=1.0)
+    checks.boolean("matrix", matrix)
+    checks.boolean("jacobians", jacobians)
+    with net.backend.library.quiet():
+        run = _run(net, x, state, lengths, rng, recompute)
+        if run.tape.recomputes:
+            check_tape_for_window("x", run.tape.recomputes, window)
+            _log.warning(
+                "the tape was made with recompute=True: gradient_flow computes the steps that it "
+                "leaves out again, in every backward pass"
+            )
+        value, dy = _outer_gradient(net, run, target, d_output, loss)
+        if d_state is not None:
+            shape = net.architecture.state_shape(run.tape.x.shape[1])
+            cell = net.architecture.cell
+            d_state = check_state("d_state", d_state, net.backend, cell, shape)
+        measured = _Measuring(net, run.tape, dy, d_state, window)
+        flow = measured.flow(value, bound)
+        if optimizer is not None:
+            flow = flow._replace(update_ratios=measured.update_ratios(optimizer))
+        if matrix:
+            flow = flow._replace(matrix=measured.matrix())
+        if jacobians:
+            flow = flow._replace(jacobians=jacobians_of(run.tape, sequence))
+    return flow
+
+
+def _run(
+    net: RNN,
+    x: Array | Run,
+    state: Arrays | None,
+    lengths: Sequence[int] | None,
+    rng: Seed,
+    recompute: bool,
+) -> Run:
+    """Return the forward pass."""
+    if not isinstance(x, Run):
+        return net.forward(x, state, lengths, rng=rng, recompute=recompute)
+    given: dict[str, object] = {
+        "state": state,
+        "lengths": lengths,
+        "rng": rng,
+        "recompute": recompute or None,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"{name} is given, but x is a Run, which was made with its own")
+    check_run(net.architecture, net.backend, x)
+    now = net.parameters
+    check_same_weights("run", dict(zip(now, x.tape.parameters, strict=True)), now)
+    return x
+
+
+def _outer_gradient(
+    net: RNN, run: Run, target: Array | None, d_output: Array | None, loss: str | Loss
+) -> tuple[float | None, Array]:
+    """Return the loss, if there is a target, and the gradient of the output."""
+    backend, shape = net.backend, tuple(run.output.shape)
+    if (target is None) == (d_output is None):
+        given = "neither" if target is None else "both"
+        raise ValueError(f"{given} of target and d_output given: expected one of them")
+    if d_output is not None:
+        d_output = checks.array("d_output", d_output, backend, shape)
+        return None, zero_padding(run.tape, d_output)
+    loss = get_loss(loss)
+    valid = run.tape.valid if net.architecture.returns == "sequence" else None
+    target = loss.check(shape, fill_target(backend, valid, target), backend)
+    value, d_output = loss.value_and_grad(run.output, target, *mask_arguments(valid))
+    return float(value), d_output
+
+
+class _Measuring:
+    """A tape, with what flows into it.
+
+    Attributes
+    ----------
+    losses : host array of bool, (T, B)
+        At which steps a gradient enters.
+    ends : host array of int, (B,)
+        The last step of each sequence.
+    """
+
+    def __init__(
+        self,
+        net: RNN,
+        tape: NetworkTape,
+        d_output: Array,
+        d_state: Arrays | None,
+        window: int | None,
+    ) -> None:
+        self.net, self.tape, self.window = net, tape, window
+        self.d_output, self.d_state = d_output, d_state
+        self.architecture, self.backend = tape.architecture, tape.backend
+        self.steps, self.batch = tape.x.shape[:2]
+        self.ends = np.full(self.batch, self.steps - 1)
+        if tape.valid is not None:
+            self.ends = np.sum(self.backend.to_numpy(tape.valid)[..., 0], axis=0) - 1
+        self.losses = np.zeros((self.steps, self.batch), bool)
+        if self.architecture.returns == "sequence":
+            xp = self.backend.xp
+            self.losses = np.array(self.backend.to_numpy(xp.any(d_output != 0, axis=-1)))
+            if d_state is not None and self.architecture.bidirectional:
+                self.losses[0] = True
+        if d_state is not None or self.architecture.returns == "last":
+            self.losses[self.ends, np.arange(self.batch)] = True
+
+    def flow(self, value: float | None, bound: float) -> Flow:
+        """Return everything but what is computed on demand."""
+        net, to_host, stack = self.net, self.backend.to_numpy, self.architecture.stack
+        gates, hidden = self.architecture.cell.gates, self.architecture.hidden_size
+        found = self._watched(None, bound)
+        lengths = self._lengths(found)
+        decay = self._decay(lengths)
+        entries = int(np.sum(self.ends + 1)) * hidden
+        saturation = [
+            np.full(gates, math.nan) if flat is None else to_host(flat).astype(float) / entries
+            for flat in found.saturated
+        ]
+        recurrent = [to_host(net.parameters[d.names.U]).astype(float) for d in stack]
+        return Flow(
+            tuple(f"layer {d.layer}" + " reversed" * d.reverse for d in stack),
+            value,
+            _norm(lengths, axis=2),
+            decay,
+            *reach_of(decay),
+            np.stack(saturation),
+            np.stack([U.reshape(gates, hidden, hidden) for U in recurrent]),
+            tuple(net.parameters),
+            self._norms_of(found.parameters),
+            self._norms_of(net.parameters),
+        )
+
+    def matrix(self) -> HostArray:
+        """Return ‖∂L_s/∂h(t)‖, (layers·D, T, T)."""
+        if self.architecture.returns == "last":
+            lengths = self._lengths(self._watched(None, None))
+            rows = [lengths * (self.ends == s) for s in range(self.steps)]
+        else:
+            rows = []
+            for s in range(self.steps):
+                mask = np.zeros_like(self.losses)
+                mask[s] = self.losses[s]
+                rows.append(self._lengths(self._watched(mask, None)) if mask.any() else None)
+            nothing = np.zeros((len(self.architecture.stack), self.steps, self.batch))
+            rows = [nothing if row is None else row for row in rows]
+        return np.stack([_norm(row, axis=2) for row in rows], axis=1)
+
+    def update_ratios(self, optimizer: Any) -> HostArray:
+        """Return the norm of an optimizer's first update of each parameter, divided by its own."""
+        old = self.net.parameters
+        gradients = self._watched(None, 0.0).parameters
+        if not np.all(np.isfinite(self._norms_of(gradients))):
+            return np.full(len(old), math.nan)
+        new, _ = optimizer.update(gradients, optimizer.init(old), old)
+        return change(old, new)
+
+    def _watched(self, mask: HostArray | None, bound: float | None) -> Watched:
+        """Return a backward pass of the gradients that enter at some steps.
+
+        Parameters
+        ----------
+        mask : host array of bool, (T, B), or None
+            None: at all steps.
+        bound : float or None
+            See `watched`.
+        """
+        d_output, d_state = self.d_output, self.d_state
+        backend, xp, stack = self.backend, self.backend.xp, self.architecture.stack
+        cell = self.architecture.cell
+        if mask is not None:
+            keep = backend.asarray(mask[..., None])
+            d_output = xp.where(keep, d_output, xp.zeros_like(d_output))
+        if d_state is None:
+            d_state = zero_state(backend, cell, self.architecture.state_shape(self.batch))
+        elif mask is not None:
+            last = mask[self.ends, np.arange(self.batch)]
+            rows = np.stack([mask[0] if d.reverse else last for d in stack])[..., None]
+            keep = backend.asarray(rows)
+            d_state = tuple([xp.where(keep, part, xp.zeros_like(part)) for part in d_state])
+        parameters = self.net.parameters
+        return watched(parameters, self.tape, d_output, d_state, window=self.window, bound=bound)
+
+    def _lengths(self, found: Watched) -> HostArray:
+        """Return the length of ∂L/∂h of every layer, step and sequence, (layers·D, T, B)."""
+        return np.stack([each.on_host(self.backend) for each in found.lengths])
+
+    def _decay(self, whole: HostArray) -> HostArray:
+        """Return what the last loss alone sends back; see `Flow`."""
+        stack, rows = self.architecture.stack, []
+        by_mask: dict[bytes, HostArray] = {self.losses.tobytes(): whole}
+        for k, direction in enumerate(stack):
+            losses = self.losses[::-1] if direction.reverse else self.losses
+            # The first step that has one, in the order in which the gradient travels.
+            start = np.argmax(losses[::-1], axis=0)
+            some = np.asarray(losses.any(axis=0))
+            mask = np.zeros_like(losses)
+            mask[self.steps - 1 - start[some], np.flatnonzero(some)] = True
+            mask = mask[::-1] if direction.reverse else mask
+            if self.architecture.returns == "last":
+                lengths = whole[k]
+                start = np.zeros_like(start) if direction.reverse else self.steps - 1 - self.ends
+            else:
+                known = by_mask.get(mask.tobytes())
+                if known is None:
+                    known = self._lengths(self._watched(mask, None))
+                    by_mask[mask.tobytes()] = known
+                lengths = known[k]
+            travel = lengths if direction.reverse else lengths[::-1]
+            limit = self.ends + 1 if direction.reverse else np.full(self.batch, self.steps)
+            rows.append(_aligned(travel, start, limit, some))
+        return np.stack(rows)
+
+    def _norms_of(self, arrays: Mapping[str, GradientArray]) -> HostArray:
+        return np.array([norm_of(arrays[name]) for name in self.net.parameters])
+
+
+def _aligned(travel: HostArray, start: HostArray, limit: HostArray, some: HostArray) -> HostArray:
+    """Return the norm over sequences of what is left after k steps, (T,).
+
+    Parameters
+    ----------
+    travel : host array, (T, B)
+        Lengths, in the order in which the gradient travels.
+    start, limit : host array of int, (B,)
+        Where each sequence's gradient sets out, and how many steps there are.
+    some : host array of bool, (B,)
+        Which sequences have a gradient at all.
+    """
+    steps = len(travel)
+    if not some.any():
+        return np.zeros(steps)
+    left = np.full((steps, len(start)), math.nan)
+    for b in np.flatnonzero(some):
+        part = travel[start[b] : limit[b], b]
+        left[: len(part), b] = part
+    here = ~np.isnan(left) | ~some
+    if np.all(here[:, some]):
+        return _norm(left[:, some], axis=1)
+    decay, first = np.full(steps, math.nan), left[0, some]
+    for k in range(steps):
+        there = ~np.isnan(left[k, some])
+        if there.any():
+            began = _norm(first[there], axis=0)
+            share = _norm(left[k, some][there], axis=0) / began if began else 0.0
+            decay[k] = share * _norm(first, axis=0)
+    return decay
+
+
+def _norm(a: HostArray, axis: int) -> HostArray:
+    """Return the Euclidean norm along an axis, in whatever range."""
+    scale = np.max(np.abs(a), axis=axis, keepdims=True, initial=0.0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = np.sqrt(np.sum((a / np.where(scale > 0, scale, 1.0)) ** 2, axis=axis))
+        found: HostArray = np.squeeze(scale, axis=axis) * total
+    return np.where(np.isinf(np.squeeze(scale, axis=axis)), np.inf, found)
+
+
+def norm_of(g: GradientArray) -> float:
+    """Return the norm of an array or a gradient, also where its square would overflow."""
+    total = float(square_sum(g))
+    if math.isfinite(total) and total > 1e-30:
+        return math.sqrt(total)
+    largest = float(largest_size(g))
+    if largest == 0 or not math.isfinite(largest):
+        return largest
+    return largest * math.sqrt(float(square_sum(times(g, 1 / largest))))
+
+
+def change(old: Mapping[str, Array], new: Mapping[str, Array]) -> HostArray:
+    """Return the norm of each parameter's change, divided by its norm before."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.array([np.float64(norm_of(new[k] - p)) / norm_of(p) for k, p in old.items()])

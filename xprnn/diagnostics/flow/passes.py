@@ -1,0 +1,132 @@
+"""The backward pass that is watched: the gradient of every state, reduced to what a report needs.
+
+Functions of arrays, which a library that compiles takes as they are.  What would be large on a
+device, the gradients of all states, stays there.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from xprnn.backend import HALVES, Backend
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.types import Array
+from xprnn.cells import Arrays
+from xprnn.diagnostics.flow.gates import saturated
+from xprnn.engine.gradients import GradientArray
+from xprnn.engine.layer.reaching import Reached
+from xprnn.engine.loop.lowering import compiled
+from xprnn.engine.results import NetworkTape
+from xprnn.engine.stack import backward
+
+
+class Lengths(NamedTuple):
+    """Lengths of vectors of the units of each step and sequence, as √squares · scale.
+
+    Scaled, because a square overflows or vanishes long before the number that is squared.
+
+    Attributes
+    ----------
+    scale, squares : array, (T, B)
+    """
+
+    scale: Array
+    squares: Array
+
+    def on_host(self, backend: Backend) -> HostArray:
+        """Return the lengths in float64, (T, B)."""
+        scale, squares = (backend.to_numpy(a).astype(np.float64) for a in self)
+        with np.errstate(invalid="ignore"):
+            return np.where(np.isinf(scale), np.inf, scale * np.sqrt(squares))
+
+
+class Watched(NamedTuple):
+    """What a backward pass showed.
+
+    Attributes
+    ----------
+    parameters : dict of array
+        The gradients, by name.
+    lengths : tuple of Lengths
+        Of ∂L/∂h, for every layer and direction.
+    saturated : tuple of array, (G,), or None
+        How many entries of each gate are saturated.
+    """
+
+    parameters: dict[str, GradientArray]
+    lengths: tuple[Lengths, ...]
+    saturated: tuple[Array | None, ...]
+
+
+def watched(
+    parameters: Mapping[str, Array],
+    tape: NetworkTape,
+    d_output: Array,
+    d_state: Arrays,
+    *,
+    window: int | None = None,
+    bound: float | None = None,
+) -> Watched:
+    """Return a backward pass's gradients, and what reached the states.
+
+    Parameters
+    ----------
+    d_output : array
+        Zero in the padding.
+    bound : float or None
+        The slope up to which a gate counts as saturated.  None: only the lengths are wanted.
+    """
+    run = compiled(tape.backend, tape.architecture.cell, _watched, "window", "bound")
+    found: Watched = run(parameters, tape, d_output, d_state, window=window, bound=bound)
+    return found
+
+
+def _watched(
+    parameters: Mapping[str, Array],
+    tape: NetworkTape,
+    d_output: Array,
+    d_state: Arrays,
+    *,
+    window: int | None,
+    bound: float | None,
+) -> Watched:
+    architecture, backend = tape.architecture, tape.backend
+    xp, count = backend.xp, len(architecture.stack)
+    lengths: list[list[Lengths]] = [[] for _ in range(count)]
+    flat: list[Array | None] = [None] * count
+
+    def watch(k: int, reached: Reached) -> None:
+        lengths[k].append(lengths_of(backend, reached.dh))
+        if bound is not None:
+            layer = tape.layers[k]
+            x = layer.x[reached.steps, ...]
+            found = saturated(backend, architecture.cell, layer.weights, x, reached, bound)
+            flat[k] = found if flat[k] is None or found is None else flat[k] + found
+
+    gradient = backward(
+        parameters,
+        tape,
+        d_output,
+        d_state,
+        window,
+        parameters_only=True,
+        of_weights=bound is not None,
+        watch=watch,
+    )
+    together = []
+    for direction, segments in zip(architecture.stack, lengths, strict=True):
+        scale, squares = (xp.concat(parts) for parts in zip(*reversed(segments), strict=True))
+        if direction.reverse:
+            scale, squares = xp.flip(scale, axis=0), xp.flip(squares, axis=0)
+        together.append(Lengths(scale, squares))
+    return Watched(gradient.parameters, tuple(together), tuple(flat))
+
+
+def lengths_of(backend: Backend, a: Array) -> Lengths:
+    """Return the lengths of the vectors along the last axis."""
+    xp = backend.xp
+    if backend.dtype_name in HALVES:
+        a = xp.astype(a, xp.float32)
+    scale = xp.max(xp.abs(a), axis=-1)
+    divisor = xp.where(scale > 0, scale, xp.ones_like(scale))
+    a = a / divisor[..., None]
+    return Lengths(scale, xp.sum(a * a, axis=-1))

@@ -1,0 +1,169 @@
+"""The gradient that reaches every state of a layer: what a backward loop carries, kept.
+
+A backward loop returns da(t), and of the gradient of the state that it carries only the last.  The
+others follow from da, for all steps at once but for a cell's direct paths::
+
+    g(t) = r(t), plus the final state's gradient at the last step     (1)
+    dh(t) = g(t) + m Uᵀ da(t+1) + Σ_k D_hk(t+1) ds_k(t+1)             (2)
+    dc(t) = g_c(t) + Σ_k D_ck(t+1) ds_k(t+1)                          (3)
+
+with the state variables s = (h, c, ...), and D_jk(t), the derivative of s_k(t) with respect to
+s_j(t-1) along the paths that don't go through U.  A cell is elementwise, so D_jk(t) is a number for
+each unit: what the cell's `backward` returns for a gradient of s_k that is one.  Where no path of h
+avoids U, as in the Elman cell and the LSTM, the sum in (2) is empty, and there is no loop.
+
+Padding has no state of its own: the gradient of the final state enters at each sequence's last
+step, and dh is zero beyond it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+from xprnn.backend import Backend
+from xprnn.backend.types import Array, Namespace
+from xprnn.cells import Arrays, Cell
+from xprnn.engine.layer.segments import SegmentTape
+from xprnn.engine.layer.window import direct_gradient, ends
+from xprnn.engine.loop.plain import held
+from xprnn.engine.loop.protocol import Recurrent
+
+
+class Reached(NamedTuple):
+    """The steps of a layer in one direction, and the gradient that reaches their states.
+
+    Attributes
+    ----------
+    steps : slice
+        A segment, or all steps, in the order in which the direction reads them.
+    dh : array, (L, B, H)
+        The whole gradient of h(t); zero in the padding.
+    recurrent : Recurrent
+        Its mask is that of these steps.
+    saved : SegmentTape
+    """
+
+    steps: slice
+    dh: Array
+    recurrent: Recurrent
+    saved: SegmentTape
+
+
+Watch: TypeAlias = Callable[[Reached], None]
+"""Called with the segments of a layer, the last one first."""
+
+
+def state_gradients(
+    backend: Backend,
+    cell: Cell,
+    recurrent: Recurrent,
+    saved: SegmentTape,
+    r: Array | None,
+    d_state: Arrays,
+    da: Array,
+) -> Array:
+    """Return dh, (T, B, H): see the equations above.
+
+    Parameters
+    ----------
+    r : array, (T, B, H), or None
+        The gradient that reaches each h(t) from outside the loop.
+    d_state : tuple of array, (B, H) each
+        Of the final state.
+    da : array, (T, B, G·H)
+        What the backward loop returned.
+    """
+    xp, library, valid = backend.xp, backend.library, recurrent.valid
+    shape = tuple(saved.trajectory.states[0][1:, ...].shape)
+    last = None if valid is None else ends(xp, valid)[1]
+    g = direct_gradient(xp, shape, r, d_state, last)  # (1)
+    if shape[0] > 1:
+        later = xp.reshape(
+            library.product(library.rows(da[1:, ...]), recurrent.U), (-1, *shape[1:])
+        )
+        if recurrent.mask is not None:
+            later = later * recurrent.mask
+        dh = xp.concat((g[0][:-1, ...] + later, g[0][-1:, ...]), axis=0)
+        paths = _direct_paths(xp, cell, recurrent, saved)
+        if paths is not None:
+            dh = _carried(backend, paths, (dh, *g[1:]))  # (2), (3)
+    else:
+        dh = g[0]
+    return dh if valid is None else library.zero_unless(valid, dh)
+
+
+Paths: TypeAlias = tuple[tuple[Array | None, ...], ...]
+
+
+def _direct_paths(
+    xp: Namespace, cell: Cell, recurrent: Recurrent, saved: SegmentTape
+) -> Paths | None:
+    """Return D, ``D[j][k]`` (T-1, B, H) each, of every step but the first; None if h has none."""
+    states = saved.trajectory.states
+
+    def backward(steps: slice, k: int) -> tuple[Array | None, ...]:
+        previous = tuple([part[:-1, ...][steps, ...] for part in states])
+        zero, one = xp.zeros_like(previous[0]), xp.ones_like(previous[0])
+        of_state = tuple([one if j == k else zero for j in range(len(states))])
+        parts = (*[part[steps, ...] for part in saved.trajectory.saved], *recurrent.units)
+        _, _, direct = cell.backward(xp, parts, previous, of_state)
+        return direct
+
+    # Whether there are such paths does not depend on the step.
+    if backward(slice(0, 1), 0)[0] is None:
+        return None
+    columns = [backward(slice(1, None), k) for k in range(len(states))]
+    rows = tuple(zip(*columns, strict=True))
+    if recurrent.valid is None:
+        return rows
+    within = recurrent.valid[1:, ...]
+    zeros = xp.zeros_like(states[0][2:, ...])
+    return tuple(
+        tuple([None if D is None else held(xp, within, (D,), (zeros,))[0] for D in row])
+        for row in rows
+    )
+
+
+def _carried(backend: Backend, paths: Paths, g: Arrays) -> Array:
+    """Return dh of all steps: carry the gradient along the direct paths from the last to the first.
+
+    Parameters
+    ----------
+    paths : tuple of tuple of array
+        See `_direct_paths`.
+    g : tuple of array, (T, B, H) each
+        What reaches each state in other ways.
+    """
+    xp = backend.xp
+    last = tuple([part[-1, ...] for part in g])
+    before = tuple([part[:-1, ...] for part in g])
+
+    def back(ds: Arrays, at: Any) -> tuple[Arrays, Array]:
+        D, g_t = at
+        new = []
+        for row, own in zip(D, g_t, strict=True):
+            total = own
+            for factor, d in zip(row, ds, strict=True):
+                if factor is not None:
+                    total = total + factor * d
+            new.append(total)
+        return tuple(new), new[0]
+
+    if backend.library.compiles and backend.library.traced(last[0]):
+        _, dh = backend.library.scan(back, last, (paths, before), reverse=True)
+        return xp.concat((dh, last[0][None, ...]), axis=0)
+    count = before[0].shape[0]
+    D = [_at_steps(xp, row, count) for row in paths]
+    each = list(zip(*map(xp.unstack, before), strict=True))
+    ds, found = last, [last[0]]
+    for t in reversed(range(count)):
+        ds, dh_t = back(ds, ([row[t] for row in D], each[t]))
+        found.append(dh_t)
+    return xp.stack(found[::-1])
+
+
+def _at_steps(
+    xp: Namespace, row: tuple[Array | None, ...], count: int
+) -> list[tuple[Array | None, ...]]:
+    """Return the factors of a row at every step."""
+    columns = [[None] * count if D is None else xp.unstack(D) for D in row]
+    return list(zip(*columns, strict=True))
