@@ -205,7 +205,7 @@ def tokens(
 
 def of_backend(name: str, a: object, backend: Backend) -> None:
     """Refuse what is not an array of this backend."""
-    if backend.owns(a):
+    if backend.library.owns(a, backend.device):
         return
     if not backend.library.is_array(a):
         raise TypeError(
@@ -224,7 +224,7 @@ def of_shape(name: str, a: Any, shape: Shape) -> None:
     if given == shape:
         return
     pairs = zip(shape, given, strict=False)
-    unlike = [want for want, got in pairs if isinstance(want, int) and want != got]
+    unlike = [want for want, got in pairs if want != got and isinstance(want, int)]
     if unlike or len(given) != len(shape):
         wanted = ", ".join(str(s) for s in shape) + ("," if len(shape) == 1 else "")
         raise ValueError(f"{name} has shape {given}: expected ({wanted})")

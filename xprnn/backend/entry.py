@@ -39,15 +39,17 @@ def entry(function: Callable[P, R]) -> Callable[P, R]:
     gradients and moments underflow to zero in ordinary trainings.
     """
 
+    # As a decorator, which takes half the time of a ``with`` block.
+    quiet = arrays.np.errstate(under="ignore")(function)
+
     @functools.wraps(function)
     def entered(*args: P.args, **kwargs: P.kwargs) -> R:
         if arrays.being_compiled():
             return function(*args, **kwargs)
         if _entering:
-            with _entering[0]((*args, *kwargs.values())), arrays.np.errstate(under="ignore"):
-                return function(*args, **kwargs)
-        with arrays.np.errstate(under="ignore"):
-            return function(*args, **kwargs)
+            with _entering[0]((*args, *kwargs.values())):
+                return quiet(*args, **kwargs)
+        return quiet(*args, **kwargs)
 
     return entered
 

@@ -62,7 +62,7 @@ class Backend:
 
     def owns(self, a: object) -> bool:
         """Whether ``a`` is an array of this library on this device."""
-        return self.library.is_array(a) and self.library.on_device(a, self.device)
+        return self.library.owns(a, self.device)
 
     @entry
     def asarray(self, a: object, dtype: str | DType | None = None) -> Array:

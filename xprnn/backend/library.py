@@ -130,6 +130,10 @@ class Library(Operations):
         """Whether the array is on a device."""
         return bool(self.device_of(a) == device)
 
+    def owns(self, a: object, device: Device) -> bool:
+        """Whether ``a`` is an array of this library on a device."""
+        return self.is_array(a) and self.on_device(a, device)
+
     def traced(self, a: Array) -> bool:
         """Whether the array stands for those of later calls, because a function is being compiled.
 

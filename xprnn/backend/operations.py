@@ -64,6 +64,10 @@ class Operations(ABC):
         # The number of rows is spelled out because -1 is ambiguous for an empty batch.
         return self.namespace().reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
 
+    def reshaped(self, a: Array, shape: tuple[int, ...]) -> Array:
+        """Return ``a`` in another shape; a view of it where the library has views."""
+        return self.namespace().reshape(a, shape)
+
     def product(self, a: Array, b: Array, row: Array | None = None) -> Array:
         """Return a b, of two matrices; with ``row`` given, it is added to every row of the product.
 

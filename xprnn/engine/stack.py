@@ -80,20 +80,21 @@ def forward(
             layer_input = backend.library.concatenated(outputs)
             layer_input = masked(layer_input, masks.between[direction.layer - 1])  # (4)
             outputs = []
-        unrolled = run_layer(
+        reverse = direction.reverse
+        h, final, layer_tape = run_layer(
             backend,
             architecture.cell,
             _weights(direction, parameters),
-            _in_reading_order(xp, direction, layer_input),
+            _reversed(xp, layer_input) if reverse else layer_input,
             _state_of(state, k),
-            valid=None if valid is None else _in_reading_order(xp, direction, valid),
+            valid=_reversed(xp, valid) if reverse else valid,
             mask=masks.recurrent[k],
             save=save,
             recompute=recompute,
         )  # (2), (3)
-        outputs.append(_in_reading_order(xp, direction, unrolled.h))
-        finals.append(unrolled.state)
-        tapes.append(unrolled.tape)
+        outputs.append(_reversed(xp, h) if reverse else h)
+        finals.append(final)
+        tapes.append(layer_tape)
     if architecture.returns == "last":
         outputs = [final[0] for final in finals[-architecture.directions :]]
         if len(outputs) == 1 and architecture.output_size is None:
@@ -117,7 +118,7 @@ def draw_masks(
     """Return the dropout masks of a pass, drawn from ``rng``; None: no dropout."""
     rate, recurrent_rate = architecture.dropout, architecture.recurrent_dropout
     if rng is None or not (rate or recurrent_rate):
-        return Masks((None,) * (architecture.layers - 1), (None,) * len(architecture.stack))
+        return architecture.no_masks
     between: list[Array | None] = []
     recurrent: list[Array | None] = []
     for direction in architecture.stack:
@@ -303,7 +304,9 @@ def _layers_backward_windowed(
     for direction, layer in zip(stack, layers, strict=True):
         gradients |= _by_name(direction, layer.weights)
     bottom = zip(stack[: architecture.directions], layers, strict=False)
-    d_input = _summed([_in_reading_order(xp, direction, layer.x) for direction, layer in bottom])
+    d_input = _summed(
+        [_reversed(xp, layer.x) if direction.reverse else layer.x for direction, layer in bottom]
+    )
     return d_input, [layer.state for layer in layers]
 
 
@@ -329,20 +332,19 @@ def _down_the_layers(
     del dh
     for k in reversed(range(len(stack))):
         direction, d_final = stack[k], _state_of(d_state, k)
-        half = slice(hidden, None) if direction.reverse else slice(0, hidden)
         # In one direction the object itself and no view of it: a windowed sweep recognises an
         # unchanged gradient by the object.
-        dh_k = d_layer[..., half] if architecture.bidirectional else d_layer
+        dh_k = d_layer
+        if architecture.bidirectional:
+            dh_k = d_layer[..., hidden:] if direction.reverse else d_layer[..., :hidden]
         if direction.layer == architecture.layers - 1 and architecture.returns == "last":
             # The output is the final state, so its gradient enters there and at no step before.
             d_final, dh_k = (d_final[0] + dh_k, *d_final[1:]), None
         # The result has no name, so that a long sequence's gradient doesn't outlive its use.
-        d_inputs.append(
-            _in_reading_order(
-                xp, direction, layer_backward(k, _in_reading_order(xp, direction, dh_k), d_final)
-            )
-        )
-        if not direction.reverse:
+        if direction.reverse:
+            d_inputs.append(_reversed(xp, layer_backward(k, _reversed(xp, dh_k), d_final)))
+        else:
+            d_inputs.append(layer_backward(k, dh_k, d_final))
             # On the way back a layer's forward direction comes last: the layer is done.
             d_layer, d_inputs = _summed(d_inputs), []
             if direction.layer:
@@ -356,8 +358,8 @@ def _weights(direction: Direction, parameters: Mapping[str, Array]) -> Weights:
         parameters[W],
         parameters[U],
         parameters.get(b),
-        tuple(map(parameters.get, units)),
-        tuple(map(parameters.__getitem__, gains)),
+        tuple(map(parameters.get, units)) if units else (),
+        tuple(map(parameters.__getitem__, gains)) if gains else (),
     )
 
 
@@ -365,8 +367,10 @@ def _by_name(direction: Direction, weights: Weights) -> dict[str, GradientArray 
     """Return a layer's gradients by the names of its parameters."""
     names, (W, U, b, units, gains) = direction.names, weights
     named = {names.W: W, names.U: U, names.b: b}
-    named.update(zip(names.units, units, strict=True))
-    named.update(zip(names.gains, gains, strict=True))
+    if units:
+        named.update(zip(names.units, units, strict=True))
+    if gains:
+        named.update(zip(names.gains, gains, strict=True))
     return named
 
 
@@ -375,9 +379,9 @@ def _state_of(state: Arrays, k: int) -> Arrays:
     return tuple([part[k, ...] for part in state])
 
 
-def _in_reading_order(xp: Namespace, direction: Direction, a: Array | None) -> Array | None:
-    """Return a as a direction reads it: reversed in time for the reversed one; its own inverse."""
-    return xp.flip(a, axis=0) if direction.reverse and a is not None else a
+def _reversed(xp: Namespace, a: Array | None) -> Array | None:
+    """Return a reversed in time."""
+    return None if a is None else xp.flip(a, axis=0)
 
 
 def _summed(d_inputs: list[Array | None]) -> Array | None:

@@ -233,7 +233,7 @@ def copied(a: HostArray, dtype: DType = None) -> HostArray:
 def zeros(shape: Sequence[int], dtype: DType) -> HostArray:
     """Return zeros: ``np.zeros`` from the pool."""
     made = empty(shape, dtype)
-    made[...] = 0
+    made.fill(0)
     return made
 
 

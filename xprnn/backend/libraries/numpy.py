@@ -56,6 +56,10 @@ class NumPy(Library):
         del a, device
         return True
 
+    def owns(self, a: object, device: Device) -> bool:
+        del device
+        return type(a) is np.ndarray or self.is_array(a)
+
     def from_host(self, a: HostArray, device: Device) -> Array:
         del device
         return a
@@ -208,15 +212,17 @@ class NumPy(Library):
                     self.put_rows(result, part, block)
         return tuple(results)
 
-    def product(self, a: Array, b: Array, row: Array | None = None) -> Array:
-        return product(a, b, row)
+    product = staticmethod(product)
 
-    # In the next four, the wrappers of NumPy and array_api_compat take longer than the work does if
+    # In the next six, the wrappers of NumPy and array_api_compat take longer than the work does if
     # the network is small.
 
     def rows(self, a: Array) -> Array:
-        shape = (math.prod(a.shape[:-1]), a.shape[-1])
-        if a.nbytes >= SMALLEST and not a.flags.c_contiguous:
+        shape = a.shape
+        return self.reshaped(a, (math.prod(shape[:-1]), shape[-1]))
+
+    def reshaped(self, a: Array, shape: tuple[int, ...]) -> Array:
+        if not a.flags.c_contiguous and a.nbytes >= SMALLEST:
             a = copied(a)  # as `reshape` would, but in memory of the pool
         return a.reshape(shape)
 
@@ -224,7 +230,9 @@ class NumPy(Library):
         if a.dtype not in DTYPES:
             return np.add.reduce(a, axis=0)
         # A product reads the matrix once, row by row.  NumPy's sum goes down its columns.
-        return self.product(np.ones((1, len(a)), a.dtype), a)[0]
+        ones = np.empty((1, len(a)), a.dtype)
+        ones.fill(1)
+        return product(ones, a)[0]
 
     def copy(self, a: Array) -> Array:
         # Not a.copy(), which would keep the class of a memory map.

@@ -50,15 +50,18 @@ def project(
         u = gain * normalized.n
         if b is not None:
             u += b
-    steps, batch = x.shape[:2]
-    return Projection(backend.xp.reshape(u, (steps, batch, W.shape[0])), normalized)
+    shape = x.shape
+    return Projection(
+        backend.library.reshaped(u, (shape[0], shape[1], W.shape[0])), normalized
+    )
 
 
 def _affine(backend: Backend, W: Array, b: Array | None, x: Array) -> Array:
     """Return W x + b, (T·B, G·H)."""
-    xp, library = backend.xp, backend.library
+    library = backend.library
     if x.ndim == 3:
         return library.product(library.rows(x), W.T, b)
+    xp = backend.xp
     steps, batch = x.shape
     tokens = xp.reshape(x, (steps * batch,))
     if steps * batch >= W.shape[1]:
@@ -83,14 +86,14 @@ def project_backward(
     of_input: bool = True,
 ) -> ProjectionGradient:
     """Return the gradients, given that of u as (T·B, G·H); of x only if ``of_input``."""
-    xp, library = backend.xp, backend.library
+    library = backend.library
     db = None if b is None else library.sum_rows(du)
-    da, d_gain = _before_gain(xp, du, gain, normalized)
+    da, d_gain = _before_gain(backend.xp, du, gain, normalized)
     if x.ndim == 2:
-        dW = sum_columns(da, xp.reshape(x, (da.shape[0],)), W.shape[1])
+        dW = sum_columns(da, library.reshaped(x, (da.shape[0],)), W.shape[1])
         return ProjectionGradient(dW, db, d_gain, None)
     dW = library.product(da.T, library.rows(x))
-    dx = xp.reshape(library.product(da, W), x.shape) if of_input else None
+    dx = library.reshaped(library.product(da, W), x.shape) if of_input else None
     return ProjectionGradient(dW, db, d_gain, dx)
 
 
@@ -105,9 +108,9 @@ def input_gradient(
     """Return the gradient of x alone; None if x holds integers."""
     if x.ndim == 2:
         return None
-    xp = backend.xp
-    da, _ = _before_gain(xp, backend.library.rows(du), gain, normalized)
-    return xp.reshape(backend.library.product(da, W), x.shape)
+    library = backend.library
+    da, _ = _before_gain(backend.xp, library.rows(du), gain, normalized)
+    return library.reshaped(library.product(da, W), x.shape)
 
 
 def _before_gain(
