@@ -223,11 +223,14 @@ def of_shape(name: str, a: Any, shape: Shape) -> None:
     given = tuple(a.shape)
     if given == shape:
         return
-    pairs = zip(shape, given, strict=False)
-    unlike = [want for want, got in pairs if want != got and isinstance(want, int)]
-    if unlike or len(given) != len(shape):
-        wanted = ", ".join(str(s) for s in shape) + ("," if len(shape) == 1 else "")
-        raise ValueError(f"{name} has shape {given}: expected ({wanted})")
+    if len(given) == len(shape):
+        for want, got in zip(shape, given, strict=True):
+            if want != got and isinstance(want, int):
+                break
+        else:
+            return
+    wanted = ", ".join(str(s) for s in shape) + ("," if len(shape) == 1 else "")
+    raise ValueError(f"{name} has shape {given}: expected ({wanted})")
 
 
 def finite(name: str, a: Array, backend: Backend) -> None:

@@ -38,7 +38,6 @@ def entry(function: Callable[P, R]) -> Callable[P, R]:
     Inside, underflow is no error, whatever the program has set with ``np.seterr``: probabilities,
     gradients and moments underflow to zero in ordinary trainings.
     """
-
     # As a decorator, which takes half the time of a ``with`` block.
     quiet = arrays.np.errstate(under="ignore")(function)
 

@@ -16,7 +16,6 @@ from xprnn.cells import (
     initial_bias,
     unit_names,
 )
-from xprnn.engine.dropout import Masks
 from xprnn.engine.initializers import Initializer, get_initializer
 
 RETURNS = ("sequence", "last")
@@ -128,11 +127,6 @@ class Architecture:
             tuple(f"{name}{suffix}" for name in norms),
         )
         return Direction(layer, reverse, suffix, inputs, names)
-
-    @cached_property
-    def no_masks(self) -> Masks:
-        """The dropout masks of a pass without dropout."""
-        return Masks((None,) * (self.layers - 1), (None,) * len(self.stack))
 
     def state_shape(self, batch: int) -> Shape:
         """Return the shape of each state variable, (layers·D, B, H)."""

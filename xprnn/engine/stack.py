@@ -118,7 +118,7 @@ def draw_masks(
     """Return the dropout masks of a pass, drawn from ``rng``; None: no dropout."""
     rate, recurrent_rate = architecture.dropout, architecture.recurrent_dropout
     if rng is None or not (rate or recurrent_rate):
-        return architecture.no_masks
+        return Masks((None,) * (architecture.layers - 1), (None,) * len(architecture.stack))
     between: list[Array | None] = []
     recurrent: list[Array | None] = []
     for direction in architecture.stack:

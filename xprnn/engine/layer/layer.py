@@ -122,9 +122,9 @@ def run_layer(
         Gradient checkpointing: leave on the tape the states at the segments' borders only, from
         which `run_layer_backward` recomputes everything else.
     """
-    xp = backend.xp
+    xp, (total, batch) = backend.xp, x.shape[:2]
     whole = not (recompute or backend.library.segments)
-    borders = (slice(0, x.shape[0]),) if whole else cut(*x.shape[:2])
+    borders = (slice(0, total),) if whole else cut(total, batch)
     # A border state that is a view would keep the whole segment before it in memory.
     copy_borders = recompute or len(borders) > 1
     gain = weights.gains[1] if weights.gains else None
@@ -138,9 +138,11 @@ def run_layer(
         before, state = state, tuple([part[-1, ...] for part in states])
         if copy_borders:
             state = copied(xp, state)
-        h_segment = _zero_padding(backend.library, _at(valid, steps), states[0][1:, ...])
+        h_segment = states[0][1:, ...]
+        if valid is not None:
+            h_segment = backend.library.zero_unless(valid[steps, ...], h_segment)
         segments.append(Segment(steps, before, state, tape if save and not recompute else None))
-        h = put_steps(backend, h, steps, h_segment, x.shape[0])
+        h = put_steps(backend, h, steps, h_segment, total)
         del tape, states, h_segment  # large: free them before the next segment is computed
     return Unrolled(h, state, Tape(backend, x, recurrent, tuple(segments), weights))
 
@@ -263,7 +265,8 @@ def _run_segment(
     """Run the layer over a segment."""
     gain = weights.gains[0] if weights.gains else None
     u, normalized = project(backend, weights.W, weights.b, x[steps, ...], gain)
-    recurrent = _recurrent_at(recurrent, steps)
+    if recurrent.valid is not None:
+        recurrent = _recurrent_at(recurrent, steps)
     return SegmentTape(normalized, run_forward(backend, cell, u, recurrent, state, save=save))
 
 
@@ -282,8 +285,11 @@ def _segment_gradient(
     if saved is None:
         saved = _run_segment(backend, cell, weights, tape.x, recurrent, steps, before, save=True)
         check_recomputed(backend, segment, saved)
-    recurrent = _recurrent_at(recurrent, steps)
-    dh = _zero_padding(backend.library, recurrent.valid, _at(dh, steps))
+    if dh is not None:
+        dh = dh[steps, ...]
+    if recurrent.valid is not None:
+        recurrent = _recurrent_at(recurrent, steps)
+        dh = _zero_padding(backend.library, recurrent.valid, dh)
     d_loop = run_backward(backend, cell, recurrent, saved.trajectory, dh, d_state)
     if wanted.watch is not None:
         reached = state_gradients(backend, cell, recurrent, saved, dh, d_state, d_loop.da)
@@ -300,9 +306,9 @@ def _recurrent(weights: Weights, tape: Tape) -> Recurrent:
 
 
 def _recurrent_at(recurrent: Recurrent, steps: slice) -> Recurrent:
-    """Return what the layer applies at these steps: the padding mask is theirs."""
-    valid = recurrent.valid
-    return recurrent if valid is None else recurrent._replace(valid=valid[steps, ...])
+    """Return what the layer applies at these steps of padded sequences."""
+    assert recurrent.valid is not None
+    return recurrent._replace(valid=recurrent.valid[steps, ...])
 
 
 def _layer_gradient(
@@ -335,8 +341,10 @@ def _layer_gradient(
     da = du if d_loop.da is d_loop.du else rows(d_loop.da)
     dU = backend.library.product(da.T, rows(h_previous))
     gains = () if d_loop.gain is None else (projection.gain, d_loop.gain)
-    pairs = zip(weights.units, d_loop.units, strict=False)
-    units = tuple([None if given is None else d for given, d in pairs])
+    units: tuple[Array | None, ...] = ()
+    if weights.units:
+        pairs = zip(weights.units, d_loop.units, strict=False)
+        units = tuple([None if given is None else d for given, d in pairs])
     return LayerGradient(
         Weights(projection.W, dU, projection.b, units, gains), projection.x, d_loop.state
     )
@@ -360,14 +368,10 @@ def _without_weights(
     return LayerGradient(nothing, dx, d_loop.state)
 
 
-def _at(a: Array | None, steps: slice) -> Array | None:
-    return None if a is None else a[steps, ...]
-
-
 def _units(backend: Backend, cell: Cell, weights: Weights) -> Arrays:
     """Return the per-unit parameters, with zeros for those that a layer without biases lacks."""
     given = weights.units or (None,) * len(unit_names(cell))
-    if not [part for part in given if part is None]:
+    if not given or not [part for part in given if part is None]:
         return given
     W = weights.W
     zeros = backend.xp.zeros((weights.U.shape[1],), dtype=W.dtype, device=backend.device)

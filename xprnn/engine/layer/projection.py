@@ -51,9 +51,7 @@ def project(
         if b is not None:
             u += b
     shape = x.shape
-    return Projection(
-        backend.library.reshaped(u, (shape[0], shape[1], W.shape[0])), normalized
-    )
+    return Projection(backend.library.reshaped(u, (shape[0], shape[1], W.shape[0])), normalized)
 
 
 def _affine(backend: Backend, W: Array, b: Array | None, x: Array) -> Array:

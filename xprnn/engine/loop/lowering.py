@@ -80,17 +80,39 @@ def lowering_for(backend: Backend, cell: Cell, work: Work) -> Loops | None:
     # Before anything is traced, which for some cells happens at every use.
     if not names or (work.normalizes and backend.library.lowering not in NORMALIZING):
         return None
-    traced = _traced(cell)
-    if isinstance(traced, str):
+    if work.limits is None and _is_frozen(cell):
+        # Looked up at every pass, of a small network too.
+        kind: Any = type(cell)
+        hashable: Any = cell
+        found = _suitable_once(hashable, kind.forward, kind.backward, names, work)
+    else:
+        found = _suitable(_traced(cell), names, work)
+    if isinstance(found, str):
         if backend.library.fused is not None:
             # A step of plain array code is a launch for every operation.
-            _warn_once(type(cell).__name__, traced)
+            _warn_once(type(cell).__name__, found)
         return None
+    return found
+
+
+def _suitable(traced: "_Traced | str", names: tuple[str, ...], work: Work) -> Loops | str | None:
+    """Return the first of these lowerings that suits the work, if any; or why a cell has none."""
+    if isinstance(traced, str):
+        return traced
     for name in names:
         loops = _loops(traced, name)
         if loops.suits(work):
             return loops
     return None
+
+
+@lru_cache(maxsize=1024)
+def _suitable_once(
+    cell: Cell, forward: object, backward: object, names: tuple[str, ...], work: Work
+) -> Loops | str | None:
+    """Do the same for a frozen cell with these methods, on the host, where nothing else counts."""
+    hashable: Any = cell
+    return _suitable(_traced_once(hashable, forward, backward), names, work)
 
 
 @cache
