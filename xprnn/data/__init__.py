@@ -1,23 +1,37 @@
-"""Data: batches, text, series from CSV files, synthetic problems, and baselines."""
+"""Data: batches, text, series from files, synthetic problems, and baselines."""
 
 from xprnn.data import text
 from xprnn.data.baselines import Autoregression, persistence, rmse
 from xprnn.data.batches import Batch, chunks, minibatches
 from xprnn.data.ngram import NGram
-from xprnn.data.series import Scaling, Series, read_csv, sunspots, windows
+from xprnn.data.series import Scaling, sunspots, windows
 from xprnn.data.synthetic import count_ones, sine
+from xprnn.data.tables import (
+    Columns,
+    Reading,
+    Series,
+    Spacing,
+    read_columns,
+    read_csv,
+    read_series,
+)
 
 __all__ = [
     "Autoregression",
     "Batch",
+    "Columns",
     "NGram",
+    "Reading",
     "Scaling",
     "Series",
+    "Spacing",
     "chunks",
     "count_ones",
     "minibatches",
     "persistence",
+    "read_columns",
     "read_csv",
+    "read_series",
     "rmse",
     "sine",
     "sunspots",

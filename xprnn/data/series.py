@@ -1,97 +1,11 @@
-"""Series: reading one from a CSV file, scaling it, cutting it into windows."""
+"""Series: scaling one, cutting it into windows, and the one that comes with xprnn."""
 
-import csv
-import io
 import math
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 from xprnn import checks
 from xprnn.backend.host.arrays import HostArray, np, plain_array, refuse_changed
-from xprnn.backend.host.quoting import listed, quoted
-from xprnn.data.decoding import read_decoded
-from xprnn.data.spacing import check_spacing, parse_number
-
-
-class Series(NamedTuple):
-    """A regularly sampled series.
-
-    Attributes
-    ----------
-    name : str
-        The name of the column.
-    values : host array, (N,), float64
-    times : tuple of str, or None
-        The entries of the time column, as they are written; None without one.
-    """
-
-    name: str
-    values: HostArray
-    times: tuple[str, ...] | None = None
-
-
-def read_csv(
-    path: str | os.PathLike[str],
-    column: str,
-    *,
-    time: str | None = None,
-    delimiter: str = ",",
-    encoding: str = "utf-8-sig",
-) -> Series:
-    """Read one column of a CSV file whose first line names the columns.
-
-    Parameters
-    ----------
-    path : path
-    column : str
-        The column to read; every entry must be a finite number.
-    time : str, optional
-        The column of times, which must be evenly spaced, to 1 % of the first step: numbers, or
-        dates and times in ISO 8601 (``1958-03``, ``1958-03-29``, ``19580329``,
-        ``1958-03-29T12:00``).  Equal numbers of months are even steps too, from a day to the same
-        day of a month or from one end of a month to another.  None: the lines are assumed to be
-        evenly spaced.
-    delimiter : str
-    encoding : str
-
-    Returns
-    -------
-    Series
-
-    Raises
-    ------
-    OSError
-        If the file can't be read.
-    ValueError
-        If there is no such encoding or column, an entry is missing or is not a finite number, or
-        the times are not evenly spaced; the message names the line.
-
-    Examples
-    --------
-    >>> series = read_csv(sunspots(), "SUNACTIVITY", time="YEAR")
-    >>> len(series.values), series.times[:2], float(series.values[0])
-    (309, ('1700', '1701'), 5.0)
-    """
-    file = Path(path)
-    lines, rows = _rows(file, delimiter, encoding)
-    header = rows[0]
-    index = _column(file, header, column)
-    time_index = None if time is None else _column(file, header, time)
-    if len(rows) == 1:
-        raise ValueError(f"{str(file)!r} has a header, but no data")
-    values = []
-    for line, row in zip(lines[1:], rows[1:], strict=True):
-        if len(row) != len(header):
-            raise ValueError(
-                f"{str(file)!r}, line {line}: {len(row)} fields, where the header has {len(header)}"
-            )
-        values.append(_number(file, line, column, row[index]))
-    times = None
-    if time_index is not None:
-        times = tuple(row[time_index].strip() for row in rows[1:])
-        check_spacing(file, lines[1:], str(time), times)
-    return Series(column, np.array(values), times)
 
 
 def sunspots() -> Path:
@@ -200,47 +114,3 @@ def check_series(name: str, values: HostArray, *, more_than: int) -> HostArray:
     if len(bad):
         raise ValueError(f"{name}[{bad[0]}] is {values[bad[0]]}: expected finite")
     return values.astype(np.float64)
-
-
-def _rows(file: Path, delimiter: str, encoding: str) -> tuple[list[int], list[list[str]]]:
-    """Return the numbers of the lines where rows end, and the rows."""
-    stream = io.StringIO(read_decoded(file, encoding), newline="")
-    reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=True, strict=True)
-    lines, rows = [], []
-    try:
-        for row in reader:
-            lines.append(reader.line_num)
-            rows.append(row)
-    except csv.Error as error:
-        raise ValueError(f"{str(file)!r}, line {reader.line_num}: {error}") from error
-    # Blank lines at the end are not rows, but a line of empty fields is a row with missing values.
-    while rows and (not rows[-1] or (len(rows[-1]) == 1 and not rows[-1][0].strip())):
-        del lines[-1], rows[-1]
-    if not rows or not rows[0]:
-        what = "line 1 is blank" if rows else "the file is empty"
-        raise ValueError(f"{str(file)!r}: {what}; expected a line that names the columns")
-    return lines, [[field.strip() for field in row] for row in rows]
-
-
-def _column(file: Path, header: list[str], name: str) -> int:
-    found = [k for k, field in enumerate(header) if field == name]
-    if len(found) != 1:
-        problem = "no column" if not found else f"{len(found)} columns"
-        hint = "; another delimiter?" if len(header) == 1 else ""
-        raise ValueError(
-            f"{str(file)!r} has {problem} {quoted(name)}: "
-            f"its columns are {listed(map(quoted, header))}{hint}"
-        )
-    return found[0]
-
-
-def _number(file: Path, line: int, column: str, text: str) -> float:
-    where = f"{str(file)!r}, line {line}, column {quoted(column)}"
-    if not text:
-        raise ValueError(f"{where}: the value is missing; fill the gap or cut the file there")
-    value = parse_number(text)
-    if value is None:
-        raise ValueError(f"{where}: {quoted(text)} is not a number")
-    if not math.isfinite(value):
-        raise ValueError(f"{where}: {quoted(text)} is not a finite number")
-    return value

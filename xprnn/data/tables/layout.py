@@ -1,0 +1,380 @@
+"""The layout of a text file: delimiter, comments, lines of names, data, and lines around it."""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
+
+from xprnn.backend.host.quoting import listed, shortened
+from xprnn.data.tables.dates import looks_like_date
+from xprnn.data.tables.grid import Grid
+from xprnn.data.tables.numbers import is_missing, looks_like_number
+
+_DELIMITERS = "\t;|,"
+_SAMPLE = 300
+"""The lines that the delimiter is found from."""
+_SEP = re.compile(r'"?sep=(?P<sign>.)"?\s*', re.IGNORECASE)
+# "#N/A" and the like are entries.
+_COMMENT = re.compile(r"\s*(#(?!N/?[ADV]\b|DIV/|VALUE|REF|NAME|NUM|NULL|WERT|BEZUG)|%|//)")
+_SPACES = " "
+
+
+def grid_of(text: str, file: str, delimiter: str | None = None) -> Grid:
+    """Return the table in a text.
+
+    Parameters
+    ----------
+    text : str
+    file : str
+        What the file is called in messages.
+    delimiter : str, optional
+        None: found from the lines.
+
+    Raises
+    ------
+    ValueError
+        If the text holds no table; the message names the line.
+    """
+    if "\x00" in text:
+        line = text.count("\n", 0, text.index("\x00")) + 1
+        raise ValueError(
+            f"{file}, line {line}: a zero byte, which no text has; another --encoding?"
+        )
+    lines, comments, separator = _lines(text)
+    notes = []
+    if separator:
+        delimiter = delimiter or separator
+    found = delimiter or _delimiter(lines)
+    numbers, rows = _fields(lines, found, file)
+    if not rows:
+        raise ValueError(f"{file}: the file is empty; expected a line that names the columns")
+    return _Layout(file, numbers, rows, found, comments, notes).grid()
+
+
+def grid_of_rows(rows: Sequence[Sequence[str]], file: str) -> Grid:
+    """Return the table in rows of cells, such as a sheet has.
+
+    Raises
+    ------
+    ValueError
+        If the rows hold no table.
+    """
+    made = [list(row) for row in rows]
+    width = max((k + 1 for row in made for k, text in enumerate(row) if text), default=0)
+    if not width:
+        raise ValueError(f"{file}: the sheet is empty; expected a row that names the columns")
+    first = min(k for row in made for k, text in enumerate(row) if text)
+    made = [row[first:width] for row in made]
+    # A title is one cell in a row of its own.
+    made = [
+        row[:1] if row and row[0] and not any(row[1:]) and width - first > 1 else row
+        for row in made
+    ]
+    return _Layout(file, list(range(1, len(made) + 1)), made, "\t", {}, [], "row").grid()
+
+
+def _lines(text: str) -> tuple[list[str], dict[int, str], str | None]:
+    """Return the lines, comments emptied; the comments by line; and what ``sep=`` says."""
+    lines = io.StringIO(text.removeprefix("\ufeff"), newline="").readlines()
+    separator, comments = None, {}
+    for k, line in enumerate(lines):
+        if k == 0 and (found := _SEP.fullmatch(line)):
+            separator = found["sign"]
+            lines[0] = "\n"
+        elif line[:1] in "#% \t/" and _COMMENT.match(line):
+            comments[k + 1] = line.strip()
+            lines[k] = "\n"
+    return lines, comments, separator
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """Return the sign between the fields: the one that gives most lines the same number."""
+    sample = list(islice((line for line in lines if line.strip()), _SAMPLE))
+    best, best_score = ",", (0.0, 0)
+    for delimiter in _DELIMITERS:
+        if not any(delimiter in line for line in sample):
+            continue
+        score = _agreement(_counts(sample, delimiter))
+        if score > best_score:
+            best, best_score = delimiter, score
+    if best_score[0] < 0.5 or best == ",":
+        spaced = _agreement([len(line.split()) for line in sample])
+        plain = not any("," in line or ";" in line or "\t" in line for line in sample)
+        # Two fields of which the second is a time of day are one date.
+        if spaced[0] > 0.9 and (plain or best_score[0] < 0.5) and not _are_dates(sample):
+            return _SPACES
+    return best
+
+
+def _are_dates(sample: Sequence[str]) -> bool:
+    return sum(looks_like_date(line.strip()) for line in sample) > len(sample) / 2
+
+
+def _counts(sample: Sequence[str], delimiter: str) -> list[int]:
+    try:
+        return [len(row) for row in csv.reader(sample, delimiter=delimiter, skipinitialspace=True)]
+    except csv.Error:
+        return [line.count(delimiter) + 1 for line in sample]
+
+
+def _agreement(counts: Sequence[int]) -> tuple[float, int]:
+    """Return the share of lines that have the commonest number of fields, and that number."""
+    if not counts:
+        return (0.0, 0)
+    number, times = Counter(counts).most_common(1)[0]
+    if number < 2:
+        return (0.0, 0)
+    # Lines before the data and after it are few; what does not even fit the first line is worse.
+    share = round(times / len(counts), 1)
+    return (share - (0.3 if counts[0] != number else 0.0), number)
+
+
+def _fields(lines: Sequence[str], delimiter: str, file: str) -> tuple[list[int], list[list[str]]]:
+    """Return the numbers of the lines where rows end, and the rows, blank ones included."""
+    if delimiter == _SPACES and not any('"' in line for line in lines):
+        rows = [line.split() for line in lines]
+        return list(range(1, len(rows) + 1)), rows
+    reader = csv.reader(iter(lines), delimiter=delimiter, skipinitialspace=True, strict=True)
+    numbers, rows = [], []
+    try:
+        for row in reader:
+            numbers.append(reader.line_num)
+            rows.append([field.strip() for field in row])
+    except csv.Error as error:
+        raise ValueError(f"{file}, line {reader.line_num}: {error}") from error
+    return numbers, rows
+
+
+class _Layout:
+    """Finds names, data, and what stands around it."""
+
+    def __init__(
+        self,
+        file: str,
+        numbers: list[int],
+        rows: list[list[str]],
+        delimiter: str,
+        comments: dict[int, str],
+        notes: list[str],
+        word: str = "line",
+    ) -> None:
+        self.file, self.delimiter, self.comments, self.notes = file, delimiter, comments, notes
+        self.word = word
+        kept = [k for k, row in enumerate(rows) if any(row)]
+        self.blank = [numbers[k] for k, row in enumerate(rows) if not any(row)]
+        self.empty_fields = {
+            numbers[k] for k, row in enumerate(rows) if len(row) > 1 and not any(row)
+        }
+        self.numbers, self.rows = [numbers[k] for k in kept], [rows[k] for k in kept]
+
+    def grid(self) -> Grid:
+        """Return the table."""
+        if not self.rows:
+            raise ValueError(
+                f"{self.file}: the file is empty; expected a line that names the columns"
+            )
+        width = self._width()
+        self._check_first(width)
+        start = next(k for k, row in enumerate(self.rows) if len(row) == width)
+        kinds = self._kinds(start, width)
+        end = self._end(width, kinds)
+        names = self._names(start, end, width, kinds)
+        headers = [self.rows[k] for k in range(start, start + names)]
+        headers = self._commented(headers, start, width)
+        skipped = self.numbers[:start]
+        if skipped:
+            self.notes.append(f"{self._range(skipped)} before the table left out")
+        if len(headers) > 1:
+            self.notes.append(f"{len(headers)} {self.word}s of names")
+        elif not headers:
+            self.notes.append("no header")
+        if end < len(self.rows):
+            text = shortened(" ".join(filter(None, self.rows[end])), 40)
+            self.notes.append(
+                f"{self._range(self.numbers[end:])} after the table left out ({text})"
+            )
+        numbers, rows = self.numbers[start + names : end], self.rows[start + names : end]
+        numbers, rows = self._with_blank(numbers, rows, width)
+        for number, row in zip(numbers, rows, strict=True):
+            if len(row) != width:
+                self._refuse(number, len(row), width, bool(headers))
+        if not rows:
+            raise ValueError(f"{self.file} has a header, but no data")
+        return Grid(
+            file=self.file,
+            rows=rows,
+            lines=numbers,
+            headers=headers,
+            word=self.word,
+            delimiter=self.delimiter,
+            notes=tuple(self.notes),
+        )
+
+    def _width(self) -> int:
+        """Return the number of columns; drop empty fields beyond the last."""
+        counts = Counter(map(len, self.rows))
+        width = max(counts, key=lambda count: (counts[count], count))
+        # One name and one row: the header counts.
+        if counts[width] < 0.5 * len(self.rows) and len(self.rows) < 4:
+            width = len(self.rows[0])
+        full = [row for row in self.rows if len(row) == width]
+        trailing = width
+        data = full[1:] if len(full) > 2 else full
+        while trailing > 1 and all(not row[trailing - 1] for row in data):
+            names = {row[trailing - 1] for row in full}
+            if names != {""} and len(full[0]) == width:
+                break
+            trailing -= 1
+        if trailing < width:
+            for row in self.rows:
+                if len(row) > trailing and not any(row[trailing:]):
+                    del row[trailing:]
+            self.notes.append("delimiters at the ends of lines left out")
+        for row in self.rows:
+            if len(row) > trailing and not any(row[trailing:]):
+                del row[trailing:]
+        return trailing
+
+    def _check_first(self, width: int) -> None:
+        """Refuse names that are fewer or more than the fields of the lines below them."""
+        k = next(k for k, row in enumerate(self.rows) if len(row) == width)
+        if k == 0 or len(self.rows) == k:
+            return
+        above, below = self.rows[k - 1], self.rows[k]
+        adjacent = self.numbers[k] == self.numbers[k - 1] + 1
+        is_data = any(map(_is_value, below))
+        texts = [text for text in above if text and not _is_value(text)]
+        if not adjacent or not is_data or len(texts) < min(2, width) or len(texts) < len(above):
+            return
+        if len(above) == width - 1 and self.delimiter in "\t " and _are_row_names(self.rows[k:]):
+            above.insert(0, "")
+            self.notes.append("the first column has no name: names of rows")
+            return
+        hint = ""
+        if self.delimiter == "," and width > len(above):
+            hint = (
+                "; are there decimal commas in fields that commas separate? They must be quoted, "
+                "or the fields separated by another sign"
+            )
+        raise ValueError(
+            f"{self.file}, {self.word} {self.numbers[k]}: {width} fields, where the header has "
+            f"{len(above)}{hint}"
+        )
+
+    def _kinds(self, start: int, width: int) -> list[bool]:
+        """Return for each column whether its entries are numbers or dates."""
+        full = [row for row in self.rows[start:] if len(row) == width]
+        sample = full[1:] if len(full) > 1 else full
+        if len(sample) > 120:
+            middle = len(sample) // 2
+            sample = [*sample[10:50], *sample[middle : middle + 40], *sample[-50:-10]]
+        kinds = []
+        for k in range(width):
+            there = [row[k] for row in sample if not is_missing(row[k])]
+            kinds.append(bool(there) and 2 * sum(map(_is_value, there)) >= len(there))
+        return kinds
+
+    def _names(self, start: int, end: int, width: int, kinds: list[bool]) -> int:
+        """Return how many rows of names there are."""
+        if not any(kinds):
+            return 1
+        count = 0
+        for row in self.rows[start : min(end, start + 12)]:
+            if len(row) != width:
+                break
+            typed = [text for text, kind in zip(row, kinds, strict=True) if kind]
+            texts = [text for text in typed if not _is_value(text) and not is_missing(text)]
+            values = [text for text in typed if _is_value(text)]
+            # Years may be names, where most of the row is names; one number makes no data.
+            if not texts or (values and len(values) >= len(texts)):
+                break
+            if values and count:
+                break
+            count += 1
+        return count
+
+    def _end(self, width: int, kinds: list[bool]) -> int:
+        """Return the index of the row after the last row of data."""
+        end = len(self.rows)
+        for k in range(len(self.rows) - 1, max(0, len(self.rows) - 40), -1):
+            row = self.rows[k]
+            if not _is_footer(row, width, kinds):
+                break
+            end = k
+        # If everything were a footer, nothing would be one.
+        return end if end > 1 else len(self.rows)
+
+    def _commented(self, headers: list[list[str]], start: int, width: int) -> list[list[str]]:
+        """Return the names from a comment just above the data, where no other line has them."""
+        if headers or self.numbers[start] - 1 not in self.comments:
+            return headers
+        text = self.comments[self.numbers[start] - 1].lstrip("#%/").strip()
+        numbers, rows = _fields([text], self.delimiter, self.file)
+        del numbers
+        if rows and len(rows[0]) == width and not any(map(_is_value, rows[0])):
+            return rows
+        return headers
+
+    def _with_blank(
+        self, numbers: list[int], rows: list[list[str]], width: int
+    ) -> tuple[list[int], list[list[str]]]:
+        """Return the rows with blank lines between them: missing values, or nothing."""
+        if not rows:
+            return numbers, rows
+        between = [k for k in self.blank if numbers[0] < k < numbers[-1] and k not in self.comments]
+        as_rows = [k for k in between if width == 1 or k in self.empty_fields]
+        if len(as_rows) < len(between):
+            blank = [k for k in between if k not in as_rows]
+            self.notes.append(f"blank {self._range(blank)} left out")
+        if not as_rows:
+            return numbers, rows
+        merged = sorted([*zip(numbers, rows, strict=True), *((k, [""] * width) for k in as_rows)])
+        return [k for k, _ in merged], [row for _, row in merged]
+
+    def _range(self, numbers: Sequence[int]) -> str:
+        if len(numbers) == 1:
+            return f"{self.word} {numbers[0]}"
+        if numbers[-1] - numbers[0] == len(numbers) - 1:
+            return f"{self.word}s {numbers[0]} to {numbers[-1]}"
+        return f"{self.word}s {listed(map(str, numbers), 3)}"
+
+    def _refuse(self, number: int, count: int, width: int, named: bool) -> None:
+        where = "the header has" if named else "others have"
+        raise ValueError(
+            f"{self.file}, {self.word} {number}: {count} fields, where {where} {width}"
+        )
+
+
+def _is_value(text: str) -> bool:
+    return looks_like_number(text) or looks_like_date(text)
+
+
+def _is_footer(row: Sequence[str], width: int, kinds: Sequence[bool]) -> bool:
+    """Whether a row at the end is words, such as a source or a sum."""
+    if not any(any(character.isalpha() for character in text) for text in row):
+        return False
+    if len(row) != width:
+        # A line of data that lacks fields has numbers in it.
+        return not any(map(_is_value, row))
+    first = next((k for k, kind in enumerate(kinds) if kind), None)
+    if first is None:
+        return False
+    typed = [text for text, kind in zip(row, kinds, strict=True) if kind]
+    if width == 1:
+        text = row[0]
+        return not _is_value(text) and (" " in text or ":" in text)
+    words = [text for text in typed if text and not _is_value(text) and not is_missing(text)]
+    values = [text for text in typed if _is_value(text)]
+    # A sum has values; a time or a name that is missing in a row of data leaves no word behind.
+    if not kinds[0] and not words:
+        return not values and bool(row[0]) and not any(row[1:])
+    return bool(words) and not _is_value(row[first]) and not is_missing(row[first])
+
+
+def _are_row_names(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first fields number the rows from 1, or name each differently."""
+    first = [row[0] for row in rows if row]
+    numbered = first == [str(k) for k in range(1, len(first) + 1)]
+    return numbered or (len(set(first)) == len(first) and not any(map(looks_like_number, first)))

@@ -1,0 +1,305 @@
+"""Reading a series, or several columns, from a file, a DataFrame or standard input."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.host.quoting import listed, quoted
+from xprnn.data.tables.finding import Found, times_of
+from xprnn.data.tables.gaps import fill_gaps
+from xprnn.data.tables.grid import Grid
+from xprnn.data.tables.numbers import NotNumbersError, Signs, is_missing, read_numbers
+from xprnn.data.tables.options import Reading
+from xprnn.data.tables.order import duplicates, order_of
+from xprnn.data.tables.series import Columns, Series
+from xprnn.data.tables.sheets import is_frame, of_frame
+from xprnn.data.tables.sources import open_table
+from xprnn.data.tables.spacing import Spacing
+
+
+def read_series(
+    source: Any,
+    column: str | int | None = None,
+    *,
+    time: str | int | None = None,
+    where: Mapping[str, str] | None = None,
+    missing: str = "refuse",
+    na: Sequence[str] = (),
+    decimal: str | None = None,
+    thousands: str | None = None,
+    dayfirst: bool | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    sheet: str | None = None,
+) -> Series:
+    """Read a series: one column of a table.
+
+    What is not given is found in the table, and what was found is in the ``notes`` of the result.
+    Where two readings are possible, the error names the argument that decides.
+
+    Parameters
+    ----------
+    source : path, DataFrame or Series
+        A text file with fields between delimiters, compressed or not; an Excel or Parquet file;
+        "-" for standard input; or a pandas object, whose index is a column, too.
+    column : str or int, optional
+        By name, or by number from 1.  May be left out where there is only one.
+    time : str or int, optional
+        The column of times.  By default, the first whose entries are dates or years that go one
+        way; ``"none"``: there is none, the rows are in order.
+    where : mapping of str to str, optional
+        Only rows that have these entries in these columns.
+    missing : str
+        What to do about missing values between others: ``"refuse"``, ``"fill"`` with the value
+        before, ``"interpolate"``, or ``"cut"`` to the longest part without.  Those before the
+        first value and after the last are cut.
+    na : sequence of str
+        Entries that stand for a missing value, besides the usual ones.
+    decimal, thousands : str, optional
+        The signs in numbers.
+    dayfirst : bool, optional
+        Whether 01/02/2020 is the first of February.
+    delimiter, encoding : str, optional
+        Of a text file.
+    sheet : str, optional
+        Of an Excel file, by name or by number from 1.
+
+    Returns
+    -------
+    Series
+        Oldest value first.
+
+    Raises
+    ------
+    OSError
+        If the file can't be read.
+    ValueError
+        If the table or the column can't be read; the message names the line.
+    ImportError
+        If something that is in the file needs a package that is missing.
+
+    Examples
+    --------
+    >>> from xprnn.data import sunspots
+    >>> series = read_series(sunspots(), "SUNACTIVITY")
+    >>> len(series.values), series.times[:2], float(series.values[0])
+    (309, ('1700', '1701'), 5.0)
+    >>> series.future(2)
+    ('2009', '2010')
+    """
+    reading = Reading(
+        time=time,
+        where=where or {},
+        missing=missing,
+        na=tuple(na),
+        decimal=decimal,
+        thousands=thousands,
+        dayfirst=dayfirst,
+        delimiter=delimiter,
+        encoding=encoding,
+        sheet=sheet,
+    )
+    return read_columns(source, [] if column is None else [column], reading).series()
+
+
+def read_csv(
+    path: str | os.PathLike[str],
+    column: str | int,
+    *,
+    time: str | int | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+) -> Series:
+    """Read a column of a text file, as `read_series` does.
+
+    Examples
+    --------
+    >>> from xprnn.data import sunspots
+    >>> series = read_csv(sunspots(), "SUNACTIVITY", time="YEAR")
+    >>> series.spacing.description
+    'steps of 1'
+    """
+    return read_series(path, column, time=time, delimiter=delimiter, encoding=encoding)
+
+
+def read_columns(
+    source: Any,
+    columns: Sequence[str | int],
+    reading: Reading = Reading(),
+    *,
+    known: Sequence[str | int] = (),
+) -> Columns:
+    """Read several columns of a table.
+
+    Parameters
+    ----------
+    source : path, DataFrame or Series
+    columns : sequence of str or int
+        Those that are to be forecast, by name or by number from 1; empty: the only one.
+    reading : Reading
+        How the table is read.
+    known : sequence of str or int
+        Further columns, whose entries may go on after the last of those to be forecast.
+
+    Returns
+    -------
+    Columns
+        First ``columns``, then ``known``.
+
+    Raises
+    ------
+    OSError, ValueError, ImportError
+        As those of `read_series`.
+    """
+    wanted = [*columns, *known]
+    if is_frame(source):
+        grid = of_frame(source, f"the {type(source).__name__}", reading, wanted)
+    else:
+        grid = open_table(source, reading, wanted)
+    if not columns:
+        wanted = [_only_column(grid, reading), *known]
+    targets = len(wanted) - len(known)
+    grid = _chosen(grid, reading.where)
+    used = [grid.find(name, "--column") for name in wanted]
+    found, notes = times_of(grid, reading, used)
+    if found is not None:
+        order = order_of(grid, found, used)
+        grid, found = grid.taken(order.rows.tolist()), _ordered(found, order.rows)
+        notes += [*found.notes, *order.notes, *duplicates(grid, found)]
+    names = tuple(
+        grid.name(k) if not _is_named(grid, name) else str(name)
+        for k, name in zip(used, wanted, strict=True)
+    )
+    values, told = _values(grid, used, names, reading)
+    filled = fill_gaps(
+        values,
+        names,
+        grid.lines,
+        reading.missing,
+        file=grid.file,
+        word=grid.word,
+        targets=targets,
+    )
+    ahead = values[filled.stop :].copy()
+    kept = slice(filled.start, filled.stop)
+    spacing, times = None, None
+    if found is not None:
+        part = found.times.taken(np.arange(len(values))[kept])
+        times = tuple(found.texts[kept])
+        spacing, changes = part.spacing()
+        notes += _gap_notes(spacing, changes, times, grid.lines[kept], grid.word)
+    return Columns(
+        names,
+        filled.values,
+        times,
+        None if found is None else found.name,
+        spacing,
+        (*grid.notes, *told, *notes, *filled.notes),
+        ahead,
+    )
+
+
+def _is_named(grid: Grid, name: str | int) -> bool:
+    return any(name in header for header in grid.headers)
+
+
+def _only_column(grid: Grid, reading: Reading) -> str | int:
+    """Return the number of the only column of numbers beside the times."""
+    found, _ = times_of(grid, reading, ())
+    times = () if found is None else found.columns
+    others = [k for k in range(grid.width) if k not in times]
+    if len(others) != 1:
+        names = listed(quoted(grid.name(k)) for k in others)
+        raise ValueError(f"{grid.file} has several columns: expected one of {names}")
+    return others[0] + 1
+
+
+def _chosen(grid: Grid, where: Mapping[str, str]) -> Grid:
+    """Return the rows that have certain entries."""
+    for name, entry in where.items():
+        index = grid.find(name, "--where")
+        entries = grid.column(index)
+        kept = [k for k, text in enumerate(entries) if _same(text, entry)]
+        if not kept:
+            there = listed(map(quoted, dict.fromkeys(entries)), 8)
+            raise ValueError(
+                f"{grid.file}: no {grid.word} has {quoted(entry)} in column {quoted(name)}: "
+                f"expected one of {there}"
+            )
+        grid = grid.taken(kept).told(f"{len(kept)} of {len(entries)} rows have {name}={entry}")
+    return grid
+
+
+def _same(text: str, entry: str) -> bool:
+    if text == entry.strip():
+        return True
+    try:
+        return float(text) == float(entry)
+    except ValueError:
+        return False
+
+
+def _ordered(found: Found, rows: HostArray) -> Found:
+    return found._replace(
+        texts=[found.texts[k] for k in rows.tolist()], times=found.times.taken(rows)
+    )
+
+
+def _values(
+    grid: Grid, used: Sequence[int], names: Sequence[str], reading: Reading
+) -> tuple[HostArray, list[str]]:
+    """Return the values of columns, (N, C), and notes."""
+    columns, notes = [], []
+    for index, name in zip(used, names, strict=True):
+        others = [grid.column(k)[:200] for k in range(grid.width) if k != index][:30]
+        try:
+            read = read_numbers(
+                grid.column(index),
+                given=Signs(reading.decimal, reading.thousands),
+                others=others,
+                semicolon_delimited=grid.delimiter == ";",
+                likely=reading.likely,
+                na=reading.na,
+            )
+        except NotNumbersError as error:
+            where = "" if error.index is None else f", {grid.word} {grid.lines[error.index]}"
+            raise ValueError(f"{grid.file}{where}, column {quoted(name)}: {error}") from error
+        columns.append(read.values)
+        prefix = f"{name}: " if len(used) > 1 and read.notes else ""
+        notes += [prefix + ", ".join(read.notes)] if read.notes else []
+    return np.column_stack(columns), notes
+
+
+def _gap_notes(
+    spacing: Spacing,
+    changes: Sequence[int],
+    times: Sequence[str],
+    lines: Sequence[int],
+    word: str,
+) -> list[str]:
+    """Return notes about gaps between the times."""
+
+    def between(k: int) -> str:
+        return f"{word}s {lines[k - 1]} and {lines[k]} ({times[k - 1]}, {times[k]})"
+
+    notes = []
+    if changes:
+        notes.append(f"clocks change between {between(changes[0])}")
+    if spacing.description == "irregular":
+        notes.append("the times are labels: rows count as steps")
+    if spacing.missing:
+        total = sum(count for _, count in spacing.missing)
+        what = "weekdays" if spacing.step is not None and spacing.step.weekmask else "times"
+        shown = ", ".join(between(k) for k, _ in spacing.missing[:2])
+        more = len(spacing.missing) - 2
+        verb = "is" if total == 1 else "are"
+        what = what.removesuffix("s") if total == 1 else what
+        notes.append(
+            f"{total} {what} {verb} missing, between {shown}"
+            + (f" and {more} more places" if more > 0 else "")
+        )
+    return notes
+
+
+__all__ = ["is_missing", "read_columns", "read_csv", "read_series"]

@@ -1,0 +1,90 @@
+"""Where a table comes from: a file of some kind, which its first bytes show, or standard input."""
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import sys
+import zlib
+from pathlib import Path
+
+from xprnn.data.decoding import decoded
+from xprnn.data.tables.grid import Grid
+from xprnn.data.tables.layout import grid_of
+from xprnn.data.tables.options import Reading
+from xprnn.data.tables.sheets import excel, parquet
+
+STDIN = "-"
+LARGEST = 1 << 31
+"""A compressed file may unpack to so many bytes."""
+
+_UNDEFINED = b"\x81\x8d\x8f\x90\x9d"
+"""Bytes that Windows-1252 has no character for."""
+_PACKED = {
+    b"\x1f\x8b": ("gzip", gzip.open),
+    b"BZh": ("bzip2", bz2.open),
+    b"\xfd7zXZ\x00": ("xz", lzma.open),
+}
+
+
+def open_table(path: str | os.PathLike[str], reading: Reading, columns: list[str | int]) -> Grid:
+    """Return the table in a file: text, compressed or not, Excel, or Parquet.
+
+    Raises
+    ------
+    OSError
+        If the file can't be read.
+    ValueError
+        If it is none of these, or not a whole one.
+    ImportError
+        If pandas or what it needs is missing.
+    """
+    if str(path) == STDIN:
+        content, name = sys.stdin.buffer.read(), "standard input"
+    else:
+        file = Path(path)
+        content, name = file.read_bytes(), repr(str(file))
+    content, notes = _unpacked(content, name)
+    if content.startswith(b"PAR1"):
+        return parquet(content, name, reading, columns)
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        return excel(content, name, reading)
+    if content[:5] == b"%PDF-" or content[:4] == b"\x89PNG":
+        raise ValueError(f"{name} is a PDF or a picture: expected a table")
+    encoding = reading.encoding or "utf-8"
+    if reading.encoding is None and _is_windows(content):
+        encoding = "cp1252"
+        notes = (*notes, "not UTF-8, read as Windows-1252 (--encoding names another)")
+    grid = grid_of(decoded(content, name, encoding), name, reading.delimiter)
+    return Grid(**(vars(grid) | {"notes": (*notes, *grid.notes)}))
+
+
+def _unpacked(content: bytes, name: str) -> tuple[bytes, tuple[str, ...]]:
+    for magic, (kind, opener) in _PACKED.items():
+        if not content.startswith(magic):
+            continue
+        try:
+            with opener(io.BytesIO(content)) as stream:
+                unpacked = stream.read(LARGEST + 1)
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise ValueError(f"{name} is not a whole {kind} file: {error}") from error
+        if len(unpacked) > LARGEST:
+            raise ValueError(f"{name} unpacks to more than {LARGEST >> 30} GiB")
+        return unpacked, (kind,)
+    return content, ()
+
+
+def _is_windows(content: bytes) -> bool:
+    """Whether bytes look like Windows-1252, or Latin-1, and not like UTF-8.
+
+    In a table, the letters beyond ASCII are those of names.  Where they are most, or where some are
+    UTF-8, it is another encoding or a damaged file.
+    """
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        high = len(content) - len(content.decode("ascii", "ignore"))
+        odd = any(bytes([k]) in content for k in (*range(9), *range(14, 32), *_UNDEFINED))
+        return not odd and high < 0.1 * len(content) and content.decode("utf-8", "ignore").isascii()
+    return False
