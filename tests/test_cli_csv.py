@@ -97,7 +97,8 @@ def test_the_results_are_where_they_are_said_to_be(short):
     folder, result = short
     histories = {f"history-{k}.jsonl" for k in range(1, 6)}
     assert set(contents(folder)) == {MODEL, PICTURE} | histories
-    first, second, *_ = result.out.splitlines()
+    read, first, second, *_ = result.out.splitlines()
+    assert read == "read 309 rows: YEAR (yearly), SUNACTIVITY"
     assert first == "SUNACTIVITY: 309 values, the last 62 held out"
     assert second.startswith("trained 100 epochs (20 of each network, 5 averaged) in ")
     assert second.endswith(" s on numpy (cpu, float32), seed 0")
@@ -165,7 +166,7 @@ def test_the_share_that_is_held_out(tmp_path, write, share, count, no_pictures):
         assert result.status == 1
         assert "60 values leave 60 to train on and 0 held out: expected at least 19" in result.error
         return
-    assert result.out.startswith(f"y: 60 values, the last {count} held out\n")
+    assert f"\ny: 60 values, the last {count} held out\n" in result.out
     values = VALUES[:60]
     linear = Autoregression.fitted(values[:-count], 9).one_step(values)
     errors = errors_of(result.out)
@@ -249,8 +250,8 @@ def test_files_of_other_kinds(tmp_path, write, no_pictures):
     words = ("--delimiter", "tab", "--encoding", "latin-1", "--time", "t")
     result = run("train", "csv", path, "--column", "Größe", *words, *SMALL, "--out", tmp_path)
     assert result.status == 0
-    assert result.out.startswith("Größe: 40 values, the last 8 held out\n")
-    command = f"xprnn apply {tmp_path / MODEL} '{path}' --time t --delimiter tab --encoding latin-1"
+    assert "\nGröße: 40 values, the last 8 held out\n" in result.out
+    command = f"xprnn apply {tmp_path / MODEL} '{path}' --delimiter tab --encoding latin-1"
     assert f"next: {command}\n" in result.out
 
 
@@ -260,14 +261,12 @@ def test_a_column_s_name_is_no_formula(tmp_path, write):
     assert run("train", "csv", write(VALUES[:40], column=name), *words).status == 0
 
 
-def test_a_time_column_must_be_even(tmp_path, write):
+def test_a_time_column_may_be_uneven(tmp_path, write, no_pictures):
     path = write(VALUES[:40])
     path.write_text(path.read_text().replace("2007;", "2007.5;"))
-    words = ("--delimiter", ";", "--time", "t", "--out", tmp_path / "out")
-    result = run("train", "csv", path, "--column", "y", *words)
-    assert result.status == 1
-    assert "line 9, column 't': the step from '2006' to '2007.5' differs" in result.error
-    assert not (tmp_path / "out").exists()
+    result = run("train", "csv", path, "--column", "y", "--time", "t", *SMALL, "--out", tmp_path)
+    assert result.status == 0
+    assert result.out.startswith("read 40 rows: t (irregular), y; the times are labels: rows count")
 
 
 def test_a_file_called_sunspots_comes_first(tmp_path, write, monkeypatch):
@@ -275,7 +274,7 @@ def test_a_file_called_sunspots_comes_first(tmp_path, write, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("--column", "y", "--delimiter", ";", *SMALL)
     result = run("train", "csv", "sunspots", *words)
-    assert result.out.startswith("y: 40 values, the last 8 held out\n")
+    assert "\ny: 40 values, the last 8 held out\n" in result.out
     assert (tmp_path / "runs" / "csv" / MODEL).is_file()
 
 

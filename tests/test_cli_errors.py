@@ -124,7 +124,7 @@ def test_words_that_make_no_sense(here, words, message):
         ),
         (f"{CSV} --window 247", "309 values leave 247 to train on and 62 held out: expected at l"),
         (f"{CSV} --window 246 --difference", "expected at least 248 (more than the window"),
-        (f"{CSV} --time SUNACTIVITY", "line 4, column 'SUNACTIVITY': the step from '11' to '16' d"),
+        (f"{CSV} --time SUNACTIVITY", "column 'SUNACTIVITY' is to be forecast, and so it can't be"),
         ("train csv sunspots --column Y", "has no column 'Y': its columns are 'YEAR', 'SUNACTIV"),
         (f"{CSV} --delimiter ;", "its columns are 'YEAR,SUNACTIVITY'; another delimiter?"),
         (f"{CSV} --encoding klingon", "the encoding is 'klingon', which Python does not k"),
@@ -183,12 +183,12 @@ def test_a_window_as_long_as_can_be(here):
 
 
 def test_missing_values_are_named(here):
-    (here / "gaps.csv").write_text("date,co2\n19580329,316.1\n19580405,\n")
+    (here / "gaps.csv").write_text("date,co2\n19580329,316.1\n19580405,\n19580412,316.4\n")
     result = run("train", "csv", "gaps.csv", "--column", "co2")
     assert result.status == 1
     assert result.error == (
-        "xprnn: error: 'gaps.csv', line 3, column 'co2': the value is missing; "
-        "fill the gap or cut the file there"
+        "xprnn: error: 'gaps.csv', line 3, column 'co2': the value is missing: expected --missing "
+        "fill (with the value before), interpolate or cut (from Python, missing='fill')"
     )
 
 

@@ -11,7 +11,7 @@ from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.files import write_atomic
 from xprnn.backend.host.quoting import quoted
 from xprnn.cli.common import check_extras, of_model, results_folder, say_written
-from xprnn.cli.series import read_series, series_options
+from xprnn.cli.series import OPTIONS, read_table, remembered_reading, series_options
 from xprnn.cli.train.sine import TASK as SINE
 from xprnn.data import rmse, sine
 from xprnn.engine.network import RNN
@@ -61,9 +61,7 @@ def run(args: argparse.Namespace) -> int:
         )
     _refuse(
         args,
-        ("start", "stop", "step")
-        if task == SERIES
-        else ("file", "column", "time", "delimiter", "encoding", "steps"),
+        ("start", "stop", "step") if task == SERIES else ("file", *OPTIONS, "steps"),
         task,
     )
     return tasks[task](args, net)
@@ -97,9 +95,12 @@ def _apply_series(args: argparse.Namespace, net: RNN) -> int:
     with of_model(args.model):
         forecaster = Forecaster.of(net)
         column = args.column or text_entry(net.metadata, "column")
+        remembered = remembered_reading(net.metadata)
     if args.file is None:
         raise ValueError("the network forecasts a series: name a CSV file after the model")
-    series = read_series(args, column)
+    table = read_table(args, [column], remembered=remembered)
+    series = table.series()
+    print(table.found, flush=True)
     steps = checks.positive_int("--steps", 12 if args.steps is None else args.steps)
     values, needed = series.values, forecaster.needed
     if len(values) <= needed:
@@ -114,8 +115,9 @@ def _apply_series(args: argparse.Namespace, net: RNN) -> int:
     times: tuple[str, ...] = series.times or tuple(str(k) for k in range(len(values)))
     known = map(repr, values.tolist())
     past = zip(times, known, (*[""] * needed, *one_step), [""] * len(values), strict=True)
-    future = ((f"+{k}", "", "", value) for k, value in enumerate(closed_loop, start=1))
-    header = (args.time or "step", series.name, "one_step", "closed_loop")
+    later = series.future(steps)
+    future = ((time, "", "", value) for time, value in zip(later, closed_loop, strict=True))
+    header = (table.time or "step", series.name, "one_step", "closed_loop")
     _write_csv(folder / "output.csv", header, (*past, *future))
     figure = diagnostics.plot_forecast(
         values,
@@ -124,7 +126,7 @@ def _apply_series(args: argparse.Namespace, net: RNN) -> int:
         start=max(0, len(values) - max(100, 3 * steps)),
         one_step_start=needed,
         closed_loop_start=len(values),
-        times=series.times,
+        times=None if series.times is None else (*series.times, *later),
         ylabel=series.name,
         title=f"{series.name}, and the {steps} values to come",
     )

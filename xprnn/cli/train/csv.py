@@ -3,13 +3,14 @@
 import argparse
 import math
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 from xprnn import checks, diagnostics
 from xprnn.backend import get_backend
 from xprnn.backend.host.arrays import HostArray, generator
 from xprnn.cli.common import check_extras, say_written
-from xprnn.cli.series import read_series, series_options
+from xprnn.cli.series import read_table, reading_memory, series_options, words_of
 from xprnn.cli.train.options import (
     check_options,
     chosen_optimizer,
@@ -85,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
     check_options(args)
     checks.positive_int("--batch", args.batch)
     backend = get_backend(args.backend, dtype=args.dtype)
-    series = read_series(args, args.column)
+    table = read_table(args, [args.column])
+    series = table.series()
     values = series.values
     cut = _cut(len(values), args)
     rng = generator(args.seed)
@@ -107,6 +109,9 @@ def run(args: argparse.Namespace) -> int:
     files = checkpoints(args, count)
     histories = [f"history-{k}.jsonl" for k in range(1, count + 1)]
     folder = outputs(args, "csv", MODEL, PICTURE, *histories)
+    # What can't be printed is no reason not to train; after the training it is told.
+    with suppress(OSError):
+        print(table.found, flush=True)
 
     trained: list[RNN] = []
     with Session(args, epochs * count) as session:
@@ -117,7 +122,10 @@ def run(args: argparse.Namespace) -> int:
     kept = trained if session.error is None else trained[:-1] or trained
     forecaster = forecasters[0]._replace(net=merge(kept))
     model = session.save(
-        folder, lambda path: forecaster.save(path, column=series.name, seed=args.seed)
+        folder,
+        lambda path: forecaster.save(
+            path, column=series.name, seed=args.seed, reading=reading_memory(args)
+        ),
     )
     with session.finishing(model):
         for name, history in zip(histories, session.histories, strict=False):
@@ -143,10 +151,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _next(args: argparse.Namespace, model: Path) -> str:
     """Return the command that applies the model to the same file."""
-    words = ["xprnn", "apply", str(model), str(args.file)]
-    for name in ("time", "delimiter", "encoding"):
-        if getattr(args, name):
-            words += [f"--{name}", {"\t": "tab"}.get(getattr(args, name), getattr(args, name))]
+    words = ["xprnn", "apply", str(model), str(args.file), *words_of(args)]
     return shlex.join(words)
 
 

@@ -8,6 +8,6 @@ the times; `gaps` is about missing values; `reading` puts them together.
 from xprnn.data.tables.options import Reading
 from xprnn.data.tables.reading import read_columns, read_csv, read_series
 from xprnn.data.tables.series import Columns, Series
-from xprnn.data.tables.spacing import Spacing
+from xprnn.data.tables.times.spacing import Spacing
 
 __all__ = ["Columns", "Reading", "Series", "Spacing", "read_columns", "read_csv", "read_series"]

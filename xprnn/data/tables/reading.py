@@ -6,16 +6,20 @@ from typing import Any
 
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.quoting import listed, quoted
-from xprnn.data.tables.finding import Found, times_of
 from xprnn.data.tables.gaps import fill_gaps
 from xprnn.data.tables.grid import Grid
-from xprnn.data.tables.numbers import NotNumbersError, Signs, is_missing, read_numbers
+from xprnn.data.tables.numbers.column import read_numbers
+from xprnn.data.tables.numbers.signs import NotNumbersError, Signs
 from xprnn.data.tables.options import Reading
-from xprnn.data.tables.order import duplicates, order_of
 from xprnn.data.tables.series import Columns, Series
 from xprnn.data.tables.sheets import is_frame, of_frame
 from xprnn.data.tables.sources import open_table
-from xprnn.data.tables.spacing import Spacing
+from xprnn.data.tables.times.finding import Found, times_of
+from xprnn.data.tables.times.order import duplicates, order_of
+from xprnn.data.tables.times.spacing import Spacing
+
+DEFAULTS = Reading()
+"""Everything is found in the table."""
 
 
 def read_series(
@@ -126,7 +130,7 @@ def read_csv(
 def read_columns(
     source: Any,
     columns: Sequence[str | int],
-    reading: Reading = Reading(),
+    reading: Reading = DEFAULTS,
     *,
     known: Sequence[str | int] = (),
 ) -> Columns:
@@ -300,6 +304,3 @@ def _gap_notes(
             + (f" and {more} more places" if more > 0 else "")
         )
     return notes
-
-
-__all__ = ["is_missing", "read_columns", "read_csv", "read_series"]

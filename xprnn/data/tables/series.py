@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from xprnn.backend.host.arrays import HostArray
-from xprnn.data.tables.spacing import Spacing
+from xprnn.data.tables.times.spacing import Spacing
 
 
 class Series(NamedTuple):

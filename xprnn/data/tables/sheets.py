@@ -1,6 +1,7 @@
 """Tables that are no text: Excel and Parquet, and pandas' own. pandas reads them."""
 
 import io
+import math
 import zipfile
 from collections.abc import Sequence
 from datetime import date, datetime, time
@@ -9,7 +10,7 @@ from typing import Any
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.quoting import listed, quoted
 from xprnn.data.tables.grid import Grid
-from xprnn.data.tables.layout import grid_of_rows
+from xprnn.data.tables.layout.layout import grid_of_rows
 from xprnn.data.tables.options import Reading
 
 _INSTALL = 'pip install "xprnn[data]"'
@@ -78,7 +79,7 @@ def parquet(content: bytes, file: str, reading: Reading, columns: Sequence[str |
         frame = pd.read_parquet(io.BytesIO(content))
     except ImportError as error:
         raise ImportError(
-            f"{file} is a Parquet file, which needs pandas and pyarrow ({error}): {_INSTALL} pyarrow"
+            f"{file} is a Parquet file, which needs pandas and pyarrow ({error}): {_INSTALL}"
         ) from error
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{file} is not a whole Parquet file: {error}") from error
@@ -145,13 +146,8 @@ def _text(value: object) -> str:
         return "" if value is None else str(value)
     if isinstance(value, float | np.floating):
         number = float(value)
-        return (
-            ""
-            if number != number
-            else repr(int(number))
-            if number.is_integer() and abs(number) < 1e15
-            else repr(number)
-        )
+        whole = number.is_integer() and abs(number) < 1e15
+        return "" if math.isnan(number) else repr(int(number) if whole else number)
     if isinstance(value, datetime):
         return _moment(value)
     if isinstance(value, date | time):

@@ -7,11 +7,13 @@ import lzma
 import os
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from xprnn.data.decoding import decoded
 from xprnn.data.tables.grid import Grid
-from xprnn.data.tables.layout import grid_of
+from xprnn.data.tables.layout.layout import grid_of
 from xprnn.data.tables.options import Reading
 from xprnn.data.tables.sheets import excel, parquet
 
@@ -21,7 +23,7 @@ LARGEST = 1 << 31
 
 _UNDEFINED = b"\x81\x8d\x8f\x90\x9d"
 """Bytes that Windows-1252 has no character for."""
-_PACKED = {
+_PACKED: dict[bytes, tuple[str, Callable[[io.BytesIO], Any]]] = {
     b"\x1f\x8b": ("gzip", gzip.open),
     b"BZh": ("bzip2", bz2.open),
     b"\xfd7zXZ\x00": ("xz", lzma.open),
@@ -84,7 +86,8 @@ def _is_windows(content: bytes) -> bool:
     try:
         content.decode("utf-8")
     except UnicodeDecodeError:
-        high = len(content) - len(content.decode("ascii", "ignore"))
+        plain = content.decode("ascii", "ignore")
+        high, letters = len(content) - len(plain), sum(map(str.isalpha, plain))
         odd = any(bytes([k]) in content for k in (*range(9), *range(14, 32), *_UNDEFINED))
-        return not odd and high < 0.1 * len(content) and content.decode("utf-8", "ignore").isascii()
+        return not odd and 2 * high < letters and content.decode("utf-8", "ignore").isascii()
     return False

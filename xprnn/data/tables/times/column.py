@@ -7,23 +7,18 @@ from typing import NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.quoting import quoted
-from xprnn.data.tables.dates import (
-    PANDAS,
-    Dates,
-    formats,
-    iso_dates,
-    looks_like_date,
-    named_dates,
-    periods,
-)
-from xprnn.data.tables.numbers import plain_number
-from xprnn.data.tables.spacing import (
+from xprnn.data.tables.numbers.entries import plain_number
+from xprnn.data.tables.times.formats import PANDAS, formats, looks_like_date, named_dates
+from xprnn.data.tables.times.iso import iso_dates
+from xprnn.data.tables.times.periods import periods
+from xprnn.data.tables.times.spacing import (
     SECOND,
     Spacing,
     clock_changes,
     spacing_of_dates,
     spacing_of_numbers,
 )
+from xprnn.data.tables.times.style import Dates
 
 _EPOCHS = {10: ("seconds", 1e6), 13: ("milliseconds", 1e3), 16: ("microseconds", 1.0)}
 _FIRST, _END = 631_152_000 * SECOND, 4_102_444_800 * SECOND
@@ -103,10 +98,10 @@ def read_times(texts: Sequence[str], dayfirst: bool | None = None) -> Times:
     known = [number for number in numbers if number is not None and np.isfinite(number)]
     if len(known) == len(texts):
         return _of_numbers(texts, np.array(known))
-    dates = iso_dates(texts) or periods(texts)
+    dates = periods(texts) or iso_dates(texts)
     if dates is None:
         dates = _in_some_format(texts, dayfirst)
-    return Times(dates.ticks, dates.wall, dates.style.write, True)
+    return Times(dates.ticks, dates.wall, dates.style.write, dates=True)
 
 
 def _of_numbers(texts: Sequence[str], values: HostArray) -> Times:
@@ -122,7 +117,7 @@ def _of_numbers(texts: Sequence[str], values: HostArray) -> Times:
             if compact is not None:
                 compact = compact._replace(style=compact.style._replace(pattern="%Y%m"))
         if compact is not None:
-            return Times(compact.ticks, compact.wall, compact.style.write, True)
+            return Times(compact.ticks, compact.wall, compact.style.write, dates=True)
         if length in _EPOCHS:
             name, unit = _EPOCHS[length]
             ticks = (values * unit).astype(np.int64)
@@ -131,7 +126,7 @@ def _of_numbers(texts: Sequence[str], values: HostArray) -> Times:
                     ticks,
                     ticks,
                     lambda tick: str(int(tick / unit)),
-                    True,
+                    dates=True,
                     notes=(f"{name} since 1970",),
                 )
     decimals = max(len(text.partition(".")[2]) if "e" not in text.lower() else 0 for text in texts)
@@ -140,7 +135,7 @@ def _of_numbers(texts: Sequence[str], values: HostArray) -> Times:
     def write(tick: float) -> str:
         return f"{tick:.{decimals}f}"
 
-    return Times(values, values, write, False, unit)
+    return Times(values, values, write, dates=False, unit=unit)
 
 
 def _are_months(values: HostArray) -> bool:
@@ -203,11 +198,16 @@ def _is_even(dates: Dates) -> bool:
     return spacing.even or spacing.description == "business days"
 
 
+def _is_number(text: str) -> bool:
+    number = plain_number(text)
+    return number is not None and bool(np.isfinite(number))
+
+
 def _refuse(texts: Sequence[str], candidates: Sequence[str] = ()) -> None:
     """Name the first entry that is unlike the first, or no time at all."""
-    number = plain_number(texts[0]) is not None
+    number = _is_number(texts[0])
     for k, text in enumerate(texts):
-        is_number = plain_number(text) is not None
+        is_number = _is_number(text)
         is_date = looks_like_date(text)
         if not is_number and not is_date:
             raise NotTimesError(f"{quoted(text)} is neither a number nor a date that is known", k)
@@ -217,10 +217,7 @@ def _refuse(texts: Sequence[str], candidates: Sequence[str] = ()) -> None:
         if candidates and not set(formats(text)) & set(candidates):
             raise NotTimesError(f"{quoted(text)} is written unlike {quoted(texts[0])}", k)
     if candidates:
-        import pandas as pd
-
         for k, text in enumerate(texts):
             if all(named_dates([text], pattern) is None for pattern in candidates):
                 raise NotTimesError(f"{quoted(text)} is no date, unlike {quoted(texts[0])}", k)
-        del pd
     raise NotTimesError(f"{quoted(texts[0])} and the others are not dates of one form", 0)

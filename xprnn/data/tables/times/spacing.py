@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, np
 
+EVEN, UNEVEN = True, False
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 HOUR = 3600 * SECOND
@@ -86,7 +87,7 @@ def spacing_of_numbers(
     steps = np.diff(ticks)
     steps = steps[steps > 0]
     if len(steps) == 0:
-        return Spacing("one time", True, None, (), None, float(ticks[-1]), write)
+        return Spacing("one time", EVEN, None, (), None, float(ticks[-1]), write)
     base = float(np.median(steps))
     made = _multiples(np.diff(ticks), base, max(0.01 * base, unit))
     step, last = Step(base), float(ticks[-1])
@@ -96,8 +97,8 @@ def spacing_of_numbers(
         return Spacing(what, not made, None, made, step, last, write)
     made = _multiples(np.diff(ticks), base, 0.3 * base)
     if made is not None:
-        return Spacing(f"about {what}", False, None, made, step, last, write)
-    return Spacing("irregular", False, None, (), None, last, write)
+        return Spacing(f"about {what}", UNEVEN, None, made, step, last, write)
+    return Spacing("irregular", UNEVEN, None, (), None, last, write)
 
 
 def spacing_of_dates(ticks: HostArray, wall: HostArray, write: Callable[[float], str]) -> Spacing:
@@ -115,7 +116,7 @@ def spacing_of_dates(ticks: HostArray, wall: HostArray, write: Callable[[float],
     last = int(ticks[-1])
     steps = np.diff(ticks)
     if not np.any(steps > 0):
-        return Spacing("one time", True, None, (), None, last, write)
+        return Spacing("one time", EVEN, None, (), None, last, write)
     base = float(np.median(steps[steps > 0]))
     step = Step(base)
     for read in (ticks, wall):
@@ -123,7 +124,7 @@ def spacing_of_dates(ticks: HostArray, wall: HostArray, write: Callable[[float],
             months = _months(wall)
             # Steps of equal months may be equal in days, too: three months that begin a year.
             if months is None or base < 27 * DAY or len(ticks) < 3:
-                return Spacing(_length(base), True, _season(step), (), step, last, write)
+                return Spacing(_length(base), EVEN, _season(step), (), step, last, write)
     months = _months(wall)
     if months is not None:
         step, missing = months
@@ -142,9 +143,10 @@ def spacing_of_dates(ticks: HostArray, wall: HostArray, write: Callable[[float],
             return Spacing(_length(base), not made, _season(step), made, step, last, write)
     made = _multiples(steps, base, 0.3 * base)
     if made is not None:
-        about = f"about {_length(base)}"
-        return Spacing(about, False, _season(step), made, step, last, write)
-    return Spacing("irregular", False, None, (), None, last, write)
+        base = _round(float(np.mean(steps[(steps > 0.7 * base) & (steps < 1.3 * base)])))
+        step, about = Step(base), f"about {_length(base)}"
+        return Spacing(about, UNEVEN, _season(step), made, step, last, write)
+    return Spacing("irregular", UNEVEN, None, (), None, last, write)
 
 
 def clock_changes(wall: HostArray) -> tuple[HostArray, list[int]]:
@@ -261,6 +263,18 @@ def _length(base: float) -> str:
             count = int(base // length)
             return f"every {count} {name}s" if count > 1 else f"every {name}"
     return f"every {base / SECOND:g} s"
+
+
+def _round(base: float) -> float:
+    """Return a length of time that is a whole number of days, hours, minutes or seconds, if near.
+
+    Clocks that jitter have a mean a little beside what was meant.
+    """
+    for unit in (DAY, HOUR, 60 * SECOND, SECOND):
+        nearest = round(base / unit) * unit
+        if nearest and abs(base - nearest) < 0.02 * base:
+            return float(nearest)
+    return base
 
 
 def _season(step: Step) -> int | None:

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.quoting import listed, quoted
-from xprnn.data.tables.finding import Found
 from xprnn.data.tables.grid import Grid
-from xprnn.data.tables.numbers import looks_like_number
-from xprnn.data.tables.spacing import clock_changes
+from xprnn.data.tables.numbers.entries import looks_like_number
+from xprnn.data.tables.times.finding import Found
+from xprnn.data.tables.times.spacing import clock_changes
 
 
 class Order(NamedTuple):

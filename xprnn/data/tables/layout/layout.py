@@ -1,24 +1,13 @@
-"""The layout of a text file: delimiter, comments, lines of names, data, and lines around it."""
+"""The layout of a table: lines of names, data, and lines around it."""
 
-import csv
-import io
-import re
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
 
 from xprnn.backend.host.quoting import listed, shortened
-from xprnn.data.tables.dates import looks_like_date
 from xprnn.data.tables.grid import Grid
-from xprnn.data.tables.numbers import is_missing, looks_like_number
-
-_DELIMITERS = "\t;|,"
-_SAMPLE = 300
-"""The lines that the delimiter is found from."""
-_SEP = re.compile(r'"?sep=(?P<sign>.)"?\s*', re.IGNORECASE)
-# "#N/A" and the like are entries.
-_COMMENT = re.compile(r"\s*(#(?!N/?[ADV]\b|DIV/|VALUE|REF|NAME|NUM|NULL|WERT|BEZUG)|%|//)")
-_SPACES = " "
+from xprnn.data.tables.layout.delimiters import delimiter_of, fields, lines_of
+from xprnn.data.tables.numbers.entries import is_missing, looks_like_number
+from xprnn.data.tables.times.formats import looks_like_date
 
 
 def grid_of(text: str, file: str, delimiter: str | None = None) -> Grid:
@@ -42,12 +31,12 @@ def grid_of(text: str, file: str, delimiter: str | None = None) -> Grid:
         raise ValueError(
             f"{file}, line {line}: a zero byte, which no text has; another --encoding?"
         )
-    lines, comments, separator = _lines(text)
-    notes = []
+    lines, comments, separator = lines_of(text)
+    notes: list[str] = []
     if separator:
         delimiter = delimiter or separator
-    found = delimiter or _delimiter(lines)
-    numbers, rows = _fields(lines, found, file)
+    found = delimiter or delimiter_of(lines)
+    numbers, rows = fields(lines, found, file)
     if not rows:
         raise ValueError(f"{file}: the file is empty; expected a line that names the columns")
     return _Layout(file, numbers, rows, found, comments, notes).grid()
@@ -73,78 +62,6 @@ def grid_of_rows(rows: Sequence[Sequence[str]], file: str) -> Grid:
         for row in made
     ]
     return _Layout(file, list(range(1, len(made) + 1)), made, "\t", {}, [], "row").grid()
-
-
-def _lines(text: str) -> tuple[list[str], dict[int, str], str | None]:
-    """Return the lines, comments emptied; the comments by line; and what ``sep=`` says."""
-    lines = io.StringIO(text.removeprefix("\ufeff"), newline="").readlines()
-    separator, comments = None, {}
-    for k, line in enumerate(lines):
-        if k == 0 and (found := _SEP.fullmatch(line)):
-            separator = found["sign"]
-            lines[0] = "\n"
-        elif line[:1] in "#% \t/" and _COMMENT.match(line):
-            comments[k + 1] = line.strip()
-            lines[k] = "\n"
-    return lines, comments, separator
-
-
-def _delimiter(lines: Sequence[str]) -> str:
-    """Return the sign between the fields: the one that gives most lines the same number."""
-    sample = list(islice((line for line in lines if line.strip()), _SAMPLE))
-    best, best_score = ",", (0.0, 0)
-    for delimiter in _DELIMITERS:
-        if not any(delimiter in line for line in sample):
-            continue
-        score = _agreement(_counts(sample, delimiter))
-        if score > best_score:
-            best, best_score = delimiter, score
-    if best_score[0] < 0.5 or best == ",":
-        spaced = _agreement([len(line.split()) for line in sample])
-        plain = not any("," in line or ";" in line or "\t" in line for line in sample)
-        # Two fields of which the second is a time of day are one date.
-        if spaced[0] > 0.9 and (plain or best_score[0] < 0.5) and not _are_dates(sample):
-            return _SPACES
-    return best
-
-
-def _are_dates(sample: Sequence[str]) -> bool:
-    return sum(looks_like_date(line.strip()) for line in sample) > len(sample) / 2
-
-
-def _counts(sample: Sequence[str], delimiter: str) -> list[int]:
-    try:
-        return [len(row) for row in csv.reader(sample, delimiter=delimiter, skipinitialspace=True)]
-    except csv.Error:
-        return [line.count(delimiter) + 1 for line in sample]
-
-
-def _agreement(counts: Sequence[int]) -> tuple[float, int]:
-    """Return the share of lines that have the commonest number of fields, and that number."""
-    if not counts:
-        return (0.0, 0)
-    number, times = Counter(counts).most_common(1)[0]
-    if number < 2:
-        return (0.0, 0)
-    # Lines before the data and after it are few; what does not even fit the first line is worse.
-    share = round(times / len(counts), 1)
-    return (share - (0.3 if counts[0] != number else 0.0), number)
-
-
-def _fields(lines: Sequence[str], delimiter: str, file: str) -> tuple[list[int], list[list[str]]]:
-    """Return the numbers of the lines where rows end, and the rows, blank ones included."""
-    if delimiter == _SPACES and not any('"' in line for line in lines):
-        rows = [line.split() for line in lines]
-        return list(range(1, len(rows) + 1)), rows
-    reader = csv.reader(iter(lines), delimiter=delimiter, skipinitialspace=True, strict=True)
-    numbers, rows = [], []
-    try:
-        for row in reader:
-            numbers.append(reader.line_num)
-            rows.append([field.strip() for field in row])
-    except csv.Error as error:
-        raise ValueError(f"{file}, line {reader.line_num}: {error}") from error
-    return numbers, rows
 
 
 class _Layout:
@@ -311,7 +228,7 @@ class _Layout:
         if headers or self.numbers[start] - 1 not in self.comments:
             return headers
         text = self.comments[self.numbers[start] - 1].lstrip("#%/").strip()
-        numbers, rows = _fields([text], self.delimiter, self.file)
+        numbers, rows = fields([text], self.delimiter, self.file)
         del numbers
         if rows and len(rows[0]) == width and not any(map(_is_value, rows[0])):
             return rows

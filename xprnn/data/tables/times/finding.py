@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.quoting import quoted
-from xprnn.data.tables.dates import looks_like_date
 from xprnn.data.tables.grid import Grid
-from xprnn.data.tables.numbers import is_missing, plain_number
+from xprnn.data.tables.numbers.entries import is_missing, plain_number
 from xprnn.data.tables.options import NO_TIME, Reading
-from xprnn.data.tables.times import NotTimesError, Times, read_times
+from xprnn.data.tables.times.column import NotTimesError, Times, read_times
+from xprnn.data.tables.times.formats import looks_like_date
 
 _NAMES = frozenset(
     (
@@ -75,6 +75,11 @@ def times_of(grid: Grid, reading: Reading, used: Sequence[int]) -> tuple[Found |
         return None, []
     if reading.time is not None:
         index = grid.find(reading.time, "--time")
+        if index in used:
+            raise ValueError(
+                f"{grid.file}: column {quoted(grid.name(index))} is to be forecast, and so it "
+                "can't be the column of times"
+            )
         return _read(grid, (index,), reading), []
     return _find(grid, reading, used)
 

@@ -1,0 +1,1 @@
+"""The layout of a table in a text."""
