@@ -122,7 +122,7 @@ def read_csv(
     >>> from xprnn.data import sunspots
     >>> series = read_csv(sunspots(), "SUNACTIVITY", time="YEAR")
     >>> series.spacing.description
-    'steps of 1'
+    'yearly'
     """
     return read_series(path, column, time=time, delimiter=delimiter, encoding=encoding)
 
