@@ -17,6 +17,7 @@ SMALL = {
         ["--epochs", "3"],
         {"network.png", "one_to_many.png", "closed_loop.png"},
     ),
+    "inside_torch.py": (["--epochs", "3", "--seconds", "0"], {"loss.png"}),
     "language_model.py": (
         ["--epochs", "2", "--hidden", "6", "--sentences", "120", "--trial", "1000"],
         {"loss.png"},

@@ -1,5 +1,5 @@
-"""Weights of other libraries: ``xprnn.interop.torch``."""
+"""Networks inside models of other libraries, and weights from there and back."""
 
-from xprnn.interop import torch
+from xprnn.interop import jax, torch
 
-__all__ = ["torch"]
+__all__ = ["jax", "torch"]

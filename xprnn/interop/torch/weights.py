@@ -21,7 +21,7 @@ from xprnn.backend.host.floats import host_float
 from xprnn.backend.types import Device, DType
 from xprnn.cells import Cell
 from xprnn.engine.network import RNN
-from xprnn.interop.state_dict import Names, architecture_of, check_cell, host_arrays
+from xprnn.interop.torch.state_dict import Names, architecture_of, check_cell, host_arrays
 
 
 def to_state_dict(
