@@ -53,6 +53,7 @@ def shown(monkeypatch):
     names: list[str] = []
     ipython, tools = ModuleType("IPython"), ModuleType("IPython.display")
     ipython.get_ipython = object
+    ipython.version_info = (9, 0)  # which matplotlib asks for at its first figure
     tools.Image, tools.display = lambda filename: Path(filename).name, names.append
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", tools)
