@@ -48,7 +48,7 @@ def test_what_the_network_is(seen, tmp_path):
 def test_an_embedding_and_a_window(seen, tmp_path):
     file = tmp_path / "book.txt"
     file.write_text("one two three. two three one. three one two. one one two. " * 4)
-    options = "--embedding 3 --window 2 --cell gru --batch 4"
+    options = "--embedding 3 --window 2 --cell gru --batch 4 --schedule halve"
     done = run("train", "text", file, *SMALL, *options.split(), "--out", tmp_path / "out")
     assert done.status == 0, done.err
     ((net, given),) = seen

@@ -138,7 +138,10 @@ def test_words_that_make_no_sense(here, words, message):
         ("train text --vocabulary 0", "--vocabulary is 0: expected more than the 3 special tok"),
         ("train text --vocabulary 3", "--vocabulary is 3: expected more than the 3 special tok"),
         ("train text --held-out 1", "--held-out is 1.0: expected a number above 0 and below 1"),
-        ("train text --activation sine", "unknown activation 'sine': known are 'tanh', 'logis"),
+        (
+            "train text --cell elman --activation sine",
+            "unknown activation 'sine': known are 'ta",
+        ),
         ("train csv nothing.csv --column y", "'nothing.csv': No such file or directory"),
         ("train csv . --column y", "'.': Is a directory"),
         ("apply nothing", "there is no model file 'nothing'"),

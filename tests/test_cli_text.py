@@ -70,8 +70,12 @@ def test_a_prompt_that_is_not_utf_8_is_written_as_it_came(corpus, tmp_path, caps
     ("options", "message"),
     [
         (("--length", "0"), "--length is 0: expected an int of at least 1"),
-        (("--temperature", "0"), "--temperature is 0.0: expected a number above 0"),
-        (("--temperature", "nan"), "--temperature is nan: expected a number above 0"),
+        (("--temperature", "-1"), "--temperature is -1.0: expected a number at least 0"),
+        (("--temperature", "nan"), "--temperature is nan: expected a number at least 0"),
+        (("--top-k", "0"), "--top-k is 0: expected an int of at least 1"),
+        (("--top-p", "0"), "--top-p is 0.0: expected a number above 0"),
+        (("--top-p", "1.01"), "--top-p is 1.01: expected a number above 0, at most 1"),
+        (("--stop", ""), "--stop is an empty text: expected at least one character"),
     ],
 )
 def test_samples_that_are_refused_before_the_model_is_read(options, message, capsys):
@@ -95,8 +99,9 @@ def test_the_same_seed_gives_the_same_files(corpus, tmp_path):
         (
             b"one sentence only",
             (),
-            "the text has 1 sentence: too few to hold a part out (sentences end at . ! ? or an "
-            "empty line; without those, try --level characters)",
+            "the text has 1 sentence: too few to hold a part out (sentences end at . ! ? and their "
+            "like, or at an empty line; without those, try --unit line, --unit stream or --level "
+            "characters)",
         ),
         (
             TEXT.encode(),
@@ -152,13 +157,13 @@ def test_a_short_text_is_trained_on_with_the_batch_that_the_message_names(tmp_pa
     "options",
     [
         ("--lr", "1000", "--clip", "1000"),
-        ("--activation", "relu", "--lr", "50", "--clip", "1000"),
-        ("--activation", "relu", "--lr", "1e10", "--clip", "1e30"),
+        ("--cell", "elman", "--activation", "relu", "--lr", "50", "--clip", "1000"),
+        ("--cell", "elman", "--activation", "relu", "--lr", "1e10", "--clip", "1e30"),
     ],
 )
 def test_a_bad_training_is_told_as_what_it_is(level, options, corpus, tmp_path):
     words = ("train", "text", corpus, "--level", level, "--epochs", 3, "--out", tmp_path / "run")
-    result = run(*words, *options)
+    result = run(*words, "--optimizer", "sgd", "--schedule", "halve", *options)
     (row,) = re.findall(r"^  network +\S+ \((\S+)\) +\S+ \((\S+)\)$", result.out, re.MULTILINE)
     assert all(float(perplexity) > 1 for perplexity in row)
     assert "None" not in result.out
@@ -173,7 +178,7 @@ def test_a_bad_training_is_told_as_what_it_is(level, options, corpus, tmp_path):
 
 def test_the_perplexity_of_a_large_loss_is_infinite(corpus, tmp_path):
     words = ("train", "text", corpus, "--epochs", 1, "--hidden", 12, "--lr", 1e5, "--clip", 1e5)
-    result = run(*words, "--out", tmp_path / "run")
+    result = run(*words, "--optimizer", "sgd", "--cell", "elman", "--out", tmp_path / "run")
     assert result.status == 0
     assert re.search(r"^  network +\S+ \(inf\) +\S+ \(inf\)$", result.out, re.MULTILINE)
 
@@ -185,7 +190,8 @@ def test_weights_that_overflow_do_not_hide_how_the_training_ended(corpus, tmp_pa
         raise TrainingInterrupted(History())
 
     monkeypatch.setattr(session, "fit", fit)
-    result = run("train", "text", corpus, "--activation", "relu", "--out", tmp_path / "run")
+    words = ("--cell", "elman", "--activation", "relu", "--out", tmp_path / "run")
+    result = run("train", "text", corpus, *words)
     assert result.status == 130
     assert re.search(r"^  network +(nan|inf) ", result.out, re.MULTILINE)
     assert "; kept no epoch\n" in result.out

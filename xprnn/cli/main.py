@@ -16,7 +16,7 @@ from xprnn.cli import apply, info, parity, sample
 from xprnn.cli.bench import COMPARISONS
 from xprnn.cli.common import Command, Parser, common_options, flush, one_line, tell
 from xprnn.cli.stops import stops
-from xprnn.cli.terminal import PrintableStream
+from xprnn.cli.terminal import ENCODING_ERRORS, PrintableStream
 from xprnn.cli.train import PROBLEMS
 
 
@@ -39,9 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         With status 2, if the arguments can't be parsed.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ENCODING_ERRORS:
             # An encoding without ŷ prints a question mark, instead of an error after the work.
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors=ENCODING_ERRORS[stream.errors])
     with stops.handled(), ExitStack() as held:
         try:
             return _run(argv, held)

@@ -3,6 +3,7 @@
 from xprnn.data import text
 from xprnn.data.baselines import Autoregression, persistence, rmse
 from xprnn.data.batches import Batch, chunks, minibatches
+from xprnn.data.collection import Collection, read_texts
 from xprnn.data.ngram import NGram
 from xprnn.data.series import Scaling, sunspots, windows
 from xprnn.data.synthetic import count_ones, sine
@@ -19,6 +20,7 @@ from xprnn.data.tables import (
 __all__ = [
     "Autoregression",
     "Batch",
+    "Collection",
     "Columns",
     "NGram",
     "Reading",
@@ -32,6 +34,7 @@ __all__ = [
     "read_columns",
     "read_csv",
     "read_series",
+    "read_texts",
     "rmse",
     "sine",
     "sunspots",

@@ -27,6 +27,7 @@ _NOT_TEXT = {
     b"\x89PNG": "a picture",
     b"\xff\xd8\xff": "a picture",
 }
+_GZIP = b"\x1f\x8b"
 _UNICODE = ("utf_8", "utf_8_sig")
 _EUROPEAN = ("cp1252", "latin-1")
 _OTHERS = ("gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1251")
@@ -63,7 +64,7 @@ def decoded(content: bytes, name: str, encoding: str) -> str:
         If there is no such encoding, or the bytes are not in it; the message names the first wrong
         byte.
     """
-    if content.startswith(b"\x1f\x8b"):
+    if content.startswith(_GZIP):
         try:
             content = gzip.decompress(content)
         except (EOFError, OSError, zlib.error) as error:
@@ -90,6 +91,15 @@ def decoded(content: bytes, name: str, encoding: str) -> str:
             f"{name}, line {line}, byte {offset} of the file: not {error.encoding}; "
             f"{_advice(content, offset)}"
         ) from error
+
+
+def is_binary(content: bytes) -> bool:
+    """Return whether the bytes of a file are no text: a picture or an archive, say."""
+    if content.startswith(tuple(_NOT_TEXT)):
+        return True
+    if content.startswith(_GZIP):
+        return False
+    return b"\0" in content[:65536] and _recognised(content) is None
 
 
 def _recognised(content: bytes) -> str | None:

@@ -1,11 +1,7 @@
 """Text: sentences, tokens, and the batches that language models are trained on."""
 
 import os
-import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +18,7 @@ from xprnn.backend.host.arrays import (
 )
 from xprnn.data.batches import Batch
 from xprnn.data.decoding import read_decoded
+from xprnn.data.segmentation import graphemes, join_words, lines, sentences, words
 from xprnn.data.vocabulary import SENTENCE_END, SENTENCE_START, SPECIAL, UNKNOWN, Vocabulary
 from xprnn.losses import PADDING
 
@@ -31,7 +28,9 @@ __all__ = [
     "SPECIAL",
     "UNKNOWN",
     "Vocabulary",
+    "graphemes",
     "join_words",
+    "lines",
     "python_topics",
     "read_text",
     "sentence_batches",
@@ -40,13 +39,12 @@ __all__ = [
     "words",
 ]
 
-# A full stop, question mark or exclamation mark with closing quotes and brackets, followed by white
-# space (not needed in scripts without white space); or an empty line.
-_SENTENCE_END = re.compile(r"[.!?…][\"'”’“»«)\]}]*(?=\s)|[。！？][”’」』）]*|\n\s*\n")
-
 
 def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
-    """Read a text file.
+    r"""Read a text file; the line ends of all systems become ``\n``.
+
+    UTF-8 means any encoding of Unicode that can be recognised, such as UTF-16 by its byte order
+    mark; a file may be compressed by gzip.
 
     Raises
     ------
@@ -56,11 +54,20 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
         If there is no such encoding, the file is not in it (the message names the first wrong
         byte), or it holds nothing but white space.
     """
-    file = Path(path)
-    text = read_decoded(file, encoding)
+    return plain_text(read_decoded(Path(path), encoding), repr(str(path)))
+
+
+def plain_text(text: str, name: str) -> str:
+    r"""Return a text without a byte order mark, its lines ended by ``\n``.
+
+    Raises
+    ------
+    ValueError
+        If it holds nothing but white space; the message calls it by this name.
+    """
     if not text.strip():
-        raise ValueError(f"{str(file)!r} holds no text")
-    return text.removeprefix("\ufeff").replace("\r\n", "\n")
+        raise ValueError(f"{name} holds no text")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def python_topics() -> str:
@@ -71,65 +78,6 @@ def python_topics() -> str:
     from pydoc_data.topics import topics
 
     return "\n\n".join(topics[name] for name in sorted(topics))
-
-
-def sentences(text: str) -> list[str]:
-    """Split a text into sentences, by a simple rule.
-
-    A sentence ends after ``. ! ? …`` if white space follows, after ``。 ！ ？``, and at an empty
-    line.  Closing quotes and brackets right after the end belong to the sentence.  Only white space
-    is dropped.  Abbreviations count as ends.
-
-    Examples
-    --------
-    >>> sentences("Is it? (It is.)  'Yes!' she said.")
-    ['Is it?', '(It is.)', "'Yes!'", 'she said.']
-    """
-    ends = [0, *(found.end() for found in _SENTENCE_END.finditer(text)), len(text)]
-    parts = (text[start:end].strip() for start, end in pairwise(ends))
-    return [part for part in parts if part]
-
-
-def words(sentence: str) -> list[str]:
-    """Split a sentence into lower-case words and signs, by a simple rule, in any script.
-
-    A word is a run of letters, digits and underscores, with apostrophes and hyphens inside; every
-    other sign is one token.  A combining mark belongs to the character before it.  The tokens are
-    in Unicode's normal form NFC, in which every é is the same.
-
-    Examples
-    --------
-    >>> words("Don't panic: Ωμέγα-3 costs 4.50 €.")
-    ["don't", 'panic', ':', 'ωμέγα-3', 'costs', '4', '.', '50', '€', '.']
-    """
-    lower = sentence.lower()
-    if not lower.isascii():
-        lower = unicodedata.normalize("NFC", lower)
-    return _token(ascii_=lower.isascii()).findall(lower)
-
-
-@cache
-def _token(*, ascii_: bool) -> re.Pattern[str]:
-    """Return the pattern of a word or sign; cached, because the full one is slow to build."""
-    if ascii_:
-        return re.compile(r"\w+(?:['\-]\w+)*|[^\w\s]")
-    # Above these planes, only the block of variation selectors has marks.
-    codes = chain(range(0x300, 0x20000), range(0xE0000, 0xE1000))
-    mark = "".join(c for c in map(chr, codes) if unicodedata.category(c) in {"Mn", "Mc"})
-    return re.compile(rf"\w[\w{mark}]*(?:['’\-]\w[\w{mark}]*)*|[^\w\s][{mark}]*")
-
-
-def join_words(tokens: Sequence[str]) -> str:
-    """Join words and signs to readable text, without the special tokens.
-
-    Examples
-    --------
-    >>> join_words(["well", ",", "it", "(", "mostly", ")", "works", "."])
-    'well, it (mostly) works.'
-    """
-    text = " ".join(token for token in tokens if token not in SPECIAL)
-    text = re.sub(r" (?=[.,;:!?…)\]}’”%])", "", text)
-    return re.sub(r"(?<=[(\[{“‘]) ", "", text)
 
 
 class sentence_batches:  # noqa: N801

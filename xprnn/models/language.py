@@ -2,28 +2,21 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from xprnn import checks
-from xprnn.backend.host.arrays import HostArray, Seed, generator, np
+from xprnn.backend.host.arrays import Generator, HostArray, Seed, generator, np
 from xprnn.backend.host.quoting import quoted
 from xprnn.cells import Arrays
-from xprnn.data.text import (
-    SENTENCE_END,
-    SENTENCE_START,
-    UNKNOWN,
-    Vocabulary,
-    join_words,
-    sentences,
-    words,
-)
+from xprnn.data.segmentation import LEVELS, PARTS, join_words, separator
+from xprnn.data.text import SENTENCE_END, SENTENCE_START, UNKNOWN, Vocabulary
 from xprnn.engine.network import RNN
+from xprnn.models.sampling import Choice, Stops, stop_texts
 from xprnn.models.task import entry, text_entry
 
 TASK = "text"
-LEVELS = ("words", "characters")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -36,22 +29,30 @@ class LanguageModel:
     net : RNN
         One input and one output for each token.
     vocabulary : Vocabulary
-    level : {"words", "characters"}
-        Words come in sentences, each read from a zero state; characters are one long stream.
+    level : {"words", "characters", "graphemes"}
+        What a token is: see `xprnn.data.text.words` and `xprnn.data.text.graphemes`; a character is
+        a code point of Unicode.
+    unit : {"sentence", "line", "stream"}, optional
+        What is read from a zero state, between `SENTENCE_START` and `SENTENCE_END`: a sentence or a
+        line; or a stream, which has no parts.  Not given: sentences of words, and streams of
+        characters or graphemes.
 
     Raises
     ------
     ValueError
         If the numbers of inputs, outputs and tokens differ, the network returns only its last
-        output, or the level is unknown.
+        output, or the level or the unit is unknown.
     """
 
     net: RNN
     vocabulary: Vocabulary
     level: str
+    unit: str = ""
 
     def __post_init__(self) -> None:
         checks.choice("level", self.level, LEVELS)
+        unit = self.unit or ("sentence" if self.level == "words" else "stream")
+        object.__setattr__(self, "unit", checks.choice("unit", unit, PARTS))
         tokens, net = len(self.vocabulary), self.net
         sizes = (net.input_size, net.output_size, net.returns)
         if sizes != (tokens, tokens, "sequence"):
@@ -84,7 +85,9 @@ class LanguageModel:
             # A lone surrogate is no character, and can't be written to a file.
             if not isinstance(token, str) or not token or _SURROGATE.search(token):
                 raise TypeError(f"tokens[{k}] is {quoted(token)}: expected text")
-        return cls(net, Vocabulary(tuple(tokens)), text_entry(data, "level"))
+        # Older files have no unit.
+        unit = text_entry(data, "unit") if "unit" in data else ""
+        return cls(net, Vocabulary(tuple(tokens)), text_entry(data, "level"), unit)
 
     def save(self, path: str | os.PathLike[str], **extra: Any) -> None:
         """Save the network, with its vocabulary and ``extra`` as metadata."""
@@ -92,13 +95,14 @@ class LanguageModel:
             **extra,
             "task": TASK,
             "level": self.level,
+            "unit": self.unit,
             "tokens": list(self.vocabulary.tokens),
         }
         self.net.save(path)
 
     def split(self, text: str) -> list[str]:
-        """Split a text into the model's tokens: words and signs, or characters."""
-        return words(text) if self.level == "words" else list(text)
+        """Split a text into the model's tokens."""
+        return LEVELS[self.level](text)
 
     def join(self, tokens: Sequence[str]) -> str:
         """Join tokens to a text."""
@@ -116,26 +120,43 @@ class LanguageModel:
         return self.vocabulary.decode(np.argmax(logits, axis=1))
 
     def sample(
-        self, prompt: str, length: int, *, temperature: float = 1.0, rng: Seed = None
+        self,
+        prompt: str,
+        length: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop: str | Sequence[str] = (),
+        rng: Seed = None,
     ) -> str:
         """Continue a prompt with random tokens, drawn with the model's probabilities.
 
         Parameters
         ----------
         prompt : str
-            May be empty; unknown tokens are read as `UNKNOWN`.  A model of words continues the last
-            sentence.
+            May be empty; unknown tokens are read as `UNKNOWN`.  A model of sentences or lines
+            continues the last one.
         length : int
-            How many tokens to write; the end of a sentence counts as a token, but is not printed.
+            How many tokens to write; the end of a sentence or line counts as a token, and is
+            printed as a new line.
         temperature : float
             The logits are divided by it: below 1 favours probable tokens, above 1 surprising ones.
+            0 always takes the most probable token, and draws no random numbers.
+        top_k : int, optional
+            Only the k most probable tokens may be drawn.
+        top_p : float, optional
+            Only the most probable tokens that together have this probability may be drawn, in
+            (0, 1]; after ``top_k``.
+        stop : str or sequence of str
+            The text ends before the first of these that the model writes.
         rng : int, numpy.random.Generator or None
 
         Returns
         -------
         str
-            Prompt and continuation.  A model of words begins a new sentence after the end of one.
-            `UNKNOWN` is never written.
+            Prompt and continuation.  A model of sentences or lines begins a new one after the end
+            of one.  `UNKNOWN` is never written.
 
         Raises
         ------
@@ -143,35 +164,72 @@ class LanguageModel:
             If an argument is of the wrong type or out of range, or the network's logits are not
             finite.
         """
+        return "".join(
+            self.stream(
+                prompt,
+                length,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                stop=stop,
+                rng=rng,
+            )
+        )
+
+    def stream(
+        self,
+        prompt: str,
+        length: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop: str | Sequence[str] = (),
+        rng: Seed = None,
+    ) -> Iterator[str]:
+        """Return an iterator of what `sample` returns, in pieces, while it is written.
+
+        The first piece is the prompt.  Parameters and errors are those of `sample`.
+        """
         length = checks.positive_int("length", length)
-        temperature = checks.number("temperature", temperature, open_=True)
+        choice, stops = Choice(temperature, top_k, top_p), Stops(stop_texts(stop))
         random = generator(rng)
-        parts, first = [self.split(prompt)], [] if prompt else ["\n"]
-        if self.level == "words":
-            # In training every sentence began in a zero state, so only the last one matters.
-            parts, first = [words(part) for part in sentences(prompt)] or [[]], [SENTENCE_START]
+        parts = [self.split(part) for part in PARTS[self.unit](prompt)] or [[]]
+        return self._written(parts, length, choice, stops, random)
+
+    def _written(
+        self, parts: list[list[str]], length: int, choice: Choice, stops: Stops, random: Generator
+    ) -> Iterator[str]:
+        """Write the parts of a prompt and its continuation, in pieces."""
+        # In training every sentence began in a zero state, so only the last one matters.
+        first = [SENTENCE_START]
+        if self.unit == "stream":
+            first = [] if parts[-1] else ["\n"]
+        yield "\n".join(self.join(part) for part in parts)
         state: Arrays | None
         logits, state = self._read(self.vocabulary.encode([*first, *parts[-1]]), None)
         index = self.vocabulary.index
         barred = [index[UNKNOWN], index[SENTENCE_START]]
-        if self.level == "characters":
+        if self.unit == "stream":
             barred.append(index[SENTENCE_END])
+        before = parts[-1][-1] if parts[-1] else ""
         for _ in range(length):
             scores = logits[-1].astype(np.float64)
             scores[barred] = -np.inf
-            # A tiny temperature makes every difference but 0 overflow to minus infinity.
-            with np.errstate(over="ignore", under="ignore"):
-                p = np.exp((scores - np.max(scores)) / temperature)
-            token = self.vocabulary.tokens[int(random.choice(len(p), p=p / np.sum(p)))]
+            token = self.vocabulary.tokens[choice(scores, random)]
             if token == SENTENCE_END:
                 # In training every sentence began in a zero state.
-                parts.append([])
-                token, state = SENTENCE_START, None
+                piece, before, token, state = "\n", "", SENTENCE_START, None
             else:
-                parts[-1].append(token)
+                space = separator(before, token) if before and self.level == "words" else ""
+                piece, before = space + token, token
+            if shown := stops.passed(piece):
+                yield shown
+            if stops.found:
+                return
             logits, state = self._read(self.vocabulary.encode([token]), state)
-        separator = "\n" if self.level == "words" else ""
-        return separator.join(self.join(part) for part in parts)
+        if shown := stops.rest():
+            yield shown
 
     def unknown(self, text: str) -> list[str]:
         """Return the tokens of a text that are not in the vocabulary, without repetition."""

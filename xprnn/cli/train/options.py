@@ -1,6 +1,7 @@
 """The options of every training, and the network and optimizer that they stand for."""
 
 import argparse
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,17 @@ MOMENTUM = ("sgd", "rmsprop")
 
 
 def network_options(
-    parser: argparse.ArgumentParser, *, hidden: int, bidirectional: bool = False
+    parser: argparse.ArgumentParser,
+    *,
+    hidden: int,
+    bidirectional: bool = False,
+    cell: str = "elman",
+    recurrent_dropout: float = 0.0,
 ) -> None:
-    """Add the options of the network; ``hidden`` is the default number of units."""
-    add = parser.add_argument_group("network").add_argument
-    cells = ", ".join(name for name in CELLS if name != "elman")
-    add("--cell", default="elman", metavar="NAME", help=f"elman (default), {cells}")
+    """Add the options of the network; ``hidden`` and the like are the command's defaults."""
+    group = parser.add_argument_group("network")
+    add = group.add_argument
+    add("--cell", default=cell, metavar="NAME", help=_names(CELLS, cell))
     activations = ", ".join(ACTIVATIONS)
     add("--activation", metavar="NAME", help=f"of the Elman cell: {activations} (default tanh)")
     add(
@@ -46,23 +52,41 @@ def network_options(
     add(
         "--recurrent-dropout",
         type=float,
-        default=0.0,
+        default=recurrent_dropout,
         metavar="P",
-        help="probability of dropping a unit of h(t-1), the same units at every step (default 0)",
+        help="probability of dropping a unit of h(t-1), the same units at every step "
+        f"(default {recurrent_dropout:g})",
     )
+    added = [action.dest for action in group._group_actions]
+    parser.set_defaults(network_defaults={name: parser.get_default(name) for name in added})
 
 
 def optimizer_options(
-    parser: argparse.ArgumentParser, *, lr: float, momentum: float, schedule: str
+    parser: argparse.ArgumentParser,
+    *,
+    lr: float,
+    momentum: float,
+    schedule: str,
+    optimizer: str = "sgd",
+    rates: Mapping[str, float] = RATES,
 ) -> None:
-    """Add the options of the optimizer; ``lr`` and ``momentum`` are the defaults of SGD."""
+    """Add the options of the optimizer.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    lr, momentum : float
+        The defaults of SGD.
+    schedule, optimizer : str
+        The defaults.
+    rates : mapping
+        The default learning rates of the other optimizers.
+    """
     add = parser.add_argument_group("training").add_argument
-    names = ", ".join(name for name in OPTIMIZERS if name != "sgd")
-    add("--optimizer", default="sgd", metavar="NAME", help=f"sgd (default), {names}")
-    others = ", ".join(f"{rate:g} for {name}" for name, rate in RATES.items())
-    add(
-        "--lr", type=float, metavar="RATE", help=f"learning rate (default {lr:g} for sgd, {others})"
-    )
+    add("--optimizer", default=optimizer, metavar="NAME", help=_names(OPTIMIZERS, optimizer))
+    rates = {"sgd": lr, **rates}
+    each = ", ".join(f"{rate:g} for {name}" for name, rate in rates.items())
+    add("--lr", type=float, metavar="RATE", help=f"learning rate (default {each})")
     add(
         "--momentum",
         type=float,
@@ -91,7 +115,7 @@ def optimizer_options(
         metavar="NORM",
         help="largest norm of the gradient (default 1)",
     )
-    parser.set_defaults(sgd_lr=lr, sgd_momentum=momentum)
+    parser.set_defaults(default_rates=rates, sgd_momentum=momentum)
 
 
 def run_options(parser: argparse.ArgumentParser) -> None:
@@ -212,7 +236,7 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
 def chosen_optimizer(args: argparse.Namespace, updates: int) -> Optimizer:
     """Return the optimizer for a number of updates."""
     name = args.optimizer
-    rate = args.lr if args.lr is not None else RATES.get(name, args.sgd_lr)
+    rate = args.default_rates[name] if args.lr is None else args.lr
     options: dict[str, Any] = {}
     if name in MOMENTUM:
         default = args.sgd_momentum if name == "sgd" else 0.0
@@ -235,6 +259,11 @@ def chosen_optimizer(args: argparse.Namespace, updates: int) -> Optimizer:
 def rate_scale(args: argparse.Namespace) -> RateScale | None:
     """Return the rule that scales the learning rate by the losses, if there is one."""
     return halve_on_rise if args.schedule == "halve" else None
+
+
+def _names(known: Iterable[str], default: str) -> str:
+    """Return the help of an option that takes one of these names."""
+    return ", ".join((f"{default} (default)", *(name for name in known if name != default)))
 
 
 def _activation(args: argparse.Namespace) -> str:

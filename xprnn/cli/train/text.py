@@ -3,15 +3,19 @@
 import argparse
 import math
 import shlex
+import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from xprnn import checks, diagnostics
-from xprnn.backend import get_backend
-from xprnn.backend.host.arrays import generator
-from xprnn.cli.common import check_extras, say_written
+from xprnn.backend import Backend, get_backend
+from xprnn.backend.host.arrays import Generator, generator
+from xprnn.backend.host.quoting import listed
+from xprnn.cli.common import check_extras, of_model, say_written
 from xprnn.cli.train.corpus import Corpus, corpus_of
 from xprnn.cli.train.options import (
+    RATES,
     check_options,
     check_window_option,
     chosen_optimizer,
@@ -22,10 +26,12 @@ from xprnn.cli.train.options import (
     run_options,
 )
 from xprnn.cli.train.session import HISTORY, MODEL, Session, checkpoints, outputs
-from xprnn.data import NGram
-from xprnn.data.text import SPECIAL, python_topics, read_text
+from xprnn.data import NGram, read_texts
+from xprnn.data.decoding import decoded
+from xprnn.data.segmentation import LEVELS, PARTS
+from xprnn.data.text import SPECIAL, plain_text, python_topics
 from xprnn.engine.network import RNN
-from xprnn.models.language import LEVELS, LanguageModel
+from xprnn.models.language import LanguageModel
 from xprnn.training.evaluation import evaluate
 
 HELP = "train a language model on a text"
@@ -33,15 +39,23 @@ DESCRIPTION = """\
 Train a language model: a network that reads a text and predicts the next word (sentence by
 sentence) or the next character (in one long stream).  The last part of the text is held out, and
 the weights with the lowest loss there are saved.  Prints the loss per token and the perplexity
-beside those of a 3-gram model with interpolated back-off; writes the model, the history and a
-picture."""
+beside those of a 3-gram model with interpolated back-off, and which is better; writes the model,
+the history and a picture."""
 EXAMPLE = """\
 examples:
   xprnn train text                                    (the language reference that Python ships)
   xprnn train text book.txt --level characters
+  xprnn train text names.txt --level characters --unit line
+  xprnn train text chapters/ more.txt.gz
+  xprnn train text --from runs/text/model.safetensors new.txt
 then:
   xprnn sample runs/text/model.safetensors --prompt "the" --length 30"""
 PICTURE = "loss.png"
+ONE_HOT = 256
+"""The size of a vocabulary up to which tokens are one-hot vectors by default.
+
+An embedding of characters would only put one more product before W.
+"""
 ORDER = 3
 """The order of the n-gram model that the network is compared with."""
 
@@ -49,9 +63,39 @@ ORDER = 3
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add = parser.add_argument
-    add("file", metavar="FILE", type=Path, nargs="?", help="a text (default: Python's reference)")
-    add("--encoding", default="utf-8", metavar="NAME", help="encoding of the file (default UTF-8)")
-    add("--level", choices=LEVELS, default="words", help="words (default) or characters")
+    add(
+        "files",
+        metavar="FILE",
+        nargs="*",
+        help="texts, folders of texts, or - for standard input (default: Python's reference)",
+    )
+    add(
+        "--encoding",
+        default="utf-8",
+        metavar="NAME",
+        help="encoding of the files (default: UTF-8, or UTF-16 and UTF-32 where they are "
+        "recognised)",
+    )
+    add(
+        "--from",
+        dest="start",
+        type=Path,
+        metavar="MODEL",
+        help="train a saved language model on: its vocabulary is kept, new words are UNKNOWN",
+    )
+    add(
+        "--level",
+        choices=LEVELS,
+        help="the tokens: words; characters; or graphemes, which are what a reader calls one "
+        "character, such as a letter with its marks, or a flag (default: words; graphemes or "
+        "characters for scripts without spaces)",
+    )
+    add(
+        "--unit",
+        choices=PARTS,
+        help="what is read by itself: a sentence, a line, or the stream of the whole text "
+        "(default: sentences of words, as far as the text has sentence ends; else a stream)",
+    )
     add(
         "--vocabulary",
         type=int,
@@ -59,29 +103,44 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="size of the vocabulary, 3 special tokens included; rarer tokens become UNKNOWN "
         "(default: up to 8000 words, or all characters)",
     )
-    network_options(parser, hidden=128)
+    network_options(parser, hidden=128, cell="lstm", recurrent_dropout=0.2)
     add(
         "--embedding",
         type=int,
         metavar="SIZE",
-        help="size of a learned vector for each token (default: one-hot vectors)",
+        help=f"size of a learned vector for each token; 0: one-hot vectors (default: as many as "
+        f"hidden units, and 0 for up to {ONE_HOT} tokens)",
     )
-    optimizer_options(parser, lr=0.1, momentum=0.9, schedule="halve")
+    optimizer_options(
+        parser,
+        lr=0.1,
+        momentum=0.9,
+        schedule="cosine",
+        optimizer="adam",
+        rates=RATES | {"adam": 0.003, "adamw": 0.003},
+    )
     run_options(parser)
     add("--epochs", type=int, default=10, metavar="N", help="passes over the text (default 10)")
+    add(
+        "--patience",
+        type=int,
+        default=3,
+        metavar="N",
+        help="stop when the held-out loss has not fallen for this many epochs (default 3)",
+    )
     add(
         "--batch",
         type=int,
         default=16,
         metavar="N",
-        help="sentences or streams in an update (default 16)",
+        help="sentences, lines or streams in an update (default 16)",
     )
     add(
         "--chunk",
         type=int,
         default=50,
         metavar="N",
-        help="characters of each stream in an update (default 50)",
+        help="tokens of each stream in an update (default 50)",
     )
     add(
         "--window",
@@ -104,25 +163,19 @@ def run(args: argparse.Namespace) -> int:
     check_extras()
     share = _check(args)
     backend = get_backend(args.backend, dtype=args.dtype)
-    text = python_topics() if args.file is None else read_text(args.file, args.encoding)
     rng = generator(args.seed)
-    corpus = corpus_of(text, share, args, backend, rng)
-    size = len(corpus.vocabulary)
-    net = RNN(
-        size,
-        args.hidden,
-        size,
-        **network_arguments(args),
-        embedding_size=args.embedding,
-        backend=backend,
-        rng=rng,
-    )
+    start = _start(args, backend)
+    text, read = _text(args)
+    corpus = corpus_of(text, share, args, backend, rng, start)
+    net = _network(args, len(corpus.vocabulary), backend, rng) if start is None else start.net
+    net.rng = rng
     chosen = chosen_optimizer(args, args.epochs * len(corpus.training))
     (checkpoint,) = checkpoints(args)
     folder = outputs(args, "text", MODEL, HISTORY, PICTURE)
     # What can't be printed is no reason not to train; after the training it is told.
     with suppress(OSError):
-        print(corpus.description, flush=True)
+        print("\n".join((*read, *corpus.notes, corpus.description)), flush=True)
+    before = evaluate(net, corpus.held_out, loss="cross_entropy") if start else None
     with Session(args, args.epochs) as session:
         session.fit(
             net,
@@ -134,16 +187,16 @@ def run(args: argparse.Namespace) -> int:
             window=args.window,
             recompute=args.recompute,
             validation=corpus.held_out,
-            patience=args.epochs,
+            patience=args.patience,
         )
     (history,) = session.histories
-    trained = LanguageModel(net, corpus.vocabulary, args.level)
+    trained = LanguageModel(net, corpus.vocabulary, corpus.level, corpus.unit)
     model = session.save(folder, lambda path: trained.save(path, seed=args.seed))
-    token = args.level.removesuffix("s")
+    token = corpus.level.removesuffix("s")
     with session.finishing(model):
         history.save(folder / HISTORY)
         kept = f"kept epoch {history.best_epoch}" if history.best_epoch else "kept no epoch"
-        table, counted = _compared(net, corpus, token)
+        table, counted = _compared(net, corpus, token, before)
         sample = shlex.join(("xprnn", "sample", str(model)))
         files = {
             MODEL: f"the network and its vocabulary; next: {sample}",
@@ -170,7 +223,8 @@ def _check(args: argparse.Namespace) -> float:
     checks.positive_int("--batch", args.batch)
     checks.positive_int("--chunk", args.chunk)
     check_window_option(args)
-    if args.embedding is not None:
+    checks.positive_int("--patience", args.patience)
+    if args.embedding:
         checks.positive_int("--embedding", args.embedding)
     if args.vocabulary is not None and args.vocabulary <= len(SPECIAL):
         raise ValueError(
@@ -180,8 +234,60 @@ def _check(args: argparse.Namespace) -> float:
     return checks.number("--held-out", args.held_out, below=1.0, open_=True)
 
 
-def _compared(net: RNN, corpus: Corpus, token: str) -> tuple[str, float]:
-    """Return losses and perplexities as a table, and the held-out loss of the n-gram model."""
+def _start(args: argparse.Namespace, backend: Backend) -> LanguageModel | None:
+    """Return the model to train on, if one was asked for."""
+    if args.start is None:
+        return None
+    names = [name for name, default in args.network_defaults.items() if vars(args)[name] != default]
+    names += [n for n in ("level", "unit", "vocabulary", "embedding") if vars(args)[n] is not None]
+    if names:
+        raise ValueError(
+            f"--{names[0].replace('_', '-')} is what the model of --from has already: expected no "
+            "options of the network, the vocabulary or the tokens"
+        )
+    net = RNN.load(args.start, backend=backend)
+    with of_model(args.start):
+        return LanguageModel.of(net)
+
+
+def _text(args: argparse.Namespace) -> tuple[str, list[str]]:
+    """Return the text, and lines about the files that it is from, if there are several."""
+    if not args.files:
+        return python_topics(), []
+    paths: Sequence[str] = args.files
+    if paths == ["-"]:
+        name = "standard input"
+        return plain_text(decoded(sys.stdin.buffer.read(), name, args.encoding), name), []
+    if "-" in paths:
+        raise ValueError("- is standard input: expected it alone, or files and folders")
+    found = read_texts(paths, args.encoding)
+    told = [f"{len(found.files)} files, one after the other"] if len(found.files) > 1 else []
+    if found.skipped:
+        told.append(f"no text, left out: {listed(map(str, found.skipped), 4)}")
+    return found.text, told
+
+
+def _network(args: argparse.Namespace, size: int, backend: Backend, rng: Generator) -> RNN:
+    """Return a new network for a vocabulary of this size."""
+    embedding = args.embedding
+    if embedding is None:
+        embedding = args.hidden if size > ONE_HOT else 0
+    return RNN(
+        size,
+        args.hidden,
+        size,
+        **network_arguments(args),
+        embedding_size=embedding or None,
+        backend=backend,
+        rng=rng,
+    )
+
+
+def _compared(net: RNN, corpus: Corpus, token: str, before: float | None) -> tuple[str, float]:
+    """Return losses and perplexities as a table, and the held-out loss of the n-gram model.
+
+    The table ends with a sentence that says which of both is better.
+    """
     counted = NGram.fitted(corpus.tokens[0], ORDER, len(corpus.vocabulary))
     # After a failed training the loss may overflow; the number says so, and needs no warning.
     with net.backend.library.quiet():
@@ -194,7 +300,21 @@ def _compared(net: RNN, corpus: Corpus, token: str) -> tuple[str, float]:
     for name, losses in rows:
         training, held_out = map(_loss, losses)
         lines.append(f"  {name:<36} {training:>16} {held_out:>16}")
+    if before is not None:
+        lines.append(f"  {'network, before this training':<36} {'':>16} {_loss(before):>16}")
+    lines.append(_verdict(network[1], ngram[1], token))
     return "\n".join(lines), ngram[1]
+
+
+def _verdict(network: float, ngram: float, token: str) -> str:
+    """Return a sentence that says whether the network is better than counting."""
+    if network < ngram:
+        return f"the network is better than counting, by {ngram - network:.3f} nats per {token}"
+    difference = f"by {network - ngram:.3f} nats per {token}" if network < math.inf else "by far"
+    return (
+        f"counting is better than the network, {difference}: more text, --epochs or --hidden may "
+        "help"
+    )
 
 
 def _loss(loss: float) -> str:
