@@ -241,8 +241,13 @@ def finite(name: str, a: Array, backend: Backend) -> None:
             questions.asked.append(Question(name, a, "finite", None))
             return
     if not backend.library.all_finite(a):
-        at, value = _first_bad(a, backend.xp.isfinite(a), backend)
+        at, value = first_not_finite(a, backend)
         raise ValueError(f"{name}{at} is {value}: expected finite")
+
+
+def first_not_finite(a: Array, backend: Backend) -> tuple[list[int], object]:
+    """Return position and value of the first entry that is NaN or infinite; there must be one."""
+    return _first_bad(a, backend.xp.isfinite(a), backend)
 
 
 def _first_bad(a: Array, good: Array, backend: Backend) -> tuple[list[int], object]:

@@ -20,6 +20,7 @@ from xprnn.training.accumulation import Accumulation
 from xprnn.training.evaluation import valid_steps
 from xprnn.training.hint import hint_if_small
 from xprnn.training.history import History
+from xprnn.training.places import Places
 from xprnn.training.reports import Report, Reports
 
 
@@ -33,6 +34,10 @@ class NonFiniteLossError(FloatingPointError):
     ----------
     what : str
         What is not finite, in words.
+    place : str
+        The first number that is not, in the forward pass of that batch or on the way back, such as
+        ``"v at step 31, unit 7, layer 0, sequence 2 (inf)"``.  Empty if it is unknown: with
+        ``report_every`` above 1, or if the update or the validation loss is not finite.
     epoch, batch : int
         Where it happened, both from 1.
     history : History
@@ -49,6 +54,7 @@ class NonFiniteLossError(FloatingPointError):
         batch: int,
         history: History,
         read: tuple[int, int] | None = None,
+        place: str = "",
     ) -> None:
         weights = "the last weights that gave a finite loss"
         if read is not None:
@@ -56,12 +62,13 @@ class NonFiniteLossError(FloatingPointError):
         if history.best_epoch:
             weights = f"the weights of epoch {history.best_epoch}, the best"
         found = "" if read is None else f" (losses are read together: here, after batch {read[1]})"
+        first = f"; first non-finite: {place}" if place else ""
         super().__init__(
-            f"{what} in epoch {epoch}, batch {batch}{found}: the network keeps {weights}; "
+            f"{what} in epoch {epoch}, batch {batch}{found}: the network keeps {weights}{first}; "
             "a smaller learning rate or clip_norm=1.0 may help"
         )
         self.what, self.epoch, self.batch, self.history = what, epoch, batch, history
-        self.read = read
+        self.read, self.place = read, place
 
 
 @dataclass
@@ -99,6 +106,9 @@ class TrainingStep:
         self.good = self.finite = dict(self.net.parameters)
         self.accumulation = Accumulation(self.loss)
         self.reports = Reports(self.net.backend.library, self.report_every * self.accumulate)
+        self.places = Places(
+            self.net, self.loss, self.window, self.recompute, kept=self.report_every == 1
+        )
         # Accumulated gradients are dense, and only an InPlaceOptimizer takes factored ones.
         self.factored = self.accumulate == 1 and isinstance(self.optimizer, InPlaceOptimizer)
 
@@ -118,6 +128,7 @@ class TrainingStep:
             The network's final state.
         """
         self.batch += 1
+        self.places.note(self.batch, batch, state)
         # Values that are not finite raise an error here; a warning would only repeat it.
         with self.net.backend.library.quiet():
             with self.reports.asking() as questions:
@@ -169,8 +180,10 @@ class TrainingStep:
             if not math.isfinite(report.loss):
                 read = (reports[0].batch, reports[-1].batch) if self.report_every > 1 else None
                 self.batch = report.batch
-                self.fail(f"the loss is {report.loss}", read)
+                place = "" if read is not None else self.places.in_forward(report.batch)
+                self.fail(f"the loss is {report.loss}", read, place)
         if reports:
+            self.places.forget(but=self.batch)
             self.good = dict(self.net.parameters)
         return reports
 
@@ -194,7 +207,8 @@ class TrainingStep:
         try:
             return self._updated(gradients)
         except NaNGradientError as error:
-            self.fail(f"the gradient of {', '.join(error.names)} became NaN")
+            place = self.places.on_the_way_back(self.batch) if self.accumulate == 1 else ""
+            self.fail(f"the gradient of {', '.join(error.names)} became NaN", None, place)
 
     def _updated(self, gradients: dict[str, GradientArray]) -> Array | None:
         net, norm = self.net, None
@@ -227,12 +241,12 @@ class TrainingStep:
             self.fail(f"the update made {', '.join(bad)} infinite or NaN")
         self.finite = dict(self.net.parameters)
 
-    def fail(self, what: str, read: tuple[int, int] | None = None) -> NoReturn:
+    def fail(self, what: str, read: tuple[int, int] | None = None, place: str = "") -> NoReturn:
         """Go back to good weights and raise the error that says what is not finite."""
         # A saturated tanh gives a finite loss even with infinite weights.
         self.net.parameters = self.finite if self.not_finite(self.good) else self.good
         self.history.stopped = "non-finite"
-        raise NonFiniteLossError(what, self.epoch, self.batch, self.history, read)
+        raise NonFiniteLossError(what, self.epoch, self.batch, self.history, read, place)
 
     def not_finite(self, parameters: Mapping[str, Array]) -> list[str]:
         """Return the names of the parameters with an entry that is infinite or NaN."""

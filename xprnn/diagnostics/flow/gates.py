@@ -11,14 +11,15 @@ formula of the cell's `forward`.  Its slope is scaled to be at most one::
 linear, and never saturated.
 """
 
+import functools
 from collections.abc import Callable, Hashable
-from functools import lru_cache
+from typing import NamedTuple
 
 from xprnn.backend import Backend
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Cell
 from xprnn.engine.layer.projection import project
-from xprnn.engine.layer.reaching import Reached
+from xprnn.engine.layer.reaching import Reached, recurrent_projection
 from xprnn.engine.layer.weights import Weights
 from xprnn.engine.loop.program import CONSTANT, INPUT, Program
 from xprnn.engine.loop.trace import trace_forward
@@ -37,18 +38,18 @@ SLOPES: dict[str, Slope] = {
 }
 """``slope(xp, y, a)``, from 0 to 1, of the function y of a; of two operands a is the gate's."""
 
+CLIPS = ("maximum", "minimum")
 
-class Activation:
-    """The activation of a gate in a program.
 
-    Attributes
-    ----------
-    node, operand : int
-        The nodes of y and of a.
-    """
+class Function(NamedTuple):
+    """A function in a program: the nodes of y and of a."""
 
-    def __init__(self, node: int, operand: int) -> None:
-        self.node, self.operand = node, operand
+    y: int
+    a: int
+
+
+Activation = tuple[Function, ...]
+"""Of a gate: one function, or a maximum and a minimum of it, which clip; empty if it is linear."""
 
 
 def saturated(
@@ -71,12 +72,11 @@ def saturated(
     values = _values(backend, program, activations, cell, weights, x, reached)
     valid, counts = reached.recurrent.valid, []
     for activation in activations:
-        if activation is None:
+        if not activation:
             counts.append(xp.zeros((), dtype=xp.float32, device=backend.device))
             continue
-        slope = SLOPES[program.nodes[activation.node].op](
-            xp, values[activation.node], values[activation.operand]
-        )
+        slopes = [SLOPES[program.nodes[y].op](xp, values[y], values[a]) for y, a in activation]
+        slope = functools.reduce(xp.minimum, slopes)
         flat = slope <= bound
         if valid is not None:
             flat = flat & valid
@@ -84,9 +84,9 @@ def saturated(
     return xp.stack(counts)
 
 
-def find_activations(program: Program, gates: int) -> tuple[Activation | None, ...]:
-    """Return the activation of each gate; None for a gate that has none."""
-    found: list[Activation | None] = [None] * gates
+def find_activations(program: Program, gates: int) -> tuple[Activation, ...]:
+    """Return the activation of each gate."""
+    found: list[Activation] = [()] * gates
     depends: list[set[int]] = []
     blocks = {node: k for k, node in program.inputs("u").items()}
     for index, node in enumerate(program.nodes):
@@ -96,18 +96,22 @@ def find_activations(program: Program, gates: int) -> tuple[Activation | None, .
         if node.op in SLOPES:
             for k in before:
                 (operand, *_) = (a for a in node.args if k in depends[a])
-                found[k] = found[k] or Activation(index, operand)
+                found[k] = found[k] or (Function(index, operand),)
             before = set()
+        if node.op in CLIPS:
+            for k, activation in enumerate(found):
+                if activation and activation[-1].y in node.args:
+                    found[k] = (*activation, Function(index, activation[-1].y))
         depends.append(before)
     return tuple(found)
 
 
-def _known(cell: Cell) -> tuple[Program, tuple[Activation | None, ...]] | None:
+def _known(cell: Cell) -> tuple[Program, tuple[Activation, ...]] | None:
     # A cell that can't be hashed may change, so it is traced again.
     return _cached(cell) if isinstance(cell, Hashable) else _traced(cell)
 
 
-def _traced(cell: Cell) -> tuple[Program, tuple[Activation | None, ...]] | None:
+def _traced(cell: Cell) -> tuple[Program, tuple[Activation, ...]] | None:
     try:
         program = trace_forward(cell)
     except Untraceable:
@@ -115,13 +119,13 @@ def _traced(cell: Cell) -> tuple[Program, tuple[Activation | None, ...]] | None:
     return program, find_activations(program, cell.gates)
 
 
-_cached = lru_cache(maxsize=64)(_traced)
+_cached = functools.lru_cache(maxsize=64)(_traced)
 
 
 def _values(
     backend: Backend,
     program: Program,
-    activations: tuple[Activation | None, ...],
+    activations: tuple[Activation, ...],
     cell: Cell,
     weights: Weights,
     x: Array,
@@ -129,7 +133,7 @@ def _values(
 ) -> dict[int, Array]:
     """Return the values of the nodes that the activations need, of all steps."""
     needed: set[int] = set()
-    wanted = [a.node for a in activations if a is not None]
+    wanted = [function.y for activation in activations for function in activation]
     while wanted:
         index = wanted.pop()
         if index not in needed:
@@ -175,7 +179,7 @@ def _inputs(
     states = [part[:-1, ...] for part in saved.trajectory.states]
     gain = weights.gains[0] if weights.gains else None
     u, _ = project(backend, weights.W, weights.b, x, gain)
-    v = _recurrent_projection(backend, reached, states[0])
+    v = recurrent_projection(backend, recurrent, saved)
     arrays: dict[str, Array] = {}
     for name, whole in (("u", u), ("v", v)):
         hidden = states[0].shape[2]
@@ -183,14 +187,3 @@ def _inputs(
             arrays[f"{name}{k}"] = whole[..., k * hidden : (k + 1) * hidden]
     arrays |= {f"unit{k}": part for k, part in enumerate(recurrent.units)}
     return arrays | {f"state{k}": part for k, part in enumerate(states)}
-
-
-def _recurrent_projection(backend: Backend, reached: Reached, h: Array) -> Array:
-    """Return v of all steps, (L, B, G·H)."""
-    recurrent, normalized = reached.recurrent, reached.saved.trajectory.normalized
-    if recurrent.gain is not None and normalized is not None:
-        return recurrent.gain * normalized.n
-    if recurrent.mask is not None:
-        h = h * recurrent.mask
-    library, U = backend.library, recurrent.U
-    return backend.xp.reshape(library.product(library.rows(h), U.T), (*h.shape[:2], U.shape[0]))

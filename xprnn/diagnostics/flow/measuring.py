@@ -24,6 +24,7 @@ from xprnn.engine.gradients import GradientArray, largest_size, square_sum, time
 from xprnn.engine.layer.weights import check_same_weights
 from xprnn.engine.lengths import fill_target
 from xprnn.engine.network import RNN
+from xprnn.engine.nonfinite import first_in_forward, first_on_the_way_back
 from xprnn.engine.results import NetworkTape, Run, check_run
 from xprnn.engine.stack import zero_padding
 from xprnn.losses import Loss, get_loss, mask_arguments
@@ -133,6 +134,8 @@ def gradient_flow(
             d_state = check_state("d_state", d_state, net.backend, cell, shape)
         measured = _Measuring(net, run.tape, dy, d_state, window)
         flow = measured.flow(value, bound)
+        if not (math.isfinite(value or 0.0) and measured.finite(flow)):
+            flow = flow._replace(nonfinite=measured.first_not_finite(run))
         if optimizer is not None:
             flow = flow._replace(update_ratios=measured.update_ratios(optimizer))
         if matrix:
@@ -247,6 +250,20 @@ class _Measuring:
             self._norms_of(net.parameters),
         )
 
+    def finite(self, flow: Flow) -> bool:
+        """Whether everything that flows is finite."""
+        return bool(np.all(np.isfinite(flow.norms)) and np.all(np.isfinite(flow.gradient_norms)))
+
+    def first_not_finite(self, run: Run) -> str:
+        """Return where the first NaN or infinity arises."""
+        parameters = self.net.parameters
+        d_state = self._final(None)
+        return (
+            first_in_forward(parameters, run)
+            or first_on_the_way_back(parameters, run, self.d_output, d_state, self.window)
+            or "the loss (every output is finite)"
+        )
+
     def matrix(self) -> HostArray:
         """Return ‖∂L_s/∂h(t)‖, (layers·D, T, T)."""
         if self.architecture.returns == "last":
@@ -281,21 +298,30 @@ class _Measuring:
         bound : float or None
             See `watched`.
         """
-        d_output, d_state = self.d_output, self.d_state
-        backend, xp, stack = self.backend, self.backend.xp, self.architecture.stack
-        cell = self.architecture.cell
+        d_output, xp = self.d_output, self.backend.xp
         if mask is not None:
-            keep = backend.asarray(mask[..., None])
+            keep = self.backend.asarray(mask[..., None])
             d_output = xp.where(keep, d_output, xp.zeros_like(d_output))
+        return watched(
+            self.net.parameters,
+            self.tape,
+            d_output,
+            self._final(mask),
+            window=self.window,
+            bound=bound,
+        )
+
+    def _final(self, mask: HostArray | None) -> Arrays:
+        """Return the gradient of the final state where it enters at these steps."""
+        architecture, backend, d_state = self.architecture, self.backend, self.d_state
         if d_state is None:
-            d_state = zero_state(backend, cell, self.architecture.state_shape(self.batch))
-        elif mask is not None:
-            last = mask[self.ends, np.arange(self.batch)]
-            rows = np.stack([mask[0] if d.reverse else last for d in stack])[..., None]
-            keep = backend.asarray(rows)
-            d_state = tuple([xp.where(keep, part, xp.zeros_like(part)) for part in d_state])
-        parameters = self.net.parameters
-        return watched(parameters, self.tape, d_output, d_state, window=self.window, bound=bound)
+            return zero_state(backend, architecture.cell, architecture.state_shape(self.batch))
+        if mask is None:
+            return d_state
+        last, xp = mask[self.ends, np.arange(self.batch)], backend.xp
+        rows = np.stack([mask[0] if d.reverse else last for d in architecture.stack])
+        keep = backend.asarray(rows[..., None])
+        return tuple([xp.where(keep, part, xp.zeros_like(part)) for part in d_state])
 
     def _lengths(self, found: Watched) -> HostArray:
         """Return the length of ∂L/∂h of every layer, step and sequence, (layers·D, T, B)."""

@@ -13,6 +13,7 @@ each by one matrix product for all steps of a segment.  A sequence is one segmen
 with du and dv, the gradients of the cell's two arguments, from the backward loop.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from xprnn.backend import Backend, Library
@@ -225,6 +226,37 @@ def sweep_gradient(weights: Weights, tape: Tape, last: Sweep) -> LayerGradient:
     """Return the layer's gradients after the last sweep."""
     d_loop = loop_gradient(tape.backend.xp, last)
     return _layer_gradient(weights, tape, slice(None), _only_tape(tape), d_loop)
+
+
+class Steps(NamedTuple):
+    """Some steps of a layer, and what its tape has of them.
+
+    Attributes
+    ----------
+    steps : slice
+    recurrent : Recurrent
+        Its mask is that of these steps.
+    saved : SegmentTape
+    """
+
+    steps: slice
+    recurrent: Recurrent
+    saved: SegmentTape
+
+
+def saved_segments(cell: Cell, tape: Tape) -> Iterator[Steps]:
+    """Iterate over a tape's segments from the first step on, recomputing those that it lacks."""
+    for steps, before, _, saved in tape.segments:
+        found = saved
+        if found is None:
+            found = _run_segment(
+                tape.backend, cell, tape.weights, tape.x, tape.recurrent, steps, before, save=True
+            )
+        recurrent = tape.recurrent
+        if recurrent.valid is not None:
+            recurrent = _recurrent_at(recurrent, steps)
+        yield Steps(steps, recurrent, found)
+        del saved, found  # large, as in `run_layer`
 
 
 def swept_states(weights: Weights, tape: Tape, last: Sweep) -> Reached:

@@ -91,6 +91,16 @@ def state_gradients(
     return dh if valid is None else library.zero_unless(valid, dh)
 
 
+def recurrent_projection(backend: Backend, recurrent: Recurrent, saved: SegmentTape) -> Array:
+    """Return v of all steps, (L, B, G·H), of which a tape holds the states alone."""
+    if recurrent.gain is not None and saved.trajectory.normalized is not None:
+        return recurrent.gain * saved.trajectory.normalized.n
+    h, library, U = saved.trajectory.states[0][:-1, ...], backend.library, recurrent.U
+    if recurrent.mask is not None:
+        h = h * recurrent.mask
+    return backend.xp.reshape(library.product(library.rows(h), U.T), (*h.shape[:2], U.shape[0]))
+
+
 Paths: TypeAlias = tuple[tuple[Array | None, ...], ...]
 
 
