@@ -263,7 +263,7 @@ def _layers_backward(
 
     # The gradient of the top layer's output has no name here, so that it is freed when that layer
     # is done: it is as large as a long sequence.
-    d_input = _down_the_layers(tape, readout_backward(), d_state, layer_backward)  # from (2), (3)
+    d_input = down_the_layers(tape, readout_backward(), d_state, layer_backward)  # from (2), (3)
     states.reverse()
     return d_input, states
 
@@ -291,7 +291,7 @@ def _layers_backward_windowed(
         return sweep_input_gradient(weights[k], tapes[k], swept) if stack[k].layer else None
 
     for _ in range(window + 1):
-        _down_the_layers(tape, dh, d_state, layer_backward)
+        down_the_layers(tape, dh, d_state, layer_backward)
     if watch is not None:
         for k, swept in enumerate(sweeps):
             if swept is not None:
@@ -310,7 +310,7 @@ def _layers_backward_windowed(
     return d_input, [layer.state for layer in layers]
 
 
-def _down_the_layers(
+def down_the_layers(
     tape: NetworkTape,
     dh: Array,
     d_state: Arrays,

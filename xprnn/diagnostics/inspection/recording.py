@@ -1,0 +1,213 @@
+"""Recording: a network's passes over one sequence as a `Record`.
+
+Names are the cell's own: those of its formula (see `xprnn.diagnostics.inspection.watching`), and
+those of the numbered equations in its docstring.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from xprnn import checks
+from xprnn.backend import Backend, library_of
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.types import Array
+from xprnn.cells import Arrays
+from xprnn.diagnostics.inspection.layers import layer_record
+from xprnn.diagnostics.inspection.passes import backward_kept, forward_again, one_segment
+from xprnn.diagnostics.inspection.record import Contribution, Record
+from xprnn.engine.arguments import check_inputs, check_window, zero_state
+from xprnn.engine.lengths import check_lengths, fill_target
+from xprnn.engine.network import RNN
+from xprnn.engine.readout import read_out_backward
+from xprnn.engine.results import NetworkTape
+from xprnn.engine.stack import draw_masks, forward
+from xprnn.losses import CrossEntropy, Loss, get_loss
+
+
+def record(
+    net: RNN,
+    x: Array,
+    target: Array | None = None,
+    loss: str | Loss = "squared_error",
+    *,
+    d_output: Array | None = None,
+    state: Arrays | None = None,
+    lengths: Sequence[int] | None = None,
+    window: int | None = None,
+    sequence: int = 0,
+    vocabulary: Sequence[str] = (),
+) -> Record:
+    """Return every quantity of a forward and a backward pass over one sequence of a batch.
+
+    The loss is that of this sequence alone, and there is no dropout.
+
+    Parameters
+    ----------
+    net : RNN
+    x, target, loss, state, lengths, window
+        See `RNN.value_and_grad`.
+    d_output : array, optional
+        The gradient of the output, in its shape, instead of a target.
+    sequence : int
+        Which sequence of the batch.
+    vocabulary : sequence of str
+        The names of the tokens.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or shape, or out of range; if neither a target nor
+        ``d_output`` is given, or both are.
+    """
+    architecture, backend, loss, window = (
+        net.architecture,
+        net.backend,
+        get_loss(loss),
+        check_window(window),
+    )
+    if (target is None) == (d_output is None):
+        given = "neither" if target is None else "both"
+        raise ValueError(f"{given} of target and d_output given: expected one of them")
+    x, initial, valid = check_inputs(architecture, backend, x, state, lengths)
+    steps, batch = x.shape[:2]
+    b = _index("sequence", sequence, batch)
+    shape = architecture.output_shape(steps, batch)
+    ends = check_lengths(lengths, steps, batch)
+    n = steps if ends is None else ends[b]
+    last = architecture.returns == "last"
+    one = slice(b, b + 1)
+    at = (one,) if last else (slice(0, n), one)
+    if d_output is None:
+        target = loss.check(shape, target if last else fill_target(backend, valid, target), backend)
+        target = target[at]
+    else:
+        d_output = checks.array("d_output", d_output, backend, shape)[at]
+    x, initial = x[:n, one, ...], tuple(part[:, one, :] for part in initial)
+    masks = draw_masks(architecture, backend, None, n, 1)
+    run = forward(
+        architecture, backend, net.parameters, x, initial, None, save=True, masks=masks
+    )
+    output = backend.library.copy(run.output)
+    value, losses = None, None
+    if target is not None:
+        value, d_output = loss.value_and_grad(backend.library.copy(output), target)
+        losses = _losses(backend, loss, output, target, value, last=last)
+    assert d_output is not None
+    layers, contributions = _layers(net, run.tape, d_output, window)
+    host = backend.to_numpy
+    softmax = None
+    if target is not None and isinstance(loss, CrossEntropy):
+        softmax = _probabilities(output)
+    return Record(
+        network=repr(net),
+        dtype=backend.dtype_name,
+        steps=n,
+        padding=steps - n,
+        window=window,
+        loss="" if target is None else type(loss).__name__,
+        value=None if value is None else float(value),
+        losses=losses,
+        x=_wide(host(x[:, 0, ...])),
+        target=None if target is None else _wide(_one(host(target), last=last)),
+        output=_wide(_one(host(output), last=last)),
+        d_output=_wide(_one(host(d_output), last=last)),
+        probabilities=None if softmax is None else _wide(_one(host(softmax), last=last)),
+        last=last,
+        has_readout=architecture.output_size is not None,
+        layers=layers,
+        contributions=contributions,
+        vocabulary=tuple(vocabulary),
+    )
+
+
+def _index(name: str, value: object, count: int) -> int:
+    """Return a number of a sequence, known to be within the batch."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} is {value!r}: expected an int")
+    k = int(value.__index__())
+    if not 0 <= k < count:
+        raise ValueError(f"{name} is {k}: expected 0 to {count - 1}, one of the batch's sequences")
+    return k
+
+
+def _layers(
+    net: RNN, tape: NetworkTape, d_output: Array, window: int | None
+) -> tuple[tuple[Any, ...], tuple[Contribution, ...]]:
+    """Return the layers' records, and the contributions of readout and embedding."""
+    architecture, backend, xp = net.architecture, net.backend, net.backend.xp
+    parameters, tapes = net.parameters, one_segment(tape)
+    dh = d_output
+    if architecture.output_size is not None:
+        R, r = parameters["readout.weight"], parameters.get("readout.bias")
+        dh = read_out_backward(xp, R, r, tape.h, d_output).h
+    d_state = zero_state(backend, architecture.cell, architecture.state_shape(1))
+    backs, d_input = backward_kept(tape, tapes, dh, d_state, window)
+    cuts: list[Arrays | None] = [None] * len(tapes)
+    if window is not None:
+        whole, _ = backward_kept(tape, tapes, dh, d_state, None)
+        cuts = [
+            tuple(
+                full - kept
+                for full, kept in zip(w.call.arguments[-1], b.call.arguments[-1], strict=True)
+            )
+            for w, b in zip(whole, backs, strict=True)
+        ]
+    layers = tuple(
+        layer_record(
+            architecture, direction, layer, forward_again(architecture.cell, layer), back, cut
+        )
+        for direction, layer, back, cut in zip(
+            architecture.stack, tapes, backs, cuts, strict=True
+        )
+    )
+    return layers, tuple(_ends(net, tape, d_output, d_input))
+
+
+def _ends(
+    net: RNN, tape: NetworkTape, d_output: Array, d_input: Array | None
+) -> Iterable[Contribution]:
+    """Yield the contributions to the gradients of readout and embedding."""
+    host, shapes = net.backend.to_numpy, net.architecture.shapes()
+    if net.output_size is not None:
+        last = net.returns == "last"
+        dy, h = (_wide(_one(host(a), last=last)) for a in (d_output, tape.h))
+        name = "readout.weight"
+        yield Contribution(name, "dR += dy(t) h(t)ᵀ", dy, h, None, shapes[name])
+        if net.bias:
+            yield Contribution("readout.bias", "dr += dy(t)", dy, None, None, dy.shape[1:])
+    if net.embedding_size is not None:
+        tokens, de = host(tape.x)[:, 0].astype(np.int64), _wide(host(d_input)[:, 0, :])
+        name = "embedding.weight"
+        yield Contribution(name, "dE[x(t)] += dx(t)", de, None, tokens, shapes[name])
+
+
+def _losses(
+    backend: Backend, loss: Loss, output: Array, target: Array, value: Array, *, last: bool
+) -> HostArray | None:
+    """Return what each step adds to the loss; None if the loss is not such a sum."""
+    if last:
+        return np.asarray([float(value)])
+    whole, parts = loss.entries(target), []
+    for t in range(output.shape[0]):
+        step = slice(t, t + 1)
+        entries = loss.entries(target[step])
+        share = entries / max(whole, 1) if loss.reduction == "mean" else 1.0
+        parts.append(float(loss(output[step], target[step])) * share if entries else 0.0)
+    losses = np.asarray(parts)
+    close = np.isclose(losses.sum(), float(value), rtol=1e-3, equal_nan=True)
+    return losses if close or not np.isfinite(float(value)) else None
+
+
+def _probabilities(logits: Array) -> Array:
+    library = library_of(logits)
+    _, exponentials, Z = library.softmax_parts(library.rows(logits), overwrite=False)
+    return library.namespace().reshape(exponentials / Z, logits.shape)
+
+
+def _one(a: HostArray, *, last: bool) -> HostArray:
+    """Return the only sequence's entries: (T, ...), or (1, ...) of the last output alone."""
+    return a if last else a[:, 0, ...]
+
+
+def _wide(a: HostArray) -> HostArray:
+    return a if a.dtype.kind in "iu" else a.astype(np.float64)
