@@ -59,7 +59,8 @@ class Pool:
 def decode(array: Encoded) -> HostArray:
     """Return an array of the page's data, (N, K)."""
     raw = base64.b64decode(array["data"])
-    return np.frombuffer(raw, dtype=f"<{array['kind']}").reshape(-1, array["width"])
+    numbers: HostArray = np.frombuffer(raw, dtype=f"<{array['kind']}")
+    return np.reshape(numbers, (-1, int(array["width"])))
 
 
 def encoded(record: Record, shown: slice) -> Encoded:
@@ -76,7 +77,7 @@ def _encoded(record: Record, shown: slice, pool: Pool) -> Encoded:
     layers = [_layer(layer, pool) for layer in record.layers]
     for layer, found in zip(record.layers, layers, strict=True):
         found["norms"] = pool.add_whole(norms(layer["dh"]))
-        found["passed"] = pool.add_whole(norms(layer[f"dh_later({'t+1' if layer.reverse else 't-1'})"]))
+        found["passed"] = pool.add_whole(norms(layer[f"dh_later({layer.before})"]))
     output = _output(record, pool)
     return {
         "network": record.network,
@@ -100,7 +101,8 @@ def norms(values: HostArray) -> HostArray:
     with np.errstate(all="ignore"):
         largest = np.max(np.abs(values), axis=1, keepdims=True)
         scale = np.where(np.isfinite(largest) & (largest > 0), largest, 1.0)
-        return (scale * np.sqrt(np.sum((values / scale) ** 2, axis=1, keepdims=True)))[:, 0]
+        sizes: HostArray = scale[:, 0] * np.sqrt(np.sum((values / scale) ** 2, axis=1))
+    return sizes
 
 
 def _layer(layer: LayerRecord, pool: Pool) -> Encoded:
@@ -213,4 +215,4 @@ def _largest(y: HostArray, target: HostArray | None) -> HostArray:
     rows = []
     for line, k in zip(order.tolist(), target.reshape(-1).tolist(), strict=True):
         rows.append(([k] if k >= 0 else []) + [j for j in line if j != k])
-    return np.asarray([row[: OUTPUTS] for row in rows])
+    return np.asarray([row[:OUTPUTS] for row in rows])

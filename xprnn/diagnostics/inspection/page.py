@@ -207,7 +207,7 @@ def _shown(record: Record, steps: tuple[int, int] | None) -> slice:
         )
         most = max(1, min(STEPS, NUMBERS // max(width, 1)))
         return slice(max(0, total - most), total)
-    if not isinstance(steps, tuple | list) or len(steps) != 2:
+    if len(steps) != 2:
         raise TypeError(f"steps is {steps!r}: expected two ints, the first step and the end")
     first, stop = steps
     for k in steps:
@@ -234,7 +234,9 @@ def _messages(record: Record, shown: slice) -> list[str]:
 
 
 def _assembled(data: dict[str, object]) -> str:
-    text = {name: (ASSETS / name).read_text("utf-8") for name in (*SCRIPTS, "page.html", "page.css")}
+    text = {
+        name: (ASSETS / name).read_text("utf-8") for name in (*SCRIPTS, "page.html", "page.css")
+    }
     # A "<" in the data could end the script.
     safe = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     # Not str.format, because styles and scripts are full of braces.

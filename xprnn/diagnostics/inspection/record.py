@@ -125,6 +125,11 @@ class LayerRecord:
         """``"layer 0"``, or ``"layer 0, reversed"``."""
         return f"layer {self.layer}{', reversed' * self.reverse}"
 
+    @property
+    def before(self) -> str:
+        """The step that is read before step t: ``"t-1"``, or ``"t+1"``."""
+        return "t+1" if self.reverse else "t-1"
+
     def __getitem__(self, name: str) -> HostArray:
         """Return a quantity's values, (T, K), by its name: ``record.layers[0]["dh"]``."""
         for quantity in (*self.forward, *self.backward):

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from xprnn import checks
-from xprnn.backend import Backend, library_of
+from xprnn.backend import library_of
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.diagnostics.inspection.layers import layer_record
 from xprnn.diagnostics.inspection.passes import backward_kept, forward_again, one_segment
 from xprnn.diagnostics.inspection.record import Contribution, Record
+from xprnn.diagnostics.inspection.view import View
 from xprnn.engine.arguments import check_inputs, check_window, zero_state
 from xprnn.engine.lengths import check_lengths, fill_target
 from xprnn.engine.network import RNN
@@ -59,12 +60,10 @@ def record(
         If an argument is of the wrong type or shape, or out of range; if neither a target nor
         ``d_output`` is given, or both are.
     """
-    architecture, backend, loss, window = (
-        net.architecture,
-        net.backend,
-        get_loss(loss),
-        check_window(window),
-    )
+    if not isinstance(net, RNN):
+        raise TypeError(f"net is {type(net).__name__}: expected an RNN")
+    architecture, backend = net.architecture, net.backend
+    loss, window = get_loss(loss), check_window(window)
     if (target is None) == (d_output is None):
         given = "neither" if target is None else "both"
         raise ValueError(f"{given} of target and d_output given: expected one of them")
@@ -79,19 +78,17 @@ def record(
     at = (one,) if last else (slice(0, n), one)
     if d_output is None:
         target = loss.check(shape, target if last else fill_target(backend, valid, target), backend)
-        target = target[at]
+        target = target[(*at, ...)]
     else:
-        d_output = checks.array("d_output", d_output, backend, shape)[at]
+        d_output = checks.array("d_output", d_output, backend, shape)[(*at, ...)]
     x, initial = x[:n, one, ...], tuple(part[:, one, :] for part in initial)
     masks = draw_masks(architecture, backend, None, n, 1)
-    run = forward(
-        architecture, backend, net.parameters, x, initial, None, save=True, masks=masks
-    )
+    run = forward(architecture, backend, net.parameters, x, initial, None, save=True, masks=masks)
     output = backend.library.copy(run.output)
     value, losses = None, None
     if target is not None:
         value, d_output = loss.value_and_grad(backend.library.copy(output), target)
-        losses = _losses(backend, loss, output, target, value, last=last)
+        losses = _losses(loss, output, target, value, last=last)
     assert d_output is not None
     layers, contributions = _layers(net, run.tape, d_output, window)
     host = backend.to_numpy
@@ -154,11 +151,9 @@ def _layers(
         ]
     layers = tuple(
         layer_record(
-            architecture, direction, layer, forward_again(architecture.cell, layer), back, cut
+            View(architecture, direction, layer, forward_again(architecture.cell, layer), back, cut)
         )
-        for direction, layer, back, cut in zip(
-            architecture.stack, tapes, backs, cuts, strict=True
-        )
+        for direction, layer, back, cut in zip(architecture.stack, tapes, backs, cuts, strict=True)
     )
     return layers, tuple(_ends(net, tape, d_output, d_input))
 
@@ -182,7 +177,7 @@ def _ends(
 
 
 def _losses(
-    backend: Backend, loss: Loss, output: Array, target: Array, value: Array, *, last: bool
+    loss: Loss, output: Array, target: Array, value: Array, *, last: bool
 ) -> HostArray | None:
     """Return what each step adds to the loss; None if the loss is not such a sum."""
     if last:
@@ -190,9 +185,9 @@ def _losses(
     whole, parts = loss.entries(target), []
     for t in range(output.shape[0]):
         step = slice(t, t + 1)
-        entries = loss.entries(target[step])
+        entries = loss.entries(target[step, ...])
         share = entries / max(whole, 1) if loss.reduction == "mean" else 1.0
-        parts.append(float(loss(output[step], target[step])) * share if entries else 0.0)
+        parts.append(float(loss(output[step, ...], target[step, ...])) * share if entries else 0.0)
     losses = np.asarray(parts)
     close = np.isclose(losses.sum(), float(value), rtol=1e-3, equal_nan=True)
     return losses if close or not np.isfinite(float(value)) else None

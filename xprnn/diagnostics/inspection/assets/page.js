@@ -226,6 +226,7 @@ function rowElement(row, lines) {
   }
   const shown = element("div", { class: "shown" }, view);
   const line = element("div", { class: `row${now ? " now" : ""}${row.group === "cut" ? " cut" : ""}`, "data-name": row.name }, label, shown);
+  if (row.note) line.append(element("div", { class: "note" }, row.note));
   if (now && row.line !== null && lines[row.line]) {
     const inline = element("div", { class: "inline" });
     inline.innerHTML = lineMarkup(lines[row.line]);
@@ -233,7 +234,6 @@ function rowElement(row, lines) {
     if (worked) inline.append(element("div", { class: "worked" }, `unit ${state.unit}: ${worked}`));
     line.append(inline);
   }
-  if (row.note) line.append(element("div", { class: "note" }, row.note));
   return line;
 }
 

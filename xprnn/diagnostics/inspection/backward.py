@@ -1,0 +1,112 @@
+"""The backward pass of a layer as named quantities, lines of equations and contributions."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from xprnn.backend.host.arrays import np
+from xprnn.cells import unit_names
+from xprnn.diagnostics.inspection.equations import block_names, short_unit_names
+from xprnn.diagnostics.inspection.record import Contribution, Line, Quantity
+from xprnn.diagnostics.inspection.view import Rows, View, results_of, source_lines
+from xprnn.engine.normalization import normalize_backward
+
+
+def backward_quantities(view: View) -> tuple[tuple[Quantity, ...], tuple[Line, ...]]:
+    """Return what arrives at each step, what the cell makes of it, and what the step passes on."""
+    cell, back = view.cell, view.back
+    rows, lines = Rows(view.host), list[Line]()
+    own_text, own_note = _outside(view)
+    (_, _, d_state), (du, dv, d_previous) = back.call.arguments, back.call.result
+    lines += [Line(own_text), Line("dh(t) = dh_own(t) + dh_later(t)")]
+    later = f"from step {view.after[1:-1]}"
+    for k, name in enumerate(cell.state):
+        if k == 0 or bool((back.own[k] != 0).any()):
+            rows.add(f"d{name}_own", back.own[k], "arrives", 0, own_note)
+        rows.add(f"d{name}_later", back.later[k], "arrives", 1, later)
+        rows.add(f"d{name}", d_state[k], "arrives", 1, "their sum")
+    for name, part in zip(cell.state, view.cut or (), strict=False):
+        rows.add(f"d{name}_cut", part, "cut", 1, "from losses beyond the window")
+    arrived = rows.known()
+    arrived |= {f"{name}(t)": a for name, a in arrived.items()}
+    lines[1] = lines[1]._replace(left=arrived, right=arrived)
+    results = results_of(back.call, {})
+    placed = source_lines(view, back.call, lines)
+    for name, a, statement in results:
+        rows.add(name, a, "cell", placed.get(statement))
+    gates = cell.gates
+    for letter, blocks in (("du", du), ("dv", dv[:gates])):
+        for name, block in zip(block_names(cell, letter), blocks, strict=True):
+            rows.add(name, block, "projections")
+    if view.normalises:
+        rows.add("da_u", _before_gain(view)[0], "projections", note="gradient of W x")
+        rows.add("da_v", back.step.da, "projections", note="gradient of U h")
+    direct = d_previous[0]
+    paths = "" if direct is None else " + direct"
+    norm = "da_v" if view.normalises else "dv"
+    last = len(lines)
+    lines.append(Line(f"dh_later{view.before} = Uᵀ {norm}(t){paths}"))
+    if direct is not None:
+        U = view.tape.weights.U
+        through = view.tape.backend.xp.matmul(back.step.da, U)
+        rows.add("through U", through, "passes on", last, f"Uᵀ {norm}(t)")
+        rows.add("direct", direct, "passes on", last, "not through U")
+    for name, passed in zip(cell.state, back.step.state, strict=True):
+        label = f"d{name}_later{view.before}"
+        rows.add(label, passed, "passes on", last, f"to step {view.before[1:-1]}")
+    return tuple(rows.quantities), tuple(lines)
+
+
+def _before_gain(view: View) -> tuple[Any, Any]:
+    """Return the gradient of W x, (T, G·H), and dγ_u of every step; without a gain du, None."""
+    backend, du = view.tape.backend, view.back.step.du
+    weights, normalized = view.tape.weights, view.forth.normalized
+    if not weights.gains or normalized is None:
+        return du, None
+    rows = backend.library.rows(du)
+    return normalize_backward(backend.xp, normalized, weights.gains[0], rows)
+
+
+def contributions(view: View) -> Iterable[Contribution]:
+    """Yield what each step adds to the gradients of the layer's parameters."""
+    names, step, weights = view.direction.names, view.back.step, view.tape.weights
+    d_product, d_gain = _before_gain(view)
+    product, du, da = map(view.values, (d_product, step.du, step.da))
+    h = view.values(view.forth.states[0][:-1, ...])
+    W_shape = tuple(weights.W.shape)
+    left, right = ("da_u", "da_v") if view.normalises else ("du", "dv")
+    if view.forth.x.ndim == 2:
+        tokens = view.values(view.forth.x)[:, 0].astype(np.int64)
+        yield Contribution(names.W, f"dW[:, x(t)] += {left}(t)", product, None, tokens, W_shape)
+    else:
+        yield Contribution(
+            names.W,
+            f"dW += {left}(t) x(t)ᵀ",
+            product,
+            view.values(view.forth.x),
+            None,
+            W_shape,
+        )
+    yield Contribution(
+        names.U, f"dU += {right}(t) h{view.before}ᵀ", da, h, None, tuple(weights.U.shape)
+    )
+    if view.architecture.bias:
+        yield Contribution(names.b, "db += du(t)", du, None, None, du.shape[1:])
+    kinds = zip(unit_names(view.cell), short_unit_names(view.cell), strict=True)
+    for (unit, short), name, d_unit in zip(kinds, names.units, step.units, strict=True):
+        if unit in view.architecture.units():
+            values, text = view.values(d_unit), f"d{short} += d{short}(t)"
+            yield Contribution(name, text, values, None, None, values.shape[1:])
+    if d_gain is not None:
+        for name, gain, one in zip(names.gains, (d_gain, step.gain), "uv", strict=True):
+            values, text = view.values(gain), f"dγ_{one} += d{one}(t) N(a_{one}(t))"
+            yield Contribution(name, text, values, None, None, values.shape[1:])
+
+
+def _outside(view: View) -> tuple[str, str]:
+    """Return the equation of what reaches h(t) from outside the time loop, and a note on it."""
+    architecture, layer = view.architecture, view.direction.layer
+    half = ", this direction's half" if architecture.bidirectional else ""
+    if layer < architecture.layers - 1:
+        return f"dh_own(t) = Wᵀ du(t) of layer {layer + 1}{half}", "from the layer above"
+    source = "dy(t)" if architecture.output_size is None else "Rᵀ dy(t)"
+    return f"dh_own(t) = {source}{half}", "from this step's output"

@@ -1,0 +1,92 @@
+"""The forward pass of a layer as named quantities and lines of equations."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from xprnn.backend.host.arrays import HostArray
+from xprnn.diagnostics.inspection.equations import (
+    Equation,
+    block_names,
+    numbered_equations,
+    short_unit_names,
+)
+from xprnn.diagnostics.inspection.record import Line, Quantity
+from xprnn.diagnostics.inspection.view import Result, Rows, View, results_of, source_lines
+
+
+def forward_quantities(view: View) -> tuple[tuple[Quantity, ...], tuple[Line, ...]]:
+    """Return input, projections, and what the cell makes of them."""
+    cell, forth = view.cell, view.forth
+    (u, v, previous), (new, _) = forth.call.arguments, forth.call.result
+    gates = cell.gates
+    u_names, v_names = block_names(cell, "u"), block_names(cell, "v")
+    rows = Rows(view.host)
+    lines = [_input_line(view), _recurrent_line(view)]
+    rows.add("x", forth.x, "input", note=_input_note(view))
+    for name, block in zip(u_names, u, strict=True):
+        rows.add(name, block, "input projection", 0)
+    for name, state in zip(cell.state, previous, strict=True):
+        rows.add(f"{name}{view.before}", state, "state before")
+    for name, block in zip(v_names, v[:gates], strict=True):
+        rows.add(name, block, "recurrent projection", 1)
+    for name, unit in zip(short_unit_names(cell), v[gates:], strict=True):
+        rows.add(name, unit, "parameters per unit")
+    results = results_of(forth.call, dict(zip(cell.state, new, strict=True)))
+    documented = numbered_equations(cell)
+    if documented:
+        placed, computed = _documented_lines(view, documented, rows.known(), results, lines)
+    else:
+        placed, computed = source_lines(view, forth.call, lines), {}
+    for name, a, statement in results:
+        line = computed.get(name)
+        if line is None and statement is not None:
+            cited = [placed[n] for n in statement.cites if n in placed]
+            line = cited[-1] if cited else placed.get(statement)
+        rows.add(name, a, "cell", line)
+    return tuple(rows.quantities), tuple(lines)
+
+
+def _input_line(view: View) -> Line:
+    W, b = view.tape.weights.W, view.tape.weights.b
+    product = "W[:, x(t)]" if view.forth.x.ndim == 2 else "W x(t)"
+    product = f"γ_u N({product})" if view.normalises else product
+    right = {"W": W, "b": b, "x(t)": view.forth.x}
+    return _product_line(view, f"u(t) = {product}{'' if b is None else ' + b'}", W, right)
+
+
+def _recurrent_line(view: View) -> Line:
+    U, h = view.tape.weights.U, f"h{view.before}"
+    product = f"γ_v N(U {h})" if view.normalises else f"U {h}"
+    right = {"U": U, h: view.forth.states[0][:-1, ...]}
+    return _product_line(view, f"v(t) = {product}", U, right)
+
+
+def _product_line(view: View, text: str, matrix: Any, right: dict[str, Any]) -> Line:
+    """Return a line with a product, with its numbers if it is one of two numbers."""
+    numbers = right if math.prod(matrix.shape) == 1 else {}
+    return Line(text, None, (), {}, view.named(numbers))
+
+
+def _documented_lines(
+    view: View,
+    equations: Sequence[Equation],
+    known: dict[str, HostArray],
+    results: Sequence[Result],
+    lines: list[Line],
+) -> tuple[dict[object, int], dict[str, int]]:
+    """Append the equations of the docstring; return their places by number, and by name."""
+    values = view.named({name: a for name, a, _ in results})
+    named = {f"{name}(t)": a for name, a in (known | values).items()} | known
+    placed: dict[object, int] = {}
+    for equation in equations:
+        placed[equation.number] = len(lines)
+        text = equation.text.replace("(t-1)", view.before)
+        lines.append(Line(text, equation.number, (), named, named))
+    return placed, {e.computes: placed[e.number] for e in equations}
+
+
+def _input_note(view: View) -> str:
+    if view.direction.layer:
+        return "h of the layer below"
+    return "" if view.architecture.embedding_size is None else "the token's row of E"
