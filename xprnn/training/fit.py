@@ -92,7 +92,8 @@ def fit(
         Each is called after every epoch with the network and the epoch's `Record`, and stops the
         training by returning a true value.  A callback may replace parameters, or write into their
         arrays.  The state of a callback with the methods ``state`` and ``restore`` is part of the
-        checkpoint.
+        checkpoint.  One that is a `Watcher`, such as `xprnn.diagnostics.GradientFlow`, also sees
+        the first batch of every epoch, before its step.
     checkpoint : Checkpoint or path, optional
         A file that is written regularly, so that a run that was stopped, in whatever way, can be
         resumed and end with the same bits; see `Checkpoint`.  A path means ``Checkpoint(path)``,

@@ -9,10 +9,13 @@ because a callback asks for it.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
-from xprnn.data.batches import Batches, each_batch
+from xprnn.backend.types import Array
+from xprnn.cells import Arrays
+from xprnn.data.batches import Batch, Batches, each_batch
 from xprnn.engine.network import RNN
+from xprnn.losses import Loss
 from xprnn.training.best import BestWeights
 from xprnn.training.checkpoint import (
     Checkpoint,
@@ -29,6 +32,32 @@ from xprnn.training.step import TrainingStep
 
 Callback: TypeAlias = Callable[[RNN, Record], object]
 RateScale: TypeAlias = Callable[[Sequence[float]], float]
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """A callback that also sees the first batch of every epoch, before its step.
+
+    It must not change anything: `xprnn.diagnostics.GradientFlow` is one.
+    """
+
+    def __call__(self, net: RNN, record: Record) -> object: ...
+
+    def watch(
+        self,
+        net: RNN,
+        epoch: int,
+        x: Array,
+        target: Array,
+        *,
+        state: Arrays | None,
+        lengths: Sequence[int] | None,
+        loss: Loss,
+        window: int | None,
+        clip_norm: float | None,
+    ) -> None:
+        """See a batch, the state that it begins in, and how the training will use it."""
+        ...
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -66,6 +95,7 @@ class TrainingRun:
         self.history = self.step.history
         self.epoch = Epoch(self.step.loss, self.step.net)
         self.writer: CheckpointWriter | None = None
+        self.watchers = [each for each in self.callbacks if isinstance(each, Watcher)]
 
     def track(self, checkpoint: Checkpoint) -> None:
         """Write checkpoints during the run; first resume from the existing one, if told to."""
@@ -179,9 +209,11 @@ class TrainingRun:
             before = step.updates
             try:
                 carried = epoch.carried if batch.carry else None
+                if self.watchers and step.batch == 0:
+                    self._show(batch, carried)
                 reports, norm, epoch.carried = step(batch, carried)
             except (TypeError, ValueError) as error:
-                error.add_note(f"in epoch {step.epoch}, batch {step.batch}")
+                error.add_note(f"in epoch {step.epoch}, batch {max(step.batch, 1)}")
                 raise
             epoch.add(reports, norm)
             if self.writer is not None and step.updates > before:
@@ -198,6 +230,22 @@ class TrainingRun:
         self._read_reports()
         epoch.add_norm(step.update_accumulated())
         step.check_weights()
+
+    def _show(self, batch: Batch, state: Any) -> None:
+        """Show an epoch's first batch to those who watch."""
+        step = self.step
+        for watcher in self.watchers:
+            watcher.watch(
+                step.net,
+                step.epoch,
+                batch.x,
+                batch.target,
+                state=state,
+                lengths=batch.lengths,
+                loss=step.loss,
+                window=step.window,
+                clip_norm=step.clip_norm,
+            )
 
     def _read_reports(self) -> None:
         """Add the reports that were not read yet."""
