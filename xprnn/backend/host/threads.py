@@ -88,6 +88,8 @@ class _Turns:
         self._begin()
         self.with_one: set[int] = set()
         self.with_several: set[int] = set()
+        self.lasting: set[int] = set()
+        """Those whose turn with one thread lasts until the end of a block of products."""
         self._before: list[int] = []
 
     def _begin(self) -> None:
@@ -140,6 +142,7 @@ class _Turns:
         me = threading.get_ident()
         with self.lock:
             # Left over if Ctrl-C came between the beginning of a block and its body.
+            self.lasting.discard(me)
             self.end_one(me)
             while self.with_one:
                 self._wait()
@@ -161,6 +164,7 @@ class _Turns:
         self._begin()
         self.with_one.clear()
         self.with_several.clear()
+        self.lasting.clear()
 
 
 _turns = _Turns()
@@ -170,17 +174,38 @@ class _OneThread:
     """A ``with`` block in which BLAS has one thread."""
 
     def __enter__(self) -> None:
-        turns = _turns
+        turns, me = _turns, threading.get_ident()
+        if me in turns.with_one:
+            return
         with turns.lock:
             alone = not (turns.with_one or turns.with_several)
             if alone:
-                turns.set_to_one(threading.get_ident())
+                turns.set_to_one(me)
         if not alone:
             turns.begin_one()
 
     def __exit__(self, *_: object) -> None:
-        with _turns.lock:
-            _turns.end_one(threading.get_ident())
+        turns, me = _turns, threading.get_ident()
+        if me not in turns.lasting:
+            with turns.lock:
+                turns.end_one(me)
+
+
+class _OneTurn:
+    """A ``with`` block in which a turn with one thread, once begun, lasts until the block ends.
+
+    For a few products in a row.  Nobody waits as long as none of them needs a turn.
+    """
+
+    def __enter__(self) -> None:
+        _turns.lasting.add(threading.get_ident())
+
+    def __exit__(self, *_: object) -> None:
+        turns, me = _turns, threading.get_ident()
+        turns.lasting.discard(me)
+        if me in turns.with_one:
+            with turns.lock:
+                turns.end_one(me)
 
 
 class _SeveralThreads:
@@ -195,6 +220,7 @@ class _SeveralThreads:
 
 
 one_blas_thread = _OneThread()
+one_turn = _OneTurn()
 _several_blas_threads = _SeveralThreads()
 _NOTHING: AbstractContextManager[None] = nullcontext()
 

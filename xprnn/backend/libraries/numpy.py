@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import HostArray, changes_arithmetic, np
 from xprnn.backend.host.pool import SMALLEST, copied, empty, release_memory, zeros
-from xprnn.backend.host.threads import step_products
+from xprnn.backend.host.threads import one_turn, step_products
 from xprnn.backend.libraries.in_place import add_in_place, put_in_place
 from xprnn.backend.libraries.numpy_products import DTYPES, SIDE, compiled_module, product
 from xprnn.backend.library import Library
@@ -69,6 +69,9 @@ class NumPy(Library):
 
     def step_products(self, batch: int, U: Array) -> AbstractContextManager[object]:
         return step_products(batch, U.size)
+
+    def products(self) -> AbstractContextManager[object]:
+        return one_turn
 
     def quiet(self) -> AbstractContextManager[object]:
         return np.errstate(over="ignore", invalid="ignore")

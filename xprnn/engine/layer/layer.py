@@ -354,24 +354,18 @@ def _layer_gradient(
 ) -> LayerGradient:
     """Return the layer's gradients from those of the loop."""
     backend, mask = tape.backend, tape.recurrent.mask
+    library, x = backend.library, tape.x[steps, ...]
     gain_u = weights.gains[0] if weights.gains else None
-    rows = backend.library.rows
-    du = rows(d_loop.du)
-    projection = project_backward(
-        backend,
-        weights.W,
-        weights.b,
-        tape.x[steps, ...],
-        du,
-        gain_u,
-        saved.normalized,
-        of_input=of_input,
-    )
     h_previous = saved.trajectory.states[0][:-1, ...]
     if mask is not None:
         h_previous = h_previous * mask
-    da = du if d_loop.da is d_loop.du else rows(d_loop.da)
-    dU = backend.library.product(da.T, rows(h_previous))
+    du = library.rows(d_loop.du)
+    da = du if d_loop.da is d_loop.du else library.rows(d_loop.da)
+    with library.products():
+        projection = project_backward(
+            backend, weights.W, weights.b, x, du, gain_u, saved.normalized, of_input=of_input
+        )
+        dU = library.product(da.T, library.rows(h_previous))
     gains = () if d_loop.gain is None else (projection.gain, d_loop.gain)
     units: tuple[Array | None, ...] = ()
     if weights.units:
