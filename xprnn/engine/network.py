@@ -342,7 +342,8 @@ class RNN:
         state than it did, and a ValueError is raised; a change whose effect fades away within its
         segment goes unnoticed.
         """
-        recompute = check_recompute(recompute, None)
+        if recompute is not False:
+            recompute = check_recompute(recompute, None)
         x, state, valid = check_inputs(self.architecture, self.backend, x, state, lengths)
         forth = self._pass(forward, (x, *state), "architecture", "backend", "save", "recompute")
         run: Run = forth(

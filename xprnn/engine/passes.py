@@ -37,7 +37,9 @@ def backward_of_padded(
     window: int | None,
 ) -> Gradient:
     """Return the gradients, whatever the output's gradient is in the padding."""
-    return backward(parameters, tape, zero_padding(tape, d_output), d_state, window)
+    if tape.valid is not None:
+        d_output = zero_padding(tape, d_output)
+    return backward(parameters, tape, d_output, d_state, window)
 
 
 def step_of(

@@ -15,6 +15,7 @@ concatenated, and reverses in time what was reversed.
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from operator import itemgetter
 
 from xprnn.backend import Backend, library_of
 from xprnn.backend.host.arrays import Generator
@@ -176,12 +177,11 @@ def backward(
         # A path may go through all steps in each layer, forward in one and reversed in the next.
         longest_path *= architecture.layers
     of_input = not parameters_only or architecture.embedding_size is not None
-    layers_backward = partial(
-        _layers_backward, of_input=of_input, of_weights=of_weights, watch=watch
-    )
-    if window is not None and window < longest_path:
-        layers_backward = partial(_layers_backward_windowed, window=window, watch=watch)
-    d_input, states = layers_backward(tape, weights, readout_backward, d_state, gradients)
+    given = tape, weights, readout_backward, d_state, gradients, watch
+    if window is None or window >= longest_path:
+        d_input, states = _layers_backward(*given, of_input=of_input, of_weights=of_weights)
+    else:
+        d_input, states = _layers_backward_windowed(*given, window=window)
     if architecture.embedding_size is not None:
         E = parameters["embedding.weight"]
         gradients["embedding.weight"] = look_up_backward(xp, E, tape.x, d_input)  # from (1)
@@ -216,10 +216,10 @@ def _layers_backward(
     readout_backward: Callable[[], Array],
     d_state: Arrays,
     gradients: dict[str, GradientArray],
+    watch: Callable[[int, Reached], None] | None,
     *,
     of_input: bool,
     of_weights: bool,
-    watch: Callable[[int, Reached], None] | None,
 ) -> tuple[Array | None, list[Arrays]]:
     """Go back through the layers, without a window.
 
@@ -234,7 +234,7 @@ def _layers_backward(
         Gets the gradients of the layers' parameters.
     of_input : bool
         Whether the gradient of the lowest layer's input is wanted.
-    of_weights, watch
+    watch, of_weights
         See `backward`.
 
     Returns
@@ -274,9 +274,9 @@ def _layers_backward_windowed(
     readout_backward: Callable[[], Array],
     d_state: Arrays,
     gradients: dict[str, GradientArray],
+    watch: Callable[[int, Reached], None] | None,
     *,
     window: int,
-    watch: Callable[[int, Reached], None] | None,
 ) -> tuple[Array | None, list[Arrays]]:
     """Do the same with a window, in sweeps through all layers; see `xprnn.engine.layer.window`."""
     architecture, xp = tape.architecture, tape.backend.xp
@@ -376,7 +376,7 @@ def _by_name(direction: Direction, weights: Weights) -> dict[str, GradientArray 
 
 def _state_of(state: Arrays, k: int) -> Arrays:
     """Return the state of layer and direction k."""
-    return tuple([part[k, ...] for part in state])
+    return tuple(map(itemgetter((k, ...)), state))
 
 
 def _reversed(xp: Namespace, a: Array | None) -> Array | None:

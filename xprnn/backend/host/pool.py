@@ -232,9 +232,7 @@ def copied(a: HostArray, dtype: DType = None) -> HostArray:
 
 def zeros(shape: Sequence[int], dtype: DType) -> HostArray:
     """Return zeros: ``np.zeros`` from the pool."""
-    made: HostArray = np.empty(shape, dtype)
-    if made.nbytes >= SMALLEST:
-        made = empty(shape, dtype)
+    made = empty(shape, dtype)
     made.fill(0)
     return made
 

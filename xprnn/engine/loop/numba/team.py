@@ -59,7 +59,9 @@ def run(
             # An interrupt, say: the other threads would wait for this one for ever.
             sync[0] = _RELEASED
             raise
-    everything = Share(first.first, last.last, first.start, last.stop)
+    everything = first
+    if last is not first:
+        everything = Share(first.first, last.last, first.start, last.stop)
     function(*everything, 1, _UNUSED, work(everything), *arrays)
 
 
