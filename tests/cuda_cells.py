@@ -5,6 +5,7 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cases import CELLS
@@ -49,7 +50,14 @@ class NormalizedGRU(GRU):
 
 NORMALIZED = (LSTM(peepholes=True, layer_norm=True), NormalizedGRU())
 
-DTYPES = ("float16", "float32", "float64")
+# NumPy has bfloat16 where ml_dtypes is installed, which a machine with a device may lack.
+try:
+    import ml_dtypes
+
+    HALVES = ("float16", np.dtype(ml_dtypes.bfloat16).name)
+except ImportError:
+    HALVES = ("float16",)
+DTYPES = (*HALVES, "float32", "float64")
 VARIANTS = tuple(
     Variant(dtype, *options)
     for dtype in DTYPES

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.cuda_host import HALF_ON_HOST, build
-from xprnn.backend.cuda.precision import HALF
+from tests.cuda_host import BITS, HALF_ON_HOST, build
+from xprnn.backend.cuda.precision import BFLOAT16, HALF
 from xprnn.engine.loop.cuda.persistent.fragments import MMA, SHARED
 
 SCHEDULES = {
@@ -82,13 +82,13 @@ class HostKernel(NamedTuple):
 
 def compiled(texts: list[str]) -> list[HostKernel]:
     """Compile kernels, all in one go."""
-    parts, found = [Path(__file__).with_name("cuda_fibres.h").read_text("utf-8")], []
+    parts, found = [Path(__file__).with_name("cuda_fibres.h").read_text("utf-8"), BITS], []
     for number, text in enumerate(texts):
         name, parameters = SIGNATURE.search(text).groups()
         types = tuple(_type(p) for p in parameters.split(","))
         casts = ", ".join(f"*({type_}*)a[{k}]" for k, type_ in enumerate(types))
-        half, wide = HALF in text, "typedef float real" not in text
-        assert half or text.count("asm") == 2 * (MMA in text)
+        half, wide = HALF in text or BFLOAT16 in text, "typedef float real" not in text
+        assert HALF in text or text.count("asm") == 2 * (MMA in text)
         host = text.replace(HALF, HALF_ON_HOST).replace(MMA, MMA_ON_HOST)
         host = host.replace(SHARED, "float4* const shared = (float4*)host::memory;")
         host = host.replace('extern "C" ', "").replace(f" {name}(", f" {name}_{number}(")

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xprnn.backend.cuda.precision import HALF
+from xprnn.backend.cuda.precision import BFLOAT16, HALF
 
 COMPILER = shutil.which("g++") or shutil.which("c++")
 
@@ -23,6 +23,13 @@ SHIM = """
 #define __forceinline__ inline
 static struct { unsigned x, y; } blockIdx, threadIdx, blockDim, gridDim;
 """
+
+BITS = """
+#include <string.h>
+inline unsigned __float_as_uint(float x) { unsigned a; memcpy(&a, &x, 4); return a; }
+inline float __uint_as_float(unsigned a) { float x; memcpy(&x, &a, 4); return x; }
+"""
+"""Two functions of the device's compiler."""
 
 FIBRES = """
 #include <stdio.h>
@@ -117,12 +124,12 @@ class HostKernel(NamedTuple):
 
 def compiled(texts: list[str]) -> list[HostKernel]:
     """Compile kernels, all in one go."""
-    parts, found = [SHIM, *[FIBRES] * any(map(_meets, texts))], []
+    parts, found = [SHIM, BITS, *[FIBRES] * any(map(_meets, texts))], []
     for number, text in enumerate(texts):
         name, parameters = SIGNATURE.search(text).groups()
         types = tuple(_type(p) for p in parameters.split(","))
         casts = ", ".join(f"*({type_}*)a[{k}]" for k, type_ in enumerate(types))
-        half = HALF in text
+        half = HALF in text or BFLOAT16 in text
         text = text.replace(HALF, HALF_ON_HOST).replace(f" {name}(", f" {name}_{number}(")  # noqa: PLW2901
         call = f"{name}_{number}({casts})"
         block = "run_block(call, a)"

@@ -20,7 +20,7 @@ import array_api_compat.numpy as host
 import numpy as np
 
 from tests import cuda_fibres, cuda_host
-from tests.device_blas import CUPYS_HANDLE, Blas
+from tests.device_blas import CUPYS_HANDLE, Blas, bfloat16
 
 EVENTS: Counter = Counter()
 """How often: ``"launch"``, ``"product"``, ``"empty"``, ``"set"``, ``"upload"``, ``"read"``.
@@ -52,6 +52,14 @@ ARRAY_FUNCTIONS = {
 WAITING = {np.unique: 6}
 """Functions that wait for the device too, because they return as many entries as they find."""
 
+
+BFLOAT16 = np.dtype(bfloat16) if bfloat16 else object()
+
+WIDE = {np.sum, np.mean, np.var}
+"""Functions whose sums of bfloat16 CuPy forms in float32 and rounds at the end; so are products."""
+
+NOT_KEPT = {np.where, np.clip}
+"""Functions that CuPy 14.2 has no kernels of bfloat16 for: it takes those of float32."""
 
 ATTRIBUTES = {
     "MultiProcessorCount": 6,
@@ -125,6 +133,9 @@ class DeviceArray(np.ndarray):
             result = getattr(ufunc, method)(*inputs, **options)
         if ufunc is np.matmul and method == "__call__":
             EVENTS["product"] += 1
+            if all(a.dtype == BFLOAT16 for a in inputs):
+                # NumPy returns float32 for it.
+                result = result.astype(BFLOAT16)
         else:
             launched(name)
         return out[0] if out else on_device(result)
@@ -135,7 +146,12 @@ class DeviceArray(np.ndarray):
             EVENTS["read"] += 1
         bare = zip(kwargs, _bare(name, kwargs.values()), strict=True)
         plain = _bare(name, args)
+        narrow = any(getattr(a, "dtype", None) == BFLOAT16 for a in plain)
+        if narrow and function in WIDE | NOT_KEPT:
+            plain = tuple(widened(a) for a in plain)
         result = function(*plain, **dict(bare))
+        if narrow and function in WIDE and "dtype" not in kwargs:
+            result = result.astype(BFLOAT16)
         views = isinstance(result, np.ndarray) and any(
             isinstance(a, np.ndarray) and np.may_share_memory(result, a) for a in plain
         )
@@ -183,6 +199,11 @@ class DeviceArray(np.ndarray):
         return np.dot(a, b, out=out.view(np.ndarray))
 
 
+def widened(a):
+    """Return an array of bfloat16 in float32, and anything else as it is."""
+    return a.astype(np.float32) if getattr(a, "dtype", None) == BFLOAT16 else a
+
+
 def _index(name, key):
     """Count what indexing launches, and for a mask that CuPy waits for its number of entries."""
     for part in key if isinstance(key, tuple) else (key,):
@@ -222,7 +243,9 @@ def _launching(name):
     def method(self, *args, **options):
         _bare(name, (self,))
         bare = self.view(np.ndarray)
-        result = getattr(bare, name)(*args, **options)
+        narrow = name == "sum" and bare.dtype == BFLOAT16
+        result = getattr(widened(bare) if narrow else bare, name)(*args, **options)
+        result = result.astype(BFLOAT16) if narrow else result
         if not (isinstance(result, np.ndarray) and np.may_share_memory(result, bare)):
             launched(name)
         return on_device(result)
@@ -251,7 +274,8 @@ def _poisoned(shape, dtype=None, *, device=None):
     """Return an array of values that show up in a result where they are not overwritten."""
     EVENTS["empty"] += 1
     made = np.empty(shape, dtype)
-    made[...] = True if made.dtype == bool else np.nan if made.dtype.kind == "f" else 119
+    floats = made.dtype.kind == "f" or made.dtype == BFLOAT16
+    made[...] = True if made.dtype == bool else np.nan if floats else 119
     return on_device(made)
 
 
@@ -282,7 +306,7 @@ def _clip(x, /, min=None, max=None):  # noqa: A002 - the standard's names
     bounds = [bound for bound in (min, max) if bound is not None]
     launched("clip", 6 * len(bounds))
     EVENTS["read"] += 2 * len(bounds)
-    return on_device(np.clip(bare, *_bare("clip", (min, max))))
+    return on_device(np.clip(widened(bare), *_bare("clip", (min, max))))
 
 
 def _argsort(a, axis=-1):
@@ -291,22 +315,20 @@ def _argsort(a, axis=-1):
     return on_device(np.argsort(a, axis, kind="stable"))
 
 
-class Namespace(ModuleType):
-    """array-api-compat's namespace of CuPy."""
+def _of_the_standard(name):
+    """Return a function of array-api-compat's namespace of CuPy, or what else it has."""
+    found = getattr(host, name)
+    if not callable(found) or isinstance(found, type) or name in ("finfo", "isdtype"):
+        return found
 
-    def __getattr__(self, name):
-        found = getattr(host, name)
-        if not callable(found) or isinstance(found, type) or name in ("finfo", "isdtype"):
-            return found
+    def function(*args, **options):
+        options.pop("device", None)
+        if name == "take":
+            options["mode"] = "wrap"  # as CuPy's
+        _bare(name, [a for a in args if isinstance(a, np.ndarray)])
+        return found(*args, **options)
 
-        def function(*args, **options):
-            options.pop("device", None)
-            if name == "take":
-                options["mode"] = "wrap"  # as CuPy's
-            _bare(name, [a for a in args if isinstance(a, np.ndarray)])
-            return found(*args, **options)
-
-        return function
+    return function
 
 
 SCHEDULE = {"schedule": "in order"}
@@ -386,7 +408,10 @@ def forget():
 
 def stand_in():
     """Return the modules, by their names."""
-    cupy, namespace = ModuleType("cupy"), Namespace("array_api_compat.cupy")
+    cupy, namespace = ModuleType("cupy"), ModuleType("array_api_compat.cupy")
+    for name in dir(host):
+        if name == "__array_namespace_info__" or not name.startswith("__"):
+            setattr(namespace, name, _of_the_standard(name))
     cupy.__version__, cupy.ndarray = "14.2", DeviceArray
     for name in ("float32", "float64", "int64", "uint64"):
         setattr(cupy, name, getattr(np, name))

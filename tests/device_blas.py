@@ -11,8 +11,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
+try:
+    from ml_dtypes import bfloat16
+except ImportError:
+    bfloat16 = None
+
 NULL_STREAM = 0
-TYPES = {0: np.float32, 1: np.float64, 2: np.float16}
+TYPES = {0: np.float32, 1: np.float64, 2: np.float16, 14: bfloat16}
 COMPUTE = {68: np.float32, 77: np.float32, 70: np.float64}
 OWN_HANDLE, CUPYS_HANDLE = 7, 5
 SUCCESS, INVALID_VALUE = 0, 7

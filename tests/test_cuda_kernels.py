@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.cuda_cells import DTYPES
+from tests.cuda_cells import DTYPES, HALVES
 from tests.nvrtc import compile_cuda
 from tests.optimizers import RULES
 from xprnn import get_backend
@@ -52,7 +52,7 @@ def texts_of(dtype):
 
 def updates(dtype):
     """Yield the kernel of every rule, dense and sparse gradients together."""
-    be = get_backend("numpy", dtype=dtype)
+    be = get_backend("torch" if dtype == "bfloat16" else "numpy", dtype=dtype)
     for row in RULES:
         rule, p = row.ours, {"w": be.asarray([[1.0, 2.0]])}
         state = rule.init(p)
@@ -85,7 +85,7 @@ def test_normalisation_compiles_for_other_devices(capability):
         assert ptx.count(".entry ") == 3
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("dtype", [*HALVES, "float32"])
 def test_updates_and_gradients_compute_without_doubles(dtype):
     """Functions of doubles are slow on many devices; a factor that is read in double is not."""
     slow = [losses.softmax_gradient_text(dtype, masked=True), *dict.fromkeys(updates(dtype))]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests import cuda_host, device_arrays
-from tests.cuda_cells import VARIANTS, each_traced
+from tests.cuda_cells import HALVES, VARIANTS, each_traced
 from tests.cuda_fibres import SCHEDULES, KernelError
 from tests.cuda_problem import Device, problem
 from tests.cuda_tiles import BATCH, FULL, HIDDEN, STEPS, ready, schedule, sources, tiles
@@ -77,9 +77,9 @@ def test_without_a_tape_and_without_an_outer_gradient(device):
 
 
 @runs_on_the_host
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", *HALVES])
 def test_tensor_cores(dtype, device):
-    """They multiply what is rounded to TF32, which every number of float16 is already."""
+    """They multiply what is rounded to TF32, which every number of 16 bits is already."""
     variant = Variant(dtype, True, True)
     texts = [kernel.text for kernel in sources(CELL, variant, "cores", 20)]
     p, found = problem(CELL, variant, STEPS, BATCH, 20), set()
@@ -88,9 +88,9 @@ def test_tensor_cores(dtype, device):
             with schedule(name):
                 found.add(results(device, CELL, p))
         assert len(found) == 1
-        device.slack = 1.0 if dtype == "float16" else 500
+        device.slack = 1.0 if dtype in HALVES else 500
         device.compare(CELL, p, p.dh)
-        if dtype == "float16":
+        if dtype in HALVES:
             return
         device.slack = 1.0
         with pytest.raises(AssertionError):

@@ -27,7 +27,7 @@ DEVICES = {
 SIZES = ((64, 64), (256, 64), (512, 64), (1024, 16))
 """H and B."""
 
-KINDS = ("float32", "float64", "float16", "tf32")
+KINDS = ("float32", "float64", "float16", "bfloat16", "tf32")
 
 has_assembler = pytest.mark.skipif(
     assembler() is None, reason="the package nvidia-cuda-nvcc is not installed"
@@ -35,7 +35,7 @@ has_assembler = pytest.mark.skipif(
 
 
 def work(cell, kind, size, backward):
-    real, cores = (8 if kind == "float64" else 4), kind in ("float16", "tf32")
+    real, cores = (8 if kind == "float64" else 4), kind in ("float16", "bfloat16", "tf32")
     return Work(size[0], cell.gates, size[1], real, backward, cores)
 
 
@@ -67,6 +67,8 @@ SOME = [
     (LSTM(peepholes=True), "float64", (256, 64), 90),
     (LSTM(peepholes=True), "tf32", (512, 64), 80),
     (GRU(), "float16", (512, 64), 100),
+    (LSTM(peepholes=True), "bfloat16", (512, 64), 90),
+    (Elman(), "bfloat16", (64, 64), 75),
     (GRU(), "float32", (256, 64), 86),
     (Elman(), "float32", (1024, 16), 80),
     (LSTM(), "float32", (64, 64), 75),

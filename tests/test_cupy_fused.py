@@ -6,6 +6,7 @@ import pytest
 from tests import cuda_host, device_arrays
 from tests.closeness import assert_close
 from tests.device_arrays import on_device
+from xprnn.backend.host.floats import host_float
 from xprnn.backend.libraries import cupy_fused as fused
 from xprnn.engine.gradients import SparseGradient, add, dense, sum_columns, sum_rows
 from xprnn.losses import CrossEntropy, SquaredError
@@ -23,11 +24,16 @@ def device():
         yield
 
 
+def on_numpy(a):
+    """Return an array in a dtype that NumPy has."""
+    return a.astype(host_float(a.dtype.name))
+
+
 def host(a):
     return np.array(a.view(np.ndarray))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 @pytest.mark.parametrize("bad", [None, 0, 7, 599])
 def test_the_first_entry_that_is_not_finite(bad, dtype):
     good, a = np.ones(3, dtype), np.ones((6, 100), dtype)
@@ -49,7 +55,8 @@ def test_the_first_token_out_of_range(value, good, ignored):
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize(
-    ("dtype", "masked"), [("float16", True), ("float32", False), ("float64", True)]
+    ("dtype", "masked"),
+    [("float16", True), ("bfloat16", True), ("float32", False), ("float64", True)],
 )
 def test_cross_entropy(dtype, masked, reduction):
     rng = np.random.default_rng(0)
@@ -58,8 +65,8 @@ def test_cross_entropy(dtype, masked, reduction):
     target[0, 0] = -1
     mask = (rng.random((3, 5, 1)) < 0.7,) if masked else ()
     loss = CrossEntropy(reduction)
-    want, d = loss.value_and_grad(y, target, *mask)
-    tolerance = {"float16": 2e-3, "float32": 2e-6, "float64": 1e-13}[dtype]
+    want, d = loss.value_and_grad(on_numpy(y), target, *mask)
+    tolerance = {"float16": 2e-3, "bfloat16": 1e-2, "float32": 2e-6, "float64": 1e-13}[dtype]
     for overwrite in (False, True):
         there = [on_device(a.copy()) for a in (y, target, *mask)]
         got, d_there = loss.value_and_grad(*there, overwrite=overwrite)
@@ -73,17 +80,18 @@ def test_cross_entropy(dtype, masked, reduction):
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize(
-    ("dtype", "masked"), [("float16", True), ("float32", False), ("float64", True)]
+    ("dtype", "masked"),
+    [("float16", True), ("bfloat16", True), ("float32", False), ("float64", True)],
 )
 def test_squared_error(dtype, masked, reduction):
     rng = np.random.default_rng(0)
     y, target = rng.normal(size=(2, 30, 20, 3)).astype(dtype)
     mask = (rng.random((30, 20, 1)) < 0.7,) if masked else ()
     loss = SquaredError(reduction)
-    want, d = loss.value_and_grad(y, target, *mask)
+    want, d = loss.value_and_grad(on_numpy(y), on_numpy(target), *mask)
     there = [on_device(a) for a in (y, target, *mask)]
     got, d_there = loss.value_and_grad(*there)
-    tolerance = {"float16": 2e-3, "float32": 1e-6, "float64": 1e-14}[dtype]
+    tolerance = {"float16": 2e-3, "bfloat16": 1e-2, "float32": 1e-6, "float64": 1e-14}[dtype]
     assert got.dtype == want.dtype
     assert_close(host(got), want, tolerance)
     assert_close(host(d_there).astype("f8"), d.astype("f8"), tolerance, floor=tolerance)

@@ -11,6 +11,7 @@ from tests.cuda_trainings import same_as_numpy, series, text
 from tests.device_arrays import EVENTS, NAMES, Device
 from tests.optimizers import KINDS, RULES
 from xprnn import RNN, evaluate, fit, get_backend
+from xprnn.backend.registry import LIBRARIES
 from xprnn.data import chunks, minibatches
 from xprnn.optim import Adam, Averaged, global_norm
 from xprnn.training.step import NonFiniteLossError
@@ -235,7 +236,7 @@ def test_out_of_memory_is_said_with_numbers_and_changes_nothing(monkeypatch):
         return real(*args, **options)
 
     monkeypatch.setattr(sys.modules["cupy"], "empty", small)
-    monkeypatch.setattr(sys.modules["array_api_compat.cupy"], "empty", small)
+    monkeypatch.setattr(LIBRARIES["cupy"].namespace(), "empty", small)
     for room in range(0, 30, 3):
         left[0] = room
         with pytest.raises(MemoryError, match=r"4,096 bytes .* 1,048,576 of the device's 17,179"):

@@ -63,7 +63,7 @@ class FakeCuPy:
         self.kernel_error: Exception | None = None
         self.sums = 0
         cupy, namespace = ModuleType("cupy"), ModuleType("array_api_compat.cupy")
-        cupy.__version__ = "14.0"
+        cupy.__version__ = "13.6"
         cupy.ndarray, cupy.float32 = FakeArray, np.float32
         cupy.arange = lambda n, dtype: FakeArray(np.arange(n, dtype=dtype), FakeDevice.current)
         cupy.empty = lambda shape, dtype: FakeArray(np.empty(shape, dtype), FakeDevice.current)
@@ -137,7 +137,7 @@ def test_a_driver_that_fails_is_told_from_a_missing_library(fake):
         get_backend("cupy")
     found = probe("cupy")
     assert not found.usable
-    assert found.version == "14.0"
+    assert found.version == "13.6"
     assert "`nvidia-smi`" in found.reason
     assert get_backend("auto").name == "numpy"
     assert "cupy" not in xprnn.available_backends()
@@ -202,7 +202,7 @@ def test_auto_is_cupy_where_a_device_works(fake):
     be = get_backend("auto", dtype="float64")
     assert (be.name, be.device.id, be.dtype_name) == ("cupy", 0, "float64")
     found = probe("cupy")
-    assert found == ("cupy", "14.0", ("cuda:0", "cuda:1"), "")
+    assert found == ("cupy", "13.6", ("cuda:0", "cuda:1"), "")
     assert found.usable
     assert xprnn.available_backends()[:2] == ("numpy", "cupy")
 

@@ -1,4 +1,4 @@
-"""One layer, forward and backward, against torch with cuDNN: ten shapes, three precisions.
+"""One layer, forward and backward, against torch with cuDNN: ten shapes, four precisions.
 
 Each row has the times, their ratio (below 1 xprnn is faster), microseconds a time step, and the
 shares of the card's product rate and bandwidth as measured here: what is the least that any
@@ -12,6 +12,8 @@ from typing import Any
 
 from ci.gpu.rates import bandwidth, product_rate
 from ci.gpu.record import TRIAL, Record, peer_workers, seconds_left, torch_versions
+from xprnn.backend import HALVES
+from xprnn.backend.registry import LIBRARIES
 from xprnn.bench.layer import LayerCase
 from xprnn.bench.timing import Setting
 from xprnn.bench.worker import Worker
@@ -33,6 +35,7 @@ ROUNDS: tuple[tuple[str, tuple[str, ...], dict[str, str]], ...] = (
     ("float32", ("lstm", "gru", "elman"), {}),
     ("tf32", ("lstm",), {}),
     ("float16", ("lstm",), {}),
+    ("bfloat16", ("lstm",), {}),
     ("float32", ("lstm",), {"XPRNN_CUDA_LOOP": "step", "XPRNN_CUDA_GRAPH": "on"}),
     ("float32", ("lstm",), {"XPRNN_CUDA_LOOP": "step", "XPRNN_CUDA_GRAPH": "off"}),
     ("tf32", ("gru", "elman"), {}),
@@ -46,9 +49,12 @@ def main() -> str | None:
     """Time; return what is wrong, if anything is."""
     wrong, rates = 0, {"bandwidth": bandwidth()}
     record = Record("layer", peers=torch_versions(), rates=rates)
+    if lacks("bfloat16"):
+        record.note(without_bfloat16=lacks("bfloat16"))
     work = [
         (precision, variables, cell, name)
         for precision, cells, variables in ROUNDS
+        if not lacks(precision)
         for cell in cells
         for name in list(CASES)[: 1 if TRIAL else None]
     ]
@@ -76,6 +82,11 @@ def main() -> str | None:
     return record.finish(f"{wrong} timings failed" if wrong else "")
 
 
+def lacks(precision: str) -> str:
+    """Return why CuPy lacks a precision; an empty text if it has it."""
+    return LIBRARIES["cupy"].why_not(precision)
+
+
 def timed(
     workers: Sequence[Worker], cell: str, case: LayerCase, precision: str, rates: dict[str, float]
 ) -> dict[str, Any]:
@@ -90,7 +101,7 @@ def timed(
     row["us_a_step"] = 1e6 * ours / case.steps
     if "torch" in times:
         row["ratio"] = ours / times["torch"]
-    itemsize = 2 if precision == "float16" else 4
+    itemsize = 2 if precision in HALVES else 4
     row["of_product_rate"] = case.operations(cell) / ours / rates[precision]
     row["of_bandwidth"] = case.transfer(cell, itemsize) / ours / rates["bandwidth"]
     return row

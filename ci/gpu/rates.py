@@ -13,13 +13,15 @@ COPIED = 2**20 if TRIAL else 2**29
 """Bytes of the array that is copied."""
 SIDE = 32 if TRIAL else 8192
 """Of the square matrices that are multiplied."""
-FLOAT16, FLOAT32 = 2, 0
+FLOAT16, BFLOAT16, FLOAT32 = 2, 14, 0
 COMPUTE_FLOAT32, COMPUTE_TF32 = 68, 77
 """cuBLAS's numbers for its types."""
 TYPES = {
     "float32": ("float32", FLOAT32, COMPUTE_FLOAT32),
     "tf32": ("float32", FLOAT32, COMPUTE_TF32),
     "float16": ("float16", FLOAT16, COMPUTE_FLOAT32),
+    # Arrays of zeros, whatever dtype CuPy calls them: it has bfloat16 not everywhere.
+    "bfloat16": ("uint16", BFLOAT16, COMPUTE_FLOAT32),
 }
 
 

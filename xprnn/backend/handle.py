@@ -213,9 +213,11 @@ def open_library(library: Library, device: Device | None, dtype: str | DType) ->
         known = tuple(f for f in known if f in there)
     if name not in known:
         on = "" if device is None else f" on device {device}"
+        standard = f"{name} is not in the array API standard" if name in HALVES else ""
+        reason = library.why_not(name) or standard
         raise ValueError(
             f"dtype is {dtype!r}: {library.name} computes in {', '.join(known)}{on}"
-            + (f" ({name} is not in the array API standard)" if name in HALVES else "")
+            + (f" ({reason})" if reason else "")
         )
     # Taken from an array, because ``xp.float32`` may be a scalar type and not a dtype object.
     made = xp.empty(0, dtype=getattr(xp, name), device=where).dtype

@@ -166,7 +166,7 @@ class Fused(Protocol):
         ...
 
     def norm_and_factor(self, arrays: Sequence[Array], limit: float) -> tuple[Array, Array]:
-        """Return the norm of arrays of one dtype together, and limit / max(norm, limit)."""
+        """Return the norm of arrays, in the first one's dtype, and limit / max(norm, limit)."""
         ...
 
     def scaled(self, arrays: Sequence[Array], factor: Array) -> list[Array]:

@@ -3,7 +3,7 @@
 import importlib
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
@@ -52,6 +52,9 @@ class Library(Operations):
     """Whether an array may have any layout in memory: transposed, flipped, every second entry."""
     compiles: ClassVar[bool] = False
     """Whether it can compile whole functions: see `compiled` and `scan`."""
+    computes_in: ClassVar[Mapping[str, str]] = {}
+    """By dtype, the wider one that array code is to compute in, and be rounded at its end: for
+    dtypes that the library doesn't keep where an array meets a Python float."""
     lowering: ClassVar[str | None] = None
     """The name of the lowering of `xprnn.engine.loop` that is made for its arrays."""
 
@@ -84,6 +87,11 @@ class Library(Operations):
         del device
         xp = self.namespace()
         return tuple(name for name in REALS if hasattr(xp, name))
+
+    def why_not(self, dtype: str) -> str:
+        """Return why the library lacks a dtype, and what would help; empty if nothing is known."""
+        del dtype
+        return ""
 
     def indexing_dtype(self, device: Device) -> DType:
         """Return the dtype of indices on a device."""

@@ -30,7 +30,8 @@ def get_backend(
         None: the library's default.
     dtype : {"float32", "float64", "float16", "bfloat16"}, optional
         The floating dtype to compute in, as text or as a dtype object.  None: float32.  bfloat16 is
-        for torch and JAX.  NumPy does not have it, so numbers come to the host in float32.
+        for torch, JAX, and CuPy from version 14 on with the package ml_dtypes.  NumPy does not have
+        it, so numbers come to the host in float32.
 
     Returns
     -------

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from xprnn.backend import HALVES
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.bench.timing import Work, time_and_print
 from xprnn.cells import get_cell
@@ -85,7 +86,7 @@ def xprnn_layer(
 ) -> Callable[[], Any]:
     """Return the work in xprnn: y = layer(x), and from dL/dy the gradients of x and parameters."""
     del threads  # BLAS reads the number from the environment
-    data, dtype = case.data(), "float16" if precision == "float16" else "float32"
+    data, dtype = case.data(), precision if precision in HALVES else "float32"
     net = RNN(case.inputs, case.hidden, cell=cell, backend=backend, dtype=dtype, rng=0)
     x, dy = net.backend.asarray(data.x), net.backend.asarray(data.dy)
 

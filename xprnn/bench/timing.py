@@ -23,8 +23,8 @@ CELLS = ("elman", "gru", "lstm")
 PEERS = ("torch", "jax")
 ON_DEVICE = ("cupy", "cuda")
 """The places that are not the CPU."""
-PRECISIONS = ("float32", "tf32", "float16")
-"""float32 with products in float32, with products in TF32 (on a GPU), and all arrays in float16.
+PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
+"""float32 with products in float32, with products in TF32 (on a GPU), and all arrays in 16 bits.
 
 They are asked for by name on every side, because libraries differ in what they do by default."""
 MINIMUM_CALLS = 9

@@ -133,11 +133,12 @@ def sum_columns(rows: Array, tokens: Array, count: int) -> SparseGradient:
 
 def times(g: GradientArray, factor: float | Array) -> GradientArray:
     """Return g · factor."""
+    library = library_of(component(g))
     if isinstance(g, SparseGradient):
-        return SparseGradient(g.indices, g.values * factor, g.shape, g.axis)
+        return SparseGradient(g.indices, library.times(g.values, factor), g.shape, g.axis)
     if isinstance(g, FactoredGradient):
-        return FactoredGradient(g.left, g.right * factor)
-    return library_of(g).times(g, factor)
+        return FactoredGradient(g.left, library.times(g.right, factor))
+    return library.times(g, factor)
 
 
 def plus(a: Array, g: GradientArray) -> Array:
@@ -204,7 +205,9 @@ def clipped(g: GradientArray, limit: float) -> GradientArray:
     xp = namespace_of(g)
     if library_of(g).fused is not None:
         # array_api_compat's clip assigns through masks there, and waits for the device.
-        return xp.minimum(xp.maximum(g, -limit), limit)
+        made = xp.minimum(xp.maximum(g, -limit), limit)
+        # Not every library keeps every dtype beside a Python float.
+        return xp.astype(made, g.dtype, copy=False)
     return xp.clip(g, -limit, limit)
 
 

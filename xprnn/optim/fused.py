@@ -142,9 +142,8 @@ def _gradient(task: _Task) -> list[Any]:
     """Return a gradient's arguments: its values, and if it is sparse where they belong."""
     g, library = task.gradient, library_of(task.arrays[0])
     kernels = library.kernels()
-    values = component(g)
+    values = library.namespace().astype(component(g), task.arrays[0].dtype, copy=False)
     if not isinstance(g, SparseGradient):
-        values = library.namespace().astype(values, task.arrays[0].dtype, copy=False)
         return [kernels.contiguous(values)]
     rows = values if g.axis == 0 else values.T
     indices = library.namespace().astype(g.indices, library.namespace().int64, copy=False)

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-from xprnn.backend.host.arrays import np
-
 HEAD = "__device__ __forceinline__ "
 
 HALF = f"""{HEAD}real load(const unsigned short* p, long long k) {{
@@ -16,6 +14,18 @@ HALF = f"""{HEAD}real load(const unsigned short* p, long long k) {{
 }}
 """
 """Reading and writing float16, without CUDA's header for it, which may be missing."""
+
+BFLOAT16 = f"""{HEAD}real load(const unsigned short* p, long long k) {{
+    return __uint_as_float((unsigned)p[k] << 16);
+}}
+{HEAD}void store(unsigned short* p, long long k, real x) {{
+    const unsigned bits = __float_as_uint(x);
+    // To the nearest, of two the even one.  Adding to a NaN could make another number of it.
+    p[k] = x != x ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}}
+"""
+"""Reading and writing bfloat16, the upper half of a float32.  Devices have an instruction for it
+from compute capability 8.0 on; these few are for all of them, and give the same bits."""
 
 _DIRECT = f"""{HEAD}real load(const stored* p, long long k) {{ return p[k]; }}
 {HEAD}void store(stored* p, long long k, real x) {{ p[k] = x; }}
@@ -31,34 +41,45 @@ class Precision(NamedTuple):
 
     Attributes
     ----------
+    dtype : str
+        Its name.
     stored : str
         In memory.
     real : str
         In all arithmetic.
-    host : type
-        NumPy's type, which constants are rounded to.
+    access : str
+        The functions ``load`` and ``store``.
     """
 
+    dtype: str
     stored: str
     real: str
-    host: type
+    access: str
 
     @property
     def suffix(self) -> str:
         """The suffix of C's functions and literals."""
         return "f" if self.real == "float" else ""
 
+    @property
+    def half(self) -> bool:
+        """Whether numbers are stored in 16 bits."""
+        return self.stored == "unsigned short"
+
 
 PRECISIONS = {
-    "float16": Precision("unsigned short", "float", np.float16),
-    "float32": Precision("float", "float", np.float32),
-    "float64": Precision("double", "double", np.float64),
+    precision.dtype: precision
+    for precision in (
+        Precision("float16", "unsigned short", "float", HALF),
+        Precision("bfloat16", "unsigned short", "float", BFLOAT16),
+        Precision("float32", "float", "float", _DIRECT),
+        Precision("float64", "double", "double", _DIRECT),
+    )
 }
-"""By dtype.  Arithmetic of float16 is in float32; results are rounded when they are stored."""
+"""By dtype.  Arithmetic of 16 bits is in float32; results are rounded when they are stored."""
 
 
 def access(precision: Precision) -> str:
     """Return the types ``stored`` and ``real``, and the functions ``load`` and ``store``."""
-    half = precision is PRECISIONS["float16"]
     types = f"typedef {precision.stored} stored;\ntypedef {precision.real} real;\n"
-    return types + (HALF if half else _DIRECT) + _TRUTH
+    return types + precision.access + _TRUTH

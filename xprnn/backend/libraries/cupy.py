@@ -16,7 +16,7 @@ from xprnn.backend.kernels import (
     StepLaunch,
     StepProduct,
 )
-from xprnn.backend.libraries import cupy_fused, cupy_launches
+from xprnn.backend.libraries import cupy_bfloat16, cupy_fused, cupy_launches
 from xprnn.backend.libraries.cupy_faults import in_words, no_room
 from xprnn.backend.libraries.cupy_graphs import repeat
 from xprnn.backend.library import Library
@@ -72,16 +72,16 @@ class CuPy(Library):
     host_call = "{}.get()"
     fused: ClassVar[Fused | None] = cupy_fused
     segments = False
+    computes_in: ClassVar[Mapping[str, str]] = {"bfloat16": "float32"}
 
     def namespace(self) -> Namespace:
-        return importlib.import_module("array_api_compat.cupy")
+        return cupy_bfloat16.with_bfloat16(importlib.import_module("array_api_compat.cupy"))
 
     def is_array(self, a: object) -> bool:
         return isinstance(a, importlib.import_module("cupy").ndarray)
 
-    def dtypes(self, device: Device) -> tuple[str, ...]:
-        # The kernels that xprnn compiles for CuPy have no bfloat16.
-        return tuple(name for name in super().dtypes(device) if name != "bfloat16")
+    def why_not(self, dtype: str) -> str:
+        return cupy_bfloat16.why_not() if dtype == "bfloat16" else ""
 
     def device(self, spec: object) -> Device:
         cupy = importlib.import_module("cupy")
@@ -160,7 +160,7 @@ class CuPy(Library):
     def to_host(self, a: Array) -> HostArray:
         host: HostArray = a.get()
         self.raise_given_up()
-        return host
+        return host.astype("float32") if host.dtype.name == "bfloat16" else host
 
     def kernels(self) -> CuPyKernels:
         return CuPyKernels()
@@ -181,6 +181,10 @@ class CuPy(Library):
         # training, the next loss is NaN then.
         del arrays
         return False
+
+    def times(self, a: Array, factor: float | Array) -> Array:
+        # A Python float would make float32 of bfloat16.
+        return (a * factor).astype(a.dtype, copy=False)
 
     def sum_by_index(
         self, rows: Array, index: Array, count: int | None = None

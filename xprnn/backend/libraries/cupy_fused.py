@@ -4,21 +4,21 @@ A kernel of CuPy's own costs 11 to 47 µs of host time, one of these 3.
 """
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
 from xprnn.backend.cuda import losses, norm, questions, rows
 from xprnn.backend.cuda.blocks import SUM_BLOCKS, THREADS, blocks_for
 from xprnn.backend.kernels import Launch
-from xprnn.backend.types import Array
+from xprnn.backend.types import HALVES, Array
 
 TOGETHER = 8
 """How many arrays one launch serves, at most."""
 
 _COUNTS = {"int32": "int", "int64": "long long"}
 
-_REAL = {"float16": "float32"}
+_REAL = dict.fromkeys(HALVES, "float32")
 """The dtype that arithmetic is in, where it is another one."""
 
 
@@ -87,17 +87,29 @@ def note(row: Array, loss: Array, entries: Array | None, found: Array) -> None:
     launch((1, 1), (32, 1), (questions.MOST, loss, *counted, found, row))
 
 
+def _parts(arrays: Sequence[Array]) -> Iterator[tuple[int, Sequence[Array]]]:
+    """Yield what is launched together: the place of the first, and some arrays of one dtype."""
+    first = 0
+    while first < len(arrays):
+        last = first + 1
+        while last < min(len(arrays), first + TOGETHER) and (
+            arrays[last].dtype == arrays[first].dtype
+        ):
+            last += 1
+        yield first, arrays[first:last]
+        first = last
+
+
 def norm_and_factor(arrays: Sequence[Array], limit: float) -> tuple[Array, Array]:
-    """Return the norm of arrays of one dtype together, and limit / max(norm, limit)."""
+    """Return the norm of arrays, in the first one's dtype, and limit / max(norm, limit)."""
     arrays = [_contiguous(a) for a in arrays]
     dtype = arrays[0].dtype
-    parts = [arrays[k : k + TOGETHER] for k in range(0, len(arrays), TOGETHER)]
     blocks = blocks_for(max(a.size for a in arrays), SUM_BLOCKS)
     sums = _empty((len(arrays), blocks, 2), "float64")
-    for k, part in enumerate(parts):
-        launch = _made(norm.SQUARES, norm.squares_text, dtype.name, len(part))
+    for first, part in _parts(arrays):
+        launch = _made(norm.SQUARES, norm.squares_text, part[0].dtype.name, len(part))
         pairs = (x for a in part for x in (a.size, a))
-        launch((blocks, len(part)), (THREADS, 1), (sums[k * TOGETHER :], *pairs))
+        launch((blocks, len(part)), (THREADS, 1), (sums[first:], *pairs))
     found, factor = _empty((), dtype), _empty((), "float64")
     launch = _made(norm.LIMIT, norm.limit_text, dtype.name)
     launch((1, 1), (THREADS, 1), (len(arrays) * blocks, float(limit), sums, found, factor))
@@ -107,11 +119,10 @@ def norm_and_factor(arrays: Sequence[Array], limit: float) -> tuple[Array, Array
 def scaled(arrays: Sequence[Array], factor: Array) -> list[Array]:
     """Return arrays times such a factor, new ones."""
     arrays = [_contiguous(a) for a in arrays]
-    dtype, made = arrays[0].dtype, [_empty(a.shape, arrays[0].dtype) for a in arrays]
-    for k in range(0, len(arrays), TOGETHER):
-        part = arrays[k : k + TOGETHER]
-        launch = _made(norm.SCALE, norm.scale_text, dtype.name, len(part))
-        triples = (x for a, out in zip(part, made[k:], strict=False) for x in (a.size, a, out))
+    made = [_empty(a.shape, a.dtype) for a in arrays]
+    for first, part in _parts(arrays):
+        launch = _made(norm.SCALE, norm.scale_text, part[0].dtype.name, len(part))
+        triples = (x for a, out in zip(part, made[first:], strict=False) for x in (a.size, a, out))
         across = blocks_for(max(a.size for a in part))
         launch((across, len(part)), (THREADS, 1), (factor, *triples))
     return made
@@ -152,7 +163,8 @@ def square_loss(
     output: Array, target: Array, valid: Array | None, *, mean: bool, gradient: bool
 ) -> tuple[Array, Array | None]:
     """Return half the squared error of (N, O), and its gradient if wanted."""
-    output, target = _contiguous(output), _contiguous(target)
+    output = _contiguous(output)
+    target = _contiguous(target.astype(output.dtype, copy=False))
     mask = () if valid is None else (_contiguous(valid),)
     (count, size), dtype = output.shape, output.dtype.name
     blocks = blocks_for(output.size, SUM_BLOCKS)
@@ -208,6 +220,7 @@ def scatter(out: Array, index: Array, values: Array, axis: int, *, add: bool) ->
         launch = _made(rows.SCATTER, rows.scatter_text, out.dtype.name, add=add)
         numbers = (slots, out.shape[across], out.shape[axis], *steps)
         index = _contiguous(index.astype("int64", copy=False))
+        values = values.astype(out.dtype, copy=False)
         ordered = _contiguous(values if axis == 0 else values.T)
         arguments = (*numbers, index, ordered, out)
         launch((blocks_for(slots * out.shape[across]), 1), (THREADS, 1), arguments)

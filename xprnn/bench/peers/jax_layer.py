@@ -42,10 +42,10 @@ def prepare(
     """
     del threads  # the process is limited to as many cores
     # By default JAX rounds the operands of products to TF32 on a GPU.
-    words = {"float32": "float32", "tf32": "tensorfloat32", "float16": None}
+    words = {"float32": "float32", "tf32": "tensorfloat32", "float16": None, "bfloat16": None}
     config: Any = jax.config
     config.update("jax_default_matmul_precision", words[precision])
-    dtype = jnp.float16 if precision == "float16" else jnp.float32
+    dtype = {"float16": jnp.float16, "bfloat16": jnp.bfloat16}.get(precision, jnp.float32)
     step, gates, variables = _CELLS[cell]
     data = case.data()
     place = jax.devices("cpu" if device == "cpu" else "gpu")[0]

@@ -11,4 +11,4 @@ def dtype_for(precision: str) -> torch.dtype:
     tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
-    return torch.float16 if precision == "float16" else torch.float32
+    return {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(precision, torch.float32)

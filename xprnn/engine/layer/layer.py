@@ -35,6 +35,7 @@ from xprnn.engine.layer.weights import LayerGradient, Weights, plus
 from xprnn.engine.layer.window import Sweep, loop_gradient, sweep
 from xprnn.engine.loop.loop import run_backward, run_forward
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent
+from xprnn.engine.loop.wide import narrowed, widened
 
 
 @tree("backend")
@@ -212,19 +213,22 @@ def sweep_layer(
         The sweep before this one; None: this is the first.
     """
     xp, recurrent = tape.backend.xp, _recurrent(weights, tape)
-    dh = _zero_padding(tape.backend.library, recurrent.valid, dh)
-    return sweep(xp, cell, recurrent, _only_tape(tape).trajectory, dh, d_state, before)
+    library = tape.backend.library
+    dh = _zero_padding(library, recurrent.valid, dh)
+    given = (recurrent, _only_tape(tape).trajectory, dh, d_state)
+    return sweep(xp, cell, *widened(library, given), before)
 
 
 def sweep_input_gradient(weights: Weights, tape: Tape, swept: Sweep) -> Array | None:
     """Return the gradient of the layer's input after a sweep; None for integer input."""
     gain, normalized = weights.gains[0] if weights.gains else None, _only_tape(tape).normalized
-    return input_gradient(tape.backend, weights.W, tape.x, swept.step.du, gain, normalized)
+    du = narrowed(tape.backend.library, swept.step.du, weights.W)
+    return input_gradient(tape.backend, weights.W, tape.x, du, gain, normalized)
 
 
 def sweep_gradient(weights: Weights, tape: Tape, last: Sweep) -> LayerGradient:
     """Return the layer's gradients after the last sweep."""
-    d_loop = loop_gradient(tape.backend.xp, last)
+    d_loop = narrowed(tape.backend.library, loop_gradient(tape.backend.xp, last), weights.W)
     return _layer_gradient(weights, tape, slice(None), _only_tape(tape), d_loop)
 
 

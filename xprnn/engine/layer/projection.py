@@ -18,8 +18,9 @@ Shapes: x (T, B, I), or integers (T, B); u (T, B, G·H); W (G·H, I); b and γ (
 from typing import NamedTuple
 
 from xprnn.backend import Backend
-from xprnn.backend.types import Array, Namespace
+from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray, sum_columns
+from xprnn.engine.loop.wide import narrowed, widened
 from xprnn.engine.normalization import Normalized, normalize, normalize_backward
 
 
@@ -46,10 +47,12 @@ def project(
     if gain is None:
         u, normalized = _affine(backend, W, b, x), None
     else:
-        normalized = normalize(backend.xp, _affine(backend, W, None, x))
+        a = _affine(backend, W, None, x)
+        normalized = normalize(backend.xp, widened(backend.library, a))
         u = gain * normalized.n
         if b is not None:
             u += b
+        u, normalized = narrowed(backend.library, (u, normalized), a)
     shape = x.shape
     return Projection(backend.library.reshaped(u, (shape[0], shape[1], W.shape[0])), normalized)
 
@@ -86,7 +89,7 @@ def project_backward(
     """Return the gradients, given that of u as (T·B, G·H); of x only if ``of_input``."""
     library = backend.library
     db = None if b is None else library.sum_rows(du)
-    da, d_gain = _before_gain(backend.xp, du, gain, normalized)
+    da, d_gain = _before_gain(backend, du, gain, normalized)
     if x.ndim == 2:
         dW = sum_columns(da, library.reshaped(x, (da.shape[0],)), W.shape[1])
         return ProjectionGradient(dW, db, d_gain, None)
@@ -107,15 +110,18 @@ def input_gradient(
     if x.ndim == 2:
         return None
     library = backend.library
-    da, _ = _before_gain(backend.xp, library.rows(du), gain, normalized)
+    da, _ = _before_gain(backend, library.rows(du), gain, normalized)
     return library.reshaped(library.product(da, W), x.shape)
 
 
 def _before_gain(
-    xp: Namespace, du: Array, gain: Array | None, normalized: Normalized | None
+    backend: Backend, du: Array, gain: Array | None, normalized: Normalized | None
 ) -> tuple[Array, Array | None]:
     """Return da (T·B, G·H), given du of the same shape, and dγ."""
     if gain is None or normalized is None:
         return du, None
-    da, d_gain = normalize_backward(xp, normalized, gain, du)  # from (2)
-    return da, xp.sum(d_gain, axis=0)
+    xp, library = backend.xp, backend.library
+    wide = widened(library, (normalized, gain, du))
+    da, d_gain = normalize_backward(xp, *wide)  # from (2)
+    made: tuple[Array, Array] = narrowed(library, (da, xp.sum(d_gain, axis=0)), du)
+    return made

@@ -10,6 +10,7 @@ from xprnn.engine.loop.lowering import lowering_enabled, lowering_for
 from xprnn.engine.loop.plain import PlainLoops
 from xprnn.engine.loop.protocol import LoopGradient, Loops, Recurrent, Trajectory, Work
 from xprnn.engine.loop.scan import ScanLoops
+from xprnn.engine.loop.wide import WideLoops
 
 
 def run_forward(
@@ -59,4 +60,10 @@ def _loops(direction: str, backend: Backend, cell: Cell, recurrent: Recurrent, a
         lowered = lowering_for(backend, cell, work)
         if lowered is not None:
             return lowered
-    return PlainLoops(backend.xp, cell)
+    return plain_loops(backend, cell)
+
+
+def plain_loops(backend: Backend, cell: Cell) -> PlainLoops:
+    """Return the plain loop for the arrays of a backend."""
+    wide = backend.dtype_name in backend.library.computes_in
+    return (WideLoops if wide else PlainLoops)(backend.xp, cell)

@@ -26,7 +26,7 @@ class Maker:
 
     @property
     def wide(self) -> Any:
-        """The dtype of sums over many steps: float16 is too coarse for them."""
+        """The dtype of sums over many steps: 16 bits are too coarse for them."""
         return self.xp.float64 if self.dtype == self.xp.float64 else self.xp.float32
 
 

@@ -52,7 +52,7 @@ class Variant(NamedTuple):
 
     Attributes
     ----------
-    dtype : {"float16", "float32", "float64"}
+    dtype : {"float16", "bfloat16", "float32", "float64"}
     masked : bool
         Whether there is a mask of recurrent dropout.
     lengths : bool

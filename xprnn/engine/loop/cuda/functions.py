@@ -5,11 +5,12 @@ In a template, ``{0}``, ``{1}``, ... stand for the operands, each a local variab
 slower on a device, so none is called there.  NaN, signs and ties follow the array API standard.
 """
 
-from xprnn.backend.cuda.precision import HALF, HEAD, PRECISIONS, Precision, access
+from xprnn.backend.cuda.precision import HEAD, PRECISIONS, Precision, access
 from xprnn.backend.host.arrays import np
+from xprnn.backend.host.floats import rounded
 from xprnn.engine.loop.program import BOOL, Node
 
-__all__ = ["EXPRESSIONS", "HALF", "PRECISIONS", "Precision", "expression", "literal", "prelude"]
+__all__ = ["EXPRESSIONS", "PRECISIONS", "Precision", "expression", "literal", "prelude"]
 
 _SAME_NAME = (
     *("exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "ceil", "floor", "trunc"),
@@ -90,7 +91,7 @@ _LOGADDEXP = """real logaddexp(real a, real b) {
 _NEXT_AFTER = """real next_after(real a, real b) { return nextafter{f}(a, b); }
 """
 
-# The neighbour in float16, by its bit pattern.
+# The neighbour in 16 bits, by its bit pattern.
 _NEXT_HALF = """real next_after(real a, real b) {
     if (a != a || b != b) return a + b;
     if (a == b) return b;
@@ -105,12 +106,11 @@ _NEXT_HALF = """real next_after(real a, real b) {
 
 def prelude(precision: Precision, ops: set[str]) -> str:
     """Return the types, and the functions that these operations call."""
-    half = precision is PRECISIONS["float16"]
     helpers = {
         "floor_divide": _FLOOR_DIVIDE,
         "remainder": _MODULO,
         "logaddexp": _LOGADDEXP,
-        "nextafter": _NEXT_HALF if half else _NEXT_AFTER,
+        "nextafter": _NEXT_HALF if precision.half else _NEXT_AFTER,
     }
     parts = [
         access(precision),
@@ -134,7 +134,7 @@ def literal(node: Node, precision: Precision) -> str:
         return "true" if node.value else "false"
     suffix = precision.suffix
     with np.errstate(over="ignore"):
-        value = float(precision.host(node.value))
+        value = float(rounded(np.asarray(node.value), precision.dtype))
     if np.isnan(value):
         return f"(0.0{suffix} / 0.0{suffix})"
     if np.isinf(value):

@@ -18,11 +18,14 @@ class Call(NamedTuple):
         Whether it is defined for matrices without rows.
     scalar : bool
         Whether it is defined for arrays without dimensions.
+    beside_float : bool
+        Whether an operand is a Python float, beside which some libraries don't keep a dtype.
     """
 
     run: Callable[[Namespace, Operands], Any]
     empty: bool = True
     scalar: bool = False
+    beside_float: bool = False
 
     def __call__(self, xp: Namespace, given: Operands) -> tuple[Array, ...]:
         """Return the arrays that it returns."""
@@ -60,6 +63,10 @@ def _limits(xp: Namespace, o: Operands) -> Array:
 
 def _elementwise(run: Callable[[Namespace, Operands], Any]) -> Call:
     return Call(run, scalar=True)
+
+
+def _beside_float(run: Callable[[Namespace, Operands], Any]) -> Call:
+    return Call(run, scalar=True, beside_float=True)
 
 
 def _of_values(run: Callable[[Namespace, Operands], Any]) -> Call:
@@ -140,10 +147,10 @@ OPERATOR_CALLS: Mapping[str, Call] = {
     "x / p": _elementwise(lambda _, o: o.x / o.positive),
     "-x": _elementwise(lambda _, o: -o.x),
     "1 - x": _elementwise(lambda _, o: 1 - o.x),
-    "0.5 * x + 0.5": _elementwise(lambda _, o: 0.5 * o.x + 0.5),
-    "8.0 * x": _elementwise(lambda _, o: 8.0 * o.x),
+    "0.5 * x + 0.5": _beside_float(lambda _, o: 0.5 * o.x + 0.5),
+    "8.0 * x": _beside_float(lambda _, o: 8.0 * o.x),
     "0 * x": _elementwise(lambda _, o: 0 * o.x),
-    "x / 3.0": _elementwise(lambda _, o: o.x / 3.0),
+    "x / 3.0": _beside_float(lambda _, o: o.x / 3.0),
     "x += p": _elementwise(_add_in_place),
     "x *= 2.0": _elementwise(_multiply_in_place),
     "~f": _elementwise(lambda _, o: ~o.flags),

@@ -148,6 +148,7 @@ class _Judge:
     def _try(self, name: str, case: _Case) -> Row:
         """Compare one call."""
         call = CALLS[name]
+        wide = call.beside_float and self.backend.dtype_name in self.backend.library.computes_in
         with self._on_host():
             want = [np.asarray(a) for a in call(self.host.xp, self._operands(self.host, case))]
         try:
@@ -159,7 +160,7 @@ class _Judge:
                 return wrong(name, f"{name} returns {len(got)} arrays, not {len(want)}")
             rows = []
             for mine, theirs in zip(got, want, strict=True):
-                bad = misfit(self.backend, mine, theirs)
+                bad = misfit(self.backend, mine, theirs, wide=wide)
                 if bad:
                     return wrong(name, f"{name} returns an array {bad}")
                 rows.append(self._compared(name, self.backend.to_numpy(mine), theirs))

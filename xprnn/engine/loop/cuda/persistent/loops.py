@@ -6,7 +6,7 @@ equations in `xprnn.engine.loop.protocol`.
 
 from typing import Any, ClassVar
 
-from xprnn.backend import dtype_name, library_of
+from xprnn.backend import HALVES, dtype_name, library_of
 from xprnn.backend.kernels import Limits
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
@@ -178,8 +178,8 @@ class PersistentLoops:
         return self._work(work.hidden, work.batch, work.dtype, backward=backward)
 
     def _work(self, hidden: int, batch: int, dtype: str, *, backward: bool) -> Work:
-        # Every number in float16 is one in TF32, so there tensor cores round nothing.
-        tensor_cores = dtype == "float16" or (
+        # Every number of 16 bits is one in TF32, so there tensor cores round nothing.
+        tensor_cores = dtype in HALVES or (
             dtype == "float32" and chosen().matmul_precision == "tf32"
         )
         size = 8 if dtype == "float64" else 4
