@@ -25,6 +25,8 @@ def widened(library: Library, arrays: T) -> T:
 
 def narrowed(library: Library, arrays: T, like: Array) -> T:
     """Return arrays that were computed from widened ones in the dtype of ``like`` again."""
+    if not library.computes_in:
+        return arrays
     narrow = dtype_name(like.dtype)
     wide = library.computes_in.get(narrow)
     return arrays if wide is None else _mapped(library, arrays, {wide: narrow})
