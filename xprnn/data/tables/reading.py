@@ -8,6 +8,7 @@ from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.quoting import listed, quoted
 from xprnn.data.tables.gaps import fill_gaps
 from xprnn.data.tables.grid import Grid
+from xprnn.data.tables.layout.upright import upright
 from xprnn.data.tables.numbers.column import read_numbers
 from xprnn.data.tables.numbers.signs import NotNumbersError, Signs
 from xprnn.data.tables.options import Reading
@@ -164,7 +165,7 @@ def read_columns(
     if not columns:
         wanted = [_only_column(grid, reading), *known]
     targets = len(wanted) - len(known)
-    grid = _chosen(grid, reading.where)
+    grid = upright(_chosen(grid, reading.where), wanted)
     used = [grid.find(name, "--column") for name in wanted]
     found, notes = times_of(grid, reading, used)
     if found is not None:

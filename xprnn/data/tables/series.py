@@ -87,7 +87,8 @@ def found(
     notes: Sequence[str],
 ) -> str:
     """Return one line that says what was read."""
-    columns = list(names)
+    columns = [f"column {name}" if name.isdecimal() else name for name in names]
+    time = f"column {time}" if time is not None and time.isdecimal() else time
     if time is not None:
         columns.insert(0, f"{time} ({spacing.description})" if spacing is not None else time)
     return "; ".join([f"read {count} rows: {', '.join(columns)}", *notes])

@@ -35,7 +35,9 @@ def excel(content: bytes, file: str, reading: Reading) -> Grid:
     try:
         with pd.ExcelFile(io.BytesIO(content)) as book:
             sheet = _sheet(book, file, reading.sheet)
-            frame = book.parse(sheet, header=None, dtype=object, keep_default_na=False)
+            frame = pd.read_excel(
+                book, sheet_name=sheet, header=None, dtype=object, keep_default_na=False
+            )
             others = [name for name in map(str, book.sheet_names) if name != str(sheet)]
     except ImportError as error:
         raise ImportError(

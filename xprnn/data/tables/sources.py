@@ -86,8 +86,8 @@ def _is_windows(content: bytes) -> bool:
     try:
         content.decode("utf-8")
     except UnicodeDecodeError:
-        plain = content.decode("ascii", "ignore")
-        high, letters = len(content) - len(plain), sum(map(str.isalpha, plain))
+        high = sum(content.count(bytes([k])) for k in range(0xC0, 0x100))
+        letters = sum(map(str.isalpha, content.decode("ascii", "ignore")))
         odd = any(bytes([k]) in content for k in (*range(9), *range(14, 32), *_UNDEFINED))
-        return not odd and 2 * high < letters and content.decode("utf-8", "ignore").isascii()
+        return not odd and 2 * high <= letters and content.decode("utf-8", "ignore").isascii()
     return False

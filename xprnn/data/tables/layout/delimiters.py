@@ -16,6 +16,7 @@ _SEP = re.compile(r'"?sep=(?P<sign>.)"?\s*', re.IGNORECASE)
 # "#N/A" and the like are entries.
 _COMMENT = re.compile(r"\s*(#(?!N/?[ADV]\b|DIV/|VALUE|REF|NAME|NUM|NULL|WERT|BEZUG)|%|//)")
 _SPACES = " "
+_DECIMAL = re.compile(r"\s*[+-]?\d+(,\d+)?\s*")
 
 
 def lines_of(text: str) -> tuple[list[str], dict[int, str], str | None]:
@@ -35,6 +36,8 @@ def lines_of(text: str) -> tuple[list[str], dict[int, str], str | None]:
 def delimiter_of(lines: Sequence[str]) -> str:
     """Return the sign between the fields: the one that gives most lines the same number."""
     sample = list(islice((line for line in lines if line.strip()), _SAMPLE))
+    if not sample:
+        return ","
     best, best_score = ",", (0.0, 0)
     for delimiter in _DELIMITERS:
         if not any(delimiter in line for line in sample):
@@ -43,11 +46,16 @@ def delimiter_of(lines: Sequence[str]) -> str:
         if score > best_score:
             best, best_score = delimiter, score
     if best_score[0] < 0.5 or best == ",":
-        spaced = _agreement([len(line.split()) for line in sample])
+        counts = [len(line.split()) for line in sample]
+        # The first column of R's tables has no name.
+        spaced = _agreement([counts[0] + (counts[0] + 1 == counts[-1]), *counts[1:]])
         plain = not any("," in line or ";" in line or "\t" in line for line in sample)
         # Two fields of which the second is a time of day are one date.
         if spaced[0] > 0.9 and (plain or best_score[0] < 0.5) and not _are_dates(sample):
             return _SPACES
+    if best == "," and "," not in sample[0] and all(map(_DECIMAL.fullmatch, sample[1:])):
+        # One column with decimal commas: no sign stands between fields.
+        return ";"
     return best
 
 

@@ -1,7 +1,10 @@
 """The layout of a table: lines of names, data, and lines around it."""
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import TypeAlias
 
 from xprnn.backend.host.quoting import listed, shortened
 from xprnn.data.tables.grid import Grid
@@ -62,6 +65,12 @@ def grid_of_rows(rows: Sequence[Sequence[str]], file: str) -> Grid:
         for row in made
     ]
     return _Layout(file, list(range(1, len(made) + 1)), made, "\t", {}, [], "row").grid()
+
+
+_RULE = re.compile(r"([:=-]{2,})?")
+
+Kind: TypeAlias = Callable[[str], bool]
+"""Tells whether an entry is of a kind."""
 
 
 class _Layout:
@@ -180,20 +189,23 @@ class _Layout:
             f"{len(above)}{hint}"
         )
 
-    def _kinds(self, start: int, width: int) -> list[bool]:
-        """Return for each column whether its entries are numbers or dates."""
+    def _kinds(self, start: int, width: int) -> list[Kind | None]:
+        """Return for each column what tells its entries: that of numbers, of dates, or None."""
         full = [row for row in self.rows[start:] if len(row) == width]
         sample = full[1:] if len(full) > 1 else full
         if len(sample) > 120:
             middle = len(sample) // 2
             sample = [*sample[10:50], *sample[middle : middle + 40], *sample[-50:-10]]
-        kinds = []
+        kinds: list[Kind | None] = []
         for k in range(width):
             there = [row[k] for row in sample if not is_missing(row[k])]
-            kinds.append(bool(there) and 2 * sum(map(_is_value, there)) >= len(there))
+            found = [
+                kind for kind in (looks_like_number, _is_value) if there and _most(kind, there)
+            ]
+            kinds.append(found[0] if found else None)
         return kinds
 
-    def _names(self, start: int, end: int, width: int, kinds: list[bool]) -> int:
+    def _names(self, start: int, end: int, width: int, kinds: Sequence[Kind | None]) -> int:
         """Return how many rows of names there are."""
         if not any(kinds):
             return 1
@@ -201,18 +213,21 @@ class _Layout:
         for row in self.rows[start : min(end, start + 12)]:
             if len(row) != width:
                 break
-            typed = [text for text, kind in zip(row, kinds, strict=True) if kind]
-            texts = [text for text in typed if not _is_value(text) and not is_missing(text)]
-            values = [text for text in typed if _is_value(text)]
-            # Years may be names, where most of the row is names; one number makes no data.
-            if not texts or (values and len(values) >= len(texts)):
-                break
-            if values and count:
+            typed = [(text, kind) for text, kind in zip(row, kinds, strict=True) if kind]
+            values = [text for text, kind in typed if kind(text)]
+            texts = [text for text, kind in typed if not kind(text) and not is_missing(text)]
+            if count == 0 and _are_years(values):
+                # A table whose times run across its columns.
+                return 1
+            # A word where dates are, or a rule below the names of Markdown's tables.
+            word = any(kind is _is_value and _is_word(text) for text, kind in typed)
+            rule = count > 0 and all(map(_RULE.fullmatch, row))
+            if not (word or rule) and (not texts or len(values) >= (1 if count else len(texts))):
                 break
             count += 1
         return count
 
-    def _end(self, width: int, kinds: list[bool]) -> int:
+    def _end(self, width: int, kinds: Sequence[Kind | None]) -> int:
         """Return the index of the row after the last row of data."""
         end = len(self.rows)
         for k in range(len(self.rows) - 1, max(0, len(self.rows) - 40), -1):
@@ -264,13 +279,29 @@ class _Layout:
         )
 
 
+def _is_word(text: str) -> bool:
+    return any(map(str.isalpha, text)) and not any(map(str.isdigit, text))
+
+
+def _most(kind: Kind, texts: Sequence[str]) -> bool:
+    return 2 * sum(map(kind, texts)) >= len(texts)
+
+
+def _are_years(texts: Sequence[str]) -> bool:
+    """Whether names are years in order: five and more."""
+    years = [int(text) for text in texts if len(text) == 4 and text.isdecimal()]
+    return len(years) >= max(5, len(texts)) and all(a + 1 == b for a, b in pairwise(years))
+
+
 def _is_value(text: str) -> bool:
     return looks_like_number(text) or looks_like_date(text)
 
 
-def _is_footer(row: Sequence[str], width: int, kinds: Sequence[bool]) -> bool:
+def _is_footer(row: Sequence[str], width: int, kinds: Sequence[Kind | None]) -> bool:
     """Whether a row at the end is words, such as a source or a sum."""
-    if not any(any(character.isalpha() for character in text) for text in row):
+    if not any(any(map(str.isalnum, text)) for text in row):
+        return len(row) != width
+    if not any(any(map(str.isalpha, text)) for text in row):
         return False
     if len(row) != width:
         # A line of data that lacks fields has numbers in it.

@@ -1,12 +1,13 @@
 """A column of numbers: one meaning of the signs, one unit."""
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.backend.host.quoting import quoted
+from xprnn.backend.host.quoting import quoted, shortened
 from xprnn.data.tables.numbers.entries import Parts, is_missing, parts_of, plain_number
 from xprnn.data.tables.numbers.signs import (
     GROUPS,
@@ -87,7 +88,11 @@ def read_numbers(
     if wrong:
         entry = kept[wrong[0]]
         finite = "finite " if plain_number(entry) is not None else ""
-        raise NotNumbersError(f"{quoted(entry)} is not a {finite}number", int(where[wrong[0]]))
+        raise NotNumbersError(
+            f"{quoted(entry)} is not a {finite}number; --na {shlex.quote(shortened(entry, 40))} "
+            "takes it for a missing value",
+            int(where[wrong[0]]),
+        )
     digits = [part.digits for part in parts if part is not None]
     signs = find_signs(digits, given)
     if isinstance(signs, Unclear):

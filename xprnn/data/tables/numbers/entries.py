@@ -24,7 +24,7 @@ MISSING = frozenset(
     )
 )
 """Entries that stand for a missing value, in small letters."""
-_SPACES = "    \u2002\u2003\u2009\u200a\u200b\u2060\ufeff"
+_SPACES = "\u00a0\u1680\u2002\u2003\u2007\u2009\u200a\u200b\u202f\u2060\u3000\ufeff"
 _SIGNS = str.maketrans(
     {
         **dict.fromkeys(_SPACES, " "),
@@ -44,7 +44,7 @@ _CURRENCY = (
 _FORM = re.compile(
     rf"(?P<open>\()?\s*(?P<sign>[+-])?\s*(?P<before>{_CURRENCY})?\s*(?P<sign2>[+-])?\s*"
     r"(?P<digits>[\d.,' ]*\d[.,]?)(?P<exponent>[eEdD][+-]?\d{1,4})?"
-    rf"\s*(?P<trailing>-)?(?P<after>\s*(?:{_CURRENCY}))?(?P<unit>\s*[^\d\s().,'+-][^\d()]{{0,14}}[²³]?"
+    rf"(?:\s*(?P<trailing>-))?(?P<after>\s*(?:{_CURRENCY}))?(?P<unit>\s*[^\d\s().,'+-][^\d()]{{0,14}}[²³]?"
     r"(?:\s*\([^)]{1,12}\))?)?\s*(?P<close>\))?"
 )
 _SCALES = {
@@ -93,7 +93,9 @@ def plain_number(text: str) -> float | None:
 
 def is_missing(text: str, na: Sequence[str] = ()) -> bool:
     """Whether an entry stands for a missing value."""
-    return text.lower() in MISSING or text in na
+    if text.lower() in MISSING or text in na:
+        return True
+    return bool(na) and plain_number(text) in [plain_number(entry) for entry in na if entry]
 
 
 def looks_like_number(text: str) -> bool:

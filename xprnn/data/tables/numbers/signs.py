@@ -55,6 +55,8 @@ def find_signs(digits: Sequence[str], given: Signs) -> Signs | Unclear:
     if given.thousands:
         other = {".": ",", ",": "."}.get(given.thousands)
         return Signs(other or (_first(digits, ".,", given.thousands) or "."), given.thousands)
+    if given.thousands == "":
+        return Signs(_first(digits, ".,", ""), None)
     if given.decimal is not None:
         return Signs(given.decimal, _first(digits, ".,' ", given.decimal))
     uses = _uses(digits)

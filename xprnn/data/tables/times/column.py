@@ -9,7 +9,7 @@ from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.quoting import quoted
 from xprnn.data.tables.numbers.entries import plain_number
 from xprnn.data.tables.times.formats import PANDAS, formats, looks_like_date, named_dates
-from xprnn.data.tables.times.iso import iso_dates
+from xprnn.data.tables.times.iso import compact_dates, iso_dates
 from xprnn.data.tables.times.periods import periods
 from xprnn.data.tables.times.spacing import (
     SECOND,
@@ -108,27 +108,12 @@ def _of_numbers(texts: Sequence[str], values: HostArray) -> Times:
     """Return numbers, or the dates that they stand for."""
     lengths = {len(text) for text in texts}
     if len(lengths) == 1 and all(text.isdecimal() and text.isascii() for text in texts):
-        length = lengths.pop()
-        compact = None
-        if length == 8:
-            compact = iso_dates(texts)
-        elif length == 6 and _are_months(values):
-            compact = iso_dates([f"{text[:4]}-{text[4:]}" for text in texts])
-            if compact is not None:
-                compact = compact._replace(style=compact.style._replace(pattern="%Y%m"))
+        compact = compact_dates(texts)
         if compact is not None:
             return Times(compact.ticks, compact.wall, compact.style.write, dates=True)
-        if length in _EPOCHS:
-            name, unit = _EPOCHS[length]
-            ticks = (values * unit).astype(np.int64)
-            if np.all((ticks >= _FIRST) & (ticks < _END)):
-                return Times(
-                    ticks,
-                    ticks,
-                    lambda tick: str(int(tick / unit)),
-                    dates=True,
-                    notes=(f"{name} since 1970",),
-                )
+    epoch = _of_epoch(texts, values)
+    if epoch is not None:
+        return epoch
     decimals = max(len(text.partition(".")[2]) if "e" not in text.lower() else 0 for text in texts)
     unit = 10.0**-decimals if decimals else 0.0
 
@@ -138,11 +123,23 @@ def _of_numbers(texts: Sequence[str], values: HostArray) -> Times:
     return Times(values, values, write, dates=False, unit=unit)
 
 
-def _are_months(values: HostArray) -> bool:
-    months = values.astype(np.int64) % 100
-    return bool(
-        np.all((months >= 1) & (months <= 12)) and np.all((values > 100_000) & (values < 300_000))
-    )
+def _of_epoch(texts: Sequence[str], values: HostArray) -> Times | None:
+    """Return numbers that count seconds, or parts of them, from the beginning of 1970."""
+    lengths = {len(text.partition(".")[0]) for text in texts}
+    if len(lengths) != 1 or (length := lengths.pop()) not in _EPOCHS:
+        return None
+    name, unit = _EPOCHS[length]
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = np.round(values * unit)
+    if not np.all((scaled >= _FIRST) & (scaled < _END)):
+        return None
+    ticks = scaled.astype(np.int64)
+    decimals = len(texts[-1].partition(".")[2])
+
+    def write(tick: float) -> str:
+        return f"{tick / unit:.{decimals}f}"
+
+    return Times(ticks, ticks, write, dates=True, notes=(f"{name} since 1970",))
 
 
 def _in_some_format(texts: Sequence[str], dayfirst: bool | None) -> Dates:
@@ -151,12 +148,12 @@ def _in_some_format(texts: Sequence[str], dayfirst: bool | None) -> Dates:
     if not candidates:
         _refuse(texts)
     if dayfirst is not None:
+        order = "d" if dayfirst else "m"
         candidates = [
             pattern
             for pattern in candidates
-            if not re.search("%[dm].*%[dm]", pattern)
-            or (pattern.index("%d") < pattern.index("%m")) == dayfirst
-        ]
+            if "%m" not in pattern or "%d" not in pattern or _codes(pattern)[0] in (order, "Y")
+        ] or candidates
     if find_spec("pandas") is None:
         raise ImportError(f"dates such as {quoted(texts[0])} need pandas: {PANDAS}")
     # An entry that is in no format is found sooner than by reading all.
@@ -183,7 +180,11 @@ def _in_some_format(texts: Sequence[str], dayfirst: bool | None) -> Dates:
 
 def _order(pattern: str) -> str:
     names = {"d": "day", "m": "month", "y": "year", "Y": "year"}
-    return "-".join(names[code] for code in re.findall("%([dmyY])", pattern))
+    return "-".join(names[code] for code in _codes(pattern))
+
+
+def _codes(pattern: str) -> list[str]:
+    return re.findall("%([dmyY])", pattern)
 
 
 def _one_way(ticks: HostArray) -> bool:

@@ -11,11 +11,23 @@ from xprnn.data.tables.numbers.entries import is_missing, plain_number
 from xprnn.data.tables.options import NO_TIME, Reading
 from xprnn.data.tables.times.column import NotTimesError, Times, read_times
 from xprnn.data.tables.times.formats import looks_like_date
+from xprnn.data.tables.times.months import month_of
 
 _NAMES = frozenset(
     (
         *("t", "time", "date", "datetime", "timestamp", "epoch", "unix", "year", "years", "yyyymm"),
-        *("yyyymmdd", "month", "period", "step", "datum", "zeit", "jahr", "monat", "zeitpunkt"),
+        *(
+            "yyyymmdd",
+            "month",
+            "period",
+            "step",
+            "ts",
+            "datum",
+            "zeit",
+            "jahr",
+            "monat",
+            "zeitpunkt",
+        ),
         *("zeitstempel", "année", "annee", "anno", "ano", "año", "fecha", "data", "ora", "mois"),
         *("mes", "anni", "time_period", "observation_date", "decimal", "decimal date", "日期"),
         *("时间", "年", "年份", "月份", "日付", "年月", "날짜", "连续", "дата", "год", "время"),
@@ -23,6 +35,7 @@ _NAMES = frozenset(
 )
 """Names of columns that hold times, in small letters, even where they are mere numbers."""
 _CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?(\s*[AaPp]\.?[Mm]\.?)?")
+_DIGITS = re.compile(r"([01]\d|2[0-3])[0-5]\d([0-5]\d)?")
 _PARTS = {
     "year": ("year", "yr", "yyyy", "jahr", "année", "annee", "anno", "año", "ano", "年"),
     "month": ("month", "mo", "mon", "mm", "monat", "mois", "mese", "mes", "月"),
@@ -88,7 +101,7 @@ def _find(grid: Grid, reading: Reading, used: Sequence[int]) -> tuple[Found | No
     joined = _year_month_day(grid, used)
     if joined is not None:
         return joined, []
-    second = None
+    second, unclear = None, None
     for k in range(grid.width):
         if k in used:
             continue
@@ -99,15 +112,16 @@ def _find(grid: Grid, reading: Reading, used: Sequence[int]) -> tuple[Found | No
             found = _read(grid, (k,), reading)
         except ImportError as error:
             return None, [f"{grid.name(k)} is not used, and the rows are taken in order: {error}"]
-        except ValueError:
-            if kind == "number":
-                continue
-            raise
+        except ValueError as error:
+            unclear = unclear or (error if kind == "date" else None)
+            continue
         direction = _direction(found)
         if direction > 0.9 and (kind == "date" or found.times.dates or _is_time(grid, k, found)):
             return found, []
         if kind == "date" and second is None:
             second = found
+    if second is None and unclear is not None:
+        raise unclear
     if second is None and grid.width > len(set(used)):
         return None, ["no column of times was found: the rows are taken in order"]
     return second, []
@@ -119,10 +133,23 @@ def _is_time(grid: Grid, index: int, found: Found) -> bool:
     steps = np.diff(ticks)
     if len(steps) == 0 or np.any(steps == 0):
         return False
-    if any(header[index].strip().lower() in _NAMES for header in grid.headers):
+    if _named(grid, index) is not None:
         return True
-    years = np.all((ticks >= 1000) & (ticks < 3000) & (ticks == np.round(ticks)))
-    return bool(years and len(set(steps.tolist())) == 1 and len(ticks) > 3 and abs(steps[0]) <= 10)
+    if not np.all((ticks >= 1500) & (ticks < 2200)) or len(ticks) < 4:
+        return False
+    base = float(np.median(steps))
+    if np.all(ticks == np.round(ticks)):
+        return bool(np.all(steps == base) and abs(base) <= 10)
+    # Decimal years: months are not all as long.
+    return bool(abs(base) < 1 and np.all(np.abs(steps - base) < 0.3 * abs(base)))
+
+
+def _named(grid: Grid, index: int) -> str | None:
+    """Return the name of a column, if it is one that times have."""
+    for header in grid.headers:
+        if header[index].strip("<>[]() ").lower() in _NAMES:
+            return header[index]
+    return None
 
 
 def _direction(found: Found) -> float:
@@ -140,21 +167,29 @@ def _kind(grid: Grid, index: int) -> str | None:
     rows = grid.rows
     step = max(1, len(rows) // 40)
     sample = [text for row in rows[::step] if not is_missing(text := row[index])]
-    if not sample:
+    if not sample or (
+        len(rows) > 1
+        and len({row[index] for row in rows}) == 1
+        and _clock_beside(grid, index, sample) is None
+    ):
+        # What is the same everywhere, such as the day of an export, is no time.
         return None
     if sum(plain_number(text) is not None for text in sample) == len(sample):
         return "number"
-    dates = sum(looks_like_date(text) and plain_number(text) is None for text in sample)
-    return "date" if dates > 0.8 * len(sample) else None
+    dates = [text for text in sample if plain_number(text) is None and looks_like_date(text)]
+    # Years beside quarters are times that can't be read, and not no times.
+    years = [text for text in sample if len(text) == 4 and text.isdecimal()] if dates else []
+    return "date" if len(dates) + len(years) > 0.8 * len(sample) else None
 
 
 def _read(grid: Grid, columns: tuple[int, ...], reading: Reading) -> Found:
     """Return the times in a column, with those of the clock in the next if it has them."""
     index = columns[0]
-    texts, name, notes = grid.column(index), grid.name(index), ()
+    texts, name = grid.column(index), _named(grid, index) or grid.name(index)
     clock = _clock_beside(grid, index, texts)
     if clock is not None:
-        texts = [f"{text} {row[clock]}" for text, row in zip(texts, grid.rows, strict=True)]
+        times_of_day = [_with_colons(row[clock]) for row in grid.rows]
+        texts = [f"{text} {later}" for text, later in zip(texts, times_of_day, strict=True)]
         name = f"{name} {grid.name(clock)}"
         columns = (index, clock)
     for k, text in enumerate(texts):
@@ -172,7 +207,7 @@ def _read(grid: Grid, columns: tuple[int, ...], reading: Reading) -> Found:
             f"{grid.file}, {grid.word} {grid.lines[error.index]}, column {quoted(name)}: "
             f"{error}{hint}"
         ) from error
-    return Found(name, texts, times, columns, (*notes, *times.notes))
+    return Found(name, texts, times, columns, times.notes)
 
 
 def _clock_beside(grid: Grid, index: int, texts: Sequence[str]) -> int | None:
@@ -180,9 +215,22 @@ def _clock_beside(grid: Grid, index: int, texts: Sequence[str]) -> int | None:
     if any(":" in text for text in texts[:5]) or not looks_like_date(texts[0] if texts else ""):
         return None
     for k in (index + 1, index - 1):
-        if 0 <= k < grid.width and all(_CLOCK.fullmatch(row[k]) for row in grid.rows):
+        if not 0 <= k < grid.width:
+            continue
+        if all(_CLOCK.fullmatch(row[k]) for row in grid.rows):
             return k
+        # 093000 may be anything, if the column is not called a time.
+        digits = all(_DIGITS.fullmatch(row[k]) for row in grid.rows)
+        if digits and any("time" in header[k].lower() for header in grid.headers):
+            return k if len({row[k] for row in grid.rows}) > 1 else None
     return None
+
+
+def _with_colons(text: str) -> str:
+    """Return a time of day with colons, where it is written without."""
+    if not _DIGITS.fullmatch(text):
+        return text
+    return ":".join(text[k : k + 2] for k in range(0, len(text), 2))
 
 
 def _year_month_day(grid: Grid, used: Sequence[int]) -> Found | None:
@@ -197,12 +245,19 @@ def _year_month_day(grid: Grid, used: Sequence[int]) -> Found | None:
         return None
     columns = tuple(places[part] for part in _PARTS if part in places)
     try:
-        texts = [_joined([int(row[k]) for k in columns]) for row in grid.rows]
+        texts = [_joined([_part(row[k]) for k in columns]) for row in grid.rows]
         times = read_times(texts)
     except ValueError:
         return None
     name = " ".join(grid.name(k) for k in columns)
     return Found(name, texts, times, columns)
+
+
+def _part(text: str) -> int:
+    number = month_of(text) if text.isalpha() else int(text)
+    if number is None:
+        raise ValueError(text)
+    return number
 
 
 def _joined(parts: Sequence[int]) -> str:

@@ -41,9 +41,6 @@ _ZONES = {
 }
 
 
-_COMPACT = {6: "%Y%m", 8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-
-
 def formats(text: str) -> list[str]:
     """Return the formats that one date may be in, as ``strptime`` has them."""
     rest, _ = _without_zone(english(text))
@@ -115,8 +112,6 @@ def _orders(lengths: list[int], text: str, *, named: bool, leads: bool) -> list[
         made = [("%d", "%m", "%y"), ("%m", "%d", "%y"), ("%y", "%m", "%d")]
     elif kind in (("Y", "n"), ("n", "Y")):
         made = [("%Y", "%m") if kind[0] == "Y" else ("%m", "%Y")]
-    elif len(lengths) == 1 and lengths[0] in _COMPACT:
-        made = [(_COMPACT[lengths[0]],)]
     # With full stops nobody writes the month first.
     return made[:1] if "." in text else made
 
@@ -163,7 +158,8 @@ def named_dates(texts: Sequence[str], pattern: str) -> Dates | None:
         int(offsets[-1]),
         _zone(texts[-1]) if parts[-1][1] is not None else "",
         months_of(texts),
-        padded=not any(re.search(r"(?<!\d)\d(?!\d)", text) for text in texts),
+        padded=not any(re.search(r"(?<![\d:])\d(?![\d:])", text) for text in texts),
+        padded_hour=not any(re.search(r"(?<![\d:])\d:", text) for text in texts),
         upper=bool(re.search(r"[A-Z]{3}", texts[0])),
     )
     return Dates(wall - offsets, wall, style)

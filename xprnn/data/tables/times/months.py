@@ -34,19 +34,28 @@ _WEEKDAY = re.compile(
 
 def english(text: str) -> str:
     """Return a date with the English name of its month, without that of the day of the week."""
-    text = _WEEKDAY.sub("", text.strip())
+    text = _without_weekday(text.strip())
     if "年" in text or "년" in text:
         text = re.sub(r"[年月년월]\s*(?=\d)", "-", text)
         text = re.sub(r"[年月日년월일]\s*", " ", text).strip()
     return re.sub(r"[^\W\d_]{3,}\.?", lambda found: _english_month(found[0]), text)
 
 
+def _without_weekday(text: str) -> str:
+    """Return a date without the day of the week; "mar" is March, too, and so needs a date after."""
+    rest = _WEEKDAY.sub("", text)
+    numbers = re.findall(r"\d+", rest.partition(":")[0])
+    named = any(month_of(word) for word in re.findall(r"[^\W\d_]{3,}", rest))
+    return rest if named or len(numbers) >= 3 else text
+
+
 def _english_month(word: str) -> str:
-    number = _month_of(word)
+    number = month_of(word)
     return word if number is None else ENGLISH[number - 1]
 
 
-def _month_of(word: str) -> int | None:
+def month_of(word: str) -> int | None:
+    """Return the number of the month that a word names; None if it names none."""
     plain = word.rstrip(".").lower().translate(_PLAIN)
     for length in (5, 4, 3):
         found = _MONTH_OF.get(plain[:length])
@@ -59,8 +68,8 @@ def months_of(texts: Sequence[str]) -> tuple[str, ...]:
     """Return the names of all months as they are written; empty if they are not all there."""
     names: dict[int, str] = {}
     for text in texts[:400]:
-        for word in re.findall(r"[^\W\d_]{3,}\.?", _WEEKDAY.sub("", text)):
-            number = _month_of(word)
+        for word in re.findall(r"[^\W\d_]{3,}\.?", _without_weekday(text)):
+            number = month_of(word)
             if number is not None:
                 names.setdefault(number, word)
     return tuple(names[k] for k in range(1, 13)) if len(names) == 12 else ()

@@ -43,8 +43,8 @@ def order_of(grid: Grid, found: Found, used: Sequence[int]) -> Order:
         ticks, changes = clock_changes(turned)
         if changes and not np.any(np.diff(ticks) < 0):
             return Order(rows, tuple(notes))
+    _refuse_panel(grid, found, rows, used)
     if len(back):
-        _refuse_panel(grid, found, rows, used)
         k = int(back[0])
         first, second = (_at(grid, found, int(rows[j])) for j in (k, k + 1))
         notes.append(f"not in order ({second} after {first}), sorted by {found.name}")

@@ -14,7 +14,7 @@ PERIODS = (
     (re.compile(r"(?P<y>\d{4})\s?[-:./]?\s?[Qq](?P<q>[1-4])"), "{y:04}Q{q}", "q"),
     (re.compile(r"[Qq](?P<q>[1-4])\s?[-:./]?\s?(?P<y>\d{4})"), "Q{q} {y:04}", "q"),
     (re.compile(r"(?P<q>[1-4])\.?\s?[Qq]\s?[-:./]?\s?(?P<y>\d{4})"), "{q}Q{y:04}", "q"),
-    (re.compile(r"(?P<y>\d{4})\s?[-:]?\s?[MmTt](?P<m>\d{2})"), "{y:04}M{m:02}", "m"),
+    (re.compile(r"(?P<y>\d{4})\s?[-:]?\s?[MmTt](?P<m>\d{1,2})"), "{y:04}M{m:02}", "m"),
     (re.compile(r"(?P<y>\d{4})\s?[-:]?\s?[SsHh](?P<h>[12])"), "{y:04}S{h}", "h"),
     (re.compile(r"(?P<y>\d{4})\s?-?[WwKk][Ww]?(?P<w>\d{2})"), "{y:04}-W{w:02}", "w"),
     (re.compile(r"(?P<y>\d{4})[-/](?P<next>\d{2}|\d{4})"), "{y:04}/{next:02}", "n"),
@@ -33,7 +33,7 @@ def periods(texts: Sequence[str]) -> Dates | None:
         wall = _starts([match.groupdict() for match in found if match is not None], kind)
         if None in found or wall is None:
             continue
-        return Dates(wall, wall, Style(_like(texts[-1], write, kind)))
+        return Dates(wall, wall, Style(_like(texts, write, kind)))
     return None
 
 
@@ -56,11 +56,16 @@ def _starts(groups: list[dict[str, Any]], kind: str) -> HostArray | None:
     return np.array(starts, dtype=np.int64)
 
 
-def _like(text: str, write: str, kind: str) -> str:
-    """Return the pattern of a period, with the signs between its numbers as the text has them."""
+def _like(texts: Sequence[str], write: str, kind: str) -> str:
+    """Return the pattern of periods, with the signs between numbers that the texts have."""
+    text = texts[-1]
+    if kind == "m" and len({len(text) for text in texts}) > 1:
+        write = write.replace("{m:02}", "{m}")
     if kind == "n":
         separator = "-" if "-" in text else "/"
-        return write.replace("/", separator) if len(text) < 8 else "{y:04}" + separator + "{next4}"
+        return (
+            write.replace("/", separator) if len(text) < 8 else f"{{y:04}}{separator}{{next4:04}}"
+        )
     pieces = re.findall(r"\d+|\D+", text)
     codes = re.findall(r"\{[^}]*\}", write)
     names = iter(codes)

@@ -41,6 +41,8 @@ class Style(NamedTuple):
         The names of the months, if they are not English.
     padded : bool
         Whether days and months below 10 have a zero before them.
+    padded_hour : bool
+        The same of hours.
     upper : bool
         Whether names of months are in capitals.
     """
@@ -50,6 +52,7 @@ class Style(NamedTuple):
     suffix: str = ""
     months: tuple[str, ...] = ()
     padded: bool = True
+    padded_hour: bool = True
     upper: bool = False
 
     def write(self, tick: float) -> str:
@@ -63,13 +66,17 @@ class Style(NamedTuple):
                 h=(date.month + 5) // 6,
                 w=date.isocalendar().week,
                 next=(date.year + 1) % 100,
+                next4=date.year + 1,
             )
         pattern = self.pattern.replace("%Y", f"{date.year:04}")
         for code, names in (("%b", ENGLISH), ("%B", FULL)):
             name = (self.months or names)[date.month - 1]
             pattern = pattern.replace(code, name.upper() if self.upper else name)
         if not self.padded:
-            for code, number in (("%d", date.day), ("%m", date.month), ("%H", date.hour)):
+            for code, number in (("%d", date.day), ("%m", date.month)):
+                pattern = pattern.replace(code, str(number))
+        if not self.padded_hour:
+            for code, number in (("%H", date.hour), ("%I", (date.hour + 11) % 12 + 1)):
                 pattern = pattern.replace(code, str(number))
         if "%3f" in pattern:
             pattern = pattern.replace("%3f", f"{date.microsecond // 1000:03}")
