@@ -60,6 +60,7 @@ class Case:
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
     embedding_size: int | None = None
+    tied: bool = False
     lengths: tuple[int, ...] | None = None
 
     @property
@@ -86,6 +87,7 @@ class Case:
             dropout=self.dropout,
             recurrent_dropout=self.recurrent_dropout,
             embedding_size=self.embedding_size,
+            tied=self.tied,
             **options,
         )
 

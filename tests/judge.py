@@ -168,7 +168,7 @@ class Network(NamedTuple):
             h = [final[0] for final in finals[-2 if case.bidirectional else -1 :]]
         y = m.join(h)
         if case.O is not None:
-            y = y @ p["readout.weight"].T
+            y = y @ p["embedding.weight" if case.tied else "readout.weight"].T
             if case.bias:
                 y = y + p["readout.bias"]
         return y, tuple(m.stack(parts) for parts in zip(*finals, strict=True))

@@ -76,6 +76,7 @@ DEEP = {
     "normalised": {"cell": LSTM(layer_norm=True)},
     "dropout": {"cell": "minimal_gated", "layers": 2, "dropout": 0.4, "recurrent_dropout": 0.4},
     "embedding": {"embedding_size": 3, "layers": 2},
+    "tied": {"output_size": I, "tied": True},
 }
 
 
@@ -262,7 +263,7 @@ def test_the_gate_is_named(mode, monkeypatch):
 def test_units_norms_and_embeddings_have_equations(monkeypatch):
     wanted = {
         "bias_hn_l1": r"its gradient is Σ dv\[3\]\(t\); look at the cell's dv\[3\]",
-        "embedding.weight": r"row k is Σ dx\(t\) over x\(t\) = k; look at the embedding",
+        "embedding.weight": r"row k is Σ dx\(t\) over x\(t\) = k, and if it is tied",
     }
     net = RNN(3, 4, cell=GRU(), layers=2, embedding_size=2, rng=0)
     tokens = np.array([[0, 1], [2, 2], [1, 0]])

@@ -208,11 +208,21 @@ def test_training_on_keeps_the_vocabulary_and_counts_new_words(tmp_path):
         (("--level", "words"), "--level"),
         (("--vocabulary", 9), "--vocabulary"),
         (("--embedding", 4), "--embedding"),
+        (("--tied",), "--tied"),
     ],
 )
 def test_what_the_model_has_already_is_refused(options, named, tmp_path):
     result = run("train", "text", "--from", "absent", *options, "--out", tmp_path)
     assert f"{named} is what the model of --from has already: expected no opt" in result.error
+
+
+def test_tied_weights(tmp_path):
+    _, model = train(tmp_path, made("abcd", ".", " "), "--tied")
+    assert (model.net.tied, model.net.embedding_size) == (True, 6)
+    result = run("train", "text", "--tied", "--embedding", 5, "--out", tmp_path / "r")
+    assert "--tied needs an --embedding as large as --hidden, 128, or none given; it is 5" in (
+        result.error
+    )
 
 
 def test_what_can_not_be_trained_on(tmp_path):

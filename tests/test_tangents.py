@@ -23,10 +23,11 @@ FORMS = {
     "-deep": DEEP,
     "-last": {"returns": "last", "lengths": (2, 4, 3)},
     "-embedding": {"embedding_size": 3, "I": 4},
+    "-tied": {"embedding_size": 5, "I": 4, "O": 4, "tied": True},
     "-bare": {"O": None, "bias": False, "layers": 2},
 }
 ROWS = tuple(row.but(id=row.id + name, **form) for row in CELLS for name, form in FORMS.items())
-SOME = tuple(row for row in ROWS if row.id.endswith(("-deep", "-embedding")))
+SOME = tuple(row for row in ROWS if row.id.endswith(("-deep", "-embedding", "-tied")))
 
 
 def direction(arrays, seed):

@@ -1,7 +1,7 @@
 """What a network is, apart from the values of its weights and the backend it computes on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -75,6 +75,8 @@ class Architecture:
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
     embedding_size: int | None = None
+    # Files and checkpoints from before it was there are those of networks without it.
+    tied: bool = field(default=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
         checked = {
@@ -91,9 +93,24 @@ class Architecture:
                 "recurrent_dropout", self.recurrent_dropout, below=1.0
             ),
             "embedding_size": _size("embedding_size", self.embedding_size),
+            "tied": checks.boolean("tied", self.tied),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        if self.tied:
+            self._check_tied()
+
+    def _check_tied(self) -> None:
+        """Check that one matrix can be both embedding and readout; its size need not be given."""
+        if self.embedding_size is None:
+            object.__setattr__(self, "embedding_size", self.features)
+        if (self.output_size, self.embedding_size) != (self.input_size, self.features):
+            raise ValueError(
+                f"tied=True makes one matrix of the embedding, ({self.input_size}, "
+                f"{self.embedding_size}), and the readout, ({self.output_size}, {self.features}): "
+                f"expected an output_size of {self.input_size} and an embedding_size of "
+                f"{self.features}, or None"
+            )
 
     @property
     def directions(self) -> int:
@@ -104,6 +121,11 @@ class Architecture:
     def features(self) -> int:
         """H·D, the size of a layer's output at one step."""
         return self.hidden_size * self.directions
+
+    @property
+    def readout_weight(self) -> str:
+        """The name of R, which is the embedding's if both are tied."""
+        return "embedding.weight" if self.tied else "readout.weight"
 
     @cached_property
     def stack(self) -> tuple[Direction, ...]:
@@ -159,7 +181,7 @@ class Architecture:
             if has_layer_norm(self.cell):
                 shapes[f"norm_ih{suffix}"] = shapes[f"norm_hh{suffix}"] = (rows,)
         if self.output_size is not None:
-            shapes["readout.weight"] = (self.output_size, self.features)
+            shapes[self.readout_weight] = (self.output_size, self.features)
             if self.bias:
                 shapes["readout.bias"] = (self.output_size,)
         return shapes
@@ -175,8 +197,9 @@ class Architecture:
         shapes, values = self.shapes(), {}
         if self.embedding_size is not None:
             name = "embedding.weight"
-            # An entry of a token's vector has one incoming connection, that of the token.
-            values[name] = draw(rng, shapes[name], 1)
+            # An entry of a token's vector has one incoming connection, that of the token; as a
+            # readout the matrix sums over the features.
+            values[name] = draw(rng, shapes[name], self.features if self.tied else 1)
         for direction in self.stack:
             for name in (n for n in shapes if n.endswith(direction.suffix)):
                 kind, shape = name.removesuffix(direction.suffix), shapes[name]
@@ -195,7 +218,7 @@ class Architecture:
 
     def config(self) -> dict[str, Any]:
         """Return the architecture as plain data; the cell is None if it is not part of xprnn."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if not _unused(f, self)}
         return plain | {"cell": cell_config(self.cell)}
 
     @classmethod
@@ -214,11 +237,21 @@ class Architecture:
         TypeError, ValueError
             If an entry is missing, of the wrong type, unknown or out of range.
         """
-        for field in fields(cls):
-            if field.name not in config:
-                raise ValueError(f"{field.name} is missing")
-        options: dict[str, Any] = {field.name: config[field.name] for field in fields(cls)}
+        options: dict[str, Any] = {}
+        for f in fields(cls):
+            if f.name in config:
+                options[f.name] = config[f.name]
+            elif f.name not in LATER:
+                raise ValueError(f"{f.name} is missing")
         return cls(**options | {"cell": cell_from_config(config["cell"]) if cell is None else cell})
+
+
+LATER = tuple(f.name for f in fields(Architecture) if f.metadata.get("later"))
+"""Options that older files lack, and newer ones too where they have their default values."""
+
+
+def _unused(option: Field[Any], architecture: Architecture) -> bool:
+    return option.name in LATER and getattr(architecture, option.name) == option.default
 
 
 def _size(name: str, value: int | None) -> int | None:

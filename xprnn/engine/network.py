@@ -95,6 +95,9 @@ class RNN:
     embedding_size : int, optional
         If given, x must hold integers, and each picks a row of ``"embedding.weight"``, a vector of
         this length, as the first layer's input.
+    tied : bool
+        Whether the embedding is the readout's weight, too: R = E, one matrix (O, H·D) under the
+        name ``"embedding.weight"``, with a dense gradient.  Needs O = I; ``embedding_size`` is H·D.
     returns : {"sequence", "last"}
         The outputs of all steps; or one output for each sequence, that of its last state, with both
         directions' final states concatenated.
@@ -166,6 +169,7 @@ class RNN:
         recurrent_dropout: float = 0.0,
         bias: bool = True,
         embedding_size: int | None = None,
+        tied: bool = False,
         returns: str = "sequence",
         backend: str | Backend = "numpy",
         device: Device | None = None,
@@ -185,6 +189,7 @@ class RNN:
             dropout,
             recurrent_dropout,
             embedding_size,
+            tied,
         )
         self.backend = get_backend(backend, device, dtype)
         self.metadata: dict[str, Any] = {}
@@ -252,6 +257,7 @@ class RNN:
     embedding_size: int | None = _of_architecture(
         "embedding_size", "Length of a token's vector; None without an embedding."
     )
+    tied: bool = _of_architecture("tied", "Whether embedding and readout are one matrix.")
     returns: str = _of_architecture("returns", '``"sequence"`` or ``"last"``.')
 
     @property

@@ -20,7 +20,7 @@ from xprnn.backend.host.quoting import listed, quoted, shortened
 from xprnn.backend.host.safetensors import MODEL, Entry, read, write_model
 from xprnn.backend.host.strict_json import DEPTH
 from xprnn.cells import Cell, get_cell
-from xprnn.engine.architecture import Architecture
+from xprnn.engine.architecture import LATER, Architecture
 
 Path = str | os.PathLike[str]
 
@@ -131,7 +131,7 @@ def check_finite(path: Path, arrays: Mapping[str, HostArray], dtype: str | None 
 def _check_names(config: dict[str, Any]) -> None:
     """Check that a configuration has all entries and no other, and the two that `RNN` reads."""
     for name in CONFIG:
-        if name not in config:
+        if name not in config and name not in LATER:
             raise ValueError(f"{name} is missing")
     unknown = [name for name in config if name not in CONFIG]
     if unknown:

@@ -10,7 +10,8 @@
 
 (3) in bidirectional networks only; mˡ is a dropout mask, if there is dropout.  The backward pass
 goes through the same equations from (5) to (1): it multiplies by the same mask, splits what was
-concatenated, and reverses in time what was reversed.
+concatenated, and reverses in time what was reversed.  With tied weights E and R are one matrix,
+whose gradient is the sum of both equations' shares.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ from xprnn.cells import Arrays
 from xprnn.engine.architecture import Architecture, Direction
 from xprnn.engine.dropout import Masks, mask, masked
 from xprnn.engine.embedding import look_up, look_up_backward
-from xprnn.engine.gradients import GradientArray
+from xprnn.engine.gradients import GradientArray, plus
 from xprnn.engine.layer.layer import (
     Tape,
     in_one_segment,
@@ -103,7 +104,7 @@ def forward(
             outputs = [backend.library.copy(outputs[0])]
     output = h = backend.library.concatenated(outputs)
     if architecture.output_size is not None:
-        R, r = parameters["readout.weight"], parameters.get("readout.bias")
+        R, r = parameters[architecture.readout_weight], parameters.get("readout.bias")
         output = read_out(xp, R, r, h)  # (5)
         if valid is not None and architecture.returns == "sequence":
             # In the padding, where h is zero, y is r.  In place, because the output may be large.
@@ -184,7 +185,12 @@ def backward(
         d_input, states = _layers_backward_windowed(*given, window=window)
     if architecture.embedding_size is not None:
         E = parameters["embedding.weight"]
-        gradients["embedding.weight"] = look_up_backward(xp, E, tape.x, d_input)  # from (1)
+        of_rows = look_up_backward(xp, E, tape.x, d_input)  # from (1)
+        if architecture.tied:
+            # The softmax reaches every row, so the sum is dense.
+            gradients["embedding.weight"] = plus(gradients["embedding.weight"], of_rows)
+        else:
+            gradients["embedding.weight"] = of_rows
         d_input = None
     in_order = {name: gradients[name] for name in parameters}
     if parameters_only:
@@ -203,10 +209,13 @@ def _readout_backward(
     """Return the gradient of the top layer's output; add those of the readout's parameters."""
     if tape.architecture.output_size is None:
         return d_output
-    R, r = parameters["readout.weight"], parameters.get("readout.bias")
-    xp = tape.backend.xp
-    readout = read_out_backward(xp, R, r, tape.h, d_output, factored=factored)  # from (5)
-    gradients |= {"readout.weight": readout.weight, "readout.bias": readout.bias}
+    name = tape.architecture.readout_weight
+    R, r = parameters[name], parameters.get("readout.bias")
+    factored = factored and not tape.architecture.tied
+    readout = read_out_backward(
+        tape.backend.xp, R, r, tape.h, d_output, factored=factored
+    )  # from (5)
+    gradients |= {name: readout.weight, "readout.bias": readout.bias}
     return readout.h
 
 

@@ -111,6 +111,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"size of a learned vector for each token; 0: one-hot vectors (default: as many as "
         f"hidden units, and 0 for up to {ONE_HOT} tokens)",
     )
+    add(
+        "--tied",
+        action="store_true",
+        help="one matrix for embedding and readout: fewer parameters, for a larger learning rate",
+    )
     optimizer_options(
         parser,
         lr=0.1,
@@ -226,6 +231,11 @@ def _check(args: argparse.Namespace) -> float:
     checks.positive_int("--patience", args.patience)
     if args.embedding:
         checks.positive_int("--embedding", args.embedding)
+    if args.tied and args.embedding not in (None, args.hidden):
+        raise ValueError(
+            f"--tied needs an --embedding as large as --hidden, {args.hidden}, or none given; "
+            f"it is {args.embedding}"
+        )
     if args.vocabulary is not None and args.vocabulary <= len(SPECIAL):
         raise ValueError(
             f"--vocabulary is {args.vocabulary}: expected more than the {len(SPECIAL)} special "
@@ -240,6 +250,7 @@ def _start(args: argparse.Namespace, backend: Backend) -> LanguageModel | None:
         return None
     names = [name for name, default in args.network_defaults.items() if vars(args)[name] != default]
     names += [n for n in ("level", "unit", "vocabulary", "embedding") if vars(args)[n] is not None]
+    names += ["tied"] * args.tied
     if names:
         raise ValueError(
             f"--{names[0].replace('_', '-')} is what the model of --from has already: expected no "
@@ -271,13 +282,14 @@ def _network(args: argparse.Namespace, size: int, backend: Backend, rng: Generat
     """Return a new network for a vocabulary of this size."""
     embedding = args.embedding
     if embedding is None:
-        embedding = args.hidden if size > ONE_HOT else 0
+        embedding = args.hidden if size > ONE_HOT or args.tied else 0
     return RNN(
         size,
         args.hidden,
         size,
         **network_arguments(args),
         embedding_size=embedding or None,
+        tied=args.tied,
         backend=backend,
         rng=rng,
     )

@@ -163,10 +163,12 @@ def _equations(net: Network, parameters: dict[str, list[Parameter]]) -> tuple[st
     before = ", ".join([v, *(f"{s}(t-1)" for s in net.cell.state[1:])])
     state = f"{', '.join(f'{s}(t)' for s in net.cell.state)} = cell({u}, {before})"
     h = "h(T)" if last else "h(t)"
-    readout = parameters["output"]
-    output = f"{'y' if last else 'y(t)'} = " + (
-        f"R {h}{' + r' if len(readout) > 1 else ''}" if readout else h
-    )
+    output = f"{'y' if last else 'y(t)'} = "
+    if net.output_size is None:
+        output += h
+    else:
+        # Tied weights have no R of their own.
+        output += f"{'R' if 'R' in symbols else 'E'} {h}{' + r' if 'r' in symbols else ''}"
     width = len(state) + 4
     return (
         f"{state:{width}}cell: {_cell_name(net.cell)}",

@@ -184,8 +184,10 @@ def _check_entries(
     state: Mapping[str, HostArray], names: Names, architecture: Architecture
 ) -> None:
     """Refuse a state dict with missing or extra entries, or with wrong shapes."""
-    shapes = architecture.shapes().items()
-    expected = {theirs: shape for name, shape in shapes for theirs in names.of(name)}
+    shapes = architecture.shapes()
+    if architecture.tied:
+        shapes["readout.weight"] = shapes["embedding.weight"]
+    expected = {theirs: shape for name, shape in shapes.items() for theirs in names.of(name)}
     every = dict.fromkeys((*expected, *names.required()))
     missing = [name for name in every if name not in state]
     extra = [name for name in state if name not in expected]
@@ -199,6 +201,10 @@ def _check_entries(
         raise KeyError(f"the state dict {' and '.join(faults)}: expected {_listed(every)}")
     for name, shape in expected.items():
         checks.of_shape(name, state[name], shape)
+    if architecture.tied:
+        both = [n for part in ("embedding", "readout") for n in names.of(f"{part}.weight")]
+        if not all(np.array_equal(state[both[0]], state[name]) for name in both):
+            raise ValueError(f"tied is True, but {' and '.join(map(repr, both))} differ")
 
 
 def _listed(names: Iterable[str]) -> str:

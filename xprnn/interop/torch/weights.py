@@ -91,6 +91,8 @@ def to_state_dict(
             state |= zip(theirs, (array, np.concatenate([zero, b_hn])), strict=True)  # (1), (2)
         else:
             state |= dict.fromkeys(theirs, array)
+            if name == net.architecture.readout_weight != "readout.weight":
+                state |= {tied: array.copy() for tied in names.of("readout.weight")}
     return state
 
 
@@ -104,6 +106,7 @@ def from_state_dict(
     returns: str = "sequence",
     dropout: float = 0.0,
     recurrent_dropout: float = 0.0,
+    tied: bool = False,
     backend: str | Backend = "numpy",
     device: Device | None = None,
     dtype: str | DType | None = None,
@@ -127,6 +130,8 @@ def from_state_dict(
         ``"embedding"``, the network has none either; any other name must be in the state dict.
     returns, dropout, recurrent_dropout
         See `RNN`; a state dict does not hold them.
+    tied : bool
+        Whether embedding and readout share one weight, which the state dict has under both names.
     backend, device, dtype : optional
         Where the network computes; the default dtype is that of the state dict.
     rng : int, numpy.random.Generator or None
@@ -145,8 +150,8 @@ def from_state_dict(
     TypeError
         If ``state_dict`` is not a mapping of names to arrays of floats.
     ValueError
-        If an entry has the wrong shape, there are projections (``proj_size``), the cell has another
-        number of gates, or torch has no such cell.
+        If an entry has the wrong shape, tied weights differ, there are projections
+        (``proj_size``), the cell has another number of gates, or torch has no such cell.
 
     Examples
     --------
@@ -164,7 +169,13 @@ def from_state_dict(
     names = Names.checked(rnn, readout, embedding)
     state = host_arrays(state_dict)
     architecture = architecture_of(
-        state, names, cell, returns=returns, dropout=dropout, recurrent_dropout=recurrent_dropout
+        state,
+        names,
+        cell,
+        returns=returns,
+        dropout=dropout,
+        recurrent_dropout=recurrent_dropout,
+        tied=tied,
     )
     if dtype is None and not isinstance(backend, Backend):
         dtype = np.result_type(*state.values()).name

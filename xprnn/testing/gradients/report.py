@@ -239,7 +239,8 @@ _NETWORK = {
     "norm_hh": "the gradient of γ is Σ dv(t) N(U h(t-1)); look at the normalisation",
     "readout.weight": "the gradient of R is Σ dy(t) h(t)ᵀ, without the cell; look at the readout",
     "readout.bias": "the gradient of r is Σ dy(t), without the cell; look at the readout",
-    "embedding.weight": "the gradient of row k is Σ dx(t) over x(t) = k; look at the embedding",
+    "embedding.weight": "the gradient of row k is Σ dx(t) over x(t) = k, and if it is tied to the "
+    "readout also Σ dy(t)[k] h(t)ᵀ; look at the embedding",
     "input": "the gradient of x(t) is Wᵀ du(t); look at the cell's du",
 }
 

@@ -89,8 +89,11 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         named = isinstance(value, type | BuiltinFunctionType)
         yield "type", _name(value if named else type(value))
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            names = [field.name for field in dataclasses.fields(value)]
-            yield from ((name, getattr(value, name)) for name in names)
+            for field in dataclasses.fields(value):
+                found = getattr(value, field.name)
+                # Checkpoints from before a field was there are those of its default.
+                if not (field.metadata.get("later") and found == field.default):
+                    yield field.name, found
         elif hasattr(value, "__dict__") and not isinstance(value, type):
             yield from ((k, v) for k, v in vars(value).items() if not k.startswith("_"))
 
