@@ -242,8 +242,8 @@ def test_what_is_no_target(target, error, message):
 
 def test_it_has_a_name():
     assert get_loss("cross_entropy") == CrossEntropy("mean")
-    with pytest.raises(ValueError, match="reduction is 'none': expected 'mean' or 'sum'"):
-        CrossEntropy("none")
+    with pytest.raises(ValueError, match="reduction is 'norm': expected 'mean' or 'sum' or 'none'"):
+        CrossEntropy("norm")
 
 
 def test_single_precision_stays_single(harness):

@@ -83,5 +83,5 @@ def test_losses_have_names():
 
 
 def test_an_unknown_reduction():
-    with pytest.raises(ValueError, match="reduction is 'none': expected 'mean' or 'sum'"):
-        SquaredError("none")
+    with pytest.raises(ValueError, match="reduction is 'norm': expected 'mean' or 'sum' or 'none'"):
+        SquaredError("norm")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 from xprnn import checks
 from xprnn.backend import describe, from_host, library_of, namespace_of
 from xprnn.backend.entry import on_device_of
-from xprnn.backend.host.arrays import Seed, generator, random_state, restore_random
+from xprnn.backend.host.arrays import Seed, generator, np, random_state, restore_random
 from xprnn.backend.types import Array
 from xprnn.engine.lengths import check_lengths
 
@@ -25,12 +25,15 @@ class Batch(NamedTuple):
         batch's initial state.
     lengths : sequence of int or None
         How many of the T steps each sequence has, on the host; None: all of them.
+    weights : array or None
+        How much the target counts: see `xprnn.RNN.value_and_grad`.
     """
 
     x: Array
     target: Array
     carry: bool = False
     lengths: Sequence[int] | None = None
+    weights: Array | None = None
 
 
 Pair: TypeAlias = tuple[Array, Array]
@@ -86,6 +89,8 @@ class minibatches:  # noqa: N801
         Sequences per batch; the last batch of an epoch may be smaller.
     lengths : sequence of int, optional
         How many of the T steps each of the N sequences has, on the host.
+    weights : array, optional
+        How much the target counts: (N,), (T, N) or of the target's shape.
     shuffle : bool
         False: always in the order of the arrays.
     rng : int, numpy.random.Generator or None
@@ -111,6 +116,7 @@ class minibatches:  # noqa: N801
         size: int,
         *,
         lengths: Sequence[int] | None = None,
+        weights: Array | None = None,
         shuffle: bool = True,
         rng: Seed = None,
     ) -> None:
@@ -123,6 +129,9 @@ class minibatches:  # noqa: N801
         if x.shape[1] == 0:
             raise ValueError(f"x has shape {tuple(x.shape)}: expected at least one sequence")
         self.lengths = check_lengths(lengths, *x.shape[:2])
+        self.weights = weights
+        # Of weights (N,) it is the first axis, of all others that of the target.
+        self._weights_axis = _weights_axis(weights, x, target, self._axis)
 
     def __len__(self) -> int:
         return _ceil(self.x.shape[1], self.size)
@@ -151,7 +160,11 @@ class minibatches:  # noqa: N801
                     picked = from_host(order[start:stop], beside=self.x)
                     x = xp.take(self.x, picked, axis=1)
                     target = xp.take(self.target, picked, axis=self._axis)
-            yield Batch(x, target, lengths=part)
+                weights = self.weights
+                if weights is not None:
+                    these_ones = from_host(np.asarray(numbers[start:stop]), beside=self.x)
+                    weights = xp.take(weights, these_ones, axis=self._weights_axis)
+            yield Batch(x, target, lengths=part, weights=weights)
 
 
 class chunks:  # noqa: N801
@@ -167,6 +180,8 @@ class chunks:  # noqa: N801
     target : array, (T, B, O), or of integers, (T, B)
     steps : int
         Steps per chunk; the last chunk may be shorter.
+    weights : array, optional
+        How much the target counts: (B,), (T, B) or of the target's shape.
 
     Raises
     ------
@@ -190,14 +205,17 @@ class chunks:  # noqa: N801
     ...     state = run.state
     """
 
-    def __init__(self, x: Array, target: Array, steps: int) -> None:
-        self.x, self.target = x, target
+    def __init__(
+        self, x: Array, target: Array, steps: int, *, weights: Array | None = None
+    ) -> None:
+        self.x, self.target, self.weights = x, target, weights
         self.steps = checks.positive_int("steps", steps)
         if _batch_axis(x, target) == 0 or x.shape[0] == 0:
             raise ValueError(
                 f"x has shape {tuple(x.shape)} and target {tuple(target.shape)}: "
                 "expected (T, B, I) and (T, B, O), T at least 1"
             )
+        _weights_axis(weights, x, target, 1)
 
     def __len__(self) -> int:
         return _ceil(self.x.shape[0], self.steps)
@@ -215,11 +233,39 @@ class chunks:  # noqa: N801
             part = (self.x[start:stop, ...], self.target[start:stop, ...])
             with on_device_of(self.x):
                 x, target = map(library_of(self.x).copy, part)
-            yield Batch(x, target, carry=start > 0)
+                weights = self.weights
+                if weights is not None:
+                    weights = weights[start:stop, ...] if weights.ndim > 1 else weights
+                    weights = library_of(self.x).copy(weights)
+            yield Batch(x, target, carry=start > 0, weights=weights)
 
 
 def _ceil(count: int, each: int) -> int:
     return -(-count // each)
+
+
+def _weights_axis(weights: Array | None, x: Array, target: Array, axis: int) -> int:
+    """Return the batch axis of weights; ``axis`` is the target's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are of another backend, or of another shape than weights can have.
+    """
+    if weights is None:
+        return 0
+    if namespace_of(weights) is not namespace_of(x):
+        raise TypeError(
+            f"x is {describe(x)}, weights is {describe(weights)}: expected one backend's arrays"
+        )
+    shape, places = tuple(weights.shape), tuple(target.shape)[: axis + 1]
+    known = dict.fromkeys([places[-1:], places, tuple(target.shape)])
+    if shape not in known:
+        raise ValueError(
+            f"weights has shape {shape}: expected {' or '.join(map(str, known))}, a weight for "
+            "each sequence, output or entry"
+        )
+    return 0 if shape == places[-1:] else axis
 
 
 def _batch_axis(x: Array, target: Array) -> int:

@@ -41,7 +41,7 @@ from xprnn.engine.results import Gradient, Run, Tangents, check_run, trimmed_gra
 from xprnn.engine.saving import check_finite, read_network, write_network
 from xprnn.engine.stack import draw_masks, forward
 from xprnn.engine.tangents import check_direction, check_tangent, hessian_product, push_forward
-from xprnn.losses import LOSSES, Loss, get_loss
+from xprnn.losses import LOSSES, Loss, check_weights, get_loss
 
 
 def _release_with(net: "RNN") -> None:
@@ -459,6 +459,7 @@ class RNN:
         lengths: Sequence[int] | None = None,
         window: int | None = None,
         *,
+        weights: Array | None = None,
         rng: Seed = None,
         recompute: bool = False,
     ) -> tuple[Array, Gradient]:
@@ -476,6 +477,10 @@ class RNN:
             there, and a mean is over the other steps.
         window : int, optional
             See `backward`.
+        weights : array, optional
+            How much the target counts, numbers of at least 0: (B,), a weight for each sequence;
+            (T, B), one for each step; or one for each entry, in the target's shape.  A mean is then
+            over the weights.  None: everything counts once.
         rng : int, numpy.random.Generator or None
             See `forward`.
         recompute : bool
@@ -484,7 +489,8 @@ class RNN:
         Returns
         -------
         value : array, zero-dimensional
-            The loss; ``float(value)`` brings it to the host.
+            The loss; ``float(value)`` brings it to the host.  If the loss has the reduction
+            ``"none"``, that of each entry.
         gradient : Gradient
         """
         value, gradient, _ = loss_and_grad(
@@ -495,6 +501,8 @@ class RNN:
             state=state,
             lengths=lengths,
             window=window,
+            weights=weights,
+            some_weight=True,
             rng=rng,
             recompute=recompute,
         )
@@ -780,6 +788,8 @@ def loss_and_grad(
     state: Arrays | None = None,
     lengths: Sequence[int] | None = None,
     window: int | None = None,
+    weights: Array | None = None,
+    some_weight: bool = False,
     rng: Seed = None,
     recompute: bool = False,
     factored: bool = False,
@@ -790,8 +800,10 @@ def loss_and_grad(
     Parameters
     ----------
     net : RNN
-    x, target, loss, state, lengths, window, rng, recompute
+    x, target, loss, state, lengths, window, weights, rng, recompute
         See `RNN.value_and_grad`.
+    some_weight : bool
+        Refuse weights that are all zero.  A training lets them be, and makes no update.
     factored : bool
         Let the gradient of the readout's weight be a `xprnn.engine.gradients.FactoredGradient`
         where its factors are much smaller than itself; see `xprnn.engine.readout`.
@@ -817,7 +829,11 @@ def loss_and_grad(
     valid = mask if architecture.returns == "sequence" else None
     if valid is not None:
         target = fill_target(backend, valid, target)
-    target = loss.check(architecture.output_shape(steps, batch), target, backend)
+    output_shape = architecture.output_shape(steps, batch)
+    target = loss.check(output_shape, target, backend)
+    if weights is not None:
+        places = output_shape[:-1]
+        weights = check_weights(loss, weights, places, target, backend, some=some_weight)
     built_in = type(loss) in LOSSES.values()
     names = (
         *("architecture", "backend", "loss", "window", "recompute", "factored"),
@@ -835,6 +851,7 @@ def loss_and_grad(
         initial,
         d_state,
         mask,
+        weights,
         net._masks(x, rng),
         window=window,
         recompute=recompute,

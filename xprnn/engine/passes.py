@@ -12,7 +12,7 @@ from xprnn.engine.architecture import Architecture
 from xprnn.engine.dropout import Masks
 from xprnn.engine.results import Gradient, NetworkTape
 from xprnn.engine.stack import backward, draw_masks, forward, zero_padding
-from xprnn.losses import Loss, mask_arguments
+from xprnn.losses import Loss, combined, mask_arguments
 
 
 def inference(
@@ -52,6 +52,7 @@ def step_of(
     state: Arrays,
     d_state: Arrays,
     valid: Array | None,
+    weights: Array | None,
     masks: Masks,
     *,
     window: int | None,
@@ -64,6 +65,8 @@ def step_of(
 
     Parameters
     ----------
+    weights : array or None
+        How much each entry of the target counts; None: 1.
     protect : bool
         Whether the loss is one that might write into the output, where that is part of the tape.
     """
@@ -82,8 +85,10 @@ def step_of(
     overwrite = architecture.output_size is not None
     if not overwrite and protect and tape.shares_output:
         output = backend.library.protected(output)
-    counted = mask_arguments(valid if architecture.returns == "sequence" else None)
-    value, d_output = loss.value_and_grad(output, target, *counted, overwrite=overwrite)
+    mask = combined(valid if architecture.returns == "sequence" else None, weights)
+    value, d_output = loss.value_and_grad(
+        output, target, *mask_arguments(mask), overwrite=overwrite
+    )
     del output  # as large as a long sequence
     gradient = backward(
         parameters,

@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 from xprnn import checks
 from xprnn.backend import Backend, Library, library_of, namespace_of
 from xprnn.backend.entry import entry
-from xprnn.backend.types import Array, Namespace
+from xprnn.backend.types import Array, DType, Namespace
 from xprnn.losses.protocol import sum_dtype
+from xprnn.losses.weighting import REDUCTIONS, are_weights, share
 
 PADDING = -1
 """The target of a place without a token."""
@@ -22,30 +24,52 @@ class CrossEntropy:
 
     ::
 
-        m = max_j y_j,   Z = Σ_j exp(y_j - m)                             (1)
-        L = s Σ (log Z + m - y_k),   k the target                         (2)
-        dy_j = s (exp(y_j - m) / Z - [j = k])                             from (2)
+        m = max_j y_j,   Z = Σ_j exp(y_j - m),   p_j = exp(y_j - m) / Z   (1)
+        L = s Σ c_k (log Z + m - y_k),   k the target                     (2)
+        dy_j = s c_k (p_j - [j = k])                                      from (2)
 
-    over all tokens that exist, T·B without padding, with s = 1 for the sum and s = 1/tokens for the
-    mean; a target of -1 is padding and contributes nothing.  The unit is the nat; the exponential
-    of the mean is the perplexity.
+    over all tokens that exist, T·B without padding, with s = 1 for the sum and s = 1/Σ c_k for the
+    mean; a target of ``ignore_index`` is padding and contributes nothing.  c_k is the class's
+    weight, 1 unless ``class_weights`` are given.  The unit is the nat; the exponential of the mean
+    is the perplexity.
+
+    Label smoothing takes a share ε of each target for all V classes together, so that the network
+    does not become too sure::
+
+        L = s Σ ((1 - ε) c_k (log Z + m - y_k) + ε/V Σ_j c_j (log Z + m - y_j))      (3)
+
+    With weights w each token counts w times, in all of these and in Σ c_k.
 
     Shapes: output (T, B, V) and target (T, B), or (B, V) and (B,).
 
     Parameters
     ----------
-    reduction : {"mean", "sum"}
+    reduction : {"mean", "sum", "none"}
+        ``"none"``: the value is that of each token, in the target's shape, and the gradient that of
+        their sum.
+    class_weights : sequence of float, optional
+        c, one for each class, at least 0.
+    label_smoothing : float
+        ε in [0, 1).
+    ignore_index : int
+        Below 0, the target of a place that does not count.
 
     Raises
     ------
-    ValueError
-        If the reduction is neither.
+    TypeError, ValueError
+        If an option is of the wrong type or out of range.
 
     Notes
     -----
     The maximum is subtracted before the exponential, so no logit is too large.  No one-hot matrix
     is formed, and where the caller allows it the gradient is written into the logits, so that there
-    is only one array of their size.  The same as ``torch.nn.CrossEntropyLoss(ignore_index=-1)``.
+    is only one array of their size.  The same as ``CrossEntropyLoss(ignore_index=-1)`` of
+    torch with the same options.
+
+    References
+    ----------
+    Label smoothing: C. Szegedy et al., "Rethinking the Inception architecture for computer vision",
+    CVPR (2016).
 
     Examples
     --------
@@ -55,126 +79,234 @@ class CrossEntropy:
     """
 
     reduction: str = "mean"
+    class_weights: tuple[float, ...] | None = None
+    label_smoothing: float = 0.0
+    ignore_index: int = PADDING
+
+    takes_weights: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        checks.choice("reduction", self.reduction, ("mean", "sum"))
+        checks.choice("reduction", self.reduction, REDUCTIONS)
+        smoothing = checks.number("label_smoothing", self.label_smoothing, below=1.0)
+        object.__setattr__(self, "label_smoothing", smoothing)
+        ignored = self.ignore_index
+        if isinstance(ignored, bool) or not hasattr(ignored, "__index__"):
+            raise TypeError(f"ignore_index is {ignored!r}: expected an int")
+        if ignored >= 0:
+            raise ValueError(f"ignore_index is {ignored}: expected an int below 0")
+        if self.class_weights is not None:
+            object.__setattr__(self, "class_weights", _class_weights(self.class_weights))
 
     def check(self, shape: tuple[int, ...], target: object, backend: Backend) -> Array:
-        return checks.tokens("target", target, backend, shape[:-1], shape[-1], ignored=PADDING)
+        classes = shape[-1]
+        if self.class_weights is not None and len(self.class_weights) != classes:
+            raise ValueError(
+                f"class_weights has {len(self.class_weights)} entries: expected one for each of "
+                f"the {classes} classes"
+            )
+        ignored = self.ignore_index
+        return checks.tokens("target", target, backend, shape[:-1], classes, ignored=ignored)
 
-    def entries(self, target: Array, valid: Array | None = None) -> int:
-        return int(self.count(target, valid))
+    def entries(self, target: Array, mask: Array | None = None) -> int | float:
+        counted = self.count(target, mask)
+        weighted = are_weights(mask) or self.class_weights is not None
+        return float(counted) if weighted else int(counted)
 
-    def count(self, target: Array, valid: Array | None = None) -> int | Array:
+    def count(self, target: Array, mask: Array | None = None) -> int | Array:
         xp = namespace_of(target)
-        target = _existing(xp, target, valid)
+        if self.class_weights is not None or are_weights(mask):
+            wide = xp.float32 if mask is None else sum_dtype(xp, mask)
+            return xp.sum(self._places(xp, target, mask, wide)[2])
+        target = _existing(xp, target, mask, self.ignore_index)
         # Padding is the only negative target that `check` accepts; unsigned targets have none.
         return xp.sum(xp.astype(target >= 0, xp.int32), dtype=xp.int32)
 
     @entry
-    def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:
+    def __call__(self, output: Array, target: Array, mask: Array | None = None) -> Array:
         library = library_of(output)
         xp = library.namespace()
-        fused = self._fused(library, output, target, valid, gradient=False, overwrite=False)
+        fused = self._fused(library, output, target, mask, gradient=False, overwrite=False)
         if fused is not None:
             return fused[0]
-        logits, classes, weights = self._rows(xp, output, _existing(xp, target, valid))
-        total = xp.sum(weights[:0, ...])
-        for rows in _blocks(logits):
-            part = logits[rows, :], classes[rows], weights[rows, :]
-            total = total + _value(library, *part, overwrite=False)[0]
-        return total
+        rows = self._rows(library, output, target, mask)
+        parts = [_value(library, rows.part(k), overwrite=False)[0] for k in rows.blocks()]
+        return self._combined(xp, parts, rows, target)
 
     @entry
     def value_and_grad(
-        self, output: Array, target: Array, valid: Array | None = None, *, overwrite: bool = False
+        self, output: Array, target: Array, mask: Array | None = None, *, overwrite: bool = False
     ) -> tuple[Array, Array]:
         library = library_of(output)
         xp = library.namespace()
-        fused = self._fused(library, output, target, valid, gradient=True, overwrite=overwrite)
+        fused = self._fused(library, output, target, mask, gradient=True, overwrite=overwrite)
         if fused is not None:
             return fused
-        logits, classes, weights = self._rows(xp, output, _existing(xp, target, valid))
-        total, gradient = xp.sum(weights[:0, ...]), logits
-        blocks = _blocks(logits)
+        rows = self._rows(library, output, target, mask)
+        parts, gradient, blocks = [], rows.logits, rows.blocks()
         if len(blocks) > 1 and not overwrite:
-            gradient = xp.empty_like(logits)
-        for rows in blocks:
-            weight = weights[rows, :]
-            part, block, Z, chosen = _value(
-                library, logits[rows, :], classes[rows], weight, overwrite=overwrite
-            )
-            total = total + part
-            block *= weight / Z
-            block = library.add_to_entries(block, chosen, -weight[:, 0])  # from (2)
+            gradient = xp.empty_like(gradient)
+        for k in blocks:
+            part = rows.part(k)
+            value, block, Z, chosen = _value(library, part, overwrite=overwrite)
+            parts.append(value)
+            block *= part.of_all / Z
+            block = library.add_to_entries(block, chosen, -part.of_target[:, 0])  # from (2)
+            if part.smooth is not None:
+                block = block - part.smooth * part.c  # from (3)
             block = xp.astype(block, gradient.dtype, copy=False)
             if len(blocks) > 1:
-                block = library.put_rows(gradient, rows, block)
+                block = library.put_rows(gradient, k, block)
             gradient = block
-        return total, xp.reshape(gradient, output.shape)
+        return self._combined(xp, parts, rows, target), xp.reshape(gradient, output.shape)
 
     def _fused(
         self,
         library: Library,
         output: Array,
         target: Array,
-        valid: Array | None,
+        mask: Array | None,
         *,
         gradient: bool,
         overwrite: bool,
     ) -> tuple[Array, Array] | None:
-        """Return value and gradient in few kernels, where the library has them."""
-        if library.fused is None:
+        """Return value and gradient in few kernels, where the library has them for this loss."""
+        if library.fused is None or are_weights(mask) or self != CrossEntropy(self.reduction):
+            return None
+        if self.reduction == "none":
             return None
         xp = library.namespace()
         value, d = library.fused.softmax_loss(
             library.rows(output),
             xp.reshape(target, (-1,)),
-            None if valid is None else xp.reshape(valid, (-1,)),
+            None if mask is None else xp.reshape(mask, (-1,)),
             mean=self.reduction == "mean",
             gradient=gradient,
             overwrite=overwrite,
         )
         return value, None if d is None else xp.reshape(d, output.shape)
 
-    def _rows(self, xp: Namespace, output: Array, target: Array) -> tuple[Array, Array, Array]:
-        """Return logits (N, V), targets (N,) and each token's share of the loss, (N, 1)."""
-        count = math.prod(target.shape)
-        classes = xp.reshape(target, (count,))
-        wide = sum_dtype(xp, output)
-        weights = xp.astype(classes != PADDING, wide)[:, None]
+    def _combined(self, xp: Namespace, parts: list[Array], rows: "_Rows", target: Array) -> Array:
+        """Return the loss of the values of all rows, which come in blocks."""
+        if self.reduction == "none":
+            values = xp.concat(parts, axis=0) if parts else rows.of_target
+            return xp.reshape(values, target.shape)
+        total = xp.sum(rows.of_target[:0, ...])
+        for part in parts:
+            total = total + xp.sum(part)
+        return total
+
+    def _places(
+        self, xp: Namespace, target: Array, mask: Array | None, wide: DType
+    ) -> tuple[Array, Array, Array]:
+        """Return all targets in a row, (N,), w of each and w c_k of each, (N, 1)."""
+        weighted = are_weights(mask)
+        if not weighted:
+            target = _existing(xp, target, mask, self.ignore_index)
+        classes = xp.reshape(target, (math.prod(target.shape),))
+        w = xp.astype(classes != self.ignore_index, wide)[:, None]
+        if weighted:
+            w = w * xp.astype(xp.reshape(mask, w.shape), wide, copy=False)
+        if self.class_weights is None:
+            return classes, w, w
+        return classes, w, w * xp.take(self._c(xp, w), xp.maximum(classes, 0), axis=0)[:, None]
+
+    def _c(self, xp: Namespace, beside: Array) -> Array:
+        return xp.asarray(
+            self.class_weights, dtype=beside.dtype, device=library_of(beside).device_of(beside)
+        )
+
+    def _rows(self, library: Library, output: Array, target: Array, mask: Array | None) -> "_Rows":
+        xp = library.namespace()
+        classes, w, of_target = self._places(xp, target, mask, sum_dtype(xp, output))
         if self.reduction == "mean":
-            weights = weights / xp.maximum(xp.sum(weights), 1.0)
-        logits = xp.reshape(output, (count, output.shape[-1]))
-        return logits, classes, weights
+            plain = of_target is w and not are_weights(mask)
+            total = xp.sum(of_target)
+            # The number of tokens is at least one if it isn't zero.
+            s = 1 / xp.maximum(total, 1.0) if plain else share(xp, total)
+            w, of_target = w * s, of_target * s
+        V = output.shape[-1]
+        logits = xp.reshape(output, (classes.shape[0], V))
+        if not self.label_smoothing:
+            return _Rows(logits, classes, of_target, of_target, None, None)
+        if self.class_weights is None:
+            c = xp.ones((V,), dtype=w.dtype, device=library.device_of(w))
+        else:
+            c = self._c(xp, w)
+        of_target, smooth = (1 - self.label_smoothing) * of_target, self.label_smoothing / V * w
+        return _Rows(logits, classes, of_target, of_target + smooth * xp.sum(c), smooth, c)
 
 
-def _existing(xp: Namespace, target: Array, valid: Array | None) -> Array:
-    """Return the target, -1 in the padding."""
+class _Rows(NamedTuple):
+    """Logits and targets, a row for each, and how much the parts of (3) count there.
+
+    Attributes
+    ----------
+    logits : array, (N, V)
+    classes : array of int, (N,)
+    of_target : array, (N, 1)
+        s w (1 - ε) c_k.
+    of_all : array, (N, 1)
+        The factor of p: the sum of the parts' factors.
+    smooth : array, (N, 1), or None
+        s w ε/V; None without smoothing.
+    c : array, (V,), or None
+    """
+
+    logits: Array
+    classes: Array
+    of_target: Array
+    of_all: Array
+    smooth: Array | None
+    c: Array | None
+
+    def blocks(self) -> list[slice]:
+        """Return slices of the rows that are processed one after the other."""
+        count, V = self.logits.shape
+        rows = max(1, BLOCK // V)
+        return [slice(k, min(k + rows, count)) for k in range(0, count, rows)]
+
+    def part(self, k: slice) -> "_Rows":
+        """Return some of the rows."""
+        smooth = None if self.smooth is None else self.smooth[k, :]
+        of_target, of_all = self.of_target[k, :], self.of_all[k, :]
+        return _Rows(self.logits[k, :], self.classes[k], of_target, of_all, smooth, self.c)
+
+
+def _class_weights(given: object) -> tuple[float, ...]:
+    try:
+        weights = tuple(float(w) for w in given)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise TypeError(f"class_weights is {given!r}: expected a number for each class") from None
+    for k, w in enumerate(weights):
+        checks.number(f"class_weights[{k}]", w)
+    if not any(weights):
+        raise ValueError("class_weights are all zero: expected at least one that is not")
+    return weights
+
+
+def _existing(xp: Namespace, target: Array, valid: Array | None, ignored: int) -> Array:
+    """Return the target, ``ignored`` in the padding."""
     if valid is None:
         return target
-    return xp.where(valid[..., 0], target, xp.full_like(target, PADDING))
+    return xp.where(valid[..., 0], target, xp.full_like(target, ignored))
 
 
-def _value(
-    library: Library, logits: Array, classes: Array, weights: Array, *, overwrite: bool
-) -> tuple[Array, Array, Array, Array]:
-    """Return the loss, exp(y - m), Z (N, 1), and the targets with padding replaced by class 0.
+def _value(library: Library, rows: _Rows, *, overwrite: bool) -> tuple[Array, Array, Array, Array]:
+    """Return the loss of each row, exp(y - m), Z (N, 1), and the targets, 0 where there is padding.
 
     With ``overwrite`` the exponentials are written into the logits.
     """
     xp = library.namespace()
-    chosen = xp.maximum(classes, 0)
-    logits = xp.astype(logits, weights.dtype, copy=False)
+    chosen = xp.maximum(rows.classes, 0)
+    logits = xp.astype(rows.logits, rows.of_target.dtype, copy=False)
     picked = library.entries(logits, chosen)
+    distances: Array = None
+    if rows.smooth is not None:
+        distances = xp.sum((xp.max(logits, axis=-1, keepdims=True) - logits) * rows.c, axis=-1)
     m, exponentials, Z = library.softmax_parts(logits, overwrite=overwrite)  # (1)
+    log_Z = xp.log(Z)
     # m - picked first, because log Z would be lost in a large m.
-    return xp.sum(weights * (xp.log(Z) + (m - picked))), exponentials, Z, chosen  # (2)
-
-
-def _blocks(logits: Array) -> list[slice]:
-    rows = max(1, BLOCK // logits.shape[1])
-    return [
-        slice(start, min(start + rows, logits.shape[0]))
-        for start in range(0, logits.shape[0], rows)
-    ]
+    value = rows.of_target * (log_Z + (m - picked))  # (2)
+    if rows.smooth is not None:
+        value = value + rows.smooth * (log_Z * xp.sum(rows.c) + distances[:, None])  # (3)
+    return value, exponentials, Z, chosen

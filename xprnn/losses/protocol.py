@@ -12,8 +12,9 @@ class Loss(Protocol):
 
     Attributes
     ----------
-    reduction : {"mean", "sum"}
-        How the losses of the target's entries are combined.
+    reduction : {"mean", "sum", "none"}
+        How the losses of the target's entries are combined.  With ``"none"`` they are not, and a
+        gradient is that of their sum.
     """
 
     @property
@@ -26,20 +27,25 @@ class Loss(Protocol):
         """
         ...
 
-    def entries(self, target: Array, valid: Array | None = None) -> int:
-        """Return the number of entries of a target that the loss sums or averages over."""
+    def entries(self, target: Array, mask: Array | None = None) -> int | float:
+        """Return the number of entries of a target that the loss sums or averages over.
+
+        With weights it is the sum of the entries' weights.
+        """
         ...
 
-    def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:
+    def __call__(self, output: Array, target: Array, mask: Array | None = None) -> Array:
         """Return the value, a zero-dimensional array on the output's device.
 
-        ``valid``, (T, B, 1) of bool, is the padding mask: a step where it is False has no loss and
-        no entries.  It is passed only if there are lengths.
+        ``mask``, (T, B, 1) of bool, is the padding mask: a step where it is False has no loss and
+        no entries.  It is passed only if there is padding.  To a loss with ``takes_weights`` it may
+        be weights instead, floats of at least 0 in the shape (T, B, 1) or (B, 1), or in the
+        target's, and zero in the padding: the loss of each entry counts as many times.
         """
         ...
 
     def value_and_grad(
-        self, output: Array, target: Array, valid: Array | None = None, *, overwrite: bool = False
+        self, output: Array, target: Array, mask: Array | None = None, *, overwrite: bool = False
     ) -> tuple[Array, Array]:
         """Return the value, and its gradient with respect to the output, zero in the padding.
 
@@ -52,14 +58,22 @@ class Loss(Protocol):
 class CountsOnDevice(Protocol):
     """A loss that can count its entries without anybody waiting for the number."""
 
-    def count(self, target: Array, valid: Array | None = None) -> int | Array:
+    def count(self, target: Array, mask: Array | None = None) -> int | Array:
         """Return what `Loss.entries` does, as a number on the device if it is found there."""
         ...
 
 
-def mask_arguments(valid: Array | None) -> tuple[Array, ...]:
-    """Return the arguments of a loss after output and target: the padding mask, if any."""
-    return () if valid is None else (valid,)
+@runtime_checkable
+class Weighted(Protocol):
+    """A loss that can weigh the entries of its target: see `Loss.__call__`."""
+
+    @property
+    def takes_weights(self) -> bool: ...
+
+
+def mask_arguments(mask: Array | None) -> tuple[Array, ...]:
+    """Return the arguments of a loss after output and target: the mask or weights, if any."""
+    return () if mask is None else (mask,)
 
 
 def sum_dtype(xp: Namespace, a: Array) -> DType:

@@ -1,13 +1,14 @@
 """Half the squared error."""
 
-import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from xprnn import checks
-from xprnn.backend import Backend, Library, library_of, namespace_of
+from xprnn.backend import Backend, Library, library_of
 from xprnn.backend.entry import entry
 from xprnn.backend.types import Array
 from xprnn.losses.protocol import sum_dtype
+from xprnn.losses.weighting import REDUCTIONS, are_weights, count_entries, share
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,18 @@ class SquaredError:
         dy = s (y - target)                                           from (1)
 
     over all entries (T·B·O of a sequence of outputs; with lengths, those of the steps that exist),
-    with s = 1 for the sum and s = 1/entries for the mean.
+    with s = 1 for the sum and s = 1/entries for the mean.  With weights w each entry counts w times
+    in both, and in the number of entries.
 
     Parameters
     ----------
-    reduction : {"mean", "sum"}
+    reduction : {"mean", "sum", "none"}
+        ``"none"``: the value is that of each entry, and the gradient that of their sum.
 
     Raises
     ------
     ValueError
-        If the reduction is neither.
+        If the reduction is none of them.
 
     Notes
     -----
@@ -44,42 +47,47 @@ class SquaredError:
 
     reduction: str = "mean"
 
+    takes_weights: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
-        checks.choice("reduction", self.reduction, ("mean", "sum"))
+        checks.choice("reduction", self.reduction, REDUCTIONS)
 
     def check(self, shape: tuple[int, ...], target: object, backend: Backend) -> Array:
         target = checks.array("target", target, backend, shape)
         checks.finite("target", target, backend)
         return target
 
-    def entries(self, target: Array, valid: Array | None = None) -> int:
-        return int(self.count(target, valid))
+    def entries(self, target: Array, mask: Array | None = None) -> int | float:
+        counted = self.count(target, mask)
+        return float(counted) if are_weights(mask) else int(counted)
 
-    def count(self, target: Array, valid: Array | None = None) -> int | Array:
-        if valid is None:
-            return math.prod(target.shape)
-        xp = namespace_of(valid)
-        return xp.sum(xp.astype(valid, xp.int32)) * int(target.shape[-1])
+    def count(self, target: Array, mask: Array | None = None) -> int | Array:
+        return count_entries(mask, target, int(target.shape[-1]))
 
     @entry
-    def __call__(self, output: Array, target: Array, valid: Array | None = None) -> Array:
+    def __call__(self, output: Array, target: Array, mask: Array | None = None) -> Array:
         library = library_of(output)
-        fused = self._fused(library, output, target, valid, gradient=False)
+        fused = self._fused(library, output, target, mask, gradient=False)
         if fused is not None:
             return fused[0]
-        return self._value(library, *self._difference(library, output, target, valid))
+        difference, scale = self._difference(library, output, target, mask)
+        weights = mask if are_weights(mask) else None
+        return self._value(library, difference, scale, weights)
 
     @entry
     def value_and_grad(
-        self, output: Array, target: Array, valid: Array | None = None, *, overwrite: bool = False
+        self, output: Array, target: Array, mask: Array | None = None, *, overwrite: bool = False
     ) -> tuple[Array, Array]:
         del overwrite  # an offer that this loss has no use for
         library = library_of(output)
-        fused = self._fused(library, output, target, valid, gradient=True)
+        fused = self._fused(library, output, target, mask, gradient=True)
         if fused is not None:
             return fused
-        difference, scale = self._difference(library, output, target, valid)
-        value = self._value(library, difference, scale)
+        difference, scale = self._difference(library, output, target, mask)
+        weights = mask if are_weights(mask) else None
+        value = self._value(library, difference, scale, weights)
+        if weights is not None:
+            difference = difference * weights
         return value, library.times(difference, scale)  # from (1)
 
     def _fused(
@@ -87,36 +95,44 @@ class SquaredError:
         library: Library,
         output: Array,
         target: Array,
-        valid: Array | None,
+        mask: Array | None,
         *,
         gradient: bool,
     ) -> tuple[Array, Array] | None:
         """Return value and gradient in few kernels, where the library has them."""
-        if library.fused is None:
+        if library.fused is None or self.reduction == "none" or are_weights(mask):
             return None
         rows, mean = library.rows, self.reduction == "mean"
-        mask = None if valid is None else library.namespace().reshape(valid, (-1,))
+        places = None if mask is None else library.namespace().reshape(mask, (-1,))
         value, d = library.fused.square_loss(
-            rows(output), rows(target), mask, mean=mean, gradient=gradient
+            rows(output), rows(target), places, mean=mean, gradient=gradient
         )
         return value, None if d is None else library.namespace().reshape(d, output.shape)
 
-    def _value(self, library: Library, difference: Array, scale: float | Array) -> Array:
+    def _value(
+        self, library: Library, difference: Array, scale: float | Array, weights: Array | None
+    ) -> Array:
         xp = library.namespace()
         wide = xp.astype(difference, sum_dtype(xp, difference), copy=False)
-        return 0.5 * scale * xp.sum(library.times(wide, wide))  # (1)
+        squares = library.times(wide, wide)
+        if weights is not None:
+            squares = squares * weights
+        return 0.5 * squares if self.reduction == "none" else 0.5 * scale * xp.sum(squares)  # (1)
 
     def _difference(
-        self, library: Library, output: Array, target: Array, valid: Array | None
+        self, library: Library, output: Array, target: Array, mask: Array | None
     ) -> tuple[Array, float | Array]:
         """Return y - target, and s."""
         difference = library.minus(output, target)
-        if valid is not None:
+        mean = self.reduction == "mean"
+        if mask is not None:
             xp = library.namespace()
-            difference = library.zero_unless(valid, difference)
-            if self.reduction == "mean" and library.traced(valid):
-                steps = xp.sum(xp.astype(valid, sum_dtype(xp, output)))
+            if are_weights(mask):
+                return difference, share(xp, self.count(target, mask)) if mean else 1.0
+            difference = library.zero_unless(mask, difference)
+            if mean and library.traced(mask):
+                steps = xp.sum(xp.astype(mask, sum_dtype(xp, output)))
                 return difference, 1.0 / xp.maximum(steps * output.shape[-1], 1.0)
         # The loss of an empty batch is zero, not 0/0.
-        count = 1 if self.reduction == "sum" else max(1, self.entries(target, valid))
+        count = max(1, self.entries(target, mask)) if mean else 1
         return difference, 1.0 / count

@@ -28,10 +28,10 @@ class Accumulation:
     def clear(self) -> None:
         """Forget all batches."""
         self.gradients: dict[str, GradientArray] = {}
-        self.batches = self.entries = 0
+        self.batches, self.entries = 0, 0.0
 
-    def add(self, gradients: Gradients, entries: int) -> None:
-        """Add a batch whose loss is over this number of entries."""
+    def add(self, gradients: Gradients, entries: float) -> None:
+        """Add a batch whose loss is over this number of entries, or this sum of weights."""
         self.batches += 1
         self.entries += entries
         if self.batches == 1:
@@ -39,8 +39,8 @@ class Accumulation:
             return
         before = self.gradients
         if self.mean:
-            # At least 1: without entries all gradients are zero.
-            share = entries / max(1, self.entries)
+            # Without entries all gradients are zero.
+            share = entries / (self.entries or 1)
             before = {k: times(g, 1 - share) for k, g in before.items()}
             gradients = {k: times(g, share) for k, g in gradients.items()}  # (2)
         self.gradients = {k: add(g, gradients[k]) for k, g in before.items()}  # (1)

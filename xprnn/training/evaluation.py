@@ -5,7 +5,7 @@ from xprnn.backend.types import Array
 from xprnn.data.batches import Batch, Batches, each_batch
 from xprnn.engine.lengths import check_lengths, fill_target, padding_mask
 from xprnn.engine.network import RNN
-from xprnn.losses import Loss, get_loss, mask_arguments
+from xprnn.losses import Loss, check_weights, combined, get_loss, mask_arguments
 from xprnn.training.reports import Reports
 
 
@@ -31,17 +31,16 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
         If the data does not fit the network or the loss, or there is nothing to evaluate: no batch,
         or no batch with an entry, because there are no sequences or all targets are ignored.
     """
-    loss = get_loss(loss)
+    loss = check_reduction(get_loss(loss))
     total, state = TotalLoss(loss), None
     reports = Reports(net.backend.library, 1)
     for batch in each_batch(batches):
         with reports.asking() as questions:
             output, final = net(batch.x, state if batch.carry else None, batch.lengths)
-            mask = valid_steps(net, batch)
-            target = fill_target(net.backend, mask, batch.target)
+            target = fill_target(net.backend, valid_steps(net, batch), batch.target)
             target = loss.check(tuple(output.shape), target, net.backend)
-        valid = mask_arguments(mask)
-        value, entries = loss(output, target, *valid), reports.entries(loss, target, *valid)
+        mask = mask_arguments(batch_mask(net, loss, batch, target))
+        value, entries = loss(output, target, *mask), reports.entries(loss, target, *mask)
         reports.add(total.batches + 1, value, entries, questions)
         for report in reports.read():
             if report.fault:
@@ -56,6 +55,13 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
     return total.value("to evaluate")
 
 
+def check_reduction(loss: Loss) -> Loss:
+    """Return a loss, known to be one number."""
+    if loss.reduction == "none":
+        raise ValueError(f"loss is {loss}: expected the reduction 'mean' or 'sum', one number")
+    return loss
+
+
 def valid_steps(net: RNN, batch: Batch) -> Array | None:
     """Return the padding mask of a batch's loss, (T, B, 1); None if every output counts."""
     if net.returns == "last":
@@ -64,14 +70,25 @@ def valid_steps(net: RNN, batch: Batch) -> Array | None:
     return padding_mask(net.backend, check_lengths(batch.lengths, steps, sequences), steps)
 
 
+def batch_mask(net: RNN, loss: Loss, batch: Batch, target: Array) -> Array | None:
+    """Return what a loss takes as ``mask``: the padding mask, the weights, or both in one."""
+    valid, weights = valid_steps(net, batch), batch.weights
+    if weights is None:
+        return valid
+    steps, sequences = batch.x.shape[:2]
+    places = (sequences,) if net.returns == "last" else (steps, sequences)
+    checked = check_weights(loss, weights, places, target, net.backend, some=False)
+    return combined(valid, checked)
+
+
 class TotalLoss:
     """A loss over several batches: the mean over all entries, or the sum."""
 
     def __init__(self, loss: Loss) -> None:
         self.loss, self.mean = loss, loss.reduction == "mean"
-        self.total, self.entries, self.batches = 0.0, 0, 0
+        self.total, self.entries, self.batches = 0.0, 0.0, 0
 
-    def add(self, value: float, entries: int) -> None:
+    def add(self, value: float, entries: float) -> None:
         self.total += value * entries if self.mean else value
         self.entries += entries
         self.batches += 1
@@ -93,6 +110,6 @@ class TotalLoss:
             count = f"{self.batches} batches" if self.batches > 1 else "one batch"
             raise ValueError(
                 f"nothing {what}: {count} without an entry, because there are no sequences, or "
-                "every target is ignored (padding)"
+                "every target is ignored (padding) or has the weight 0"
             )
         return self.total / self.entries if self.mean else self.total

@@ -15,6 +15,7 @@ from xprnn.losses import Loss, get_loss
 from xprnn.optim import SGD, Optimizer, get_optimizer
 from xprnn.training.best import BestWeights
 from xprnn.training.checkpoint import Checkpoint
+from xprnn.training.evaluation import check_reduction
 from xprnn.training.hint import hint_if_not_compiled
 from xprnn.training.history import History
 from xprnn.training.run import Callback, RateScale, TrainingRun
@@ -133,7 +134,7 @@ def fit(
     window = check_window(window)
     step = TrainingStep(
         net,
-        get_loss(loss),
+        check_reduction(get_loss(loss)),
         SGD() if optimizer is None else get_optimizer(optimizer),
         None if clip_norm is None else checks.number("clip_norm", clip_norm, open_=True),
         None if clip_value is None else checks.number("clip_value", clip_value, open_=True),

@@ -25,15 +25,15 @@ class Report(NamedTuple):
     batch : int
         Its number in the epoch, from 1.
     loss : float
-    entries : int
-        How many entries the loss is a sum or mean over.
+    entries : int or float
+        How many entries the loss is a sum or mean over, or the sum of their weights.
     fault : str
         What is wrong with its input or target; empty if nothing is.
     """
 
     batch: int
     loss: float
-    entries: int
+    entries: float
     fault: str = ""
 
 
@@ -42,7 +42,7 @@ class _Waiting(NamedTuple):
 
     batch: int
     loss: Array
-    entries: int | Array
+    entries: int | float | Array
     asked: tuple[tuple[Question, tuple[int, ...]], ...]
 
 
@@ -71,30 +71,30 @@ class Reports:
         """Return a ``with`` block whose checks may ask instead of waiting for an answer."""
         return _NO_QUESTIONS if self.fused is None else asking()
 
-    def entries(self, loss: Loss, target: Array, *valid: Array) -> int | Array:
+    def entries(self, loss: Loss, target: Array, *mask: Array) -> int | float | Array:
         """Return how many entries a loss is a sum or mean over.
 
         On a device it is a number there, if the loss can count there.
         """
         if self.fused is not None and isinstance(loss, CountsOnDevice):
-            return loss.count(target, *valid)
-        return loss.entries(target, *valid)
+            return loss.count(target, *mask)
+        return loss.entries(target, *mask)
 
-    def known(self, batch: int, loss: Array, entries: int | Array) -> Report | None:
+    def known(self, batch: int, loss: Array, entries: int | float | Array) -> Report | None:
         """Return the report of a step if it is read at once, and no device is asked for it."""
         if self.fused is None and self.together == 1:
-            return Report(batch, float(loss), int(entries))
+            return Report(batch, float(loss), _number(entries))
         return None
 
     def add(
-        self, batch: int, loss: Array, entries: int | Array, questions: Questions | None
+        self, batch: int, loss: Array, entries: int | float | Array, questions: Questions | None
     ) -> None:
         """Add the report of a step, to be read later.
 
         Parameters
         ----------
         loss : array, zero-dimensional
-        entries : int or array, zero-dimensional
+        entries : int, float or array, zero-dimensional
         questions : Questions or None
             What was asked in the step.
         """
@@ -103,7 +103,7 @@ class Reports:
             if self._rows is None:
                 self._rows = self.fused.notes(self.together)
             found = questions.put(self.fused)
-            count = None if isinstance(entries, int) else entries
+            count = None if isinstance(entries, int | float) else entries
             self.fused.note(self._rows[len(self.waiting)], loss, count, found)
             # The data of many batches is not kept for a message.
             keep = self.together == 1
@@ -120,18 +120,22 @@ class Reports:
         if not waiting:
             return []
         if self.fused is None:
-            return [Report(w.batch, float(w.loss), int(w.entries)) for w in waiting]
+            return [Report(w.batch, float(w.loss), _number(w.entries)) for w in waiting]
         reports, rows = [], self._rows.get()
         # Before anything is made of the numbers: a kernel that gave up has left NaN.
         self.library.raise_given_up()
         for (batch, _, entries, asked), row in zip(waiting, rows, strict=False):
-            count = entries if isinstance(entries, int) else int(row[1])
+            count = entries if isinstance(entries, int | float) else float(row[1])
             faults = (
                 _fault(question, shape, int(answer))
                 for (question, shape), answer in zip(asked, row[2:], strict=False)
             )
             reports.append(Report(batch, float(row[0]), count, next(filter(None, faults), "")))
         return reports
+
+
+def _number(entries: int | float | Array) -> float:
+    return entries if isinstance(entries, int | float) else float(entries)
 
 
 def _fault(question: Question, shape: tuple[int, ...], answer: int) -> str:

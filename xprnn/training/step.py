@@ -17,7 +17,7 @@ from xprnn.optim import InPlaceOptimizer, Optimizer, Scalable, clip_by_value
 from xprnn.optim.arguments import NaNGradientError
 from xprnn.optim.clipping import limit_norm
 from xprnn.training.accumulation import Accumulation
-from xprnn.training.evaluation import valid_steps
+from xprnn.training.evaluation import batch_mask
 from xprnn.training.hint import hint_if_small
 from xprnn.training.history import History
 from xprnn.training.places import Places
@@ -140,6 +140,7 @@ class TrainingStep:
                     state=state,
                     lengths=batch.lengths,
                     window=self.window,
+                    weights=batch.weights,
                     recompute=self.recompute,
                     factored=self.factored,
                     parameters_only=True,
@@ -158,9 +159,9 @@ class TrainingStep:
                 entries = reports[-1].entries
             if self.accumulate == 1:
                 # A number on the device is not waited for: the update is made.
-                none = isinstance(entries, int) and not entries
+                none = isinstance(entries, int | float) and not entries
                 return reports, None if none else self._update(gradient.parameters), final
-            self.accumulation.add(gradient.parameters, int(entries))
+            self.accumulation.add(gradient.parameters, entries)
         complete = self.accumulation.batches == self.accumulate
         return reports, self.update_accumulated() if complete else None, final
 
@@ -187,10 +188,10 @@ class TrainingStep:
             self.good = dict(self.net.parameters)
         return reports
 
-    def entries(self, batch: Batch) -> int | Array:
+    def entries(self, batch: Batch) -> int | float | Array:
         """Return how many entries the loss of a batch is a sum or mean over."""
-        valid = mask_arguments(valid_steps(self.net, batch))
-        return self.reports.entries(self.loss, batch.target, *valid)
+        mask = batch_mask(self.net, self.loss, batch, batch.target)
+        return self.reports.entries(self.loss, batch.target, *mask_arguments(mask))
 
     def update_accumulated(self) -> Array | None:
         """Make the update of the accumulated batches, if any; return the norm before clipping."""

@@ -16,7 +16,7 @@ from xprnn.backend.types import HALVES, Array
 TOGETHER = 8
 """How many arrays one launch serves, at most."""
 
-_COUNTS = {"int32": "int", "int64": "long long"}
+_COUNTS = {"int32": "int", "int64": "long long", "float32": "float", "float64": "double"}
 
 _REAL = dict.fromkeys(HALVES, "float32")
 """The dtype that arithmetic is in, where it is another one."""
