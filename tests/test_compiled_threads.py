@@ -20,7 +20,7 @@ numba = pytest.importorskip("numba")
 
 from xprnn.backend.numba import build, tiles  # noqa: E402
 from xprnn.engine.loop.numba import team  # noqa: E402
-from xprnn.engine.loop.numba.source import GROUP  # noqa: E402
+from xprnn.engine.loop.numba.parts import GROUP  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -49,12 +49,13 @@ for n, K, M in [(1, 7, 64), (7, 300, 65), (33, 17, 100), (500, 130, 17)]:
         assert np.abs(found - exact).max() < 1e-5 * np.abs(exact).max(), (n, K, M)
 net = xprnn.RNN(5, 37, 3, cell="lstm", dtype="float32", rng=0)
 x, target = draw(size=(6, 9, 5)).astype("float32"), draw(size=(6, 9, 3)).astype("float32")
-value, gradient = net.value_and_grad(x, target)
-with xprnn.disable_lowering():
-    exact, want = net.value_and_grad(x, target)
-assert abs(value - exact) < 1e-5 * exact
-for name, g in want.parameters.items():
-    assert np.abs(gradient.parameters[name] - g).max() < 1e-5 * np.abs(g).max(), name
+for window in (None, 2):
+    value, gradient = net.value_and_grad(x, target, window=window)
+    with xprnn.disable_lowering():
+        exact, want = net.value_and_grad(x, target, window=window)
+    assert abs(value - exact) < 1e-5 * exact
+    for name, g in want.parameters.items():
+        assert np.abs(gradient.parameters[name] - g).max() < 1e-5 * np.abs(g).max(), name
 assert "compiled by Numba" in xprnn.explain_lowering("lstm")
 """
 

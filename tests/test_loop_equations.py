@@ -19,7 +19,7 @@ LOOPS = {
     # Its steps are those of the plain loop.
     "scan": (["scan.py"], {*range(1, 5), *range(6, 10)}),
     "numpy": (["numpy/source.py"], NORMALISATION | PADDING),
-    "numba": (["numba/source.py", "numba/loops.py"], NORMALISATION),
+    "numba": (["numba/source.py", "numba/parts.py", "numba/loops.py"], NORMALISATION),
     "persistent": (["cuda/persistent/source.py", "cuda/cell.py", "cuda/arrays.py"], NORMALISATION),
     "cuda": (["cuda/source.py", "cuda/cell.py", "cuda/arrays.py", "cuda/loops.py"], NORMALISATION),
 }

@@ -295,11 +295,14 @@ def _layers_backward_windowed(
     sweeps: list[Sweep | None] = [None] * len(stack)
 
     def layer_backward(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
-        swept = sweep_layer(architecture.cell, weights[k], tapes[k], dh, d_final, sweeps[k])
+        given = architecture.cell, weights[k], tapes[k], dh, d_final
+        swept = sweep_layer(*given, sweeps[k], count, watched=watch is not None)
         sweeps[k] = swept
         return sweep_input_gradient(weights[k], tapes[k], swept) if stack[k].layer else None
 
-    for _ in range(window + 1):
+    # A layer alone does all of its sweeps at once.
+    rounds, count = (1, window + 1) if architecture.layers == 1 else (window + 1, 1)
+    for _ in range(rounds):
         down_the_layers(tape, dh, d_state, layer_backward)
     if watch is not None:
         for k, swept in enumerate(sweeps):

@@ -233,14 +233,19 @@ next: the part of a that they need stays in the second-level cache.
 Measured: on the Zen 5, products TN, 0 to 7 % faster than with 240.
 """
 
-PACKED_STRIDE = 4096
+PACKED_DISTANCE = 2048
 """Bytes.
 
-Decides: a transposed a whose rows are a multiple of this apart is packed, since what is read of it
-together would share a few places of the first-level cache.
-Measured: on the Zen 5 with 256 bits, (6400, 1024) and (6400, 256): 82 GFLOP/s without packing, 116
-with it; other distances 2 to 15 % faster without it.
+Decides: a transposed a whose rows are farther apart, and which has at least `PACKED_TERMS` of them,
+is packed: what is read of it together lies on more pages than the processor has at hand, and if the
+distance is a multiple of 4096, in a few places of the first-level cache.
+Measured: on the Zen 5, 2026-11-29, in GFLOP/s without packing and with it.  512 bits: (6400, 1000)
+and (6400, 256) 179, 218; (320, 8000) and (320, 100) 185, 192; distances of 2000 to 2080 bytes
+alike.  256 bits: 112, 119, and 113 both.
 """
+
+PACKED_TERMS = 64
+"""Rows of a.  See `PACKED_DISTANCE`."""
 
 STEP_PASS_ROWS = 256
 """Rows of the packed matrix, the terms of a sum.
@@ -270,24 +275,30 @@ class TileShape(NamedTuple):
         The width of the widest ones.
     parts : int
         In tiles of one row, how many partial sums each entry is formed from.
+    rows_of_two, rows_of_one : int
+        Of the tallest tiles that are two vectors and one vector wide.
     """
 
     rows: int
     vectors: int
     parts: int
+    rows_of_two: int
+    rows_of_one: int
 
 
 TILES = {
-    (512, 32): TileShape(6, 4, 4),
-    (256, 16): TileShape(4, 3, 4),
-    (128, 16): TileShape(4, 2, 4),
+    (512, 32): TileShape(6, 4, 4, 10, 10),
+    (256, 16): TileShape(4, 3, 4, 6, 10),
+    (128, 16): TileShape(4, 2, 4, 4, 8),
 }
 """By the bits of a vector and the number of registers.
 
 Measured: on the Zen 5, 2026-11-28, a step's product, (32, 128) by (128, 512), in GFLOP/s.  With 512
 bits 6 by 4 vectors 258, 12 by 2 255, 8 by 3 267 (but slower with one to four rows); with 256 bits
 4 by 3 134, 6 by 2 128, 4 by 2 118; with 128 bits 4 by 2 48, 6 by 2 49 (but 33 instead of 44 with
-two rows), 4 by 3 36.
+two rows), 4 by 3 36.  Narrower tiles are taller, so that they have about as many sums; on the same
+processor, 2026-11-29, the language model's three products took 871 µs with 256 bits when all had
+four rows, and 820 since; with 512 bits 517, and 500 since.
 """
 
 

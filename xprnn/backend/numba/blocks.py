@@ -9,8 +9,7 @@
                 add its product with the rows of a, tile by tile
 
 This is the order of K. Goto and R. van de Geijn (see `xprnn.backend.numba.tiles`), except that a is
-read where it lies, unless the distance of what is read together is such that it would share a few
-places of the first-level cache.
+read where it lies, unless what is read together lies far apart, on as many pages of memory.
 
 Columns are computed in whole vectors.  If their number is not a multiple of a vector's entries, the
 last vectors overlap the ones before, so c must have at least one vector's columns.
@@ -19,19 +18,15 @@ Shapes: c = a b + s, of a (n, K), b (K, M), c (n, M), and a row s of M entries. 
 are counted in entries, and addresses are integers.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
 from xprnn.backend.numba.intrinsics import hold, row
 from xprnn.backend.numba.packed import turn_for
-from xprnn.backend.numba.tiles import INDEX, SHAPE, WORD, lanes, named, next_width, strips_for
+from xprnn.backend.numba.tiles import SHAPE, lanes, named, next_width, strips_for
 
 
 def blocks_for(dtype: str) -> Any:
@@ -44,18 +39,20 @@ def blocks_for(dtype: str) -> Any:
     """
     size = np.dtype(dtype).itemsize
     width, WIDE, ROWS = lanes(size), SHAPE.vectors, tuning.PRODUCT_BLOCK_ROWS
-    PASS, FEW_PASS, STRIDE = tuning.PASS_TERMS, tuning.PASS_TERMS_FEW_ROWS, tuning.PACKED_STRIDE
-    copy, turned, columns_for = _copy_for(dtype), _turned_for(dtype), _columns_for(dtype)
+    PASS, FEW_PASS = tuning.PASS_TERMS, tuning.PASS_TERMS_FEW_ROWS
+    FAR, LONG = tuning.PACKED_DISTANCE, tuning.PACKED_TERMS
+    copy, turned, columns = _copy_for(dtype), _turned_for(dtype), _columns_for(dtype)
     empty, entry = np.empty, getattr(np, dtype)
 
     def blocks(a, lda, b, ldb, c, ldc, n, K, M, s, given, flags):
         turned_a, turned_b, more, few = flags
-        in_place, packed_a = few and not turned_b, turned_a and lda * size % STRIDE == 0
+        in_place, packed_a = few and not turned_b, turned_a and lda * size > FAR and K >= LONG
         terms = min(K, FEW_PASS if in_place else PASS)
+        # A tile of one vector and few rows has too few sums to hide the latency of multiplications.
+        tall = n >= 2 * WIDE
         # Blocks begin with a cache line.
         room_p = empty(0 if in_place else terms * WIDE * width + 64 // size, entry)
         room_q = empty(terms * ROWS + 64 // size if packed_a else 0, entry)
-        end = empty(min(ROWS, n) * WIDE * width, entry)
         at_p = (room_p.ctypes.data + 63) // 64 * 64
         at_q = (room_q.ctypes.data + 63) // 64 * 64
         for first in range(0, n, ROWS):
@@ -70,7 +67,8 @@ def blocks_for(dtype: str) -> Any:
                     at_a, ka = at_q, ROWS
                 m = 0
                 while m < M:
-                    wide = next_width((M - m + width - 1) // width) * width
+                    vectors = (M - m + width - 1) // width
+                    wide = (WIDE if tall and vectors >= WIDE else next_width(vectors)) * width
                     if wide > M:
                         wide = width
                     overlap = max(0, m + wide - M)
@@ -87,58 +85,30 @@ def blocks_for(dtype: str) -> Any:
                     if given and k == 0:
                         at_s, ls, add = s + m * size, 0, True
                     twice = overlap if add and ls > 0 else 0
-                    at_end = end.ctypes.data
-                    columns_for(
-                        at_a,
-                        la,
-                        ka,
-                        at_b,
-                        lb,
-                        depth,
-                        at_c,
-                        ldc,
-                        at_s,
-                        ls,
-                        rows,
-                        add,
-                        wide,
-                        twice,
-                        at_end,
+                    columns(
+                        at_a, la, ka, at_b, lb, depth, at_c, ldc, at_s, ls, rows, add, twice, wide
                     )
                     m += wide
         hold(room_p)
         hold(room_q)
-        hold(end)
 
-    return named(blocks, f"blocks_{8 * size}_{PASS}_{FEW_PASS}_{STRIDE}_{ROWS}")
+    return named(blocks, f"blocks_{8 * size}_{PASS}_{FEW_PASS}_{FAR}_{LONG}_{ROWS}")
 
 
 def _columns_for(dtype: str) -> Any:
-    """Return ``columns(a, lda, ka, b, ldb, depth, c, ldc, s, lds, rows, add, wide, twice, end)``.
-
-    It is a strip of ``wide`` columns.  The first ``twice`` of them have been added to c already,
-    and stay as they are; ``end`` has room for the sums of all.
-    """
+    """Return the strip of any width (see `strips_for`), whose last argument is its columns."""
     size = np.dtype(dtype).itemsize
-    width, WIDE = lanes(size), SHAPE.vectors
+    whole, two = SHAPE.vectors * lanes(size), 2 * lanes(size)
     scalar = ir.FloatType() if size == 4 else ir.DoubleType()
     strip, strip2, strip1 = strips_for(scalar, size)
-    add_end = _add_end_for(scalar, size)
 
-    def columns(a, lda, ka, b, ldb, depth, c, ldc, s, lds, rows, add, wide, twice, end):
-        to, lt = c, ldc
-        if twice:
-            to, lt, add = end, wide, False
-        if wide == WIDE * width:
-            strip(a, lda, ka, b, ldb, depth, to, lt, s, lds, rows, add)
-        elif wide == 2 * width:
-            strip2(a, lda, ka, b, ldb, depth, to, lt, s, lds, rows, add)
+    def columns(a, lda, ka, b, ldb, depth, c, ldc, s, lds, rows, add, twice, wide):
+        if wide == whole:
+            strip(a, lda, ka, b, ldb, depth, c, ldc, s, lds, rows, add, twice)
+        elif wide == two:
+            strip2(a, lda, ka, b, ldb, depth, c, ldc, s, lds, rows, add, twice)
         else:
-            strip1(a, lda, ka, b, ldb, depth, to, lt, s, lds, rows, add)
-        if twice:
-            for j in range(0, wide, width):
-                at = j * size
-                add_end(c + at, ldc, end + at, wide, rows, 0 if j else twice)
+            strip1(a, lda, ka, b, ldb, depth, c, ldc, s, lds, rows, add, twice)
 
     return named(columns, f"columns_{8 * size}")
 
@@ -181,42 +151,3 @@ def _turned_for(dtype: str) -> Any:
                 k += width
 
     return named(turned, f"turned_{8 * size}")
-
-
-def _add_end_for(scalar: Any, size: int) -> Any:
-    """Return ``add_end(c, ldc, sums, lds, rows, overlap)``.
-
-    It adds one vector of sums a row, except its first ``overlap`` entries, to c.
-    """
-    width = lanes(size)
-    vector, places = ir.VectorType(scalar, width), ir.VectorType(WORD, width)
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        del signature
-        c, ldc, sums, lds, rows, overlap = args
-
-        def place(address: Any, index: Any, distance: Any) -> Any:
-            offset = builder.mul(builder.mul(index, distance), ir.Constant(WORD, size))
-            return builder.inttoptr(builder.add(address, offset), vector.as_pointer())
-
-        first = builder.insert_element(
-            ir.Constant(places, ir.Undefined), overlap, ir.Constant(INDEX, 0)
-        )
-        mask = ir.Constant(ir.VectorType(INDEX, width), [0] * width)
-        bound = builder.shuffle_vector(first, ir.Constant(places, ir.Undefined), mask)
-        added = builder.icmp_signed(">=", ir.Constant(places, list(range(width))), bound)
-        with cgutils.for_range(builder, rows) as loop:
-            at_c = place(c, loop.index, ldc)
-            at_sums = place(sums, loop.index, lds)
-            old, new = builder.load(at_c, align=size), builder.load(at_sums, align=size)
-            builder.store(builder.select(added, builder.fadd(old, new), old), at_c, align=size)
-        return context.get_dummy_value()
-
-    @intrinsic
-    def add_end(
-        typing: Any, c: Any, ldc: Any, sums: Any, lds: Any, rows: Any, overlap: Any
-    ) -> tuple[Any, Callable[..., Any]]:
-        del typing, c, ldc, sums, lds, rows, overlap
-        return types.void(*[types.intp] * 6), codegen
-
-    return add_end

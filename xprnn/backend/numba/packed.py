@@ -53,11 +53,11 @@ def product_for(dtype: str) -> Callable[..., None]:
                 at_a, at_c = a + k * size, c + w * size
                 at_p = p + (w * K + k * wide * width) * size
                 if wide == V:
-                    strip(at_a, lda, 1, at_p, V * width, depth, at_c, W, at_c, W, B, more)
+                    strip(at_a, lda, 1, at_p, V * width, depth, at_c, W, at_c, W, B, more, 0)
                 elif wide == 2:
-                    strip2(at_a, lda, 1, at_p, 2 * width, depth, at_c, W, at_c, W, B, more)
+                    strip2(at_a, lda, 1, at_p, 2 * width, depth, at_c, W, at_c, W, B, more, 0)
                 else:
-                    strip1(at_a, lda, 1, at_p, width, depth, at_c, W, at_c, W, B, more)
+                    strip1(at_a, lda, 1, at_p, width, depth, at_c, W, at_c, W, B, more, 0)
 
     return product
 

@@ -43,15 +43,14 @@ def lanes(size: int) -> int:
 
 
 def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
-    """Return ``tile(a, lda, ka, p, ldp, depth, c, ldc, s, lds, more)``, of this size.
+    """Return ``tile(a, lda, ka, p, ldp, depth, c, ldc, s, lds, more, twice)``, of this size.
 
     It sets c = a p; with ``more``, c = s + a p, where s is c itself, or one row that is added to
-    all rows (lds = 0).
+    all rows (lds = 0).  The first ``twice`` columns of c, less than a vector, stay as they are.
     """
     width, step = lanes(size), VECTOR_BYTES
     vector = ir.VectorType(scalar, width)
-    nothing = ir.Constant(vector, ir.Undefined)
-    first = ir.Constant(ir.VectorType(INDEX, width), [0] * width)
+    lane = ir.Constant(ir.VectorType(WORD, width), list(range(width)))
     parts = SHAPE.parts if rows == 1 else 1
 
     def number(value: int) -> Any:
@@ -59,15 +58,10 @@ def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         del signature
-        a, lda, ka, p, ldp, depth, c, ldc, s, lds, more = args
+        a, lda, ka, p, ldp, depth, c, ldc, s, lds, more, twice = args
 
         def load(address: Any, kind: Any) -> Any:
             return builder.load(builder.inttoptr(address, kind.as_pointer()), align=size)
-
-        def splat(x: Any) -> Any:
-            return builder.shuffle_vector(
-                builder.insert_element(nothing, x, ir.Constant(INDEX, 0)), nothing, first
-            )
 
         def add(x: Any, y: Any) -> Any:
             return builder.fadd(x, y, flags=("contract",))
@@ -100,7 +94,7 @@ def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
             ps = [load(builder.add(row, number(v * step)), vector) for v in range(vectors)]
             offset = builder.mul(k, column_bytes)
             for r in range(rows):
-                x = splat(load(builder.add(rows_a[r], offset), scalar))
+                x = _splat(builder, load(builder.add(rows_a[r], offset), scalar), vector)
                 for v in range(vectors):
                     product = builder.fmul(x, ps[v], flags=("contract",))
                     builder.store(add(product, builder.load(part[r, v])), part[r, v])
@@ -114,12 +108,17 @@ def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
             done = builder.mul(whole, number(parts))
             with cgutils.for_range(builder, builder.sub(depth, done)) as loop:
                 accumulate(builder.add(done, loop.index), sums[0])
+        for part in sums[1:]:
+            for tile, total in sums[0].items():
+                builder.store(add(builder.load(total), builder.load(part[tile])), total)
+        with builder.if_then(builder.icmp_signed(">", twice, number(0)), likely=False):
+            new = builder.icmp_signed(">=", lane, _splat(builder, twice, lane.type))
+            for tile in tiles[::vectors]:
+                total = builder.select(new, builder.load(sums[0][tile]), load(places[tile], vector))
+                builder.store(total, sums[0][tile])
         for tile in tiles:
-            total = builder.load(sums[0][tile])
-            for part in sums[1:]:
-                total = add(total, builder.load(part[tile]))
             pointer = builder.inttoptr(places[tile], vector.as_pointer())
-            builder.store(total, pointer, align=size)
+            builder.store(builder.load(sums[0][tile]), pointer, align=size)
         return context.get_dummy_value()
 
     @intrinsic
@@ -136,11 +135,20 @@ def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
         s: Any,
         lds: Any,
         more: Any,
+        twice: Any,
     ) -> tuple[Any, Callable[..., Any]]:
-        del typing, a, lda, ka, p, ldp, depth, c, ldc, s, lds, more
-        return types.void(*[types.intp] * 10, types.boolean), codegen
+        del typing, a, lda, ka, p, ldp, depth, c, ldc, s, lds, more, twice
+        return types.void(*[types.intp] * 10, types.boolean, types.intp), codegen
 
     return tile
+
+
+def _splat(builder: Any, x: Any, kind: Any) -> Any:
+    """Return a vector of which every entry is x."""
+    nothing = ir.Constant(kind, ir.Undefined)
+    first = ir.Constant(ir.VectorType(INDEX, kind.count), [0] * kind.count)
+    one = builder.insert_element(nothing, x, ir.Constant(INDEX, 0))
+    return builder.shuffle_vector(one, nothing, first)
 
 
 def named(function: Any, name: str) -> Any:
@@ -168,8 +176,8 @@ def _next_width(vectors):
 def strips_for(scalar: Any, size: int) -> tuple[Any, Any, Any]:
     """Return the strips of `SHAPE.vectors`, of 2 and of 1 vectors' width.
 
-    Each is a ``strip(a, lda, ka, p, ldp, depth, c, ldc, s, lds, rows, more)`` that computes any
-    number of rows of c.
+    Each is a ``strip(a, lda, ka, p, ldp, depth, c, ldc, s, lds, rows, more, twice)`` that computes
+    any number of rows of c.
     """
     strips = {vectors: _strip(vectors, scalar, size) for vectors in {SHAPE.vectors, 2, 1}}
     return strips[SHAPE.vectors], strips[2], strips[1]
@@ -181,27 +189,28 @@ def _strip(vectors: int, scalar: Any, size: int) -> Any:
     Two tiles of medium height are better than a tall one and two rows that are left over, because
     a tile of two rows has too few sums to hide the latency of multiplications.
     """
-    TALL, MEDIUM = SHAPE.rows, 4
+    tallest = {2: SHAPE.rows_of_two, 1: SHAPE.rows_of_one, SHAPE.vectors: SHAPE.rows}
+    TALL, MEDIUM = tallest[vectors], 4
     tall, medium, tile2, tile1 = (
         _tile(rows, vectors, scalar, size) for rows in (TALL, MEDIUM, 2, 1)
     )
 
-    def strip(a, lda, ka, p, ldp, depth, c, ldc, s, lds, rows, more):
+    def strip(a, lda, ka, p, ldp, depth, c, ldc, s, lds, rows, more, twice):
         r = 0
         while r < rows:
             at_a, at_c, at_s = a + r * lda * size, c + r * ldc * size, s + r * lds * size
             left = rows - r
             if left >= TALL and (left - TALL < 2 or left - TALL >= MEDIUM or left < 2 * MEDIUM):
-                tall(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more)
+                tall(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more, twice)
                 r += TALL
             elif left >= MEDIUM:
-                medium(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more)
+                medium(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more, twice)
                 r += MEDIUM
             elif left >= 2:
-                tile2(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more)
+                tile2(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more, twice)
                 r += 2
             else:
-                tile1(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more)
+                tile1(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more, twice)
                 r += 1
 
     return named(strip, f"strip{vectors}_{8 * size}")

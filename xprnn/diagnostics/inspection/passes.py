@@ -25,8 +25,8 @@ from xprnn.engine.layer.layer import (
 from xprnn.engine.layer.projection import project
 from xprnn.engine.layer.weights import LayerGradient
 from xprnn.engine.layer.window import Sweep
-from xprnn.engine.loop.plain import PlainLoops, StepGradient, step_back, step_forward
-from xprnn.engine.loop.protocol import Recurrent, Trajectory
+from xprnn.engine.loop.plain import PlainLoops, step_back, step_forward
+from xprnn.engine.loop.protocol import Recurrent, StepGradient, Trajectory
 from xprnn.engine.normalization import Normalized
 from xprnn.engine.results import NetworkTape
 from xprnn.engine.stack import down_the_layers
@@ -125,7 +125,9 @@ def backward_kept(
 
     def once(k: int, dh_k: Array | None, d_final: Arrays) -> Array | None:
         before[k] = sweeps[k]
-        sweeps[k] = sweep_layer(cell, tapes[k].weights, tapes[k], dh_k, d_final, before[k])
+        sweeps[k] = sweep_layer(
+            cell, tapes[k].weights, tapes[k], dh_k, d_final, before[k], watched=True
+        )
         return sweep_input_gradient(tapes[k].weights, tapes[k], _known(sweeps[k]))
 
     if window is None or window >= longest:
@@ -152,7 +154,7 @@ def _all_the_way(cell: Cell, tape: Tape, dh: Array | None, d_final: Arrays) -> S
     PlainLoops(xp, watched).backward(tape.recurrent, trajectory, dh, d_final)
     arrived = [call.arguments[-1] for call in reversed(watched.calls)]
     G = tuple(xp.stack(parts) for parts in zip(*arrived, strict=True))
-    direct = sweep_layer(cell, tape.weights, tape, dh, d_final, None).direct
+    direct = sweep_layer(cell, tape.weights, tape, dh, d_final, None, watched=True).direct
     return Sweep(_stepped(xp, cell, tape.recurrent, trajectory, G), None, direct, G, dh)
 
 

@@ -32,7 +32,7 @@ from xprnn.engine.layer.segments import (
     put_steps,
 )
 from xprnn.engine.layer.weights import LayerGradient, Weights, plus
-from xprnn.engine.layer.window import Sweep, loop_gradient, sweep
+from xprnn.engine.layer.window import Sweep, loop_gradient, sweeps
 from xprnn.engine.loop.loop import run_backward, run_forward
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent
 from xprnn.engine.loop.wide import narrowed, widened
@@ -188,10 +188,8 @@ def run_layer_windowed(
     cell: Cell, weights: Weights, tape: Tape, dh: Array | None, d_state: Arrays, window: int
 ) -> LayerGradient:
     """Do the same with a window; see `xprnn.engine.layer.window`."""
-    tape, swept = in_one_segment(tape), None
-    for _ in range(window + 1):
-        swept = sweep_layer(cell, weights, tape, dh, d_state, swept)
-    assert swept is not None
+    tape = in_one_segment(tape)
+    swept = sweep_layer(cell, weights, tape, dh, d_state, None, window + 1)
     return sweep_gradient(weights, tape, swept)
 
 
@@ -202,21 +200,26 @@ def sweep_layer(
     dh: Array | None,
     d_state: Arrays,
     before: Sweep | None,
+    count: int = 1,
+    *,
+    watched: bool = False,
 ) -> Sweep:
-    """Do one sweep of a windowed truncation through `run_layer`; see `xprnn.engine.layer.window`.
+    """Do sweeps of a windowed truncation through `run_layer`; see `xprnn.engine.layer.window`.
 
     Parameters
     ----------
     tape : Tape
         Of one segment: see `in_one_segment`.
     before : Sweep or None
-        The sweep before this one; None: this is the first.
+        The sweep before these; None: there is none.
+    count : int
+    watched : bool
+        Whether `swept_states` will be asked for.
     """
-    xp, recurrent = tape.backend.xp, _recurrent(weights, tape)
-    library = tape.backend.library
-    dh = _zero_padding(library, recurrent.valid, dh)
-    given = (recurrent, _only_tape(tape).trajectory, dh, d_state)
-    return sweep(xp, cell, *widened(library, given), before)
+    backend, recurrent = tape.backend, _recurrent(weights, tape)
+    dh = _zero_padding(backend.library, recurrent.valid, dh)
+    given = widened(backend.library, (recurrent, _only_tape(tape).trajectory, dh, d_state))
+    return sweeps(backend, cell, *given, before, count, watched=watched)
 
 
 def sweep_input_gradient(weights: Weights, tape: Tape, swept: Sweep) -> Array | None:

@@ -17,14 +17,16 @@ A window counts the steps of the sequence.  Padding, where the state is only hel
 
 from typing import NamedTuple
 
+from xprnn.backend import Backend
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell
-from xprnn.engine.loop.plain import StepGradient, step_back
-from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory
+from xprnn.engine.loop.loop import windowed_loops
+from xprnn.engine.loop.plain import step_back
+from xprnn.engine.loop.protocol import LoopGradient, Recurrent, StepGradient, Trajectory
 
 
 class Sweep(NamedTuple):
-    """One sweep over all steps.
+    """The last of one or more sweeps over all steps.
 
     Attributes
     ----------
@@ -34,11 +36,14 @@ class Sweep(NamedTuple):
     first : array of bool, (T, B, 1), or None
         Which step is the first of its sequence; None: step 0.
     direct : tuple of array, (T, B, H) each
-        g, computed from ``dh``.
+        g, computed from ``dh``; empty if the sweeps are compiled.
     reached : tuple of array, (T, B, H) each
-        G_m, the gradient of the state after each step.
+        G_m, the gradient of the state after each step; empty if the sweeps are compiled.
     dh : array, (T, B, H), or None
         The gradient that reached each step's output from outside.
+    summed : bool
+        Whether the gradients of the per-unit parameters are sums, (H,) each, and not those of each
+        step.
     """
 
     step: StepGradient
@@ -46,18 +51,22 @@ class Sweep(NamedTuple):
     direct: Arrays
     reached: Arrays
     dh: Array | None
+    summed: bool = False
 
 
-def sweep(
-    xp: Namespace,
+def sweeps(
+    backend: Backend,
     cell: Cell,
     recurrent: Recurrent,
     trajectory: Trajectory,
     dh: Array | None,
     d_state: Arrays,
     before: Sweep | None,
+    count: int,
+    *,
+    watched: bool = False,
 ) -> Sweep:
-    """Do sweep m, given sweep m-1.
+    """Make the next ``count`` sweeps through one layer.
 
     Parameters
     ----------
@@ -67,8 +76,35 @@ def sweep(
         The gradient that reaches the final state from outside, which counts as part of the last
         step's loss.  The same in every sweep.
     before : Sweep or None
-        Sweep m-1; None: this is sweep 0.
+        Given up: the sweep before these; None: the first of them is sweep 0.
+    count : int
+        More than one only if ``dh`` does not change in between.
+    watched : bool
+        Whether `Sweep.reached` is wanted, which compiled sweeps don't keep.
     """
+    xp, valid = backend.xp, recurrent.valid
+    compiled = windowed_loops(backend, cell, recurrent, trajectory.states[0])
+    if compiled is not None and not watched:
+        given = None if before is None else before.step.state
+        step = compiled.sweeps(recurrent, trajectory, dh, d_state, given, count)
+        first = None if valid is None else ends(xp, valid)[0]
+        return Sweep(step, first, (), (), dh, summed=True)
+    for _ in range(count):
+        before = _sweep(xp, cell, recurrent, trajectory, dh, d_state, before)
+    assert before is not None
+    return before
+
+
+def _sweep(
+    xp: Namespace,
+    cell: Cell,
+    recurrent: Recurrent,
+    trajectory: Trajectory,
+    dh: Array | None,
+    d_state: Arrays,
+    before: Sweep | None,
+) -> Sweep:
+    """Make one sweep in plain array code."""
     valid = recurrent.valid
     previous = tuple([part[:-1, ...] for part in trajectory.states])
     if before is not None and dh is before.dh:
@@ -87,13 +123,10 @@ def sweep(
                 for part, reach in zip(G, before.step.state, strict=True)
             ]
         )  # (1)
-    return Sweep(
-        step_back(xp, cell, recurrent, trajectory.saved, previous, trajectory.normalized, valid, G),
-        first,
-        direct,
-        G,
-        dh,
+    step = step_back(
+        xp, cell, recurrent, trajectory.saved, previous, trajectory.normalized, valid, G
     )
+    return Sweep(step, first, direct, G, dh)
 
 
 def loop_gradient(xp: Namespace, last: Sweep) -> LoopGradient:
@@ -102,13 +135,9 @@ def loop_gradient(xp: Namespace, last: Sweep) -> LoopGradient:
     initial = tuple(
         part[0, ...] if first is None else _sum_where(xp, first, part) for part in step.state
     )
-    return LoopGradient(
-        step.du,
-        step.da,
-        tuple(xp.sum(part, axis=(0, 1)) for part in step.units),
-        None if step.gain is None else xp.sum(step.gain, axis=(0, 1)),
-        initial,
-    )
+    units = step.units if last.summed else tuple(xp.sum(part, axis=(0, 1)) for part in step.units)
+    gain = None if step.gain is None else xp.sum(step.gain, axis=(0, 1))
+    return LoopGradient(step.du, step.da, units, gain, initial)
 
 
 def _sum_where(xp: Namespace, condition: Array, a: Array) -> Array:

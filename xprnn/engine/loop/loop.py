@@ -6,9 +6,16 @@ Both give the same results to rounding; `xprnn.engine.loop.plain` is the referen
 from xprnn.backend import Backend
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell
-from xprnn.engine.loop.lowering import lowering_enabled, lowering_for
+from xprnn.engine.loop.lowering import lowering_enabled, lowering_for, windowed_for
 from xprnn.engine.loop.plain import PlainLoops
-from xprnn.engine.loop.protocol import LoopGradient, Loops, Recurrent, Trajectory, Work
+from xprnn.engine.loop.protocol import (
+    LoopGradient,
+    Loops,
+    Recurrent,
+    Trajectory,
+    Windowed,
+    Work,
+)
 from xprnn.engine.loop.scan import ScanLoops
 from xprnn.engine.loop.wide import WideLoops
 
@@ -41,6 +48,16 @@ def run_backward(
     return loops.backward(recurrent, trajectory, dh, d_state)
 
 
+def windowed_loops(backend: Backend, cell: Cell, recurrent: Recurrent, h: Array) -> Windowed | None:
+    """Return what makes the sweeps of a windowed truncation; None: plain array code does.
+
+    ``h`` is (T+1, B, H).
+    """
+    if backend.library.lowering is None or recurrent.gain is not None:
+        return None
+    return windowed_for(backend, cell, _work("window", backend, recurrent, h))
+
+
 def _loops(direction: str, backend: Backend, cell: Cell, recurrent: Recurrent, a: Array) -> Loops:
     """Return the lowering that suits a layer, or else the plain loop.
 
@@ -50,14 +67,7 @@ def _loops(direction: str, backend: Backend, cell: Cell, recurrent: Recurrent, a
     if library.compiles and library.traced(a) and lowering_enabled():
         return ScanLoops(library, cell)
     if library.lowering is not None:
-        steps, batch = a.shape[0] - (direction == "backward"), a.shape[1]
-        limits = library.limits(backend.device)
-        lengths, hidden = recurrent.valid is not None, recurrent.U.shape[1]
-        normalizes = recurrent.gain is not None
-        work = Work(
-            direction, backend.dtype_name, steps, batch, lengths, hidden, limits, normalizes
-        )
-        lowered = lowering_for(backend, cell, work)
+        lowered = lowering_for(backend, cell, _work(direction, backend, recurrent, a))
         if lowered is not None:
             return lowered
     return plain_loops(backend, cell)
@@ -67,3 +77,11 @@ def plain_loops(backend: Backend, cell: Cell) -> PlainLoops:
     """Return the plain loop for the arrays of a backend."""
     wide = backend.dtype_name in backend.library.computes_in
     return (WideLoops if wide else PlainLoops)(backend.xp, cell)
+
+
+def _work(direction: str, backend: Backend, recurrent: Recurrent, a: Array) -> Work:
+    steps, batch = a.shape[0] - (direction != "forward"), a.shape[1]
+    limits = backend.library.limits(backend.device)
+    lengths, hidden = recurrent.valid is not None, recurrent.U.shape[1]
+    normalizes = recurrent.gain is not None
+    return Work(direction, backend.dtype_name, steps, batch, lengths, hidden, limits, normalizes)

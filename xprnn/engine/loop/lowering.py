@@ -21,7 +21,7 @@ from xprnn.engine.loop.cuda.choice import chosen
 from xprnn.engine.loop.cuda.loops import CuPyLoops
 from xprnn.engine.loop.cuda.persistent.loops import PersistentLoops
 from xprnn.engine.loop.numpy.loops import NumPyLoops
-from xprnn.engine.loop.protocol import Loops, Work
+from xprnn.engine.loop.protocol import Loops, Windowed, Work
 from xprnn.engine.loop.trace import Formulas, trace
 from xprnn.engine.loop.tracer import Untraceable
 
@@ -113,6 +113,20 @@ def _suitable_once(
     """Do the same for a frozen cell with these methods, on the host, where nothing else counts."""
     hashable: Any = cell
     return _suitable(_traced_once(hashable, forward, backward), names, work)
+
+
+def windowed_for(backend: Backend, cell: Cell, work: Work) -> Windowed | None:
+    """Return what makes the sweeps of a windowed truncation, if anything compiled does."""
+    if "numba" not in _chosen(backend.library.lowering):
+        return None
+    found: Any
+    if _is_frozen(cell):
+        kind: Any = type(cell)
+        hashable: Any = cell
+        found = _suitable_once(hashable, kind.forward, kind.backward, ("numba",), work)
+    else:
+        found = _suitable(_traced(cell), ("numba",), work)
+    return None if isinstance(found, str) else found
 
 
 @cache

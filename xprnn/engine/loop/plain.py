@@ -4,23 +4,19 @@ It is the reference that every lowering is held to, and it runs every cell, on e
 Numbers refer to the equations in `xprnn.engine.loop.protocol`.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from xprnn.backend import library_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell
-from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory, Work
+from xprnn.engine.loop.protocol import (
+    LoopGradient,
+    Recurrent,
+    StepGradient,
+    Trajectory,
+    Work,
+)
 from xprnn.engine.normalization import Normalized, normalize, normalize_backward
-
-
-class StepGradient(NamedTuple):
-    """A `LoopGradient` before anything is summed: of one step, (B, ...), or of all, (T, B, ...)."""
-
-    du: Array
-    da: Array
-    units: Arrays
-    gain: Array | None
-    state: Arrays
 
 
 class PlainLoops:

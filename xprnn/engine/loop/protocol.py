@@ -105,12 +105,22 @@ class LoopGradient(NamedTuple):
     state: Arrays
 
 
+class StepGradient(NamedTuple):
+    """A `LoopGradient` before anything is summed: of one step, (B, ...), or of all, (T, B, ...)."""
+
+    du: Array
+    da: Array
+    units: Arrays
+    gain: Array | None
+    state: Arrays
+
+
 class Work(NamedTuple):
     """What a time loop is asked to do.
 
     Attributes
     ----------
-    direction : {"forward", "backward"}
+    direction : {"forward", "backward", "window"}
     dtype : str
     steps, batch : int
         T and B.
@@ -184,5 +194,38 @@ class Loops(Protocol):
             r, the gradient that reaches each step's output from outside the loop.  None: zero.
         d_state : tuple of array, (B, H) each
             The gradient that reaches the final state from outside.
+        """
+        ...
+
+
+class Windowed(Protocol):
+    """What makes the sweeps of a windowed truncation; see `xprnn.engine.layer.window`."""
+
+    def sweeps(
+        self,
+        recurrent: Recurrent,
+        trajectory: Trajectory,
+        dh: Array | None,
+        d_state: Arrays,
+        before: Arrays | None,
+        count: int,
+    ) -> StepGradient:
+        """Make a number of sweeps through one layer.
+
+        Parameters
+        ----------
+        recurrent, trajectory, dh
+            As in `Loops.backward`.
+        d_state : tuple of array, (B, H) each
+            The gradient that reaches the final state from outside, the same in every sweep.
+        before : tuple of array, (T, B, H) each, or None
+            Given up: the gradients of the state before each step that the sweep before the first
+            one returned; None: there is none.
+        count : int
+
+        Returns
+        -------
+        StepGradient
+            Of the last sweep, with the gradients of the per-unit parameters summed, (H,) each.
         """
         ...

@@ -11,16 +11,11 @@ from xprnn.backend.numba.build import Built, NumbaError, build, numba, product_a
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.loop.numba import team
-from xprnn.engine.loop.numba.source import (
-    GROUP,
-    NUMBERS,
-    Loop,
-    backward_loop,
-    forward_loop,
-    work_entries,
-)
+from xprnn.engine.loop.numba.parts import GROUP, NUMBERS, Loop
+from xprnn.engine.loop.numba.source import backward_loop, forward_loop, work_entries
+from xprnn.engine.loop.numba.window import WINDOW_ROWS, window_loop
 from xprnn.engine.loop.program import BOOL, FUNCTIONS
-from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory, Work
+from xprnn.engine.loop.protocol import LoopGradient, Recurrent, StepGradient, Trajectory, Work
 from xprnn.engine.loop.results import one_gradient
 from xprnn.engine.loop.trace import Formulas
 
@@ -54,7 +49,9 @@ class NumbaLoops:
         self._loops = {
             "forward": forward_loop(forward, gates, len(backward.outputs["units"])),
             "backward": backward_loop(backward, gates, kinds),
+            "window": window_loop(backward, gates, kinds),
         }
+        self._gates = gates
         loop = self._loops["forward"]
         # None stands for the dtype of the network.
         self._saved_dtypes = tuple(
@@ -68,6 +65,11 @@ class NumbaLoops:
     def suits(self, work: Work) -> bool:
         if work.normalizes or work.dtype not in _FLOATS or not work.steps * work.batch:
             return False
+        if work.direction == "window":
+            # Threads share sequences only; with a large U, products that they share are better.
+            size = self._gates * work.hidden**2 * np.dtype(work.dtype).itemsize
+            if size > team.OWN_CACHE:
+                return False
         return isinstance(self._compiled(work.direction, work.dtype), Built)
 
     def describe(self) -> str:
@@ -88,7 +90,7 @@ class NumbaLoops:
         saved = [empty(shape, kind or dtype) for kind in self._saved_dtypes]
         mask, masked = _mask(mask, states[0])
         given = (U, u, _valid(valid), mask, *map(_contiguous, units))
-        self._run("forward", (*given, masked, *states, *saved), steps, batch, save=save)
+        self._run("forward", (*given, masked, *states, *saved), steps, batch, save)
         if not save:
             return Trajectory(states, ())
         return Trajectory(
@@ -108,19 +110,50 @@ class NumbaLoops:
         carried = tuple([copied(part, dtype) for part in d_state])
         dv = empty((steps, batch, U.shape[0]), dtype)
         du = empty(dv.shape, dtype) if self._both else dv
-        groups = -(-batch // GROUP)
-        sums = [np.zeros((groups, hidden), dtype) for _ in units]
+        sums = [np.zeros((-(-batch // GROUP), hidden), dtype) for _ in units]
         mask, _ = _mask(mask, states[0])
         given = (U, dh, _valid(valid), mask, *map(_contiguous, (*units, *states, *saved)))
         filled = (*carried, *((dv, du) if self._both else (dv,)), *sums)
-        self._run("backward", given + filled, steps, batch, save=True)
-        d_units = tuple([part[0] if groups == 1 else part.sum(axis=0) for part in sums])  # (11)
-        return LoopGradient(du, dv, d_units, None, carried)
+        self._run("backward", given + filled, steps, batch, 1)
+        return LoopGradient(du, dv, _totals(sums), None, carried)
+
+    def sweeps(
+        self,
+        recurrent: Recurrent,
+        trajectory: Trajectory,
+        dh: Array | None,
+        d_state: Arrays,
+        before: Arrays | None,
+        count: int,
+    ) -> StepGradient:
+        U, units, _, mask, valid = recurrent
+        states, saved, _ = trajectory
+        U = _contiguous(U)
+        (borders, batch, hidden), dtype = states[0].shape, U.dtype
+        steps = borders - 1
+        dh = _ABSENT[dtype, 3] if dh is None else _contiguous(dh)
+        reach = before
+        if reach is None:
+            reach = tuple([empty((steps, batch, hidden), dtype) for _ in d_state])
+            for part in reach:
+                part[...] = 0
+        dv = empty((steps, batch, U.shape[0]), dtype)
+        du = empty(dv.shape, dtype) if self._both else dv
+        sums = [np.zeros((-(-batch // GROUP), hidden), dtype) for _ in units]
+        mask, _ = _mask(mask, states[0])
+        read = (*units, *states, *saved, *d_state)
+        given = (U, dh, _valid(valid), mask, *map(_contiguous, read))
+        filled = (*reach, *((dv, du) if self._both else (dv,)), *sums)
+        self._run("window", given + filled, steps, batch, count)
+        return StepGradient(du, dv, _totals(sums), None, reach)
 
     def _run(
-        self, direction: str, arrays: tuple[Array, ...], steps: int, batch: int, *, save: bool
+        self, direction: str, arrays: tuple[Array, ...], steps: int, batch: int, number: int
     ) -> None:
-        """Call a loop, in several threads if there is enough to do."""
+        """Call a loop, in several threads if there is enough to do.
+
+        ``number`` is its second one: whether to save anything, or how many sweeps to make.
+        """
         U = arrays[0]
         dtype = _DTYPES[U.dtype]
         built = self._compiled(direction, dtype)
@@ -134,8 +167,11 @@ class NumbaLoops:
             sequences = share.stop - share.start
             return empty((work_entries(direction, gates, hidden, sequences, width),), U.dtype)
 
-        shares = team.shares(steps, batch, U, lanes)
-        team.run(partial(built.call, product_address(dtype), save), shares, work, arrays)
+        if direction == "window":
+            shares = team.shares_of_sequences(steps * number, batch, U)
+        else:
+            shares = team.shares(steps, batch, U, lanes)
+        team.run(partial(built.call, product_address(dtype), number), shares, work, arrays)
 
     def _compiled(self, direction: str, dtype: str) -> Built | str:
         """Return a compiled loop, or the reason why there is none."""
@@ -191,6 +227,7 @@ def _names(loop: Loop, dtype: str) -> dict[str, Any]:
         "zero": scalar(0),
         "one": scalar(1),
         "GROUP": GROUP,
+        "ROWS": WINDOW_ROWS,
         "SIZE": size,
         "LANES": tiles.lanes(size),
     }
@@ -207,6 +244,11 @@ def _place(where: str, k: int, own: list[int]) -> tuple[int, slice | None]:
     if where == "saved":
         return own.index(k), None
     return k, slice(-1) if where == "before" else slice(1, None)
+
+
+def _totals(sums: list[Array]) -> Arrays:
+    """Return the gradients of the per-unit parameters from those of groups of sequences: (11)."""
+    return tuple([part[0] if len(part) == 1 else part.sum(axis=0) for part in sums])
 
 
 def _contiguous(a: Array) -> Array:

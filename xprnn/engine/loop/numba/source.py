@@ -20,58 +20,25 @@ sequence that belong to the units of the thread.  The whole array is ``u``, ``v`
     s0, m0              scratch rows, of numbers and of booleans
 """
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from xprnn.engine.loop.numba.rows import Rows
-from xprnn.engine.loop.program import BOOL, FLOAT, Program
-from xprnn.engine.loop.results import (
-    Place,
-    backward_results,
-    forward_results,
-    saved_places,
+from xprnn.engine.loop.numba.parts import (
+    Argument,
+    Back,
+    Loop,
+    addresses,
+    either,
+    head,
+    in_use,
+    row_at,
+    scratch_rows,
+    zero_of,
 )
+from xprnn.engine.loop.numba.rows import Rows
+from xprnn.engine.loop.numba.window import window_entries
+from xprnn.engine.loop.program import BOOL, FLOAT, Program
+from xprnn.engine.loop.results import forward_results, saved_places
 from xprnn.engine.loop.text import function, indented
-
-NUMBERS = ("product", "save", "first", "last", "start", "stop", "team")
-"""The first arguments of a loop: the address of the compiled product; whether to save anything; the
-units (from first to last - 1) and the sequences (from start to stop - 1) that the thread owns; and
-how many threads share these sequences."""
-
-GROUP = 8
-"""The gradients of per-unit parameters are summed over groups of this many sequences.  A thread
-owns whole groups, so that the same sums are formed however many threads there are."""
-
-
-class Argument(NamedTuple):
-    """An array that a loop takes: its number of axes, its kind, and whether the loop writes it."""
-
-    axes: int
-    kind: str = FLOAT
-    written: bool = False
-
-
-class Loop(NamedTuple):
-    """The source of a loop, and how to call it.
-
-    Attributes
-    ----------
-    source : str
-    arrays : tuple of Argument
-        Its arguments after `NUMBERS` and the arrays ``sync`` and ``work``.
-    constants : dict
-        The constants that it names: their values and kinds.
-    saved : dict
-        Forward: by the number of a saved quantity that has an array of its own, its kind.
-    places : tuple
-        Forward: see `saved_places`.
-    """
-
-    source: str
-    arrays: tuple[Argument, ...]
-    constants: dict[str, tuple[float | bool, str]]
-    saved: dict[int, str] = {}  # noqa: RUF012 - never written to
-    places: tuple[Place, ...] = ()
 
 
 def work_entries(direction: str, gates: int, hidden: int, sequences: int, width: int) -> int:
@@ -79,6 +46,8 @@ def work_entries(direction: str, gates: int, hidden: int, sequences: int, width:
 
     The units are counted in whole vectors.
     """
+    if direction == "window":
+        return window_entries(gates, hidden, width)
     rows = gates if direction == "forward" else 2
     return width * (gates * hidden + rows * sequences)
 
@@ -96,25 +65,25 @@ def forward_loop(program: Program, gates: int, units: int) -> Loop:
     states, products = range(len(program.outputs["state"])), list(program.inputs("v"))
     saved = {name: nodes[k].kind for k, name in results.items() if name.startswith("saved")}
     step = [
-        *(_row(f"u{k}", "u", f"wide + {k} * H") for k in program.inputs("u")),
-        *(_row(f"v{k}", "v", f"({k} * N + b - start) * W") for k in products),
+        *(row_at(f"u{k}", "u", f"wide + {k} * H") for k in program.inputs("u")),
+        *(row_at(f"v{k}", "v", f"({k} * N + b - start) * W") for k in products),
         *rows.loops(),
     ]
     past_end = [
         "for j in range(n):",
         *(f"    new{k}[j] = state{k}[j]" for k in states),  # (4)
-        *(f"    {name}[j] = {_zero(kind)}" for name, kind in saved.items()),
+        *(f"    {name}[j] = {zero_of(kind)}" for name, kind in saved.items()),
     ]
     sequence = [
         f"here, wide = (t * B + b) * H + first, (t * B + b) * {gates} * H + first",
         "stored = (t * save * B + b) * H + first",
-        *(_row(f"state{k}", f"states{k}", "here") for k in states),
-        *(_row(f"new{k}", f"states{k}", "here + B * H") for k in states),
-        *(_row(name, f"{name}_", "stored", kind) for name, kind in saved.items()),
-        *_either("padded and not valid[t, b]", past_end, step),
+        *(row_at(f"state{k}", f"states{k}", "here") for k in states),
+        *(row_at(f"new{k}", f"states{k}", "here + B * H") for k in states),
+        *(row_at(name, f"{name}_", "stored", kind) for name, kind in saved.items()),
+        *either("padded and not valid[t, b]", past_end, step),
         "if dropout:",
-        f"    {_row('m', 'mask', 'b * H + first')}",
-        f"    {_row('x', 'masked', '((t + 1) % 2 * B + b) * H + first')}",
+        f"    {row_at('m', 'mask', 'b * H + first')}",
+        f"    {row_at('x', 'masked', '((t + 1) % 2 * B + b) * H + first')}",
         "    for j in range(n):",
         "        x[j] = new0[j] * m[j]",  # (1), of the next step
     ]
@@ -127,10 +96,10 @@ def forward_loop(program: Program, gates: int, units: int) -> Loop:
             f"pack(U, {k} * H + first, {k} * H + last, True, p[{k} * W * H : {k + 1} * W * H])"
             for k in products
         ),
-        *_scratch(rows.scratch),
+        *scratch_rows(rows.scratch),
         *(f"unit{k} = unit{k}_[first:last]" for k in range(units)),
-        *_addresses(("sync", "u", "mask", "masked", "p", "v")),
-        *_addresses((*(f"states{k}" for k in states), *(f"{name}_" for name in saved))),
+        *addresses(("sync", "u", "mask", "masked", "p", "v")),
+        *addresses((*(f"states{k}" for k in states), *(f"{name}_" for name in saved))),
         "at_h, P = at_masked if dropout else at_states0, W * H * SIZE",
         "for t in range(T):",
         "    at = at_h + ((t % 2 if dropout else t) * B + start) * H * SIZE",
@@ -139,14 +108,14 @@ def forward_loop(program: Program, gates: int, units: int) -> Loop:
         *indented(indented(sequence)),
         "    if team > 1:",
         "        meet(at_sync, team, t + 1)",
-        *_in_use(("p", "v")),
+        *in_use(("p", "v")),
     ]
     arrays = {"U": Argument(2), "u": Argument(3), "valid": Argument(2, BOOL), "mask": Argument(2)}
     arrays |= {f"unit{k}_": Argument(1) for k in range(units)}
     arrays |= {"masked": Argument(3, FLOAT, written=True)}
     arrays |= {f"states{k}": Argument(3, FLOAT, written=True) for k in states}
     arrays |= {f"{name}_": Argument(3, kind, written=True) for name, kind in saved.items()}
-    source, places = function(_head("forward", arrays), lines), tuple(saved_places(program))
+    source, places = function(head("forward", arrays), lines), tuple(saved_places(program))
     own = {int(name.removeprefix("saved")): kind for name, kind in saved.items()}
     return Loop(source, tuple(arrays.values()), rows.constants(), own, places)
 
@@ -160,24 +129,15 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
     the initial state after the call; the gradient of v, (T, B, G·H), and that of u if it differs;
     and those of the per-unit parameters, (B/`GROUP`, H), zero before the call.
     """
-    program, results = backward_results(program)
-    outputs, previous = program.outputs, program.outputs["previous"]
-    rows = Rows(program, results, [index for index in previous if index is not None])
-    states, units = range(len(previous)), range(len(outputs["units"]))
-    wholes = [group for group in ("dv", "du") if group in outputs]
-    grads = [f"{group}{k}" for group in wholes for k in range(gates)]
-    unit_grads = {name: FLOAT for name in results.values() if name.startswith("unit_grad")}
-    summed = [rows.name(index or 0) for index in outputs["units"]]
-    direct, *others = ["zero" if index is None else f"{rows.name(index)}[j]" for index in previous]
+    back = Back(program, gates, saved)
+    states, units, wholes, grads = back.states, back.units, back.wholes, back.grads
     step = [
-        *(_row(f"saved{k}", f"saved{k}_", "here", saved[k]) for k in program.inputs("saved")),
-        *(_row(f"previous{k}", f"states{k}", "here") for k in program.inputs("previous")),
-        *(_row(f"sum{k}", f"sum{k}_", "b // GROUP * H + first") for k in units),
-        *rows.loops(),
+        *back.inputs,
+        *back.rows.loops(),
         "for j in range(n):",
-        f"    direct_b[j] = {direct}",
-        *(f"    d_state{k}[j] = {value}" for k, value in enumerate(others, start=1)),
-        *(f"    sum{k}[j] += {name}[j]" for k, name in enumerate(summed)),  # (11), of a group
+        f"    direct_b[j] = {back.direct}",
+        *(f"    d_state{k}[j] = {value}" for k, value in back.others),
+        *back.sums,
     ]
     past_end = [
         "for j in range(n):",
@@ -186,14 +146,14 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
     ]
     sequence = [
         f"here, wide = (t * B + b) * H + first, (t * B + b) * {gates} * H + first",
-        *(_row(f"d_state{k}", f"d_state{k}_", "b * H + first") for k in states),
-        *(_row(name, name[:2], f"wide + {name[2:]} * H") for name in grads),
-        _row("direct_b", "direct", "(b - start) * W"),
+        *(row_at(f"d_state{k}", f"d_state{k}_", "b * H + first") for k in states),
+        *(row_at(name, name[:2], f"wide + {name[2:]} * H") for name in grads),
+        row_at("direct_b", "direct", "(b - start) * W"),
         "if outer:",
-        f"    {_row('dh_b', 'dh', 'here')}",
+        f"    {row_at('dh_b', 'dh', 'here')}",
         "    for j in range(n):",
         "        d_state0[j] += dh_b[j]",  # (5)
-        *_either("padded and not valid[t, b]", past_end, step),
+        *either("padded and not valid[t, b]", past_end, step),
     ]
     lines = [
         "n, T, B, H = last - first, dv.shape[0], dv.shape[1], U.shape[1]",
@@ -202,11 +162,11 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
         "p, through_U = work[: K * W], work[K * W : K * W + N * W]",
         "direct = work[K * W + N * W :]",
         "pack(U, first, last, False, p)",
-        *_scratch(rows.scratch | unit_grads),
+        *scratch_rows(back.scratch),
         *(f"unit{k} = unit{k}_[first:last]" for k in units),
-        *_addresses(("sync", "dh", "mask", "p", "through_U", "direct")),
-        *_addresses((*(f"states{k}" for k in states), *(f"saved{k}_" for k in range(len(saved))))),
-        *_addresses((*(f"d_state{k}_" for k in states), *wholes, *(f"sum{k}_" for k in units))),
+        *addresses(("sync", "dh", "mask", "p", "through_U", "direct")),
+        *addresses((*(f"states{k}" for k in states), *(f"saved{k}_" for k in range(len(saved))))),
+        *addresses((*(f"d_state{k}_" for k in states), *wholes, *(f"sum{k}_" for k in units))),
         "for t in range(T - 1, -1, -1):",
         "    for b in range(start, stop):",
         *indented(indented(sequence)),
@@ -215,30 +175,23 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
         "    at = at_dv + (t * B + start) * K * SIZE",
         "    call_product(product, at, K, at_p, at_through_U, N, K, W, t % 2)",  # (8)
         "    for b in range(start, stop):",
-        f"        {_row('x', 'd_state0_', 'b * H + first')}",
-        f"        {_row('y', 'through_U', '(b - start) * W')}",
-        f"        {_row('z', 'direct', '(b - start) * W')}",
+        f"        {row_at('x', 'd_state0_', 'b * H + first')}",
+        f"        {row_at('y', 'through_U', '(b - start) * W')}",
+        f"        {row_at('z', 'direct', '(b - start) * W')}",
         "        if padded and not valid[t, b]:",
         "            for j in range(n):",
         "                x[j] = z[j]",  # (10)
         "        elif dropout:",
-        f"            {_row('m', 'mask', 'b * H + first')}",
+        f"            {row_at('m', 'mask', 'b * H + first')}",
         "            for j in range(n):",
         "                x[j] = y[j] * m[j] + z[j]",  # (9)
         "        else:",
         "            for j in range(n):",
         "                x[j] = y[j] + z[j]",  # (9)
-        *_in_use(("p", "through_U", "direct")),
+        *in_use(("p", "through_U", "direct")),
     ]
-    arrays = {"U": Argument(2), "dh": Argument(3), "valid": Argument(2, BOOL), "mask": Argument(2)}
-    arrays |= {f"unit{k}_": Argument(1) for k in units}
-    arrays |= {f"states{k}": Argument(3) for k in states}
-    arrays |= {f"saved{k}_": Argument(3, kind) for k, kind in enumerate(saved)}
-    arrays |= {f"d_state{k}_": Argument(2, FLOAT, written=True) for k in states}
-    arrays |= {name: Argument(3, FLOAT, written=True) for name in wholes}
-    arrays |= {f"sum{k}_": Argument(2, FLOAT, written=True) for k in units}
-    source = function(_head("backward", arrays), lines)
-    return Loop(source, tuple(arrays.values()), rows.constants())
+    carried = {f"d_state{k}_": Argument(2, FLOAT, written=True) for k in states}
+    return back.loop("backward", lines, carried)
 
 
 def _products(gates: Sequence[int]) -> list[str]:
@@ -253,38 +206,3 @@ def _products(gates: Sequence[int]) -> list[str]:
         "        at_k = at_v + k * N * W * SIZE",
         "        call_product(product, at, H, at_p + k * P, at_k, N, H, W, t % 2)",
     ]
-
-
-def _row(name: str, array: str, place: str, kind: str = FLOAT) -> str:
-    """Return the line that makes a row of an array, given where it begins."""
-    size = "SIZE" if kind == FLOAT else "1"
-    return f"{name} = row({_zero(kind)}, at_{array} + ({place}) * {size}, n)"
-
-
-def _addresses(names: Iterable[str]) -> list[str]:
-    return [f"at_{name} = {name}.ctypes.data" for name in names]
-
-
-def _in_use(names: Iterable[str]) -> list[str]:
-    """Return the lines that keep arrays alive which the loop reads by their address only."""
-    return [f"hold({name})" for name in names]
-
-
-def _scratch(kinds: dict[str, str]) -> list[str]:
-    """Return the lines that make rows which are only needed within a step."""
-    return [
-        f"{name} = empty(W, {'boolean' if kind == BOOL else 'dtype'})"
-        for name, kind in kinds.items()
-    ]
-
-
-def _zero(kind: str) -> str:
-    return "False" if kind == BOOL else "zero"
-
-
-def _either(test: str, one: list[str], other: list[str]) -> list[str]:
-    return [f"if {test}:", *indented(one), "else:", *indented(other)]
-
-
-def _head(name: str, arrays: Iterable[str]) -> str:
-    return f"{name}({', '.join((*NUMBERS, 'sync', 'work', *arrays))})"

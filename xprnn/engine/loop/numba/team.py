@@ -10,7 +10,7 @@ from xprnn.backend.host.threads import compute_threads
 from xprnn.backend.host.workers import WORKERS
 from xprnn.backend.numba.waiting import let_workers_spin
 from xprnn.backend.types import Array
-from xprnn.engine.loop.numba.source import GROUP
+from xprnn.engine.loop.numba.parts import GROUP
 
 MEETING = 2e5
 """Multiplications per step and thread from which on it pays that threads meet at every step."""
@@ -80,16 +80,30 @@ def shares(steps: int, batch: int, U: Array, width: int) -> list[Share]:
         Number of entries of a vector.
     """
     hidden, work = U.shape[1], batch * U.size
-    count = int(steps * work / START)
-    if count > 1:
-        count = min(count, _MOST, compute_threads())
-    if count <= 1:
-        return [Share(0, hidden, 0, batch)]
-    groups = -(-batch // GROUP)
-    if groups >= count and U.nbytes <= OWN_CACHE:
-        bounds = [min(batch, groups * k // count * GROUP) for k in range(count + 1)]
-        return [Share(0, hidden, *pair) for pair in itertools.pairwise(bounds)]
+    count = _count(steps * work)
+    if count <= 1 or (-(-batch // GROUP) >= count and U.nbytes <= OWN_CACHE):
+        return _by_sequences(count, batch, hidden)
     blocks = -(-hidden // width)
     count = max(1, min(count, blocks, int(work / MEETING)))
     bounds = [min(hidden, blocks * k // count * width) for k in range(count + 1)]
     return [Share(*pair, 0, batch) for pair in itertools.pairwise(bounds)]
+
+
+def shares_of_sequences(steps: int, batch: int, U: Array) -> list[Share]:
+    """Return what each thread owns if only sequences can be shared."""
+    return _by_sequences(min(_count(steps * batch * U.size), -(-batch // GROUP)), batch, U.shape[1])
+
+
+def _count(work: int) -> int:
+    """Return how many threads so many multiplications are worth."""
+    count = int(work / START)
+    return count if count <= 1 else min(count, _MOST, compute_threads())
+
+
+def _by_sequences(count: int, batch: int, hidden: int) -> list[Share]:
+    """Return the shares of ``count`` threads, in whole groups of sequences."""
+    if count <= 1:
+        return [Share(0, hidden, 0, batch)]
+    groups = -(-batch // GROUP)
+    bounds = [min(batch, groups * k // count * GROUP) for k in range(count + 1)]
+    return [Share(0, hidden, *pair) for pair in itertools.pairwise(bounds)]
