@@ -9,6 +9,7 @@ from typing import Any
 from xprnn import checks
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.diagnostics.figure import DATA, MODEL, SECOND, Figure, new_figure
+from xprnn.diagnostics.lettering import label_times, lettering
 
 
 def plot_fit(
@@ -202,19 +203,10 @@ def plot_forecast(
         axes.plot(index[shown], forecast[shown], style, color=color, lw=1.8, label=name)
     if closed_loop_start > start:
         axes.axvline(closed_loop_start - 0.5, color="0.6", lw=1, ls=":")
-    if times is not None:
-        from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-        # Steps after the last label are counted from it: +1, +2 ...
-        labels = dict(enumerate(times))
-        axes.xaxis.set_major_formatter(
-            FuncFormatter(
-                lambda k, _: labels.get(int(k), f"+{k - len(labels) + 1:.0f}" if k > 0 else "")
-            )
-        )
     _label(axes, xlabel="step" if times is None else "", ylabel=ylabel, title=title)
     axes.margins(x=0.01)
+    if times is not None:
+        label_times(axes, times)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False)
     return figure
 
@@ -228,10 +220,14 @@ def _plain_below_a_decade(axes: Any) -> None:
 
 
 def _label(axes: Any, *, xlabel: str, ylabel: str, title: str) -> None:
-    """Label the axes verbatim: a dollar sign in a column's name begins no formula."""
-    axes.set_xlabel(xlabel, parse_math=False)
-    axes.set_ylabel(ylabel, parse_math=False)
-    axes.set_title(title, parse_math=False)
+    """Label the axes verbatim, in fonts that have the characters."""
+    for draw, words, most in (
+        (axes.set_xlabel, xlabel, 90),
+        (axes.set_ylabel, ylabel, 50),
+        (axes.set_title, title, 90),
+    ):
+        shown = lettering(words, most)
+        draw(shown.text, **shown.options)
 
 
 def _shade_outside(axes: Any, drawn: tuple[float, float], trained: tuple[float, float]) -> None:
