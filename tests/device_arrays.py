@@ -457,6 +457,7 @@ def _ascontiguous(a):
 def device_arrays(devices=1):
     """Put the stand-in in the place of CuPy."""
     from xprnn.backend import prefer
+    from xprnn.backend.libraries import cupy_blas
     from xprnn.backend.libraries import cupy_graphs as graphs
     from xprnn.backend.registry import LIBRARIES
 
@@ -468,13 +469,13 @@ def device_arrays(devices=1):
     Device.count = devices
     forget()
     BLAS.refuses = None
-    loaded, graphs._loaded_library = graphs._loaded_library, lambda: BLAS
+    loaded, cupy_blas.loaded_library = cupy_blas.loaded_library, lambda: BLAS
     try:
         # Off unless a test is about it: what is counted should not depend on the calls before.
         with prefer(LIBRARIES["cupy"]), mock.patch.dict(os.environ, {graphs.VARIABLE: "off"}):
             yield
     finally:
-        graphs._loaded_library = loaded
+        cupy_blas.loaded_library = loaded
         forget()
         Device.count = 1
         for name, module in before.items():

@@ -16,6 +16,7 @@ from tests.device_arrays import BLAS, EVENTS, device_arrays, on_device
 from tests.device_blas import CUPYS_HANDLE
 from xprnn import RNN, fit
 from xprnn.backend.kernels import StepLaunch, StepProduct
+from xprnn.backend.libraries import cupy_blas
 from xprnn.backend.libraries import cupy_graphs as graphs
 from xprnn.backend.libraries.cupy import CuPyKernels
 from xprnn.backend.libraries.cupy_products import cupys_gemm, prepared
@@ -279,7 +280,7 @@ def test_without_the_library_products_go_through_cupy(monkeypatch, caplog):
     def missing():
         raise OSError("libcublas.so.13: cannot open shared object file")
 
-    monkeypatch.setattr(graphs, "_loaded_library", missing)
+    monkeypatch.setattr(cupy_blas, "loaded_library", missing)
     h, want, calls = recurrence(Counter())
     CuPyKernels().repeat(range(T), *calls)
     np.testing.assert_allclose(h.get(), want, rtol=1e-13)
@@ -288,7 +289,7 @@ def test_without_the_library_products_go_through_cupy(monkeypatch, caplog):
 
 @pytest.mark.usefixtures("graph")
 def test_a_status_of_cublas_is_an_error():
-    blas = graphs.Blas(0)
+    blas = cupy_blas.Blas(0)
     with pytest.raises(RuntimeError, match="cublasGemmEx failed with cuBLAS's status 7"):
         blas.gemm()(*(0, 0, 1, 1, 1, 0, 0, 99, 1, 0, 0, 1, 0, 0, 0, 1, 68, -1))
 

@@ -5,13 +5,12 @@ loop is given is copied into them, and what it has made is copied out, which tak
 launch or two and a pass over the tape.  A graph serves every loop of the same kernels and shapes.
 Loops that hold more for each step than a launch is worth are launched step by step.
 
-CuPy refuses cuBLAS while a stream is being captured, so products go through a handle of our own, to
-the library that CuPy has loaded.  Loops that are fit for a graph always use it, captured or not,
-and with one workspace, so that cuBLAS chooses the same algorithms and the bits don't depend on
+CuPy refuses cuBLAS while a stream is being captured, so products go through a handle of our own
+(`xprnn.backend.libraries.cupy_blas`).  Loops that are fit for a graph always use it, captured or
+not, and with one workspace, so that cuBLAS chooses the same algorithms and the bits don't depend on
 which call it is.
 """
 
-import ctypes
 import importlib
 import logging
 import os
@@ -22,6 +21,7 @@ from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 from xprnn.backend.kernels import StepLaunch, StepProduct
+from xprnn.backend.libraries.cupy_blas import Blas
 from xprnn.backend.libraries.cupy_products import cupys_gemm, prepared, tf32_wanted
 from xprnn.backend.types import Array
 
@@ -175,7 +175,7 @@ class Graphs:
         Its address.
     """
 
-    def __init__(self, blas: "Blas", stream: int) -> None:
+    def __init__(self, blas: Blas, stream: int) -> None:
         self.blas, self.stream = blas, stream
         self.captures = self.launches = 0
         self._lock = threading.Lock()
@@ -310,92 +310,3 @@ def _replaced(
         return call._replace(a=a, b=b, out=out)
     arguments = (a if isinstance(a, int | float) else twins[_place(a)] for a in call.arguments)
     return call._replace(arguments=tuple(arguments))
-
-
-class Blas:
-    """A cuBLAS handle of our own on the current device, used through ctypes, and known to work.
-
-    Parameters
-    ----------
-    stream : int
-        The address of the stream to launch in.
-
-    Raises
-    ------
-    OSError
-        If the library that CuPy has loaded isn't found.
-    RuntimeError
-        If cuBLAS refuses a call.
-    """
-
-    def __init__(self, stream: int) -> None:
-        cupy = importlib.import_module("cupy")
-        self.library = _loaded_library()
-        handle = ctypes.c_void_p()
-        self._check("cublasCreate_v2", self.library.cublasCreate_v2(ctypes.byref(handle)))
-        self.handle = handle
-        hopper = int(cupy.cuda.Device().compute_capability) >= 90
-        self.workspace: Any = cupy.empty((32 if hopper else 4) * 2**20, dtype="uint8")
-        self.use(stream)
-        tried = cupy.ones((1, 1), dtype="float32")
-        prepared(StepProduct(tried, tried, cupy.empty((1, 1), dtype="float32")), self.gemm())(0)
-
-    def use(self, stream: int) -> None:
-        """Launch in a stream from now on."""
-        handle, library = self.handle, self.library
-        status = library.cublasSetStream_v2(handle, ctypes.c_void_p(stream))
-        self._check("cublasSetStream", status)
-        # Choosing a stream takes the workspace away.
-        size = ctypes.c_size_t(self.workspace.nbytes)
-        address = ctypes.c_void_p(self.workspace.data.ptr)
-        status = library.cublasSetWorkspace_v2(handle, address, size)
-        self._check("cublasSetWorkspace", status)
-
-    def gemm(self) -> Callable[..., object]:
-        """Return ``gemmEx`` with this handle."""
-        handle, function, check = self.handle, self.library.cublasGemmEx, self._check
-        pointer = ctypes.c_void_p
-
-        def call(
-            operation_a: int,
-            operation_b: int,
-            m: int,
-            n: int,
-            k: int,
-            alpha: int,
-            a: int,
-            type_a: int,
-            lda: int,
-            b: int,
-            type_b: int,
-            ldb: int,
-            beta: int,
-            c: int,
-            type_c: int,
-            ldc: int,
-            compute: int,
-            algorithm: int,
-        ) -> None:
-            status = function(
-                *(handle, operation_a, operation_b, m, n, k, pointer(alpha)),
-                *(pointer(a), type_a, lda, pointer(b), type_b, ldb, pointer(beta)),
-                *(pointer(c), type_c, ldc, compute, algorithm),
-            )
-            if status:
-                check("cublasGemmEx", status)
-
-        return call
-
-    @staticmethod
-    def _check(name: str, status: int) -> None:
-        if status:
-            raise RuntimeError(f"{name} failed with cuBLAS's status {status}")
-
-
-def _loaded_library() -> Any:
-    """Return the library of cuBLAS that CuPy has loaded."""
-    # As an attribute: only so does CuPy load the library before the binding to it.
-    assert importlib.import_module("cupy_backends.cuda.libs").cublas
-    runtime = importlib.import_module("cupy").cuda.runtime
-    # A library that is loaded is found by its name, wherever it is.
-    return ctypes.CDLL(f"libcublas.so.{runtime.runtimeGetVersion() // 1000}")

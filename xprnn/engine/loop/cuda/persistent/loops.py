@@ -13,8 +13,9 @@ from xprnn.cells import Arrays
 from xprnn.engine.loop.cuda.arrays import Maker, backward_arrays, forward_arrays, unit_gradients
 from xprnn.engine.loop.cuda.cell import KernelSource, Variant
 from xprnn.engine.loop.cuda.choice import VARIABLE, chosen
+from xprnn.engine.loop.cuda.persistent.frame import COUNTERS
 from xprnn.engine.loop.cuda.persistent.plan import Plan, Work, plan, slower
-from xprnn.engine.loop.cuda.persistent.source import COUNTERS, backward_kernel, forward_kernel
+from xprnn.engine.loop.cuda.persistent.source import backward_kernel, forward_kernel
 from xprnn.engine.loop.cuda.persistent.tile import Tile
 from xprnn.engine.loop.program import Program, pruned
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory
