@@ -5,6 +5,7 @@ from xprnn.data.baselines import Autoregression, persistence, rmse
 from xprnn.data.batches import Batch, chunks, minibatches
 from xprnn.data.collection import Collection, read_texts
 from xprnn.data.ngram import NGram
+from xprnn.data.padding import buckets, pad
 from xprnn.data.series import Scaling, sunspots, windows
 from xprnn.data.synthetic import count_ones, sine
 from xprnn.data.tables import (
@@ -27,9 +28,11 @@ __all__ = [
     "Scaling",
     "Series",
     "Spacing",
+    "buckets",
     "chunks",
     "count_ones",
     "minibatches",
+    "pad",
     "persistence",
     "read_columns",
     "read_csv",
