@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from tests.cli_tools import environment, run
-from xprnn import RNN, LanguageModel
+from xprnn import RNN, History, LanguageModel, TrainingInterrupted
+from xprnn.cli.train import session
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +49,8 @@ def test_scripts_without_spaces_are_recognised_and_told(text, script, level, tmp
     assert out.startswith(f"{script} has no spaces between words: read by {level}, as --level ")
     assert (model.level, model.unit) == (level, "stream")
     assert "UNKNOWN" not in out
+    if script not in {"Chinese", "Khmer"}:
+        return
     # As words, every sign is one.
     out, model = train(tmp_path, text, "--level", "words")
     assert out.startswith(f"{script} has no spaces between words: every sign is read as a word\n")
@@ -214,6 +217,38 @@ def test_training_on_keeps_the_vocabulary_and_counts_new_words(tmp_path):
 def test_what_the_model_has_already_is_refused(options, named, tmp_path):
     result = run("train", "text", "--from", "absent", *options, "--out", tmp_path)
     assert f"{named} is what the model of --from has already: expected no opt" in result.error
+
+
+def test_a_text_that_a_model_knows_nothing_of_is_refused(tmp_path):
+    train(tmp_path, made("abcd", ".", " "))
+    new = tmp_path / "new.txt"
+    new.write_text(made("xyz", "!", " "))
+    start = tmp_path / "run" / "model.safetensors"
+    result = run("train", "text", new, "--from", start, "--out", tmp_path / "next")
+    assert re.search(
+        r"the model's vocabulary has none of the \d+ words and signs in the part that is trained",
+        result.error,
+    )
+
+
+def test_a_short_text_is_trained_on_for_more_epochs(tmp_path, monkeypatch):
+    seen = []
+
+    def fit(net, batches, **options):
+        seen.append((len(batches), options["epochs"], options["patience"]))
+        raise TrainingInterrupted(History())
+
+    monkeypatch.setattr(session, "fit", fit)
+    (tmp_path / "a.txt").write_text(made("ab", ".", " ", count=400))
+    for given in ((), ("--batch", 1), ("--epochs", 60), ("--patience", 2)):
+        words = ("train", "text", tmp_path / "a.txt", "--hidden", 4, "--out", tmp_path / "run")
+        assert run(*words, *given).status == 130
+    batches = seen[0][0]
+    epochs = -(-2000 // batches)
+    assert seen[0] == (batches, epochs, epochs // 10)
+    assert seen[1][1:] == (10, 3)
+    assert seen[2] == (batches, 60, 6)
+    assert seen[3] == (batches, epochs, 2)
 
 
 def test_tied_weights(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from xprnn import checks
 from xprnn.backend.host.files import output_folder, write_atomic
-from xprnn.backend.host.quoting import listed
+from xprnn.backend.host.quoting import in_quotes, listed
 from xprnn.cli.common import of_model, say_written, tell
 from xprnn.engine.network import RNN
 from xprnn.models.language import LanguageModel
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     folder = None if args.out is None else output_folder(args.out)
     unknown = model.unknown(args.prompt)
     if unknown:
-        tell(f"xprnn: not in the vocabulary, read as UNKNOWN: {listed(map(repr, unknown))}")
+        tell(f"xprnn: not in the vocabulary, read as UNKNOWN: {listed(map(in_quotes, unknown))}")
     with of_model(args.model):
         pieces = model.stream(
             args.prompt,

@@ -22,6 +22,11 @@ def quoted(value: object) -> str:
     return _quoted.repr(value)
 
 
+def in_quotes(text: str) -> str:
+    """Return the repr of a text, with the joiners that belong to words and emoji as they are."""
+    return repr(text).replace(r"\u200c", "\u200c").replace(r"\u200d", "\u200d")
+
+
 def listed(values: Iterable[str], most: int = 12) -> str:
     """Return the first few of some names, separated by commas."""
     found = [shortened(value, 80) for value in islice(values, most + 1)]

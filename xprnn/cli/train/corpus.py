@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from xprnn.backend import Backend
 from xprnn.backend.host.arrays import Generator, HostArray
-from xprnn.backend.host.quoting import listed
+from xprnn.backend.host.quoting import in_quotes, listed
 from xprnn.data import chunks
 from xprnn.data.segmentation import LEVELS, PARTS, has_marks, unspaced_script
 from xprnn.data.text import SPECIAL, Vocabulary, sentence_batches, streams
@@ -171,8 +171,13 @@ def _unknown(
     ):
         count = sum(map(len, parts))
         unknown = Counter(token for part in parts for token in part if token not in index)
+        if unknown.total() == count:
+            raise ValueError(
+                f"the model's vocabulary has none of the {count} {_plural(level)} in {name}: "
+                "expected a text of the kind that it was trained on"
+            )
         if unknown.total() > (0 if kept else MANY * count):
-            most = listed((repr(token) for token, _ in unknown.most_common(5)), 5)
+            most = listed((in_quotes(token) for token, _ in unknown.most_common(5)), 5)
             found.append(
                 f"{unknown.total()} of {count} {_plural(level)} in {name} "
                 f"({unknown.total() / count:.1%}) are not in the vocabulary and are read as "

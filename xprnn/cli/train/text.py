@@ -51,6 +51,8 @@ examples:
 then:
   xprnn sample runs/text/model.safetensors --prompt "the" --length 30"""
 PICTURE = "loss.png"
+EPOCHS, UPDATES = 10, 2000
+"""The default numbers of epochs and of updates, whichever is more."""
 ONE_HOT = 256
 """The size of a vocabulary up to which tokens are one-hot vectors by default.
 
@@ -125,13 +127,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         rates=RATES | {"adam": 0.003, "adamw": 0.003},
     )
     run_options(parser)
-    add("--epochs", type=int, default=10, metavar="N", help="passes over the text (default 10)")
+    add(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help=f"passes over the text (default: enough for {UPDATES} updates, at least {EPOCHS})",
+    )
     add(
         "--patience",
         type=int,
-        default=3,
         metavar="N",
-        help="stop when the held-out loss has not fallen for this many epochs (default 3)",
+        help="stop when the held-out loss has not fallen for this many epochs (default: a tenth of "
+        "--epochs, at least 3)",
     )
     add(
         "--batch",
@@ -174,6 +181,10 @@ def run(args: argparse.Namespace) -> int:
     corpus = corpus_of(text, share, args, backend, rng, start)
     net = _network(args, len(corpus.vocabulary), backend, rng) if start is None else start.net
     net.rng = rng
+    if args.epochs is None:
+        args.epochs = max(EPOCHS, math.ceil(UPDATES / len(corpus.training)))
+    if args.patience is None:
+        args.patience = max(3, args.epochs // 10)
     chosen = chosen_optimizer(args, args.epochs * len(corpus.training))
     (checkpoint,) = checkpoints(args)
     folder = outputs(args, "text", MODEL, HISTORY, PICTURE)
@@ -228,7 +239,8 @@ def _check(args: argparse.Namespace) -> float:
     checks.positive_int("--batch", args.batch)
     checks.positive_int("--chunk", args.chunk)
     check_window_option(args)
-    checks.positive_int("--patience", args.patience)
+    if args.patience is not None:
+        checks.positive_int("--patience", args.patience)
     if args.embedding:
         checks.positive_int("--embedding", args.embedding)
     if args.tied and args.embedding not in (None, args.hidden):
