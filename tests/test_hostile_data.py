@@ -1,6 +1,7 @@
 """CSV and text files from strangers: read, or refused in words."""
 
 import contextlib
+import gzip
 import random
 import time
 
@@ -9,12 +10,20 @@ import pytest
 
 from tests.cli_tools import keep_figures, run
 from xprnn import RNN, Forecaster, History
-from xprnn.data import read_csv
+from xprnn.data import read_csv, read_series
 from xprnn.data.series import Scaling
 from xprnn.data.text import Vocabulary, join_words, read_text, sentences, words
 
 CSV = "when,v,other\n" + "".join(f"2001-01-{k:02},{k % 7}.5,x{k}\n" for k in range(1, 29))
 NUMBERED = "when;v\r\n" + "".join(f"{k / 4};{k * k - 3e2}\r\n" for k in range(40))
+US = "sep=;\nwhen;v;other\n" + "".join(
+    f"{1 + k % 12}/{k % 28 + 1}/2001 {k % 12 + 1}:30 PM;$1,{k:03}.50;x{k}\n" for k in range(60)
+)
+WORDS = "# by a logger\n\nv,when,other\n(°C),,\n" + "".join(
+    f"{'NA' if k == 7 else f'{k * k} °C'},{k + 1}. März {1900 + k // 28},x{k % 4}\n"
+    for k in range(28)
+)
+PREFIXES = [b"PK\x03\x04", b"PAR1", b"\xd0\xcf\x11\xe0", b"BZh9", b"\xfd7zXZ\x00", b"\x1f\x8b\x08"]
 TEXTS = [
     "The class is small. It isn't 3.5 metres wide! 'Yes?' (No.)\n\nA new one, then.\n" * 3,
     "Ωμέγα-3 costs 4.50 €. Naïve e\u0301 and 😀👨‍👩‍👧! 你好。世界？" * 3,
@@ -88,6 +97,18 @@ def mutated(text, rng):  # noqa: PLR0912
     return content
 
 
+def damaged(rng, whole, *prefixes):
+    """Return a compressed file with some bytes changed, or a mere beginning of another kind."""
+    if rng.random() < 0.5:
+        return rng.choice(prefixes) + bytes(
+            rng.randrange(256) for _ in range(rng.choice([0, 9, 99]))
+        )
+    array = bytearray(whole)
+    for _ in range(rng.choice([0, 1, 5])):
+        array[rng.randrange(len(array))] = rng.randrange(256)
+    return bytes(array[: rng.choice([len(array), rng.randrange(len(array) + 1)])])
+
+
 @contextlib.contextmanager
 def in_words(path):
     """Accept a ValueError or OSError that names the file, in a second."""
@@ -103,12 +124,20 @@ def in_words(path):
     assert len(message) < 2000
 
 
-def read_series(path, rng):
+def read_as_series(path, rng):
     """Read the file as a series in some way; return its length, 0 if it was refused."""
     series = None
     with in_words(path):
-        time_column = rng.choice([None, "when"])
-        series = read_csv(path, "v", time=time_column, delimiter=rng.choice([",", ",", ";"]))
+        series = read_series(
+            path,
+            rng.choice(["v", "v", "v", "2", None]),
+            time=rng.choice([None, None, "when", "none"]),
+            delimiter=rng.choice([None, None, ",", ";"]),
+            missing=rng.choice(["refuse", "fill", "interpolate", "cut"]),
+            decimal=rng.choice([None, None, ".", ","]),
+            dayfirst=rng.choice([None, None, True, False]),
+            where=rng.choice([None, None, None, {"other": "x3"}]),
+        )
     if series is None:
         return 0
     assert np.all(np.isfinite(series.values))
@@ -134,8 +163,11 @@ def fuzz(count, seed, path):
     """Read mutated files; return how many were accepted as a series, and how many as text."""
     rng, series, texts = random.Random(seed), 0, 0
     for _ in range(count):
-        path.write_bytes(mutated(rng.choice([CSV, NUMBERED]), rng))
-        series += read_series(path, rng) > 0
+        content = mutated(rng.choice([CSV, NUMBERED, US, WORDS]), rng)
+        if rng.random() < 0.05:
+            content = damaged(rng, gzip.compress(content), *PREFIXES)
+        path.write_bytes(content)
+        series += read_as_series(path, rng) > 0
         path.write_bytes(mutated(rng.choice(TEXTS), rng))
         texts += read_tokens(path) > 0
     return series, texts

@@ -146,10 +146,11 @@ def read_table(
     return read_columns(path, columns, reading_of(args, remembered), known=known)
 
 
-def reading_memory(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what a model keeps of the options: JSON, for `remembered_reading`."""
+def reading_memory(args: argparse.Namespace, table: Columns) -> dict[str, Any]:
+    """Return what a model keeps of how its file was read: JSON, for `remembered_reading`."""
     given = given_options(args)
-    return {name: given[name] for name in REMEMBERED if name in given}
+    kept = {name: given[name] for name in REMEMBERED if name in given}
+    return kept | ({"likely": dict(table.signs)} if table.signs else {})
 
 
 def remembered_reading(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,16 +162,22 @@ def remembered_reading(metadata: Mapping[str, Any]) -> dict[str, Any]:
         If it is not what `reading_memory` returns.
     """
     kept = metadata.get("reading", {})
-    if not isinstance(kept, dict) or not set(kept) <= set(REMEMBERED):
+    if not isinstance(kept, dict) or not set(kept) <= {*REMEMBERED, "likely"}:
         raise ValueError(f"the metadata's reading is {quoted(kept)}: expected options of reading")
-    options = dict(kept)
     for name, value in kept.items():
         if name == "na":
-            right = isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)
-            options[name] = tuple(value) if right else value
+            right = isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+        elif name == "likely":
+            right = isinstance(value, dict) and all(
+                isinstance(sign, str) and key in ("decimal", "thousands")
+                for key, sign in value.items()
+            )
         else:
             right = isinstance(value, bool if name == "dayfirst" else str)
         if not right:
             raise ValueError(f"the metadata's reading has {name} {quoted(value)}")
+    options: dict[str, Any] = {
+        name: tuple(value) if name == "na" else value for name, value in kept.items()
+    }
     Reading(**options)
     return options

@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     model = session.save(
         folder,
         lambda path: forecaster.save(
-            path, column=series.name, seed=args.seed, reading=reading_memory(args)
+            path, column=series.name, seed=args.seed, reading=reading_memory(args, table)
         ),
     )
     with session.finishing(model):

@@ -176,7 +176,7 @@ def read_columns(
         grid.name(k) if not _is_named(grid, name) else str(name)
         for k, name in zip(used, wanted, strict=True)
     )
-    values, told = _values(grid, used, names, reading)
+    values, signs, told = _values(grid, used, names, reading)
     filled = fill_gaps(
         values,
         names,
@@ -202,6 +202,7 @@ def read_columns(
         spacing,
         (*grid.notes, *told, *notes, *filled.notes),
         ahead,
+        signs,
     )
 
 
@@ -253,9 +254,11 @@ def _ordered(found: Found, rows: HostArray) -> Found:
 
 def _values(
     grid: Grid, used: Sequence[int], names: Sequence[str], reading: Reading
-) -> tuple[HostArray, list[str]]:
-    """Return the values of columns, (N, C), and notes."""
-    columns, notes = [], []
+) -> tuple[HostArray, dict[str, str], list[str]]:
+    """Return the values of columns, (N, C), the signs that they have, and notes."""
+    columns: list[HostArray] = []
+    signs: dict[str, str] = {}
+    notes: list[str] = []
     for index, name in zip(used, names, strict=True):
         others = [grid.column(k)[:200] for k in range(grid.width) if k != index][:30]
         try:
@@ -271,9 +274,10 @@ def _values(
             where = "" if error.index is None else f", {grid.word} {grid.lines[error.index]}"
             raise ValueError(f"{grid.file}{where}, column {quoted(name)}: {error}") from error
         columns.append(read.values)
+        signs |= {name: sign for name, sign in read.signs._asdict().items() if sign}
         prefix = f"{name}: " if len(used) > 1 and read.notes else ""
         notes += [prefix + ", ".join(read.notes)] if read.notes else []
-    return np.column_stack(columns), notes
+    return np.column_stack(columns), signs, notes
 
 
 def _gap_notes(

@@ -1,6 +1,6 @@
 """What is read: a series, or several columns of the same rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from xprnn.backend.host.arrays import HostArray
@@ -53,6 +53,8 @@ class Columns(NamedTuple):
     ahead : host array, (A, C), float64
         The rows after the last one in which a forecast column has a value: what is known of the
         future, NaN elsewhere.
+    signs : mapping of str to str
+        The signs that were found in the numbers: ``decimal`` and ``thousands``, where they occur.
     """
 
     names: tuple[str, ...]
@@ -62,6 +64,7 @@ class Columns(NamedTuple):
     spacing: Spacing | None
     notes: tuple[str, ...]
     ahead: HostArray
+    signs: Mapping[str, str]
 
     def series(self, index: int = 0) -> Series:
         """Return one of the columns."""

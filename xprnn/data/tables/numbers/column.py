@@ -33,6 +33,7 @@ class Numbers(NamedTuple):
     values : host array, (N,), float64
         NaN where a value is missing.
     signs : Signs
+        Those that occur in numbers that are not plain ones.
     notes : tuple of str
         What was found, for the user.
     """
@@ -82,7 +83,7 @@ def read_numbers(
     quick = _quick(kept) if given == NOTHING else None
     if quick is not None:
         values[where] = quick
-        return Numbers(values, Signs("."), _suspicious(quick))
+        return Numbers(values, Signs(), _suspicious(quick))
     parts = [parts_of(text) for text in kept]
     wrong = [k for k, part in enumerate(parts) if part is None]
     if wrong:
@@ -123,7 +124,9 @@ def read_numbers(
             int(where[k]),
         )
     values[where] = read
-    return Numbers(values, signs, (*notes, *_suspicious(read)))
+    there = {sign for text in digits for sign in ".,' " if sign in text}
+    occurring = Signs(*(sign if sign in there else None for sign in signs))
+    return Numbers(values, occurring, (*notes, *_suspicious(read)))
 
 
 def _unit(unit: str) -> str:

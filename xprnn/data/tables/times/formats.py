@@ -154,7 +154,7 @@ def named_dates(texts: Sequence[str], pattern: str) -> Dates | None:
     wall = read.to_numpy().astype("datetime64[us]").astype(np.int64)
     offsets = np.array([offset or 0 for _, offset in parts], dtype=np.int64)
     style = Style(
-        pattern,
+        _with_signs(pattern, texts[-1]),
         int(offsets[-1]),
         _zone(texts[-1]) if parts[-1][1] is not None else "",
         months_of(texts),
@@ -163,6 +163,16 @@ def named_dates(texts: Sequence[str], pattern: str) -> Dates | None:
         upper=bool(re.search(r"[A-Z]{3}", texts[0])),
     )
     return Dates(wall - offsets, wall, style)
+
+
+def _with_signs(pattern: str, text: str) -> str:
+    """Return a format with the signs for year, month and day of East Asia, if a date has them."""
+    for year, month, day in ("年月日", "년월일"):
+        if year in text:
+            space = " " if f"{year} " in text else ""
+            ending = f"{space}%d{day}" if "%d" in pattern else ""
+            return f"%Y{year}{space}%m{month}{ending}{''.join(pattern.partition(' ')[1:])}"
+    return pattern
 
 
 def _zone(text: str) -> str:
