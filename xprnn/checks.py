@@ -26,6 +26,16 @@ def positive_int(name: str, value: object) -> int:
     return size
 
 
+def index(name: str, value: object, count: int, are: str = "") -> int:
+    """Return an index, known to be an integer from 0 to count-1; ``are`` says of what."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} is {quoted(value)} ({type(value).__name__}): expected an int")
+    k = int(value.__index__())
+    if not 0 <= k < count:
+        raise ValueError(f"{name} is {quoted(k)}: expected 0 to {count - 1}{are}")
+    return k
+
+
 def number(
     name: str, value: object, *, least: float = 0.0, below: float = math.inf, open_: bool = False
 ) -> float:

@@ -24,16 +24,27 @@ def new_figure(height: float = 4.2) -> tuple[Figure, Any]:
     ImportError
         If matplotlib is missing.
     """
+    figure = matplotlib_figure(9, height)
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def matplotlib_figure(width: float, height: float) -> Figure:
+    """Return a figure without axes.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    """
     try:
         from matplotlib.figure import Figure as MatplotlibFigure
     except ImportError as error:
         raise ImportError(
             f'pictures need matplotlib ({error}): pip install "xprnn[cli]"'
         ) from error
-    figure = MatplotlibFigure(figsize=(9, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    return MatplotlibFigure(figsize=(width, height), layout="constrained")
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:

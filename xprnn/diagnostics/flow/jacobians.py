@@ -6,6 +6,7 @@ step.  All steps are done at once, one row after the other.
 
 import math
 
+from xprnn import checks
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.diagnostics.flow.result import Jacobians
 from xprnn.engine.architecture import Direction
@@ -24,10 +25,7 @@ def jacobians_of(tape: NetworkTape, sequence: int) -> Jacobians:
         If there is no such sequence, or the tape leaves steps to be recomputed.
     """
     batch, steps = tape.x.shape[1], tape.x.shape[0]
-    if isinstance(sequence, bool) or not hasattr(sequence, "__index__"):
-        raise TypeError(f"sequence is {sequence!r}: expected an int")
-    if not 0 <= sequence < batch:
-        raise ValueError(f"sequence is {sequence}: expected 0 to {batch - 1}")
+    sequence = checks.index("sequence", sequence, batch)
     if tape.recomputes:
         raise ValueError(
             "jacobians=True needs the whole tape, and this one was made with recompute=True: "
