@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.cuda_host import BITS, HALF_ON_HOST, build
+from tests.cuda_host import BITS, HALF_ON_HOST, addresses, build, in_c, signature
 from xprnn.backend.cuda.precision import BFLOAT16, HALF
 from xprnn.engine.loop.cuda.persistent.fragments import MMA, SHARED
 
@@ -60,20 +60,9 @@ class HostKernel(NamedTuple):
         clock_step: int = 1,
         patience: int = 2,
     ) -> None:
-        assert len(arguments) == len(self.types)
         assert block[1] == 1
-        held = []
-        for type_, a in zip(self.types, arguments, strict=True):
-            if type_ == "long long":
-                assert type(a) is int
-                held.append(ctypes.c_longlong(a))
-                continue
-            # Anything else would be read wrongly without a word.
-            assert a.flags.c_contiguous
-            assert a.itemsize == self.sizes[type_]
-            assert (a.dtype == bool) == (type_ == "bool*")
-            held.append(ctypes.c_void_p(a.ctypes.data))
-        places = (ctypes.c_void_p * len(held))(*(ctypes.addressof(h) for h in held))
+        held = in_c(self.types, self.sizes, arguments)
+        places = addresses(held)
         numbers = (*grid, block[0], shared_bytes, SCHEDULES[schedule])
         outcome = OUTCOMES[self.run(places, *numbers, ctypes.c_longlong(clock_step), patience)]
         if outcome != "fine":
@@ -85,8 +74,7 @@ def compiled(texts: list[str]) -> list[HostKernel]:
     parts, found = [Path(__file__).with_name("cuda_fibres.h").read_text("utf-8"), BITS], []
     for number, text in enumerate(texts):
         name, parameters = SIGNATURE.search(text).groups()
-        types = tuple(_type(p) for p in parameters.split(","))
-        casts = ", ".join(f"*({type_}*)a[{k}]" for k, type_ in enumerate(types))
+        types, casts = signature(parameters)
         half, wide = HALF in text or BFLOAT16 in text, "typedef float real" not in text
         assert HALF in text or text.count("asm") == 2 * (MMA in text)
         host = text.replace(HALF, HALF_ON_HOST).replace(MMA, MMA_ON_HOST)
@@ -113,8 +101,3 @@ extern "C" int run_{number}(void** a, unsigned gx, unsigned gy, unsigned threads
 def alone(text: str) -> HostKernel:
     """Compile one kernel."""
     return compiled([text])[0]
-
-
-def _type(parameter: str) -> str:
-    words = parameter.replace("const ", "").replace("__restrict__", "").split()
-    return " ".join(words[:-1])

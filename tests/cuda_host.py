@@ -105,21 +105,35 @@ class HostKernel(NamedTuple):
     """Bytes of what these point to."""
 
     def __call__(self, grid: tuple, block: tuple, arguments: tuple) -> None:
-        assert len(arguments) == len(self.types)
-        held = []
-        for type_, a in zip(self.types, arguments, strict=True):
-            if type_ in NUMBERS:
-                kind, made = NUMBERS[type_]
-                assert type(a) is kind
-                held.append(made(a))
-                continue
-            # Anything else would be read wrongly without a word.
-            assert a.flags.c_contiguous
-            assert a.itemsize == self.sizes[type_]
-            assert (a.dtype == bool) == (type_ == "bool*")
-            held.append(ctypes.c_void_p(a.ctypes.data))
-        places = (ctypes.c_void_p * len(held))(*(ctypes.addressof(h) for h in held))
-        self.run(*grid, *block, places)
+        held = in_c(self.types, self.sizes, arguments)
+        self.run(*grid, *block, addresses(held))
+
+
+def in_c(types: tuple[str, ...], sizes: dict[str, int], arguments: tuple) -> list[Any]:
+    """Return numbers and addresses for a kernel, of which anything else would be read wrongly."""
+    held = []
+    for type_, a in zip(types, arguments, strict=True):
+        if type_ in NUMBERS:
+            kind, made = NUMBERS[type_]
+            assert type(a) is kind
+            held.append(made(a))
+            continue
+        assert a.flags.c_contiguous
+        assert a.itemsize == sizes[type_]
+        assert (a.dtype == bool) == (type_ == "bool*")
+        held.append(ctypes.c_void_p(a.ctypes.data))
+    return held
+
+
+def addresses(held: list[Any]) -> Any:
+    """Return where arguments are, which must stay there."""
+    return (ctypes.c_void_p * len(held))(*(ctypes.addressof(h) for h in held))
+
+
+def signature(parameters: str) -> tuple[tuple[str, ...], str]:
+    """Return the types of a kernel's parameters, and C's expressions for them out of ``a``."""
+    types = tuple(_type(parameter) for parameter in parameters.split(","))
+    return types, ", ".join(f"*({type_}*)a[{k}]" for k, type_ in enumerate(types))
 
 
 def compiled(texts: list[str]) -> list[HostKernel]:
@@ -127,8 +141,7 @@ def compiled(texts: list[str]) -> list[HostKernel]:
     parts, found = [SHIM, BITS, *[FIBRES] * any(map(_meets, texts))], []
     for number, text in enumerate(texts):
         name, parameters = SIGNATURE.search(text).groups()
-        types = tuple(_type(p) for p in parameters.split(","))
-        casts = ", ".join(f"*({type_}*)a[{k}]" for k, type_ in enumerate(types))
+        types, casts = signature(parameters)
         half = HALF in text or BFLOAT16 in text
         text = text.replace(HALF, HALF_ON_HOST).replace(f" {name}(", f" {name}_{number}(")  # noqa: PLW2901
         call = f"{name}_{number}({casts})"

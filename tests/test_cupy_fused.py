@@ -44,6 +44,15 @@ def test_the_first_entry_that_is_not_finite(bad, dtype):
     assert host(found)[:3].tolist() == [0, 0 if bad is None else 600 - bad, 0]
 
 
+def test_arrays_of_several_dtypes_that_are_not_finite():
+    """Half of a good float32 is the bits of an infinite float16."""
+    good = np.full(4, 0x3F807C00, np.uint32).view(np.float32)
+    arrays = [np.ones(3, "float16"), good, np.array([1, np.nan]), np.ones(2, "float16")]
+    found = fused.answers()
+    fused.ask_finite([on_device(a) for a in arrays], found)
+    assert host(found)[:5].tolist() == [0, 0, 1, 0, 0]
+
+
 @pytest.mark.parametrize(("value", "good"), [(0, True), (4, True), (5, False), (-1, False)])
 @pytest.mark.parametrize("ignored", [None, -1])
 def test_the_first_token_out_of_range(value, good, ignored):

@@ -147,7 +147,7 @@ class Fused(Protocol):
         ...
 
     def ask_finite(self, arrays: Sequence[Array], found: Array) -> None:
-        """Write for each array of one dtype 0, or n - i for its first entry i that is not finite.
+        """Write for each array 0, or n - i for its first entry i that is not finite.
 
         ``found`` is a part of `answers`, with room for each array.
         """

@@ -53,14 +53,13 @@ def answers() -> Array:
 
 
 def ask_finite(arrays: Sequence[Array], found: Array) -> None:
-    """Write for each array of one dtype 0, or n - i for its first entry i that is not finite."""
-    arrays = [_contiguous(a) for a in arrays]
-    launch = _made(
-        questions.NOT_FINITE, questions.not_finite_text, arrays[0].dtype.name, len(arrays)
-    )
-    across = blocks_for(max(a.size for a in arrays))
-    pairs = (x for a in arrays for x in (a.size, a))
-    launch((across, len(arrays)), (THREADS, 1), (found, *pairs))
+    """Write for each array 0, or n - i for its first entry i that is not finite."""
+    for first, part in _parts([_contiguous(a) for a in arrays]):
+        write, dtype = questions.not_finite_text, part[0].dtype.name
+        launch = _made(questions.NOT_FINITE, write, dtype, len(part))
+        across = blocks_for(max(a.size for a in part))
+        pairs = (x for a in part for x in (a.size, a))
+        launch((across, len(part)), (THREADS, 1), (found[first:] if first else found, *pairs))
 
 
 def ask_in_range(a: Array, count: int, ignored: int | None, found: Array) -> None:
