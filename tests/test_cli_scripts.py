@@ -1,5 +1,6 @@
 """``xprnn train text`` and ``sample`` on the texts that people have."""
 
+import contextlib
 import io
 import random
 import re
@@ -10,6 +11,7 @@ import pytest
 
 from tests.cli_tools import environment, run
 from xprnn import RNN, History, LanguageModel, TrainingInterrupted
+from xprnn.cli import main
 from xprnn.cli.train import session
 
 pytestmark = pytest.mark.slow
@@ -281,6 +283,19 @@ def test_options_of_sample(tmp_path):
         assert (
             run("sample", saved, "--prompt", "a b", "--length", 30, *words).out == f"{expected}\n"
         )
+
+
+def test_the_text_appears_while_it_is_written(tmp_path):
+    train(tmp_path, made("abcd", ".", " "))
+    shown = []
+
+    class Watched(io.StringIO):
+        def flush(self):
+            shown.append(self.getvalue())
+
+    with contextlib.redirect_stdout(Watched()):
+        main(["sample", str(tmp_path / "run" / "model.safetensors"), "--length", "20"])
+    assert len(set(shown)) > 15
 
 
 @pytest.mark.parametrize(
