@@ -12,13 +12,13 @@ from xprnn.engine.loop import protocol
 
 FOLDER = Path(xprnn.__file__).parent / "engine" / "loop"
 
-NORMALISATION, PADDING = {3, 7}, {4, 6, 10}
+NORMALISATION = {3, 7}
 
 LOOPS = {
     "plain": (["plain.py"], set()),
     # Its steps are those of the plain loop.
     "scan": (["scan.py"], {*range(1, 5), *range(6, 10)}),
-    "numpy": (["numpy/source.py"], NORMALISATION | PADDING),
+    "numpy": (["numpy/source.py"], NORMALISATION),
     "numba": (["numba/source.py", "numba/parts.py", "numba/loops.py"], NORMALISATION),
     "persistent": (["cuda/persistent/source.py", "cuda/cell.py", "cuda/arrays.py"], NORMALISATION),
     "cuda": (["cuda/source.py", "cuda/cell.py", "cuda/arrays.py", "cuda/loops.py"], NORMALISATION),

@@ -75,6 +75,39 @@ def test_blocks_that_do_not_divide_the_steps(cell, save, monkeypatch):
     problem.compare(problem.dh, save)
 
 
+LENGTHS = {"several": (7, 2, 4), "one-has-none": (3, 0, 7), "whole": (7, 7, 7)}
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize(
+    ("lengths", "masked", "outer"),
+    [
+        ("several", False, True),
+        ("several", True, False),
+        ("one-has-none", True, True),
+        ("whole", False, True),
+    ],
+)
+@each_cell
+def test_sequences_of_unequal_lengths(cell, lengths, masked, outer):
+    problem = Problem(cell, steps=7, masked=masked, lengths=LENGTHS[lengths])
+    assert lowering.lowering_for(problem.backend, cell, problem.work()).name == "numpy"
+    problem.compare(problem.dh if outer else None)
+    problem.compare(save=False)
+
+
+@each_cell
+def test_past_the_end_nobody_reads_what_was_saved(cell):
+    problem = Problem(cell, steps=7, lengths=LENGTHS["several"])
+    there, back = problem.plain(problem.dh)
+    saved = tuple(np.where(problem.valid, part, np.nan).astype(part.dtype) for part in there.saved)
+    spoiled = there._replace(saved=saved)
+    found = chosen_backward(
+        problem.backend, cell, problem.recurrent, spoiled, problem.dh, problem.d_state
+    )
+    problem.compare_passes((there, found), (there, back))
+
+
 @pytest.mark.parametrize("prepare", [read_only, strided, reversed_in_memory])
 @each_cell
 def test_arguments_of_any_layout_and_none_is_written_to(cell, prepare):

@@ -23,7 +23,7 @@ def stack(cell, case, backend, threads):
     options = dict(cell=cell, layers=2, bidirectional=True, dropout=0.2, recurrent_dropout=0.1)
     net = xprnn.RNN(inputs, hidden, 2, **options, rng=0)
     rule = xprnn.optim.SGD(momentum=0.9)
-    lengths = [steps - k for k in range(batch)] if {padded} else None
+    lengths = [steps - k for k in range(batch)]
     state, loss = rule.init(net.parameters), xprnn.losses.SquaredError()
 
     def work():
@@ -72,9 +72,7 @@ HEAVY = ("large", "fastrnn", "wide", "dbench")
 def faults(works, lowering, threads, steps=10):
     """Return how many pages a step of each work gets from the system."""
     limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    # Without Numba, sequences of unequal lengths go through the plain loop, step by step.
-    padded = lowering == "on"
-    code = STEPS.format(works=works, warm=max(3, steps // 2), steps=steps, padded=padded)
+    code = STEPS.format(works=works, warm=max(3, steps // 2), steps=steps)
     found = run_python(code, XPRNN_LOWERING=lowering, **limits)
     return {line.rsplit(" ", 1)[0]: float(line.split()[-1]) for line in found.splitlines()}
 
@@ -89,7 +87,7 @@ def test_a_step_gets_no_memory_from_the_system(lowering, threads):
 def test_without_the_pool_it_does():
     """The test above can fail."""
     works = [("layer", "lstm", "medium")]
-    code = STEPS.format(works=works, warm=3, steps=5, padded=False)
+    code = STEPS.format(works=works, warm=3, steps=5)
     found = run_python(code, XPRNN_LOWERING="numpy", XPRNN_POOL="0", OPENBLAS_NUM_THREADS="1")
     assert float(found.split()[-1]) > 10 * MANY
 

@@ -60,57 +60,59 @@ class NumPyLoops:
     def __init__(self, formulas: Formulas) -> None:
         self.formulas = formulas
         # Two threads may both make a loop, and then either result may be kept.
-        self._loops: dict[tuple[str, bool, bool], Compiled] = {}
+        self._loops: dict[tuple[str, bool, bool, bool], Compiled] = {}
 
     def suits(self, work: Work) -> bool:
-        return not work.lengths and not work.normalizes
+        return not work.normalizes
 
     def describe(self) -> str:
         return "lowered to NumPy calls"
 
-    def forward_loop(self, *, masked: bool, save: bool) -> Compiled:
+    def forward_loop(self, *, masked: bool, save: bool, padded: bool = False) -> Compiled:
         """Return the loop from step 0 to step T-1."""
-        key = ("forward", masked, save)
+        key = ("forward", masked, save, padded)
         if key not in self._loops:
             program, gates = self.formulas.forward, self.formulas.gates
             if not save:
                 program = pruned(Program(program.nodes, {**program.outputs, "saved": ()}))
             plan = plan_forward(program, gates)
-            source = forward_source(plan, gates, masked=masked)
+            source = forward_source(plan, gates, masked=masked, padded=padded)
             self._loops[key] = _compiled("forward", source, plan)
         return self._loops[key]
 
-    def backward_loop(self, *, outer: bool, masked: bool) -> Compiled:
+    def backward_loop(self, *, outer: bool, masked: bool, padded: bool = False) -> Compiled:
         """Return the loop from step T-1 to step 0.  Without ``outer``, dh is None."""
-        key = ("backward", outer, masked)
+        key = ("backward", outer, masked, padded)
         if key not in self._loops:
             gates = self.formulas.gates
             plan = plan_backward(self.formulas.backward, gates)
-            source = backward_source(plan, gates, outer=outer, masked=masked)
+            source = backward_source(plan, gates, outer=outer, masked=masked, padded=padded)
             self._loops[key] = _compiled("backward", source, plan)
         return self._loops[key]
 
     def forward(self, u: Array, recurrent: Recurrent, state: Arrays, *, save: bool) -> Trajectory:
-        U, units, _, mask, _ = recurrent
-        loop = self.forward_loop(masked=mask is not None, save=save)
+        U, units, _, mask, valid = recurrent
+        loop = self.forward_loop(masked=mask is not None, save=save, padded=valid is not None)
         steps, batch = u.shape[:2]
         block = loop.block(steps, batch * U.shape[1] * u.itemsize)
         with step_products(batch, U.size):
-            found = loop.call(u, _transposed(U, steps), units, state, mask, block, u.dtype)
+            found = loop.call(u, _transposed(U, steps), units, state, mask, valid, block, u.dtype)
         return Trajectory(*found)
 
     def backward(
         self, recurrent: Recurrent, trajectory: Trajectory, dh: Array | None, d_state: Arrays
     ) -> LoopGradient:
-        U, units, _, mask, _ = recurrent
+        U, units, _, mask, valid = recurrent
         states, saved, _ = trajectory
-        loop = self.backward_loop(outer=dh is not None, masked=mask is not None)
+        loop = self.backward_loop(
+            outer=dh is not None, masked=mask is not None, padded=valid is not None
+        )
         steps = states[0].shape[0] - 1
         block = loop.block(steps, states[0][0].nbytes)
         U = np.ascontiguousarray(U)
         with step_products(states[0].shape[1], U.size):
             du, dv, d_units, d_initial = loop.call(
-                U, units, states, saved, dh, d_state, mask, block, U.dtype
+                U, units, states, saved, dh, d_state, mask, valid, block, U.dtype
             )
         return LoopGradient(du, dv, d_units, None, d_initial)
 

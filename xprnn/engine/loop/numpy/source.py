@@ -2,8 +2,9 @@
 
 One loop body per formula.  What does not depend on what the loop carries is computed for a block
 of steps at once.  Names are those of `xprnn.engine.loop.numpy.plan`, numbers refer to the equations
-in `xprnn.engine.loop.protocol`.  Neither normalisation, (3) and (7), nor the padding mask, (4), (6)
-and (10), is here.
+in `xprnn.engine.loop.protocol`.  Normalisation, (3) and (7), is not here.
+
+Steps past the end of a sequence are computed like all others, and then set to what they should be.
 """
 
 from xprnn.engine.loop.numpy.phases import Phase
@@ -14,17 +15,22 @@ from xprnn.engine.loop.results import direct_gradient, saved_places
 from xprnn.engine.loop.text import function, indented
 
 
-def forward_source(plan: LoopPlan, gates: int, *, masked: bool) -> str:
-    """Return the text of ``forward(u, U_T, units, state, mask, block, dtype)``."""
-    return _Forward(plan, gates).source(masked=masked)
+def forward_source(plan: LoopPlan, gates: int, *, masked: bool, padded: bool) -> str:
+    """Return the text of ``forward(u, U_T, units, state, mask, valid, block, dtype)``."""
+    return _Forward(plan, gates).source(masked=masked, padded=padded)
 
 
-def backward_source(plan: LoopPlan, gates: int, *, outer: bool, masked: bool) -> str:
-    """Return the text of ``backward(U, units, states, saved, dh, d_state, mask, block, dtype)``.
+def backward_source(plan: LoopPlan, gates: int, *, outer: bool, masked: bool, padded: bool) -> str:
+    """Return the text of the loop from step T-1 to step 0.
 
-    Without ``outer``, dh is None.
+    It is ``backward(U, units, states, saved, dh, d_state, mask, valid, block, dtype)``; without
+    ``outer``, dh is None.
     """
-    return _Backward(plan, gates).source(outer=outer, masked=masked)
+    return _Backward(plan, gates).source(outer=outer, masked=masked, padded=padded)
+
+
+_PAST = ["past = logical_not(valid)", "ended = logical_or.reduce(past, (1, 2)).tolist()"]
+"""Which steps are past the end of a sequence, and at which steps any sequence has ended."""
 
 
 class _Forward(Writer):
@@ -38,10 +44,13 @@ class _Forward(Writer):
             return f"states{k}[start + 1 : stop + 1]"
         return f"saved{k}[start:stop]"
 
-    def source(self, *, masked: bool) -> str:
+    def source(self, *, masked: bool, padded: bool) -> str:
         """Return the text of the function."""
         states = range(len(self.plan.program.outputs["state"]))
         body = [*self._product(masked=masked), *self._formula()]
+        if padded:
+            held = [f"copyto(new{k}, state{k}, where=past_t)" for k in states]  # (4)
+            body += self.where_ended(held)
         for k in states:
             self.stepped[f"new{k}"] = self.block_of(f"new{k}")
             body.append(f"state{k} = new{k}")
@@ -57,6 +66,8 @@ class _Forward(Writer):
         lines += self.constants() + self.buffers()
         if masked:
             lines.append("masked = empty((B, H), dtype)")
+        if padded:
+            lines += _PAST
         if self.gates > 1:
             lines.append("v = empty((B, U_T.shape[1]), dtype)")
             lines += [f"v{k} = v[:, {lanes(k, k + 1)}]" for k in range(self.gates)]
@@ -67,7 +78,7 @@ class _Forward(Writer):
         lines += indented(["stop = min(start + block, T)", *loop])
         saved = "".join(f"{self._saved(*place)}, " for place in saved_places(self.plan.program))
         lines.append(f"return ({''.join(f'states{k}, ' for k in states)}), ({saved})")
-        return function("forward(u, U_T, units, state, mask, block, dtype)", lines)
+        return function("forward(u, U_T, units, state, mask, valid, block, dtype)", lines)
 
     def _product(self, *, masked: bool) -> list[str]:
         """Return the calls that make v, if the formula reads it."""
@@ -118,11 +129,11 @@ class _Backward(Writer):
             return f"grads{k}"
         return f"{'states' if group == 'previous' else 'saved'}{k}[start:stop]"
 
-    def source(self, *, outer: bool, masked: bool) -> str:
+    def source(self, *, outer: bool, masked: bool, padded: bool) -> str:
         """Return the text of the function."""
         plan, outputs = self.plan, self.plan.program.outputs
         states, units = range(len(outputs["previous"])), range(len(outputs["units"]))
-        body = self._step(outer=outer, masked=masked)
+        body = self._step(outer=outer, masked=masked, padded=padded)
         lines = ["T, B, H = states[0][1:].shape"]
         lines += [f"unit{k} = units[{k}]" for k in _up_to_last(self, "unit")]
         lines += [f"states{k} = states[{k}]" for k in _up_to_last(self, "previous")]
@@ -133,28 +144,40 @@ class _Backward(Writer):
         lines += [f"du = {du}", *self.constants(), *self.buffers()]
         if direct_gradient(plan.program) is not None:
             lines.append("through_U = empty((B, H), dtype)")
+        if padded:
+            lines += [*_PAST, *(f"held{k} = empty((B, H), dtype)" for k in states)]
         grads = [self.block_of(h) for h in plan.results.values() if h.startswith("unit_grad")]
         lines += [f"{name}_ = empty((block, B, H), dtype)" for name in grads]
         lines += [f"sum{k} = zeros(H, dtype)" for k in units]
         views = [*self.block_views(), *(f"{name} = {name}_[: stop - start]" for name in grads)]
         before, after = self.block_calls(Phase.BEFORE), self.block_calls(Phase.AFTER)
+        within = ""
+        if padded:
+            within = ", where=valid[start:stop]"
+            own = ("dv", "du") if "du" in outputs else ("dv",)
+            after += [f"copyto({a}[start:stop], 0, where=past[start:stop])" for a in own]  # (6)
         for k, result in enumerate(outputs["units"]):
-            after.append(f"sum{k} += add.reduce({self.in_block(result or 0)}, (0, 1))")  # (11)
+            each = self.in_block(result or 0)
+            after.append(f"sum{k} += add.reduce({each}, (0, 1){within})")  # (6), (11)
         loop = [*views, *before, *self.loop(body, backwards=True), *after]
         lines.append("for stop in range(T, 0, -block):")
         lines += indented(["start = max(stop - block, 0)", *loop])
         sums = "".join(f"sum{k}, " for k in units)
         carried = "".join(f"d_state{k}, " for k in states)
         lines.append(f"return du, dv, ({sums}), ({carried})")
-        arguments = "U, units, states, saved, dh, d_state, mask, block, dtype"
+        arguments = "U, units, states, saved, dh, d_state, mask, valid, block, dtype"
         return function(f"backward({arguments})", lines)
 
-    def _step(self, *, outer: bool, masked: bool) -> list[str]:
+    def _step(self, *, outer: bool, masked: bool, padded: bool) -> list[str]:
         """Return the calls within a step."""
-        lines, (_, *others) = [], self.plan.program.outputs["previous"]
+        previous = self.plan.program.outputs["previous"]
+        lines, (_, *others) = [], previous
         if outer:
             self.stepped["dh_t"] = "dh[start:stop]"
             lines.append("add(d_state0, dh_t, d_state0)")  # (5)
+        if padded:
+            copies = [f"copyto(held{k}, d_state{k})" for k in range(len(previous))]
+            lines += self.where_ended(copies)
         for index in self.plan.nodes_of(Phase.STEP):
             lines += self.step_calls(index)
         for k, result in enumerate(others, start=1):
@@ -171,6 +194,9 @@ class _Backward(Writer):
             lines.append(f"multiply({product}, mask, {product})")  # (9)
         if direct is not None:
             lines.append(f"add(through_U, {self.in_step(direct)}, d_state0)")  # (9)
+        if padded:
+            copies = [f"copyto(d_state{k}, held{k}, where=past_t)" for k in range(len(previous))]
+            lines += self.where_ended(copies)  # (10)
         return lines
 
 

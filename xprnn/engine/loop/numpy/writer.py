@@ -98,6 +98,11 @@ class Writer(ABC):
             lines += self.call(index, self.in_block(index), args)
         return lines
 
+    def where_ended(self, calls: list[str]) -> list[str]:
+        """Return calls within a step, made only if a sequence has ended before it."""
+        self.stepped |= {"past_t": "past[start:stop]", "ended_t": "ended[start:stop]"}
+        return ["if ended_t:", *indented(calls)]
+
     def constants(self) -> list[str]:
         """Return the lines that make the constants and compute what is computed once."""
         lines = []
