@@ -12,7 +12,7 @@ from typing import Any
 from xprnn._version import __version__
 from xprnn.backend.host.memory import keep_freed_memory
 from xprnn.backend.host.quoting import printable
-from xprnn.cli import apply, info, parity, sample
+from xprnn.cli import apply, info, inspect, parity, sample
 from xprnn.cli.bench import COMPARISONS
 from xprnn.cli.common import Command, Parser, common_options, flush, one_line, tell
 from xprnn.cli.stops import stops
@@ -106,6 +106,7 @@ def build_parser() -> Parser:
         _add(problems, name, problem)
     _add(commands, "apply", apply)
     _add(commands, "sample", sample)
+    _add(commands, "inspect", inspect)
     bench = commands.add_parser(
         "bench",
         help="compare with other libraries",

@@ -18,14 +18,18 @@ REMEMBERED = ("time", "missing", "na", "decimal", "thousands", "dayfirst")
 """Those that a model keeps, for further files of the same kind."""
 
 
-def file_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+TABLE = (
+    "a table: text with fields between delimiters, compressed or not, Excel, Parquet, - for "
+    "standard input; or: sunspots (comes with xprnn)"
+)
+
+
+def file_options(
+    parser: argparse.ArgumentParser, *, required: bool, metavar: str = "FILE", what: str = TABLE
+) -> None:
     """Add the file, and the options that say how it is read; ``required``: whether it must be."""
-    what = (
-        "a table: text with fields between delimiters, compressed or not, Excel, Parquet, - for "
-        "standard input; or: sunspots (comes with xprnn)"
-    )
     parser.add_argument(
-        "file", metavar="FILE", type=Path, nargs=None if required else "?", help=what
+        "file", metavar=metavar, type=Path, nargs=None if required else "?", help=what
     )
     add = parser.add_argument_group(
         "reading (what is not given is found in the file, and told)"

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from xprnn import checks
 from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.backend.host.quoting import quoted
+from xprnn.backend.types import Array
 from xprnn.data.batches import minibatches
 from xprnn.data.series import Scaling, check_series, windows
 from xprnn.engine.network import RNN
@@ -65,9 +66,14 @@ class Forecaster(NamedTuple):
 
     def batches(self, values: HostArray, size: int, rng: Generator) -> minibatches:
         """Return training batches: windows of the values, each with the value that follows."""
+        x, target = self.examples(values)
+        return minibatches(x, target, size, rng=rng)
+
+    def examples(self, values: HostArray) -> tuple[Array, Array]:
+        """Return windows of the scaled values, (window, B, 1), and what follows each, (B, 1)."""
         x, target = windows(self._scaled(values), self.window)
         asarray = self.net.backend.asarray
-        return minibatches(asarray(x), asarray(target), size, rng=rng)
+        return asarray(x), asarray(target)
 
     def one_step(self, values: HostArray) -> HostArray:
         """Forecast every value from index `needed` on, each from the actual values before it.

@@ -183,7 +183,10 @@ def flow_sentence(record: Record, layer: LayerRecord) -> str:
     passed = norms(layer[f"dh_later({before})"])
     order = range(record.steps) if layer.reverse else range(record.steps - 1, -1, -1)
     start, end = order[0], order[-1]
-    head = f"{layer.name}: ‖dh‖ is {dh[start]:.3g} at step {start} and {dh[end]:.3g} at step {end}"
+    most = int(np.argmax(np.where(np.isfinite(dh), dh, 0.0)))
+    peak = "" if most in (start, end) else f", {dh[most]:.3g} at step {most}, where it is largest,"
+    head = f"{layer.name}: ‖dh‖ is {dh[start]:.3g} at step {start}{peak}"
+    head += f" and {dh[end]:.3g} at step {end}"
     with np.errstate(all="ignore"):
         factors = np.where(dh > 0, passed / np.where(dh > 0, dh, 1.0), 0.0)
     inner = [t for t in order if t != end and np.isfinite(factors[t])]

@@ -122,8 +122,8 @@ class LayerRecord:
 
     @property
     def name(self) -> str:
-        """``"layer 0"``, or ``"layer 0, reversed"``."""
-        return f"layer {self.layer}{', reversed' * self.reverse}"
+        """``"layer 0"``, or ``"layer 0 reversed"``."""
+        return f"layer {self.layer}{' reversed' * self.reverse}"
 
     @property
     def before(self) -> str:

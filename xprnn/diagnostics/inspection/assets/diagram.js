@@ -61,8 +61,7 @@ function hColour(layer, t, pass, most) {
 /* The drawing as SVG text. */
 function diagramMarkup(state) {
   const rows = diagramRows();
-  const narrow = DATA.layers.every((one) => DATA.arrays[rowNamed(one, "forward", "h").array].width > 1);
-  const pitch = DATA.tokens ? 78 : narrow ? 62 : 66;
+  const pitch = DATA.tokens ? 80 : 70;
   const wide = pitch - 16;
   const count = DATA.shown + DATA.padding;
   const width = GUTTER + count * pitch + 16;
@@ -272,7 +271,7 @@ function overviewMarkup(state, width) {
     if (t === null) return;
     const [a, b] = [x(t), y(curves[k][t])];
     out.push(`<path class="steepest" d="M${a} ${b - 4}l-5 -9h10z"/>`);
-    out.push(`<text class="axis" x="${a + (a > width / 2 ? -9 : 9)}" text-anchor="${a > width / 2 ? "end" : "start"}" y="${b - 5 < top + 8 ? b + 14 : b - 5}">×${written(numbersOf(layer.passed)[t] / curves[k][t], 3)}</text>`);
+    out.push(`<text class="axis over" x="${a + (a > width / 2 ? -9 : 9)}" text-anchor="${a > width / 2 ? "end" : "start"}" y="${b - 5 < top + 8 ? b + 14 : b - 5}">×${written(numbersOf(layer.passed)[t] / curves[k][t], 3)}</text>`);
   });
   const here = state.t + DATA.first;
   out.push(`<line class="marker" x1="${x(here)}" x2="${x(here)}" y1="${top - 4}" y2="${height - bottom}"/>`);
@@ -288,12 +287,15 @@ function steepest(layer) {
   const [sizes, passed] = [numbersOf(layer.norms), numbersOf(layer.passed)];
   let found = null;
   let most = 1;
+  let least = Infinity;
   sizes.forEach((size, t) => {
     const factor = passed[t] / size;
     const final = layer.reverse ? t === DATA.steps - 1 : t === 0;
-    if (!final && Number.isFinite(factor) && factor > most) [found, most] = [t, factor];
+    if (final || !Number.isFinite(factor)) return;
+    least = Math.min(least, factor);
+    if (factor > most) [found, most] = [t, factor];
   });
-  return found;
+  return least < most * (1 - 1e-6) ? found : null;
 }
 
 function legendMarkup() {

@@ -231,7 +231,8 @@ function rowElement(row, lines) {
     const inline = element("div", { class: "inline" });
     inline.innerHTML = lineMarkup(lines[row.line]);
     const worked = workedOut(lines[row.line], state.t, state.unit);
-    if (worked) inline.append(element("div", { class: "worked" }, `unit ${state.unit}: ${worked}`));
+    const wide = DATA.arrays[rowNamed(currentLayer(), "forward", "h").array].width > 1;
+    if (worked) inline.append(element("div", { class: "worked" }, `${wide ? `unit ${state.unit}: ` : ""}${worked}`));
     line.append(inline);
   }
   return line;

@@ -13,9 +13,9 @@ function element(tag, attributes = {}, ...children) {
 }
 
 /* One vector.  `labels` are names of its entries; `choose` is told which entry was clicked. */
-function vectorView(values, { name, scale, labels, unit, asNumbers, choose }) {
+function vectorView(values, { name, scale, labels, unit, asNumbers, choose, what = "unit" }) {
   const full = scale ?? largest(values);
-  const label = (k) => (labels ? labels[k] : `unit ${k}`);
+  const label = (k) => (labels ? labels[k] : `${what} ${k}`);
   if (values.length <= FEW || asNumbers) {
     const list = element("div", { class: "numbers" });
     values.forEach((x, k) => {
@@ -146,6 +146,8 @@ function addsView(adds, t, since, options) {
     return vectorView(sum, { ...options, unit: null });
   }
   const [rows, columns] = adds.shape;
+  const line = rows === 1 || columns === 1;
+  const alone = { ...options, unit: null, labels: null, what: rows === 1 ? "column" : "row" };
   if (steps.length === 1) {
     const right = rowOf(adds.right, t);
     if (rows * columns === 1) {
@@ -157,6 +159,7 @@ function addsView(adds, t, since, options) {
       line.append(sum, element("span", { class: "worked" }, `= ${written(a)} · ${b < 0 ? `(${written(b)})` : written(b)}`));
       return line;
     }
+    if (line) return vectorView(Float64Array.from({ length: rows * columns }, (_, k) => (rows === 1 ? left[0] * right[k] : left[k] * right[0])), alone);
     return matrixView(rows, columns, (r, c) => left[r] * right[c], options);
   }
   if (rows * columns * steps.length > MOST_SUMMED) {
@@ -169,5 +172,6 @@ function addsView(adds, t, since, options) {
       for (let c = 0; c < columns; c++) sum[r * columns + c] += a[r] * b[c];
     }
   }
+  if (line) return vectorView(sum, alone);
   return matrixView(rows, columns, (r, c) => sum[r * columns + c], options);
 }
