@@ -90,8 +90,16 @@ def check_checkpoints(names, _, folder):
     assert (folder / "run.ckpt").is_file()
 
 
+def check_inspect(names, printed, folder):
+    assert (folder / "inspect.html").is_file()
+    assert "[ 1.  2.  5. 11.] [64. 32. 16.  8.]" in printed
+    gradients = {name: g.item() for name, g in names["page"].record.gradients().items()}
+    assert gradients == {"weight_ih_l0": 88, "weight_hh_l0": 104}
+
+
 CHECKS = {
     "README.md": check_readme,
+    "docs/inspect.md": check_inspect,
     "docs/checkpoints.md": check_checkpoints,
     "docs/interop.md": check_interop,
     "docs/optimizers.md": check_optimizers,

@@ -193,6 +193,26 @@ def test_a_large_vocabulary_shows_the_largest_outputs_and_the_target():
     assert output["names"]["133"] == "w133"
 
 
+def test_tied_weights():
+    net = xprnn.RNN(5, 4, 5, embedding_size=4, tied=True, dtype="float64", rng=0)
+    tokens = np.array([[3, 1, 3, 0, 4]]).T
+    page = inspect_page(net, tokens, tokens, "cross_entropy")
+    wanted = net.value_and_grad(tokens, tokens, "cross_entropy")[1].parameters
+    for name, found in page.record.gradients().items():
+        np.testing.assert_allclose(found, wanted[name], rtol=1e-11, atol=1e-15)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_weights_of_the_loss(reduction):
+    net, x, target = problem(GRU(), "one layer")
+    weights = np.random.default_rng(3).uniform(size=(6, 2))
+    loss = xprnn.losses.SquaredError(reduction)
+    record = inspect_page(net, x, target, loss, weights=weights, sequence=1).record
+    value, gradient = net.value_and_grad(x[:, 1:], target[:, 1:], loss, weights=weights[:, 1:])
+    assert record.losses.sum() == pytest.approx(float(value), rel=1e-12)
+    assert_gradients(record, gradient)
+
+
 def test_a_gradient_in_place_of_a_target():
     net, x, target = problem(GRU(), "one layer")
     run = net.forward(x)

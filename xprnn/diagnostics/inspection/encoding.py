@@ -154,6 +154,7 @@ def _adds(
         "right": None if right is None else add(right),
         "tokens": None if tokens is None else pool.add(tokens),
         "shape": list(shape),
+        "output": contribution.of_output,
     }
 
 
@@ -200,9 +201,9 @@ def _output(record: Record, pool: Pool) -> Encoded:
         "classes": target is not None and target.dtype.kind in "iu",
         "losses": None if record.losses is None else add(record.losses),
         "adds": [
-            _adds(c, pool, add if c.name.startswith("readout") else pool.add)
+            _adds(c, pool, add if c.of_output else pool.add)
             for c in record.contributions
-            if chosen is None or not c.name.startswith("readout")
+            if chosen is None or not c.of_output
         ],
     }
 

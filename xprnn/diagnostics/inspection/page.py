@@ -74,6 +74,7 @@ def inspect_page(
     state: Arrays | None = None,
     lengths: Sequence[int] | None = None,
     window: int | None = None,
+    weights: Array | None = None,
     sequence: int = 0,
     steps: tuple[int, int] | None = None,
     vocabulary: Sequence[str] = (),
@@ -103,6 +104,8 @@ def inspect_page(
         The page shows padding, and that nothing happens there.
     window : int, optional
         Windowed truncation: see `RNN.backward`.  What it cuts off is shown as cut.
+    weights : array, optional
+        Of the target's entries: see `RNN.value_and_grad`.
     sequence : int
         Which sequence of the batch.  The loss is that of this sequence alone.
     steps : (int, int), optional
@@ -153,6 +156,7 @@ def inspect_page(
         state=state,
         lengths=lengths,
         window=window,
+        weights=weights,
         sequence=sequence,
         vocabulary=vocabulary,
     )

@@ -75,6 +75,11 @@ class Contribution(NamedTuple):
     shape: tuple[int, ...]
 
     @property
+    def of_output(self) -> bool:
+        """Whether it is one for each output, and not for each step."""
+        return self.text.startswith(("dR ", "dr "))
+
+    @property
     def of_rows(self) -> bool:
         """Whether tokens choose rows and not columns."""
         return self.name.startswith("embedding")
@@ -191,7 +196,11 @@ class Record:
 
     def gradients(self) -> dict[str, HostArray]:
         """Return the parameters' gradients: the sums of what the steps add."""
-        return {c.name: c.total() for c in self.all_contributions()}
+        sums: dict[str, HostArray] = {}
+        for c in self.all_contributions():
+            # Tied weights have two contributions.
+            sums[c.name] = sums[c.name] + c.total() if c.name in sums else c.total()
+        return sums
 
     def all_contributions(self) -> Iterator[Contribution]:
         """Yield the contributions of every layer, and of readout and embedding."""

@@ -22,7 +22,7 @@ from xprnn.engine.network import RNN
 from xprnn.engine.readout import read_out_backward
 from xprnn.engine.results import NetworkTape
 from xprnn.engine.stack import draw_masks, forward
-from xprnn.losses import CrossEntropy, Loss, get_loss
+from xprnn.losses import CrossEntropy, Loss, check_weights, get_loss, mask_arguments
 
 
 def record(
@@ -35,6 +35,7 @@ def record(
     state: Arrays | None = None,
     lengths: Sequence[int] | None = None,
     window: int | None = None,
+    weights: Array | None = None,
     sequence: int = 0,
     vocabulary: Sequence[str] = (),
 ) -> Record:
@@ -45,7 +46,7 @@ def record(
     Parameters
     ----------
     net : RNN
-    x, target, loss, state, lengths, window
+    x, target, loss, state, lengths, window, weights
         See `RNN.value_and_grad`.
     d_output : array, optional
         The gradient of the output, in its shape, instead of a target.
@@ -78,6 +79,9 @@ def record(
     at = (one,) if last else (slice(0, n), one)
     if d_output is None:
         target = loss.check(shape, target if last else fill_target(backend, valid, target), backend)
+        if weights is not None:
+            weights = check_weights(loss, weights, shape[:-1], target, backend)
+            weights = weights[(*at, ...)]
         target = target[(*at, ...)]
     else:
         d_output = checks.array("d_output", d_output, backend, shape)[(*at, ...)]
@@ -87,8 +91,10 @@ def record(
     output = backend.library.copy(run.output)
     value, losses = None, None
     if target is not None:
-        value, d_output = loss.value_and_grad(backend.library.copy(output), target)
-        losses = _losses(loss, output, target, value, last=last)
+        counted = mask_arguments(weights)
+        values, d_output = loss.value_and_grad(backend.library.copy(output), target, *counted)
+        value = float(backend.xp.sum(values))
+        losses = _losses(loss, output, target, weights, value, last=last)
     assert d_output is not None
     layers, contributions = _layers(net, run.tape, d_output, window)
     host = backend.to_numpy
@@ -102,7 +108,7 @@ def record(
         padding=steps - n,
         window=window,
         loss="" if target is None else type(loss).__name__,
-        value=None if value is None else float(value),
+        value=value,
         losses=losses,
         x=_wide(host(x[:, 0, ...])),
         target=None if target is None else _wide(_one(host(target), last=last)),
@@ -135,7 +141,7 @@ def _layers(
     parameters, tapes = net.parameters, one_segment(tape)
     dh = d_output
     if architecture.output_size is not None:
-        R, r = parameters["readout.weight"], parameters.get("readout.bias")
+        R, r = parameters[architecture.readout_weight], parameters.get("readout.bias")
         dh = read_out_backward(xp, R, r, tape.h, d_output).h
     d_state = zero_state(backend, architecture.cell, architecture.state_shape(1))
     backs, d_input = backward_kept(tape, tapes, dh, d_state, window)
@@ -166,7 +172,7 @@ def _ends(
     if net.output_size is not None:
         last = net.returns == "last"
         dy, h = (_wide(_one(host(a), last=last)) for a in (d_output, tape.h))
-        name = "readout.weight"
+        name = net.architecture.readout_weight
         yield Contribution(name, "dR += dy(t) h(t)ᵀ", dy, h, None, shapes[name])
         if net.bias:
             yield Contribution("readout.bias", "dr += dy(t)", dy, None, None, dy.shape[1:])
@@ -177,20 +183,23 @@ def _ends(
 
 
 def _losses(
-    loss: Loss, output: Array, target: Array, value: Array, *, last: bool
+    loss: Loss, output: Array, target: Array, weights: Array | None, value: float, *, last: bool
 ) -> HostArray | None:
     """Return what each step adds to the loss; None if the loss is not such a sum."""
     if last:
-        return np.asarray([float(value)])
-    whole, parts = loss.entries(target), []
+        return np.asarray([value])
+    xp = library_of(output).namespace()
+    whole, parts = float(loss.entries(target, *mask_arguments(weights))), []
     for t in range(output.shape[0]):
         step = slice(t, t + 1)
-        entries = loss.entries(target[step, ...])
-        share = entries / max(whole, 1) if loss.reduction == "mean" else 1.0
-        parts.append(float(loss(output[step, ...], target[step, ...])) * share if entries else 0.0)
+        counted = mask_arguments(None if weights is None else weights[step, ...])
+        entries = float(loss.entries(target[step, ...], *counted))
+        share = entries / whole if loss.reduction == "mean" and whole else 1.0
+        part = xp.sum(loss(output[step, ...], target[step, ...], *counted))
+        parts.append(float(part) * share if entries else 0.0)
     losses = np.asarray(parts)
-    close = np.isclose(losses.sum(), float(value), rtol=1e-3, equal_nan=True)
-    return losses if close or not np.isfinite(float(value)) else None
+    close = np.isclose(losses.sum(), value, rtol=1e-3, equal_nan=True)
+    return losses if close or not np.isfinite(value) else None
 
 
 def _probabilities(logits: Array) -> Array:
