@@ -1,5 +1,5 @@
 """Networks inside models of other libraries, and weights from there and back."""
 
-from xprnn.interop import jax, torch
+from xprnn.interop import jax, sklearn, torch
 
-__all__ = ["jax", "torch"]
+__all__ = ["jax", "sklearn", "torch"]

@@ -1,0 +1,27 @@
+"""Networks as estimators of scikit-learn."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xprnn.interop.sklearn.estimators import RNNClassifier, RNNRegressor
+
+__all__ = ["RNNClassifier", "RNNRegressor"]
+
+
+def __getattr__(name: str) -> Any:
+    # A subclass of scikit-learn's can't be made before that is imported.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from xprnn.interop.sklearn import estimators
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "sklearn":
+            raise
+        raise ImportError(
+            f'xprnn.interop.sklearn.{name} needs scikit-learn: pip install "xprnn[sklearn]"'
+        ) from error
+    return getattr(estimators, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
