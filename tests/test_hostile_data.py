@@ -2,19 +2,24 @@
 
 import contextlib
 import gzip
+import io
 import random
 import time
+from functools import cache
 
 import numpy as np
 import pytest
 
 from tests.cli_tools import keep_figures, run
+from tests.optional import optional
 from xprnn import RNN, Forecaster, History
 from xprnn.data import read_csv, read_series
 from xprnn.data.series import Scaling
 from xprnn.data.text import Vocabulary, join_words, read_text, sentences, words
 
 CSV = "when,v,other\n" + "".join(f"2001-01-{k:02},{k % 7}.5,x{k}\n" for k in range(1, 29))
+pd = optional("pandas")
+
 NUMBERED = "when;v\r\n" + "".join(f"{k / 4};{k * k - 3e2}\r\n" for k in range(40))
 US = "sep=;\nwhen;v;other\n" + "".join(
     f"{1 + k % 12}/{k % 28 + 1}/2001 {k % 12 + 1}:30 PM;$1,{k:03}.50;x{k}\n" for k in range(60)
@@ -97,6 +102,16 @@ def mutated(text, rng):  # noqa: PLR0912
     return content
 
 
+@cache
+def binary_tables():
+    """Return an Excel and a Parquet file."""
+    frame = pd.DataFrame({"when": range(30), "v": [k % 7 + 0.5 for k in range(30)], "other": "x3"})
+    excel, parquet = io.BytesIO(), io.BytesIO()
+    frame.to_excel(excel, index=False)
+    frame.to_parquet(parquet)
+    return excel.getvalue(), parquet.getvalue()
+
+
 def damaged(rng, whole, *prefixes):
     """Return a compressed file with some bytes changed, or a mere beginning of another kind."""
     if rng.random() < 0.5:
@@ -165,7 +180,8 @@ def fuzz(count, seed, path):
     for _ in range(count):
         content = mutated(rng.choice([CSV, NUMBERED, US, WORDS]), rng)
         if rng.random() < 0.05:
-            content = damaged(rng, gzip.compress(content), *PREFIXES)
+            whole = rng.choice([gzip.compress(content), *binary_tables()])
+            content = damaged(rng, whole, *PREFIXES)
         path.write_bytes(content)
         series += read_as_series(path, rng) > 0
         path.write_bytes(mutated(rng.choice(TEXTS), rng))

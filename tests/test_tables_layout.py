@@ -1,5 +1,7 @@
 """Layouts of files that people have: names, units, comments, preambles, footers, delimiters."""
 
+import zipfile
+
 import pytest
 
 from xprnn.data import read_series
@@ -124,6 +126,35 @@ def test_what_is_refused(tmp_path, text, column, message):
         read_series(path, column)
     assert str(caught.value).startswith(repr(str(path)))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<!DOCTYPE html>\n<html><body>404", "is a web page or XML: expected a table"),
+        (b'[{"Date": "2020-01-01", "y": 1}]', "is JSON: expected a table"),
+        (b'\xef\xbb\xbf{"y": [1, 2]}', "is JSON: expected a table"),
+        (b"%PDF-1.7", "is a PDF document"),
+        (b"\x89PNG\r\n", "is a picture"),
+    ],
+)
+def test_what_is_no_table(tmp_path, content, message):
+    with pytest.raises(ValueError, match=message):
+        read_series(write(tmp_path, content), "y")
+
+
+def test_zip_archives(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("folder/", "")
+        archive.writestr("folder/a.csv", f"Date,y\n{BODY}")
+    series = read_series(path, "y")
+    assert series.values.tolist() == VALUES
+    assert series.notes == ("folder/a.csv in a zip archive",)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("b.csv", "")
+    with pytest.raises(ValueError, match=r"archive of 2 files .*: expected one, unpack it first"):
+        read_series(path, "y")
 
 
 def test_one_column_with_decimal_commas(tmp_path):

@@ -158,10 +158,17 @@ def read_columns(
         As those of `read_series`.
     """
     wanted = [*columns, *known]
+    if hasattr(source, "to_pandas"):
+        # polars, pyarrow and others.
+        source = source.to_pandas()
     if is_frame(source):
         grid = of_frame(source, f"the {type(source).__name__}", reading, wanted)
-    else:
+    elif isinstance(source, str | os.PathLike):
         grid = open_table(source, reading, wanted)
+    else:
+        raise TypeError(
+            f"source is a {type(source).__name__}: expected a path, or a pandas DataFrame or Series"
+        )
     if not columns:
         wanted = [_only_column(grid, reading), *known]
     targets = len(wanted) - len(known)

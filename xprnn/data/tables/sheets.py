@@ -2,13 +2,12 @@
 
 import io
 import math
-import zipfile
 from collections.abc import Sequence
 from datetime import date, datetime, time
 from typing import Any
 
 from xprnn.backend.host.arrays import np
-from xprnn.backend.host.quoting import listed, quoted
+from xprnn.backend.host.quoting import listed, quoted, shortened
 from xprnn.data.tables.grid import Grid
 from xprnn.data.tables.layout.layout import grid_of_rows
 from xprnn.data.tables.options import Reading
@@ -43,8 +42,15 @@ def excel(content: bytes, file: str, reading: Reading) -> Grid:
         raise ImportError(
             f"{file} is an Excel file, which needs more ({error}): {_INSTALL}"
         ) from error
-    except (zipfile.BadZipFile, KeyError, OSError) as error:
+    except ValueError as error:
+        if str(error).startswith(file):
+            raise
         raise ValueError(f"{file} is not a whole Excel file: {error}") from error
+    except Exception as error:
+        # A damaged sheet fails anywhere in openpyxl.
+        raise ValueError(
+            f"{file} is not a whole Excel file: {type(error).__name__}: {error}"
+        ) from error
     rows = [[_text(value) for value in row] for row in frame.itertuples(index=False, name=None)]
     grid = grid_of_rows(rows, file)
     if others:
@@ -83,8 +89,11 @@ def parquet(content: bytes, file: str, reading: Reading, columns: Sequence[str |
         raise ImportError(
             f"{file} is a Parquet file, which needs pandas and pyarrow ({error}): {_INSTALL}"
         ) from error
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{file} is not a whole Parquet file: {error}") from error
+    except Exception as error:
+        # A damaged file fails anywhere in pyarrow.
+        raise ValueError(
+            f"{file} is not a whole Parquet file: {shortened(str(error), 200)}"
+        ) from error
     return of_frame(frame, file, reading, columns)
 
 

@@ -15,8 +15,19 @@ _SAMPLE = 300
 _SEP = re.compile(r'"?sep=(?P<sign>.)"?\s*', re.IGNORECASE)
 # "#N/A" and the like are entries.
 _COMMENT = re.compile(r"\s*(#(?!N/?[ADV]\b|DIV/|VALUE|REF|NAME|NUM|NULL|WERT|BEZUG)|%|//)")
+_QUOTED = re.compile(r'"(?:[^"]|"")*[,;\t](?:[^"]|"")*"')
 _SPACES = " "
 _DECIMAL = re.compile(r"\s*[+-]?\d+(,\d+)?\s*")
+
+
+def unquoted(lines: Sequence[str]) -> list[str]:
+    """Return lines without the quotes around each whole line, which some programs put there."""
+    sample = [line.strip() for line in lines if line.strip()]
+    if len(sample) < 2 or not all(map(_QUOTED.fullmatch, sample)):
+        return list(lines)
+    # Fields in quotes have quotes between them, too.
+    bare = [line.strip()[1:-1].replace('""', '"') for line in lines]
+    return [f"{line}\n" for line in bare]
 
 
 def lines_of(text: str) -> tuple[list[str], dict[int, str], str | None]:

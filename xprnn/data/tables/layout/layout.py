@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from xprnn.backend.host.quoting import listed, shortened
 from xprnn.data.tables.grid import Grid
-from xprnn.data.tables.layout.delimiters import delimiter_of, fields, lines_of
+from xprnn.data.tables.layout.delimiters import delimiter_of, fields, lines_of, unquoted
 from xprnn.data.tables.numbers.entries import is_missing, looks_like_number
 from xprnn.data.tables.times.formats import looks_like_date
 
@@ -35,6 +35,7 @@ def grid_of(text: str, file: str, delimiter: str | None = None) -> Grid:
             f"{file}, line {line}: a zero byte, which no text has; another --encoding?"
         )
     lines, comments, separator = lines_of(text)
+    lines = unquoted(lines)
     notes: list[str] = []
     if separator:
         delimiter = delimiter or separator

@@ -20,7 +20,13 @@ from xprnn.data.tables.times.spacing import (
 )
 from xprnn.data.tables.times.style import Dates
 
-_EPOCHS = {10: ("seconds", 1e6), 13: ("milliseconds", 1e3), 16: ("microseconds", 1.0)}
+_EPOCHS = {
+    10: ("seconds", 1e6),
+    13: ("milliseconds", 1e3),
+    16: ("microseconds", 1.0),
+    19: ("nanoseconds", 1e-3),
+}
+_POINT = re.compile(r"\d{4}\.(0[1-9]|1[0-2])")
 _FIRST, _END = 631_152_000 * SECOND, 4_102_444_800 * SECOND
 """Epochs are of the years 1990 to 2099."""
 
@@ -111,6 +117,9 @@ def _of_numbers(texts: Sequence[str], values: HostArray) -> Times:
         compact = compact_dates(texts)
         if compact is not None:
             return Times(compact.ticks, compact.wall, compact.style.write, dates=True)
+    months = _of_points(texts)
+    if months is not None:
+        return months
     epoch = _of_epoch(texts, values)
     if epoch is not None:
         return epoch
@@ -121,6 +130,21 @@ def _of_numbers(texts: Sequence[str], values: HostArray) -> Times:
         return f"{tick:.{decimals}f}"
 
     return Times(values, values, write, dates=False, unit=unit)
+
+
+def _of_points(texts: Sequence[str]) -> Times | None:
+    """Return years and months with a point between, 1991.07, if they are a month apart."""
+    if len(texts) < 3 or not all(map(_POINT.fullmatch, texts)):
+        return None
+    dates = iso_dates([text.replace(".", "-") for text in texts])
+    if dates is None:
+        return None
+    backward = -1 if dates.ticks[0] > dates.ticks[-1] else 1
+    style = dates.style._replace(pattern="%Y.%m")
+    spacing = spacing_of_dates(dates.ticks[::backward], dates.wall[::backward], style.write)
+    if not (spacing.even and spacing.description == "monthly"):
+        return None
+    return Times(dates.ticks, dates.wall, style.write, dates=True)
 
 
 def _of_epoch(texts: Sequence[str], values: HostArray) -> Times | None:

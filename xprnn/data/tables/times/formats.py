@@ -65,6 +65,9 @@ def _date_formats(text: str) -> list[str]:
         return []
     if words and tokens[words[0]] not in ENGLISH:
         return []
+    if not words and any(token.isspace() for token in tokens):
+        # Numbers side by side.
+        return []
     lengths = [len(tokens[k]) for k in numbers]
     leads = bool(words and numbers and words[0] < numbers[0])
     orders = _orders(lengths, text, named=bool(words), leads=leads)

@@ -13,8 +13,15 @@ HOUR = 3600 * SECOND
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MONTHS = {1: "monthly", 3: "quarterly", 12: "yearly"}
 _SEASONS = {1: 12, 3: 4}
-_UNITS = ((7 * DAY, "week"), (DAY, "day"), (HOUR, "hour"), (60 * SECOND, "minute"))
+_UNITS = (
+    (7 * DAY, "week"),
+    (DAY, "day"),
+    (HOUR, "hour"),
+    (60 * SECOND, "minute"),
+    (SECOND, "second"),
+)
 _ADVERBS = {7 * DAY: "weekly", DAY: "daily", HOUR: "hourly"}
+_VARIES = -1
 _LEAST = 14
 """From so many days on, days of the week that never occur are no accident."""
 
@@ -129,6 +136,9 @@ def spacing_of_dates(ticks: HostArray, wall: HostArray, write: Callable[[float],
     if months is not None:
         step, missing = months
         name = _MONTHS.get(step.months, f"every {step.months} months")
+        if step.day == _VARIES:
+            step = step._replace(day=(EPOCH + timedelta(microseconds=last)).day)
+            name += " on different days"
         season = _SEASONS.get(step.months)
         return Spacing(name, not missing, season, missing, step, last, write)
     week = _week(wall, base)
@@ -210,7 +220,11 @@ def _months(wall: HostArray) -> tuple[Step, tuple[tuple[int, int], ...]] | None:
     if missing is None:
         return None
     day = _day_of_month(dates)
-    return None if day is None else (Step(30.44 * DAY * base, base, day), missing)
+    if day is None:
+        if len(wall) < 5 or np.any(steps == 0):
+            return None
+        day = _VARIES
+    return Step(30.44 * DAY * base, base, day), missing
 
 
 def _day_of_month(dates: HostArray) -> int | None:
@@ -236,11 +250,12 @@ def _week(
 ) -> tuple[tuple[bool, ...], tuple[tuple[int, int], ...]] | None:
     """Return the days of the week that occur, and where some are missing."""
     days = wall.astype("datetime64[us]").astype("datetime64[D]")
-    if base != DAY or len(wall) < _LEAST or np.any(np.diff(wall) % DAY):
+    if base != DAY or len(wall) < 4 or np.any(np.diff(wall) % DAY):
         return None
     weekday = (days.astype(np.int64) + 3) % 7
     mask = tuple(bool(np.any(weekday == k)) for k in range(7))
-    if all(mask):
+    business = mask[:5] == (True,) * 5 and not any(mask[5:])
+    if all(mask) or (len(wall) < _LEAST and not business):
         return None
     # More days of each than one: else any seven-day week with a gap would do.
     counts = np.busday_count(days[:-1], days[1:], weekmask=list(mask))
