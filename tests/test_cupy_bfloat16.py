@@ -18,7 +18,8 @@ from xprnn.backend import dtype_name
 from xprnn.backend.cuda.precision import BFLOAT16, PRECISIONS, access
 from xprnn.backend.host.floats import rounded
 from xprnn.cells import GRU, LSTM
-from xprnn.engine.gradients import component
+from xprnn.engine import stack
+from xprnn.engine.gradients import add, component, times
 from xprnn.engine.loop.cuda.cell import Variant
 from xprnn.engine.loop.cuda.loops import CuPyLoops
 from xprnn.engine.loop.trace import trace
@@ -218,6 +219,21 @@ def test_a_network_and_all_its_gradients(cell, loop):
             assert error < 0.13, name
 
 
+def test_sweeps_hand_the_dtype_down(monkeypatch):
+    """Or the products of the layer below would be of two dtypes."""
+    found, right = [], stack.sweep_input_gradient
+
+    def noted(*arguments):
+        found.append(right(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(stack, "sweep_input_gradient", noted)
+    net = RNN(2, 3, 2, cell="elman", layers=2, backend="cupy", dtype=NARROW, rng=0)
+    x = net.backend.asarray(X)
+    net.value_and_grad(x, x, "squared_error", window=1)
+    assert {dtype_name(a.dtype) for a in found} == {NARROW}
+
+
 def training(dtype, tokens, **options):
     net = RNN(4, 6, 4, cell="lstm", backend="cupy", dtype=dtype, rng=0)
     rng = np.random.default_rng(0)
@@ -229,7 +245,7 @@ def training(dtype, tokens, **options):
     return net, history, dict(EVENTS), dict(NAMES)
 
 
-@pytest.mark.parametrize("loop", ["step", "persistent"])
+@pytest.mark.parametrize("loop", ["step", pytest.param("persistent", marks=pytest.mark.full)])
 @pytest.mark.parametrize("tokens", [False, True], ids=["series", "text"])
 @pytest.mark.parametrize(
     "options",
@@ -256,7 +272,10 @@ def test_gradients_keep_their_dtype_when_they_are_clipped_added_and_scaled():
     x = net.backend.asarray(np.random.default_rng(1).integers(0, 4, (5, 3)))
     _, gradient = net.value_and_grad(x, x, "cross_entropy")
     clipped, _ = xprnn.optim.clip_by_norm(gradient.parameters, 1e-3)
-    for made in (clipped, xprnn.optim.clip_by_value(gradient.parameters, 1e-3)):
+    limited = xprnn.optim.clip_by_value(gradient.parameters, 1e-3)
+    halves = {name: times(g, 0.5) for name, g in gradient.parameters.items()}
+    whole = {name: add(g, halves[name]) for name, g in gradient.parameters.items()}
+    for made in (clipped, limited, halves, whole):
         assert {dtype_name(component(g).dtype) for g in made.values()} == {NARROW}
 
 

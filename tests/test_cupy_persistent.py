@@ -152,7 +152,7 @@ def test_what_is_refused(device):
 
 
 def test_tf32_by_name(monkeypatch):
-    """On a device with tensor cores for it, and for float32 alone: float16 has them anyway."""
+    """On a device with tensor cores for it, and for float32 alone: 16 bits have them anyway."""
 
     def said(dtype, precision):
         with cuda_loop("persistent", matmul_precision=precision):
@@ -164,7 +164,8 @@ def test_tf32_by_name(monkeypatch):
         monkeypatch.setitem(device_arrays.ATTRIBUTES, name, value)
     cupy_launches.limits.cache_clear()
     assert said("float32", "tf32").count("products on tensor cores") == 2
-    assert said("float16", "float32").count("products on tensor cores") == 2
+    for half in ("float16", "bfloat16"):
+        assert said(half, "float32").count("products on tensor cores") == 2
     assert "tensor cores" not in said("float32", "float32")
     assert "tensor cores" not in said("float64", "tf32")
     monkeypatch.setitem(device_arrays.ATTRIBUTES, "ComputeCapabilityMajor", 7)
