@@ -9,6 +9,8 @@
 #   GUESTS=1 bash ci/test.sh     only the tests with array libraries that xprnn doesn't know (dpnp,
 #                                marray, Dask, array-api-compat's torch), in .venv-guests; dpnp
 #                                brings a runtime for the CPU (1 GB)
+#   BROWSER=1 bash ci/test.sh    only the tests of inspect.html in a browser, Chromium: the system's
+#                                (apt-get install chromium), or one that playwright fetches (180 MB)
 #   COVERAGE=1 bash ci/test.sh   and whether enough lines are covered
 #   PYTHON=python3.13 VENV=.venv-313 bash ci/test.sh
 set -euo pipefail
@@ -50,6 +52,16 @@ if [ "${GUESTS:-0}" != 0 ]; then
         GUESTS=1 OCL_ICD_FILENAMES=$PWD/$guests/lib/libintelocl.so OMP_NUM_THREADS=1 \
             "$one/bin/python" -m pytest --quiet tests/guests
     done
+    exit
+fi
+
+if [ "${BROWSER:-0}" != 0 ]; then
+    venv=${BROWSER_VENV:-.venv-browser}
+    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[cli]" \
+        pytest hypothesis array-api-strict "playwright>=1.50"
+    command -v chromium chromium-browser google-chrome > /dev/null || run playwright install chromium
+    BROWSER=1 run pytest --quiet tests/test_inspection_browser.py
     exit
 fi
 

@@ -2,11 +2,12 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
 
-from tests.cli_tools import run
+from tests.cli_tools import keep_figures, run
 from tests.test_inspection import Undocumented
 from xprnn import RNN, Forecaster, LanguageModel
 from xprnn.cells import Elman
@@ -73,6 +74,32 @@ def test_the_sine(sine, tmp_path):
     data = data_of(out)
     assert (data["steps"], data["first"], data["shown"]) == (200, 0, 200)
     assert "Trained on a noisy sine, x from -10 to 9.9." in data["notes"]
+
+
+PICTURES = {"contributions", "eigenvalues", "flow", "gates", "phase", "states"}
+
+
+@pytest.mark.slow
+def test_its_pictures(text, tmp_path, monkeypatch):
+    out, figures = tmp_path / "out", keep_figures(monkeypatch)
+    words = ("--text", "A class is a type. A type is odd.", "--window", 2, "--out", out)
+    result = run("inspect", text, *words)
+    assert (result.status, result.err) == (0, "")
+    assert set(figures) == {f"{name}.png" for name in PICTURES}
+    assert all(f"  {name}.png" in result.out for name in PICTURES)
+    labels = [label.get_text() for label in figures["states.png"].axes[0].get_xticklabels()]
+    assert labels[1:4] == ["a", "class", "is"]
+
+
+def test_without_matplotlib(sine, tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = run("inspect", sine, "--out", tmp_path / "out")
+    assert result.status == 0
+    assert 'pip install "xprnn[cli]"' in result.error
+    assert data_of(tmp_path / "out")["steps"] == 200
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["inspect.html"]
 
 
 def test_steps_and_window(sine, tmp_path):

@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +27,10 @@ def _missing():
         return "a browser is tested with BROWSER=1 bash ci/test.sh, or FULL=1"
     if importlib.util.find_spec("playwright") is None:
         return "playwright is not installed: BROWSER=1 bash ci/test.sh installs it"
-    return None if CHROMIUM else "Chromium is not installed: apt-get install chromium"
+    fetched = Path.home() / ".cache" / "ms-playwright"
+    if CHROMIUM or any(fetched.glob("chromium*")):
+        return None
+    return "Chromium is not installed: apt-get install chromium, or playwright install chromium"
 
 
 NAMELESS = """
@@ -43,6 +47,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
+        # Without one on the path, that which playwright has fetched.
         chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium
         chromium.close()
@@ -279,8 +284,7 @@ def test_numbers_that_are_not_finite(opened):
         "weight_hh_l0": np.full((1, 1), 1e20, np.float32),
     }
     x = np.ones((6, 1, 1), np.float32)
-    with np.errstate(all="ignore"):
-        page = inspect_page(net, x, x)
+    page = inspect_page(net, x, x)
     tab = opened(page)
     assert tab.locator("#messages").inner_text() == f"{page.messages[0]}"
     for _ in range(11):

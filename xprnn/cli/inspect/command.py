@@ -5,7 +5,8 @@ import math
 from pathlib import Path
 
 from xprnn import diagnostics
-from xprnn.cli.common import of_model, results_folder, say_written
+from xprnn.cli.common import of_model, one_line, results_folder, say_written, tell
+from xprnn.cli.inspect.pictures import MATRIX, pictures
 from xprnn.cli.inspect.sequences import KNOWN_LOSSES, Inspected, inspected, trained_on
 from xprnn.cli.series import file_options
 from xprnn.diagnostics import Flow
@@ -78,7 +79,13 @@ def run(args: argparse.Namespace) -> int:
     data = inspected(args, net)
     with of_model(args.model):
         flow = diagnostics.gradient_flow(
-            net, data.x, data.target, loss=data.loss, lengths=data.lengths, window=args.window
+            net,
+            data.x,
+            data.target,
+            loss=data.loss,
+            lengths=data.lengths,
+            window=args.window,
+            matrix=data.x.shape[0] <= MATRIX,
         )
         page = diagnostics.inspect_page(
             net,
@@ -95,7 +102,14 @@ def run(args: argparse.Namespace) -> int:
     print("\n".join(summary(net, data, flow, page)), flush=True)
     folder = results_folder(args.out, "inspect")
     page.save(folder / "inspect.html")
-    say_written(folder, {"inspect.html": "every step, in a browser"})
+    written = {"inspect.html": "every step: open it in a browser"}
+    try:
+        for name, (draw, what) in pictures(net, data, flow, page).items():
+            diagnostics.save_figure(draw(), folder / name)
+            written[name] = what
+    except ImportError as error:
+        tell(f"xprnn: without pictures: {one_line(error)}")
+    say_written(folder, written)
     return 0
 
 

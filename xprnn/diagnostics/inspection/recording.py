@@ -9,6 +9,7 @@ from typing import Any
 
 from xprnn import checks
 from xprnn.backend import library_of
+from xprnn.backend.entry import entry
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
@@ -25,6 +26,7 @@ from xprnn.engine.stack import draw_masks, forward
 from xprnn.losses import CrossEntropy, Loss, check_weights, get_loss, mask_arguments
 
 
+@entry
 def record(
     net: RNN,
     x: Array,
@@ -70,7 +72,7 @@ def record(
         raise ValueError(f"{given} of target and d_output given: expected one of them")
     x, initial, valid = check_inputs(architecture, backend, x, state, lengths)
     steps, batch = x.shape[:2]
-    b = _index("sequence", sequence, batch)
+    b = checks.index("sequence", sequence, batch, ", one of the batch's sequences")
     shape = architecture.output_shape(steps, batch)
     ends = check_lengths(lengths, steps, batch)
     n = steps if ends is None else ends[b]
@@ -85,52 +87,45 @@ def record(
         target = target[(*at, ...)]
     else:
         d_output = checks.array("d_output", d_output, backend, shape)[(*at, ...)]
-    x, initial = x[:n, one, ...], tuple(part[:, one, :] for part in initial)
-    masks = draw_masks(architecture, backend, None, n, 1)
-    run = forward(architecture, backend, net.parameters, x, initial, None, save=True, masks=masks)
-    output = backend.library.copy(run.output)
-    value, losses = None, None
-    if target is not None:
-        counted = mask_arguments(weights)
-        values, d_output = loss.value_and_grad(backend.library.copy(output), target, *counted)
-        value = float(backend.xp.sum(values))
-        losses = _losses(loss, output, target, weights, value, last=last)
-    assert d_output is not None
-    layers, contributions = _layers(net, run.tape, d_output, window)
-    host = backend.to_numpy
-    softmax = None
-    if target is not None and isinstance(loss, CrossEntropy):
-        softmax = _probabilities(output)
-    return Record(
-        network=repr(net),
-        dtype=backend.dtype_name,
-        steps=n,
-        padding=steps - n,
-        window=window,
-        loss="" if target is None else type(loss).__name__,
-        value=value,
-        losses=losses,
-        x=_wide(host(x[:, 0, ...])),
-        target=None if target is None else _wide(_one(host(target), last=last)),
-        output=_wide(_one(host(output), last=last)),
-        d_output=_wide(_one(host(d_output), last=last)),
-        probabilities=None if softmax is None else _wide(_one(host(softmax), last=last)),
-        last=last,
-        has_readout=architecture.output_size is not None,
-        layers=layers,
-        contributions=contributions,
-        vocabulary=tuple(vocabulary),
-    )
-
-
-def _index(name: str, value: object, count: int) -> int:
-    """Return a number of a sequence, known to be within the batch."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} is {value!r}: expected an int")
-    k = int(value.__index__())
-    if not 0 <= k < count:
-        raise ValueError(f"{name} is {k}: expected 0 to {count - 1}, one of the batch's sequences")
-    return k
+    with backend.library.quiet():
+        x, initial = x[:n, one, ...], tuple(part[:, one, :] for part in initial)
+        masks = draw_masks(architecture, backend, None, n, 1)
+        run = forward(
+            architecture, backend, net.parameters, x, initial, None, save=True, masks=masks
+        )
+        output = backend.library.copy(run.output)
+        value, losses = None, None
+        if target is not None:
+            counted = mask_arguments(weights)
+            values, d_output = loss.value_and_grad(backend.library.copy(output), target, *counted)
+            value = float(backend.xp.sum(values))
+            losses = _losses(loss, output, target, weights, value, last=last)
+        assert d_output is not None
+        layers, contributions = _layers(net, run.tape, d_output, window)
+        host = backend.to_numpy
+        softmax = None
+        if target is not None and isinstance(loss, CrossEntropy):
+            softmax = _probabilities(output)
+        return Record(
+            network=repr(net),
+            dtype=backend.dtype_name,
+            steps=n,
+            padding=steps - n,
+            window=window,
+            loss="" if target is None else type(loss).__name__,
+            value=value,
+            losses=losses,
+            x=_wide(host(x[:, 0, ...])),
+            target=None if target is None else _wide(_one(host(target), last=last)),
+            output=_wide(_one(host(output), last=last)),
+            d_output=_wide(_one(host(d_output), last=last)),
+            probabilities=None if softmax is None else _wide(_one(host(softmax), last=last)),
+            last=last,
+            has_readout=architecture.output_size is not None,
+            layers=layers,
+            contributions=contributions,
+            vocabulary=tuple(vocabulary),
+        )
 
 
 def _layers(
