@@ -1,6 +1,7 @@
 """The history: its columns, and its file."""
 
 import json
+import sys
 
 import pytest
 
@@ -70,3 +71,18 @@ def test_what_is_no_record(tmp_path, line):
 def test_an_infinite_norm_is_written_as_json(tmp_path):
     History([Record(1, 0.5, None, float("inf"))]).save(tmp_path / "h.jsonl")
     assert History.load(tmp_path / "h.jsonl").records == [Record(1, 0.5, None, None)]
+
+
+def test_as_a_data_frame(monkeypatch):
+    history = History([Record(1, 2.0, None, 3.5), Record(2, 1.0, None, float("inf"))])
+    frame = history.to_frame()
+    assert frame.index.name == "epoch"
+    assert frame.index.tolist() == [1, 2]
+    assert frame.loss.tolist() == [2.0, 1.0]
+    assert frame.validation_loss.isna().all()
+    assert frame.gradient_norm.tolist() == [3.5, float("inf")]
+    assert {str(kind) for kind in frame.dtypes} == {"float64"}
+    assert History().to_frame().shape == (0, 3)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r'needs pandas: pip install "xprnn\[data\]"'):
+        history.to_frame()

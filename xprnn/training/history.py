@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from xprnn.backend.host.files import write_atomic
 from xprnn.backend.host.quoting import quoted, shortened
 from xprnn.backend.host.strict_json import parse_json
 from xprnn.data.decoding import read_decoded
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class Record(NamedTuple):
@@ -76,6 +79,26 @@ class History:
     def validation_loss(self) -> list[float | None]:
         """Every epoch's validation loss."""
         return [record.validation_loss for record in self.records]
+
+    def to_frame(self) -> "DataFrame":
+        """Return a pandas data frame: a row for each epoch, which is the index.
+
+        Its columns are the other fields of `Record`; one that was not recorded is NaN.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError('History.to_frame needs pandas: pip install "xprnn[data]"') from error
+        columns = {
+            name: [getattr(record, name) for record in self.records] for name in Record._fields[1:]
+        }
+        index = pd.Index([record.epoch for record in self.records], name="epoch", dtype="int64")
+        return pd.DataFrame(columns, index=index, dtype="float64")
 
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
