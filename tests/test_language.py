@@ -170,11 +170,11 @@ def test_top_k_and_top_p_leave_out_the_improbable():
         (Choice(top_k=2, top_p=0.63), {1, 3}),
     ):
         rng = np.random.default_rng(0)
-        drawn = Counter(choice(logits, rng) for _ in range(3000))
+        drawn = Counter(choice(logits, rng) for _ in range(1000))
         assert set(drawn) == kept
         mass = sum(p[k] for k in kept)
         for k in kept:
-            assert drawn[k] / 3000 == pytest.approx(p[k] / mass, abs=0.04)
+            assert drawn[k] / 1000 == pytest.approx(p[k] / mass, abs=0.06)
 
 
 def test_of_equally_probable_tokens_the_first_are_kept():
