@@ -95,6 +95,7 @@ def read(tmp_path):
         (named(ITALIAN, "{0}-{1}"), "monthly", "mag-2021"),
         (named(PORTUGUESE, "{1} {0}"), "monthly", "2021 mai"),
         (named(DUTCH, "1 {0} {1}"), "monthly", "1 mei 2021"),
+        (of(HOURS, "%d %b %Y %H:%M EST"), "hourly", "03 Mar 2024 14:00 EST"),
         ([f"{d.year}年{d.month}月" for d in MONTHS], "monthly", "2021年5月"),
         ([f"{d.year}年{d.month:02}月{d.day:02}日" for d in DAYS], "daily", "2024年02月10日"),
         ([f"{d.year}년 {d.month}월 {d.day}일" for d in DAYS], "daily", "2024년 2월 10일"),
@@ -144,6 +145,9 @@ def test_the_order_of_day_and_month_is_found(read):
     months = [f"01/{d.month:02}/{d.year}" for d in MONTHS]
     assert read(months).spacing.description == "monthly"
     # As months they would go back and forth.
+    # Evenly spaced, apart from the hour that the clocks skip.
+    clock = [datetime(2024, 3, 9) + timedelta(minutes=15 * k + 60 * (k >= 104)) for k in range(150)]
+    assert read(of(clock, "%m/%d/%Y %H:%M")).spacing.even
     assert read([f"{d.month:02}/{d.day:02}/2020" for d in DAYS[:20]]).spacing.description == "daily"
 
 

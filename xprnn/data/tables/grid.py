@@ -60,8 +60,9 @@ class Grid:
         ValueError
             If there is no such column, or several.
         """
+        plain = " ".join(name.split()) if isinstance(name, str) else name
         for header in self.headers:
-            found = [k for k, text in enumerate(header) if text == name]
+            found = [k for k, text in enumerate(header) if text == plain]
             if len(found) == 1:
                 return found[0]
             if found:

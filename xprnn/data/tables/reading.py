@@ -180,7 +180,7 @@ def read_columns(
         grid, found = grid.taken(order.rows.tolist()), _ordered(found, order.rows)
         notes += [*found.notes, *order.notes, *duplicates(grid, found)]
     names = tuple(
-        grid.name(k) if not _is_named(grid, name) else str(name)
+        " ".join(str(name).split()) if _is_named(grid, name) else grid.name(k)
         for k, name in zip(used, wanted, strict=True)
     )
     values, signs, told = _values(grid, used, names, reading)
@@ -214,7 +214,7 @@ def read_columns(
 
 
 def _is_named(grid: Grid, name: str | int) -> bool:
-    return any(name in header for header in grid.headers)
+    return any(" ".join(str(name).split()) in header for header in grid.headers)
 
 
 def _only_column(grid: Grid, reading: Reading) -> str | int:

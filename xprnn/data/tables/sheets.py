@@ -12,6 +12,8 @@ from xprnn.data.tables.grid import Grid
 from xprnn.data.tables.layout.layout import grid_of_rows
 from xprnn.data.tables.options import Reading
 
+OLD_EXCEL = b"\xd0\xcf\x11\xe0"
+"""What an .xls file begins with."""
 _INSTALL = 'pip install "xprnn[data]"'
 Frame = Any
 """A pandas DataFrame or Series."""
@@ -39,9 +41,11 @@ def excel(content: bytes, file: str, reading: Reading) -> Grid:
             )
             others = [name for name in map(str, book.sheet_names) if name != str(sheet)]
     except ImportError as error:
-        raise ImportError(
-            f"{file} is an Excel file, which needs more ({error}): {_INSTALL}"
-        ) from error
+        old = content.startswith(OLD_EXCEL)
+        advice = "pip install xlrd, or save it as .xlsx" if old else _INSTALL
+        raise ImportError(f"{file} is an Excel file, which needs more ({error}): {advice}") from (
+            error
+        )
     except ValueError as error:
         if str(error).startswith(file):
             raise
@@ -114,8 +118,11 @@ def of_frame(frame: Frame, file: str, reading: Reading, columns: Sequence[str | 
             if name not in frame.columns:
                 frame = frame.assign() if level else frame.copy(deep=False)
                 frame.insert(level, name, index.get_level_values(level))
-    asked = {str(name) for name in (*columns, *reading.where, reading.time)}
-    names = [" ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in frame.columns]
+    asked = {" ".join(str(name).split()) for name in (*columns, *reading.where, reading.time)}
+    names = [
+        " ".join(" ".join(map(str, name if isinstance(name, tuple) else [name])).split())
+        for name in frame.columns
+    ]
     kept = [
         k
         for k, name in enumerate(names)

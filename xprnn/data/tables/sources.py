@@ -18,7 +18,7 @@ from xprnn.data.decoding import decoded
 from xprnn.data.tables.grid import Grid
 from xprnn.data.tables.layout.layout import grid_of
 from xprnn.data.tables.options import Reading
-from xprnn.data.tables.sheets import excel, parquet
+from xprnn.data.tables.sheets import OLD_EXCEL, excel, parquet
 
 STDIN = "-"
 LARGEST = 1 << 31
@@ -64,7 +64,7 @@ def open_table(path: str | os.PathLike[str], reading: Reading, columns: list[str
         notes = (*notes, *told)
     if content.startswith(b"PAR1"):
         return parquet(content, name, reading, columns)
-    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+    if content.startswith((b"PK\x03\x04", OLD_EXCEL)):
         return excel(content, name, reading)
     kind = next((kind for start, kind in _NO_TABLES.items() if start.match(content)), None)
     if kind is not None:

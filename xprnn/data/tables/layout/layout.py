@@ -124,6 +124,7 @@ class _Layout:
             )
         numbers, rows = self.numbers[start + names : end], self.rows[start + names : end]
         numbers, rows = self._with_blank(numbers, rows, width)
+        headers = [[" ".join(name.split()) for name in header] for header in headers]
         for number, row in zip(numbers, rows, strict=True):
             if len(row) != width:
                 self._refuse(number, len(row), width, bool(headers))
@@ -256,6 +257,9 @@ class _Layout:
         """Return the rows with blank lines between them: missing values, or nothing."""
         if not rows:
             return numbers, rows
+        remarks = [k for k in self.comments if numbers[0] < k < numbers[-1]]
+        if remarks:
+            self.notes.append(f"{self._range(remarks)} left out, a comment")
         between = [k for k in self.blank if numbers[0] < k < numbers[-1] and k not in self.comments]
         as_rows = [k for k in between if width == 1 or k in self.empty_fields]
         if len(as_rows) < len(between):

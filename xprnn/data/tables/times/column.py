@@ -219,7 +219,8 @@ def _one_way(ticks: HostArray) -> bool:
 def _is_even(dates: Dates) -> bool:
     backward = len(dates.ticks) > 1 and dates.ticks[0] > dates.ticks[-1]
     order = slice(None, None, -1) if backward else slice(None)
-    spacing = spacing_of_dates(dates.ticks[order], dates.wall[order], dates.style.write)
+    times = Times(dates.ticks[order], dates.wall[order], dates.style.write, dates=True)
+    spacing, _ = times.spacing()
     return spacing.even or spacing.description == "business days"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from xprnn.backend.host.arrays import np
 from xprnn.data.tables.times.iso import iso_date
-from xprnn.data.tables.times.months import ENGLISH, english, months_of
+from xprnn.data.tables.times.months import ENGLISH, english, months_in, months_of
 from xprnn.data.tables.times.periods import PERIODS
 from xprnn.data.tables.times.style import Dates, Style
 
@@ -163,7 +163,7 @@ def named_dates(texts: Sequence[str], pattern: str) -> Dates | None:
         months_of(texts),
         padded=not any(re.search(r"(?<![\d:])\d(?![\d:])", text) for text in texts),
         padded_hour=not any(re.search(r"(?<![\d:])\d:", text) for text in texts),
-        upper=bool(re.search(r"[A-Z]{3}", texts[0])),
+        upper=any(word.isupper() for word in months_in(texts[0])),
     )
     return Dates(wall - offsets, wall, style)
 

@@ -64,12 +64,16 @@ def month_of(word: str) -> int | None:
     return None
 
 
+def months_in(text: str) -> list[str]:
+    """Return the words of a date that name a month."""
+    words = re.findall(r"[^\W\d_]{3,}\.?", _without_weekday(text))
+    return [word for word in words if month_of(word) is not None]
+
+
 def months_of(texts: Sequence[str]) -> tuple[str, ...]:
     """Return the names of all months as they are written; empty if they are not all there."""
     names: dict[int, str] = {}
     for text in texts[:400]:
-        for word in re.findall(r"[^\W\d_]{3,}\.?", _without_weekday(text)):
-            number = month_of(word)
-            if number is not None:
-                names.setdefault(number, word)
+        for word in months_in(text):
+            names.setdefault(month_of(word) or 0, word)
     return tuple(names[k] for k in range(1, 13)) if len(names) == 12 else ()
