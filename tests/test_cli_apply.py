@@ -23,7 +23,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     small = ("--hidden", 3, "--epochs", 2)
     assert run("train", "sine", *small, "--out", folder / "sine").status == 0
-    words = ("--column", "SUNACTIVITY", "--networks", 2, "--window", 6)
+    words = ("--column", "SUNACTIVITY", "--networks", 2, "--window", 6, "--season", "none")
+    words = (*words, "--difference", "none")
     assert run("train", "csv", "sunspots", *words, *small, "--out", folder / "csv").status == 0
     return folder
 
@@ -102,9 +103,10 @@ def test_the_distance_from_the_sine_in_and_out_of_the_trained_range(
 def test_a_series_is_forecast_past_its_end(tmp_path, series):
     result = run("apply", series, "sunspots", "--steps", 3, "--out", tmp_path)
     assert (result.status, result.err) == (0, "")
-    header, (step, values, one_step, closed_loop) = read(tmp_path / "output.csv")
+    header, columns = read(tmp_path / "output.csv")
+    step, values, one_step, closed_loop, lower, upper = columns
     f = Forecaster.of(RNN.load(series))
-    assert header == ["YEAR", "SUNACTIVITY", "one_step", "closed_loop"]
+    assert header == ["YEAR", "SUNACTIVITY", "one_step", "closed_loop", "lower", "upper"]
     assert step == tuple(map(str, range(1700, 2012)))
     assert values == (*map(repr, VALUES.tolist()), "", "", "")
     assert one_step[:6] == one_step[-3:-1] * 3 == ("",) * 6
@@ -112,6 +114,12 @@ def test_a_series_is_forecast_past_its_end(tmp_path, series):
     assert set(closed_loop[:-3]) == {""}
     want = f.closed_loop(VALUES, 3)
     np.testing.assert_allclose(np.array(closed_loop[-3:], float), want, rtol=1e-10)
+    middle = (np.array(lower[6:], float) + np.array(upper[6:], float)) / 2
+    np.testing.assert_allclose(middle[:-3], f.one_step(VALUES), rtol=1e-9)
+    np.testing.assert_allclose(middle[-3:], want, rtol=1e-9)
+    widths = np.array(upper[6:], float) - middle
+    np.testing.assert_allclose(widths[:-3], f.intervals.widths[0][0], rtol=1e-6)
+    np.testing.assert_allclose(widths[-3:], f.intervals.widths[0][:3], rtol=1e-6)
     error = rmse(f.one_step(VALUES), VALUES[6:])
     assert f"309 values; root mean squared error one step ahead: {error:.4g}\n" in result.out
     assert f"the next 3 values: {', '.join(f'{value:.4g}' for value in want)}\n" in result.out

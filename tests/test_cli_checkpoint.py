@@ -67,7 +67,7 @@ def killed_after_epochs(monkeypatch, words, epochs):
         (WORDS, (2, 1), ["run.ckpt"]),
         (CHARACTERS, (2,), ["run.ckpt"]),
         # Killed in the second network, and again right after resuming.
-        (SERIES, (5, 1), ["run-1.ckpt", "run-2.ckpt", "run-3.ckpt"]),
+        (SERIES, (5, 1), [f"run-{k}.ckpt" for k in range(1, 7)]),
     ],
     ids=["sine", "sine with more", "words", "characters", "csv"],
 )

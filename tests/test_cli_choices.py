@@ -8,7 +8,7 @@ from xprnn.cli.train import session
 from xprnn.cli.train.session import MODEL
 
 SMALL = ("--hidden", "4", "--epochs", "2")
-CSV = ("csv", "sunspots", "--column", "SUNACTIVITY", "--networks", "1")
+CSV = ("csv", "sunspots", "--column", "SUNACTIVITY", "--networks", "1", "--no-refit")
 
 
 @pytest.fixture

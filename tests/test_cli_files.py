@@ -70,7 +70,7 @@ def test_newest_first_is_turned_round(train, tmp_path):
     )
     result = run("apply", model, tmp_path / "file.csv", "--steps", 2, "--out", tmp_path)
     assert future(tmp_path, 2) == (
-        ["Date", "Vol.", "one_step", "closed_loop"],
+        ["Date", "Vol.", "one_step", "closed_loop", "lower", "upper"],
         [
             "03/03/2023",
             "03/06/2023",
@@ -158,7 +158,10 @@ def test_a_column_by_its_number_and_standard_input(train, tmp_path, monkeypatch)
     assert result.out.splitlines()[0].startswith("read 40 rows: column 2; no header; no column of ")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode("utf-16"))))
     assert run("apply", model, "-", "--steps", 2, "--out", tmp_path).status == 0
-    assert future(tmp_path, 2) == (["step", "2", "one_step", "closed_loop"], ["+1", "+2"])
+    assert future(tmp_path, 2) == (
+        ["step", "2", "one_step", "closed_loop", "lower", "upper"],
+        ["+1", "+2"],
+    )
 
 
 @pytest.mark.parametrize(

@@ -190,11 +190,6 @@ POISONED = np.where(np.arange(60) == 17, np.nan, VALUES)
         (lambda: forecaster(True, VALUES[:6]), ValueError, "training has 6 entries: expected more"),
         (lambda: forecaster(training=np.ones(20)), ValueError, "all 20 values of the training p"),
         (
-            lambda: forecaster(True, np.arange(20)),
-            ValueError,
-            "all 19 changes of the training part are 1",
-        ),
-        (
             lambda: forecaster(returns="sequence"),
             ValueError,
             r"net is RNN\(.*returns='sequence'.*: expected RNN\(1, H, 1, returns='last'\)",

@@ -77,8 +77,9 @@ def series_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
         "--column",
         metavar="NAME",
+        action="append",
         required=required,
-        help="the column to forecast, by name or number (from 1)",
+        help="the column to forecast, by name or number (from 1); repeated: several together",
     )
 
 

@@ -1,11 +1,17 @@
 """Data: batches, text, series from files, synthetic problems, and baselines."""
 
 from xprnn.data import text
-from xprnn.data.baselines import Autoregression, persistence, rmse
+from xprnn.data.baselines import Autoregression, fit_baselines, persistence, rmse, scale_of_errors
 from xprnn.data.batches import Batch, chunks, minibatches
 from xprnn.data.collection import Collection, read_texts
+from xprnn.data.combination import Choice, Combination, choose
+from xprnn.data.differencing import Differencing
+from xprnn.data.intervals import Intervals
+from xprnn.data.linear import Linear
 from xprnn.data.ngram import NGram
 from xprnn.data.padding import buckets, pad
+from xprnn.data.rolling import rolled
+from xprnn.data.seasons import Season, find_season
 from xprnn.data.series import Scaling, sunspots, windows
 from xprnn.data.synthetic import count_ones, sine
 from xprnn.data.tables import (
@@ -21,16 +27,25 @@ from xprnn.data.tables import (
 __all__ = [
     "Autoregression",
     "Batch",
+    "Choice",
     "Collection",
     "Columns",
+    "Combination",
+    "Differencing",
+    "Intervals",
+    "Linear",
     "NGram",
     "Reading",
     "Scaling",
+    "Season",
     "Series",
     "Spacing",
     "buckets",
+    "choose",
     "chunks",
     "count_ones",
+    "find_season",
+    "fit_baselines",
     "minibatches",
     "pad",
     "persistence",
@@ -39,6 +54,8 @@ __all__ = [
     "read_series",
     "read_texts",
     "rmse",
+    "rolled",
+    "scale_of_errors",
     "sine",
     "sunspots",
     "text",

@@ -1,10 +1,17 @@
-"""Baselines: simple forecasts that a network has to beat."""
+"""Baselines: simple forecasts that a network has to beat, and errors to compare them by."""
 
+import math
 from typing import NamedTuple
 
 from xprnn import checks
 from xprnn.backend.host.arrays import HostArray, np, refuse_changed
+from xprnn.data.differencing import Differencing
+from xprnn.data.linear import Linear
+from xprnn.data.rolling import OneStep
 from xprnn.data.series import check_series
+
+FEWEST_FOR_AR = 8
+"""Fewer values are not enough for an autoregression whose order is chosen."""
 
 
 def persistence(values: HostArray) -> HostArray:
@@ -28,7 +35,7 @@ class Autoregression(NamedTuple):
 
     @classmethod
     def fitted(cls, values: HostArray, order: int) -> "Autoregression":
-        """Fit the coefficients by least squares.
+        """Fit the coefficients by least squares, on standardised values.
 
         Parameters
         ----------
@@ -37,13 +44,111 @@ class Autoregression(NamedTuple):
         order : int
         """
         order = checks.positive_int("order", order)
-        values = check_series("values", values, more_than=2 * order)
-        return cls(np.linalg.lstsq(_lags(values, order), values[order:], rcond=None)[0])
+        return cls._least_squares(check_series("values", values, more_than=2 * order), order)
+
+    @classmethod
+    def by_aic(cls, values: HostArray, most: int | None = None) -> "Autoregression":
+        """Fit an autoregression whose order has the lowest Akaike information criterion.
+
+        ::
+
+            AIC = n log(Σ r²/n) + 2 (order + 2)
+
+        of the n values that come after the longest order's first forecast; of equal ones, the
+        lowest order.  The chosen order is fitted to all values.
+
+        Parameters
+        ----------
+        values : host array, (N,)
+            Finite, N at least 8.
+        most : int, optional
+            The largest order; None: 10 log₁₀ N (that of R's ``ar``), but at most N/4.
+        """
+        values = check_series("values", values, more_than=FEWEST_FOR_AR - 1)
+        n = len(values)
+        longest = int(10 * math.log10(n)) if most is None else checks.positive_int("most", most)
+        longest = max(1, min(longest, n // 4))
+        z, _, _ = _standardised(values)
+        lags, target = _lags(z, longest), z[longest:]
+        best, lowest = 0, math.inf
+        for order in range(longest + 1):
+            x = lags[:, : order + 1]
+            left = target - x @ np.linalg.lstsq(x, target, rcond=None)[0]
+            # What rounding leaves of a perfect fit is no reason for a higher order.
+            variance = max(float(np.mean(left**2)), np.finfo(np.float64).eps ** 2)
+            aic = len(target) * math.log(variance) + 2 * (order + 2)
+            if aic < lowest - 1e-9 * abs(lowest if math.isfinite(lowest) else 1.0):
+                best, lowest = order, aic
+        return cls._least_squares(values, best)
+
+    @classmethod
+    def _least_squares(cls, values: HostArray, order: int) -> "Autoregression":
+        z, mean, std = _standardised(values)
+        # On raw values, columns of other units than the constant's 1 would count as dependent.
+        a = np.linalg.lstsq(_lags(z, order), z[order:], rcond=None)[0]
+        a[0] = std * a[0] + mean * (1.0 - float(np.sum(a[1:])))
+        return cls(a)
+
+    @property
+    def order(self) -> int:
+        """How many values it reads."""
+        return len(self.coefficients) - 1
+
+    @property
+    def needed(self) -> int:
+        """How many values come before the first that can be forecast."""
+        return max(1, self.order)
+
+    def next(self, history: HostArray, inputs: HostArray | None = None) -> HostArray:
+        """Forecast the values (B,) that follow histories (L, B), the last value the latest."""
+        del inputs
+        level = np.full(history.shape[1], self.coefficients[0])
+        if self.order:
+            level = level + self.coefficients[:0:-1] @ history[-self.order :]
+        return level
 
     def one_step(self, values: HostArray) -> HostArray:
         """Forecast every value from index ``order`` on, from the actual values: (N-order,)."""
         order = len(self.coefficients) - 1
         return _lags(check_series("values", values, more_than=order), order) @ self.coefficients
+
+
+def fit_baselines(training: HostArray, season: int = 0) -> dict[str, OneStep | None]:
+    """Fit the baselines of a forecast; see `xprnn.data.rolling.rolled` for what to do with them.
+
+    Parameters
+    ----------
+    training : host array, (N,)
+        N at least 2.
+    season : int
+        The period; 0: there is none.
+
+    Returns
+    -------
+    dict
+        ``persistence``: the value before.  ``drift``: that and the mean change.  ``seasonal``: the
+        value a season before; None without a season.  ``ar``: an autoregression of the order with
+        the lowest AIC, up to 10 log₁₀ N or a season and one; None for fewer than 8 values.
+
+    References
+    ----------
+    R. J. Hyndman and G. Athanasopoulos, "Forecasting: principles and practice", section 5.2.
+    """
+    training = check_series("training", training, more_than=1)
+    first, nothing, n = Differencing(first=True), np.zeros(0), len(training)
+    seasonal = None
+    if season and season < n:
+        seasonal = Linear(Differencing(season=season), 0.0, nothing, nothing)
+    linear = None
+    if n >= FEWEST_FOR_AR:
+        linear = Autoregression.by_aic(training, max(int(10 * math.log10(n)), season + 1))
+    change = (float(training[-1]) - float(training[0])) / (n - 1)
+    return {
+        "persistence": Linear(first, 0.0, nothing, nothing),
+        "drift": Linear(first, change, nothing, nothing),
+        "seasonal": seasonal,
+        "ar": linear,
+    }
 
 
 def rmse(forecast: HostArray, values: HostArray) -> float:
@@ -52,6 +157,31 @@ def rmse(forecast: HostArray, values: HostArray) -> float:
     refuse_changed("values", values)
     checks.of_shape("forecast", forecast, tuple(values.shape))
     return float(np.sqrt(np.mean((forecast - values) ** 2)))
+
+
+def scale_of_errors(training: HostArray, season: int = 0) -> float | None:
+    """Return what the mean absolute scaled error divides by, or None if it would be 0.
+
+    It is the mean absolute error of the naive forecast one step ahead, or of the seasonal naive one
+    a season ahead, on the training part.  The mean absolute scaled error of a forecast is its mean
+    absolute error over this: below 1 it is better than the naive forecast was in training.
+
+    References
+    ----------
+    R. J. Hyndman and A. B. Koehler, "Another look at measures of forecast accuracy", International
+    Journal of Forecasting 22 (2006), 679-688.
+    """
+    step = season if 0 < season < len(training) else 1
+    scale = float(np.mean(np.abs(training[step:] - training[:-step])))
+    return scale if scale > 0 else None
+
+
+def _standardised(values: HostArray) -> tuple[HostArray, float, float]:
+    mean, std = float(np.mean(values)), float(np.std(values))
+    # Of equal values, rounding alone is left.
+    if std <= 1e-13 * float(np.max(np.abs(values))):
+        return np.zeros(len(values)), mean, 0.0
+    return (values - mean) / std, mean, std
 
 
 def _lags(values: HostArray, order: int) -> HostArray:

@@ -28,7 +28,7 @@ class Scaling(NamedTuple):
     std: float
 
     @classmethod
-    def fitted(cls, values: HostArray, *, what: str = "values") -> "Scaling":
+    def fitted(cls, values: HostArray, *, what: str = "values", equal: bool = False) -> "Scaling":
         """Return the scaling that gives these values zero mean and unit standard deviation.
 
         Fit it on the training part only: data that is held out must not leak into the model.
@@ -38,11 +38,13 @@ class Scaling(NamedTuple):
         values : host array, (N,)
         what : str
             The name of the values in messages.
+        equal : bool
+            Whether the values may all be equal; then their scale is 1.
 
         Raises
         ------
         ValueError
-            If the values are all equal, or so large that their deviation overflows.
+            If the values are all equal and may not be, or so large that their deviation overflows.
         """
         values = check_series("values", values, more_than=0)
         largest = float(np.max(np.abs(values)))
@@ -53,6 +55,8 @@ class Scaling(NamedTuple):
                 f"the {what} of the training part reach {largest:g}, too large to be scaled: "
                 "expected below 1e150 or so; another unit?"
             )
+        if std <= 1e-12 * largest and equal:
+            return cls(mean, 1.0)
         if std <= 1e-12 * largest:
             raise ValueError(f"all {len(values)} {what} of the training part are {mean:g}")
         return cls(mean, std)

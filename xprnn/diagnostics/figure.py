@@ -14,6 +14,8 @@ Figure: TypeAlias = Any
 
 DATA, MODEL, SECOND = "0.45", "#0b6fb8", "#d1495b"
 """Colours: of data, of the network's output, and of a second curve."""
+BAND = "#cfe3f1"
+"""The colour of an interval around the network's output."""
 
 
 def new_figure(height: float = 4.2) -> tuple[Figure, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from xprnn import checks
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.diagnostics.figure import DATA, MODEL, SECOND, Figure, new_figure
+from xprnn.diagnostics.figure import BAND, DATA, MODEL, SECOND, Figure, new_figure
 from xprnn.diagnostics.lettering import label_times, lettering
 
 
@@ -168,6 +168,8 @@ def plot_forecast(
     start: int,
     one_step_start: int,
     closed_loop_start: int,
+    band: tuple[int, HostArray, HostArray] | None = None,
+    band_name: str = "interval",
     times: Sequence[str] | None = None,
     ylabel: str = "",
     title: str = "",
@@ -181,6 +183,11 @@ def plot_forecast(
         The index of the first value that is drawn.
     one_step_start, closed_loop_start : int
         The index of the first entry of each forecast; a forecast may reach past the last value.
+    band : (int, host array, host array), optional
+        A prediction interval: the index of its first entry, its lower and its upper limits.  It is
+        not drawn where they are NaN.
+    band_name : str
+        What the legend calls it.
     times : sequence of str, optional
         The label of every value.
     ylabel, title : str
@@ -194,6 +201,11 @@ def plot_forecast(
     axes.plot(
         np.arange(start, len(values)), values[start:], ".-", color=DATA, lw=1, ms=5, label="data"
     )
+    if band is not None:
+        index = np.arange(band[0], band[0] + len(band[1]))
+        shown = index >= start
+        limits = [limit[shown] for limit in band[1:]]
+        axes.fill_between(index[shown], *limits, color=BAND, lw=0, zorder=0, label=band_name)
     for forecast, first, color, style, name in (
         (one_step, one_step_start, MODEL, "-", "one step ahead"),
         (closed_loop, closed_loop_start, SECOND, "--", "closed loop"),
@@ -207,7 +219,7 @@ def plot_forecast(
     axes.margins(x=0.01)
     if times is not None:
         label_times(axes, times)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4, frameon=False)
     return figure
 
 

@@ -5,125 +5,314 @@ from typing import Any, NamedTuple
 
 from xprnn import checks
 from xprnn.backend.host.arrays import Generator, HostArray, np
-from xprnn.backend.host.quoting import quoted
 from xprnn.backend.types import Array
 from xprnn.data.batches import minibatches
-from xprnn.data.series import Scaling, check_series, windows
+from xprnn.data.combination import Combination
+from xprnn.data.differencing import Differencing
+from xprnn.data.drawn import window_batches
+from xprnn.data.intervals import Intervals
+from xprnn.data.rolling import rolled
+from xprnn.data.series import Scaling, check_series
 from xprnn.engine.network import RNN
-from xprnn.models.task import entry
+from xprnn.models.forecaster_file import TASK, check_task, counted, metadata_of, parts_of
 
-TASK = "series"
+__all__ = ["TASK", "Forecaster"]
 
-LARGEST = 1e155
-"""Means and deviations are below it, because squares of larger values overflow."""
+LARGEST_INPUT = 1 << 22
+"""How many numbers the projections of a block of windows have at most."""
 
 
 class Forecaster(NamedTuple):
     """A network, with the window and the scaling that it was trained with.
 
+    Without a linear part the network forecasts the scaled value or change itself.  With one it
+    forecasts what the linear part leaves over::
+
+        ŷ(t) = linear(y(t-1), y(t-2), ...) + residual · net(window)
+
+    Several columns are forecast together by a network of as many outputs, which reads all of them
+    and the covariates, these one step ahead of the values because they are known in advance.
+
     Attributes
     ----------
     net : RNN
-        One input, one output, ``returns="last"``.
+        One input for each column and covariate, one output for each column, ``returns="last"``.
     window : int
         How many values the network reads to forecast the next.
-    scaling : Scaling
+    scaling : Scaling, or tuple of Scaling
+        Of the values or, with differences, of these; one for each of several columns.
     difference : bool
         Whether it reads and forecasts changes instead of levels, for series with a trend.
+    season : int
+        The period of seasonal differences; 0: none are taken.
+    linear : tuple of Combination
+        The linear part of each column; empty: there is none.
+    residual : tuple of float
+        The scale of the network's output for each column, if there is a linear part.
+    covariates : tuple of Scaling
+        One for each covariate.
+    intervals : Intervals, optional
+        Half widths of prediction intervals by horizon.
     """
 
     net: RNN
     window: int
-    scaling: Scaling
+    scaling: Scaling | tuple[Scaling, ...]
     difference: bool = False
+    season: int = 0
+    linear: tuple[Combination, ...] = ()
+    residual: tuple[float, ...] = ()
+    covariates: tuple[Scaling, ...] = ()
+    intervals: Intervals | None = None
 
     @classmethod
     def fitted_scaling(
-        cls, net: RNN, window: int, training: HostArray, *, difference: bool = False
+        cls,
+        net: RNN,
+        window: int,
+        training: HostArray,
+        *,
+        difference: bool = False,
+        season: int = 0,
+        covariates: HostArray | None = None,
     ) -> "Forecaster":
         """Return a forecaster with a scaling fitted on the training values; it trains no weights.
+
+        Parameters
+        ----------
+        net : RNN
+        window : int
+        training : host array, (N,) or (N, O)
+        difference : bool
+        season : int
+        covariates : host array, (N, C), optional
 
         Raises
         ------
         TypeError, ValueError
-            If the network does not have one input, one output and ``returns="last"``, the window is
-            not a positive integer, or the training values are not finite, not longer than the
-            window, or all equal (with ``difference``, if their changes are).
+            If the network does not have an input for each column and covariate, an output for each
+            column and ``returns="last"``, the window is not a positive integer, or the training
+            values are not finite, not longer than the window, or all equal.  Equal differences
+            are no error: their scale is 1.
         """
-        _check_net(net)
+        several = np.ndim(training) == 2
+        count = 0 if covariates is None else covariates.shape[1]
+        outputs = training.shape[1] if several else 1
+        _check_net(net, outputs, count)
         window = checks.positive_int("window", window)
-        training = check_series("training", training, more_than=window + difference)
-        if difference:
-            scaling = Scaling.fitted(np.diff(training), what="changes")
-        else:
-            scaling = Scaling.fitted(training)
-        return cls(net, window, scaling, difference)
+        kind = Differencing(difference, season)
+        columns = [
+            check_series("training", column, more_than=window + kind.lost)
+            for column in (training.T if several else [training])
+        ]
+        what = "changes" if kind.lost else "values"
+        scalings = tuple(
+            Scaling.fitted(kind.apply(column), what=what, equal=bool(kind.lost))
+            for column in columns
+        )
+        of_inputs = tuple(
+            Scaling.fitted(kind.apply(check_series("covariates", column, more_than=0)), equal=True)
+            for column in (() if covariates is None else covariates.T)
+        )
+        return cls(
+            net,
+            window,
+            scalings if several else scalings[0],
+            difference,
+            season,
+            covariates=of_inputs,
+        )
+
+    @property
+    def differencing(self) -> Differencing:
+        """The differences that the network reads."""
+        return Differencing(self.difference, self.season)
 
     @property
     def needed(self) -> int:
         """How many values come before the first that can be forecast."""
-        return self.window + self.difference
+        return max(self.window + self.differencing.lost, *(part.needed for part in self.linear), 0)
 
     def batches(self, values: HostArray, size: int, rng: Generator) -> minibatches:
-        """Return training batches: windows of the values, each with the value that follows."""
+        """Return training batches: windows of the values, each with the value that follows.
+
+        All of them are in memory at once; `training_batches` cuts them out when they are needed.
+        """
         x, target = self.examples(values)
         return minibatches(x, target, size, rng=rng)
 
-    def examples(self, values: HostArray) -> tuple[Array, Array]:
-        """Return windows of the scaled values, (window, B, 1), and what follows each, (B, 1)."""
-        x, target = windows(self._scaled(values), self.window)
-        asarray = self.net.backend.asarray
-        return asarray(x), asarray(target)
+    def examples(
+        self, values: HostArray, covariates: HostArray | None = None
+    ) -> tuple[Array, Array]:
+        """Return what the network reads, (window, B, I), and what it is to forecast, (B, O).
 
-    def one_step(self, values: HostArray) -> HostArray:
+        That is windows of the scaled values and what follows each, or with a linear part what this
+        leaves over.
+        """
+        table = self._checked(values, self.needed)
+        every = self.training_batches(table, len(table), None, covariates=covariates)
+        batch = next(iter(every))
+        return batch.x, batch.target
+
+    def training_batches(
+        self,
+        values: HostArray,
+        size: int,
+        rng: Generator | None,
+        *,
+        covariates: HostArray | None = None,
+        start: int = 0,
+        least: int = 1,
+        most: int | None = None,
+    ) -> window_batches:
+        """Return training batches, whose windows are cut out when they are needed.
+
+        Parameters
+        ----------
+        values : host array, (N,) or (N, O)
+        size : int
+            Windows in a batch.
+        rng : Generator or None
+            The source of the random order; None: the order of time.
+        covariates : host array, (N, C), optional
+        start : int
+            The index of the first value that is a target; at least `needed`, which is the default.
+        least, most : int
+            See `window_batches`.
+        """
+        table = values.reshape(len(values), -1)
+        lost, first = self.differencing.lost, max(self.needed, start)
+        scaled = self._scaled_table(table)
+        if self.linear:
+            known = self._linear_one_step(table, first, covariates)
+            scales = np.array(self.residual)
+            # A residual of 0 is one of a series that the linear part forecasts without error.
+            target = (table[first:] - known) / np.where(scales > 0, scales, np.inf)
+        else:
+            target = scaled[first - lost :]
+        features = scaled
+        if covariates is not None:
+            ahead = self._scaled_covariates(covariates)
+            features = np.concatenate([scaled, np.vstack([ahead[1:], ahead[-1:]])], axis=1)
+        return window_batches(
+            features,
+            np.arange(first, len(table)) - lost,
+            target,
+            self.window,
+            size,
+            asarray=self.net.backend.asarray,
+            rng=rng,
+            least=least,
+            most=most,
+        )
+
+    def with_linear(
+        self,
+        linear: tuple[Combination, ...],
+        values: HostArray,
+        covariates: HostArray | None = None,
+    ) -> "Forecaster":
+        """Return this forecaster with a linear part, and the scale of what it leaves of values."""
+        made = self._replace(linear=linear, residual=(1.0,) * len(linear))
+        table = values.reshape(len(values), -1)
+        left = table[made.needed :] - made._linear_one_step(table, made.needed, covariates)
+        scales = np.std(left, axis=0) if len(left) else np.zeros(table.shape[1])
+        exact = scales <= 1e-12 * np.max(np.abs(table), axis=0)
+        return made._replace(residual=tuple(float(s) for s in np.where(exact, 0.0, scales)))
+
+    def next(self, history: HostArray, inputs: HostArray | None = None) -> HostArray:
+        """Forecast the values that follow histories.
+
+        Parameters
+        ----------
+        history : host array, (L, B) or (L, B, O)
+            B histories of L values, L at least `needed`; the last is the latest.
+        inputs : host array, (L + 1, B, C), optional
+            The covariates of the same times and of the one to forecast.
+
+        Returns
+        -------
+        host array, (B,) or (B, O), float64
+        """
+        table = history if history.ndim == 3 else history[:, :, None]
+        kind = self.differencing
+        x = (kind.apply(table[-self.window - kind.lost :]) - self._mean) / self._std
+        if inputs is not None:
+            ahead = self._scaled_covariates(inputs[-self.window - kind.lost :])
+            x = np.concatenate([x, ahead], axis=2)
+        backend = self.net.backend
+        output, _ = self.net(backend.asarray(x))
+        out = backend.to_numpy(output).astype(np.float64)
+        if self.linear:
+            known = [part.next(table[:, :, k], inputs) for k, part in enumerate(self.linear)]
+            forecast = np.stack(known, axis=1) + out * np.array(self.residual)
+        else:
+            forecast = kind.base(table) + (out * self._std + self._mean)
+        found: HostArray = forecast if history.ndim == 3 else forecast[:, 0]
+        return found
+
+    def one_step(self, values: HostArray, covariates: HostArray | None = None) -> HostArray:
         """Forecast every value from index `needed` on, each from the actual values before it.
 
         Parameters
         ----------
-        values : host array, (N,)
+        values : host array, (N,) or (N, O)
             N above `needed`.
+        covariates : host array, (N, C), optional
 
         Returns
         -------
-        host array, (N - needed,), float64
+        host array, (N - needed,) or (N - needed, O), float64
         """
-        values = check_series("values", values, more_than=self.needed)
-        x, _ = windows(self._scaled(values), self.window)
-        forecast = self._forecast(x)
-        return values[self.window : -1] + forecast if self.difference else forecast
+        values = self._checked(values, self.needed)
+        known = self._checked_covariates(covariates, len(values))
+        found: HostArray = self.rolled(values, self.needed, len(values), covariates=known)[0]
+        return found
 
-    def closed_loop(self, values: HostArray, steps: int) -> HostArray:
+    def closed_loop(
+        self, values: HostArray, steps: int, covariates: HostArray | None = None
+    ) -> HostArray:
         """Forecast the next ``steps`` values, each from the values and forecasts before it.
 
         Parameters
         ----------
-        values : host array, (N,)
+        values : host array, (N,) or (N, O)
             N at least `needed`.
         steps : int
+        covariates : host array, (N + steps, C), optional
 
         Returns
         -------
-        host array, (steps,), float64
+        host array, (steps,) or (steps, O), float64
         """
         steps = checks.positive_int("steps", steps)
-        values = check_series("values", values, more_than=self.needed - 1)
-        history = list(self._scaled(values)[-self.window :])
-        for _ in range(steps):
-            x = np.array(history[-self.window :]).reshape(self.window, 1, 1)
-            history.append(float(self.scaling.apply(self._forecast(x))[0]))
-        forecast = self.scaling.invert(np.array(history[self.window :]))
-        return values[-1] + np.cumsum(forecast) if self.difference else forecast
+        values = self._checked(values, self.needed - 1)
+        known = self._checked_covariates(covariates, len(values) + steps)
+        end = len(values)
+        found: HostArray = self.rolled(values, end, end + 1, steps, covariates=known)[:, 0]
+        return found
+
+    def rolled(
+        self,
+        values: HostArray,
+        start: int,
+        stop: int,
+        horizon: int = 1,
+        *,
+        covariates: HostArray | None = None,
+        tick: Any = None,
+    ) -> HostArray:
+        """Forecast ``horizon`` steps from every origin; see `xprnn.data.rolling.rolled`.
+
+        The windows of a block are as many as memory is spared for.
+        """
+        numbers = self.window * self.net.hidden_size * self.net.cell.gates
+        block = max(16, min(1024, LARGEST_INPUT // numbers))
+        return rolled(self, values, start, stop, horizon, inputs=covariates, block=block, tick=tick)
 
     def save(self, path: str | os.PathLike[str], **extra: Any) -> None:
         """Save the network, with ``extra`` and everything that `of` needs as metadata."""
-        self.net.metadata = {
-            **extra,
-            "task": TASK,
-            "window": self.window,
-            "mean": self.scaling.mean,
-            "std": self.scaling.std,
-            "difference": self.difference,
-        }
+        self.net.metadata = {**extra, **metadata_of(self._asdict())}
         self.net.save(path)
 
     @classmethod
@@ -136,30 +325,67 @@ class Forecaster(NamedTuple):
             If the network was not saved by a forecaster, or what its metadata says is out of range.
         """
         data = net.metadata
-        if data.get("task") != TASK:
+        check_task(data)
+        _check_net(net, counted(data, "mean", 1), counted(data, "covariate_means", 0))
+        return cls(net, **parts_of(data))
+
+    @property
+    def _scalings(self) -> tuple[Scaling, ...]:
+        return (self.scaling,) if isinstance(self.scaling, Scaling) else self.scaling
+
+    @property
+    def _mean(self) -> HostArray:
+        return np.array([scaling.mean for scaling in self._scalings])
+
+    @property
+    def _std(self) -> HostArray:
+        return np.array([scaling.std for scaling in self._scalings])
+
+    def _scaled_table(self, table: HostArray) -> HostArray:
+        scaled: HostArray = (self.differencing.apply(table) - self._mean) / self._std
+        return scaled
+
+    def _scaled_covariates(self, inputs: HostArray) -> HostArray:
+        mean = np.array([scaling.mean for scaling in self.covariates])
+        std = np.array([scaling.std for scaling in self.covariates])
+        scaled: HostArray = (self.differencing.apply(inputs) - mean) / std
+        return scaled
+
+    def _linear_one_step(
+        self, table: HostArray, start: int, covariates: HostArray | None
+    ) -> HostArray:
+        """Return the linear part's forecasts of the values from ``start`` on, (N - start, O)."""
+        parts = [
+            rolled(part, column, start, len(table), inputs=covariates)[0]
+            for part, column in zip(self.linear, table.T, strict=True)
+        ]
+        return np.stack(parts, axis=1)
+
+    def _checked(self, values: HostArray, more_than: int) -> HostArray:
+        """Return values as float64, after checking their number of columns, and that they do."""
+        if isinstance(self.scaling, Scaling):
+            return check_series("values", values, more_than=more_than)
+        checks.of_shape("values", values, ("N", len(self.scaling)))
+        columns = [check_series("values", column, more_than=more_than) for column in values.T]
+        return np.stack(columns, axis=1)
+
+    def _checked_covariates(self, given: HostArray | None, count: int) -> HostArray | None:
+        if not self.covariates:
+            if given is not None:
+                raise ValueError("covariates are given, but the network was trained without")
+            return None
+        if given is None:
             raise ValueError(
-                f"the network was not trained on a series: its metadata is {quoted(data)}"
+                f"the network was trained with {len(self.covariates)} covariates: expected them"
             )
-        _check_net(net)
-        scaling = Scaling(
-            checks.number("mean", entry(data, "mean"), least=-LARGEST, below=LARGEST),
-            checks.number("std", entry(data, "std"), open_=True, below=LARGEST),
-        )
-        window = checks.positive_int("window", entry(data, "window"))
-        difference = checks.boolean("difference", entry(data, "difference"))
-        return cls(net, window, scaling, difference)
-
-    def _scaled(self, values: HostArray) -> HostArray:
-        return self.scaling.apply(np.diff(values) if self.difference else values)
-
-    def _forecast(self, x: HostArray) -> HostArray:
-        """Return the network's forecasts (B,), in the values' unit, for windows (T, B, 1)."""
-        backend = self.net.backend
-        output, _ = self.net(backend.asarray(x))
-        return self.scaling.invert(backend.to_numpy(output)[:, 0].astype(np.float64))
+        checks.of_shape("covariates", given, (count, len(self.covariates)))
+        columns = [check_series("covariates", column, more_than=0) for column in given.T]
+        return np.stack(columns, axis=1)
 
 
-def _check_net(net: RNN) -> None:
+def _check_net(net: RNN, outputs: int = 1, covariates: int = 0) -> None:
     form = (net.input_size, net.output_size, net.returns, net.embedding_size)
-    if form != (1, 1, "last", None):
-        raise ValueError(f"net is {net}: expected RNN(1, H, 1, returns='last')")
+    if form != (outputs + covariates, outputs, "last", None):
+        raise ValueError(
+            f"net is {net}: expected RNN({outputs + covariates}, H, {outputs}, returns='last')"
+        )

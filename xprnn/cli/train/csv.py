@@ -1,62 +1,60 @@
-"""``xprnn train csv``: a forecaster of a series."""
+"""``xprnn train csv``: a forecaster of a series, or of several."""
 
 import argparse
-import math
+import json
 import shlex
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from xprnn import checks, diagnostics
+from xprnn import checks
 from xprnn.backend import get_backend
-from xprnn.backend.host.arrays import HostArray, generator
+from xprnn.backend.host.arrays import HostArray, np
 from xprnn.cli.common import check_extras, say_written
-from xprnn.cli.series import read_table, reading_memory, series_options, words_of
+from xprnn.cli.huge import refuse_huge
+from xprnn.cli.series import read_table, series_options, words_of
+from xprnn.cli.train.csv_comparison import as_json, compared, print_table
+from xprnn.cli.train.csv_options import Wanted, forecast_options, wanted
+from xprnn.cli.train.csv_results import OUTPUT, Results, kind_words, left_range, picture
+from xprnn.cli.train.csv_training import Data, Trainer, tail_of
 from xprnn.cli.train.options import (
     check_options,
-    chosen_optimizer,
-    network_arguments,
     network_options,
     optimizer_options,
     recompute_option,
     run_options,
 )
+from xprnn.cli.train.progress import counting
 from xprnn.cli.train.session import MODEL, Session, checkpoints, outputs
-from xprnn.data import Autoregression, Series, persistence, rmse
-from xprnn.engine.network import RNN
-from xprnn.models.ensemble import merge
+from xprnn.data import Columns
+from xprnn.data.combination import Choice, choose
+from xprnn.data.seasons import find_season
 from xprnn.models.forecaster import Forecaster
 
-UPDATES = 2000
-"""The default number of updates of each network."""
-AR_ORDER = 9
-PICTURE = "forecast.png"
+FEWEST = 10
+"""The fewest values to train on."""
 HELP = "forecast a column of a CSV file"
 DESCRIPTION = """\
-Forecast a column of a CSV file.  A network reads a window of values and forecasts the next one; the
-model is an ensemble, the mean of several networks that start from different weights.  The last part
-of the series is held out: nothing is fitted to it.  Prints the one-step error there beside those of
-two baselines, persistence (the last value) and a linear autoregression; writes the model, the
-histories and a picture."""
+Forecast a column of a CSV file, or several together.  The last part of the series is held out:
+nothing is fitted to it.  On the end of the training part are chosen: levels or differences, the
+window that forecasts are made from, and how long to train.  The model is a linear forecast and an
+ensemble of networks that learn what it leaves over.  Prints the errors on the held-out part beside
+those of baselines, and which forecast is best; writes the model, then trained on all values, the
+histories, the forecasts and a picture."""
 EXAMPLE = """\
 examples:
   xprnn train csv sunspots --column SUNACTIVITY --time YEAR      (comes with xprnn)
-  xprnn train csv sales.csv --column units --difference"""
+  xprnn train csv sales.csv --column units --season 12 --horizon 12"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     series_options(parser, required=True)
+    forecast_options(parser)
     network_options(parser, hidden=10, bidirectional=True)
     optimizer_options(parser, lr=0.1, momentum=0.9, schedule="inverse")
     run_options(parser)
     add = parser.add_argument
-    add(
-        "--window",
-        type=int,
-        default=22,
-        metavar="N",
-        help="values that a forecast is made from (default 22)",
-    )
     recompute_option(parser)
     add("--networks", type=int, default=5, metavar="N", help="networks in the ensemble (default 5)")
     add("--batch", type=int, default=16, metavar="N", help="windows in an update (default 16)")
@@ -64,144 +62,254 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--epochs",
         type=int,
         metavar="N",
-        help=f"epochs of each network (default: enough for {UPDATES} updates)",
+        help="exactly N passes over the training part (default: until the error on its end rises)",
     )
-    add(
-        "--difference",
-        action="store_true",
-        help="forecast the next change from the last changes: for series with a trend",
-    )
-    add(
-        "--held-out",
-        type=float,
-        default=0.2,
-        metavar="SHARE",
-        help="share of the series that is held out, at its end (default 0.2)",
-    )
+
+
+class Problem(NamedTuple):
+    """What is forecast, and what was chosen for it.
+
+    Attributes
+    ----------
+    asked : Wanted
+    table : Columns
+    names : tuple of str
+        The columns that are forecast.
+    data : Data
+    season : int
+        The period; 0: there is none.
+    told : str
+        How it is known.
+    choice : Choice
+    """
+
+    asked: Wanted
+    table: Columns
+    names: tuple[str, ...]
+    data: Data
+    season: int
+    told: str
+    choice: Choice
+
+
+class Trained(NamedTuple):
+    """The forecasters of the folds, and the one that is delivered if it is another."""
+
+    folds: list[tuple[int, int, Forecaster]]
+    delivered: Forecaster | None
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, compare, write and print."""
+    """Choose, train, compare, write and print."""
     check_extras()
+    asked = wanted(args)
+    count = _check(args)
+    backend = get_backend(args.backend, dtype=args.dtype)
+    problem = _read(args, asked)
+    trainings = count * (args.folds + (not args.no_refit))
+    files = checkpoints(args, trainings)
+    trainer = Trainer(args, backend, problem.data, problem.choice, files)
+    histories = [f"history-{k}.jsonl" for k in range(1, count + 1)]
+    pictures = [picture(k) for k in range(len(problem.names))]
+    folder = outputs(args, "csv", MODEL, *pictures, OUTPUT, *histories)
+
+    trained = None
+    with Session(args, trainer.epochs * trainings) as session:
+        trained = _train(args, trainer, session)
+    if trained is None:
+        # Of what ended early, the networks that are whole forecast.
+        first = trainer.evaluated or trainer.compared(whole=False)
+        trained = Trained([(problem.data.cut, len(problem.data.values), first)], None)
+    results = Results(args, problem.names, problem.table, problem.data, trainer, trained.folds)
+    with counting("evaluating", results.work) as tick:
+        results.forecast(max(asked.horizons), tick)
+    final = trained.delivered or trained.folds[0][2]
+    final = final._replace(intervals=results.intervals)
+    extra = results.metadata(problem.season)
+    model = session.save(folder, lambda path: final.save(path, **extra))
+    with session.finishing(model):
+        for name, history in zip(histories, session.histories, strict=False):
+            history.save(folder / name)
+        results.write(folder)
+        comparisons = [
+            compared(
+                name,
+                k,
+                problem.data.values,
+                trained.folds,
+                results.forecasts,
+                asked.horizons,
+                problem.season,
+                problem.data.covariates,
+            )
+            for k, name in enumerate(problem.names)
+        ]
+        if args.json:
+            print(json.dumps(as_json(comparisons, _chosen(problem, trainer))))
+        else:
+            details = f" ({trainer.updates} updates of each network, {len(trainer.kept)} averaged)"
+            _print(args, problem, trainer, results, session.summary(backend, details))
+            for comparison in comparisons:
+                print_table(comparison)
+            for line in results.sentences(refitted=trained.delivered is not None):
+                print(line)
+            written = {
+                MODEL: f"the network; next: {_next(args, model)}",
+                "history-*.jsonl": "the loss of every epoch of each network, JSON lines",
+                OUTPUT: "the held-out part: one-step forecast, interval, closed loop",
+                ", ".join(pictures): "the held-out part, one-step and closed-loop forecast",
+            }
+            say_written(folder, written)
+    return session.status(model)
+
+
+def _check(args: argparse.Namespace) -> int:
+    """Check the options that are not of the forecast; return the number of networks."""
     check_options(args)
     checks.positive_int("--batch", args.batch)
-    backend = get_backend(args.backend, dtype=args.dtype)
-    table = read_table(args, [args.column])
-    series = table.series()
-    values = series.values
-    cut = _cut(len(values), args)
-    rng = generator(args.seed)
     count = checks.positive_int("--networks", args.networks)
     if count > 1 and (args.layers > 1 or args.bidirectional):
         raise ValueError(
             f"--networks {count} become one network of one layer and direction: expected "
             "--networks 1 with --layers or --bidirectional"
         )
-    options = network_arguments(args) | {"returns": "last", "backend": backend, "rng": rng}
-    nets = [RNN(1, args.hidden, 1, **options) for _ in range(count)]
-    forecasters = [
-        Forecaster.fitted_scaling(net, args.window, values[:cut], difference=args.difference)
-        for net in nets
-    ]
-    batches = forecasters[0].batches(values[:cut], args.batch, rng)
-    epochs: int = math.ceil(UPDATES / len(batches)) if args.epochs is None else args.epochs
-    chosen = chosen_optimizer(args, epochs * len(batches))
-    files = checkpoints(args, count)
-    histories = [f"history-{k}.jsonl" for k in range(1, count + 1)]
-    folder = outputs(args, "csv", MODEL, PICTURE, *histories)
-    # What can't be printed is no reason not to train; after the training it is told.
-    with suppress(OSError):
-        print(table.found, flush=True)
+    return count
 
-    trained: list[RNN] = []
-    with Session(args, epochs * count) as session:
-        for net, checkpoint in zip(nets, files, strict=True):
-            trained.append(net)
-            session.fit(net, batches, chosen, checkpoint, epochs=epochs, recompute=args.recompute)
-    # A network whose training ended early would spoil the mean, so it counts only if it is alone.
-    kept = trained if session.error is None else trained[:-1] or trained
-    forecaster = forecasters[0]._replace(net=merge(kept))
-    model = session.save(
-        folder,
-        lambda path: forecaster.save(
-            path, column=series.name, seed=args.seed, reading=reading_memory(args, table)
-        ),
+
+def _read(args: argparse.Namespace, asked: Wanted) -> Problem:
+    """Read the series, and choose what is forecast of it."""
+    targets = list(dict.fromkeys(args.column))
+    table = read_table(args, targets, known=args.covariate)
+    values = np.ascontiguousarray(table.values[:, : len(targets)])
+    covariates = None
+    if args.covariate:
+        covariates = np.ascontiguousarray(table.values[:, len(targets) :])
+        bad = np.argwhere(~np.isfinite(covariates))
+        if len(bad):
+            raise ValueError(
+                f"the covariate {table.names[len(targets) + bad[0, 1]]!r} has no value in row "
+                f"{bad[0, 0] + 1}, where {table.names[0]!r} has one"
+            )
+    for name, column in zip(table.names, values.T, strict=False):
+        refuse_huge(args.file, name, column)
+    cut = _cut(len(values), args)
+    data = Data(values, covariates, cut - tail_of(cut), cut)
+    season, told = _season(values[:cut, 0], asked)
+    names = tuple(table.names[: len(targets)])
+    choice = _choice(data, season, asked, args)
+    if not args.json:
+        # Not flushed: a reader that has gone must not end the training.
+        with suppress(OSError):
+            print(table.found)
+    return Problem(asked, table, names, data, season, told, choice)
+
+
+def _train(args: argparse.Namespace, trainer: Trainer, session: Session) -> Trained:
+    """Train what is compared, anew for every further fold, and what is delivered."""
+    if not trainer.exact:
+        trainer.train_first(session)
+    evaluated = trainer.compared(whole=True)
+    cut, count = trainer.data.cut, len(trainer.data.values)
+    edges = [round(edge) for edge in np.linspace(cut, count, args.folds + 1)]
+    folds = [(cut, edges[1], evaluated)]
+    folds += [
+        (edges[k], edges[k + 1], _again(trainer, session, k, edges[k]))
+        for k in range(1, args.folds)
+    ]
+    return Trained(folds, None if args.no_refit else _again(trainer, session, args.folds, count))
+
+
+def _again(trainer: Trainer, session: Session, phase: int, stop: int) -> Forecaster:
+    """Train anew on the values before ``stop``; where networks add nothing, there are none."""
+    if not trainer.updates:
+        return trainer.silent(stop)
+    return trainer.again(session, phase, stop)
+
+
+def _season(training: HostArray, asked: Wanted) -> tuple[int, str]:
+    """Return the period, and how it is known."""
+    if asked.season is not None:
+        return asked.season, f"season: {asked.season or 'none'}, as asked for"
+    found = find_season(training)
+    if found is None:
+        return 0, "season: none found (--season N names one)"
+    return found.period, (
+        f"season: {found.period} steps, where the autocorrelation is {found.correlation:.2f} "
+        "(--season names another, or none)"
     )
-    with session.finishing(model):
-        for name, history in zip(histories, session.histories, strict=False):
-            history.save(folder / name)
-        closed_loop = forecaster.closed_loop(values[:cut], len(values) - cut)
-        _draw(forecaster, series, cut, closed_loop, folder)
-        details = f" ({epochs} of each network, {len(kept)} averaged)"
-        print(
-            f"{series.name}: {len(values)} values, the last {len(values) - cut} held out\n"
-            f"{session.summary(backend, details)}"
+
+
+def _choice(data: Data, season: int, asked: Wanted, args: argparse.Namespace) -> Choice:
+    kinds = asked.differences
+    if args.difference in ("seasonal", "both") and not season:
+        raise ValueError(
+            f"--difference {args.difference}: no season was found; --season N says which it is"
         )
-        _compare(forecaster, values, cut, closed_loop)
-        say_written(
-            folder,
-            {
-                MODEL: f"the network; next: {_next(args, model)}",
-                "history-*.jsonl": "the loss of every epoch of each network, JSON lines",
-                PICTURE: "the held-out part, one-step and closed-loop forecast",
-            },
+    training = data.values[: data.cut]
+    choice = choose(
+        training,
+        season,
+        covariates=data.known(data.cut),
+        differences=kinds,
+        window=args.window,
+        most=(data.head if args.epochs is None else data.cut) - max(2, data.head // 4),
+        changes=any(left_range(column, data.head) for column in training.T),
+    )
+    needed = choice.window + choice.differencing.lost + 1
+    room = data.head if args.epochs is None else data.cut
+    if needed > room:
+        raise ValueError(
+            f"{len(data.values)} values leave {room} to train networks on, without those that are "
+            f"held out or tell when to stop: expected at least {needed} for a window of "
+            f"{choice.window}"
         )
-    return session.status(model)
+    return choice
+
+
+def _chosen(problem: Problem, trainer: Trainer) -> dict[str, object]:
+    return {
+        "difference": problem.choice.differencing.name,
+        "season": problem.season or None,
+        "window": problem.choice.window,
+        "updates": trainer.updates,
+    }
+
+
+def _print(
+    args: argparse.Namespace, problem: Problem, trainer: Trainer, results: Results, summary: str
+) -> None:
+    """Print what was chosen, and what is remarkable."""
+    data, choice = problem.data, problem.choice
+    count = len(data.values)
+    print(f"{', '.join(problem.names)}: {count} values, the last {count - data.cut} held out")
+    print(problem.told)
+    words = kind_words(choice.differencing)
+    how = "asked for" if args.difference != "auto" and args.window else "chosen"
+    print(
+        f"{how}: {words}, a window of {choice.window}, {trainer.updates} updates (tried on the end "
+        "of the training part)"
+    )
+    for line in results.remarks():
+        print(line)
+    print(summary)
 
 
 def _next(args: argparse.Namespace, model: Path) -> str:
     """Return the command that applies the model to the same file."""
-    words = ["xprnn", "apply", str(model), str(args.file), *words_of(args)]
-    return shlex.join(words)
+    return shlex.join(["xprnn", "apply", str(model), str(args.file), *words_of(args)])
 
 
 def _cut(count: int, args: argparse.Namespace) -> int:
     """Return the index at which the held-out part begins."""
-    share = checks.number("--held-out", args.held_out, below=1.0, open_=True)
-    window = checks.positive_int("--window", args.window)
-    cut = count - round(share * count)
-    needed = max(window + args.difference, 2 * AR_ORDER) + 1
-    if cut < needed or cut >= count:
+    cut: int = count - round(args.held_out * count)
+    if args.folds > max(1, count - cut):
+        raise ValueError(
+            f"--folds is {args.folds}, but {count - cut} values are held out: expected at most as "
+            "many"
+        )
+    if cut < FEWEST or cut >= count:
         raise ValueError(
             f"{count} values leave {cut} to train on and {count - cut} held out: expected at least "
-            f"{needed} (more than the window, and than {2 * AR_ORDER} for the baseline) and 1"
+            f"{FEWEST} and 1"
         )
     return cut
-
-
-def _compare(forecaster: Forecaster, values: HostArray, cut: int, closed_loop: HostArray) -> None:
-    """Print the errors on the held-out part."""
-    held_out = values[cut:]
-    linear = Autoregression.fitted(values[:cut], AR_ORDER)
-    rows = [
-        ("persistence, the last value", persistence(values)[cut - 1 :]),
-        (
-            f"autoregression AR({AR_ORDER}), least squares",
-            linear.one_step(values)[cut - AR_ORDER :],
-        ),
-        ("network", forecaster.one_step(values)[cut - forecaster.needed :]),
-    ]
-    print("root mean squared error on the held-out part, one step ahead:")
-    for name, forecast in rows:
-        print(f"  {name:<36} {rmse(forecast, held_out):8.4g}")
-    print(f"  {f'(network, closed loop over {len(held_out)} steps)':<36} ", end="")
-    print(f"{rmse(closed_loop, held_out):8.4g}")
-
-
-def _draw(
-    forecaster: Forecaster, series: Series, cut: int, closed_loop: HostArray, folder: Path
-) -> None:
-    values = series.values
-    figure = diagnostics.plot_forecast(
-        values,
-        forecaster.one_step(values)[cut - forecaster.needed :],
-        closed_loop,
-        # With some of the training part before it, from which the forecast starts.
-        start=max(0, cut - (len(values) - cut) // 2),
-        one_step_start=cut,
-        closed_loop_start=cut,
-        times=series.times,
-        ylabel=series.name,
-        title=f"{series.name}: held-out part and its forecasts",
-    )
-    diagnostics.save_figure(figure, folder / PICTURE)

@@ -3,8 +3,8 @@
 import logging
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -73,6 +73,14 @@ class Progress:
         with suppress(OSError, ValueError):
             self.bar.set_postfix_str(words)
 
+    def skip(self, epochs: int) -> None:
+        """Expect so many epochs fewer."""
+        self.epochs -= epochs
+        if self.bar is not None and epochs:
+            with suppress(OSError, ValueError):
+                self.bar.total = self.epochs
+                self.bar.refresh()
+
     def state(self) -> int:
         """Return the number of epochs done, for a checkpoint."""
         return self.done
@@ -112,6 +120,37 @@ class Progress:
         if self.bar is not None:
             with suppress(OSError, ValueError):
                 self.bar.close()
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show on stderr how much of some work is done: give a function to call with what was done.
+
+    A bar on a terminal; elsewhere a line every ten seconds.
+    """
+    done, told, bar = 0, time.perf_counter(), None
+    if sys.stderr is not None and sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with suppress(OSError, ValueError):
+            bar = tqdm(total=total, desc=what, file=sys.stderr, leave=False)
+
+    def tick(count: int) -> None:
+        nonlocal done, told
+        done += count
+        if bar is not None:
+            with suppress(OSError, ValueError):
+                bar.update(count)
+        elif time.perf_counter() - told > 10:
+            told = time.perf_counter()
+            tell(f"{what}: {min(done, total)} of {total}")
+
+    try:
+        yield tick
+    finally:
+        if bar is not None:
+            with suppress(OSError, ValueError):
+                bar.close()
 
 
 class _Listener(logging.Handler):

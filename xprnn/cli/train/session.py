@@ -76,8 +76,8 @@ class Session:
         optimizer: Optimizer,
         checkpoint: Checkpoint | None,
         **options: Any,
-    ) -> None:
-        """Train a network with `xprnn.fit`, which takes the options."""
+    ) -> History:
+        """Train a network with `xprnn.fit`, which takes the options and makes the history."""
         with stops.listening():
             history = fit(
                 net,
@@ -91,6 +91,11 @@ class Session:
                 **options,
             )
         self.histories.append(history)
+        return history
+
+    def skip(self, epochs: int) -> None:
+        """Leave out epochs that the trainings together turn out not to need."""
+        self._progress.skip(epochs)
 
     def __exit__(
         self,
