@@ -116,8 +116,13 @@ def _series(args: argparse.Namespace, net: RNN) -> Inspected:
     _refuse(args, "a series", ("text",))
     with of_model(args.model):
         forecaster = Forecaster.of(net)
-        column = args.column or text_entry(net.metadata, "column")
+        if forecaster.net.input_size != 1:
+            raise ValueError("the network reads several columns: expected one of one column")
+        own = text_entry(net.metadata, "column")
         remembered = remembered_reading(net.metadata)
+    column, *others = args.column or [own]
+    if others:
+        raise ValueError(f"--column is given {len(others) + 1} times: expected one column")
     if args.file is None:
         raise ValueError(
             f"{str(args.model)!r} forecasts the series {column!r}: name its file after the model, "
@@ -134,7 +139,7 @@ def _series(args: argparse.Namespace, net: RNN) -> Inspected:
         x, target = forecaster.examples(values)
     count = x.shape[1]
     k = _sequence(args, count, "windows of values", count - 1)
-    first = k + int(forecaster.difference)
+    first = k + needed - forecaster.window
     words = f"{column}: values {first} to {first + forecaster.window - 1} of {len(values)}"
     one = slice(k, k + 1)
     return Inspected(
