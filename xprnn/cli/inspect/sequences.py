@@ -120,9 +120,7 @@ def _series(args: argparse.Namespace, net: RNN) -> Inspected:
             raise ValueError("the network reads several columns: expected one of one column")
         own = text_entry(net.metadata, "column")
         remembered = remembered_reading(net.metadata)
-    column, *others = args.column or [own]
-    if others:
-        raise ValueError(f"--column is given {len(others) + 1} times: expected one column")
+    column = args.column or own
     if args.file is None:
         raise ValueError(
             f"{str(args.model)!r} forecasts the series {column!r}: name its file after the model, "
