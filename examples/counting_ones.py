@@ -191,6 +191,36 @@ def check_gradient(weights, x, target):
     return worst
 
 
+# %% [markdown]
+# ## Step by step
+#
+# Two pages for the browser show every number of one sequence, forwards and backwards.  On the
+# first, w_rec = 2 doubles the gradient at every step on its way back.  On the second, every
+# logistic step multiplies it by h (1 - h), at most a quarter, and by w_rec: it vanishes.  That one
+# has all steps but the last; what the last one passes back is its dy.
+
+
+# %%
+def write_pages(x, target, folder):
+    """Write a page of the linear network and one of the logistic form, of the first sequence."""
+    page = diagnostics.inspect_page(
+        counter(1, 2), x, target, title="Counting ones: w_x = 1, w_rec = 2"
+    )
+    page.save(folder / "linear_steps.html")
+    pair = xprnn.Weights(np.full((1, 1), -1.5), np.full((1, 1), 2.0))
+    _, state, _ = xprnn.unroll(Elman("logistic"), pair, x[:-1])
+    y, _, last = xprnn.unroll(Elman("identity"), pair, x[-1:], state)
+    _, dy = xprnn.losses.SquaredError().value_and_grad(y[:, :1], target[None, :1])
+    dy = np.concatenate([dy, np.zeros_like(y[:, 1:])], axis=1)
+    late = xprnn.unroll_backward(Elman("identity"), pair, last, dy)
+    net = xprnn.RNN(1, 1, cell=Elman("logistic"), bias=False, returns="last", dtype="float64")
+    net.parameters = {"weight_ih_l0": pair.W, "weight_hh_l0": pair.U}
+    page = diagnostics.inspect_page(
+        net, x[:-1], d_output=late.state[0], title="Counting ones: the logistic steps"
+    )
+    page.save(folder / "logistic_steps.html")
+
+
 # %%
 def every_sequence(length):
     """Return all binary sequences of a length, (T, 2^T, 1), and their numbers of ones, (2^T, 1)."""
@@ -270,6 +300,8 @@ def main(argv=None):
     picture = args.out / "counting_ones.png"
     diagnostics.save_figure(plot_walks(walks, x, target), picture)
     print(f"picture: {picture}")
+    write_pages(x, target, args.out)
+    print(f"step by step, in a browser: {args.out}/linear_steps.html and logistic_steps.html")
 
     trained = counter(*walks[2].weights[-1])
     for length in (12, 100):

@@ -239,7 +239,13 @@ def main(argv=None):
     x, sound = ringing(np.array([0.6]), 40)
     draw("one_to_many.png", bell(x)[0], sound, 20)
     draw("closed_loop.png", y, wave(len(y))[1:], 60)
-    print(f"pictures: {args.out}")
+    # What each state contributes to the gradients, for one sequence of seven bits.
+    bits = np.array([1.0, 0, 1, 1, 0, 0, 1]).reshape(7, 1, 1)
+    page = diagnostics.inspect_page(
+        classifier, bits, np.array([1]), "cross_entropy", title="Many to one: 4 of 7 bits are ones"
+    )
+    page.save(args.out / "many_to_one_steps.html")
+    print(f"pictures, and every step in a browser (many_to_one_steps.html): {args.out}")
     diagnostics.show_pictures(args.out)
 
 

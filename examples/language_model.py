@@ -140,6 +140,18 @@ def main(argv=None):
     print(model.sample("the", 30, temperature=0.7, rng=0))
 
     model.save(args.out / "model.safetensors")
+    # A held-out sentence step by step: with the window, no loss reaches back more than 4 words.
+    page = diagnostics.inspect_page(
+        model.net,
+        held_out[0][:-1, None],
+        held_out[0][1:, None],
+        "cross_entropy",
+        window=4,
+        vocabulary=vocabulary.tokens,
+        title="A held-out sentence, window 4",
+    )
+    page.save(args.out / "sentence_steps.html")
+    print(f"step by step, in a browser: {args.out / 'sentence_steps.html'}")
     figure = diagnostics.plot_loss(
         history.loss,
         history.validation_loss,

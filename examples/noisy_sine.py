@@ -366,6 +366,9 @@ def main(argv=None):
     draw("loss.png", diagnostics.plot_loss(losses, floor=NOISE))
     states = net.forward(OURS.scale * x).tape.h[:, 0, :]
     draw("states.png", diagnostics.plot_states(states, x=flat(x), xlabel="x"))
+    page = diagnostics.inspect_page(net, OURS.scale * x, y, title="The true gradient, step by step")
+    page.save(args.out / "steps.html")
+    print(f"the true gradient, step by step, in a browser: {args.out / 'steps.html'}")
 
     # The last step of the lecture: other x, three times as far apart, half of them not trained on.
     other = np.arange(0, 20, 0.3).reshape(-1, 1, 1)

@@ -35,6 +35,13 @@ SMALL = {
         },
     ),
 }
+# The pages for a browser, see docs/inspect.md.
+PAGES = {
+    "counting_ones.py": {"linear_steps.html", "logistic_steps.html"},
+    "general_network.py": {"many_to_one_steps.html"},
+    "language_model.py": {"sentence_steps.html"},
+    "noisy_sine.py": {"steps.html"},
+}
 
 
 def test_none_is_forgotten():

@@ -9,7 +9,7 @@ import jupytext
 import nbformat
 import pytest
 
-from tests.test_examples import EXAMPLES, SMALL
+from tests.test_examples import EXAMPLES, PAGES, SMALL
 from xprnn import diagnostics
 
 pytestmark = pytest.mark.slow
@@ -71,6 +71,7 @@ def test_runs_from_top_to_bottom(name, shown, tmp_path, monkeypatch, capsys):
     assert "loss" in capsys.readouterr().out
     assert {path.name for path in tmp_path.glob("*.png")} == pictures
     assert shown == sorted(pictures)
+    assert {path.name for path in tmp_path.glob("*.html")} == PAGES.get(name, set())
 
 
 def test_nothing_is_shown_elsewhere(tmp_path, monkeypatch):
