@@ -74,7 +74,6 @@ def test_the_version(tmp_path):
         ("", "xprnn: error: the following arguments are required: COMMAND (see 'xprnn --help')"),
         ("fly", "xprnn: error: argument COMMAND: invalid choice: 'fly' (choose from "),
         ("train", "xprnn train: error: the following arguments are required: PROBLEM (see"),
-        ("train csv sunspots", "error: the following arguments are required: --column (see 'xprnn"),
         ("train sine --hiden 3", "error: unrecognized arguments: --hiden 3 (see 'xprnn"),
         ("train sine --hidden many", "error: argument --hidden: invalid int value: 'many'"),
         ("train sine --seed -1", "error: argument --seed: '-1' is not an integer of at least 0"),

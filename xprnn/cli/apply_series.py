@@ -7,17 +7,15 @@ from typing import Any
 
 from xprnn import checks, diagnostics
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.backend.host.quoting import quoted
 from xprnn.cli.common import of_model, results_folder, say_written, tell
 from xprnn.cli.huge import refuse_huge
-from xprnn.cli.series import read_table, remembered_reading
+from xprnn.cli.series import columns_of, read_table, remembered_reading
 from xprnn.cli.tables import write_csv
 from xprnn.cli.train.progress import counting
 from xprnn.data import Columns, Scaling, rmse
 from xprnn.engine.network import RNN
 from xprnn.models.forecaster import Forecaster
 from xprnn.models.forecaster_file import LARGEST
-from xprnn.models.task import text_entry
 
 STEPS = 12
 FAR, CALM = 5.0, 0.05
@@ -29,7 +27,7 @@ def apply_series(args: argparse.Namespace, net: RNN) -> int:
     """Forecast every value of a file one step ahead, and the values past its end."""
     with of_model(args.model):
         forecaster = Forecaster.of(net)
-        columns, covariates = _names(net.metadata, forecaster)
+        columns, covariates = columns_of(net.metadata, forecaster)
         remembered = remembered_reading(net.metadata)
         trained = _trained(net.metadata, forecaster)
     if args.file is None:
@@ -103,27 +101,6 @@ def finite(output: HostArray) -> HostArray:
             f"{len(bad)} of {output.size} outputs are not finite, the first at index {bad[0]}"
         )
     return output
-
-
-def _names(data: Mapping[str, Any], forecaster: Forecaster) -> tuple[list[str], list[str]]:
-    """Return the names of the columns and of the covariates that the model was trained on."""
-    one = isinstance(forecaster.scaling, Scaling)
-    columns = [text_entry(data, "column")] if one else _texts(data, "columns")
-    covariates = _texts(data, "covariates") if forecaster.covariates else []
-    outputs = forecaster.net.output_size
-    if len(columns) != outputs or len(covariates) != len(forecaster.covariates):
-        raise ValueError(
-            f"the network has {outputs} outputs and {len(forecaster.covariates)} covariates, but "
-            f"names {len(columns)} columns and {len(covariates)} covariates"
-        )
-    return columns, covariates
-
-
-def _texts(data: Mapping[str, Any], name: str) -> list[str]:
-    value = data.get(name)
-    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise TypeError(f"{name} is {quoted(value)}: expected a list of names")
-    return value
 
 
 def _trained(data: Mapping[str, Any], forecaster: Forecaster) -> list[Scaling] | None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from xprnn.backend.host.quoting import quoted
-from xprnn.data import Columns, Reading, read_columns, sunspots
+from xprnn.data import Columns, Reading, Scaling, read_columns, sunspots
+from xprnn.models.forecaster import Forecaster
+from xprnn.models.task import text_entry
 
 MISSING = ("refuse", "fill", "interpolate", "cut")
 OPTIONS = (
@@ -71,14 +73,19 @@ def file_options(
     add("--sheet", metavar="NAME", help="the sheet of an Excel file, by name or number")
 
 
-def series_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Add the options that name a file and its column, and say how it is read."""
+def series_options(
+    parser: argparse.ArgumentParser, *, required: bool, column: bool | None = None
+) -> None:
+    """Add the options that name a file and its column, and say how it is read.
+
+    ``required``: whether they must be given; ``column``: whether the column must, if that differs.
+    """
     file_options(parser, required=required)
     parser.add_argument(
         "--column",
         metavar="NAME",
         action="append",
-        required=required,
+        required=required if column is None else column,
         help="the column to forecast, by name or number (from 1); repeated: several together",
     )
 
@@ -186,3 +193,24 @@ def remembered_reading(metadata: Mapping[str, Any]) -> dict[str, Any]:
     }
     Reading(**options)
     return options
+
+
+def columns_of(data: Mapping[str, Any], forecaster: Forecaster) -> tuple[list[str], list[str]]:
+    """Return the names of the columns and of the covariates that the model was trained on."""
+    one = isinstance(forecaster.scaling, Scaling)
+    columns = [text_entry(data, "column")] if one else _texts(data, "columns")
+    covariates = _texts(data, "covariates") if forecaster.covariates else []
+    outputs = forecaster.net.output_size
+    if len(columns) != outputs or len(covariates) != len(forecaster.covariates):
+        raise ValueError(
+            f"the network has {outputs} outputs and {len(forecaster.covariates)} covariates, but "
+            f"names {len(columns)} columns and {len(covariates)} covariates"
+        )
+    return columns, covariates
+
+
+def _texts(data: Mapping[str, Any], name: str) -> list[str]:
+    value = data.get(name)
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        raise TypeError(f"{name} is {quoted(value)}: expected a list of names")
+    return value

@@ -14,6 +14,7 @@ from xprnn.cli.common import check_extras, say_written
 from xprnn.cli.huge import refuse_huge
 from xprnn.cli.series import read_table, series_options, words_of
 from xprnn.cli.train.csv_comparison import as_json, compared, print_table
+from xprnn.cli.train.csv_more import KEPT, train_more
 from xprnn.cli.train.csv_options import Wanted, forecast_options, wanted
 from xprnn.cli.train.csv_results import OUTPUT, Results, kind_words, left_range, picture
 from xprnn.cli.train.csv_training import Data, Trainer, tail_of
@@ -44,12 +45,21 @@ histories, the forecasts and a picture."""
 EXAMPLE = """\
 examples:
   xprnn train csv sunspots --column SUNACTIVITY --time YEAR      (comes with xprnn)
-  xprnn train csv sales.csv --column units --season 12 --horizon 12"""
+  xprnn train csv sales.csv --column units --season 12 --horizon 12
+  xprnn train csv new.csv --from runs/csv/model.safetensors"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    series_options(parser, required=True)
+    series_options(parser, required=True, column=False)
+    parser.add_argument(
+        "--from",
+        dest="start",
+        type=Path,
+        metavar="MODEL",
+        help="train a saved forecaster on with the rows of this file: its scaling, window, "
+        "differences and columns are kept",
+    )
     forecast_options(parser)
     network_options(parser, hidden=10, bidirectional=True)
     optimizer_options(parser, lr=0.1, momentum=0.9, schedule="inverse")
@@ -64,6 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="exactly N passes over the training part (default: until the error on its end rises)",
     )
+    parser.set_defaults(kept_defaults={name: parser.get_default(name) for name in KEPT})
 
 
 class Problem(NamedTuple):
@@ -102,6 +113,10 @@ class Trained(NamedTuple):
 def run(args: argparse.Namespace) -> int:
     """Choose, train, compare, write and print."""
     check_extras()
+    if args.start is not None:
+        return train_more(args)
+    if args.column is None:
+        raise ValueError("which column to forecast? --column NAME says it, or its number from 1")
     asked = wanted(args)
     count = _check(args)
     backend = get_backend(args.backend, dtype=args.dtype)
