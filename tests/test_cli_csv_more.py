@@ -54,6 +54,9 @@ def test_new_rows_make_a_model_better_and_its_scaling_stays(model, tmp_path):
     for forecaster, error in zip((before, after), errors, strict=True):
         found = forecaster.one_step(table)[-30:]
         assert np.sqrt(np.mean((found - table[-30:]) ** 2)) == pytest.approx(error, rel=1e-3)
+    persistence = np.sqrt(np.mean((table[-31:-1] - table[-30:]) ** 2))
+    printed = float(re.search(r"persistence +(\S+)", done.out)[1])
+    assert printed == pytest.approx(persistence, rel=1e-3)
     assert run(*words, "--out", tmp_path / "again").status == 0
     files = [tmp_path / name / "model.safetensors" for name in ("next", "again")]
     assert files[0].read_bytes() == files[1].read_bytes()
