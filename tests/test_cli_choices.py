@@ -114,7 +114,7 @@ def test_what_makes_no_sense(tmp_path, monkeypatch, words, message):
 
 @pytest.mark.parametrize("words", ["--layers 2", "--bidirectional"])
 def test_what_is_averaged_has_one_layer(words):
-    done = run("train", *CSV[:-2], *words.split())
+    done = run("train", *CSV[:-3], *words.split())
     assert done.status == 1
     assert "--networks 5 become one network of one layer and direction" in done.error
 
