@@ -255,6 +255,14 @@ cache while the sequences of the batch go by.
 Measured: 128, 256 and 384 alike.
 """
 
+PACKED_ROWS = 16
+"""Rows of the matrix.
+
+Decides: a matrix that is packed as it is stored, U for the backward loop, is read in blocks of this
+many whole rows.
+Measured: on the Zen 5, 2026-11-29, half of the columns of U; see the diary, "wide layers".
+"""
+
 SOFTMAX_ACCUMULATORS = 64
 """Entries: a few vectors.
 

@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
+from xprnn.backend.numba.intrinsics import row
 from xprnn.backend.numba.tiles import INDEX, SHAPE, WORD, lanes, named, next_width, strips_for
 
 
@@ -156,37 +157,50 @@ def _pack(scalar: Any, size: int) -> Any:
     vectors.
     """
     width, turn = lanes(size), turn_for(scalar, size)
+    zero, BLOCK = (np.float32 if size == 4 else np.float64)(0), tuning.PACKED_ROWS
+
+    def squares(matrix, start, given, p, panel):
+        # Whole squares are transposed in registers, the rest entry by entry.
+        K, at_matrix, at_p = matrix.shape[1], matrix.ctypes.data, p.ctypes.data
+        deep, wide = K // width * width, given // width * width
+        for j in range(0, wide, width):
+            for k in range(0, deep, width):
+                at = at_matrix + ((start + j) * K + k) * size
+                turn(at, K, at_p + (k * panel + j) * size, panel)
+        for j in range(given):
+            for k in range(deep if j < wide else 0, K):
+                p[k * panel + j] = matrix[start + j, k]
+
+    transposed = named(squares, f"squares{8 * size}")
 
     def pack(matrix, first, last, turned, p):
-        K = matrix.shape[1] if turned else matrix.shape[0]
+        K, length = matrix.shape[1] if turned else matrix.shape[0], matrix.shape[1]
         W = (last - first + width - 1) // width * width
         at_matrix, at_p = matrix.ctypes.data, p.ctypes.data
-        w = 0
-        while w < W:
-            panel = next_width((W - w) // width) * width
-            given = min(panel, last - first - w)
-            start = first + w
-            if turned:
-                # Whole squares are transposed in registers, the rest entry by entry.
-                deep, wide = K // width * width, given // width * width
-                for j in range(0, wide, width):
-                    for k in range(0, deep, width):
-                        at = at_matrix + ((start + j) * K + k) * size
-                        turn(at, K, at_p + (w * K + k * panel + j) * size, panel)
-                for j in range(given):
-                    for k in range(deep if j < wide else 0, K):
-                        p[w * K + k * panel + j] = matrix[start + j, k]
-            else:
-                for k in range(K):
-                    for j in range(given):
-                        p[w * K + k * panel + j] = matrix[k, start + j]
-            if given < panel:
-                for k in range(K):
-                    for j in range(given, panel):
-                        p[w * K + k * panel + j] = 0
-            w += panel
+        # Rows of the matrix are read whole, a few at a time: each is on a page of memory of its
+        # own if it is long.
+        block = K if turned else BLOCK
+        for begin in range(0, K, block):
+            end = min(K, begin + block)
+            w = 0
+            while w < W:
+                panel = next_width((W - w) // width) * width
+                given = min(panel, last - first - w)
+                if turned:
+                    transposed(matrix, first + w, given, p[w * K :], panel)
+                else:
+                    for k in range(begin, end):
+                        x = row(zero, at_matrix + (k * length + first + w) * size, given)
+                        y = row(zero, at_p + (w * K + k * panel) * size, given)
+                        for j in range(given):
+                            y[j] = x[j]
+                if given < panel:
+                    for k in range(begin, end):
+                        for j in range(given, panel):
+                            p[w * K + k * panel + j] = 0
+                w += panel
 
-    return named(pack, f"pack{8 * size}")
+    return named(pack, f"pack{8 * size}_{BLOCK}")
 
 
 pack32, pack64 = _pack(ir.FloatType(), 4), _pack(ir.DoubleType(), 8)
