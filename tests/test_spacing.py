@@ -82,6 +82,17 @@ def read(tmp_path):
             "hourly",
             ("2000-03-26T05:00+02:00",),
         ),
+        (
+            [f"2024-0{month}-01T00:00+01:00" for month in (1, 2, 3)],
+            "monthly",
+            ("2024-04-01T00:00+01:00", "2024-05-01T00:00+01:00"),
+        ),
+        ([f"{day}T00:30:00+09:00" for day in BUSINESS], "business days", None),
+        (
+            ["2020-01-15", "2020-02-14", "2020-03-16", "2020-04-15", "2020-05-18"],
+            "monthly on different days",
+            ("2020-06-18",),
+        ),
         (["2000-01-01T00:00Z", "2000-01-01T06:00Z"], "every 6 hours", ("2000-01-01T12:00Z",)),
         (BUSINESS, "business days", ("2024-02-12", "2024-02-13")),
         (SUNDAY_TO_THURSDAY, "daily without Fridays and Saturdays", ("2024-02-18", "2024-02-19")),

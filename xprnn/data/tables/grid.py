@@ -1,7 +1,7 @@
 """A table as text: its fields, the numbers of its lines, and the names of its columns."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from xprnn.backend.host.quoting import listed, quoted
 
@@ -34,7 +34,7 @@ class Grid:
     headers: list[list[str]]
     word: str = "line"
     delimiter: str | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
@@ -88,11 +88,11 @@ class Grid:
     def taken(self, kept: Sequence[int]) -> "Grid":
         """Return the grid of some of the rows."""
         rows, lines = [self.rows[k] for k in kept], [self.lines[k] for k in kept]
-        return Grid(**(vars(self) | {"rows": rows, "lines": lines}))
+        return replace(self, rows=rows, lines=lines)
 
     def told(self, *notes: str) -> "Grid":
         """Return the grid with further notes."""
-        return Grid(**(vars(self) | {"notes": (*self.notes, *notes)}))
+        return replace(self, notes=(*self.notes, *notes))
 
     def _names(self) -> str:
         return listed(quoted(self.headers[0][k]) for k in range(len(self.headers[0])))

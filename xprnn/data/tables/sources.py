@@ -10,6 +10,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def open_table(path: str | os.PathLike[str], reading: Reading, columns: list[str
         encoding = "cp1252"
         notes = (*notes, "not UTF-8, read as Windows-1252 (--encoding names another)")
     grid = grid_of(decoded(content, name, encoding), name, reading.delimiter)
-    return Grid(**(vars(grid) | {"notes": (*notes, *grid.notes)}))
+    return replace(grid, notes=(*notes, *grid.notes))
 
 
 def _unzipped(content: bytes, name: str) -> tuple[bytes, tuple[str, ...]]:

@@ -2,15 +2,21 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from xprnn.backend.host.quoting import listed, shortened
 from xprnn.data.tables.grid import Grid
 from xprnn.data.tables.layout.delimiters import delimiter_of, fields, lines_of, unquoted
+from xprnn.data.tables.layout.rows import (
+    Kind,
+    are_row_names,
+    are_years,
+    is_footer,
+    is_value,
+    is_word,
+    mostly,
+)
 from xprnn.data.tables.numbers.entries import is_missing, looks_like_number
-from xprnn.data.tables.times.formats import looks_like_date
 
 
 def grid_of(text: str, file: str, delimiter: str | None = None) -> Grid:
@@ -69,9 +75,6 @@ def grid_of_rows(rows: Sequence[Sequence[str]], file: str) -> Grid:
 
 
 _RULE = re.compile(r"([:=-]{2,})?")
-
-Kind: TypeAlias = Callable[[str], bool]
-"""Tells whether an entry is of a kind."""
 
 
 class _Layout:
@@ -172,11 +175,11 @@ class _Layout:
             return
         above, below = self.rows[k - 1], self.rows[k]
         adjacent = self.numbers[k] == self.numbers[k - 1] + 1
-        is_data = any(map(_is_value, below))
-        texts = [text for text in above if text and not _is_value(text)]
+        is_data = any(map(is_value, below))
+        texts = [text for text in above if text and not is_value(text)]
         if not adjacent or not is_data or len(texts) < min(2, width) or len(texts) < len(above):
             return
-        if len(above) == width - 1 and self.delimiter in "\t " and _are_row_names(self.rows[k:]):
+        if len(above) == width - 1 and self.delimiter in "\t " and are_row_names(self.rows[k:]):
             above.insert(0, "")
             self.notes.append("the first column has no name: names of rows")
             return
@@ -202,7 +205,7 @@ class _Layout:
         for k in range(width):
             there = [row[k] for row in sample if not is_missing(row[k])]
             found = [
-                kind for kind in (looks_like_number, _is_value) if there and _most(kind, there)
+                kind for kind in (looks_like_number, is_value) if there and mostly(kind, there)
             ]
             kinds.append(found[0] if found else None)
         return kinds
@@ -218,11 +221,11 @@ class _Layout:
             typed = [(text, kind) for text, kind in zip(row, kinds, strict=True) if kind]
             values = [text for text, kind in typed if kind(text)]
             texts = [text for text, kind in typed if not kind(text) and not is_missing(text)]
-            if count == 0 and _are_years(values):
+            if count == 0 and are_years(values):
                 # A table whose times run across its columns.
                 return 1
             # A word where dates are, or a rule below the names of Markdown's tables.
-            word = any(kind is _is_value and _is_word(text) for text, kind in typed)
+            word = any(kind is is_value and is_word(text) for text, kind in typed)
             rule = count > 0 and all(map(_RULE.fullmatch, row))
             if not (word or rule) and (not texts or len(values) >= (1 if count else len(texts))):
                 break
@@ -234,7 +237,7 @@ class _Layout:
         end = len(self.rows)
         for k in range(len(self.rows) - 1, max(0, len(self.rows) - 40), -1):
             row = self.rows[k]
-            if not _is_footer(row, width, kinds):
+            if not is_footer(row, width, kinds):
                 break
             end = k
         # If everything were a footer, nothing would be one.
@@ -245,9 +248,8 @@ class _Layout:
         if headers or self.numbers[start] - 1 not in self.comments:
             return headers
         text = self.comments[self.numbers[start] - 1].lstrip("#%/").strip()
-        numbers, rows = fields([text], self.delimiter, self.file)
-        del numbers
-        if rows and len(rows[0]) == width and not any(map(_is_value, rows[0])):
+        _, rows = fields([text], self.delimiter, self.file)
+        if rows and len(rows[0]) == width and not any(map(is_value, rows[0])):
             return rows
         return headers
 
@@ -282,52 +284,3 @@ class _Layout:
         raise ValueError(
             f"{self.file}, {self.word} {number}: {count} fields, where {where} {width}"
         )
-
-
-def _is_word(text: str) -> bool:
-    return any(map(str.isalpha, text)) and not any(map(str.isdigit, text))
-
-
-def _most(kind: Kind, texts: Sequence[str]) -> bool:
-    return 2 * sum(map(kind, texts)) >= len(texts)
-
-
-def _are_years(texts: Sequence[str]) -> bool:
-    """Whether names are years in order: five and more."""
-    years = [int(text) for text in texts if len(text) == 4 and text.isdecimal()]
-    return len(years) >= max(5, len(texts)) and all(a + 1 == b for a, b in pairwise(years))
-
-
-def _is_value(text: str) -> bool:
-    return looks_like_number(text) or looks_like_date(text)
-
-
-def _is_footer(row: Sequence[str], width: int, kinds: Sequence[Kind | None]) -> bool:
-    """Whether a row at the end is words, such as a source or a sum."""
-    if not any(any(map(str.isalnum, text)) for text in row):
-        return len(row) != width
-    if not any(any(map(str.isalpha, text)) for text in row):
-        return False
-    if len(row) != width:
-        # A line of data that lacks fields has numbers in it.
-        return not any(map(_is_value, row))
-    first = next((k for k, kind in enumerate(kinds) if kind), None)
-    if first is None:
-        return False
-    typed = [text for text, kind in zip(row, kinds, strict=True) if kind]
-    if width == 1:
-        text = row[0]
-        return not _is_value(text) and (" " in text or ":" in text)
-    words = [text for text in typed if text and not _is_value(text) and not is_missing(text)]
-    values = [text for text in typed if _is_value(text)]
-    # A sum has values; a time or a name that is missing in a row of data leaves no word behind.
-    if not kinds[0] and not words:
-        return not values and bool(row[0]) and not any(row[1:])
-    return bool(words) and not _is_value(row[first]) and not is_missing(row[first])
-
-
-def _are_row_names(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first fields number the rows from 1, or name each differently."""
-    first = [row[0] for row in rows if row]
-    numbered = first == [str(k) for k in range(1, len(first) + 1)]
-    return numbered or (len(set(first)) == len(first) and not any(map(looks_like_number, first)))

@@ -12,12 +12,12 @@ from xprnn.data.tables.times.formats import PANDAS, formats, looks_like_date, na
 from xprnn.data.tables.times.iso import compact_dates, iso_dates
 from xprnn.data.tables.times.periods import periods
 from xprnn.data.tables.times.spacing import (
-    SECOND,
     Spacing,
     clock_changes,
     spacing_of_dates,
     spacing_of_numbers,
 )
+from xprnn.data.tables.times.steps import SECOND
 from xprnn.data.tables.times.style import Dates
 
 _EPOCHS = {
@@ -70,7 +70,7 @@ class Times(NamedTuple):
             if changes:
                 spacing = spacing_of_dates(ticks, ticks, self.write)
                 if spacing.step is not None:
-                    return spacing._replace(last=float(self.wall[-1])), changes
+                    return spacing._replace(last=int(self.wall[-1])), changes
         return spacing_of_dates(self.ticks, self.wall, self.write), []
 
 

@@ -158,7 +158,6 @@ def named_dates(texts: Sequence[str], pattern: str) -> Dates | None:
     offsets = np.array([offset or 0 for _, offset in parts], dtype=np.int64)
     style = Style(
         _with_signs(pattern, texts[-1]),
-        int(offsets[-1]),
         _zone(texts[-1]) if parts[-1][1] is not None else "",
         months_of(texts),
         padded=not any(re.search(r"(?<![\d:])\d(?![\d:])", text) for text in texts),

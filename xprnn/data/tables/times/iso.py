@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from xprnn.backend.host.arrays import np
-from xprnn.data.tables.times.spacing import EPOCH
+from xprnn.data.tables.times.steps import EPOCH
 from xprnn.data.tables.times.style import Dates, Style
 
 _COMPACT = {
@@ -43,7 +43,7 @@ def iso_dates(texts: Sequence[str]) -> Dates | None:
         ticks = np.array(
             [(date - EPOCH) // timedelta(microseconds=1) for date in dates], dtype=np.int64
         )
-    return Dates(ticks, wall, _iso_style(texts[-1], int(wall[-1] - ticks[-1])))
+    return Dates(ticks, wall, _iso_style(texts[-1]))
 
 
 def compact_dates(texts: Sequence[str]) -> Dates | None:
@@ -73,7 +73,7 @@ def iso_date(text: str) -> datetime | None:
     return None
 
 
-def _iso_style(text: str, offset: int) -> Style:
+def _iso_style(text: str) -> Style:
     """Return the style of the last of dates in ISO 8601."""
     if re.fullmatch(r"\d{8}", text):
         return Style("%Y%m%d")
@@ -85,7 +85,7 @@ def _iso_style(text: str, offset: int) -> Style:
         text[: len(text) - len(suffix)],
     )
     if not found:
-        return Style("%Y-%m-%dT%H:%M:%S", offset, suffix)
+        return Style("%Y-%m-%dT%H:%M:%S", suffix)
     pattern = "%Y%m%d" if found["compact"] else "%Y-%m" + ("-%d" if found["day"] else "")
     pattern += found["gap"] or ""
     pattern += "%H" if found["hour"] else ""
@@ -93,4 +93,4 @@ def _iso_style(text: str, offset: int) -> Style:
     pattern += ":%S" if found["second"] else ""
     if found["fraction"]:
         pattern += ".%3f" if len(found["fraction"]) == 4 else ".%f"
-    return Style(pattern, offset, suffix)
+    return Style(pattern, suffix)

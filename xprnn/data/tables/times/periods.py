@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.data.tables.times.spacing import EPOCH
+from xprnn.data.tables.times.steps import EPOCH
 from xprnn.data.tables.times.style import Dates, Style
 
 PERIODS = (

@@ -1,50 +1,27 @@
 """The steps between times: what they are, where rows are missing, and which times come next."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, np
+from xprnn.data.tables.times.steps import (
+    DAY,
+    EPOCH,
+    HOUR,
+    Step,
+    later,
+    length_in_words,
+    rounded,
+    weekdays_in_words,
+)
 
 EVEN, UNEVEN = True, False
-SECOND = 1_000_000
-DAY = 86_400 * SECOND
-HOUR = 3600 * SECOND
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MONTHS = {1: "monthly", 3: "quarterly", 12: "yearly"}
 _SEASONS = {1: 12, 3: 4}
-_UNITS = (
-    (7 * DAY, "week"),
-    (DAY, "day"),
-    (HOUR, "hour"),
-    (60 * SECOND, "minute"),
-    (SECOND, "second"),
-)
-_ADVERBS = {7 * DAY: "weekly", DAY: "daily", HOUR: "hourly"}
 _VARIES = -1
 _LEAST = 14
 """From so many days on, days of the week that never occur are no accident."""
-
-
-class Step(NamedTuple):
-    """A step of time: a fixed length, some months, or days of the week.
-
-    Attributes
-    ----------
-    length : float
-        For dates in microseconds, for numbers in their unit.
-    months : int
-        The months in a step; 0: its length is fixed.
-    day : int
-        The day of the month, at most its last; 32: the last business day; 0: the first.
-    weekmask : tuple of bool
-        The days of the week that occur, Monday first; empty: all.
-    """
-
-    length: float
-    months: int = 0
-    day: int = 0
-    weekmask: tuple[bool, ...] = ()
 
 
 class Spacing(NamedTuple):
@@ -63,7 +40,7 @@ class Spacing(NamedTuple):
     step : Step or None
         None: irregular, nobody knows what comes next.
     last : float
-        The last time: a number, or microseconds since 1970.
+        The last time: a number, or microseconds since 1970 as clocks there showed them.
     write : callable
         Writes a time as the file does.
     """
@@ -81,7 +58,7 @@ class Spacing(NamedTuple):
         if self.step is None:
             return ()
         try:
-            return tuple(self.write(_later(self.step, self.last, k)) for k in range(1, steps + 1))
+            return tuple(self.write(later(self.step, self.last, k)) for k in range(1, steps + 1))
         except (OverflowError, ValueError):
             # After the year 9999 there are no dates.
             return ()
@@ -118,9 +95,9 @@ def spacing_of_dates(ticks: HostArray, wall: HostArray, write: Callable[[float],
     wall : host array, (N,), int64
         The same as clocks there showed them.
     write : callable
-        Writes a date, from microseconds.
+        Writes a date, from what clocks show.
     """
-    last = int(ticks[-1])
+    last = int(wall[-1])
     steps = np.diff(ticks)
     if not np.any(steps > 0):
         return Spacing("one time", EVEN, None, (), None, last, write)
@@ -131,7 +108,7 @@ def spacing_of_dates(ticks: HostArray, wall: HostArray, write: Callable[[float],
             months = _months(wall)
             # Steps of equal months may be equal in days, too: three months that begin a year.
             if months is None or base < 27 * DAY or len(ticks) < 3:
-                return Spacing(_length(base), EVEN, _season(step), (), step, last, write)
+                return Spacing(length_in_words(base), EVEN, _season(step), (), step, last, write)
     months = _months(wall)
     if months is not None:
         step, missing = months
@@ -145,16 +122,16 @@ def spacing_of_dates(ticks: HostArray, wall: HostArray, write: Callable[[float],
     if week is not None:
         mask, missing = week
         step = Step(base, weekmask=mask)
-        name = "business days" if mask == (True,) * 5 + (False,) * 2 else _weekdays(mask)
+        name = "business days" if mask == (True,) * 5 + (False,) * 2 else weekdays_in_words(mask)
         return Spacing(name, not missing, sum(mask), missing, step, last, write)
     for read in (ticks, wall):
         made = _multiples(np.diff(read), base, 0.01 * base)
         if made is not None:
-            return Spacing(_length(base), not made, _season(step), made, step, last, write)
+            return Spacing(length_in_words(base), not made, _season(step), made, step, last, write)
     made = _multiples(steps, base, 0.3 * base)
     if made is not None:
-        base = _round(float(np.mean(steps[(steps > 0.7 * base) & (steps < 1.3 * base)])))
-        step, about = Step(base), f"about {_length(base)}"
+        base = rounded(float(np.mean(steps[(steps > 0.7 * base) & (steps < 1.3 * base)])))
+        step, about = Step(base), f"about {length_in_words(base)}"
         return Spacing(about, UNEVEN, _season(step), made, step, last, write)
     return Spacing("irregular", UNEVEN, None, (), None, last, write)
 
@@ -263,60 +240,9 @@ def _week(
     return (mask, missing) if len(missing) < len(wall) / 4 else None
 
 
-def _weekdays(mask: tuple[bool, ...]) -> str:
-    names = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-    absent = [f"{name}s" for name, there in zip(names, mask, strict=True) if not there]
-    return f"daily without {' and '.join(absent)}"
-
-
-def _length(base: float) -> str:
-    """Return the length of a step in words."""
-    if base in _ADVERBS:
-        return _ADVERBS[int(base)]
-    for length, name in _UNITS:
-        if base % length == 0:
-            count = int(base // length)
-            return f"every {count} {name}s" if count > 1 else f"every {name}"
-    return f"every {base / SECOND:g} s"
-
-
-def _round(base: float) -> float:
-    """Return a length of time that is a whole number of days, hours, minutes or seconds, if near.
-
-    Clocks that jitter have a mean a little beside what was meant.
-    """
-    for unit in (DAY, HOUR, 60 * SECOND, SECOND):
-        nearest = round(base / unit) * unit
-        if nearest and abs(base - nearest) < 0.02 * base:
-            return float(nearest)
-    return base
-
-
 def _season(step: Step) -> int | None:
     if step.length == DAY:
         return 7
     if step.length < DAY and DAY % step.length == 0:
         return int(DAY // step.length)
     return None
-
-
-def _later(step: Step, last: float, count: int) -> float:
-    """Return the time some steps after the last."""
-    if step.months:
-        moment = np.datetime64(int(last), "us")
-        within = moment - moment.astype("datetime64[D]")
-        month = moment.astype("datetime64[M]") + count * step.months
-        first, end = month.astype("datetime64[D]"), (month + 1).astype("datetime64[D]") - 1
-        if step.day == 0:
-            day = np.busday_offset(first, 0, roll="forward")
-        elif step.day == 32:
-            day = np.busday_offset(end, 0, roll="backward")
-        else:
-            day = min(first + (step.day - 1), end)
-        return int((day.astype("datetime64[us]") + within).astype(np.int64))
-    if step.weekmask:
-        moment = np.datetime64(int(last), "us")
-        day = moment.astype("datetime64[D]")
-        later = np.busday_offset(day, count, roll="forward", weekmask=list(step.weekmask))
-        return int(last) + int((later - day).astype(np.int64)) * DAY
-    return last + count * step.length

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from xprnn.backend.host.arrays import HostArray
 from xprnn.data.tables.times.months import ENGLISH, FULL
-from xprnn.data.tables.times.spacing import EPOCH
+from xprnn.data.tables.times.steps import EPOCH
 
 
 class Dates(NamedTuple):
@@ -33,8 +33,6 @@ class Style(NamedTuple):
     ----------
     pattern : str
         As ``strftime`` has it, or as one of the periods above.
-    offset : int
-        The microseconds by which the last date's clock was ahead of UTC.
     suffix : str
         The zone, as it is written.
     months : tuple of str
@@ -48,7 +46,6 @@ class Style(NamedTuple):
     """
 
     pattern: str
-    offset: int = 0
     suffix: str = ""
     months: tuple[str, ...] = ()
     padded: bool = True
@@ -56,8 +53,8 @@ class Style(NamedTuple):
     upper: bool = False
 
     def write(self, tick: float) -> str:
-        """Return a date as the file would write it, from microseconds."""
-        date = EPOCH + timedelta(microseconds=int(tick) + self.offset)
+        """Return a date as the file would write it, from what a clock there shows."""
+        date = EPOCH + timedelta(microseconds=int(tick))
         if "{" in self.pattern:
             return self.pattern.format(
                 y=date.isocalendar().year if "w" in self.pattern else date.year,
