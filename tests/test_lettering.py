@@ -97,6 +97,11 @@ def test_what_the_font_has_is_left(title):
     assert lettering(title) == (title, ())
 
 
+def test_the_font_of_boxes_is_no_font():
+    """Matplotlib has a font with a box for every character there is."""
+    assert not any("Last" in font for font in lettering("销售额 😀 \U000e0fff").fonts)
+
+
 def test_a_font_that_has_the_characters_is_used(tmp_path, monkeypatch):
     """A font is made for the test: most machines of tests have none for Chinese."""
     from matplotlib import font_manager

@@ -34,6 +34,8 @@ BODY, SEMI = table(), table(";")
         (f"Date\ty\n{table(chr(9))}", "y", ""),
         (f"Date|y\n{table('|')}", "y", ""),
         (f"Date  y\n{table('    ')}", "y", ""),
+        (f"Date y\n{table(' ')}".replace(".", ","), "y", "decimal comma"),
+        (f"Date;y\n{SEMI}".replace(".", ","), "y", "decimal comma"),
         (f"Date y\n{table(' ')}", "y", ""),
         (f"\n\nDate,y\n{BODY}", "y", ""),
         (f"# from a logger, site 3\n#\nDate,y\n{BODY}", "y", ""),

@@ -90,7 +90,7 @@ def _agreement(counts: Sequence[int]) -> tuple[float, int]:
         return (0.0, 0)
     # Lines before the data and after it are few; what does not even fit the first line is worse.
     share = round(times / len(counts), 1)
-    return (share - (0.3 if counts[0] != number else 0.0), number)
+    return (share - (0.6 if counts[0] != number else 0.0), number)
 
 
 def fields(lines: Sequence[str], delimiter: str, file: str) -> tuple[list[int], list[list[str]]]:
