@@ -61,6 +61,8 @@ def delimiter_of(lines: Sequence[str]) -> str:
         # The first column of R's tables has no name.
         spaced = _agreement([counts[0] + (counts[0] + 1 == counts[-1]), *counts[1:]])
         plain = not any("," in line or ";" in line or "\t" in line for line in sample)
+        # With decimal commas the first line, of names, has none.
+        plain = plain or ("," not in sample[0] and spaced[0] == 1.0)
         # Two fields of which the second is a time of day are one date.
         if spaced[0] > 0.9 and (plain or best_score[0] < 0.5) and not _are_dates(sample):
             return _SPACES
@@ -90,7 +92,7 @@ def _agreement(counts: Sequence[int]) -> tuple[float, int]:
         return (0.0, 0)
     # Lines before the data and after it are few; what does not even fit the first line is worse.
     share = round(times / len(counts), 1)
-    return (share - (0.6 if counts[0] != number else 0.0), number)
+    return (share - (0.3 if counts[0] != number else 0.0), number)
 
 
 def fields(lines: Sequence[str], delimiter: str, file: str) -> tuple[list[int], list[list[str]]]:
