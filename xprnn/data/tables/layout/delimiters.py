@@ -62,7 +62,7 @@ def delimiter_of(lines: Sequence[str]) -> str:
         spaced = _agreement([counts[0] + (counts[0] + 1 == counts[-1]), *counts[1:]])
         plain = not any("," in line or ";" in line or "\t" in line for line in sample)
         # With decimal commas the first line, of names, has none.
-        plain = plain or ("," not in sample[0] and spaced[0] == 1.0)
+        plain = plain or ("," not in sample[0] and len(set(counts)) == 1)
         # Two fields of which the second is a time of day are one date.
         if spaced[0] > 0.9 and (plain or best_score[0] < 0.5) and not _are_dates(sample):
             return _SPACES
