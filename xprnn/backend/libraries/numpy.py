@@ -4,6 +4,7 @@ import importlib
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import HostArray, changes_arithmetic, np
@@ -22,6 +23,12 @@ Beyond that, the total may consist of rounding errors.  A bound of accuracy, not
 _ARRAYS = (np.ndarray, np.generic)
 
 
+@cache
+def _namespace() -> Namespace:
+    # Not at the top: it loads every lazy part of NumPy, even f2py.
+    return importlib.import_module("array_api_compat.numpy")
+
+
 class NumPy(Library):
     """NumPy arrays in the memory of the host."""
 
@@ -32,8 +39,7 @@ class NumPy(Library):
     lowering = "numpy"
 
     def namespace(self) -> Namespace:
-        # Not at the top: it loads every lazy part of NumPy, even f2py.
-        return importlib.import_module("array_api_compat.numpy")
+        return _namespace()
 
     def is_array(self, a: object) -> bool:
         # A sum of all entries is a NumPy scalar, where the standard has a zero-dimensional array.

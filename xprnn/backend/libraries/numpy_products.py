@@ -166,4 +166,10 @@ def compiled_module(name: str, *arrays: Array) -> Any:
     for a in arrays:
         if a.dtype != dtype or not a.flags.aligned:
             return None
+    return _module(name)
+
+
+@cache
+def _module(name: str) -> Any:
+    # To ask importlib for a module that is loaded takes a microsecond.
     return importlib.import_module(f"xprnn.backend.numba.{name}")
