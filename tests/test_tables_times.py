@@ -34,6 +34,9 @@ PORTUGUESE = ["jan", "fev", "mar", "abr", "mai", "jun", "jul", "ago", "set", "ou
 DUTCH = ["jan", "feb", "mrt", "apr", "mei", "jun", "jul", "aug", "sep", "okt", "nov", "dec"]
 
 
+ROWS = [[day, k] for k, day in enumerate(DAYS)]
+
+
 def of(days, pattern):
     return [day.strftime(pattern) for day in days]
 
@@ -232,6 +235,63 @@ def test_sheets(tmp_path):
     )
     with pytest.raises(ValueError, match="has no sheet 'x': its sheets are 'notes', 'data'"):
         read_series(path, "y", sheet="x")
+
+
+def sheet(rows):
+    stream = io.BytesIO()
+    pd.DataFrame(rows).to_excel(stream, index=False, header=False)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("rows", "count", "future", "told"),
+    [
+        (
+            [["Report"], [], ["Date", "y"], *zip(DAYS, range(N), strict=True)],
+            N,
+            "2024-02-10",
+            "row 1 before",
+        ),
+        ([["", "Date", "y"], *(["", d, k] for k, d in enumerate(DAYS))], N, "2024-02-10", ""),
+        (
+            [["Date", "y"], *([h, k] for k, h in enumerate(HOURS[::-1]))],
+            N,
+            "2024-03-03T14:00:00",
+            "newest first",
+        ),
+        (
+            [["Date", "y"], *([d, None if k in (7, 8) else k] for k, d in enumerate(DAYS))],
+            N,
+            "2024-02-10",
+            "2 missing values interpolated (rows 9, 10)",
+        ),
+        (
+            [
+                ["Date", "y"],
+                ["", "kg"],
+                *zip(DAYS, range(N), strict=True),
+                ["Total", 780],
+                ["Source: x"],
+            ],
+            N,
+            "2024-02-10",
+            "rows 43 to 44 after the table left out",
+        ),
+        (
+            [["Tag", "y"], *([f"{d:%d.%m.%Y}", f"{k},5 €"] for k, d in enumerate(DAYS))],
+            N,
+            "10.02.2024",
+            "decimal comma, in €",
+        ),
+    ],
+    ids=["title", "empty column", "midnight", "gaps", "footer", "text"],
+)
+def test_sheets_have_layouts_too(tmp_path, rows, count, future, told):
+    path = tmp_path / "a.xlsx"
+    path.write_bytes(sheet(rows))
+    series = read_series(path, "y", missing="interpolate")
+    assert (len(series.values), series.future(1)) == (count, (future,))
+    assert told in "; ".join(series.notes)
 
 
 def test_standard_input(monkeypatch):

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from datetime import date, datetime, time
 from typing import Any
@@ -14,6 +15,8 @@ from xprnn.data.tables.options import Reading
 
 OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 """What an .xls file begins with."""
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:")
+_MIDNIGHT = "T00:00:00"
 _INSTALL = 'pip install "xprnn[data]"'
 Frame = Any
 """A pandas DataFrame or Series."""
@@ -55,7 +58,8 @@ def excel(content: bytes, file: str, reading: Reading) -> Grid:
         raise ValueError(
             f"{file} is not a whole Excel file: {type(error).__name__}: {error}"
         ) from error
-    rows = [[_text(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+    columns = [_dated([_text(value) for value in frame.iloc[:, k]]) for k in range(frame.shape[1])]
+    rows = [list(row) for row in zip(*columns, strict=True)]
     grid = grid_of_rows(rows, file)
     if others:
         return grid.told(f"sheet {sheet} (others: {listed(others, 4)}; --sheet takes one)")
@@ -152,7 +156,7 @@ def _column(column: Any) -> list[str]:
         values = column.to_numpy(dtype=object, na_value=None).tolist()
         texts = [repr(float(v)) if isinstance(v, float) else str(v) for v in values]
     elif kind.startswith("datetime"):
-        texts = [_moment(value) for value in column]
+        texts = _dated([_moment(value) for value in column])
     else:
         texts = [_text(value) for value in column]
     return ["" if gone else text for text, gone in zip(texts, absent.tolist(), strict=True)]
@@ -174,6 +178,13 @@ def _text(value: object) -> str:
 
 
 def _moment(value: Any) -> str:
-    """Return a moment in ISO 8601: a date alone at midnight, but not where there is a zone."""
-    text = str(value.isoformat())
-    return text.removesuffix("T00:00:00")
+    """Return a moment in ISO 8601."""
+    return str(value.isoformat())
+
+
+def _dated(texts: list[str]) -> list[str]:
+    """Return the entries of a column, dates alone where all of them are of midnight."""
+    moments = [text for text in texts if _MOMENT.match(text)]
+    if not all(text.endswith(_MIDNIGHT) for text in moments):
+        return texts
+    return [text.removesuffix(_MIDNIGHT) if _MOMENT.match(text) else text for text in texts]

@@ -66,11 +66,11 @@ def grid_of_rows(rows: Sequence[Sequence[str]], file: str) -> Grid:
         raise ValueError(f"{file}: the sheet is empty; expected a row that names the columns")
     first = min(k for row in made for k, text in enumerate(row) if text)
     made = [row[first:width] for row in made]
-    # A title is one cell in a row of its own.
-    made = [
-        row[:1] if row and row[0] and not any(row[1:]) and width - first > 1 else row
-        for row in made
-    ]
+    # A title is one cell in a row of its own, above the others.
+    for k, row in enumerate(made):
+        if sum(map(bool, row)) > 1:
+            break
+        made[k] = row[:1] if row[0] and len(row) > 1 else row
     return _Layout(file, list(range(1, len(made) + 1)), made, "\t", {}, [], "row").grid()
 
 
