@@ -244,53 +244,38 @@ def sheet(rows):
 
 
 @pytest.mark.parametrize(
-    ("rows", "count", "future", "told"),
+    ("rows", "future", "told"),
     [
+        ([["Report", ""], ["", ""], ["Date", "y"], *ROWS], "2024-02-10", "row 1 before"),
+        ([["", "Date", "y"], *(["", *row] for row in ROWS)], "2024-02-10", ""),
         (
-            [["Report"], [], ["Date", "y"], *zip(DAYS, range(N), strict=True)],
-            N,
-            "2024-02-10",
-            "row 1 before",
-        ),
-        ([["", "Date", "y"], *(["", d, k] for k, d in enumerate(DAYS))], N, "2024-02-10", ""),
-        (
-            [["Date", "y"], *([h, k] for k, h in enumerate(HOURS[::-1]))],
-            N,
+            [["Date", "y"], *([hour, k] for k, hour in enumerate(HOURS[::-1]))],
             "2024-03-03T14:00:00",
             "newest first",
         ),
         (
-            [["Date", "y"], *([d, None if k in (7, 8) else k] for k, d in enumerate(DAYS))],
-            N,
+            [["Date", "y"], *([d, None if k in (7, 8) else k] for d, k in ROWS)],
             "2024-02-10",
             "2 missing values interpolated (rows 9, 10)",
         ),
         (
-            [
-                ["Date", "y"],
-                ["", "kg"],
-                *zip(DAYS, range(N), strict=True),
-                ["Total", 780],
-                ["Source: x"],
-            ],
-            N,
+            [["Date", "y"], ["", "kg"], *ROWS, ["Total", 780], ["Source: x", ""]],
             "2024-02-10",
             "rows 43 to 44 after the table left out",
         ),
         (
-            [["Tag", "y"], *([f"{d:%d.%m.%Y}", f"{k},5 €"] for k, d in enumerate(DAYS))],
-            N,
+            [["Tag", "y"], *([f"{d:%d.%m.%Y}", f"{k},5 €"] for d, k in ROWS)],
             "10.02.2024",
             "decimal comma, in €",
         ),
     ],
     ids=["title", "empty column", "midnight", "gaps", "footer", "text"],
 )
-def test_sheets_have_layouts_too(tmp_path, rows, count, future, told):
+def test_sheets_have_layouts_too(tmp_path, rows, future, told):
     path = tmp_path / "a.xlsx"
     path.write_bytes(sheet(rows))
     series = read_series(path, "y", missing="interpolate")
-    assert (len(series.values), series.future(1)) == (count, (future,))
+    assert (len(series.values), series.future(1)) == (N, (future,))
     assert told in "; ".join(series.notes)
 
 
