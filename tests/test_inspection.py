@@ -259,6 +259,18 @@ def test_a_long_sequence_in_segments():
 # Names.
 
 
+def test_blocks_have_the_names_of_their_gates():
+    net, x, target = problem(GRU(), "one layer")
+    layer = inspect_page(net, x, target).record.layers[0]
+    for gate in "rz":
+        a = layer[f"u_{gate}"] + layer[f"v_{gate}"]
+        np.testing.assert_allclose(layer[gate], 1 / (1 + np.exp(-a)), rtol=1e-12)
+        np.testing.assert_array_equal(layer[f"du_{gate}"], layer[f"da_{gate}"])
+    n = np.tanh(layer["u_n"] + layer["r"] * (layer["v_n"] + layer["b_hn"]))
+    np.testing.assert_allclose(layer["n"], n, rtol=1e-12)
+    np.testing.assert_array_equal(layer["dv_n"], layer["dm"])
+
+
 def test_names_are_those_of_the_formula():
     net, x, target = problem(GRU(), "one layer")
     layer = inspect_page(net, x, target).record.layers[0]
