@@ -123,6 +123,15 @@ class Operations(ABC):
         """Return `square_sum` of leftᵀ right, of left (N, M) and right (N, K) with few rows."""
         return self.square_sum(self.product(left.T, right))
 
+    def squares_along(self, a: Array) -> Array:
+        """Return the sums of the squares along the last axis."""
+        return self.namespace().sum(a * a, axis=-1)
+
+    def count_true(self, a: Array) -> Array:
+        """Return how many entries are True, zero-dimensional and floating."""
+        xp = self.namespace()
+        return xp.sum(xp.astype(a, xp.float32))
+
     # Rows and columns by index
 
     def sum_by_index(

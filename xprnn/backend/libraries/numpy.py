@@ -278,6 +278,12 @@ class NumPy(Library):
         runs = (flat[start : start + size] for start in range(0, a.size, size))
         return np.sum(np.array([np.vdot(run, run) for run in runs], a.dtype))
 
+    def squares_along(self, a: Array) -> Array:
+        return np.vecdot(a, a)
+
+    def count_true(self, a: Array) -> Array:
+        return np.asarray(np.count_nonzero(a), np.float64)
+
     def square_sum_of_product(self, left: Array, right: Array) -> Array:
         if left.dtype != np.float16:
             # ‖LᵀR‖² = ⟨LLᵀ, RRᵀ⟩, of two matrices that are small because L and R have few rows.

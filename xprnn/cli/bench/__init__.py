@@ -1,6 +1,16 @@
 """``xprnn bench``: its comparisons, which run `xprnn.bench` and print its rows."""
 
-from xprnn.cli.bench import crossover, imports, layer, memory, origins, quality, sensitivity, train
+from xprnn.cli.bench import (
+    crossover,
+    flow,
+    imports,
+    layer,
+    memory,
+    origins,
+    quality,
+    sensitivity,
+    train,
+)
 from xprnn.cli.common import Command
 
 COMPARISONS: dict[str, Command] = {
@@ -8,6 +18,7 @@ COMPARISONS: dict[str, Command] = {
     "layer": layer,
     "train": train,
     "memory": memory,
+    "flow": flow,
     "import": imports,
     "quality": quality,
     "crossover": crossover,

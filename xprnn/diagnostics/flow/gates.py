@@ -12,7 +12,8 @@ linear, and never saturated.
 """
 
 import functools
-from collections.abc import Callable, Hashable
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from xprnn.backend import Backend
@@ -21,9 +22,9 @@ from xprnn.cells import Cell
 from xprnn.engine.layer.projection import project
 from xprnn.engine.layer.reaching import Reached, recurrent_projection
 from xprnn.engine.layer.weights import Weights
-from xprnn.engine.loop.program import CONSTANT, INPUT, Program
-from xprnn.engine.loop.trace import trace_forward
-from xprnn.engine.loop.tracer import Untraceable
+from xprnn.engine.loop.evaluate import evaluate
+from xprnn.engine.loop.lowering import formulas_of
+from xprnn.engine.loop.program import CONSTANT, Program
 
 Slope = Callable[[Namespace, Array, Array], Array]
 
@@ -64,24 +65,66 @@ def saturated(
     x : array
         The layer's input at the steps that were reached.
     """
-    found = _known(cell)
-    if found is None:
+    formulas = formulas_of(cell)
+    if formulas is None:
         return None
-    program, activations = found
-    xp = backend.xp
-    values = _values(backend, program, activations, cell, weights, x, reached)
+    program, xp = formulas.forward, backend.xp
+    activations = find_activations(program, cell.gates)
+    on_tape = [_on_tape(program, activation) for activation in activations]
+    others = [a for a, there in zip(activations, on_tape, strict=True) if there is None]
+    wanted = [function.y for activation in others for function in activation]
+    inputs = _inputs(backend, cell, weights, x, reached) if wanted else {}
+    values = evaluate(xp, program, wanted, inputs)
     valid, counts = reached.recurrent.valid, []
-    for activation in activations:
+    for activation, there in zip(activations, on_tape, strict=True):
         if not activation:
             counts.append(xp.zeros((), dtype=xp.float32, device=backend.device))
             continue
+        if there is not None:
+            # |tanh| is so large that 1 - tanh² is at most the bound.
+            off = reached.saved.trajectory.saved[there.number]
+            if there.shift:
+                off = off - there.shift
+            flat = xp.abs(off) >= abs(there.scale) * math.sqrt(1 - bound)
+            counts.append(_count(backend, flat, valid))
+            continue
         slopes = [SLOPES[program.nodes[y].op](xp, values[y], values[a]) for y, a in activation]
         slope = functools.reduce(xp.minimum, slopes)
-        flat = slope <= bound
-        if valid is not None:
-            flat = flat & valid
-        counts.append(xp.sum(xp.astype(flat, xp.float32)))
+        counts.append(_count(backend, slope <= bound, valid))
     return xp.stack(counts)
+
+
+def _count(backend: Backend, flat: Array, valid: Array | None) -> Array:
+    return backend.library.count_true(flat if valid is None else flat & valid)
+
+
+class OnTape(NamedTuple):
+    """A tanh that a cell saves, as scale · tanh + shift: which of the saved arrays it is."""
+
+    number: int
+    scale: float
+    shift: float
+
+
+def _on_tape(program: Program, activation: Activation) -> OnTape | None:
+    """Return where the tape has an activation that is a tanh, or made of one as σ is."""
+    if len(activation) != 1 or program.nodes[activation[0].y].op != "tanh":
+        return None
+    forms = {activation[0].y: (1.0, 0.0)}
+    for index, node in enumerate(program.nodes):
+        known = [a for a in node.args if a in forms]
+        numbers = [program.nodes[a].value for a in node.args if program.nodes[a].op == CONSTANT]
+        if len(known) == 1 and len(numbers) == 1 and node.op in ("multiply", "add"):
+            (scale, shift), number = forms[known[0]], float(numbers[0] or 0.0)
+            forms[index] = (
+                (scale * number, shift * number)
+                if node.op == "multiply"
+                else (scale, shift + number)
+            )
+    for k, saved in enumerate(program.outputs["saved"]):
+        if saved is not None and forms.get(saved, (0.0, 0.0))[0]:
+            return OnTape(k, *forms[saved])
+    return None
 
 
 def find_activations(program: Program, gates: int) -> tuple[Activation, ...]:
@@ -104,71 +147,6 @@ def find_activations(program: Program, gates: int) -> tuple[Activation, ...]:
                     found[k] = (*activation, Function(index, activation[-1].y))
         depends.append(before)
     return tuple(found)
-
-
-def _known(cell: Cell) -> tuple[Program, tuple[Activation, ...]] | None:
-    # A cell that can't be hashed may change, so it is traced again.
-    return _cached(cell) if isinstance(cell, Hashable) else _traced(cell)
-
-
-def _traced(cell: Cell) -> tuple[Program, tuple[Activation, ...]] | None:
-    try:
-        program = trace_forward(cell)
-    except Untraceable:
-        return None
-    return program, find_activations(program, cell.gates)
-
-
-_cached = functools.lru_cache(maxsize=64)(_traced)
-
-
-def _values(
-    backend: Backend,
-    program: Program,
-    activations: tuple[Activation, ...],
-    cell: Cell,
-    weights: Weights,
-    x: Array,
-    reached: Reached,
-) -> dict[int, Array]:
-    """Return the values of the nodes that the activations need, of all steps."""
-    needed: set[int] = set()
-    wanted = [function.y for activation in activations for function in activation]
-    while wanted:
-        index = wanted.pop()
-        if index not in needed:
-            needed.add(index)
-            wanted.extend(program.nodes[index].args)
-    inputs = _inputs(backend, cell, weights, x, reached)
-    values: dict[int, Array] = {}
-    for index in sorted(needed):
-        node = program.nodes[index]
-        if node.op == INPUT:
-            values[index] = inputs[f"{node.value}"]
-        elif node.op == CONSTANT:
-            values[index] = node.value
-        else:
-            operands = [values[a] for a in node.args]
-            values[index] = _apply(backend.xp, node.op, operands)
-    return values
-
-
-def _apply(xp: Namespace, op: str, operands: list[Array]) -> Array:
-    if op in _OPERATORS:
-        return _OPERATORS[op](*operands)
-    if op == "astype":
-        return xp.astype(operands[0], operands[0].dtype)
-    return getattr(xp, op)(*operands)
-
-
-# An operator takes numbers in any place, which the standard's functions don't all do.
-_OPERATORS: dict[str, Callable[..., Array]] = {
-    "add": lambda a, b: a + b,
-    "subtract": lambda a, b: a - b,
-    "multiply": lambda a, b: a * b,
-    "divide": lambda a, b: a / b,
-    "negative": lambda a: -a,
-}
 
 
 def _inputs(

@@ -124,9 +124,13 @@ def _watched(
 def lengths_of(backend: Backend, a: Array) -> Lengths:
     """Return the lengths of the vectors along the last axis."""
     xp = backend.xp
+    if backend.dtype_name != "float64" and "float64" in backend.library.dtypes(backend.device):
+        # No square of a narrower float overflows or vanishes there.
+        squares = backend.library.squares_along(xp.astype(a, xp.float64))
+        return Lengths(xp.ones_like(squares), squares)
     if backend.dtype_name in HALVES:
         a = xp.astype(a, xp.float32)
     scale = xp.max(xp.abs(a), axis=-1)
     divisor = xp.where(scale > 0, scale, xp.ones_like(scale))
     a = a / divisor[..., None]
-    return Lengths(scale, xp.sum(a * a, axis=-1))
+    return Lengths(scale, backend.library.squares_along(a))

@@ -24,6 +24,8 @@ from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell
 from xprnn.engine.layer.segments import SegmentTape
 from xprnn.engine.layer.window import direct_gradient, ends
+from xprnn.engine.loop.evaluate import evaluate
+from xprnn.engine.loop.lowering import formulas_of
 from xprnn.engine.loop.plain import held
 from xprnn.engine.loop.protocol import Recurrent
 
@@ -73,21 +75,29 @@ def state_gradients(
         What the backward loop returned.
     """
     xp, library, valid = backend.xp, backend.library, recurrent.valid
-    shape = tuple(saved.trajectory.states[0][1:, ...].shape)
-    last = None if valid is None else ends(xp, valid)[1]
-    g = direct_gradient(xp, shape, r, d_state, last)  # (1)
-    if shape[0] > 1:
-        later = xp.reshape(
-            library.product(library.rows(da[1:, ...]), recurrent.U), (-1, *shape[1:])
-        )
+    steps, *rest = saved.trajectory.states[0][1:, ...].shape
+    if valid is None and r is not None:
+        own, at_last = r, r[-1:, ...] + d_state[0]  # (1)
+    else:
+        last = None if valid is None else ends(xp, valid)[1]
+        own = direct_gradient(xp, (steps, *rest), r, d_state, last)[0]  # (1)
+        at_last = own[-1:, ...]
+    if steps == 1:
+        dh = at_last
+    else:
+        later = library.product(library.rows(da[1:, ...]), recurrent.U)
+        later = xp.reshape(later, (steps - 1, *rest))
         if recurrent.mask is not None:
-            later = later * recurrent.mask
-        dh = xp.concat((g[0][:-1, ...] + later, g[0][-1:, ...]), axis=0)
+            later *= recurrent.mask
+        later += own[:-1, ...]
+        dh = xp.concat((later, at_last), axis=0)
         paths = _direct_paths(xp, cell, recurrent, saved)
         if paths is not None:
-            dh = _carried(backend, paths, (dh, *g[1:]))  # (2), (3)
-    else:
-        dh = g[0]
+            others: Arrays = ()
+            if len(d_state) > 1:
+                last = None if valid is None else ends(xp, valid)[1]
+                others = direct_gradient(xp, (steps, *rest), None, d_state, last)[1:]
+            dh = _carried(backend, paths, (dh, *others))  # (2), (3)
     return dh if valid is None else library.zero_unless(valid, dh)
 
 
@@ -108,20 +118,29 @@ def _direct_paths(
     xp: Namespace, cell: Cell, recurrent: Recurrent, saved: SegmentTape
 ) -> Paths | None:
     """Return D, ``D[j][k]`` (T-1, B, H) each, of every step but the first; None if h has none."""
-    states = saved.trajectory.states
-
-    def backward(steps: slice, k: int) -> tuple[Array | None, ...]:
-        previous = tuple([part[:-1, ...][steps, ...] for part in states])
-        zero, one = xp.zeros_like(previous[0]), xp.ones_like(previous[0])
-        of_state = tuple([one if j == k else zero for j in range(len(states))])
-        parts = (*[part[steps, ...] for part in saved.trajectory.saved], *recurrent.units)
-        _, _, direct = cell.backward(xp, parts, previous, of_state)
-        return direct
-
-    # Whether there are such paths does not depend on the step.
-    if backward(slice(0, 1), 0)[0] is None:
-        return None
-    columns = [backward(slice(1, None), k) for k in range(len(states))]
+    columns: list[tuple[Array | None, ...]]
+    states, formulas = saved.trajectory.states, formulas_of(cell)
+    count = len(states)
+    previous = [part[1:-1, ...] for part in states]
+    if formulas is not None:
+        program = formulas.backward
+        nodes = program.outputs["previous"]
+        if nodes[0] is None:
+            return None
+        inputs: dict[str, Any] = {f"previous{k}": part for k, part in enumerate(previous)}
+        inputs |= {f"saved{k}": part[1:, ...] for k, part in enumerate(saved.trajectory.saved)}
+        inputs |= {f"unit{k}": part for k, part in enumerate(recurrent.units)}
+        wanted = [node for node in nodes if node is not None]
+        columns = []
+        for k in range(count):
+            one = {f"d_state{j}": float(j == k) for j in range(count)}
+            values = evaluate(xp, program, wanted, inputs | one)
+            zeros = xp.zeros_like(previous[0])
+            columns.append(tuple([None if n is None else values[n] + zeros for n in nodes]))
+    else:
+        columns = _probed(xp, cell, recurrent, saved)
+        if columns[0][0] is None:
+            return None
     rows = tuple(zip(*columns, strict=True))
     if recurrent.valid is None:
         return rows
@@ -131,6 +150,21 @@ def _direct_paths(
         tuple([None if D is None else held(xp, within, (D,), (zeros,))[0] for D in row])
         for row in rows
     )
+
+
+def _probed(
+    xp: Namespace, cell: Cell, recurrent: Recurrent, saved: SegmentTape
+) -> list[tuple[Array | None, ...]]:
+    """Return the columns of D of a cell that can't be traced: its `backward` of one state each."""
+    states = saved.trajectory.states
+    previous = tuple([part[1:-1, ...] for part in states])
+    zero, one = xp.zeros_like(previous[0]), xp.ones_like(previous[0])
+    parts = (*[part[1:, ...] for part in saved.trajectory.saved], *recurrent.units)
+    columns = []
+    for k in range(len(states)):
+        of_state = tuple([one if j == k else zero for j in range(len(states))])
+        columns.append(cell.backward(xp, parts, previous, of_state)[2])
+    return columns
 
 
 def _carried(backend: Backend, paths: Paths, g: Arrays) -> Array:
@@ -162,9 +196,18 @@ def _carried(backend: Backend, paths: Paths, g: Arrays) -> Array:
         _, dh = backend.library.scan(back, last, (paths, before), reverse=True)
         return xp.concat((dh, last[0][None, ...]), axis=0)
     count = before[0].shape[0]
+    if len(g) == 1 and paths[0][0] is not None:
+        found = [last[0]]
+        factors, own = xp.unstack(paths[0][0]), xp.unstack(before[0])
+        for t in range(count - 1, -1, -1):
+            dh = factors[t] * found[-1]
+            dh += own[t]
+            found.append(dh)
+        return xp.stack(found[::-1])
     D = [_at_steps(xp, row, count) for row in paths]
     each = list(zip(*map(xp.unstack, before), strict=True))
-    ds, found = last, [last[0]]
+    ds = last
+    found = [last[0]]
     for t in reversed(range(count)):
         ds, dh_t = back(ds, ([row[t] for row in D], each[t]))
         found.append(dh_t)

@@ -345,6 +345,12 @@ def _loops(traced: _Traced, name: str) -> Loops:
     return NumPyLoops(formulas) if name == "numpy" else CuPyLoops(formulas)
 
 
+def formulas_of(cell: Cell) -> Formulas | None:
+    """Return a cell's traced formulas; None if it can't be traced."""
+    traced = _traced(cell)
+    return None if isinstance(traced, str) else traced.formulas
+
+
 def _traced(cell: Cell) -> _Traced | str:
     """Return a cell's formulas, or the reason why it can't be traced."""
     kind: Any = type(cell)
