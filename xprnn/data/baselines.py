@@ -10,6 +10,8 @@ from xprnn.data.linear import Linear
 from xprnn.data.rolling import OneStep
 from xprnn.data.series import check_series
 
+ROWS = 4096
+"""How many rows of lags are in memory at a time."""
 FEWEST_FOR_AR = 8
 """Fewer values are not enough for an autoregression whose order is chosen."""
 
@@ -69,14 +71,15 @@ class Autoregression(NamedTuple):
         longest = int(10 * math.log10(n)) if most is None else checks.positive_int("most", most)
         longest = max(1, min(longest, n // 4))
         z, _, _ = _standardised(values)
-        lags, target = _lags(z, longest), z[longest:]
-        best, lowest = 0, math.inf
+        best, lowest, count = 0, math.inf, n - longest
+        # One QR decomposition has the residuals of all orders: what the target has of the columns
+        # of Q after those of the order.
+        projected = _triangle(z, longest)[:, -1]
         for order in range(longest + 1):
-            x = lags[:, : order + 1]
-            left = target - x @ np.linalg.lstsq(x, target, rcond=None)[0]
+            mean_square = float(np.sum(projected[order + 1 :] ** 2)) / count
             # What rounding leaves of a perfect fit is no reason for a higher order.
-            variance = max(float(np.mean(left**2)), np.finfo(np.float64).eps ** 2)
-            aic = len(target) * math.log(variance) + 2 * (order + 2)
+            variance = max(mean_square, np.finfo(np.float64).eps ** 2)
+            aic = count * math.log(variance) + 2 * (order + 2)
             if aic < lowest - 1e-9 * abs(lowest if math.isfinite(lowest) else 1.0):
                 best, lowest = order, aic
         return cls._least_squares(values, best)
@@ -85,7 +88,10 @@ class Autoregression(NamedTuple):
     def _least_squares(cls, values: HostArray, order: int) -> "Autoregression":
         z, mean, std = _standardised(values)
         # On raw values, columns of other units than the constant's 1 would count as dependent.
-        a = np.linalg.lstsq(_lags(z, order), z[order:], rcond=None)[0]
+        triangle = _triangle(z, order)
+        # As NumPy's own limit, but for all rows and not for those of the triangle.
+        small = np.finfo(np.float64).eps * max(len(z) - order, order + 1)
+        a = np.linalg.lstsq(triangle[:, :-1], triangle[:, -1], rcond=small)[0]
         a[0] = std * a[0] + mean * (1.0 - float(np.sum(a[1:])))
         return cls(a)
 
@@ -182,6 +188,20 @@ def _standardised(values: HostArray) -> tuple[HostArray, float, float]:
     if std <= 1e-13 * float(np.max(np.abs(values))):
         return np.zeros(len(values)), mean, 0.0
     return (values - mean) / std, mean, std
+
+
+def _triangle(values: HostArray, order: int) -> HostArray:
+    """Return R of the QR decomposition of the lags and, as the last column, of their target.
+
+    It has the same least-squares solutions.  Rows are added in blocks, so that a long series takes
+    no more memory than a short one.
+    """
+    r = np.zeros((0, order + 2))
+    for start in range(0, len(values) - order, ROWS):
+        part = values[start : start + ROWS + order]
+        rows = np.column_stack([_lags(part, order), part[order:]])
+        r = np.linalg.qr(np.concatenate([r, rows]))[1]
+    return r
 
 
 def _lags(values: HostArray, order: int) -> HostArray:

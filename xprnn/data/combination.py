@@ -15,8 +15,10 @@ from xprnn.data.linear import Linear
 from xprnn.data.rolling import rolled
 
 ORDERS = (1, 2, 3, 4, 6, 9, 13, 18, 25)
-LONGEST_SEASON, LONGEST_SEASONAL_ORDER = 100, 52
-"""The longest period of seasonal differences, and of orders that span one or two seasons."""
+LONGEST_SEASON, LONGEST_TWICE = 200, 52
+"""The longest period of seasonal differences and of orders that span a season, and two of them."""
+LONGEST_WINDOW = 105
+"""The longest window that is chosen: a network takes time for every step of it."""
 PARTS, SHARE = 5, 0.5
 """The parts of the series that candidates are tried on, and their share of it together."""
 SHARPNESS = 0.1
@@ -188,7 +190,7 @@ def choose(
         key=lambda kind: float(sum(total[k] for k, other in enumerate(kinds) if other == kind)),
     )
     mine = [k for k in range(len(found)) if found[k].differencing == kind]
-    ordered = [k for k in mine if found[k].order] or mine
+    ordered = [k for k in mine if 0 < found[k].order <= (window or LONGEST_WINDOW)] or mine
     best = min(ordered, key=lambda k: float(np.sum(np.log(scores[:, k]))))
     weights = np.where(weights < LEAST_WEIGHT * np.max(weights, axis=1, keepdims=True), 0, weights)
     return Choice(
@@ -207,8 +209,9 @@ def _candidates(
     orders = set(ORDERS)
     if season and season <= LONGEST_SEASON:
         kinds += [Differencing(season=season), Differencing(first=True, season=season)]
-    if season and season <= LONGEST_SEASONAL_ORDER:
-        orders |= {season + 1, 2 * season + 1}
+        orders.add(season + 1)
+    if season and season <= LONGEST_TWICE:
+        orders.add(2 * season + 1)
     if window is not None:
         orders = {order for order in orders if order < window} | {window}
     found = []

@@ -1,5 +1,6 @@
 """Prediction intervals from errors on values that nothing was fitted to (split conformal)."""
 
+import bisect
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -42,14 +43,18 @@ def half_width(errors: HostArray, coverage: float) -> float:
     J. Lei, M. G'Sell, A. Rinaldo, R. J. Tibshirani and L. Wasserman, "Distribution-free predictive
     inference for regression", JASA 113 (2018), 1094-1111: split conformal prediction.
     """
-    ordered = np.sort(np.abs(errors))
-    rank = math.ceil((len(ordered) + 1) * coverage)
-    return float(ordered[min(rank, len(ordered)) - 1])
+    return float(np.sort(np.abs(errors))[_rank(len(errors), coverage) - 1])
+
+
+def _rank(count: int, coverage: float) -> int:
+    """Return which of so many errors, from the smallest, is the half width; from 1."""
+    # Less what rounding adds: 10 times 0.9 is 9, and so is what 9.000000000000002 stands for.
+    return min(count, math.ceil((count + 1) * coverage - 1e-9))
 
 
 def enough(count: int, coverage: float) -> bool:
     """Whether so many errors make an interval of this coverage."""
-    return math.ceil((count + 1) * coverage) <= count
+    return math.ceil((count + 1) * coverage - 1e-9) <= count
 
 
 def growing_widths(
@@ -72,10 +77,12 @@ def growing_widths(
         NaN where there is no error yet.
     """
     found = np.full(len(errors), np.nan)
+    known = sorted(np.abs(before).tolist())
     for i in range(len(errors)):
-        known = np.concatenate([before, errors[: max(0, i - horizon + 1)]])
-        if len(known):
-            found[i] = half_width(known, coverage)
+        if i >= horizon:
+            bisect.insort(known, float(abs(errors[i - horizon])))
+        if known:
+            found[i] = known[_rank(len(known), coverage) - 1]
     return found
 
 
