@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xprnn import RNN, Forecaster, fit
-from xprnn.data import Scaling, read_csv, sunspots
+from xprnn.data import Intervals, Scaling, choose, read_csv, sunspots
 
 VALUES = read_csv(sunspots(), "SUNACTIVITY").values[:60]
 WINDOW = 5
@@ -216,3 +216,69 @@ def test_the_scaling_of_a_forecaster_is_its_own():
     x = ((VALUES[:WINDOW] - 10) / 2).reshape(WINDOW, 1, 1)
     want = 10 + 2 * float(f.net(x)[0][0, 0])
     np.testing.assert_allclose(f.closed_loop(VALUES[:WINDOW], 1), [want], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [(False, 0), (True, 0), (True, 4)])
+def test_covariates_are_read_one_step_ahead_of_the_values(kind):
+    rng = np.random.default_rng(0)
+    y, z = rng.normal(size=(50, 2)), rng.normal(size=(50, 1))
+    net = RNN(3, 4, 2, returns="last", dtype="float64", rng=1)
+    f = Forecaster.fitted_scaling(net, WINDOW, y, difference=kind[0], season=kind[1], covariates=z)
+    x, target = f.examples(y, z)
+    changes, known = f.differencing.apply(y), f.differencing.apply(z)
+    for k in range(x.shape[1]):
+        # The target is change number `end`: the window ends before it, that of z with it.
+        end = k + WINDOW
+        scaled = [(changes[:, j] - s.mean) / s.std for j, s in enumerate(f.scaling)]
+        ahead = (known[:, 0] - f.covariates[0].mean) / f.covariates[0].std
+        read = [*(column[end - WINDOW : end] for column in scaled), ahead[k + 1 : end + 1]]
+        np.testing.assert_allclose(x[:, k, :], np.stack(read, axis=1), rtol=1e-12)
+        np.testing.assert_allclose(target[k], [column[end] for column in scaled], rtol=1e-12)
+    # Forecasting reads the same.
+    output, _ = net(x)
+    scales = np.array([s.std for s in f.scaling]), np.array([s.mean for s in f.scaling])
+    base = y[f.needed :] - changes[WINDOW:]
+    want = base + output * scales[0] + scales[1]
+    np.testing.assert_allclose(f.one_step(y, z), want, atol=1e-9)
+    np.testing.assert_allclose(f.closed_loop(y[:-1], 1, z), want[-1:], atol=1e-9)
+
+
+def test_a_forecaster_with_all_its_parts_is_saved(tmp_path):
+    rng = np.random.default_rng(2)
+    y, z = rng.normal(size=(60, 2)).cumsum(axis=0), rng.normal(size=(60, 1))
+    net = RNN(3, 4, 2, returns="last", dtype="float64", rng=1)
+    f = Forecaster.fitted_scaling(net, WINDOW, y, difference=True, season=3, covariates=z)
+    f = f.with_linear(choose(y, 3, covariates=z).fitted(y, z), y, z)
+    f = f._replace(intervals=Intervals(0.8, ((1.0, 2.0), (3.0, 4.0))))
+    f.save(tmp_path / "model.safetensors")
+    again = Forecaster.of(RNN.load(tmp_path / "model.safetensors"))
+    assert repr(again[1:]) == repr(f[1:])
+    np.testing.assert_array_equal(again.one_step(y, z), f.one_step(y, z))
+    with pytest.raises(ValueError, match="was trained with 1 covariates: expected them"):
+        f.one_step(y)
+    with pytest.raises(ValueError, match=r"covariates has shape \(60, 1\): expected \(63, 1\)"):
+        f.closed_loop(y, 3, z)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"season": -1}, "season is -1: expected an int of at least 1"),
+        ({"linear": 3}, "linear is 3"),
+        ({"linear": [[]]}, "linear is empty: expected at least one part"),
+        ({"linear": [[[1.0, True, 0, 0.0, [1e200], []]]]}, "linear is 1e"),
+        ({"linear": [[[1.0, True]]]}, "linear has 2 entries: expected 6"),
+        ({"residual": [1.0, 2.0]}, "residual has 2 entries: expected 1"),
+        ({"intervals": [[-1.0]], "coverage": 0.9}, "intervals is -1.0: expected a number at least"),
+        ({"intervals": [[1.0]]}, "metadata has no 'coverage'"),
+        ({"covariate_means": [0.0]}, r"expected RNN\(2, H, 1"),
+    ],
+)
+def test_metadata_that_is_wrong(tmp_path, change, message):
+    f = forecaster()
+    f = f.with_linear(choose(VALUES[:, None]).fitted(VALUES[:, None], None), VALUES)
+    f.save(tmp_path / "model.safetensors")
+    net = RNN.load(tmp_path / "model.safetensors")
+    net.metadata = net.metadata | change
+    with pytest.raises((TypeError, ValueError), match=message):
+        Forecaster.of(net)
