@@ -217,4 +217,4 @@ def forecasts_of(
 
 def _percent(better: float | None, worse: float) -> str:
     share = 100.0 * (1.0 - (better or 0.0) / worse)
-    return f"{share:.0f} %" if share >= 1 else f"{share:.1g} %"
+    return f"{share:.0f} %" if share >= 1 else "less than 1 %"
