@@ -61,10 +61,19 @@ def weights_of(net):
 
 # %%
 def state_gradients(net, x, target):
-    """Return the mean of |dL/dh(t)| over the sequences, for every t, relative to the last."""
-    _, gradient = net.value_and_grad(x, target)
-    dh = np.abs(gradient.input[:, :, 0]).mean(axis=1)  # w_x dh(t); w_x cancels below
+    """Return ‖dL/dh(t)‖ over the sequences, for every t, relative to the last."""
+    dh = diagnostics.gradient_flow(net, x, target).norms[0]
     return dh / dh[-1]
+
+
+def plot_state_gradients(x, target, every=(0.5, 0.9, 1.0, 1.1, 2.0)):
+    """Draw ‖dL/dh(t)‖ for several w_rec: the slopes are their logarithms."""
+    flows = [diagnostics.gradient_flow(counter(0.9, w_rec), x, target) for w_rec in every]
+    together = flows[0]._replace(
+        names=tuple(f"w_rec = {w_rec:g}" for w_rec in every),
+        norms=np.concatenate([flow.norms / flow.norms[:, -1:] for flow in flows]),
+    )
+    return diagnostics.plot_flow(together, title="the gradient of every state, over the last one's")
 
 
 # %% [markdown]
@@ -219,6 +228,8 @@ def write_pages(x, target, folder):
         net, x[:-1], d_output=late.state[0], title="Counting ones: the logistic steps"
     )
     page.save(folder / "logistic_steps.html")
+    flow = diagnostics.gradient_flow(net, x[:-1], d_output=late.state[0])
+    print(f"the logistic steps: {flow.sentence}")
 
 
 # %%
@@ -286,6 +297,8 @@ def main(argv=None):
     for w_rec in (0.5, 1.0, 2.0):
         gradients = state_gradients(counter(0.9, w_rec), x, target)
         print(f"  w_rec = {w_rec:g}:", *(f"{g:.3g}" for g in gradients))
+        print(f"    {diagnostics.gradient_flow(counter(0.9, w_rec), x, target).sentence}")
+    diagnostics.save_figure(plot_state_gradients(x, target), args.out / "state_gradients.png")
 
     walks = [
         train("SGD", FAR, x, target, SGD, every=args.every),

@@ -33,10 +33,26 @@ def many_to_many(epochs):
     tokens = np.array([[vocabulary.index(word)] for word in words])  # (T, B) with B = 1
     net = xprnn.RNN(len(vocabulary), 8, len(vocabulary), dtype="float64", rng=0)
     history = fit(net, tokens[:-1], tokens[1:], epochs, "cross_entropy", rate=0.5)
+    net.metadata["sentence"] = [words, tokens.tolist()]
     y, _ = net(tokens[:-1])
     said = [vocabulary[k] for k in np.argmax(y[:, 0, :], axis=1)]
     print(f"many-to-many: {loss_of(history)}; the {' '.join(said)}")
     return net, history
+
+
+# %% [markdown]
+# The gradient of every state has a contribution from each loss at or after it.  That of the loss
+# of step s at step t is the entry (s, t) of a matrix; the whole gradient is their sum over s.
+
+
+# %%
+def contributions(net):
+    """Draw what each word's loss contributes to the gradient of every earlier state."""
+    words, tokens = net.metadata["sentence"]
+    x, target = np.array(tokens[:-1]), np.array(tokens[1:])
+    flow = diagnostics.gradient_flow(net, x, target, loss="cross_entropy", matrix=True)
+    print(f"many-to-many: {flow.sentence}")
+    return diagnostics.plot_contributions(flow, tokens=words[:-1])
 
 
 # %% [markdown]
@@ -228,7 +244,7 @@ def main(argv=None):
         figure.axes[0].set_xlabel("step")
         diagnostics.save_figure(figure, args.out / name)
 
-    many_to_many(args.epochs)
+    speaker, _ = many_to_many(args.epochs)
     classifier, _ = many_to_one(args.epochs)
     bell, _ = one_to_many(args.epochs)
     _, y = one_to_many_in_a_loop(args.epochs)
@@ -239,6 +255,7 @@ def main(argv=None):
     x, sound = ringing(np.array([0.6]), 40)
     draw("one_to_many.png", bell(x)[0], sound, 20)
     draw("closed_loop.png", y, wave(len(y))[1:], 60)
+    diagnostics.save_figure(contributions(speaker), args.out / "contributions.png")
     # What each state contributes to the gradients, for one sequence of seven bits.
     bits = np.array([1.0, 0, 1, 1, 0, 0, 1]).reshape(7, 1, 1)
     page = diagnostics.inspect_page(

@@ -107,6 +107,33 @@ def tell(net, record):
 
 
 # %% [markdown]
+# ## What the window cuts off
+#
+# With `window=4` the loss of a word reaches back through the 4 words before its own.  What it would
+# send further is the rest of `decay`, measured without a window.
+
+
+# %%
+def cut_off(net, sentence, window=4):
+    """Print how far the gradient reaches with and without the window; return the picture."""
+    x, target = sentence[:-1, None], sentence[1:, None]
+    flows = {
+        name: diagnostics.gradient_flow(
+            net, x, target, loss="cross_entropy", window=k, matrix=k is not None
+        )
+        for name, k in (("all the way", None), (f"window {window}", window))
+    }
+    for name, flow in flows.items():
+        print(f"{name}: {flow.sentence}")
+    whole, cut = flows.values()
+    beyond = whole.decay[0, window + 1 :]
+    if len(beyond):
+        share = beyond[0] / whole.decay[0, 0]
+        print(f"the window cuts off what would reach the next word back: {share:.2%} of the loss's")
+    return diagnostics.plot_contributions(cut, title=f"window {window}")
+
+
+# %% [markdown]
 # ## Everything together: train, predict, write
 
 
@@ -152,6 +179,9 @@ def main(argv=None):
     )
     page.save(args.out / "sentence_steps.html")
     print(f"step by step, in a browser: {args.out / 'sentence_steps.html'}")
+    # The longest of the first sentences, so that there is something to cut off.
+    sentence = max(held_out[:20], key=len)
+    diagnostics.save_figure(cut_off(model.net, sentence), args.out / "window.png")
     figure = diagnostics.plot_loss(
         history.loss,
         history.validation_loss,

@@ -155,8 +155,11 @@ CAUSES = {
 ALL = frozenset(CAUSES)
 
 
-def lecture_gradient(parameters, x, y, repaired=frozenset()):
-    """Return the loss L·T and its gradient as printed, with some of the five causes repaired."""
+def lecture_gradient(parameters, x, y, repaired=frozenset(), reached=None):
+    """Return the loss L·T and its gradient as printed, with some of the five causes repaired.
+
+    A list ``reached`` gets dh(t) of every step, from the last to the first.
+    """
     W_x, W_h, b, W_y = (parameters[name] for name in NAMES)
     x, y, T = flat(x), flat(y), len(x)
 
@@ -168,6 +171,8 @@ def lecture_gradient(parameters, x, y, repaired=frozenset()):
     dW_x, dW_h, db, dW_y = (np.zeros_like(parameters[name]) for name in NAMES)
     dh = W_y[0] * e[-1]
     for t in reversed(range(T)):
+        if reached is not None:
+            reached.append(dh)
         activated = h[t + 1] if 1 in repaired else h[T]
         delta = (1 - activated**2) * dh
         dW_x[:, 0] += delta * x[t]
@@ -273,6 +278,36 @@ def count_orders(networks=20):
 
 
 # %% [markdown]
+# ### Which arrow is missing
+#
+# ‖dh(t)‖ of the true gradient, and with one cause at a time left in.  4 and 5 don't touch it.
+# Cause 2 is a missing arrow, that from each step's error to its state: what is left comes from the
+# last step alone, and fades.  1 and 3 are wrong factors on the arrow from a step to the one before.
+
+
+# %%
+def plot_arrows(net, x, y):
+    """Draw the true ‖dh(t)‖, that with each cause that touches it, and that of all together."""
+    flow = diagnostics.gradient_flow(net, x, y, loss=LOSS)
+    stages = {
+        "only 2: no errors but the last": ALL - {2},
+        "only 1: one derivative for all": ALL - {1},
+        "only 3: W_h not transposed": ALL - {3},
+        "as printed": frozenset(),
+    }
+    rows = [flow.norms[0]]
+    for repaired in stages.values():
+        reached = []
+        lecture_gradient(net.parameters, x, y, repaired, reached)
+        rows.append(np.linalg.norm(reached[::-1], axis=1))
+    names = ("the true flow", *stages)
+    print("‖dh(t)‖ at the first step, over the true one:")
+    for name, row in zip(names[1:], rows[1:], strict=True):
+        print(f"  {name}: {row[0] / rows[0][0]:.3g}")
+    return diagnostics.plot_flow(flow._replace(names=names, norms=np.array(rows)))
+
+
+# %% [markdown]
 # ## 4. Training with it
 #
 # The network, the optimizer and the number of epochs are the same as with the true gradient.  For
@@ -368,6 +403,7 @@ def main(argv=None):
     draw("states.png", diagnostics.plot_states(states, x=flat(x), xlabel="x"))
     page = diagnostics.inspect_page(net, OURS.scale * x, y, title="The true gradient, step by step")
     page.save(args.out / "steps.html")
+    print(diagnostics.gradient_flow(net, OURS.scale * x, y).sentence)
     print(f"the true gradient, step by step, in a browser: {args.out / 'steps.html'}")
 
     # The last step of the lecture: other x, three times as far apart, half of them not trained on.
@@ -392,6 +428,7 @@ def main(argv=None):
     row = ", ".join(f"{cosines(*large, stage)[1]:.3f}" for stage in STAGES)
     print(f"W_h, {args.neurons} neurons, 200 steps: {row}")
     draw("gradient_cosines.png", plot_cosines(first, spread))
+    draw("arrows.png", plot_arrows(*problem(0)))
 
     print(f"\ntraining {args.neurons} neurons for {args.epochs} epochs, the lecture's settings ...")
     readout_only = (W_X, W_H, B, R)

@@ -11,16 +11,16 @@ SMALL = {
     "bring_your_own_cell.py": (["--epochs", "2"], {"loss.png"}),
     "counting_ones.py": (
         ["--length", "4", "--sequences", "8", "--every", "100"],
-        {"counting_ones.png"},
+        {"counting_ones.png", "state_gradients.png"},
     ),
     "general_network.py": (
         ["--epochs", "3"],
-        {"network.png", "one_to_many.png", "closed_loop.png"},
+        {"network.png", "one_to_many.png", "closed_loop.png", "contributions.png"},
     ),
     "inside_torch.py": (["--epochs", "3", "--seconds", "0"], {"loss.png"}),
     "language_model.py": (
         ["--epochs", "2", "--hidden", "6", "--sentences", "120", "--trial", "1000"],
-        {"loss.png"},
+        {"loss.png", "window.png"},
     ),
     "noisy_sine.py": (
         ["--epochs", "3", "--neurons", "5", "--every", "2"],
@@ -31,6 +31,7 @@ SMALL = {
             "states.png",
             "other_x.png",
             "gradient_cosines.png",
+            "arrows.png",
             "trainings.png",
         },
     ),

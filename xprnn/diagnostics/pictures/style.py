@@ -41,7 +41,7 @@ def line_style(k: int, points: int) -> dict[str, Any]:
         "linestyle": DASHES[k % len(DASHES)],
         "marker": MARKERS[k % len(MARKERS)],
         # Beginning elsewhere for every line, so that the markers of equal lines are seen.
-        "markevery": (k * every // 4 % max(points, 1), every),
+        "markevery": (k * every // 4 % every, every),
         "markersize": 5,
         "linewidth": 1.5,
     }
