@@ -211,6 +211,16 @@ def test_the_reach_is_that_of_the_last_loss_where_every_step_has_one() -> None:
     assert flow.reach.tolist() == [4.0]
 
 
+def test_a_reversed_direction_sends_the_first_loss_on() -> None:
+    net = linear(0.8, returns="sequence", bidirectional=True)
+    net.parameters["weight_hh_l0_reverse"][:] = 0.5
+    d_output = np.ones((30, 2, 2))
+    flow = gradient_flow(net, np.zeros((30, 2, 1)), d_output=d_output, lengths=[30, 20])
+    for row, w in ((0, 0.8), (1, 0.5)):
+        np.testing.assert_allclose(flow.decay[row], math.sqrt(2) * w ** np.arange(30), rtol=1e-12)
+    assert flow.reach.tolist() == [4.0, 1.0]
+
+
 def test_sequences_of_unequal_lengths_have_the_reach_of_each() -> None:
     net = linear(0.8, returns="sequence")
     d_output = np.ones((30, 3, 1))

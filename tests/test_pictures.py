@@ -23,7 +23,7 @@ from xprnn.diagnostics import (
     plot_state_map,
 )
 from xprnn.diagnostics.pictures.style import line_style
-from xprnn.diagnostics.pictures.text import drawable
+from xprnn.diagnostics.pictures.text import PLAIN, drawable, fonts_for
 from xprnn.training.history import Record
 
 RNG = np.random.default_rng(0)
@@ -95,6 +95,12 @@ def test_labels_never_overlap(steps: int, labelled: bool) -> None:
     assert_readable(plot_gates(gates, **named))
 
 
+def test_labels_are_left_out_where_there_is_no_room() -> None:
+    figure = plot_state_map(np.zeros((250, 3)), tokens=tokens(250))
+    assert_readable(figure)
+    assert figure.axes[0].get_xlabel() == "step (every second token is labelled)"
+
+
 @pytest.mark.parametrize(("steps", "labelled"), [(1, False), (30, True), (120, True)])
 def test_labels_of_contributions_never_overlap(steps: int, labelled: bool) -> None:
     named = {"tokens": tokens(steps)} if labelled else {}
@@ -110,7 +116,8 @@ def test_numbers_of_steps_never_overlap(steps: int) -> None:
 
 def test_lines_differ_in_black_and_white() -> None:
     styles = [line_style(k, 50) for k in range(16)]
-    assert len({(s["linestyle"], s["marker"]) for s in styles}) >= 8
+    assert len({s["linestyle"] for s in styles}) == 4
+    assert len({s["marker"] for s in styles}) == 8
     assert len({(s["color"], s["linestyle"], s["marker"]) for s in styles}) == 16
 
 
@@ -276,6 +283,10 @@ def test_labels_are_cut_and_codes_stand_for_what_no_font_has() -> None:
     assert drawable(" ") == "␣"
     assert drawable("a b") == "a b"
     assert drawable("\x07") == "\\u0007"
+    # A letter that matplotlib has, though not in its usual font.
+    assert drawable("\U0001d400") == "\U0001d400"
+    assert fonts_for(["a", "\U0001d400"])[0] == PLAIN
+    assert len(fonts_for(["a", "\U0001d400"])) == 2
     assert drawable("\U000f0000") == "\\U000f0000"
 
 

@@ -229,7 +229,7 @@ class CrossEntropy:
         if not self.label_smoothing:
             return _Rows(logits, classes, of_target, of_target, None, None)
         if self.class_weights is None:
-            c = xp.ones((V,), dtype=w.dtype, device=library.device_of(w))
+            c = xp.zeros((V,), dtype=w.dtype, device=library.device_of(w)) + 1
         else:
             c = self._c(xp, w)
         of_target, smooth = (1 - self.label_smoothing) * of_target, self.label_smoothing / V * w

@@ -65,9 +65,9 @@ def check_weights(
     checks.finite("weights", found, backend)
     library, xp = backend.library, backend.xp
     if not library.all_true(found >= 0):
-        low = backend.xp.min(found)
+        low = -xp.max(-found)
         raise ValueError(f"weights has {float(low):g} in it: expected numbers of at least 0")
-    if some and math.prod(shape) and not library.all_true(xp.any(found > 0)):
+    if some and math.prod(shape) and not library.all_true(xp.max(found) > 0):
         raise ValueError("weights are all zero: expected at least one that is not")
     if shape == places[-1:] and len(places) > 1:
         found = xp.broadcast_to(found, places)

@@ -24,6 +24,7 @@ NEEDED_FOR: Mapping[str, str] = {
     "isdtype": "every check of a dtype",
     "isfinite": "every check of values",
     "log": "cross-entropy",
+    "log1p": "binary cross-entropy",
     "max": "cross-entropy and clipping",
     "maximum": "Adam's amsgrad, clipping, relu and cross-entropy",
     "mean": "layer normalization and ensembles",

@@ -33,7 +33,6 @@ SLOPES: dict[str, Slope] = {
     # Of 1 / (1 + exp(±a)), which is σ as well: 4 e / (1 + e)².
     "exp": lambda xp, y, a: 4 * (y / (1 + y)) / (1 + y),  # (2)
     "atan": lambda xp, y, a: 1 / (1 + a * a),
-    "sin": lambda xp, y, a: xp.abs(xp.cos(a)),
     "maximum": lambda xp, y, a: xp.astype(y == a, y.dtype),  # (3)
     "minimum": lambda xp, y, a: xp.astype(y == a, y.dtype),
 }

@@ -218,7 +218,7 @@ class _Measuring:
         self.losses = np.zeros((self.steps, self.batch), bool)
         if self.architecture.returns == "sequence":
             xp = self.backend.xp
-            self.losses = np.array(self.backend.to_numpy(xp.any(d_output != 0, axis=-1)))
+            self.losses = np.array(self.backend.to_numpy(xp.max(xp.abs(d_output), axis=-1)) != 0)
             if d_state is not None and self.architecture.bidirectional:
                 self.losses[0] = True
         if d_state is not None or self.architecture.returns == "last":

@@ -47,7 +47,7 @@ def backward_quantities(view: View) -> tuple[tuple[Quantity, ...], tuple[Line, .
     lines.append(Line(f"dh_later{view.before} = Uᵀ {norm}(t){paths}"))
     if direct is not None:
         U = view.tape.weights.U
-        through = view.tape.backend.xp.matmul(back.step.da, U)
+        through = back.step.da @ U
         rows.add("through U", through, "passes on", last, f"Uᵀ {norm}(t)")
         rows.add("direct", direct, "passes on", last, "not through U")
     for name, passed in zip(cell.state, back.step.state, strict=True):

@@ -164,6 +164,7 @@ def _family_with(c: str) -> str:
             font = font_manager.get_font(entry.fname)
         except (OSError, RuntimeError):
             continue
-        if font.get_char_index(ord(c)):
+        # The family's upright font is the one that is used.
+        if font.get_char_index(ord(c)) and _has(entry.name, c):
             return str(entry.name)
     return ""

@@ -119,6 +119,7 @@ FUNCTION_CALLS: Mapping[str, Call] = {
     "sqrt": _elementwise(lambda xp, o: xp.sqrt(o.positive)),
     "exp": _elementwise(lambda xp, o: xp.exp(o.x)),
     "log": _elementwise(lambda xp, o: xp.log(o.positive)),
+    "log1p": _elementwise(lambda xp, o: xp.log1p(o.positive)),
     "tanh": _elementwise(lambda xp, o: (xp.tanh(o.x), xp.tanh(o.large))),
     "isfinite": _elementwise(lambda xp, o: xp.isfinite(o.x)),
     "all": _elementwise(lambda xp, o: xp.all(o.flags)),
