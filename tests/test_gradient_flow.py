@@ -215,9 +215,13 @@ def test_a_reversed_direction_sends_the_first_loss_on() -> None:
     net = linear(0.8, returns="sequence", bidirectional=True)
     net.parameters["weight_hh_l0_reverse"][:] = 0.5
     d_output = np.ones((30, 2, 2))
+    d_output[:3], d_output[3] = 0.0, 2.0  # the first loss is that of step 3
     flow = gradient_flow(net, np.zeros((30, 2, 1)), d_output=d_output, lengths=[30, 20])
-    for row, w in ((0, 0.8), (1, 0.5)):
-        np.testing.assert_allclose(flow.decay[row], math.sqrt(2) * w ** np.arange(30), rtol=1e-12)
+    forwards = math.sqrt(2) * 0.8 ** np.arange(30)
+    np.testing.assert_allclose(flow.decay[0], forwards, rtol=1e-12)
+    backwards = 2 * math.sqrt(2) * 0.5 ** np.arange(27)
+    np.testing.assert_allclose(flow.decay[1, :27], backwards, rtol=1e-12)
+    assert np.all(np.isnan(flow.decay[1, 27:]))
     assert flow.reach.tolist() == [4.0, 1.0]
 
 
