@@ -16,6 +16,7 @@ from tests.judge import masks_of
 from tests.odd_cells import ODD_CELLS, Branching
 from tests.stacks import DEEP, LENGTHS, SOME, deep_of
 from xprnn import RNN
+from xprnn.backend import probe
 from xprnn.cells import Elman
 from xprnn.diagnostics import Flow, gradient_flow
 from xprnn.engine.stack import backward, zero_padding
@@ -422,6 +423,22 @@ def test_a_lowered_loop_and_the_plain_one_show_the_same() -> None:
     with xprnn.disable_lowering():
         plain = gradient_flow(net, problem.x, **options)
     assert_close(flow.norms, plain.norms, FLOAT64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["numpy", "jax"])
+def test_compiled_passes_show_the_same(name: str, monkeypatch) -> None:
+    """The carried path of the GRU is a loop of the compiled function there."""
+    if not probe(name).usable:
+        pytest.skip(f"{name} can't be used")
+    net, problem = made(row_of("gru")), row_of("gru").problem()
+    flow = gradient_flow(net, problem.x, d_output=problem.d_output)
+    monkeypatch.setenv("XPRNN_LOWERING", "on")
+    other = net.to(name)
+    x, d_output = (other.backend.asarray(a) for a in (problem.x, problem.d_output))
+    compiled = gradient_flow(other, x, d_output=d_output)
+    assert_close(compiled.norms, flow.norms, FLOAT64)
+    assert_close(compiled.decay, flow.decay, FLOAT64)
 
 
 def test_a_run_and_its_input_give_the_same() -> None:
