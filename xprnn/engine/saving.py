@@ -1,7 +1,7 @@
 """Networks in files: architecture, dtype, parameters and metadata, in one safetensors file.
 
-A file may come from a stranger.  `_check_config` checks everything that it says about the network,
-before any array is read.
+A file may come from a stranger.  The functions ``check_...`` check everything that it says about
+the network, before any array is read.
 """
 
 import math
@@ -51,13 +51,18 @@ def write_network(
     metadata: dict[str, Any],
 ) -> None:
     """Write a network to a file; see `RNN.save`."""
+    plain = plain_metadata(metadata)
+    write_model(path, parameters, architecture.config() | {"dtype": dtype, "metadata": plain})
+
+
+def plain_metadata(metadata: dict[str, Any]) -> Any:
+    """Return a network's metadata as JSON has it, checked."""
     if not isinstance(metadata, dict):
         raise TypeError(f"metadata is {type(metadata).__name__}: expected a dict")
     try:
-        plain = _plain("metadata", metadata)
+        return _plain("metadata", metadata)
     except RecursionError:
         raise ValueError(f"metadata is nested more than {DEPTH} levels deep") from None
-    write_model(path, parameters, architecture.config() | {"dtype": dtype, "metadata": plain})
 
 
 def _plain(place: str, value: Any) -> Any:
@@ -94,11 +99,11 @@ def read_network(path: Path, cell: Cell | None, *, allow_nonfinite: bool = False
         get_cell(cell)
 
     def check(config: dict[str, Any], entries: Mapping[str, Entry]) -> None:
-        with _complete(path):
-            _check_names(config)
-        _check_cell(path, config["cell"], cell)
-        with _complete(path):
-            _check_parameters(Architecture.from_config(config, cell), config["dtype"], entries)
+        with complete(path):
+            check_names(config)
+        check_cell(path, config["cell"], cell)
+        with complete(path):
+            check_parameters(Architecture.from_config(config, cell), config["dtype"], entries)
 
     content = read(MODEL, path, check)
     config = content.config
@@ -128,7 +133,7 @@ def check_finite(path: Path, arrays: Mapping[str, HostArray], dtype: str | None 
             )
 
 
-def _check_names(config: dict[str, Any]) -> None:
+def check_names(config: dict[str, Any]) -> None:
     """Check that a configuration has all entries and no other, and the two that `RNN` reads."""
     for name in CONFIG:
         if name not in config and name not in LATER:
@@ -141,7 +146,7 @@ def _check_names(config: dict[str, Any]) -> None:
         raise TypeError(f"metadata is {quoted(config['metadata'])}: expected an object")
 
 
-def _check_cell(path: Path, saved: object, given: Cell | None) -> None:
+def check_cell(path: Path, saved: object, given: Cell | None) -> None:
     """Check that a cell is given if, and only if, the file does not say which it is."""
     if saved is None and given is None:
         raise ValueError(
@@ -153,7 +158,7 @@ def _check_cell(path: Path, saved: object, given: Cell | None) -> None:
         )
 
 
-def _check_parameters(architecture: Architecture, dtype: str, entries: Mapping[str, Entry]) -> None:
+def check_parameters(architecture: Architecture, dtype: str, entries: Mapping[str, Entry]) -> None:
     """Check that the arrays of a file are the architecture's parameters."""
     # Bounds first: the work and the memory below grow with the number of layers.
     if 2 * architecture.layers * architecture.directions > len(entries):
@@ -179,7 +184,7 @@ def _check_parameters(architecture: Architecture, dtype: str, entries: Mapping[s
 
 
 @contextmanager
-def _complete(path: Path) -> Iterator[None]:
+def complete(path: Path) -> Iterator[None]:
     """Raise a ValueError that names the file if its configuration is refused."""
     try:
         yield

@@ -1,0 +1,246 @@
+"""A layer in a graph of ONNX: as a node RNN, GRU or LSTM, or as one Scan for each direction.
+
+A Scan is written where there is no such node: for cells that ONNX does not have, from their traced
+formulas; in float64, which ONNX Runtime's nodes RNN, GRU and LSTM don't compute in; and for tokens
+without an embedding, whose projection is a look-up.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import onnx
+
+from xprnn.backend.host.arrays import HostArray, np
+from xprnn.cells import Cell
+from xprnn.engine.architecture import Architecture, Direction
+from xprnn.engine.loop.program import Program
+from xprnn.engine.loop.trace import trace_forward
+from xprnn.engine.loop.tracer import Untraceable
+from xprnn.engine.normalization import EPSILON
+from xprnn.interop.onnx.formula import write_formula
+from xprnn.interop.onnx.graph import Graph
+from xprnn.interop.onnx.operands import node_of, operands_of
+
+
+class Steps(NamedTuple):
+    """Names of what all layers need.
+
+    Attributes
+    ----------
+    lengths : str
+        (B,), int32.
+    valid : str
+        The padding mask, (T, B, 1).
+    """
+
+    lengths: str
+    valid: str
+
+
+class Result(NamedTuple):
+    """Names of a layer's output, (T, B, H·D), and of its final states, (D, B, H) each."""
+
+    output: str
+    final: list[str]
+
+
+def write_layer(
+    graph: Graph,
+    architecture: Architecture,
+    parameters: Mapping[str, HostArray],
+    layer: int,
+    x: str,
+    state: list[str],
+    steps: Steps,
+    *,
+    tokens: bool,
+) -> Result:
+    """Add a layer.
+
+    Parameters
+    ----------
+    graph : Graph
+    architecture : Architecture
+    parameters : mapping of str to host array
+        The network's.
+    layer : int
+    x : str
+        (T, B, I), or with ``tokens`` (T, B).
+    state : list of str
+        The initial states, (D, B, H) each.
+    steps : Steps
+    tokens : bool
+        Whether x are integers, which stand for one-hot vectors.
+
+    Raises
+    ------
+    ValueError
+        If the cell's formula can't be traced, or ONNX can't say it.
+    """
+    directions = [d for d in architecture.stack if d.layer == layer]
+    node = node_of(architecture.cell)
+    if node is not None and graph.dtype == "float32" and not tokens:
+        named = [_of_direction(d, parameters) for d in directions]
+        return _native(graph, *node, layer, named, x, state, steps)
+    parts = zip(*(graph.split(part, len(directions), 0) for part in state), strict=True)
+    program = traced(architecture.cell)
+    results = [
+        _scan(graph, architecture, program, d, parameters, x, list(of_d), steps, tokens=tokens)
+        for d, of_d in zip(directions, parts, strict=True)
+    ]
+    outputs = [result.output for result in results]
+    finals = zip(*(result.final for result in results), strict=True)
+    if len(results) == 1:
+        return results[0]
+    return Result(
+        graph.add("Concat", *outputs, axis=2),
+        [graph.add("Concat", *part, axis=0) for part in finals],
+    )
+
+
+def traced(cell: Cell) -> Program:
+    """Return a cell's formula; a ValueError says why it has none."""
+    try:
+        return trace_forward(cell)
+    except Untraceable as error:
+        raise ValueError(f"the cell {cell} can't be written as nodes of ONNX: {error}") from error
+
+
+def _of_direction(
+    direction: Direction, parameters: Mapping[str, HostArray]
+) -> dict[str, HostArray]:
+    """Return a direction's parameters, by their names without the ending."""
+    names = direction.names
+    every = (names.W, names.U, names.b, *names.units, *names.gains)
+    return {n.removesuffix(direction.suffix): parameters[n] for n in every if n in parameters}
+
+
+def _native(
+    graph: Graph,
+    kind: str,
+    attributes: dict[str, object],
+    layer: int,
+    directions: list[dict[str, HostArray]],
+    x: str,
+    state: list[str],
+    steps: Steps,
+) -> Result:
+    D = len(directions)
+    operands = {
+        name: graph.weight(f"{name}_l{layer}", array)
+        for name, array in operands_of(kind, directions).items()
+    }
+    options = dict(attributes)
+    if "activations" in options:
+        options["activations"] = options["activations"] * D  # type: ignore[operator]
+    inputs = [x, operands["W"], operands["R"], operands.get("B", ""), steps.lengths, *state]
+    if "P" in operands:
+        inputs.append(operands["P"])
+    names = [graph.new(f"{kind}_{what}") for what in ("Y", "h", "c")[: 1 + len(state)]]
+    Y, *final = graph.add_many(
+        kind,
+        inputs,
+        names,
+        hidden_size=directions[0]["weight_hh"].shape[1],
+        direction="bidirectional" if D == 2 else "forward",
+        **options,
+    )
+    if D == 1:
+        return Result(graph.add("Squeeze", Y, graph.integers(1)), final)
+    by_sequence = graph.add("Transpose", Y, perm=[0, 2, 1, 3])
+    return Result(graph.add("Reshape", by_sequence, graph.integers(0, 0, -1)), final)
+
+
+def _scan(
+    graph: Graph,
+    architecture: Architecture,
+    program: Program,
+    direction: Direction,
+    parameters: Mapping[str, HostArray],
+    x: str,
+    state: list[str],
+    steps: Steps,
+    *,
+    tokens: bool,
+) -> Result:
+    """Add one direction: the projection of all steps, then a Scan over them."""
+    cell, names = architecture.cell, direction.names
+    here = {n: graph.weight(n, parameters[n]) for n in _present(direction, parameters)}
+    W = graph.add("Transpose", here[names.W], perm=[1, 0])
+    u = graph.add("Gather", W, x, axis=0) if tokens else graph.add("MatMul", x, W)
+    if names.gains:
+        u = _normalized(graph, u, here[names.gains[0]])
+    if names.b in here:
+        u = graph.add("Add", u, here[names.b])
+    U = graph.add("Transpose", here[names.U], perm=[1, 0])
+    gain = here[names.gains[1]] if names.gains else None
+    zero = graph.weight("zeros_of_unit", np.zeros(architecture.hidden_size, graph.dtype))
+    units = [here.get(name, zero) for name in names.units]
+    body = _step(graph, cell, program, architecture.hidden_size, U, gain, units)
+    given = [graph.add("Squeeze", part, graph.integers(0)) for part in state]
+    results = [graph.new("Scan") for _ in range(len(state) + 1)]
+    *final, h = graph.add_many(
+        "Scan",
+        [*given, u, steps.valid],
+        results,
+        body=body,
+        num_scan_inputs=2,
+        scan_input_directions=[int(direction.reverse)] * 2,
+        scan_output_directions=[int(direction.reverse)],
+    )
+    return Result(h, [graph.add("Unsqueeze", part, graph.integers(0)) for part in final])
+
+
+def _present(direction: Direction, parameters: Mapping[str, HostArray]) -> list[str]:
+    W, U, b, units, gains = direction.names
+    return [name for name in (W, U, b, *units, *gains) if name in parameters]
+
+
+def _step(
+    outer: Graph,
+    cell: Cell,
+    program: Program,
+    hidden: int,
+    U: str,
+    gain: str | None,
+    units: list[str],
+) -> onnx.GraphProto:
+    """Return one step as the body of a Scan.
+
+    Its numbers are those of the loop's equations, in `xprnn.engine.loop.protocol`.
+    """
+    graph = Graph(outer.dtype, outer)
+    old = [graph.new(f"old_{name}") for name in cell.state]
+    u, valid, h = graph.new("u"), graph.new("valid"), graph.new("output")
+    v = graph.add("MatMul", old[0], U)  # (2)
+    if gain is not None:
+        v = _normalized(graph, v, gain)  # (3)
+    inputs = {f"unit{k}": name for k, name in enumerate(units)}
+    for group, names in (
+        ("u", graph.split(u, cell.gates, -1)),
+        ("v", graph.split(v, cell.gates, -1)),
+        ("state", old),
+    ):
+        inputs |= {f"{group}{k}": name for k, name in enumerate(names)}
+    made = write_formula(graph, program, inputs)
+    new = [graph.add("Where", valid, *pair) for pair in zip(made, old, strict=True)]  # (4)
+    graph.add("Where", valid, made[0], graph.number(0.0), name=h)
+    B, rows = "B", cell.gates * hidden
+    return graph.body(
+        graph.new("step"),
+        [
+            *(graph.typed(name, [B, hidden]) for name in old),
+            graph.typed(u, [B, rows]),
+            graph.typed(valid, [B, 1], "bool"),
+        ],
+        [graph.typed(name, [B, hidden]) for name in (*new, h)],
+    )
+
+
+def _normalized(graph: Graph, a: str, gain: str) -> str:
+    """Return γ N(a); see `xprnn.engine.normalization`."""
+    centred = graph.add("Sub", a, graph.add("ReduceMean", a, axes=[-1], keepdims=1))
+    squares = graph.add("Mul", centred, centred)
+    variance = graph.add("ReduceMean", squares, axes=[-1], keepdims=1)
+    scale = graph.add("Sqrt", graph.add("Add", variance, graph.number(EPSILON)))
+    return graph.add("Mul", graph.add("Div", centred, scale), gain)
