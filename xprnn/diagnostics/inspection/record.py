@@ -97,7 +97,9 @@ class Contribution(NamedTuple):
         """Return the sum over all steps: the parameter's gradient."""
         if self.tokens is not None:
             whole = np.zeros(self.shape)
-            np.add.at(whole if self.of_rows else whole.T, self.tokens, self.left)
+            rows = whole if self.of_rows else whole.T
+            for token, row in zip(self.tokens, self.left, strict=True):
+                rows[token] += row
             return whole
         return self.left.sum(axis=0) if self.right is None else self.left.T @ self.right
 

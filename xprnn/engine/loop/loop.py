@@ -75,7 +75,9 @@ def _loops(direction: str, backend: Backend, cell: Cell, recurrent: Recurrent, a
 
 def plain_loops(backend: Backend, cell: Cell) -> PlainLoops:
     """Return the plain loop for the arrays of a backend."""
-    wide = backend.dtype_name in backend.library.computes_in
+    # The dtype's name is kept behind a lock, which torch.compile can't follow.
+    computes_in = backend.library.computes_in
+    wide = computes_in and backend.dtype_name in computes_in
     return (WideLoops if wide else PlainLoops)(backend.xp, cell)
 
 
