@@ -8,6 +8,9 @@ from xprnn.data.decoding import decoded
 
 TEXT = "naïve “word”,\r\nłąka,3.5\n"
 
+PACKED = gzip.compress(b"abc", mtime=0)
+"""Without a time, so that all processes of a run collect the same tests."""
+
 
 @pytest.mark.parametrize(
     "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
@@ -63,8 +66,8 @@ def test_the_place_of_the_first_wrong_byte():
             b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
             "'a' is a PDF document, not text: save it as text first",
         ),
-        (gzip.compress(b"abc", mtime=0)[:-9], "'a' begins as a gzip file, but can't be unpacked: "),
-        (gzip.compress(b"abc", mtime=0)[:-6] + b"\x00" * 6, "'a' begins as a gzip file, but can't be"),
+        (PACKED[:-9], "'a' begins as a gzip file, but can't be unpacked: "),
+        (PACKED[:-6] + b"\x00" * 6, "'a' begins as a gzip file, but can't be"),
         (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xff\xff\xff", "can't be unpacked: "),
     ],
 )
