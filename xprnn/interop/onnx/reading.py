@@ -105,7 +105,12 @@ def load(
                 f"{str(path)!r} was not exported by xprnn, so its nodes say which cell it needs: "
                 "don't pass `cell`"
             )
-        saved = recognized(file)
+        try:
+            saved = recognized(file)
+        except ValueError as error:
+            if NETWORK not in file.properties:
+                raise
+            raise ValueError(f"{str(path)!r} was changed since xprnn exported it") from error
     if not allow_nonfinite:
         check_finite(path, saved.parameters)
     if dtype is None and not isinstance(backend, Backend):
