@@ -3,6 +3,8 @@
 import itertools
 import json
 import os
+import sys
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -13,7 +15,10 @@ import xprnn
 from tests.leaky import LeakyUnit
 from xprnn import RNN
 from xprnn.cells import LSTM, Elman
+from xprnn.engine.loop.trace import trace_forward
 from xprnn.interop.onnx import export, load
+from xprnn.interop.onnx.formula import write_formula
+from xprnn.interop.onnx.graph import IR_VERSION, OPSET, Graph
 from xprnn.interop.onnx.writing import METADATA, model_of
 
 CELLS = {
@@ -238,3 +243,73 @@ def test_export_of_a_language_model_reads_tokens():
     (x, *_) = model_of(net).graph.input
     assert x.type.tensor_type.elem_type == onnx.TensorProto.INT64
     assert xprnn.interop.onnx.export is export
+
+
+def test_without_onnx(monkeypatch):
+    for name in [n for n in sys.modules if n.partition(".")[0] == "onnx"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    prefix = "xprnn.interop.onnx."
+    for name in [n for n in sys.modules if n.startswith(prefix)]:
+        monkeypatch.delitem(sys.modules, name)
+        monkeypatch.delattr(xprnn.interop.onnx, name.removeprefix(prefix))
+    for name in ("export", "load"):
+        with pytest.raises(ImportError, match=rf'{name} needs onnx: pip install "xprnn\[onnx\]"'):
+            getattr(xprnn.interop.onnx, name)
+    with pytest.raises(AttributeError, match="run"):
+        _ = xprnn.interop.onnx.run
+
+
+FUNCTIONS = {
+    "square": 1, "sqrt": 1, "exp": 1, "log": 1, "expm1": 1, "log1p": 1, "log2": 1, "log10": 1,
+    "sin": 1, "cos": 1, "tanh": 1, "abs": 1, "sign": 1, "negative": 1, "positive": 1,
+    "reciprocal": 1, "floor": 1, "ceil": 1, "trunc": 1, "round": 1,
+    "add": 2, "subtract": 2, "multiply": 2, "divide": 2, "pow": 2, "maximum": 2, "minimum": 2,
+    "hypot": 2, "logaddexp": 2, "copysign": 2, "floor_divide": 2, "remainder": 2,
+    "less": 2, "less_equal": 2, "greater": 2, "greater_equal": 2, "equal": 2, "not_equal": 2,
+    "isfinite": 1, "isinf": 1, "isnan": 1, "signbit": 1,
+}  # fmt: skip
+"""What ONNX Runtime computes in float64, with the number of arguments."""
+
+
+@dataclass(frozen=True)
+class Calling:
+    """A cell whose state is a function of u."""
+
+    function: str
+    gates = 2
+    state = ("h",)
+
+    def forward(self, xp, u, v, state):
+        made = getattr(xp, self.function)(*u[: FUNCTIONS[self.function]])
+        if made.dtype != u[0].dtype:
+            made = xp.where(xp.logical_not(made), xp.asarray(2.0, dtype=u[0].dtype), u[1] * 0 + 3)
+        return (made,), ()
+
+    def backward(self, xp, saved, previous, d_state):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_of_a_formula(name):
+    """NumPy is the judge, on values that matter: both zeros, tiny, halves, both signs."""
+    graph = Graph("float64")
+    (made,) = write_formula(graph, trace_forward(Calling(name)), {"u0": "u0", "u1": "u1"})
+    ends = [graph.typed("u0", ["N"]), graph.typed("u1", ["N"])], [graph.typed(made, ["N"])]
+    model = onnx.helper.make_model(
+        graph.whole("formula", *ends),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    values = np.array([0.0, -0.0, 1e-9, 0.5, 1.5, 2.0, 3.7, -0.5, -1.25, -3.0])
+    u = [a.ravel() for a in np.meshgrid(values, values)]
+    f = getattr(np, {"pow": "power"}.get(name, name))
+    with np.errstate(all="ignore"):
+        want = f(*u[: FUNCTIONS[name]])
+    if want.dtype == bool:
+        want = np.where(want, 3.0, 2.0)
+    defined = np.isfinite(want)
+    runtime = session(model)
+    feed = dict(zip(("u0", "u1"), u, strict=True))
+    (got,) = runtime.run(None, {value.name: feed[value.name] for value in runtime.get_inputs()})
+    np.testing.assert_allclose(got[defined], want[defined], rtol=1e-13, atol=1e-300)

@@ -9,6 +9,7 @@ from xprnn.backend.host.arrays import np
 from xprnn.backend.host.quoting import quoted
 from xprnn.cli.apply_series import apply_series, finite
 from xprnn.cli.common import check_extras, of_model, results_folder, say_written
+from xprnn.cli.models import load_model
 from xprnn.cli.series import OPTIONS, series_options
 from xprnn.cli.tables import write_csv
 from xprnn.cli.train.sine import TASK as SINE
@@ -45,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Load, apply, write and print."""
     check_extras()
-    net = RNN.load(args.model, backend=args.backend, dtype=args.dtype)
+    net = load_model(args.model, backend=args.backend, dtype=args.dtype)
     task = net.metadata.get("task")
     tasks = {SINE: _apply_sine, SERIES: apply_series}
     if task == TEXT:

@@ -12,7 +12,7 @@ from typing import Any
 from xprnn._version import __version__
 from xprnn.backend.host.memory import keep_freed_memory
 from xprnn.backend.host.quoting import printable
-from xprnn.cli import apply, info, inspect, parity, sample
+from xprnn.cli import apply, export, info, inspect, parity, sample
 from xprnn.cli.bench import COMPARISONS
 from xprnn.cli.common import Command, Parser, common_options, flush, one_line, tell
 from xprnn.cli.stops import stops
@@ -107,6 +107,8 @@ def build_parser() -> Parser:
     _add(commands, "apply", apply)
     _add(commands, "sample", sample)
     _add(commands, "inspect", inspect)
+    # It computes nothing, so a backend makes no difference.
+    _add(commands, "export", export, backend=False)
     bench = commands.add_parser(
         "bench",
         help="compare with other libraries",

@@ -7,7 +7,7 @@ from xprnn import checks
 from xprnn.backend.host.files import output_folder, write_atomic
 from xprnn.backend.host.quoting import in_quotes, listed
 from xprnn.cli.common import of_model, say_written, tell
-from xprnn.engine.network import RNN
+from xprnn.cli.models import load_model
 from xprnn.models.language import LanguageModel
 
 HELP = "write text with a language model"
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if not all(args.stop):
         raise ValueError("--stop is an empty text: expected at least one character")
     stop = [text.replace(r"\n", "\n").replace(r"\t", "\t") for text in args.stop]
-    net = RNN.load(args.model, backend=args.backend, dtype=args.dtype)
+    net = load_model(args.model, backend=args.backend, dtype=args.dtype)
     with of_model(args.model):
         model = LanguageModel.of(net)
     folder = None if args.out is None else output_folder(args.out)

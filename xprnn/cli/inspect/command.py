@@ -8,6 +8,7 @@ from xprnn import diagnostics
 from xprnn.cli.common import of_model, one_line, results_folder, say_written, tell
 from xprnn.cli.inspect.pictures import MATRIX, pictures
 from xprnn.cli.inspect.sequences import KNOWN_LOSSES, Inspected, inspected, trained_on
+from xprnn.cli.models import load_model
 from xprnn.cli.series import file_options
 from xprnn.diagnostics import Flow
 from xprnn.diagnostics.inspection.equations import gate_names
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     """Load, go through the sequence, print and write."""
     if args.window is not None and args.window < 0:
         raise ValueError(f"--window is {args.window}: expected 0 or more steps")
-    net = RNN.load(args.model, backend=args.backend, dtype=args.dtype, allow_nonfinite=True)
+    net = load_model(args.model, backend=args.backend, dtype=args.dtype, allow_nonfinite=True)
     data = inspected(args, net)
     with of_model(args.model):
         flow = diagnostics.gradient_flow(

@@ -7,12 +7,12 @@ from xprnn import checks
 from xprnn.backend import get_backend
 from xprnn.backend.host.arrays import HostArray, generator, np
 from xprnn.cli.common import of_model, say_written
+from xprnn.cli.models import load_model
 from xprnn.cli.series import columns_of, read_table, remembered_reading, words_of
 from xprnn.cli.train.csv_training import EPOCHS, LEAST, MOST, PATIENCE, VALIDATION_BATCH, tail_of
 from xprnn.cli.train.options import check_options, chosen_optimizer
 from xprnn.cli.train.session import HISTORY, MODEL, Session, checkpoints, outputs
 from xprnn.data import rmse
-from xprnn.engine.network import RNN
 from xprnn.models.forecaster import Forecaster
 from xprnn.training.evaluation import evaluate
 
@@ -32,7 +32,7 @@ def train_more(args: argparse.Namespace) -> int:
     """
     _check(args)
     backend = get_backend(args.backend, dtype=args.dtype)
-    net = RNN.load(args.start, backend=backend)
+    net = load_model(args.start, backend=backend)
     net.rng = rng = generator(args.seed)
     with of_model(args.start):
         forecaster = Forecaster.of(net)

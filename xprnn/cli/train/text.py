@@ -13,6 +13,7 @@ from xprnn.backend import Backend, get_backend
 from xprnn.backend.host.arrays import Generator, generator
 from xprnn.backend.host.quoting import listed
 from xprnn.cli.common import check_extras, of_model, say_written
+from xprnn.cli.models import load_model
 from xprnn.cli.train.corpus import Corpus, corpus_of
 from xprnn.cli.train.options import (
     RATES,
@@ -268,7 +269,7 @@ def _start(args: argparse.Namespace, backend: Backend) -> LanguageModel | None:
             f"--{names[0].replace('_', '-')} is what the model of --from has already: expected no "
             "options of the network, the vocabulary or the tokens"
         )
-    net = RNN.load(args.start, backend=backend)
+    net = load_model(args.start, backend=backend)
     with of_model(args.start):
         return LanguageModel.of(net)
 

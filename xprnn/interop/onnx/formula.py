@@ -42,12 +42,16 @@ def _log1p(g: Graph, x: str) -> str:
     return g.add("Where", tiny, x, g.add("Where", infinite, log, scaled))
 
 
-def _floor_divide(g: Graph, x: str, y: str) -> str:
-    return g.add("Floor", g.add("Div", x, y))
-
-
 def _remainder(g: Graph, x: str, y: str) -> str:
-    return g.add("Sub", x, g.add("Mul", y, _floor_divide(g, x, y)))
+    # ONNX's has the sign of x, the standard's that of y.
+    r, zero = g.add("Mod", x, y, fmod=1), g.number(0.0)
+    differ = g.add("Less", g.add("Mul", g.add("Sign", r), g.add("Sign", y)), zero)
+    return g.add("Where", differ, g.add("Add", r, y), r)
+
+
+def _floor_divide(g: Graph, x: str, y: str) -> str:
+    # A whole number up to rounding.
+    return g.add("Round", g.add("Div", g.add("Sub", x, _remainder(g, x, y)), y))
 
 
 def _hypot(g: Graph, x: str, y: str) -> str:
