@@ -114,8 +114,18 @@ def test_what_can_not_be_trained_on(model, tmp_path):
         r"expected more than 6 to train on",
         done.error,
     )
-    done = run("train", "csv", short)
-    assert "which column to forecast? --column NAME says it, or its number from 1" in done.error
     RNN(2, 2).save(tmp_path / "m.safetensors")
     done = run("train", "csv", short, "--from", tmp_path / "m.safetensors")
     assert "m.safetensors': the network was not trained on a series" in done.error
+
+
+def test_without_a_name_the_only_column_of_numbers_is_forecast_and_told(tmp_path):
+    values = np.sin(np.arange(40.0))
+    rows = "".join(f"{k},2020-02-{1 + k % 28:02},{value}\n" for k, value in enumerate(values[:28]))
+    path = tmp_path / "v.csv"
+    path.write_text(",day,v\n" + rows, encoding="utf-8")
+    options = ["--epochs", 1, "--networks", 1, "--window", 4]
+    done = run("train", "csv", path, *options, "--out", tmp_path / "n")
+    assert done.status == 0, done.error
+    assert "read 28 rows: day (daily), v; v is the only column of numbers\n" in done.out
+    assert (tmp_path / "n/output.csv").read_text(encoding="utf-8").startswith("day,v,")

@@ -27,7 +27,8 @@ def read(*texts, **options):
         (("-1.86%", "0.44%"), (-1.86, 0.44), ("in percent",)),
         (("-1,86 %", "0,44 %"), (-1.86, 0.44), ("decimal comma", "in percent")),
         (("(1,234.50)", "12.00"), (-1234.5, 12), ("',' between thousands",)),
-        (("$(5.00)", "$7.25"), None, ()),
+        (("$(5.00)", "$7.25"), (-5, 7.25), ("in $",)),
+        (("$(5.00", "$7.25"), None, ()),
         (("($5.00)", "$7.25"), (-5, 7.25), ("in $",)),
         (("-$5", "$7"), (-5, 7), ("in $",)),
         (("€ 12", "€-7"), (12, -7), ("in €",)),
@@ -194,3 +195,39 @@ def test_a_column_without_values(tmp_path):
     path.write_text("t,y\n1,\n2,NA\n3,-\n")
     with pytest.raises(ValueError, match="column 'y': there is no value, all entries are missing"):
         read_series(path, "y")
+
+
+def test_flags_after_some_numbers_are_left_out_and_told():
+    read = read_numbers(["84.7", "85", "86.1 p", "84 e", "85.5 bp", "85", "85", "84"])
+    assert list(read.values) == [84.7, 85, 86.1, 84, 85.5, 85, 85, 84]
+    assert read.notes == ("flags after numbers left out: bp, e, p",)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        # A letter that may scale: billions beside millions.
+        ("900000", "950000", "990000", "1.2 b"),
+        # Most have it: a unit.
+        ("5 s", "6 s", "7 s", "8"),
+        ("5", "6", "7", "8 x"),
+    ],
+)
+def test_what_may_be_a_unit_is_no_flag(texts):
+    with pytest.raises(NotNumbersError, match="unit.*; --na .* takes it for a missing value"):
+        read_numbers(texts)
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        (("20", "25", "-99", "22", "-99"), "2 values are -99: if that stands for a missing one"),
+        (("20", "25", "-9", "22"), None),
+        (("20", "-95", "-99", "22"), None),
+        (("20", "250", "-99", "22"), None),
+    ],
+)
+def test_a_negative_code_among_values_that_are_not_negative_is_told(texts, told):
+    notes = read_numbers(texts).notes
+    assert len(notes) == (told is not None)
+    assert all(note.startswith(told) for note in notes)

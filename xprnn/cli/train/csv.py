@@ -115,8 +115,6 @@ def run(args: argparse.Namespace) -> int:
     check_extras()
     if args.start is not None:
         return train_more(args)
-    if args.column is None:
-        raise ValueError("which column to forecast? --column NAME says it, or its number from 1")
     asked = wanted(args)
     count = _check(args)
     backend = get_backend(args.backend, dtype=args.dtype)
@@ -193,16 +191,17 @@ def _check(args: argparse.Namespace) -> int:
 
 def _read(args: argparse.Namespace, asked: Wanted) -> Problem:
     """Read the series, and choose what is forecast of it."""
-    targets = list(dict.fromkeys(args.column))
+    targets = list(dict.fromkeys(args.column or ()))
     table = read_table(args, targets, known=args.covariate)
-    values = np.ascontiguousarray(table.values[:, : len(targets)])
+    count = len(targets) or 1
+    values = np.ascontiguousarray(table.values[:, :count])
     covariates = None
     if args.covariate:
-        covariates = np.ascontiguousarray(table.values[:, len(targets) :])
+        covariates = np.ascontiguousarray(table.values[:, count:])
         bad = np.argwhere(~np.isfinite(covariates))
         if len(bad):
             raise ValueError(
-                f"the covariate {table.names[len(targets) + bad[0, 1]]!r} has no value in row "
+                f"the covariate {table.names[count + bad[0, 1]]!r} has no value in row "
                 f"{bad[0, 0] + 1}, where {table.names[0]!r} has one"
             )
     for name, column in zip(table.names, values.T, strict=False):
@@ -210,7 +209,7 @@ def _read(args: argparse.Namespace, asked: Wanted) -> Problem:
     cut = _cut(len(values), args)
     data = Data(values, covariates, cut - tail_of(cut), cut)
     season, told = _season(values[:cut, 0], asked)
-    names = tuple(table.names[: len(targets)])
+    names = tuple(table.names[:count])
     choice = _choice(data, season, asked, args)
     if not args.json:
         # Not flushed: a reader that has gone must not end the training.

@@ -58,11 +58,12 @@ class Progress:
             return
         every = max(1, self.epochs // 10)
         if self.done == 1 or self.done % every == 0 or self.done == self.epochs:
-            each = (time.perf_counter() - self.started) / (self.done - self.restored)
-            tell(
-                f"epoch {self.done}/{self.epochs}, loss {record.loss:.4g}, "
-                f"{each * (self.epochs - self.done):.0f} s left"
-            )
+            words = f"epoch {self.done}/{self.epochs}, loss {record.loss:.4g}"
+            # The first epoch takes longer than the others: it compiles and fills caches.
+            if self.done - self.restored > 1:
+                each = (time.perf_counter() - self.started) / (self.done - self.restored)
+                words += f", {each * (self.epochs - self.done):.0f} s left"
+            tell(words)
 
     def announce(self, what: str) -> None:
         """Say that something is being compiled, because the first step waits for it."""

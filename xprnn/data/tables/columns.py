@@ -6,9 +6,10 @@ from typing import Any
 
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.quoting import listed, quoted
+from xprnn.data.tables.choosing import obvious_column
 from xprnn.data.tables.gaps import fill_gaps
 from xprnn.data.tables.grid import Grid
-from xprnn.data.tables.layout.upright import upright
+from xprnn.data.tables.layout.upright import only_row, upright
 from xprnn.data.tables.numbers.column import read_numbers
 from xprnn.data.tables.numbers.signs import NotNumbersError, Signs
 from xprnn.data.tables.options import Reading
@@ -36,7 +37,8 @@ def read_columns(
     ----------
     source : path, DataFrame or Series
     columns : sequence of str or int
-        Those that are to be forecast, by name or by number from 1; empty: the only one.
+        Those that are to be forecast, by name or by number from 1; empty: the only column of
+        numbers beside the times.
     reading : Reading
         How the table is read.
     known : sequence of str or int
@@ -57,17 +59,25 @@ def read_columns(
         # polars, pyarrow and others.
         source = source.to_pandas()
     if is_frame(source):
-        grid = of_frame(source, f"the {type(source).__name__}", reading, wanted)
+        asked = wanted if columns else None
+        grid = of_frame(source, f"the {type(source).__name__}", reading, asked)
     elif isinstance(source, str | os.PathLike):
-        grid = open_table(source, reading, wanted)
+        grid = open_table(source, reading, wanted if columns else None)
     else:
         raise TypeError(
             f"source is a {type(source).__name__}: expected a path, or a pandas DataFrame or Series"
         )
+    grid = _chosen(grid, reading.where)
     if not columns:
-        wanted = [_only_column(grid, reading), *known]
+        row = only_row(grid)
+        if row is None:
+            beside = [grid.find(name, "--covariate") for name in known]
+            index, chosen = obvious_column(grid, reading, beside)
+            grid, wanted = grid.told(*chosen), [index + 1, *known]
+        else:
+            wanted = [row, *known]
     targets = len(wanted) - len(known)
-    grid = upright(_chosen(grid, reading.where), wanted)
+    grid = upright(grid, wanted)
     used = [grid.find(name, "--column") for name in wanted]
     found, notes = times_of(grid, reading, used)
     if found is not None:
@@ -110,17 +120,6 @@ def read_columns(
 
 def _is_named(grid: Grid, name: str | int) -> bool:
     return any(" ".join(str(name).split()) in header for header in grid.headers)
-
-
-def _only_column(grid: Grid, reading: Reading) -> str | int:
-    """Return the number of the only column of numbers beside the times."""
-    found, _ = times_of(grid, reading, ())
-    times = () if found is None else found.columns
-    others = [k for k in range(grid.width) if k not in times]
-    if len(others) != 1:
-        names = listed(quoted(grid.name(k)) for k in others)
-        raise ValueError(f"{grid.file} has several columns: expected one of {names}")
-    return others[0] + 1
 
 
 def _chosen(grid: Grid, where: Mapping[str, str]) -> Grid:

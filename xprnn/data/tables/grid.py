@@ -26,6 +26,9 @@ class Grid:
         What stood between the fields.
     notes : tuple of str
         What was found, for the user.
+    choice : str
+        The sheet or encoding that was chosen, and the option for another: where a column is not
+        found, this may be why.
     """
 
     file: str
@@ -35,6 +38,7 @@ class Grid:
     word: str = "line"
     delimiter: str | None = None
     notes: tuple[str, ...] = ()
+    choice: str = ""
 
     @property
     def width(self) -> int:
@@ -83,6 +87,7 @@ class Grid:
         raise ValueError(
             f"{self.file} has no column {quoted(name)}: its columns are {self._names()}"
             + ("; another delimiter?" if only else "")
+            + (f"; {self.choice}" if self.choice else "")
         )
 
     def taken(self, kept: Sequence[int]) -> "Grid":

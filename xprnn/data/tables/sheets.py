@@ -4,6 +4,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime, time
 from typing import Any
 
@@ -62,7 +63,8 @@ def excel(content: bytes, file: str, reading: Reading) -> Grid:
     rows = [list(row) for row in zip(*columns, strict=True)]
     grid = grid_of_rows(rows, file)
     if others:
-        return grid.told(f"sheet {sheet} (others: {listed(others, 4)}; --sheet takes one)")
+        told = f"sheet {sheet} (others: {listed(others, 4)}; --sheet takes one)"
+        return replace(grid, notes=(*grid.notes, told), choice=told)
     return grid
 
 
@@ -79,7 +81,9 @@ def _sheet(book: Any, file: str, sheet: str | None) -> str:
     )
 
 
-def parquet(content: bytes, file: str, reading: Reading, columns: Sequence[str | int]) -> Grid:
+def parquet(
+    content: bytes, file: str, reading: Reading, columns: Sequence[str | int] | None
+) -> Grid:
     """Return the table in a Parquet file.
 
     Raises
@@ -111,8 +115,13 @@ def is_frame(source: object) -> bool:
     return kind.__module__.partition(".")[0] == "pandas" and hasattr(source, "iloc")
 
 
-def of_frame(frame: Frame, file: str, reading: Reading, columns: Sequence[str | int]) -> Grid:
-    """Return a DataFrame or a Series as a table of text; numbers are written exactly."""
+def of_frame(
+    frame: Frame, file: str, reading: Reading, columns: Sequence[str | int] | None
+) -> Grid:
+    """Return a DataFrame or a Series as a table of text; numbers are written exactly.
+
+    ``columns``: those that are read, beside which times may be; None: one is to be found.
+    """
     if frame.ndim == 1:
         frame = frame.to_frame(name="value" if frame.name is None else frame.name)
     index = frame.index
@@ -122,7 +131,9 @@ def of_frame(frame: Frame, file: str, reading: Reading, columns: Sequence[str | 
             if name not in frame.columns:
                 frame = frame.assign() if level else frame.copy(deep=False)
                 frame.insert(level, name, index.get_level_values(level))
-    asked = {" ".join(str(name).split()) for name in (*columns, *reading.where, reading.time)}
+    asked = {
+        " ".join(str(name).split()) for name in (*(columns or ()), *reading.where, reading.time)
+    }
     names = [
         " ".join(" ".join(map(str, name if isinstance(name, tuple) else [name])).split())
         for name in frame.columns
@@ -130,7 +141,8 @@ def of_frame(frame: Frame, file: str, reading: Reading, columns: Sequence[str | 
     kept = [
         k
         for k, name in enumerate(names)
-        if name in asked
+        if columns is None
+        or name in asked
         or str(k + 1) in asked
         or str(frame.dtypes.iloc[k])[:4] in ("obje", "str", "date", "peri", "cate", "stri")
         or str(frame.dtypes.iloc[k])[:3] == "int"

@@ -42,7 +42,9 @@ _PACKED: dict[bytes, tuple[str, Callable[[io.BytesIO], Any]]] = {
 }
 
 
-def open_table(path: str | os.PathLike[str], reading: Reading, columns: list[str | int]) -> Grid:
+def open_table(
+    path: str | os.PathLike[str], reading: Reading, columns: list[str | int] | None
+) -> Grid:
     """Return the table in a file: text, compressed or not, Excel, or Parquet.
 
     Raises
@@ -72,12 +74,13 @@ def open_table(path: str | os.PathLike[str], reading: Reading, columns: list[str
         raise ValueError(
             f"{name} is {kind}: expected a table, such as CSV, Excel or Parquet; save it as one"
         )
-    encoding = reading.encoding or "utf-8"
+    encoding, choice = reading.encoding or "utf-8", ""
     if reading.encoding is None and _is_windows(content):
         encoding = "cp1252"
-        notes = (*notes, "not UTF-8, read as Windows-1252 (--encoding names another)")
+        choice = "not UTF-8, read as Windows-1252 (--encoding names another)"
+        notes = (*notes, choice)
     grid = grid_of(decoded(content, name, encoding), name, reading.delimiter)
-    return replace(grid, notes=(*notes, *grid.notes))
+    return replace(grid, notes=(*notes, *grid.notes), choice=choice)
 
 
 def _unzipped(content: bytes, name: str) -> tuple[bytes, tuple[str, ...]]:

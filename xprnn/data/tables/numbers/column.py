@@ -1,6 +1,7 @@
 """A column of numbers: one meaning of the signs, one unit."""
 
 import math
+import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ from xprnn.data.tables.numbers.signs import (
     value_of,
 )
 
+_FLAG = re.compile(r"[bcdefnprsuz]{1,3}")
+"""The flags of statistical offices, such as Eurostat's e: estimated, and p: provisional."""
 _SENTINELS = (99.0, 99.9, 99.99, 999.0, 999.9, 999.99, 9999.0, 9999.9, 9999.99, 99999.0, 999999.0)
 
 
@@ -116,17 +119,37 @@ def read_numbers(
         read[k] = value
     units = Counter(part.unit for part in parts if part is not None)
     notes = _notes(units, parts, signs)
-    if len(units) > 1:
+    flags = _flags(units, parts, read)
+    if flags:
+        notes = (*notes, f"flags after numbers left out: {', '.join(flags)}")
+    elif len(units) > 1:
         (common, _), (rare, _), *_ = units.most_common()
         k = next(k for k, part in enumerate(parts) if part is not None and part.unit == rare)
         raise NotNumbersError(
-            f"{quoted(kept[k])} has {_unit(rare)}, and others have {_unit(common)}",
+            f"{quoted(kept[k])} has {_unit(rare)}, and others have {_unit(common)}; --na "
+            f"{shlex.quote(shortened(kept[k], 40))} takes it for a missing value",
             int(where[k]),
         )
     values[where] = read
     there = {sign for text in digits for sign in ".,' " if sign in text}
     occurring = Signs(*(sign if sign in there else None for sign in signs))
     return Numbers(values, occurring, (*notes, *_suspicious(read)))
+
+
+def _flags(
+    units: Counter[str], parts: Sequence[Parts | None], values: HostArray
+) -> tuple[str, ...]:
+    """Return the signs after some numbers that are no units, such as Eurostat's p: provisional.
+
+    Most numbers have none, and those that have one are about as large.
+    """
+    flags = tuple(sorted(unit for unit in units if unit))
+    if not flags or units[""] <= len(parts) / 2 or not all(map(_FLAG.fullmatch, flags)):
+        return ()
+    bare = np.array([part is not None and not part.unit for part in parts])
+    sizes = np.abs(values)
+    near = (sizes <= 5 * np.max(sizes[bare])) & (sizes >= 0.2 * np.min(sizes[bare]))
+    return flags if np.all(near) else ()
 
 
 def _unit(unit: str) -> str:
@@ -153,7 +176,7 @@ def _notes(units: Counter[str], parts: Sequence[Parts | None], signs: Signs) -> 
         name = {" ": "a space", "'": "an apostrophe"}.get(signs.thousands, quoted(signs.thousands))
         notes.append(f"{name} between thousands")
     unit = next(iter(units))
-    if unit:
+    if unit and len(units) == 1:
         notes.append(f"in {unit}" if unit != "%" else "in percent")
     scales = sorted({part.scaled for part in parts if part is not None and part.scaled})
     if scales:
@@ -168,7 +191,9 @@ def _suspicious(values: HostArray) -> tuple[str, ...]:
         if len(others) < 3 or abs(value) not in _SENTINELS or abs(value) < 99:
             continue
         low, high = float(np.min(others)), float(np.max(others))
-        if min(abs(value - low), abs(value - high)) > 5 * max(high - low, abs(low), abs(high)):
+        far = min(abs(value - low), abs(value - high)) > 5 * max(high - low, abs(low), abs(high))
+        # -99 among values that are never below 0.
+        if far or (value < 0 <= low and low - value > high - low):
             count = len(values) - len(others)
             return (
                 f"{count} {'value is' if count == 1 else 'values are'} {value:g}: if that stands "

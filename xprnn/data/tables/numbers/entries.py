@@ -42,7 +42,7 @@ _CURRENCY = (
     r"USD|EUR|GBP|CHF|JPY|CNY|RMB|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|MXN|ZAR|RUB|TRY|KRW)"
 )
 _FORM = re.compile(
-    rf"(?P<open>\()?\s*(?P<sign>[+-])?\s*(?P<before>{_CURRENCY})?\s*(?P<sign2>[+-])?\s*"
+    rf"(?P<outside>{_CURRENCY}(?=\s*\())?\s*(?P<open>\()?\s*(?P<sign>[+-])?\s*(?P<before>{_CURRENCY})?\s*(?P<sign2>[+-])?\s*"
     r"(?P<digits>[\d.,' ]*\d[.,]?)(?P<exponent>[eEdD][+-]?\d{1,4})?"
     rf"(?:\s*(?P<trailing>-))?(?P<after>\s*(?:{_CURRENCY}))?(?P<unit>\s*[^\d\s().,'+-][^\d()]{{0,14}}[²³]?"
     r"(?:\s*\([^)]{1,12}\))?)?\s*(?P<close>\))?"
@@ -124,7 +124,7 @@ def parts_of(text: str) -> Parts | None:
     # "293 K" are kelvins, "293K" are thousands.
     if first in _SCALES and (len(first) > 1 or not (found["unit"] or " ").startswith(" ")):
         scale, scaled, unit = _SCALES[first], first, unit[len(first) :].strip()
-    currency = (found["before"] or found["after"] or "").strip()
+    currency = (found["outside"] or found["before"] or found["after"] or "").strip()
     negative = bool(found["open"]) or "-" in signs
     exponent = (found["exponent"] or "").lower().replace("d", "e")
     return Parts(found["digits"].strip(), negative, exponent, scale, unit or currency, scaled)
