@@ -54,7 +54,11 @@ def test_a_covariate_is_not_the_column(tmp_path):
         ),
         # A column of counts that is not called a number of rows may be meant.
         ("d,k,v", "{d},{k},{v}", r"with one of 'k', 'v'$"),
-        ("d,a,b", "{d},x,y", r"has no column of numbers beside the times: its columns are 'd', 'a'"),
+        (
+            "d,a,b",
+            "{d},x,y",
+            r"has no column of numbers beside the times: its columns are 'd', ",
+        ),
     ],
     ids=["several", "counts", "none"],
 )

@@ -214,7 +214,7 @@ def test_flags_after_some_numbers_are_left_out_and_told():
     ],
 )
 def test_what_may_be_a_unit_is_no_flag(texts):
-    with pytest.raises(NotNumbersError, match="unit.*; --na .* takes it for a missing value"):
+    with pytest.raises(NotNumbersError, match=r"unit.*; --na .* takes it for a missing value"):
         read_numbers(texts)
 
 

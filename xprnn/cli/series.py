@@ -86,8 +86,9 @@ def series_options(
         metavar="NAME",
         action="append",
         required=required if column is None else column,
-        help="the column to forecast, by name or number (from 1; default: the only one of numbers); "
-        "repeated: several together",
+        help="the column to forecast, by name or number (from 1); "
+        + ("default: the only one of numbers; " if column is False else "")
+        + "repeated: several together",
     )
 
 
