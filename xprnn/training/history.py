@@ -115,6 +115,11 @@ class History:
         self.stopped, self.best_epoch = state["stopped"], state["best_epoch"]
         if type(self.best_epoch) not in (int, type(None)):
             raise TypeError(f"best_epoch is {quoted(self.best_epoch)}: expected an int or None")
+        if self.best_epoch is not None and not 1 <= self.best_epoch <= len(self.records):
+            raise ValueError(
+                f"best_epoch is {quoted(self.best_epoch)}: expected 1 to {len(self.records)}, or "
+                "None"
+            )
         self.seconds = state["seconds"]
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -65,7 +65,9 @@ class Packer:
         if isinstance(value, np.generic):
             # Tested before float, because a NumPy float64 is a float too, and would lose its dtype.
             return {"scalar": self._put(np.asarray(value), value, name)}
-        if isinstance(value, int | float):
+        if isinstance(value, int):
+            return value  # of any size, and so not asked whether it is finite
+        if isinstance(value, float):
             return value if math.isfinite(value) else {"float": repr(value)}
         if isinstance(value, Mapping):
             items = [[self(k, name), self(v, f"{name}/{k}")] for k, v in value.items()]
