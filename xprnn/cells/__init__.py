@@ -10,7 +10,7 @@ from xprnn.cells.elman import Elman
 from xprnn.cells.gru import GRU
 from xprnn.cells.lstm import LSTM
 from xprnn.cells.minimal_gated import MinimalGated
-from xprnn.cells.protocol import Arrays, Cell, has_layer_norm, initial_bias, unit_names
+from xprnn.cells.protocol import Arrays, Cell, has_layer_norm, initial_bias, retention, unit_names
 
 CELLS: dict[str, type[Cell]] = {
     "elman": Elman,
@@ -33,6 +33,7 @@ __all__ = [
     "get_cell",
     "has_layer_norm",
     "initial_bias",
+    "retention",
     "unit_names",
 ]
 

@@ -41,6 +41,7 @@ class GRU:
     gates: ClassVar[int] = 3
     state: ClassVar[tuple[str, ...]] = ("h",)
     units: ClassVar[tuple[str, ...]] = ("bias_hn",)
+    retention: ClassVar[tuple[int, ...]] = (0, 1, 0)
 
     def forward(self, xp: Namespace, u: Arrays, v: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
         (h,), (v_r, v_z, v_n, b_hn) = state, v

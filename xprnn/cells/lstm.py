@@ -65,6 +65,7 @@ class LSTM:
 
     gates = 4
     state = ("h", "c")
+    retention = (-1, 1, 0, 0)
 
     def __post_init__(self) -> None:
         object.__setattr__(

@@ -33,6 +33,7 @@ class MinimalGated:
 
     gates: ClassVar[int] = 2
     state: ClassVar[tuple[str, ...]] = ("h",)
+    retention: ClassVar[tuple[int, ...]] = (-1, 0)
 
     def forward(self, xp: Namespace, u: Arrays, v: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
         (h,), (v_f, v_n) = state, v

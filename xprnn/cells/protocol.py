@@ -27,7 +27,7 @@ class Cell(Protocol):
 
     Notes
     -----
-    A cell may have three more attributes:
+    A cell may have four more attributes:
 
     ``units``, a tuple of str, names *per-unit parameters*, (H,) each, such as the peepholes of an
     LSTM.  `forward` gets them after the G blocks of v, `backward` after the saved arrays.
@@ -38,6 +38,9 @@ class Cell(Protocol):
     ``layer_norm``, a bool, says whether both projections are normalised (see `LSTM`).
 
     ``initial_bias``, a tuple of G floats, is added to the gates' biases when a network is made.
+
+    ``retention``, a tuple of G integers, says what an open gate does: 1, it keeps the state; -1, it
+    lets something new in; 0, neither.  `xprnn.initializers.Chrono` reads it.
     """
 
     @property
@@ -77,3 +80,9 @@ def initial_bias(cell: Cell) -> tuple[float, ...]:
     """Return what is added to each gate's bias when a network is made."""
     added: tuple[float, ...] = getattr(cell, "initial_bias", (0.0,) * cell.gates)
     return added
+
+
+def retention(cell: Cell) -> tuple[int, ...]:
+    """Return for each gate: 1 if it keeps the state, -1 if it lets something new in, else 0."""
+    signs: tuple[int, ...] = getattr(cell, "retention", (0,) * cell.gates)
+    return signs

@@ -1,5 +1,6 @@
 """What a network is, apart from the values of its weights and the backend it computes on."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import cached_property
@@ -14,9 +15,10 @@ from xprnn.cells import (
     get_cell,
     has_layer_norm,
     initial_bias,
+    retention,
     unit_names,
 )
-from xprnn.engine.initializers import Initializer, get_initializer
+from xprnn.engine.initializers import ByKind, Chrono, Initializer, chosen_initializers
 
 RETURNS = ("sequence", "last")
 Shape = tuple[int, ...]
@@ -191,29 +193,47 @@ class Architecture:
         names = unit_names(self.cell)
         return names if self.bias else tuple(n for n in names if not n.startswith("bias"))
 
-    def initial(self, initializer: str | Initializer, rng: Generator) -> dict[str, HostArray]:
-        """Return initial values of every parameter; each gate's block is a draw of its own."""
-        draw = get_initializer(initializer)
+    def initial(self, initializer: ByKind, rng: Generator) -> dict[str, HostArray]:
+        """Return initial values of every parameter; each gate's block is a draw of its own.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no initializer, or it can't draw one of the parameters.
+        """
         shapes, values = self.shapes(), {}
+        kinds = {name: _kind(name) for name in shapes}
+        drawn_by = chosen_initializers(
+            initializer, dict.fromkeys(k for k in kinds.values() if not k.startswith("norm_"))
+        )
         if self.embedding_size is not None:
             name = "embedding.weight"
             # An entry of a token's vector has one incoming connection, that of the token; as a
             # readout the matrix sums over the features.
-            values[name] = draw(rng, shapes[name], self.features if self.tied else 1)
+            fan_in = self.features if self.tied else 1
+            values[name] = _drawn(drawn_by[name], name, rng, shapes[name], fan_in)
         for direction in self.stack:
             for name in (n for n in shapes if n.endswith(direction.suffix)):
-                kind, shape = name.removesuffix(direction.suffix), shapes[name]
+                kind, shape = kinds[name], shapes[name]
                 fan_in = direction.input_size if kind == "weight_ih" else self.hidden_size
                 gates = shape[0] // self.hidden_size
                 block = (self.hidden_size, *shape[1:])
                 if kind.startswith("norm_"):
                     values[name] = np.ones(shape)
                     continue
-                values[name] = np.concatenate([draw(rng, block, fan_in) for _ in range(gates)])
+                draw, added = drawn_by[kind], np.repeat(initial_bias(self.cell), self.hidden_size)
+                if kind == "bias" and isinstance(draw, Chrono):
+                    gated = np.repeat(retention(self.cell), self.hidden_size)
+                    values[name] = draw.biases(rng, retention(self.cell), self.hidden_size)
+                    values[name] += np.where(gated, 0.0, added)
+                    continue
+                values[name] = np.concatenate(
+                    [_drawn(draw, name, rng, block, fan_in) for _ in range(gates)]
+                )
                 if kind == "bias":
-                    values[name] += np.repeat(initial_bias(self.cell), self.hidden_size)
+                    values[name] += added
         for name in (n for n in shapes if n.startswith("readout.")):
-            values[name] = draw(rng, shapes[name], self.features)
+            values[name] = _drawn(drawn_by[name], name, rng, shapes[name], self.features)
         return values
 
     def config(self) -> dict[str, Any]:
@@ -252,6 +272,18 @@ LATER = tuple(f.name for f in fields(Architecture) if f.metadata.get("later"))
 
 def _unused(option: Field[Any], architecture: Architecture) -> bool:
     return option.name in LATER and getattr(architecture, option.name) == option.default
+
+
+def _kind(name: str) -> str:
+    """Return a parameter's name without layer and direction."""
+    return re.sub(r"_l\d+(_reverse)?$", "", name)
+
+
+def _drawn(draw: Initializer, name: str, rng: Generator, shape: Shape, fan_in: int) -> HostArray:
+    try:
+        return draw(rng, shape, fan_in)
+    except ValueError as error:
+        raise ValueError(f"initial values of {name}: {error}") from error
 
 
 def _size(name: str, value: int | None) -> int | None:

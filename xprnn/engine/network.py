@@ -31,7 +31,7 @@ from xprnn.engine.arguments import (
 )
 from xprnn.engine.dropout import NOT_COMPILED, Masks
 from xprnn.engine.gradients import GradientArray
-from xprnn.engine.initializers import Initializer
+from xprnn.engine.initializers import ByKind
 from xprnn.engine.layer.weights import check_same_weights
 from xprnn.engine.lengths import fill_target
 from xprnn.engine.loop.lowering import compiled
@@ -108,9 +108,12 @@ class RNN:
         precision is cast to it.
     rng : int, numpy.random.Generator or None
         Draws the initial weights, and later the dropout masks.  None: they differ at every call.
-    initializer : str or Initializer
+    initializer : str, Initializer or mapping
         ``"uniform"`` (in ±1/√n, n the number of incoming connections), ``"normal"``,
-        ``"orthogonal"``, ``"zeros"``, or an instance from `xprnn.initializers`.
+        ``"orthogonal"``, ``"identity"``, ``"spectral_radius"``, ``"chrono:100"``, ``"zeros"``, or
+        an instance from `xprnn.initializers`.  Or one for each kind of parameter, such as
+        ``{"U": "orthogonal", "b": Chrono(100)}``: W, U, b, R, r, E, or the name of another
+        parameter without layer and direction; those left out are uniform.
 
     Attributes
     ----------
@@ -175,7 +178,7 @@ class RNN:
         device: Device | None = None,
         dtype: str | DType | None = None,
         rng: Seed = None,
-        initializer: str | Initializer = "uniform",
+        initializer: ByKind = "uniform",
     ) -> None:
         self.architecture = Architecture(
             input_size,

@@ -7,6 +7,7 @@ from typing import Any
 
 from xprnn import checks
 from xprnn.cells import ACTIVATIONS, CELLS, Cell, Elman, get_cell
+from xprnn.engine.initializers import INITIALIZERS, Initializer, get_initializer
 from xprnn.optim import OPTIMIZERS, Optimizer, Rprop, schedules
 from xprnn.optim.schedules import halve_on_rise
 from xprnn.training.run import RateScale
@@ -56,6 +57,13 @@ def network_options(
         metavar="P",
         help="probability of dropping a unit of h(t-1), the same units at every step "
         f"(default {recurrent_dropout:g})",
+    )
+    add(
+        "--initializer",
+        default="uniform",
+        metavar="NAME",
+        help=f"of the weights: {', '.join(INITIALIZERS)}, a number after a colon (chrono:100); "
+        "or for some kinds of parameters, U=orthogonal,b=chrono:100 (default uniform)",
     )
     added = [action.dest for action in group._group_actions]
     parser.set_defaults(network_defaults={name: parser.get_default(name) for name in added})
@@ -174,6 +182,7 @@ def check_options(args: argparse.Namespace) -> None:
             raise ValueError(
                 f"--activation is an option of the Elman cell, but --cell is {args.cell}"
             )
+    _initializer(args)
     checks.choice("--optimizer", args.optimizer, OPTIMIZERS)
     checks.choice("--schedule", args.schedule, SCHEDULES)
     if args.lr is not None:
@@ -230,6 +239,7 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "bidirectional": getattr(args, "bidirectional", False),
         "dropout": args.dropout,
         "recurrent_dropout": args.recurrent_dropout,
+        "initializer": _initializer(args),
     }
 
 
@@ -259,6 +269,18 @@ def chosen_optimizer(args: argparse.Namespace, updates: int) -> Optimizer:
 def rate_scale(args: argparse.Namespace) -> RateScale | None:
     """Return the rule that scales the learning rate by the losses, if there is one."""
     return halve_on_rise if args.schedule == "halve" else None
+
+
+def _initializer(args: argparse.Namespace) -> Initializer | dict[str, Initializer]:
+    """Return the initializer, or those by kind of parameter, that ``--initializer`` stands for."""
+    text: str = args.initializer
+    try:
+        if "=" not in text:
+            return get_initializer(text)
+        pairs = [part.partition("=") for part in text.split(",")]
+        return {kind.strip(): get_initializer(name.strip()) for kind, _, name in pairs}
+    except ValueError as error:
+        raise ValueError(f"--initializer {text}: {error}") from None
 
 
 def _names(known: Iterable[str], default: str) -> str:
