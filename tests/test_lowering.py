@@ -20,7 +20,7 @@ from tests.time_loops import (
     strided,
 )
 from xprnn import RNN
-from xprnn.cells import ACTIVATIONS, GRU, LSTM, Activation, Elman, MinimalGated
+from xprnn.cells import ACTIVATIONS, GRU, LSTM, Activation, Elman, MinimalGated, has_layer_norm
 from xprnn.engine.loop import lowering
 from xprnn.engine.loop.loop import run_backward as chosen_backward
 from xprnn.engine.loop.numpy import loops as numpy_lowering
@@ -94,6 +94,45 @@ def test_sequences_of_unequal_lengths(cell, lengths, masked, outer):
     assert lowering.lowering_for(problem.backend, cell, problem.work()).name == "numpy"
     problem.compare(problem.dh if outer else None)
     problem.compare(save=False)
+
+
+STACKS = {
+    "layer": {},
+    "both-ways": {"bidirectional": True, "recurrent_dropout": 0.3},
+    "stack": {"layers": 2},
+}
+
+
+@pytest.mark.parametrize("options", STACKS.values(), ids=STACKS)
+@each_cell
+def test_sweeps_of_a_windowed_truncation(cell, options, monkeypatch):
+    calls, sweeps = [], numpy_lowering.NumPyLoops.sweeps
+
+    def counted(self, *arguments):
+        calls.append(arguments[-1])
+        return sweeps(self, *arguments)
+
+    monkeypatch.setattr(numpy_lowering.NumPyLoops, "sweeps", counted)
+    net = RNN(3, 5, 2, cell=cell, dtype="float64", rng=0, **options)
+    rng = np.random.default_rng(1)
+    x, target = 0.1 * rng.normal(size=(5, 4, 3)), rng.normal(size=(5, 4, 2))
+    state = tuple(0.1 * rng.normal(size=part.shape) for part in net(x)[1])
+    d_state = tuple(rng.normal(size=part.shape) for part in state)
+
+    def gradients(lengths):
+        run = net.forward(x, state, lengths, rng=3)
+        gradient = net.backward(run, target, d_state, window=3)
+        return [*gradient.parameters.values(), gradient.input, *gradient.state]
+
+    wanted = 0 if has_layer_norm(cell) else 4 * len(net.architecture.stack)
+    for lengths in (None, (5, 1, 4, 2)):
+        calls.clear()
+        found = gradients(lengths)
+        assert sum(calls) == wanted
+        with lowering.disable_lowering():
+            for a, b in zip(found, gradients(lengths), strict=True):
+                assert_close(a, b, 1e-12)
+        assert sum(calls) == wanted
 
 
 @each_cell

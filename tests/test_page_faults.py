@@ -35,10 +35,18 @@ def stack(cell, case, backend, threads):
 
     return work
 
+def window(cell, case, backend, threads):
+    rng, (inputs, hidden, batch, steps) = np.random.default_rng(0), case
+    x, y = (rng.standard_normal((steps, batch, n), dtype="float32") for n in (inputs, 2))
+    net = xprnn.RNN(inputs, hidden, 2, cell=cell, rng=0)
+    lengths = [steps - k for k in range(batch)]
+    return lambda: net.value_and_grad(x, y, lengths=lengths, window=2)
+
 PREPARE = {{
     "layer": (layer.CASES, layer.xprnn_layer),
     "training": (training.CASES, training.xprnn_training),
     "stack": (layer.CASES, stack),
+    "window": (layer.CASES, window),
 }}
 for kind, cell, case in {works}:
     cases, prepare = PREPARE[kind]
@@ -60,6 +68,7 @@ MANY = 50
 CELLS = ("elman", "gru", "lstm")
 QUICK = [
     ("stack", "lstm", "rltools"),
+    ("window", "elman", "medium"),
     ("layer", "elman", "small"),
     ("layer", "gru", "rltools"),
     *(("layer", "lstm", case) for case in ("tiny", "wildml", "medium")),
@@ -98,10 +107,11 @@ def test_without_the_pool_it_does():
 def test_all_shapes(cell, lowering):
     works = [("layer", cell, case) for case in layer.CASES if case not in HEAVY]
     works += [("training", cell, case) for case in training.CASES]
+    works += [("window", cell, "medium")]
     # More threads of a BLAS change nothing, and take long on a machine that is busy.
     threads = 1 if lowering == "numpy" else 2
     found = faults(works, lowering, threads)
     for case in HEAVY:
         found |= faults([("layer", cell, case)], lowering, threads, steps=3)
-    assert len(found) == len(layer.CASES) + len(training.CASES)
+    assert len(found) == len(layer.CASES) + len(training.CASES) + 1
     assert {work: count for work, count in found.items() if count >= MANY} == {}

@@ -17,7 +17,7 @@ A window counts the steps of the sequence.  Padding, where the state is only hel
 
 from typing import NamedTuple
 
-from xprnn.backend import Backend
+from xprnn.backend import Backend, library_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell
 from xprnn.engine.loop.loop import windowed_loops
@@ -133,15 +133,12 @@ def loop_gradient(xp: Namespace, last: Sweep) -> LoopGradient:
     """Return the last sweep's gradients in the form that the backward loop returns."""
     step, first = last.step, last.first
     initial = tuple(
-        part[0, ...] if first is None else _sum_where(xp, first, part) for part in step.state
+        part[0, ...] if first is None else xp.sum(library_of(part).zero_unless(first, part), axis=0)
+        for part in step.state
     )
     units = step.units if last.summed else tuple(xp.sum(part, axis=(0, 1)) for part in step.units)
     gain = None if step.gain is None else xp.sum(step.gain, axis=(0, 1))
     return LoopGradient(step.du, step.da, units, gain, initial)
-
-
-def _sum_where(xp: Namespace, condition: Array, a: Array) -> Array:
-    return xp.sum(xp.where(condition, a, xp.zeros_like(a)), axis=0)
 
 
 def ends(xp: Namespace, valid: Array) -> tuple[Array, Array]:

@@ -34,6 +34,9 @@ LOWERINGS: dict[str, tuple[str, ...]] = {
 NORMALIZING = ("cupy",)
 """By the same name, the libraries that have a lowering of layers that normalise."""
 
+WINDOWED = ("numba", "numpy")
+"""The lowerings that make the sweeps of a windowed truncation, too."""
+
 CUDA_NAMES = {
     "auto": ("persistent", "cupy"),
     "persistent": ("persistent",),
@@ -116,16 +119,17 @@ def _suitable_once(
 
 
 def windowed_for(backend: Backend, cell: Cell, work: Work) -> Windowed | None:
-    """Return what makes the sweeps of a windowed truncation, if anything compiled does."""
-    if "numba" not in _chosen(backend.library.lowering):
+    """Return what makes the sweeps of a windowed truncation; None: plain array code."""
+    names = tuple([name for name in _chosen(backend.library.lowering) if name in WINDOWED])
+    if not names:
         return None
     found: Any
     if _is_frozen(cell):
         kind: Any = type(cell)
         hashable: Any = cell
-        found = _suitable_once(hashable, kind.forward, kind.backward, ("numba",), work)
+        found = _suitable_once(hashable, kind.forward, kind.backward, names, work)
     else:
-        found = _suitable(_traced(cell), ("numba",), work)
+        found = _suitable(_traced(cell), names, work)
     return None if isinstance(found, str) else found
 
 

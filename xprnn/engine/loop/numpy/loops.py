@@ -15,7 +15,13 @@ from xprnn.cells import Arrays
 from xprnn.engine.loop.numpy.plan import LoopPlan, plan_backward, plan_forward
 from xprnn.engine.loop.numpy.source import backward_source, forward_source
 from xprnn.engine.loop.program import ARITHMETIC, COMPARISONS, LOGIC, Program, pruned
-from xprnn.engine.loop.protocol import LoopGradient, Recurrent, Trajectory, Work
+from xprnn.engine.loop.protocol import (
+    LoopGradient,
+    Recurrent,
+    StepGradient,
+    Trajectory,
+    Work,
+)
 from xprnn.engine.loop.trace import Formulas
 
 CACHE = 2**20
@@ -115,6 +121,67 @@ class NumPyLoops:
                 U, units, states, saved, dh, d_state, mask, valid, block, U.dtype
             )
         return LoopGradient(du, dv, d_units, None, d_initial)
+
+    def sweeps(
+        self,
+        recurrent: Recurrent,
+        trajectory: Trajectory,
+        dh: Array | None,
+        d_state: Arrays,
+        before: Arrays | None,
+        count: int,
+    ) -> StepGradient:
+        # In a sweep each step is on its own, so all T steps of B sequences are to the loop as one
+        # step of T·B sequences.
+        U, units, _, mask, valid = recurrent
+        steps, batch, hidden = trajectory.states[0][1:].shape
+        shape, rows = (steps, batch, hidden), (1, steps * batch, hidden)
+        # The loop reads the state before its only step, and never the one after it.
+        previous = [
+            np.broadcast_to(states[:-1].reshape(rows), (2, *rows[1:]))
+            for states in trajectory.states
+        ]
+        saved = [part.reshape(rows) for part in trajectory.saved]
+        if mask is not None:
+            each = empty(shape, U.dtype)
+            each[...] = mask
+            mask = each.reshape(rows[1:])
+        loop = self.backward_loop(outer=False, masked=mask is not None, padded=valid is not None)
+        within, last = None, None
+        if valid is not None:
+            within, last = valid.reshape(*rows[:2], 1), valid.copy()
+            last[:-1] &= ~valid[1:]
+        U, reach = np.ascontiguousarray(U), before
+        G = [empty(shape, U.dtype) for _ in d_state]
+        for _ in range(count):
+            _reaching(G, dh, d_state, reach, last)
+            with step_products(rows[1], U.size):
+                du, dv, d_units, found = loop.call(
+                    *(U, units, previous, saved, None, [part.reshape(rows[1:]) for part in G]),
+                    *(mask, within, 1, U.dtype),
+                )
+            reach = tuple([part.reshape(shape) for part in found])
+        assert reach is not None
+        shape = (steps, batch, U.shape[0])
+        da = dv.reshape(shape)
+        return StepGradient(da if du is dv else du.reshape(shape), da, d_units, None, reach)
+
+
+def _reaching(
+    G: list[Array], dh: Array | None, d_state: Arrays, reach: Arrays | None, last: Array | None
+) -> None:
+    """Write to G what reaches the state after every step: see `xprnn.engine.layer.window`, (1).
+
+    ``last`` (T, B, 1) says which step is the last of its sequence; None: step T-1.
+    """
+    for k, (each, final) in enumerate(zip(G, d_state, strict=True)):
+        each[...] = 0 if k or dh is None else dh
+        if last is None:
+            each[-1] += final
+        else:
+            np.add(each, final, out=each, where=last)
+        if reach is not None:
+            each[:-1] += reach[k][1:]
 
 
 def _compiled(name: str, source: str, plan: LoopPlan) -> Compiled:
