@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from xprnn import checks
@@ -272,6 +272,16 @@ LATER = tuple(f.name for f in fields(Architecture) if f.metadata.get("later"))
 
 def _unused(option: Field[Any], architecture: Architecture) -> bool:
     return option.name in LATER and getattr(architecture, option.name) == option.default
+
+
+@cache
+def layer_of(name: str) -> str:
+    """Return the name of a parameter's layer: ``"layer 0"``, ..., ``"readout"``, ``"embedding"``.
+
+    Parameters of other names are layers of their own.
+    """
+    found = re.search(r"_l(\d+)(?:_reverse)?$", name)
+    return f"layer {found[1]}" if found else name.partition(".")[0]
 
 
 def _kind(name: str) -> str:

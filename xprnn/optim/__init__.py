@@ -5,7 +5,7 @@ from xprnn.optim.adagrad import Adagrad, AdagradState
 from xprnn.optim.adam import Adam, AdamState
 from xprnn.optim.adamw import AdamW
 from xprnn.optim.averaged import Averaged, AveragedState
-from xprnn.optim.clipping import clip_by_norm, clip_by_value, global_norm
+from xprnn.optim.clipping import clip_by_layer, clip_by_norm, clip_by_value, global_norm
 from xprnn.optim.groups import ParameterGroups, ParameterGroupsState
 from xprnn.optim.protocol import InPlaceOptimizer, Optimizer, Scalable
 from xprnn.optim.registry import OPTIMIZERS, get_optimizer
@@ -33,6 +33,7 @@ __all__ = [
     "RpropState",
     "SGDState",
     "Scalable",
+    "clip_by_layer",
     "clip_by_norm",
     "clip_by_value",
     "get_optimizer",

@@ -1,11 +1,13 @@
 """Clipping: a limit to gradients, so that an exploding one does not ruin the weights."""
 
+from collections.abc import Callable
 from functools import reduce
 
 from xprnn import checks
 from xprnn.backend import library_of, namespace_of
 from xprnn.backend.entry import entry
 from xprnn.backend.types import Array, Namespace
+from xprnn.engine.architecture import layer_of
 from xprnn.engine.gradients import (
     FactoredGradient,
     GradientArray,
@@ -116,6 +118,75 @@ def limit_norm(gradients: Gradients, limit: float) -> tuple[dict[str, GradientAr
     # limit / max(norm, limit) is min(1, limit / norm), but never divides by zero.
     factor = limit / _namespace(gradients).clip(norm, min=limit)
     return {k: times(g, factor) for k, g in gradients.items()}, norm
+
+
+CLIP_BY = ("network", "layer", "parameter")
+"""What has a norm of its own: all parameters together, those of a layer, or each parameter."""
+
+
+@entry
+def clip_by_layer(
+    gradients: Gradients, limit: float
+) -> tuple[dict[str, GradientArray], dict[str, Array]]:
+    """Scale the gradients of each layer together so that their norm is at most ``limit``.
+
+    A layer is what `layer_of` says of the gradients' names: both directions of it, with W, U, b and
+    what else the cell has, are one; the readout is one, and so is the embedding.  The direction of
+    a layer's gradient stays the same, that of the whole gradient may change: a layer whose gradient
+    explodes does not slow down the others.
+
+    Parameters
+    ----------
+    gradients : mapping of str to array, SparseGradient or FactoredGradient
+    limit : float
+        Above zero.
+
+    Returns
+    -------
+    clipped : dict of array, SparseGradient or FactoredGradient
+        New arrays, even if nothing was clipped, in the order of ``gradients``.
+    norms : dict of array, zero-dimensional
+        Each layer's norm before clipping, by the layer's name.
+    """
+    limit = checks.number("limit", limit, open_=True)
+    clipped, norms = _limit_each(gradients, limit, layer_of)
+    return {k: _separate(g, gradients[k]) for k, g in clipped.items()}, norms
+
+
+@entry
+def limit_norms(
+    gradients: Gradients, limit: float, by: str
+) -> tuple[dict[str, GradientArray], Array]:
+    """Do the same for one of `CLIP_BY`, for a caller who does not use ``gradients`` any more.
+
+    Returns
+    -------
+    limited : dict of array, SparseGradient or FactoredGradient
+    norm : array, zero-dimensional
+        The largest norm that was limited, before that.
+    """
+    if by == "network":
+        return limit_norm(gradients, limit)
+    limited, norms = _limit_each(gradients, limit, layer_of if by == "layer" else str)
+    return limited, reduce(_namespace(gradients).maximum, norms.values())
+
+
+def _limit_each(
+    gradients: Gradients, limit: float, group_of: Callable[[str], str]
+) -> tuple[dict[str, GradientArray], dict[str, Array]]:
+    """Limit the norm of each group of gradients; return them and the groups' norms."""
+    check_mapping("gradients", gradients)
+    if not gradients:
+        raise ValueError("gradients is empty: expected at least one array")
+    groups: dict[str, dict[str, GradientArray]] = {}
+    for name, g in gradients.items():
+        groups.setdefault(group_of(name), {})[name] = g
+    limited: dict[str, GradientArray] = {}
+    norms: dict[str, Array] = {}
+    for group, members in groups.items():
+        clipped, norms[group] = limit_norm(members, limit)
+        limited |= clipped
+    return {name: limited[name] for name in gradients}, norms
 
 
 @entry

@@ -13,6 +13,7 @@ from xprnn.engine.arguments import check_recompute, check_window
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss, get_loss
 from xprnn.optim import SGD, Optimizer, get_optimizer
+from xprnn.optim.clipping import CLIP_BY
 from xprnn.training.best import BestWeights
 from xprnn.training.checkpoint import Checkpoint
 from xprnn.training.evaluation import check_reduction
@@ -34,6 +35,7 @@ def fit(
     recompute: bool = False,
     clip_norm: float | None = None,
     clip_value: float | None = None,
+    clip_by: str = "network",
     accumulate: int = 1,
     report_every: int = 1,
     rate_scale: RateScale | None = None,
@@ -67,6 +69,10 @@ def fit(
         The history reports the largest norm of every epoch, before clipping.
     clip_value : float, optional
         Clip every gradient entry to ±clip_value (before the norm is computed).
+    clip_by : {"network", "layer", "parameter"}
+        What ``clip_norm`` limits: the norm of all gradients together; that of each layer (as in
+        `xprnn.optim.clip_by_layer`); or that of each parameter.  The history then has the largest
+        of these norms.
     accumulate : int
         Gradient accumulation: make one update of this many batches, with the gradient that they
         would have as one batch.  The last update of an epoch may have fewer.
@@ -143,7 +149,10 @@ def fit(
         checks.positive_int("accumulate", accumulate),
         History(),
         checks.positive_int("report_every", report_every),
+        checks.choice("clip_by", clip_by, CLIP_BY),
     )
+    if clip_by != "network" and clip_norm is None:
+        raise ValueError(f"clip_by is {clip_by!r}, but clip_norm is None: expected a limit")
     if patience is not None:
         patience = checks.positive_int("patience", patience)
         if validation is None:

@@ -31,7 +31,8 @@ class Record(NamedTuple):
     validation_loss : float or None
         Over the validation data, after the epoch; None without such data.
     gradient_norm : float or None
-        The largest norm of an update's gradients, before clipping; None without ``clip_norm``.
+        The largest norm of an update's gradients, before clipping: of all of them, or with
+        ``clip_by`` of a layer or a parameter.  None without ``clip_norm``.
     """
 
     epoch: int

@@ -56,7 +56,10 @@ class Watcher(Protocol):
         window: int | None,
         clip_norm: float | None,
     ) -> None:
-        """See a batch, the state that it begins in, and how the training will use it."""
+        """See a batch, the state that it begins in, and how the training will use it.
+
+        It also gets ``clip_by`` if that is not ``"network"``.
+        """
         ...
 
 
@@ -118,6 +121,9 @@ class TrainingRun:
             "patience": None if self.patience is None else "given",
             "min_delta": None if self.best is None else self.best.min_delta,
         }
+        if step.clip_by != "network":
+            # Checkpoints from before there was a choice have no such entry.
+            same["clip_by"] = step.clip_by
         # What may not fit is restored first: the data, then the user's callbacks and the generator.
         parts: dict[str, Stateful] = {"epochs": _EpochReached(self), "batches": position}
         self.batches = position
@@ -234,6 +240,8 @@ class TrainingRun:
     def _show(self, batch: Batch, state: Any) -> None:
         """Show an epoch's first batch to those who watch."""
         step = self.step
+        # Left out by default, so that watchers need not know of it.
+        by = {} if step.clip_by == "network" else {"clip_by": step.clip_by}
         for watcher in self.watchers:
             watcher.watch(
                 step.net,
@@ -245,6 +253,7 @@ class TrainingRun:
                 loss=step.loss,
                 window=step.window,
                 clip_norm=step.clip_norm,
+                **by,
             )
 
     def _read_reports(self) -> None:

@@ -15,7 +15,7 @@ from xprnn.engine.network import RNN, loss_and_grad
 from xprnn.losses import Loss, mask_arguments
 from xprnn.optim import InPlaceOptimizer, Optimizer, Scalable, clip_by_value
 from xprnn.optim.arguments import NaNGradientError
-from xprnn.optim.clipping import limit_norm
+from xprnn.optim.clipping import limit_norms
 from xprnn.training.accumulation import Accumulation
 from xprnn.training.evaluation import batch_mask
 from xprnn.training.hint import hint_if_small
@@ -98,6 +98,7 @@ class TrainingStep:
     accumulate: int
     history: History
     report_every: int = 1
+    clip_by: str = "network"
 
     def __post_init__(self) -> None:
         self.optimizer_state: Any = self.optimizer.init(self.net.parameters)
@@ -123,7 +124,8 @@ class TrainingStep:
         reports : list of Report
             Of this batch and those before it that were not read; empty if they are read later.
         norm : array, zero-dimensional, or None
-            The norm of the gradients before clipping; None without ``clip_norm`` or an update.
+            The norm of the gradients before clipping (the largest of those that ``clip_by`` has
+            limited); None without ``clip_norm`` or an update.
         state : tuple of array
             The network's final state.
         """
@@ -216,7 +218,7 @@ class TrainingStep:
         if self.clip_value is not None:
             gradients = clip_by_value(gradients, self.clip_value)
         if self.clip_norm is not None:
-            gradients, norm = limit_norm(gradients, self.clip_norm)
+            gradients, norm = limit_norms(gradients, self.clip_norm, self.clip_by)
         net.parameters, self.optimizer_state = self.optimizer.update(
             gradients, self.optimizer_state, net.parameters
         )

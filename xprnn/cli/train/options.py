@@ -9,6 +9,7 @@ from xprnn import checks
 from xprnn.cells import ACTIVATIONS, CELLS, Cell, Elman, get_cell
 from xprnn.engine.initializers import INITIALIZERS, Initializer, get_initializer
 from xprnn.optim import OPTIMIZERS, Optimizer, Rprop, schedules
+from xprnn.optim.clipping import CLIP_BY
 from xprnn.optim.schedules import halve_on_rise
 from xprnn.training.run import RateScale
 
@@ -123,6 +124,13 @@ def optimizer_options(
         metavar="NORM",
         help="largest norm of the gradient (default 1)",
     )
+    add(
+        "--clip-by",
+        default="network",
+        metavar="WHAT",
+        help="what --clip limits: network (default), all parameters together; layer, those of each "
+        "layer; parameter, each by itself",
+    )
     parser.set_defaults(default_rates=rates, sgd_momentum=momentum)
 
 
@@ -201,6 +209,7 @@ def check_options(args: argparse.Namespace) -> None:
             "--weight-decay"
         )
     checks.number("--clip", args.clip, open_=True)
+    checks.choice("--clip-by", args.clip_by, CLIP_BY)
     checks.positive_int("--threads", args.threads)
     checks.positive_int("--report-every", args.report_every)
     if args.epochs is not None:

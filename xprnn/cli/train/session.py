@@ -84,6 +84,7 @@ class Session:
                 batches,
                 optimizer=optimizer,
                 clip_norm=self.args.clip,
+                clip_by=self.args.clip_by,
                 report_every=self.args.report_every,
                 rate_scale=rate_scale(self.args),
                 callbacks=[self._progress, _check_stops],

@@ -11,6 +11,8 @@ from xprnn.backend.host.quoting import quoted
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.diagnostics.flow.measuring import change, gradient_flow
+from xprnn.diagnostics.flow.result import Flow
+from xprnn.engine.architecture import layer_of
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss
 
@@ -37,6 +39,9 @@ class FlowRecord(NamedTuple):
     clip_norm : float or None
     nonfinite : str
         Where the first NaN or infinity arises; else empty.
+    limited_norm : float or None
+        The norm that ``clip_norm`` limited: the largest of the layers' or of the parameters' norms.
+        None if that is ``gradient_norm``.
     """
 
     epoch: int
@@ -53,11 +58,13 @@ class FlowRecord(NamedTuple):
     gradient_norm: float
     clip_norm: float | None
     nonfinite: str
+    limited_norm: float | None = None
 
     @property
     def clipped(self) -> bool:
         """Whether the gradient was scaled down to ``clip_norm``."""
-        return self.clip_norm is not None and not self.gradient_norm <= self.clip_norm
+        norm = self.gradient_norm if self.limited_norm is None else self.limited_norm
+        return self.clip_norm is not None and not norm <= self.clip_norm
 
 
 class GradientFlow:
@@ -119,6 +126,7 @@ class GradientFlow:
         loss: Loss,
         window: int | None,
         clip_norm: float | None,
+        clip_by: str = "network",
     ) -> None:
         """Measure, if it is this epoch's turn; `xprnn.fit` calls it with an epoch's first batch."""
         if (epoch - 1) % self.every:
@@ -153,6 +161,7 @@ class GradientFlow:
                 flow.gradient_norm,
                 clip_norm,
                 flow.nonfinite,
+                _limited(flow, clip_by) if clip_norm is not None else None,
             )
         )
 
@@ -189,6 +198,18 @@ class GradientFlow:
             raise ValueError(f"the state of GradientFlow is damaged: {quoted(error)}") from error
         self.names, self.parameters = names, parameters
         self.records, self._before = records, before
+
+
+def _limited(flow: Flow, by: str) -> float | None:
+    """Return the largest norm of those that are limited, None if it is that of all gradients."""
+    if by == "network":
+        return None
+    norms: dict[str, float] = {}
+    for name, norm in zip(flow.parameters, flow.gradient_norms, strict=True):
+        group = layer_of(name) if by == "layer" else name
+        norms[group] = math.hypot(norms.get(group, 0.0), float(norm))
+    # NaN is the largest of all, as no limit holds it.
+    return max(norms.values(), key=lambda norm: (math.isnan(norm), norm))
 
 
 def _packed(record: FlowRecord) -> dict[str, Any]:

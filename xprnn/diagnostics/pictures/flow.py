@@ -149,7 +149,7 @@ def plot_gradient_norms(
             "training with clip_norm"
         )
     epochs = np.array([r.epoch for r in known])
-    norms = np.array([float(r.gradient_norm) for r in known])
+    norms = np.array([_limited_norm(r) for r in known])
     limits = [r.clip_norm if isinstance(r, FlowRecord) else clip_norm for r in known]
     limit = next((each for each in limits if each is not None), None)
     clipped = np.array(
@@ -174,6 +174,12 @@ def plot_gradient_norms(
     titled(axes, title, "epoch", "gradient norm")
     legend_below(figure, axes)
     return figure
+
+
+def _limited_norm(record: Any) -> float:
+    """Return the norm that was limited; a `Record` has no other."""
+    limited = record.limited_norm if isinstance(record, FlowRecord) else None
+    return float(record.gradient_norm if limited is None else limited)
 
 
 def plot_eigenvalues(

@@ -71,6 +71,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         batch_size: int = 32,
         max_iter: int = 100,
         clip_norm: float | None = 1.0,
+        clip_by: str = "network",
         window: int | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -91,6 +92,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.clip_norm = clip_norm
+        self.clip_by = clip_by
         self.window = window
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -210,6 +212,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
             epochs=epochs,
             window=self.window,
             clip_norm=self.clip_norm,
+            clip_by=self.clip_by if self.clip_norm is not None else "network",
             validation=None if validation is None else [self._batch(validation)],
             patience=None if validation is None else self.n_iter_no_change,
             min_delta=self.tol,
@@ -279,6 +282,8 @@ class RNNRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         Epochs.
     clip_norm : float or None
         Gradients are scaled down to this norm.
+    clip_by : {"network", "layer", "parameter"}
+        All of them together, those of each layer, or each by itself.
     window : int or None
         Windowed truncation; see `RNN.backward`.
     early_stopping : bool
@@ -430,7 +435,7 @@ class RNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         With label smoothing, say.  None: ``CrossEntropy()``.
     class_weight : dict, "balanced" or None
         How much each class counts; ``"balanced"``: in inverse proportion to its frequency.
-    optimizer, learning_rate, batch_size, max_iter, clip_norm, window, early_stopping, \
+    optimizer, learning_rate, batch_size, max_iter, clip_norm, clip_by, window, early_stopping, \
     validation_fraction, n_iter_no_change, tol, backend, device, random_state
         See `RNNRegressor`.
 
@@ -467,6 +472,7 @@ class RNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         batch_size: int = 32,
         max_iter: int = 100,
         clip_norm: float | None = 1.0,
+        clip_by: str = "network",
         window: int | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -489,6 +495,7 @@ class RNNClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
             batch_size=batch_size,
             max_iter=max_iter,
             clip_norm=clip_norm,
+            clip_by=clip_by,
             window=window,
             early_stopping=early_stopping,
             validation_fraction=validation_fraction,
