@@ -24,7 +24,7 @@ PAGES = {
     str(page.relative_to(ROOT)): page
     for page in [
         *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
-        *sorted(DOCS.rglob("*.md")),
+        *sorted(path for path in DOCS.rglob("*.md") if "generated" not in path.parts),
     ]
 }
 # Notes keep the names of their day, the changelog says what they became.

@@ -6,11 +6,10 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from xprnn import cells, data, losses, optim
+from xprnn import cells, data, initializers, losses, optim
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
 from xprnn.backend.host.pool import release_memory
-from xprnn.engine import initializers
 from xprnn.engine.layer.layer import Tape
 from xprnn.engine.layer.unroll import unroll, unroll_backward
 from xprnn.engine.layer.weights import LayerGradient, Weights

@@ -38,7 +38,8 @@ class Flow(NamedTuple):
         How far back it reaches at all: the largest k with decay[k] ≥ decay[0] / 100; nan as above.
     saturation : array, (layers·D, G)
         The share of each gate's entries, over steps, sequences and units, whose activation has a
-        slope of at most ``bound`` times its largest slope: |tanh'(a)| ≤ bound, or |σ'(a)| ≤
+        slope of at most ``bound`` times its largest slope: ``|tanh'(a)|`` ≤ bound, or
+        ``|σ'(a)|`` ≤
         bound / 4.  nan for a cell whose formula can't be traced.
     recurrent : array, (layers·D, G, H, H)
         U, by gates.
@@ -129,7 +130,7 @@ class Jacobians(NamedTuple):
         Entry k is ‖J(e) J(e-1) ⋯ J(e-k+1)‖ with e the last step that the direction reads: what a
         change of the state k steps before the end has become there.  Entry 0 is 1.
     lyapunov : array, (layers·D,)
-        The largest Lyapunov exponent of the steps read, per step: the mean of log |R₁₁(t)| of the
+        The largest Lyapunov exponent of the steps read, per step: the mean of ``log |R₁₁(t)|`` of the
         decompositions J(t) Q(t-1) = Q(t) R(t).  Below 0 a small change fades, above 0 it grows.
     """
 
