@@ -5,7 +5,7 @@
 #   bash ci/test.sh quick        while you work: of the tests, those on plain NumPy that neither
 #                                compile anything nor start processes
 #   FULL=1 bash ci/test.sh       the long ones as well: whole trainings of examples and commands,
-#                                every cell on JAX, every formula through Numba
+#                                every cell on JAX, every formula through Numba, the site
 #   GUESTS=1 bash ci/test.sh     only the tests with array libraries that xprnn doesn't know (dpnp,
 #                                marray, Dask, array-api-compat's torch), in .venv-guests; dpnp
 #                                brings a runtime for the CPU (1 GB)
@@ -77,4 +77,8 @@ options=()
 # Counting lines takes half as long again as the tests themselves.
 [ "${COVERAGE:-0}" = 0 ] || options+=(--cov --cov-report=term)
 run pytest --quiet --numprocesses auto "${options[@]}"
+if [ "${FULL:-0}" != 0 ]; then
+    printf '\n== the site\n'
+    PYTHON=$python bash ci/docs.sh
+fi
 printf '\nall checks passed\n'

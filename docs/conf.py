@@ -90,7 +90,6 @@ def walks(app, exception):
 def setup(app):
     generate.write(DOCS)
     app.connect("source-read", page)
-    app.connect("include-read", lambda app, path, parent, content: page(app, parent, content))
     app.connect("autodoc-skip-member", skip)
     app.connect("build-finished", walks)
     return {"parallel_read_safe": True}

@@ -2,9 +2,12 @@
 
 from xprnn.engine.initializers import (
     INITIALIZERS,
+    Chrono,
+    Identity,
     Initializer,
     Normal,
     Orthogonal,
+    SpectralRadius,
     Uniform,
     Zeros,
     get_initializer,
@@ -12,9 +15,12 @@ from xprnn.engine.initializers import (
 
 __all__ = [
     "INITIALIZERS",
+    "Chrono",
+    "Identity",
     "Initializer",
     "Normal",
     "Orthogonal",
+    "SpectralRadius",
     "Uniform",
     "Zeros",
     "get_initializer",

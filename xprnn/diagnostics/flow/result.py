@@ -130,8 +130,8 @@ class Jacobians(NamedTuple):
         Entry k is ‖J(e) J(e-1) ⋯ J(e-k+1)‖ with e the last step that the direction reads: what a
         change of the state k steps before the end has become there.  Entry 0 is 1.
     lyapunov : array, (layers·D,)
-        The largest Lyapunov exponent of the steps read, per step: the mean of ``log |R₁₁(t)|`` of the
-        decompositions J(t) Q(t-1) = Q(t) R(t).  Below 0 a small change fades, above 0 it grows.
+        The largest Lyapunov exponent of the steps read, per step: the mean of ``log |R₁₁(t)|`` of
+        the decompositions J(t) Q(t-1) = Q(t) R(t).  Below 0 a small change fades, above 0 it grows.
     """
 
     norms: HostArray
