@@ -6,7 +6,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from xprnn import cells, data, initializers, losses, optim
+from xprnn import cells, data, distributed, initializers, losses, optim
 from xprnn._version import __version__
 from xprnn.backend import Backend, available_backends, get_backend
 from xprnn.backend.host.pool import release_memory
@@ -51,6 +51,7 @@ __all__ = [
     "data",
     "diagnostics",
     "disable_lowering",
+    "distributed",
     "evaluate",
     "explain_lowering",
     "fit",

@@ -13,6 +13,7 @@ from xprnn.data.padding import buckets, pad
 from xprnn.data.rolling import rolled
 from xprnn.data.seasons import Season, find_season
 from xprnn.data.series import Scaling, sunspots, windows
+from xprnn.data.sharding import shard
 from xprnn.data.synthetic import count_ones, sine
 from xprnn.data.tables import (
     Columns,
@@ -56,6 +57,7 @@ __all__ = [
     "rmse",
     "rolled",
     "scale_of_errors",
+    "shard",
     "sine",
     "sunspots",
     "text",

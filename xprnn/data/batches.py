@@ -125,13 +125,13 @@ class minibatches:  # noqa: N801
         self.shuffle = shuffle
         self._rng = generator(rng)
         self._xp, self._copy = namespace_of(x), library_of(x).copy
-        self._axis = _batch_axis(x, target)
+        self._axis = batch_axis(x, target)
         if x.shape[1] == 0:
             raise ValueError(f"x has shape {tuple(x.shape)}: expected at least one sequence")
         self.lengths = check_lengths(lengths, *x.shape[:2])
         self.weights = weights
         # Of weights (N,) it is the first axis, of all others that of the target.
-        self._weights_axis = _weights_axis(weights, x, target, self._axis)
+        self._weights_axis = weights_axis(weights, x, target, self._axis)
 
     def __len__(self) -> int:
         return _ceil(self.x.shape[1], self.size)
@@ -210,12 +210,12 @@ class chunks:  # noqa: N801
     ) -> None:
         self.x, self.target, self.weights = x, target, weights
         self.steps = checks.positive_int("steps", steps)
-        if _batch_axis(x, target) == 0 or x.shape[0] == 0:
+        if batch_axis(x, target) == 0 or x.shape[0] == 0:
             raise ValueError(
                 f"x has shape {tuple(x.shape)} and target {tuple(target.shape)}: "
                 "expected (T, B, I) and (T, B, O), T at least 1"
             )
-        _weights_axis(weights, x, target, 1)
+        weights_axis(weights, x, target, 1)
 
     def __len__(self) -> int:
         return _ceil(self.x.shape[0], self.steps)
@@ -244,7 +244,7 @@ def _ceil(count: int, each: int) -> int:
     return -(-count // each)
 
 
-def _weights_axis(weights: Array | None, x: Array, target: Array, axis: int) -> int:
+def weights_axis(weights: Array | None, x: Array, target: Array, axis: int) -> int:
     """Return the batch axis of weights; ``axis`` is the target's.
 
     Raises
@@ -268,7 +268,7 @@ def _weights_axis(weights: Array | None, x: Array, target: Array, axis: int) -> 
     return 0 if shape == places[-1:] else axis
 
 
-def _batch_axis(x: Array, target: Array) -> int:
+def batch_axis(x: Array, target: Array) -> int:
     """Return the batch axis of the target: 1, or 0 if the target has no steps.
 
     Raises

@@ -5,6 +5,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from xprnn import checks
@@ -15,6 +16,7 @@ from xprnn.engine.arguments import check_state
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss
 from xprnn.training.evaluation import TotalLoss
+from xprnn.training.ranks import Ranks
 from xprnn.training.reports import Report
 
 NORMS = 64
@@ -34,8 +36,9 @@ class Epoch:
         Whether the next batch begins another epoch.
     """
 
-    def __init__(self, loss: Loss, net: RNN) -> None:
+    def __init__(self, loss: Loss, net: RNN, ranks: Ranks | None = None) -> None:
         self.loss, self.net, self.total = loss, net, TotalLoss(loss)
+        self.ranks = ranks
         # Returns the last batch; whoever restores a position in the data sets it.
         self.last_batch: Callable[[], Batch] = lambda: Batch(None, None)
         self._norms: list[Array] = []
@@ -90,11 +93,14 @@ class Epoch:
         return self._seconds_before + time.perf_counter() - self._started
 
     def state(self) -> dict[str, Any]:
-        total = self.total
+        total, carried = self.total, self.carried
+        if self.ranks is not None and carried is not None:
+            # Only what is written is gathered from all ranks.
+            carried = partial(self.ranks.whole_state, carried, self.ranks.count)
         return {
             "total": (total.total, total.entries, total.batches),
             "norm": self.norm,
-            "carried": self.carried,
+            "carried": carried,
             "over": self.over,
             "seconds": 0.0 if self.over else self.seconds,
         }
@@ -116,4 +122,4 @@ class Epoch:
         state = check_state("the carried state", carried, backend, architecture.cell, shape)
         for k, part in enumerate(state):
             checks.finite(f"the carried state[{k}]", part, backend)
-        return state
+        return state if self.ranks is None else self.ranks.part_of_state(state)

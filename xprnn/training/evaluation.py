@@ -31,7 +31,17 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
         If the data does not fit the network or the loss, or there is nothing to evaluate: no batch,
         or no batch with an entry, because there are no sequences or all targets are ignored.
     """
-    loss = check_reduction(get_loss(loss))
+    return total_loss(net, batches, check_reduction(get_loss(loss))).value("to evaluate")
+
+
+def total_loss(net: RNN, batches: Batches, loss: Loss) -> "TotalLoss":
+    """Return a network's loss over data, to which that over other data can be added.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `evaluate`.
+    """
     total, state = TotalLoss(loss), None
     reports = Reports(net.backend.library, 1)
     for batch in each_batch(batches):
@@ -52,7 +62,7 @@ def evaluate(net: RNN, batches: Batches, *, loss: str | Loss = "squared_error") 
         raise ValueError(
             "no batch to evaluate: expected at least one (a generator can be used once only)"
         )
-    return total.value("to evaluate")
+    return total
 
 
 def check_reduction(loss: Loss) -> Loss:

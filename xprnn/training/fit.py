@@ -5,10 +5,13 @@ It checks its arguments and makes a `TrainingRun` of them, which trains.
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from xprnn import checks
 from xprnn.backend.entry import entry
 from xprnn.data.batches import Batches
+from xprnn.distributed import Communicator, get_communicator
+from xprnn.distributed.team import Team
 from xprnn.engine.arguments import check_recompute, check_window
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss, get_loss
@@ -19,6 +22,7 @@ from xprnn.training.checkpoint import Checkpoint
 from xprnn.training.evaluation import check_reduction
 from xprnn.training.hint import hint_if_not_compiled
 from xprnn.training.history import History
+from xprnn.training.ranks import Ranks, whole
 from xprnn.training.run import Callback, RateScale, TrainingRun
 from xprnn.training.step import TrainingStep
 
@@ -44,6 +48,7 @@ def fit(
     min_delta: float = 0.0,
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
+    communicator: str | Communicator | None = None,
 ) -> History:
     """Train a network, in place.
 
@@ -105,6 +110,12 @@ def fit(
         A file that is written regularly, so that a run that was stopped, in whatever way, can be
         resumed and end with the same bits; see `Checkpoint`.  A path means ``Checkpoint(path)``,
         which is written every minute, and raises an error if the file is there already.
+    communicator : str or Communicator, optional
+        Train together with other processes, all of which make the same call with the same data and
+        seeds: each computes the gradient of its share of every batch's sequences.  ``"mpi"``: those
+        that ``mpiexec`` or ``srun`` has started.  Losses and weights are those of one process, to
+        rounding, and the same to the bit on every rank; rank 0 writes the checkpoint.  Losses are
+        read after every batch, whatever ``report_every`` says.  See docs/distributed.md.
 
     Returns
     -------
@@ -119,6 +130,8 @@ def fit(
         If a loss becomes NaN or infinite; the message names epoch and batch.
     TrainingInterrupted
         On Ctrl-C: a `KeyboardInterrupt` with the history.
+    RankError
+        If another rank fails, does not answer, or was called with other arguments.
     FileExistsError
         If there is a checkpoint, but its ``resume`` is False.
     OSError
@@ -136,35 +149,48 @@ def fit(
     """
     if not isinstance(net, RNN):
         raise TypeError(f"net is {type(net).__name__}: expected an RNN")
-    epochs = checks.positive_int("epochs", epochs)
-    window = check_window(window)
-    step = TrainingStep(
-        net,
-        check_reduction(get_loss(loss)),
-        SGD() if optimizer is None else get_optimizer(optimizer),
-        None if clip_norm is None else checks.number("clip_norm", clip_norm, open_=True),
-        None if clip_value is None else checks.number("clip_value", clip_value, open_=True),
-        window,
-        check_recompute(recompute, window),
-        checks.positive_int("accumulate", accumulate),
-        History(),
-        checks.positive_int("report_every", report_every),
-        checks.choice("clip_by", clip_by, CLIP_BY),
-    )
-    if clip_by != "network" and clip_norm is None:
-        raise ValueError(f"clip_by is {clip_by!r}, but clip_norm is None: expected a limit")
-    if patience is not None:
-        patience = checks.positive_int("patience", patience)
-        if validation is None:
-            raise ValueError(f"patience is {patience}, but there is no validation data to watch")
-    min_delta = checks.number("min_delta", min_delta)
-    if rate_scale is not None:
-        # Finds an optimizer without a learning rate before any work is done.
-        step.scale_rate(1.0)
-    best = BestWeights(net, min_delta, copies=bool(callbacks)) if patience is not None else None
-    run = TrainingRun(step, batches, epochs, rate_scale, validation, best, patience, callbacks)
-    if checkpoint is not None:
-        run.track(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
-    history = run.run()
+    found = get_communicator(communicator)
+    team = Team(found) if found.size > 1 else None
+    # Whatever ends the training on one rank ends it on all.
+    with nullcontext() if team is None else team:
+        loss, ranks = check_reduction(get_loss(loss)), None
+        if team is not None:
+            ranks, batches = Ranks(team, net, loss), whole(batches)
+            validation = None if validation is None else whole(validation)
+        epochs = checks.positive_int("epochs", epochs)
+        window = check_window(window)
+        step = TrainingStep(
+            net,
+            loss,
+            SGD() if optimizer is None else get_optimizer(optimizer),
+            None if clip_norm is None else checks.number("clip_norm", clip_norm, open_=True),
+            None if clip_value is None else checks.number("clip_value", clip_value, open_=True),
+            window,
+            check_recompute(recompute, window),
+            checks.positive_int("accumulate", accumulate),
+            History(),
+            checks.positive_int("report_every", report_every),
+            checks.choice("clip_by", clip_by, CLIP_BY),
+            ranks,
+        )
+        if clip_by != "network" and clip_norm is None:
+            raise ValueError(f"clip_by is {clip_by!r}, but clip_norm is None: expected a limit")
+        if patience is not None:
+            patience = checks.positive_int("patience", patience)
+            if validation is None:
+                raise ValueError(
+                    f"patience is {patience}, but there is no validation data to watch"
+                )
+        min_delta = checks.number("min_delta", min_delta)
+        if rate_scale is not None:
+            # Finds an optimizer without a learning rate before any work is done.
+            step.scale_rate(1.0)
+        best = BestWeights(net, min_delta, copies=bool(callbacks)) if patience is not None else None
+        run = TrainingRun(step, batches, epochs, rate_scale, validation, best, patience, callbacks)
+        if ranks is not None:
+            ranks.agree(run.same() | {"epochs": epochs, "checkpoint": checkpoint is not None})
+        if checkpoint is not None:
+            run.track(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
+        history = run.run()
     hint_if_not_compiled(net, history.seconds)
     return history

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.data.batches import Batch, Batches, each_batch
+from xprnn.data.sharding import shard
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss
 from xprnn.training.best import BestWeights
@@ -26,7 +27,7 @@ from xprnn.training.checkpoint import (
     StatefulCallbacks,
 )
 from xprnn.training.epoch import Epoch
-from xprnn.training.evaluation import evaluate
+from xprnn.training.evaluation import evaluate, total_loss
 from xprnn.training.history import HasHistory, History, Record
 from xprnn.training.step import TrainingStep
 
@@ -95,22 +96,21 @@ class TrainingRun:
     callbacks: Sequence[Callback]
 
     def __post_init__(self) -> None:
-        self.history = self.step.history
-        self.epoch = Epoch(self.step.loss, self.step.net)
+        self.history, self.ranks = self.step.history, self.step.ranks
+        self.epoch = Epoch(self.step.loss, self.step.net, self.ranks)
         self.writer: CheckpointWriter | None = None
         self.watchers = [each for each in self.callbacks if isinstance(each, Watcher)]
 
-    def track(self, checkpoint: Checkpoint) -> None:
-        """Write checkpoints during the run; first resume from the existing one, if told to."""
+    def same(self) -> dict[str, Any]:
+        """Return what is the same when the run is resumed, and on every rank."""
         step, backend = self.step, self.step.net.backend
-        position = DataPosition("batches", self.batches, backend, self.epochs)
-        same: dict[str, Any] = {
+        found: dict[str, Any] = {
             "net": step.net.architecture,
             "backend": backend.name,
             "dtype": backend.dtype_name,
             "optimizer": step.optimizer,
             "loss": step.loss,
-            "batches": position.describe(),
+            "batches": self._described("batches", self.batches),
             "validation": None,
             "window": step.window,
             "clip_norm": step.clip_norm,
@@ -123,7 +123,18 @@ class TrainingRun:
         }
         if step.clip_by != "network":
             # Checkpoints from before there was a choice have no such entry.
-            same["clip_by"] = step.clip_by
+            found["clip_by"] = step.clip_by
+        if self.validation is not None:
+            found["validation"] = self._described("validation", self.validation)
+        return found
+
+    def _described(self, name: str, batches: Batches) -> dict[str, Any]:
+        return DataPosition(name, batches, self.step.net.backend, self.epochs).describe()
+
+    def track(self, checkpoint: Checkpoint) -> None:
+        """Write checkpoints during the run; first resume from the existing one, if told to."""
+        step, backend, same = self.step, self.step.net.backend, self.same()
+        position = DataPosition("batches", self.batches, backend, self.epochs)
         # What may not fit is restored first: the data, then the user's callbacks and the generator.
         parts: dict[str, Stateful] = {"epochs": _EpochReached(self), "batches": position}
         self.batches = position
@@ -131,14 +142,17 @@ class TrainingRun:
         if self.validation is not None:
             self.validation = DataPosition("validation", self.validation, backend, self.epochs)
             parts["validation"] = self.validation
-            same["validation"] = self.validation.describe()
         parts["callbacks"] = StatefulCallbacks([*self.callbacks, self.rate_scale])
         # After the data, because reading it may have drawn from the generator.
         parts["random"] = RandomGenerator(getattr(step.net, "rng", None))
         parts |= {"step": step, "epoch": self.epoch, "history": self.history}
         if self.best is not None:
             parts["best"] = self.best
-        self.writer = CheckpointWriter(checkpoint, backend, parts, same)
+        team = None if self.ranks is None else self.ranks.team
+        self.writer = CheckpointWriter(checkpoint, backend, parts, same, team)
+        if self.ranks is not None:
+            ranks, self.ranks.clock = self.ranks, self.writer.time_is_up
+            self.writer.is_time = lambda: ranks.time_is_up
         if self.writer.begin():
             self.history.resumed = step.updates
             if self.history.stopped != "callback":
@@ -196,6 +210,8 @@ class TrainingRun:
             step.scale_rate(self.rate_scale(cast("list[float]", losses)))
         # A list, because every callback is called, even after one that asks to stop.
         asked = any([callback(step.net, record) for callback in self.callbacks])  # noqa: C419
+        if self.ranks is not None:
+            asked = self.ranks.end_epoch(step.epoch, asked=asked)
         history.stopped = "callback" if asked else self._why_it_ends()
         epoch.end()
         if self.writer is not None:
@@ -211,7 +227,8 @@ class TrainingRun:
     def _train(self) -> None:
         """Take a training step with every batch of the epoch."""
         step, epoch = self.step, self.epoch
-        for batch in each_batch(self.batches):
+        ranks = self.ranks
+        for batch in each_batch(self.batches) if ranks is None else ranks.parts(self.batches):
             before = step.updates
             try:
                 carried = epoch.carried if batch.carry else None
@@ -272,13 +289,22 @@ class TrainingRun:
         step = self.step
         with step.net.backend.library.quiet():
             try:
-                value = evaluate(step.net, self.validation, loss=step.loss)
+                value = self._evaluated(self.validation)
             except ValueError as error:
                 error.add_note("in the validation data")
                 raise
         if not math.isfinite(value):
             step.fail(f"the validation loss is {value}")
         return value
+
+    def _evaluated(self, batches: Batches) -> float:
+        """Return the loss over data, of which every rank computes a part."""
+        step = self.step
+        if self.ranks is None:
+            return evaluate(step.net, batches, loss=step.loss)
+        communicator = self.ranks.team.communicator
+        total = total_loss(step.net, shard(batches, communicator), step.loss)
+        return self.ranks.added(total).value("to evaluate")
 
 
 @dataclass

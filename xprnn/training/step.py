@@ -21,6 +21,7 @@ from xprnn.training.evaluation import batch_mask
 from xprnn.training.hint import hint_if_small
 from xprnn.training.history import History
 from xprnn.training.places import Places
+from xprnn.training.ranks import Ranks
 from xprnn.training.reports import Report, Reports
 
 
@@ -99,6 +100,7 @@ class TrainingStep:
     history: History
     report_every: int = 1
     clip_by: str = "network"
+    ranks: Ranks | None = None
 
     def __post_init__(self) -> None:
         self.optimizer_state: Any = self.optimizer.init(self.net.parameters)
@@ -107,9 +109,8 @@ class TrainingStep:
         self.good = self.finite = dict(self.net.parameters)
         self.accumulation = Accumulation(self.loss)
         self.reports = Reports(self.net.backend.library, self.report_every * self.accumulate)
-        self.places = Places(
-            self.net, self.loss, self.window, self.recompute, kept=self.report_every == 1
-        )
+        kept = self.report_every == 1 and self.ranks is None
+        self.places = Places(self.net, self.loss, self.window, self.recompute, kept=kept)
         # Accumulated gradients are dense, and only an InPlaceOptimizer takes factored ones.
         self.factored = self.accumulate == 1 and isinstance(self.optimizer, InPlaceOptimizer)
 
@@ -143,6 +144,7 @@ class TrainingStep:
                     lengths=batch.lengths,
                     window=self.window,
                     weights=batch.weights,
+                    rng=None if self.ranks is None else self.ranks.drawing(),
                     recompute=self.recompute,
                     factored=self.factored,
                     parameters_only=True,
@@ -150,6 +152,8 @@ class TrainingStep:
             if self.batch == 1 and not self.updates:
                 hint_if_small(self.net, batch.x.shape[1])
             entries = self.entries(batch)
+            if self.ranks is not None:
+                return self._shared(value, entries, questions, gradient.parameters, final)
             known = self.reports.known(self.batch, value, entries)
             # Before the update, so that the weights are those that gave the last loss.
             if known is not None:
@@ -164,6 +168,34 @@ class TrainingStep:
                 none = isinstance(entries, int | float) and not entries
                 return reports, None if none else self._update(gradient.parameters), final
             self.accumulation.add(gradient.parameters, entries)
+        complete = self.accumulation.batches == self.accumulate
+        return reports, self.update_accumulated() if complete else None, final
+
+    def _shared(
+        self,
+        value: Array,
+        entries: int | float | Array,
+        questions: Any,
+        gradients: dict[str, GradientArray],
+        final: Any,
+    ) -> tuple[list[Report], Array | None, Any]:
+        """Take the step together with the other ranks, each of which has a part of the batch."""
+        assert self.ranks is not None
+        mine = self.reports.known(self.batch, value, entries)
+        if mine is None:
+            self.reports.add(self.batch, value, entries, questions)
+            (mine,) = self.reports.read()
+        if mine.fault:
+            raise ValueError(mine.fault)
+        whole = self.ranks.after_batch(self.updates, self.epoch, mine, gradients)
+        reports = self.checked([whole])
+        if self.accumulate == 1:
+            if not whole.entries:
+                return reports, None, final
+            self.ranks.entries = mine.entries, whole.entries
+            return reports, self._update(gradients), final
+        self.accumulation.add(gradients, mine.entries)
+        self.ranks.accumulate(mine.entries, whole.entries)
         complete = self.accumulation.batches == self.accumulate
         return reports, self.update_accumulated() if complete else None, final
 
@@ -201,6 +233,8 @@ class TrainingStep:
             return None
         gradients, entries = self.accumulation.gradients, self.accumulation.entries
         self.accumulation.clear()
+        if self.ranks is not None:
+            entries = self.ranks.entries[1]
         if not entries:
             return None
         with self.net.backend.library.quiet():
@@ -215,6 +249,8 @@ class TrainingStep:
 
     def _updated(self, gradients: dict[str, GradientArray]) -> Array | None:
         net, norm = self.net, None
+        if self.ranks is not None:
+            gradients = self.ranks.summed(gradients, accumulated=self.accumulate > 1)
         if self.clip_value is not None:
             gradients = clip_by_value(gradients, self.clip_value)
         if self.clip_norm is not None:

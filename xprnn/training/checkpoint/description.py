@@ -43,26 +43,28 @@ def description(value: Any, depth: int = DEPTH) -> Any:
     return {k: description(v, depth - 1) for k, v in _parts(value)}
 
 
-def differences(mine: Any, theirs: Any, name: str = "") -> list[str]:
-    """Return, in words, how a description differs from the one in a checkpoint."""
+def differences(
+    mine: Any, theirs: Any, name: str = "", where: str = "in the checkpoint"
+) -> list[str]:
+    """Return, in words, how a description differs from another, which is there."""
     if isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
         pairs = enumerate(zip(mine, theirs, strict=True))
-        return [found for k, (a, b) in pairs for found in differences(a, b, f"{name}[{k}]")]
+        return [found for k, (a, b) in pairs for found in differences(a, b, f"{name}[{k}]", where)]
     if not (isinstance(mine, dict) and isinstance(theirs, dict)):
-        return [] if mine == theirs else [_differs(name, mine, theirs)]
+        return [] if mine == theirs else [_differs(name, mine, theirs, where)]
     if mine.get("type") != theirs.get("type"):
-        return [_differs(name, mine, theirs)]
+        return [_differs(name, mine, theirs, where)]
     found = []
     for key in [*mine, *(key for key in theirs if key not in mine)]:
         if key == "order" and set(mine) != set(theirs):
             continue
         inside = f"{name}.{key}" if name else key
-        found += differences(mine.get(key, MISSING), theirs.get(key, MISSING), inside)
+        found += differences(mine.get(key, MISSING), theirs.get(key, MISSING), inside, where)
     return found
 
 
-def _differs(name: str, mine: Any, theirs: Any) -> str:
-    return f"{name} is {_words(mine)}, in the checkpoint {_words(theirs)}"
+def _differs(name: str, mine: Any, theirs: Any, where: str) -> str:
+    return f"{name} is {_words(mine)}, {where} {_words(theirs)}"
 
 
 def _words(described: Any) -> str:

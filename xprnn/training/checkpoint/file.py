@@ -74,7 +74,7 @@ def find(checkpoint: Checkpoint) -> tuple[Content, bool] | None:
     problem = f"there is no checkpoint {str(file)!r}"
     if file.exists():
         try:
-            return _read(file), True
+            return read_file(file), True
         except (ValueError, OSError) as error:
             unreadable = isinstance(error, OSError) and error.errno != errno.EIO
             if unreadable or not previous.exists():
@@ -83,14 +83,23 @@ def find(checkpoint: Checkpoint) -> tuple[Content, bool] | None:
     elif not previous.exists():
         return None
     try:
-        content = _read(previous)
+        content = read_file(previous)
     except ValueError as error:
         raise ValueError(f"{problem}, and the previous one can't be used: {error}") from error
     warnings.warn(f"{problem}: resuming from the previous one, {str(previous)!r}", stacklevel=2)
     return content, False
 
 
-def _read(path: Path) -> Content:
+def read_file(path: Path) -> Content:
+    """Return what a checkpoint holds.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or no checkpoint of this version.
+    OSError
+        If it can't be read.
+    """
     found = read(KIND, path)
     if not found.has_digest:
         raise DamagedFileError(f"{str(path)!r} is damaged: it has no digest")

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -10,11 +10,13 @@ from xprnn.backend import Backend
 from xprnn.backend.host.files import check_writable, remove_parts
 from xprnn.backend.host.locks import Lock
 from xprnn.backend.host.quoting import quoted, shortened
+from xprnn.distributed.team import Team
 from xprnn.training.checkpoint.description import description, differences
 from xprnn.training.checkpoint.file import Content, find, write
 from xprnn.training.checkpoint.form import check_form
 from xprnn.training.checkpoint.options import Checkpoint
 from xprnn.training.checkpoint.parts import Stateful
+from xprnn.training.checkpoint.sharing import shared
 from xprnn.training.checkpoint.tree import Packer, Unpacker, named_kinds
 
 Parts: TypeAlias = Mapping[str, Stateful]
@@ -39,12 +41,26 @@ class CheckpointWriter:
     same : mapping of str to object
         Everything that must be the same when the training is resumed, by the names that the user
         knows.
+    team : Team, optional
+        The ranks of the training.  Rank 0 reads and writes the file, and all of them restore it.
+
+    Attributes
+    ----------
+    is_time : callable
+        Returns whether ``every_minutes`` have passed; on all ranks the same.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, backend: Backend, parts: Parts, same: Mapping[str, Any]
+        self,
+        checkpoint: Checkpoint,
+        backend: Backend,
+        parts: Parts,
+        same: Mapping[str, Any],
+        team: Team | None = None,
     ) -> None:
         self.checkpoint, self.backend, self.parts = checkpoint, backend, parts
+        self.team, self.first = team, team is None or team.rank == 0
+        self.is_time: Callable[[], bool] = self.time_is_up
         self.same = {name: description(value) for name, value in same.items()}
         self.snapshot: dict[str, Any] = {}
         self.unwritten = False
@@ -72,7 +88,6 @@ class CheckpointWriter:
         ValueError
             If the checkpoint is damaged, or of another training.
         """
-        self._acquire()
         try:
             return self._begin()
         except BaseException:
@@ -96,6 +111,17 @@ class CheckpointWriter:
     def _begin(self) -> bool:
         self.snapshot = self._states()
         self.kinds = named_kinds(self.snapshot)
+        found = self._found() if self.first else None
+        if self.team is not None:
+            found = shared(self.team, found)
+        if found is not None:
+            content, self.file_is_whole = found
+            self._restore(content)
+        return found is not None
+
+    def _found(self) -> tuple[Content, bool] | None:
+        """Return the checkpoint to resume from, if there is one; see `find`."""
+        self._acquire()
         file, previous = self.checkpoint.file, self.checkpoint.previous
         if not self.checkpoint.resume and (file.exists() or previous.exists()):
             there = file if file.exists() else previous
@@ -107,10 +133,7 @@ class CheckpointWriter:
         self._check_writable()
         if found is None:
             Packer(self.backend, self.kinds)(self.snapshot, "training")
-        else:
-            content, self.file_is_whole = found
-            self._restore(content)
-        return found is not None
+        return found
 
     def due(self, updates: int) -> bool:
         """Return whether a snapshot after the ``updates``-th update is to be written."""
@@ -128,15 +151,22 @@ class CheckpointWriter:
 
     def flush(self) -> None:
         """Write the last snapshot, unless it is written already and its file is still there."""
-        if self.unwritten or (self._has_file and not self.checkpoint.file.exists()):
+        needed = self.unwritten or (self._has_file and not self.checkpoint.file.exists())
+        if self.team is not None:
+            # Only rank 0 sees the file.
+            needed = bool(self.team.meet("a checkpoint", float(needed))[0, 0])
+        if needed:
             self._write()
+
+    def time_is_up(self) -> bool:
+        """Return whether it is time for a checkpoint by this process's clock."""
+        minutes = self.checkpoint.every_minutes
+        return minutes is not None and time.monotonic() - self.written >= 60 * minutes
 
     def _take_snapshot(self, *, due: bool) -> None:
         # After every update, so that Ctrl-C in the middle of a step finds a consistent state.
         self.snapshot, self.unwritten = self._states(), True
-        minutes = self.checkpoint.every_minutes
-        due = due or self.written == -math.inf
-        if due or (minutes is not None and time.monotonic() - self.written >= 60 * minutes):
+        if due or self.written == -math.inf or self.is_time():
             self._write()
 
     def _check_writable(self) -> None:
@@ -156,9 +186,13 @@ class CheckpointWriter:
 
     def _write(self) -> None:
         pack = Packer(self.backend, self.kinds)
-        data = {"same": self.same, "parts": pack(self.snapshot, "training")}
-        # A damaged file must not replace the good one before it.
-        write(self.checkpoint, Content(data, pack.arrays), keep_previous=self.file_is_whole)
+        if self.first:
+            data = {"same": self.same, "parts": pack(self.snapshot, "training")}
+            # A damaged file must not replace the good one before it.
+            write(self.checkpoint, Content(data, pack.arrays), keep_previous=self.file_is_whole)
+        else:
+            # Rank 0 gathers the carried state.
+            pack(self.snapshot["epoch"], "training")
         self.file_is_whole, self.unwritten, self.written = True, False, time.monotonic()
         self._has_file = True
 

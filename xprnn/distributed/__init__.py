@@ -1,0 +1,13 @@
+"""Synchronous data-parallel training: processes that each hold the whole network.
+
+Each process, a rank, computes the gradient of its part of every batch; the gradients are added up
+over all ranks, and each rank makes the same update.  See docs/distributed.md.
+"""
+
+from xprnn.distributed.choosing import get_communicator
+from xprnn.distributed.errors import RankError
+from xprnn.distributed.mpi import MPI
+from xprnn.distributed.protocol import Communicator
+from xprnn.distributed.single import NoCommunicator
+
+__all__ = ["MPI", "Communicator", "NoCommunicator", "RankError", "get_communicator"]

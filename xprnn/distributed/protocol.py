@@ -1,0 +1,55 @@
+"""What a training asks of the processes that it is shared by."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from xprnn.backend.host.arrays import HostArray
+
+
+@runtime_checkable
+class Communicator(Protocol):
+    """A group of processes, its ranks, each of which calls the same methods in the same order.
+
+    Arrays are host arrays, contiguous in C order.  Every rank gets the same result, to the bit, and
+    the same sums in the same order whenever the same program runs on as many ranks.
+    """
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, from 0."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """The number of processes."""
+        ...
+
+    def all_reduce(self, arrays: Sequence[HostArray]) -> None:
+        """Replace each array by its sum over all ranks, in place.
+
+        Each has the same shape and dtype, float32 or float64, on every rank.
+        """
+        ...
+
+    def gather(self, array: HostArray, counts: Sequence[int]) -> HostArray:
+        """Return the arrays of all ranks, concatenated along the first axis by rank.
+
+        Parameters
+        ----------
+        array : host array, (counts[rank], ...)
+        counts : sequence of int
+            The first axis of each rank's array; the other axes are equal.
+        """
+        ...
+
+    def broadcast(self, array: HostArray) -> None:
+        """Replace the array by that of rank 0, in place."""
+        ...
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        ...
+
+    def describe(self) -> str:
+        """Return in words which process this is, for a message: ``"rank 1 (pid 7 on n2)"``."""
+        ...
