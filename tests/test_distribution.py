@@ -75,7 +75,7 @@ def test_the_sdist_has_what_the_tests_need(built):
     assert names == folders | files | scripts | {".gitignore", "PKG-INFO"}
 
 
-USER = '''
+USER = """
 import numpy as np
 import xprnn
 
@@ -87,7 +87,7 @@ history = xprnn.fit(net, (np.zeros((5, 4, 3)), np.zeros((5, 4, 2))), optimizer="
 reveal_type(history.loss)
 xprnn.RNN("three", 8)
 xprnn.fit(net)
-'''
+"""
 
 
 @pytest.mark.full

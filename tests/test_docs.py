@@ -275,4 +275,9 @@ def test_every_file_is_on_the_map_and_nothing_else():
 
 
 def test_the_version_is_the_one_of_the_changelog():
-    assert f"## {xprnn.__version__}" in text_of("CHANGELOG.md")
+    date = re.search(
+        rf"^## {re.escape(xprnn.__version__)} \((.*)\)$", text_of("CHANGELOG.md"), re.M
+    )
+    citation = (DOCS / "CITATION.cff").read_text("utf-8")
+    assert f"\nversion: {xprnn.__version__}\n" in citation
+    assert f"\ndate-released: {date[1]}\n" in citation

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -268,3 +269,19 @@ def _first_bad(a: Array, good: Array, backend: Backend) -> tuple[list[int], obje
 
 def _a(words: str) -> str:
     return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def deprecated(old: str, instead: str, *, gone: str, level: int = 3) -> None:
+    """Warn that a public name or argument will go: once for each line that uses it.
+
+    Parameters
+    ----------
+    old, instead : str
+        What was used, and what to write instead.
+    gone : str
+        The version that will not have it any more, such as ``"0.4"``.
+    level : int
+        Calls from here to the user's line; 3 if this is called by the function that is used.
+    """
+    text = f"{old} is deprecated and goes in xprnn {gone}: use {instead}"
+    warnings.warn(text, DeprecationWarning, stacklevel=level)
