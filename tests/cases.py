@@ -14,7 +14,18 @@ from tests import steps
 from tests.gated import Gated
 from tests.leaky import LeakyUnit
 from xprnn import RNN
-from xprnn.cells import GRU, LSTM, Cell, Elman, MinimalGated
+from xprnn.cells import (
+    GRU,
+    LSTM,
+    SLSTM,
+    Cell,
+    Elman,
+    IndRNN,
+    MinGRU,
+    MinimalGated,
+    MinLSTM,
+    has_recurrent_matrix,
+)
 
 
 class Problem(NamedTuple):
@@ -42,6 +53,8 @@ class Case:
         Of a cell that can't be differentiated everywhere: the tensor that must stay away from zero.
     lengths : tuple of int, or None
         Of the problem's sequences.
+    positive : tuple of str
+        The state variables that are above zero in any run.
     """
 
     id: str
@@ -62,6 +75,12 @@ class Case:
     embedding_size: int | None = None
     tied: bool = False
     lengths: tuple[int, ...] | None = None
+    positive: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not has_recurrent_matrix(self.cell):
+            # It is refused: there is no U to drop anything before.
+            object.__setattr__(self, "recurrent_dropout", 0.0)
 
     @property
     def features(self) -> int:
@@ -107,11 +126,16 @@ class Case:
         size = self.features if self.O is None else self.O
         output = (self.B, size) if self.returns == "last" else (self.T, self.B, size)
         state = [self.state_shape] * len(self.cell.state)
+
+        def initial(name: str) -> np.ndarray:
+            drawn = rng.normal(size=self.state_shape)
+            return np.abs(drawn) + 0.5 if name in self.positive else drawn
+
         return Problem(
             rng.normal(size=(self.T, self.B, self.I))
             if self.embedding_size is None
             else rng.integers(0, self.I, (self.T, self.B)),
-            tuple(rng.normal(size=shape) for shape in state),
+            tuple(initial(name) for name in self.cell.state),
             rng.normal(size=output),
             rng.normal(size=output),
             tuple(rng.normal(size=shape) for shape in state),
@@ -133,6 +157,10 @@ CELLS = (
     Case("lstm-layer-norm", LSTM(layer_norm=True), steps.lstm),
     Case("lstm-everything", LSTM(1.0, peepholes=True, layer_norm=True), steps.lstm),
     Case("minimal-gated", MinimalGated(), steps.minimal_gated),
+    Case("min-gru", MinGRU(), steps.min_gru),
+    Case("min-lstm", MinLSTM(), steps.min_lstm),
+    Case("ind-rnn", IndRNN(), steps.ind_rnn, kink=steps.ind_rnn_argument),
+    Case("slstm", SLSTM(), steps.slstm, positive=("n",)),
     Case("custom-leaky", LeakyUnit(), steps.leaky),
     Case("custom-gated", Gated(), steps.gated),
 )

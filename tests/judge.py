@@ -33,6 +33,9 @@ TORCH = Words(
     later(torch, "tanh"),
     later(torch, "sigmoid"),
     later(torch, "relu"),
+    later(torch, "exp"),
+    later(torch, "log"),
+    later(torch, "where"),
     later(torch, "stack"),
     lambda parts: torch.cat(parts, dim=-1),
     lambda a, n: a.chunk(n, dim=-1),
@@ -42,6 +45,9 @@ JAX = Words(
     later(jnp, "tanh"),
     later(optional("jax.nn"), "sigmoid"),
     later(optional("jax.nn"), "relu"),
+    later(jnp, "exp"),
+    later(jnp, "log"),
+    later(jnp, "where"),
     later(jnp, "stack"),
     lambda parts: jnp.concatenate(parts, axis=-1),
     lambda a, n: jnp.split(a, n, axis=-1),
@@ -83,7 +89,7 @@ def layer_weights(cell: Cell, p: Mapping[str, Any], ending: str = "_l0") -> Weig
     norms = ("norm_ih", "norm_hh") if has_layer_norm(cell) else ()
     return Weights(
         p[f"weight_ih{ending}"],
-        p[f"weight_hh{ending}"],
+        p.get(f"weight_hh{ending}"),
         p.get(f"bias{ending}"),
         tuple(p.get(f"{name}{ending}") for name in unit_names(cell)),
         tuple(p[f"{name}{ending}"] for name in norms),

@@ -19,6 +19,9 @@ class Words(NamedTuple):
     tanh: Callable[[Tensor], Tensor]
     sigmoid: Callable[[Tensor], Tensor]
     relu: Callable[[Tensor], Tensor]
+    exp: Callable[[Tensor], Tensor]
+    log: Callable[[Tensor], Tensor]
+    where: Callable[[Tensor, Tensor, Tensor], Tensor]
     stack: Callable[[list[Tensor]], Tensor]
     join: Callable[[list[Tensor]], Tensor]
     """Along the last axis."""
@@ -92,3 +95,43 @@ def leaky(m: Words, w: Weights, x: Tensor, state: Tensors) -> Tensors:
     """Of `tests.leaky.LeakyUnit`."""
     (h,), (leak,), (u, v) = state, w.units, projections(w, x, state[0])
     return ((1 - leak) * h + leak * m.tanh(u + 2 * v),)
+
+
+def inputs(m: Words, w: Weights, x: Tensor, blocks: int) -> list[Tensor]:
+    """Return W x + b in blocks, of a cell without U."""
+    assert w.U is None
+    u = x @ w.W.T
+    return m.split(u if w.b is None else u + w.b, blocks)
+
+
+def min_gru(m: Words, w: Weights, x: Tensor, state: Tensors) -> Tensors:
+    ((h,), (u_z, u_n)) = state, inputs(m, w, x, 2)
+    z = m.sigmoid(u_z)
+    return ((1 - z) * h + z * u_n,)
+
+
+def min_lstm(m: Words, w: Weights, x: Tensor, state: Tensors) -> Tensors:
+    (h,), (u_i, u_f, u_g) = state, inputs(m, w, x, 3)
+    i, f = m.sigmoid(u_i), m.sigmoid(u_f)
+    return (f / (f + i) * h + i / (f + i) * u_g,)
+
+
+def ind_rnn_argument(m: Words, w: Weights, x: Tensor, state: Tensors) -> Tensor:
+    """Return what the activation of IndRNN is applied to."""
+    (u,) = inputs(m, w, x, 1)
+    return u + w.units[0] * state[0]
+
+
+def ind_rnn(m: Words, w: Weights, x: Tensor, state: Tensors) -> Tensors:
+    return (m.relu(ind_rnn_argument(m, w, x, state)),)
+
+
+def slstm(m: Words, w: Weights, x: Tensor, state: Tensors) -> Tensors:
+    """The same state as with a stabiliser, computed without one from what it stands for."""
+    h, c, n, s = state
+    a_i, a_f, a_z, a_o = m.split(sum(projections(w, x, h)), 4)
+    kept = m.log(m.sigmoid(a_f)) + s
+    new_s = m.where(kept > a_i, kept, a_i)
+    i, f = m.exp(a_i), m.sigmoid(a_f)
+    c, n = f * m.exp(s) * c + i * m.tanh(a_z), f * m.exp(s) * n + i
+    return m.sigmoid(a_o) * c / n, c / m.exp(new_s), n / m.exp(new_s), new_s

@@ -12,7 +12,7 @@ from tests.gated import Gated
 from tests.odd_cells import ODD_CELLS
 from tests.spoiled import SPOILS, Spoiled
 from xprnn.backend import get_backend
-from xprnn.cells import CELLS, GRU, LSTM, Elman
+from xprnn.cells import CELLS, GRU, LSTM, Elman, recurrent_blocks
 from xprnn.engine.loop.lowering import disable_lowering, lowerings_of
 from xprnn.testing import ContractError, GradientError, check_cell, check_contract
 
@@ -20,8 +20,9 @@ from xprnn.testing import ContractError, GradientError, check_cell, check_contra
 @each_cell
 def test_a_right_cell_passes(case):
     report = check_cell(case.cell)
-    gates, state = range(case.cell.gates), case.cell.state
-    wanted = [f"{word}[{k}]" for word in "uv" for k in gates] + [f"previous {n}" for n in state]
+    blocks = {"u": case.cell.gates, "v": recurrent_blocks(case.cell)}
+    wanted = [f"{word}[{k}]" for word, count in blocks.items() for k in range(count)]
+    wanted += [f"previous {name}" for name in case.cell.state]
     found = [finding.name for finding in report.findings]
     assert [name for name in found if name in wanted] == wanted
     assert report.passed

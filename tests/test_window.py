@@ -67,13 +67,13 @@ def test_windows_differ_until_they_hold_everything(case):
     case = case.but(T=6)
     weights, x, state, dh, d_state = material(case)
     _, _, tape = unroll(case.cell, weights, x, state)
-    U = [
-        unroll_backward(case.cell, weights, tape, dh, d_state, window=window).weights.U
+    W = [
+        unroll_backward(case.cell, weights, tape, dh, d_state, window=window).weights.W
         for window in (0, 1, 2, 3, 4, 5, 6, None)
     ]
-    assert all(np.max(np.abs(a - b)) > 1e-6 for a, b in pairwise(U[:6]))
-    assert_close(U[5], U[7], 0.0)
-    assert_close(U[6], U[7], 0.0)
+    assert all(np.max(np.abs(a - b)) > 1e-6 for a, b in pairwise(W[:6]))
+    assert_close(W[5], W[7], 0.0)
+    assert_close(W[6], W[7], 0.0)
 
 
 @pytest.mark.parametrize("outer", ["dh", "d_state"])

@@ -165,7 +165,7 @@ def test_windows_differ_until_they_hold_everything(case):
     case = case.but(**SIZES, layers=2)
     found = [on_numpy(case, window=window)[1] for window in (0, 1, 2, 3, 4, 99, None)]
     for one, other in pairwise(found[:5]):
-        for name in ("weight_hh_l0", "weight_ih_l1"):
+        for name in ("weight_ih_l0", "weight_ih_l1"):
             assert np.max(np.abs(one[name] - other[name])) > 1e-9, name
     for wide in found[4:6]:
         assert_all_close(wide, found[6], 0.0)

@@ -8,15 +8,33 @@ from xprnn.backend.host.quoting import quoted
 from xprnn.cells.activations import ACTIVATIONS, Activation
 from xprnn.cells.elman import Elman
 from xprnn.cells.gru import GRU
+from xprnn.cells.ind_rnn import IndRNN
 from xprnn.cells.lstm import LSTM
+from xprnn.cells.min_gru import MinGRU
+from xprnn.cells.min_lstm import MinLSTM
 from xprnn.cells.minimal_gated import MinimalGated
-from xprnn.cells.protocol import Arrays, Cell, has_layer_norm, initial_bias, retention, unit_names
+from xprnn.cells.protocol import (
+    Arrays,
+    Cell,
+    has_layer_norm,
+    has_recurrent_matrix,
+    initial_bias,
+    recurrent_blocks,
+    retention,
+    unit_names,
+    unit_ranges,
+)
+from xprnn.cells.slstm import SLSTM
 
 CELLS: dict[str, type[Cell]] = {
     "elman": Elman,
     "gru": GRU,
     "lstm": LSTM,
     "minimal_gated": MinimalGated,
+    "min_gru": MinGRU,
+    "min_lstm": MinLSTM,
+    "ind_rnn": IndRNN,
+    "slstm": SLSTM,
 }
 
 __all__ = [
@@ -24,17 +42,24 @@ __all__ = [
     "CELLS",
     "GRU",
     "LSTM",
+    "SLSTM",
     "Activation",
     "Arrays",
     "Cell",
     "Elman",
+    "IndRNN",
+    "MinGRU",
+    "MinLSTM",
     "MinimalGated",
     "cell_config",
     "get_cell",
     "has_layer_norm",
+    "has_recurrent_matrix",
     "initial_bias",
+    "recurrent_blocks",
     "retention",
     "unit_names",
+    "unit_ranges",
 ]
 
 

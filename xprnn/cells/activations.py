@@ -44,6 +44,11 @@ def logistic(xp: Namespace, z: Array) -> Array:
     return 0.5 * xp.tanh(0.5 * z) + 0.5
 
 
+def log_logistic(xp: Namespace, z: Array) -> Array:
+    """Return ln σ(z)."""
+    return -xp.logaddexp(xp.zeros_like(z), -z)
+
+
 def _logistic_derivative(xp: Namespace, h: Array) -> Array:
     del xp
     return h * (1 - h)

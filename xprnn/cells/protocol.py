@@ -27,7 +27,7 @@ class Cell(Protocol):
 
     Notes
     -----
-    A cell may have four more attributes:
+    A cell may have six more attributes:
 
     ``units``, a tuple of str, names *per-unit parameters*, (H,) each, such as the peepholes of an
     LSTM.  `forward` gets them after the G blocks of v, `backward` after the saved arrays.
@@ -41,6 +41,13 @@ class Cell(Protocol):
 
     ``retention``, a tuple of G integers, says what an open gate does: 1, it keeps the state; -1, it
     lets something new in; 0, neither.  `xprnn.initializers.Chrono` reads it.
+
+    ``unit_ranges``, a tuple of pairs of floats, are the bounds between which the initial values of
+    the per-unit parameters are drawn, in the order of ``units``.
+
+    ``recurrent_matrix``, a bool: False says that the cell does not read v(t), as in `MinGRU` and
+    `IndRNN`.  Its layers have no U: no parameter and no product within a step.  `forward` gets the
+    per-unit parameters alone as v, and `backward` returns their gradients alone as dv.
     """
 
     @property
@@ -71,6 +78,16 @@ def unit_names(cell: Cell) -> tuple[str, ...]:
     return names
 
 
+def has_recurrent_matrix(cell: Cell) -> bool:
+    """Return whether a cell's layers have a recurrent matrix U, or the cell does not read v."""
+    return bool(getattr(cell, "recurrent_matrix", True))
+
+
+def recurrent_blocks(cell: Cell) -> int:
+    """Return the number of blocks in U and v: G, or 0 for a cell that does not read v."""
+    return cell.gates if has_recurrent_matrix(cell) else 0
+
+
 def has_layer_norm(cell: Cell) -> bool:
     """Return whether a cell's projections are normalised."""
     return bool(getattr(cell, "layer_norm", False))
@@ -86,3 +103,9 @@ def retention(cell: Cell) -> tuple[int, ...]:
     """Return for each gate: 1 if it keeps the state, -1 if it lets something new in, else 0."""
     signs: tuple[int, ...] = getattr(cell, "retention", (0,) * cell.gates)
     return signs
+
+
+def unit_ranges(cell: Cell) -> tuple[tuple[float, float], ...] | None:
+    """Return the bounds of the per-unit parameters' initial values; None: as other parameters."""
+    ranges: tuple[tuple[float, float], ...] | None = getattr(cell, "unit_ranges", None)
+    return ranges

@@ -14,11 +14,19 @@ from xprnn.cells import (
     cell_from_config,
     get_cell,
     has_layer_norm,
+    has_recurrent_matrix,
     initial_bias,
     retention,
     unit_names,
+    unit_ranges,
 )
-from xprnn.engine.initializers import ByKind, Chrono, Initializer, chosen_initializers
+from xprnn.engine.initializers import (
+    ByKind,
+    Chrono,
+    Initializer,
+    Uniform,
+    chosen_initializers,
+)
 
 RETURNS = ("sequence", "last")
 Shape = tuple[int, ...]
@@ -101,6 +109,22 @@ class Architecture:
             object.__setattr__(self, name, value)
         if self.tied:
             self._check_tied()
+        if not has_recurrent_matrix(self.cell):
+            self._check_no_recurrent_matrix()
+
+    def _check_no_recurrent_matrix(self) -> None:
+        """Refuse what is applied to U h(t-1) where there is no U."""
+        name = type(self.cell).__name__
+        if self.recurrent_dropout:
+            raise ValueError(
+                f"recurrent_dropout={self.recurrent_dropout} drops entries of h(t-1) before U "
+                f"multiplies it, and {name} has no U: expected 0"
+            )
+        if has_layer_norm(self.cell):
+            raise ValueError(
+                f"{name} has layer_norm, which normalises U h(t-1), and recurrent_matrix=False, "
+                "without U: expected one of both"
+            )
 
     def _check_tied(self) -> None:
         """Check that one matrix can be both embedding and readout; its size need not be given."""
@@ -175,7 +199,8 @@ class Architecture:
         for direction in self.stack:
             suffix = direction.suffix
             shapes[f"weight_ih{suffix}"] = (rows, direction.input_size)
-            shapes[f"weight_hh{suffix}"] = (rows, hidden)
+            if has_recurrent_matrix(self.cell):
+                shapes[f"weight_hh{suffix}"] = (rows, hidden)
             if self.bias:
                 shapes[f"bias{suffix}"] = (rows,)
             for name in self.units():
@@ -192,6 +217,12 @@ class Architecture:
         """Return the names of the cell's per-unit parameters that the network has."""
         names = unit_names(self.cell)
         return names if self.bias else tuple(n for n in names if not n.startswith("bias"))
+
+    def _range_of(self, kind: str) -> tuple[float, float] | None:
+        """Return the bounds of the initial values of a per-unit parameter, if it has any."""
+        ranges = unit_ranges(self.cell)
+        names = unit_names(self.cell)
+        return ranges[names.index(kind)] if ranges is not None and kind in names else None
 
     def initial(self, initializer: ByKind, rng: Generator) -> dict[str, HostArray]:
         """Return initial values of every parameter; each gate's block is a draw of its own.
@@ -226,6 +257,10 @@ class Architecture:
                     gated = np.repeat(retention(self.cell), self.hidden_size)
                     values[name] = draw.biases(rng, retention(self.cell), self.hidden_size)
                     values[name] += np.where(gated, 0.0, added)
+                    continue
+                bounds = self._range_of(kind)
+                if bounds is not None and isinstance(draw, Uniform):
+                    values[name] = rng.uniform(*bounds, shape)
                     continue
                 values[name] = np.concatenate(
                     [_drawn(draw, name, rng, block, fan_in) for _ in range(gates)]

@@ -19,7 +19,7 @@ from xprnn.backend.host.floats import rounded
 from xprnn.backend.host.quoting import listed, quoted, shortened
 from xprnn.backend.host.safetensors import MODEL, Entry, read, write_model
 from xprnn.backend.host.strict_json import DEPTH
-from xprnn.cells import Cell, get_cell
+from xprnn.cells import Cell, get_cell, has_recurrent_matrix
 from xprnn.engine.architecture import LATER, Architecture
 
 Path = str | os.PathLike[str]
@@ -161,10 +161,11 @@ def check_cell(path: Path, saved: object, given: Cell | None) -> None:
 def check_parameters(architecture: Architecture, dtype: str, entries: Mapping[str, Entry]) -> None:
     """Check that the arrays of a file are the architecture's parameters."""
     # Bounds first: the work and the memory below grow with the number of layers.
-    if 2 * architecture.layers * architecture.directions > len(entries):
+    least, word = (2, "two") if has_recurrent_matrix(architecture.cell) else (1, "one")
+    if least * architecture.layers * architecture.directions > len(entries):
         raise ValueError(
             f"layers is {quoted(architecture.layers)}, for {len(entries)} parameters: "
-            "expected at least two for each layer and direction"
+            f"expected at least {word} for each layer and direction"
         )
     weights = sum(math.prod(entry.shape) for entry in entries.values())
     for name in SIZES:

@@ -368,7 +368,7 @@ def _weights(direction: Direction, parameters: Mapping[str, Array]) -> Weights:
     W, U, b, units, gains = direction.names
     return Weights(
         parameters[W],
-        parameters[U],
+        parameters.get(U),
         parameters.get(b),
         tuple(map(parameters.get, units)) if units else (),
         tuple(map(parameters.__getitem__, gains)) if gains else (),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.cells import has_layer_norm
+from xprnn.cells import has_layer_norm, has_recurrent_matrix
 from xprnn.engine.network import RNN
 
 
@@ -68,9 +68,10 @@ def merge(nets: Sequence[RNN]) -> RNN:
         return RNN.assembled(first.architecture, backend, {k: p.copy() for k, p in host[0].items()})
     arrays = {
         "weight_ih_l0": _by_gate([p["weight_ih_l0"] for p in host], gates),
-        "weight_hh_l0": _block_diagonal([p["weight_hh_l0"] for p in host], gates),
         "readout.weight": np.concatenate([p["readout.weight"] for p in host], axis=1) / len(nets),
     }
+    if has_recurrent_matrix(first.cell):
+        arrays["weight_hh_l0"] = _block_diagonal([p["weight_hh_l0"] for p in host], gates)
     if first.bias:
         arrays["bias_l0"] = _by_gate([p["bias_l0"] for p in host], gates)
         arrays["readout.bias"] = np.mean([p["readout.bias"] for p in host], axis=0)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 from xprnn.backend import Backend, describe, dtype_name, get_backend
 from xprnn.backend.host.arrays import Generator, HostArray, Seed, generator, np
 from xprnn.backend.types import Array
-from xprnn.cells import Arrays, Cell, get_cell, unit_names
+from xprnn.cells import Arrays, Cell, get_cell, recurrent_blocks, unit_names
 from xprnn.testing.arrays import host_copy, largest_finite
 from xprnn.testing.precision import ADVICE, narrower_in, watch
 
@@ -99,7 +99,7 @@ def draw(cell: Cell, backend: Backend, rng: Generator, batch: int = 3, hidden: i
     variables = len(cell.state)
     return Sample(
         arrays(cell.gates, batch, hidden),
-        arrays(cell.gates, batch, hidden),
+        arrays(recurrent_blocks(cell), batch, hidden),
         arrays(len(unit_names(cell)), hidden),
         arrays(variables, batch, hidden),
         arrays(variables, batch, hidden),
@@ -135,7 +135,9 @@ def take_step(cell: Cell, backend: Backend, sample: Sample) -> Step:
     gates, units = cell.gates, unit_names(cell)
     also = f" and one for each of {', '.join(units)}" if units else ""
     _count(cell, "backward's du", du, gates, f"G = {gates}")
-    _count(cell, "backward's dv", dv, gates + len(units), f"G = {gates}{also}")
+    blocks = recurrent_blocks(cell)
+    expected = f"G = {gates}{also}" if blocks else f"none, as it has no recurrent_matrix{also}"
+    _count(cell, "backward's dv", dv, blocks + len(units), expected)
     _count(cell, "backward's d_previous", d_previous, len(cell.state), variables)
     _arrays(cell, "backward's du", du, backend, shape)
     _arrays(cell, "backward's dv", dv, backend, shape)

@@ -15,6 +15,7 @@ to count.
 import logging
 
 from xprnn.backend.numba import lowering_word, why_no_numba
+from xprnn.cells import recurrent_blocks
 from xprnn.engine.network import RNN
 
 FEW = 2**18
@@ -30,7 +31,7 @@ _said: set[str] = set()
 def multiplications(net: RNN, batch: int) -> int:
     """Return G·H·H·B: the multiplications of a layer's recurrent product in one time step."""
     architecture = net.architecture
-    return int(architecture.cell.gates * architecture.hidden_size**2 * batch)
+    return int(recurrent_blocks(architecture.cell) * architecture.hidden_size**2 * batch)
 
 
 def hint_if_small(net: RNN, batch: int) -> None:

@@ -25,6 +25,7 @@ NEEDED_FOR: Mapping[str, str] = {
     "isfinite": "every check of values",
     "log": "cross-entropy",
     "log1p": "binary cross-entropy",
+    "logaddexp": "the sLSTM and minLSTM cells",
     "max": "cross-entropy and clipping",
     "maximum": "Adam's amsgrad, clipping, relu and cross-entropy",
     "mean": "layer normalization and ensembles",

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from xprnn import diagnostics
 from xprnn.backend.host.arrays import np
+from xprnn.cells import has_recurrent_matrix
 from xprnn.cli.inspect.sequences import Inspected
 from xprnn.diagnostics import Figure, Flow, Page
 from xprnn.engine.network import RNN
@@ -32,16 +33,17 @@ def pictures(
 
     drawn: Pictures = {
         "flow.png": (lambda: diagnostics.plot_flow(flow, tokens=tokens), "‖∂L/∂h(t)‖ over steps"),
-        "eigenvalues.png": (
-            lambda: diagnostics.plot_eigenvalues(flow, row=row),
-            "U's eigenvalues and the unit circle",
-        ),
         "states.png": (
             lambda: diagnostics.plot_state_map(layer["h"], tokens=tokens),
             "the hidden state over steps",
         ),
         "gates.png": (gates, "the gates over steps"),
     }
+    if has_recurrent_matrix(net.cell):
+        drawn["eigenvalues.png"] = (
+            lambda: diagnostics.plot_eigenvalues(flow, row=row),
+            "U's eigenvalues and the unit circle",
+        )
     if flow.matrix is not None:
         drawn["contributions.png"] = (
             lambda: diagnostics.plot_contributions(flow, row=row, tokens=tokens),

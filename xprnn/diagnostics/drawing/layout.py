@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from xprnn import checks
 from xprnn.backend.types import Array
-from xprnn.cells import Activation, Cell, unit_names
+from xprnn.cells import Activation, Cell, has_recurrent_matrix, unit_names
 
 # By a parameter's name without its layer and direction: its letter in the equations, and the arrow
 # that it is written beside.  A cell's parameters per unit keep their names, and stand at the state.
@@ -93,6 +93,8 @@ class Layout(NamedTuple):
     outputs : dict of str
         The name of each step's output, for the steps that have one.
     steps : int
+    link : str
+        What h(t-1) is multiplied by on its way to h(t), such as ``"U"``; empty if by nothing.
     """
 
     equations: tuple[str, ...]
@@ -101,6 +103,7 @@ class Layout(NamedTuple):
     state: tuple[str, ...]
     outputs: dict[int, str]
     steps: int
+    link: str = "U"
 
 
 def layout_of(net: Network, steps: int) -> Layout:
@@ -132,6 +135,7 @@ def layout_of(net: Network, steps: int) -> Layout:
         tuple(net.cell.state),
         {steps: "y"} if last else {t: f"y({t})" for t in range(1, steps + 1)},
         steps,
+        "U" if has_recurrent_matrix(net.cell) else "",
     )
 
 
@@ -160,7 +164,8 @@ def _equations(net: Network, parameters: dict[str, list[Parameter]]) -> tuple[st
     if "γ_u" in symbols:
         u, v = f"γ_u N({u})", f"γ_v N({v})"
     u += " + b" if "b" in symbols else ""
-    before = ", ".join([v, *(f"{s}(t-1)" for s in net.cell.state[1:])])
+    carried = net.cell.state[1:] if "U" in symbols else net.cell.state
+    before = ", ".join([*([v] if "U" in symbols else []), *(f"{s}(t-1)" for s in carried)])
     state = f"{', '.join(f'{s}(t)' for s in net.cell.state)} = cell({u}, {before})"
     h = "h(T)" if last else "h(t)"
     output = f"{'y' if last else 'y(t)'} = "

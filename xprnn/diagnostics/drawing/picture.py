@@ -105,7 +105,7 @@ def _draw_unfolded(axes: Any, layout: Layout, left: float) -> None:
         _node(axes, state, "\n".join(f"{s}({t})" for s in layout.state), COLORS["h"], given=t == 0)
         if t > 0:
             _edge(axes, (column - COLUMN, ROW), state)
-            _words(axes, column - COLUMN / 2, ROW + 0.16, ["U"], ha="center")
+            _words(axes, column - COLUMN / 2, ROW + 0.16, [layout.link], ha="center")
             _edge(axes, x, state)
             _words(axes, column + 0.1, 0.5 * ROW, ["W"])
             _node(axes, x, f"x({t})", COLORS["x"])

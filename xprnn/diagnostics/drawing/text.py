@@ -2,7 +2,6 @@
 
 from xprnn.diagnostics.drawing.layout import Layout, Network, layout_of
 
-LINK = " ── U → "  # between two states
 BESIDE = 20  # the column at which the words beside the folded network begin
 
 
@@ -73,7 +72,7 @@ def _folded(layout: Layout) -> list[str]:
         _line((middle, "y"), (BESIDE, layout.shapes["y"])),
         *_arrow(middle, rows["output"] or ["y = h"]),
         _line((3, f"┌──→ {node} ──┐"), (BESIDE, layout.shapes["h"])),
-        _line((3, f"└────{'─' * len(node)}───┘"), (BESIDE, rows["state"][0])),
+        _line((3, f"└────{'─' * len(node)}───┘"), *((BESIDE, row) for row in rows["state"][:1])),
         *(_line((BESIDE, row)) for row in rows["state"][1:]),
         *_arrow(middle, rows["input"]),
         _line((middle, "x"), (BESIDE, layout.shapes["x"])),
@@ -87,8 +86,9 @@ def _arrow(column: int, rows: list[str]) -> list[str]:
 def _unfolded(layout: Layout) -> list[str]:
     """Draw one column per step, after one for the initial state."""
     states = [",".join(f"{s}({t})" for s in layout.state) for t in range(layout.steps + 1)]
+    link = f" ── {layout.link} → " if layout.link else " ───→ "
     middles = [
-        sum(len(before) + len(LINK) for before in states[:t]) + len(state) // 2
+        sum(len(before) + len(link) for before in states[:t]) + len(state) // 2
         for t, state in enumerate(states)
     ]
     readout = "↑ R" if layout.parameters["output"] else "↑"
@@ -96,7 +96,7 @@ def _unfolded(layout: Layout) -> list[str]:
     return [
         _line(*((middles[t] - len(y) // 2, y) for t, y in layout.outputs.items())),
         _line(*((middles[t], readout) for t in layout.outputs)),
-        LINK.join(states),
+        link.join(states),
         _line(*((middles[t], "↑ W") for t in inputs)),
         _line(*((middles[t] - len(x) // 2, x) for t, x in inputs.items())),
     ]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from xprnn.backend import Backend
 from xprnn.backend.types import Array, Namespace
-from xprnn.cells import Cell
+from xprnn.cells import Cell, recurrent_blocks
 from xprnn.engine.layer.projection import project
 from xprnn.engine.layer.reaching import Reached, recurrent_projection
 from xprnn.engine.layer.weights import Weights
@@ -158,9 +158,9 @@ def _inputs(
     u, _ = project(backend, weights.W, weights.b, x, gain)
     v = recurrent_projection(backend, recurrent, saved)
     arrays: dict[str, Array] = {}
-    for name, whole in (("u", u), ("v", v)):
+    for name, whole, blocks in (("u", u, cell.gates), ("v", v, recurrent_blocks(cell))):
         hidden = states[0].shape[2]
-        for k in range(cell.gates):
+        for k in range(blocks):
             arrays[f"{name}{k}"] = whole[..., k * hidden : (k + 1) * hidden]
     arrays |= {f"unit{k}": part for k, part in enumerate(recurrent.units)}
     return arrays | {f"state{k}": part for k, part in enumerate(states)}

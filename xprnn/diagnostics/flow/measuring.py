@@ -9,7 +9,7 @@ from xprnn import checks
 from xprnn.backend.entry import entry
 from xprnn.backend.host.arrays import HostArray, Seed, np
 from xprnn.backend.types import Array
-from xprnn.cells import Arrays
+from xprnn.cells import Arrays, recurrent_blocks
 from xprnn.diagnostics.flow.jacobians import jacobians_of
 from xprnn.diagnostics.flow.passes import Watched, watched
 from xprnn.diagnostics.flow.result import Flow, reach_of
@@ -236,7 +236,11 @@ class _Measuring:
             np.full(gates, math.nan) if flat is None else to_host(flat).astype(float) / entries
             for flat in found.saturated
         ]
-        recurrent = [to_host(net.parameters[d.names.U]).astype(float) for d in stack]
+        blocks = recurrent_blocks(net.cell)
+        recurrent = np.zeros((len(stack), blocks, hidden, hidden))
+        for k, direction in enumerate(stack if blocks else ()):
+            U = to_host(net.parameters[direction.names.U])
+            recurrent[k] = U.reshape(blocks, hidden, hidden)
         return Flow(
             tuple(f"layer {d.layer}" + " reversed" * d.reverse for d in stack),
             value,
@@ -244,7 +248,7 @@ class _Measuring:
             decay,
             *reach_of(decay),
             np.stack(saturation),
-            np.stack([U.reshape(gates, hidden, hidden) for U in recurrent]),
+            recurrent,
             tuple(net.parameters),
             self._norms_of(found.parameters),
             self._norms_of(net.parameters),

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from xprnn.backend.host.arrays import np
-from xprnn.cells import unit_names
+from xprnn.cells import recurrent_blocks, unit_names
 from xprnn.diagnostics.inspection.equations import block_names, short_unit_names
 from xprnn.diagnostics.inspection.record import Contribution, Line, Quantity
 from xprnn.diagnostics.inspection.view import Rows, View, results_of, source_lines
@@ -33,9 +33,9 @@ def backward_quantities(view: View) -> tuple[tuple[Quantity, ...], tuple[Line, .
     placed = source_lines(view, back.call, lines)
     for name, a, statement in results:
         rows.add(name, a, "cell", placed.get(statement))
-    gates = cell.gates
+    gates = recurrent_blocks(cell)
     for letter, blocks in (("du", du), ("dv", dv[:gates])):
-        for name, block in zip(block_names(cell, letter), blocks, strict=True):
+        for name, block in zip(block_names(cell, letter), blocks, strict=bool(blocks)):
             rows.add(name, block, "projections")
     if view.normalises:
         rows.add("da_u", _before_gain(view)[0], "projections", note="gradient of W x")
@@ -44,9 +44,12 @@ def backward_quantities(view: View) -> tuple[tuple[Quantity, ...], tuple[Line, .
     paths = "" if direct is None else " + direct"
     norm = "da_v" if view.normalises else "dv"
     last = len(lines)
-    lines.append(Line(f"dh_later{view.before} = Uᵀ {norm}(t){paths}"))
-    if direct is not None:
-        U = view.tape.weights.U
+    U = view.tape.weights.U
+    if U is None:
+        lines.append(Line(f"dh_later{view.before} = {'0' if direct is None else 'direct'}"))
+    else:
+        lines.append(Line(f"dh_later{view.before} = Uᵀ {norm}(t){paths}"))
+    if direct is not None and U is not None:
         through = back.step.da @ U
         rows.add("through U", through, "passes on", last, f"Uᵀ {norm}(t)")
         rows.add("direct", direct, "passes on", last, "not through U")
@@ -86,9 +89,10 @@ def contributions(view: View) -> Iterable[Contribution]:
             None,
             W_shape,
         )
-    yield Contribution(
-        names.U, f"dU += {right}(t) h{view.before}ᵀ", da, h, None, tuple(weights.U.shape)
-    )
+    if weights.U is not None:
+        yield Contribution(
+            names.U, f"dU += {right}(t) h{view.before}ᵀ", da, h, None, tuple(weights.U.shape)
+        )
     if view.architecture.bias:
         yield Contribution(names.b, "db += du(t)", du, None, None, du.shape[1:])
     kinds = zip(unit_names(view.cell), short_unit_names(view.cell), strict=True)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xprnn.backend.host.arrays import HostArray
+from xprnn.cells import recurrent_blocks
 from xprnn.diagnostics.inspection.equations import (
     Equation,
     block_names,
@@ -19,16 +20,16 @@ def forward_quantities(view: View) -> tuple[tuple[Quantity, ...], tuple[Line, ..
     """Return input, projections, and what the cell makes of them."""
     cell, forth = view.cell, view.forth
     (u, v, previous), (new, _) = forth.call.arguments, forth.call.result
-    gates = cell.gates
+    gates = recurrent_blocks(cell)
     u_names, v_names = block_names(cell, "u"), block_names(cell, "v")
     rows = Rows(view.host)
-    lines = [_input_line(view), _recurrent_line(view)]
+    lines = [_input_line(view), *_recurrent_line(view)]
     rows.add("x", forth.x, "input", note=_input_note(view))
     for name, block in zip(u_names, u, strict=True):
         rows.add(name, block, "input projection", 0)
     for name, state in zip(cell.state, previous, strict=True):
         rows.add(f"{name}{view.before}", state, "state before")
-    for name, block in zip(v_names, v[:gates], strict=True):
+    for name, block in zip(v_names, v[:gates], strict=gates > 0):
         rows.add(name, block, "recurrent projection", 1)
     for name, unit in zip(short_unit_names(cell), v[gates:], strict=True):
         rows.add(name, unit, "parameters per unit")
@@ -55,11 +56,14 @@ def _input_line(view: View) -> Line:
     return _product_line(view, f"u(t) = {product}{'' if b is None else ' + b'}", W, right)
 
 
-def _recurrent_line(view: View) -> Line:
+def _recurrent_line(view: View) -> list[Line]:
+    """Return the line of v(t), if the cell reads it."""
     U, h = view.tape.weights.U, f"h{view.before}"
+    if U is None:
+        return []
     product = f"γ_v N(U {h})" if view.normalises else f"U {h}"
     right = {"U": U, h: view.forth.states[0][:-1, ...]}
-    return _product_line(view, f"v(t) = {product}", U, right)
+    return [_product_line(view, f"v(t) = {product}", U, right)]
 
 
 def _product_line(view: View, text: str, matrix: Any, right: dict[str, Any]) -> Line:

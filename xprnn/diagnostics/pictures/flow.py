@@ -205,7 +205,7 @@ def plot_eigenvalues(
     ImportError
         If matplotlib is missing.
     ValueError
-        If there are no eigenvalues, or no such row or gate.
+        If there are no eigenvalues, as of a cell without U, or no such row or gate.
     """
     found: list[tuple[int | None, HostArray]]
     if isinstance(records, Flow):
@@ -217,6 +217,8 @@ def plot_eigenvalues(
             "records has no eigenvalues: expected those of a GradientFlow(eigenvalues=True)"
         )
     rows, gates, _ = found[0][1].shape
+    if not gates:
+        raise ValueError("the cell has no U: expected one with a recurrent matrix, for eigenvalues")
     row, gate = checks.index("row", row, rows), checks.index("gate", gate, gates)
     shown = [found[k] for k in unlike(len(found), 12)]
     figure, (axes,) = new_panels(6.4, 6.2)

@@ -130,7 +130,10 @@ def run_layer(
     # A border state that is a view would keep the whole segment before it in memory.
     copy_borders = recompute or len(borders) > 1
     gain = weights.gains[1] if weights.gains else None
-    recurrent = Recurrent(weights.U, _units(backend, cell, weights), gain, mask, valid)
+    U = weights.U
+    if U is None:
+        U = _no_rows(backend, weights.W, state[0].shape[1])
+    recurrent = Recurrent(U, _units(backend, cell, weights, U.shape[1]), gain, mask, valid)
     if recompute:
         state = copied(xp, state)
     segments, h = [], None
@@ -341,7 +344,7 @@ def _segment_gradient(
 def _recurrent(weights: Weights, tape: Tape) -> Recurrent:
     """Return what the layer applies at every step, with the given U in place of the tape's."""
     recurrent, U = tape.recurrent, weights.U
-    return recurrent if recurrent.U is U else recurrent._replace(U=U)
+    return recurrent if U is None or recurrent.U is U else recurrent._replace(U=U)
 
 
 def _recurrent_at(recurrent: Recurrent, steps: slice) -> Recurrent:
@@ -372,7 +375,7 @@ def _layer_gradient(
         projection = project_backward(
             backend, weights.W, weights.b, x, du, gain_u, saved.normalized, of_input=of_input
         )
-        dU = library.product(da.T, library.rows(h_previous))
+        dU = None if weights.U is None else library.product(da.T, library.rows(h_previous))
     gains = () if d_loop.gain is None else (projection.gain, d_loop.gain)
     units: tuple[Array | None, ...] = ()
     if weights.units:
@@ -401,13 +404,18 @@ def _without_weights(
     return LayerGradient(nothing, dx, d_loop.state)
 
 
-def _units(backend: Backend, cell: Cell, weights: Weights) -> Arrays:
+def _no_rows(backend: Backend, W: Array, hidden: int) -> Array:
+    """Return what stands for U in the loop of a cell without it: (0, H)."""
+    return backend.xp.zeros((0, hidden), dtype=W.dtype, device=backend.device)
+
+
+def _units(backend: Backend, cell: Cell, weights: Weights, hidden: int) -> Arrays:
     """Return the per-unit parameters, with zeros for those that a layer without biases lacks."""
     given = weights.units or (None,) * len(unit_names(cell))
     if not given or not [part for part in given if part is None]:
         return given
     W = weights.W
-    zeros = backend.xp.zeros((weights.U.shape[1],), dtype=W.dtype, device=backend.device)
+    zeros = backend.xp.zeros((hidden,), dtype=W.dtype, device=backend.device)
     return tuple(zeros if part is None else part for part in given)
 
 

@@ -85,11 +85,14 @@ def state_gradients(
     if steps == 1:
         dh = at_last
     else:
-        later = library.product(library.rows(da[1:, ...]), recurrent.U)
-        later = xp.reshape(later, (steps - 1, *rest))
-        if recurrent.mask is not None:
-            later *= recurrent.mask
-        later += own[:-1, ...]
+        later = own[:-1, ...]
+        if recurrent.U.shape[0]:
+            through_U = library.product(library.rows(da[1:, ...]), recurrent.U)
+            through_U = xp.reshape(through_U, (steps - 1, *rest))
+            if recurrent.mask is not None:
+                through_U *= recurrent.mask
+            through_U += later
+            later = through_U
         dh = xp.concat((later, at_last), axis=0)
         paths = _direct_paths(xp, cell, recurrent, saved)
         if paths is not None:
@@ -102,10 +105,15 @@ def state_gradients(
 
 
 def recurrent_projection(backend: Backend, recurrent: Recurrent, saved: SegmentTape) -> Array:
-    """Return v of all steps, (L, B, G·H), of which a tape holds the states alone."""
+    """Return v of all steps, (L, B, G·H), of which a tape holds the states alone.
+
+    (L, B, 0) for a cell that does not read v.
+    """
     if recurrent.gain is not None and saved.trajectory.normalized is not None:
         return recurrent.gain * saved.trajectory.normalized.n
     h, library, U = saved.trajectory.states[0][:-1, ...], backend.library, recurrent.U
+    if not U.shape[0]:
+        return h[..., :0]
     if recurrent.mask is not None:
         h = h * recurrent.mask
     return backend.xp.reshape(library.product(library.rows(h), U.T), (*h.shape[:2], U.shape[0]))

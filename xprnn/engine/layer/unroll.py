@@ -7,10 +7,17 @@ added by hand.  The computation is in `xprnn.engine.layer.layer`; here the argum
 from collections.abc import Sequence
 
 from xprnn import checks
-from xprnn.backend import Backend, backend_of, get_backend
+from xprnn.backend import Backend, backend_of, describe, get_backend
 from xprnn.backend.entry import entry
 from xprnn.backend.types import Array
-from xprnn.cells import Arrays, Cell, get_cell, has_layer_norm, unit_names
+from xprnn.cells import (
+    Arrays,
+    Cell,
+    get_cell,
+    has_layer_norm,
+    has_recurrent_matrix,
+    unit_names,
+)
 from xprnn.engine.arguments import (
     check_input,
     check_recompute,
@@ -50,7 +57,8 @@ def unroll(
     cell : str or Cell
     weights : Weights or tuple
         ``(W, U)`` or ``(W, U, b)``, shapes (G·H, I), (G·H, H) and (G·H,); cells with per-unit
-        parameters or layer normalisation take more, see `xprnn.Weights`.
+        parameters or layer normalisation take more, and cells without U take None for it; see
+        `xprnn.Weights`.
     x : array, (T, B, I), or of integers, (T, B)
         An integer stands for the one-hot vector of length I.
     state : tuple of array, (B, H) each, optional
@@ -157,7 +165,8 @@ def unroll_backward(
     backend, weights = _check_weights(cell, weights, tape.backend)
     steps, batch = tape.x.shape[:2]
     hidden = tape.recurrent.U.shape[1]
-    checks.of_shape("weights.U", weights.U, (cell.gates * hidden, hidden))
+    if weights.U is not None:
+        checks.of_shape("weights.U", weights.U, (cell.gates * hidden, hidden))
     checks.of_shape(
         "weights.W", weights.W, (cell.gates * hidden, "I" if tape.x.ndim == 2 else tape.x.shape[2])
     )
@@ -197,8 +206,11 @@ def _check_weights(cell: Cell, weights: object, backend: Backend | None) -> tupl
         raise TypeError(f"weights is {type(weights).__name__}: expected (W, U) or (W, U, b)")
     given = Weights(*weights)
     backend = backend_of(given.W) if backend is None else get_backend(backend)
-    U = checks.array("weights.U", given.U, backend, ("G·H", "H"))
-    rows, hidden = cell.gates * U.shape[1], U.shape[1]
+    U = _recurrent_matrix(cell, given, backend)
+    hidden = checks.array("weights.W", given.W, backend, ("G·H", "I")).shape[0] // cell.gates
+    if U is not None:
+        hidden = U.shape[1]
+    rows = cell.gates * hidden
     names = unit_names(cell)
     if len(given.units) != len(names) and (given.units or not _are_biases(names)):
         raise ValueError(
@@ -212,7 +224,7 @@ def _check_weights(cell: Cell, weights: object, backend: Backend | None) -> tupl
         )
     return backend, Weights(
         checks.array("weights.W", given.W, backend, (rows, "I")),
-        checks.array("weights.U", U, backend, (rows, hidden)),
+        None if U is None else checks.array("weights.U", U, backend, (rows, hidden)),
         None if given.b is None else checks.array("weights.b", given.b, backend, (rows,)),
         tuple(
             None
@@ -225,6 +237,18 @@ def _check_weights(cell: Cell, weights: object, backend: Backend | None) -> tupl
             for k, part in enumerate(given.gains)
         ),
     )
+
+
+def _recurrent_matrix(cell: Cell, given: Weights, backend: Backend) -> Array | None:
+    """Return U, which a cell has or has not."""
+    if has_recurrent_matrix(cell):
+        return checks.array("weights.U", given.U, backend, ("G·H", "H"))
+    if given.U is not None:
+        raise ValueError(
+            f"weights.U is {describe(given.U)}: expected None, as {type(cell).__name__} does not "
+            "read U h(t-1)"
+        )
+    return None
 
 
 def _are_biases(names: tuple[str, ...]) -> bool:

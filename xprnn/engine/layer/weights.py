@@ -12,12 +12,14 @@ from xprnn.engine.gradients import add
 class Weights(NamedTuple):
     """The parameters of one layer in one direction, or their gradients.
 
-    A plain tuple ``(W, U)`` or ``(W, U, b)`` means the same to `unroll` and `unroll_backward`.
+    A plain tuple ``(W, U)`` or ``(W, U, b)`` means the same to `unroll` and `unroll_backward`, and
+    ``(W, None)`` or ``(W, None, b)`` for a cell that has no U.
 
     Attributes
     ----------
     W : array, (G·H, I)
-    U : array, (G·H, H)
+    U : array, (G·H, H), or None
+        None for a cell that does not read v, such as `MinGRU`.
     b : array, (G·H,), or None
     units : tuple of array, (H,) each
         The cell's per-unit parameters, in the order in which the cell names them; None for one
@@ -27,7 +29,7 @@ class Weights(NamedTuple):
     """
 
     W: Array
-    U: Array
+    U: Array | None
     b: Array | None = None
     units: tuple[Array | None, ...] = ()
     gains: tuple[Array, ...] = ()

@@ -133,13 +133,15 @@ def step_forward(
         Of a(t), if the layer normalises.
     """
     U, units, gain, mask, _ = recurrent
-    gates, hidden, normalized = cell.gates, U.shape[1], None
-    g = state[0] if mask is None else state[0] * mask  # (1)
-    a = g @ U_T  # (2)
-    if gain is not None:
-        normalized = normalize(xp, a)
-        a = gain * normalized.n  # (3)
-    v = (*_blocks(a, gates, hidden), *units)
+    (rows, hidden), gates, normalized = U.shape, cell.gates, None
+    v = units
+    if rows:
+        g = state[0] if mask is None else state[0] * mask  # (1)
+        a = g @ U_T  # (2)
+        if gain is not None:
+            normalized = normalize(xp, a)
+            a = gain * normalized.n  # (3)
+        v = (*_blocks(a, gates, hidden), *units)
     new, saved = cell.forward(xp, _blocks(u, gates, hidden), v, state)
     if within is not None:
         new = held(xp, within, new, state)  # (4)
@@ -174,14 +176,18 @@ def step_back(
     """
     U, units, gain, mask, _ = recurrent
     du_blocks, dv_blocks, d_previous = cell.backward(xp, (*saved, *units), previous, d_state)
-    dv_blocks, d_units = dv_blocks[: cell.gates], dv_blocks[cell.gates :]
-    same = all(a is b for a, b in zip(du_blocks, dv_blocks, strict=True))
-    da = _join(xp, dv_blocks)
+    gates = cell.gates if U.shape[0] else 0
+    dv_blocks, d_units = dv_blocks[:gates], dv_blocks[gates:]
+    same = gates > 0 and all(a is b for a, b in zip(du_blocks, dv_blocks, strict=True))
+    da = _join(xp, dv_blocks) if gates else du_blocks[0][..., :0]
     du = da if same else _join(xp, du_blocks)
     if within is not None:  # (6)
         da = xp.where(within, da, xp.zeros_like(da))
         du = da if same else xp.where(within, du, xp.zeros_like(du))
         d_units = held(xp, within, d_units, tuple(map(xp.zeros_like, d_units)))
+    if not gates:
+        zeros = xp.zeros_like(previous[0])
+        return StepGradient(du, da, d_units, None, _or_zeros(zeros, d_previous))
     d_gain = None
     if gain is not None and normalized is not None:
         da, d_gain = normalize_backward(xp, normalized, gain, da)  # (7)
@@ -218,6 +224,11 @@ def _plus_direct(xp: Namespace, dg: Array, d_previous: tuple[Array | None, ...])
         dg if dh is None else dg + dh,  # (9)
         *(xp.zeros_like(dg) if part is None else part for part in others),
     )
+
+
+def _or_zeros(zeros: Array, d_previous: tuple[Array | None, ...]) -> Arrays:
+    """Return the direct gradient of the previous state, which is all of it without U."""
+    return tuple([zeros if part is None else part for part in d_previous])  # (9)
 
 
 def held(xp: Namespace, condition: Array, new: Arrays, old: Arrays) -> Arrays:

@@ -33,6 +33,9 @@ Backward, for t = T-1, ..., 0, where r(t) is the gradient that reaches h(t) from
     dp = Σ dp(t) over steps and sequences                     (11)
 
 with the per-unit parameters p of the cell.  "Direct" are the paths that don't go through U.
+
+A cell that does not read v(t) has no U: its loop has a U with no rows, and leaves out (1) to (3)
+and (7) to (9), of which the direct dh(t-1) remains.
 """
 
 from typing import ClassVar, NamedTuple, Protocol
@@ -49,6 +52,7 @@ class Recurrent(NamedTuple):
     Attributes
     ----------
     U : array, (G·H, H)
+        (0, H) for a cell that does not read v.
     units : tuple of array, (H,) each
         The cell's per-unit parameters.
     gain : array, (G·H,), or None
@@ -91,7 +95,8 @@ class LoopGradient(NamedTuple):
     Attributes
     ----------
     du, da : array, (T, B, G·H)
-        The gradients of u and of a.  The same object if they are equal.
+        The gradients of u and of a.  The same object if they are equal.  The latter is (T, B, 0)
+        for a cell that does not read v.
     units : tuple of array, (H,) each
     gain : array, (G·H,), or None
     state : tuple of array, (B, H) each

@@ -8,7 +8,7 @@ and runs as plain array code.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from xprnn.cells import Cell, unit_names
+from xprnn.cells import Cell, recurrent_blocks, unit_names
 from xprnn.engine.loop.program import Program
 from xprnn.engine.loop.tracer import Tracer, Untraceable
 
@@ -44,8 +44,8 @@ def trace_forward(cell: Cell) -> Program:
     ------
     Untraceable
     """
-    tracer, gates = Tracer(), cell.gates
-    u, v = tracer.operands("u", gates), tracer.operands("v", gates)
+    tracer = Tracer()
+    u, v = tracer.operands("u", cell.gates), tracer.operands("v", recurrent_blocks(cell))
     units = tracer.operands("unit", len(unit_names(cell)))
     state = tracer.operands("state", len(cell.state))
     new, saved = _call(cell, "forward", tracer, u, v + units, state)
@@ -70,17 +70,18 @@ def trace_backward(cell: Cell, saved: Sequence[str]) -> Program:
     Untraceable
     """
     tracer, count, units = Tracer(), len(cell.state), len(unit_names(cell))
+    blocks = recurrent_blocks(cell)
     inputs = tuple(tracer.operand(f"saved{k}", kind) for k, kind in enumerate(saved))
     inputs += tracer.operands("unit", units)
     previous, d_state = tracer.operands("previous", count), tracer.operands("d_state", count)
     du, dv, d_previous = _call(cell, "backward", tracer, inputs, previous, d_state)
     _expect(cell, "backward", "gradients of u", du, cell.gates)
-    _expect(cell, "backward", "gradients of v and units", dv, cell.gates + units)
+    _expect(cell, "backward", "gradients of v and units", dv, blocks + units)
     _expect(cell, "backward", "gradients of the state", d_previous, count)
     groups = {
         "du": du,
-        "dv": dv[: cell.gates],
-        "units": dv[cell.gates :],
+        "dv": dv[:blocks],
+        "units": dv[blocks:],
         "previous": d_previous,
     }
     return _program(tracer, groups)

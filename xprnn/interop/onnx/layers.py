@@ -172,7 +172,7 @@ def _scan(
         u = _normalized(graph, u, here[names.gains[0]])
     if names.b in here:
         u = graph.add("Add", u, here[names.b])
-    U = graph.add("Transpose", here[names.U], perm=[1, 0])
+    U = graph.add("Transpose", here[names.U], perm=[1, 0]) if names.U in here else None
     gain = here[names.gains[1]] if names.gains else None
     zero = graph.weight("zeros_of_unit", np.zeros(architecture.hidden_size, graph.dtype))
     units = [here.get(name, zero) for name in names.units]
@@ -201,7 +201,7 @@ def _step(
     cell: Cell,
     program: Program,
     hidden: int,
-    U: str,
+    U: str | None,
     gain: str | None,
     units: list[str],
 ) -> onnx.GraphProto:
@@ -212,15 +212,14 @@ def _step(
     graph = Graph(outer.dtype, outer)
     old = [graph.new(f"old_{name}") for name in cell.state]
     u, valid, h = graph.new("u"), graph.new("valid"), graph.new("output")
-    v = graph.add("MatMul", old[0], U)  # (2)
-    if gain is not None:
-        v = _normalized(graph, v, gain)  # (3)
     inputs = {f"unit{k}": name for k, name in enumerate(units)}
-    for group, names in (
-        ("u", graph.split(u, cell.gates, -1)),
-        ("v", graph.split(v, cell.gates, -1)),
-        ("state", old),
-    ):
+    groups = {"u": graph.split(u, cell.gates, -1), "state": old}
+    if U is not None:
+        v = graph.add("MatMul", old[0], U)  # (2)
+        if gain is not None:
+            v = _normalized(graph, v, gain)  # (3)
+        groups["v"] = graph.split(v, cell.gates, -1)
+    for group, names in groups.items():
         inputs |= {f"{group}{k}": name for k, name in enumerate(names)}
     made = write_formula(graph, program, inputs)
     new = [graph.add("Where", valid, *pair) for pair in zip(made, old, strict=True)]  # (4)

@@ -8,7 +8,7 @@ from xprnn.backend import Backend, get_backend
 from xprnn.backend.differentiation import dual_backend, lifted
 from xprnn.backend.host.arrays import HostArray, Seed, generator, np
 from xprnn.backend.types import Array, Namespace
-from xprnn.cells import Arrays, Cell, get_cell, unit_names
+from xprnn.cells import Arrays, Cell, get_cell, recurrent_blocks, unit_names
 from xprnn.engine.loop.lowering import lowerings_of
 from xprnn.engine.loop.protocol import Loops
 from xprnn.testing.contract import Sample, check_contract, draw, take_step
@@ -135,10 +135,10 @@ class _Subject:
     def gradients(self) -> Gradients:
         """Return the gradients under test."""
         step = take_step(self.cell, self.backend, self.sample)
-        gates = self.cell.gates
+        blocks = recurrent_blocks(self.cell)
         # The engine sums the units' gradients over the sequences.
-        units = [self.backend.xp.sum(a, axis=0) for a in step.dv[gates:]]
-        found = (*step.du, *step.dv[:gates], *units, *step.d_previous)
+        units = [self.backend.xp.sum(a, axis=0) for a in step.dv[blocks:]]
+        found = (*step.du, *step.dv[:blocks], *units, *step.d_previous)
         return {
             name: np.zeros(tuple(a.shape)) if g is None else self.backend.to_numpy(g)
             for (name, a), g in zip(self.arrays.items(), found, strict=True)
@@ -175,8 +175,9 @@ class _Subject:
     def _after(self, xp: Namespace, arrays: Mapping[str, Array]) -> Arrays:
         """Return the new state."""
         parts = tuple(arrays.values())
-        gates, units = self.cell.gates, len(unit_names(self.cell))
-        u, v, state = parts[:gates], parts[gates : 2 * gates + units], parts[2 * gates + units :]
+        u_end = self.cell.gates
+        v_end = u_end + recurrent_blocks(self.cell) + len(unit_names(self.cell))
+        u, v, state = parts[:u_end], parts[u_end:v_end], parts[v_end:]
         after, _ = self.cell.forward(xp, u, v, state)
         return after
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple
 
-from xprnn.cells import Cell, unit_names
+from xprnn.cells import Cell, recurrent_blocks, unit_names
 from xprnn.engine.loop.trace import trace_backward, trace_forward
 from xprnn.engine.loop.tracer import Operand, Untraceable
 
@@ -83,10 +83,10 @@ def suspects(cell: Cell, wrong: Sequence[str], right: Sequence[str]) -> tuple[Su
 def _by_name(cell: Cell, returned: Any) -> Mapping[str, Operand]:
     """Return what `backward` returns by the names of findings."""
     du, dv, d_previous = returned
-    gates = cell.gates
+    blocks = recurrent_blocks(cell)
     named = {f"u[{k}]": a for k, a in enumerate(du)}
-    named |= {f"v[{k}]": a for k, a in enumerate(dv[:gates])}
-    named |= dict(zip(unit_names(cell), dv[gates:], strict=True))
+    named |= {f"v[{k}]": a for k, a in enumerate(dv[:blocks])}
+    named |= dict(zip(unit_names(cell), dv[blocks:], strict=True))
     named |= {f"previous {name}": a for name, a in zip(cell.state, d_previous, strict=True)}
     return {name: a for name, a in named.items() if isinstance(a, Operand)}
 

@@ -3,7 +3,7 @@
 from xprnn.backend import Backend
 from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.backend.types import Array
-from xprnn.cells import Cell, unit_names
+from xprnn.cells import Cell, recurrent_blocks, unit_names
 from xprnn.engine.loop.plain import PlainLoops
 from xprnn.engine.loop.protocol import Loops, Recurrent, Work
 from xprnn.testing.arrays import Index, index_at, largest
@@ -35,13 +35,13 @@ def compare_lowering(
         return backend.asarray(rng.normal(size=shape))
 
     rows, one = cell.gates * HIDDEN, (BATCH, HIDDEN)
-    u, U = draw(STEPS, BATCH, rows), draw(rows, HIDDEN)
+    u, U = draw(STEPS, BATCH, rows), draw(recurrent_blocks(cell) * HIDDEN, HIDDEN)
     units = tuple(draw(HIDDEN) for _ in unit_names(cell))
     state, d_state = (tuple(draw(*one) for _ in cell.state) for _ in range(2))
     names = [
         *cell.state,
         "du",
-        "dv",
+        *(["dv"] if U.shape[0] else []),
         *(f"d_{name}" for name in unit_names(cell)),
         *(f"d_{name}(0)" for name in cell.state),
     ]
@@ -50,7 +50,8 @@ def compare_lowering(
         recurrent = Recurrent(U, units, mask=mask)
         trajectory = loops.forward(u, recurrent, state, save=True)
         back = loops.backward(recurrent, trajectory, dh, d_state)
-        return (*trajectory.states, back.du, back.da, *back.units, *back.state)
+        da = (back.da,) if U.shape[0] else ()
+        return (*trajectory.states, back.du, *da, *back.units, *back.state)
 
     plain, findings = PlainLoops(backend.xp, cell), []
     for words, dh, mask in (("", draw(STEPS, *one), None), (" masked", None, draw(*one))):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from xprnn.cells import Cell, unit_names
+from xprnn.cells import Cell, has_recurrent_matrix, recurrent_blocks, unit_names
 from xprnn.testing.arrays import Index, entry_name
 
 PASSED = ("right", "zero", "unseen")
@@ -251,11 +251,13 @@ def network_advice(cell: Cell, hidden: int, finding: Finding) -> str:
     found = _LAYER.fullmatch(name)
     kind = found["kind"] if found else name
     if kind in unit_names(cell):
-        k = cell.gates + unit_names(cell).index(kind)
+        k = recurrent_blocks(cell) + unit_names(cell).index(kind)
         return f"its gradient is Σ dv[{k}](t); look at the cell's dv[{k}]"
     if name.startswith("state "):
         variable = name.removeprefix("state ")
-        through = "Uᵀ dv(1), and " if variable == cell.state[0] else ""
+        through = ""
+        if variable == cell.state[0] and has_recurrent_matrix(cell):
+            through = "Uᵀ dv(1), and "
         k = cell.state.index(variable)
         return (
             f"the gradient of {variable}(0) is {through}what the cell passes on; look at the "

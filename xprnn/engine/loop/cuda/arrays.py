@@ -77,6 +77,7 @@ def backward_arrays(
     device: Kernels,
     make: Maker,
     names: tuple[str, ...],
+    gates: int,
     recurrent: Recurrent,
     trajectory: Trajectory,
     dh: Array | None,
@@ -90,6 +91,8 @@ def backward_arrays(
     ----------
     names : tuple of str
         What the kernel takes.
+    gates : int
+        G.
     """
     U, units, _, mask, valid = recurrent
     states, saved, _ = trajectory
@@ -105,7 +108,7 @@ def backward_arrays(
     for k in range(len(units)):
         arrays[f"total{k}"] = make.zeros(batch, hidden, dtype=make.wide)
     arrays["dv"] = make.empty(steps, batch, rows)
-    arrays["du"] = make.empty(steps, batch, rows) if "du" in names else arrays["dv"]
+    arrays["du"] = make.empty(steps, batch, gates * hidden) if "du" in names else arrays["dv"]
     return arrays
 
 

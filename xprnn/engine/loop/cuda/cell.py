@@ -214,14 +214,16 @@ class BackwardLines(CellLines):
 
     def gradient_of_state(self) -> None:
         """Write the gradient of the state after the step."""
-        through_U = self.product_back()
-        if self.variant.masked:
-            through_U += f" * {self.load('mask', HERE)}"  # (9), of the step before this call
-        # At the last step there is no product yet, and all of dh is in what was given.
-        first, later = self.carried(0), f"({through_U})"
-        if self.needs_carry:
-            later = f"{first} + {later}"  # (9)
-        d = f"(t + 1 < T ? {later} : {first})"
+        first = d = self.carried(0)
+        if reads_product(self.program):
+            through_U = self.product_back()
+            if self.variant.masked:
+                through_U += f" * {self.load('mask', HERE)}"  # (9), of the step before this call
+            # At the last step there is no product yet, and all of dh is in what was given.
+            later = f"({through_U})"
+            if self.needs_carry:
+                later = f"{first} + {later}"  # (9)
+            d = f"(t + 1 < T ? {later} : {first})"
         if "dh" in self.arguments:
             d += f" + {self.read('dh_', self.load('dh', BEFORE))}"  # (5)
         read = self.program.inputs("d_state")
@@ -253,9 +255,16 @@ class BackwardLines(CellLines):
 def needs_carry(program: Program, variant: Variant) -> bool:
     """Return whether dh has a part besides Uᵀ dv(t+1) that goes from step to step.
 
-    That is a direct gradient of the formula, or what is held past the end of a sequence.
+    That is a direct gradient of the formula, or what is held past the end of a sequence.  Without U
+    it is all of dh.
     """
-    return variant.lengths or direct_gradient(program) is not None
+    direct = direct_gradient(program) is not None
+    return variant.lengths or direct or not reads_product(program)
+
+
+def reads_product(program: Program) -> bool:
+    """Return whether the cell of a backward formula reads v, so that there is a product with U."""
+    return bool(program.outputs["dv"])
 
 
 def _definition(name: str, value: str, kind: str) -> str:

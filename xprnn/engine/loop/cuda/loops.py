@@ -22,7 +22,7 @@ from xprnn.engine.loop.cuda.arrays import (
     summed,
     unit_gradients,
 )
-from xprnn.engine.loop.cuda.cell import KernelSource, Variant, needs_carry
+from xprnn.engine.loop.cuda.cell import KernelSource, Variant, needs_carry, reads_product
 from xprnn.engine.loop.cuda.choice import chosen
 from xprnn.engine.loop.cuda.normalize import backward_launch, forward_launch
 from xprnn.engine.loop.cuda.source import backward_source, forward_source
@@ -88,7 +88,8 @@ class CuPyLoops:
         with device.on_device_of(u):
             program = self.formulas.forward
             made, arrays = forward_arrays(device, make, program, u, recurrent, state, save=save)
-            arrays["v"] = make.empty(batch, rows)
+            if U.shape[0]:
+                arrays["v"] = make.empty(batch, rows)
             if "masked" in source.arguments:
                 arrays["masked"] = make.empty(batch, hidden)
                 arrays["masked"][...] = state[0] * mask  # (1), of the first step
@@ -129,7 +130,8 @@ class CuPyLoops:
         launch = device.compiled(source.name, source.text)
         with device.on_device_of(U):
             U, names = device.contiguous(U), source.arguments
-            arrays = backward_arrays(device, make, names, recurrent, trajectory, dh, d_state)
+            gates = self.formulas.gates
+            arrays = backward_arrays(device, make, names, gates, recurrent, trajectory, dh, d_state)
             through_U = arrays["through_U"] = make.empty(batch, hidden)
             pointers = tuple(arrays[name] for name in names)
             du, dv = arrays["du"], arrays["dv"]
@@ -149,12 +151,16 @@ class CuPyLoops:
                 given += [gain, *normalized, d_gain]
                 results += [da] * (da is not dv) + [d_gain]
             tf32 = chosen().matmul_precision == "tf32"
-            product = StepProduct(da, U, through_U, tf32=tf32)  # (8)
             backward = range(steps if batch else 0)[::-1]
-            device.repeat(backward, (*calls, product), [*given, U], [*results, through_U])
-            first = through_U if mask is None else through_U * mask  # (9), of the first step
-            if needs_carry(self.formulas.backward, variant):
-                first = arrays["carry0"] + first  # (9)
+            if reads_product(self.formulas.backward):
+                product = StepProduct(da, U, through_U, tf32=tf32)  # (8)
+                device.repeat(backward, (*calls, product), [*given, U], [*results, through_U])
+                first = through_U if mask is None else through_U * mask  # (9), of the first step
+                if needs_carry(self.formulas.backward, variant):
+                    first = arrays["carry0"] + first  # (9)
+            else:
+                device.repeat(backward, calls, given, results)
+                first = arrays["carry0"]
             others = (arrays[f"carry{k}"] for k in range(1, len(d_state)))
             d_units = unit_gradients(make, arrays, units)
             if d_gain is not None:

@@ -109,7 +109,7 @@ class NumbaLoops:
         dh = _ABSENT[dtype, 3] if dh is None else _contiguous(dh)
         carried = tuple([copied(part, dtype) for part in d_state])
         dv = empty((steps, batch, U.shape[0]), dtype)
-        du = empty(dv.shape, dtype) if self._both else dv
+        du = empty((steps, batch, self._gates * hidden), dtype) if self._both else dv
         sums = [np.zeros((-(-batch // GROUP), hidden), dtype) for _ in units]
         mask, _ = _mask(mask, states[0])
         given = (U, dh, _valid(valid), mask, *map(_contiguous, (*units, *states, *saved)))
@@ -138,7 +138,7 @@ class NumbaLoops:
             for part in reach:
                 part[...] = 0
         dv = empty((steps, batch, U.shape[0]), dtype)
-        du = empty(dv.shape, dtype) if self._both else dv
+        du = empty((steps, batch, self._gates * hidden), dtype) if self._both else dv
         sums = [np.zeros((-(-batch // GROUP), hidden), dtype) for _ in units]
         mask, _ = _mask(mask, states[0])
         read = (*units, *states, *saved, *d_state)
@@ -160,7 +160,7 @@ class NumbaLoops:
         if isinstance(built, str):
             raise RuntimeError(built)
         lanes, hidden = tiles.lanes(U.itemsize), U.shape[1]
-        gates = U.shape[0] // hidden
+        gates = U.shape[0] // hidden  # 0 for a cell that does not read v
 
         def work(share: team.Share) -> Array:
             width = -(-(share.last - share.first) // lanes) * lanes

@@ -103,6 +103,8 @@ class Back:
         The gradients of v and, if it differs, of u.
     grads : list of str
         Their rows.
+    product : bool
+        Whether the cell reads v, so that there is a product through U.
     scratch : dict of str to str
         Rows that are only needed within a step.
     direct : str
@@ -114,7 +116,7 @@ class Back:
         gradients, in a loop over units.
     """
 
-    def __init__(self, program: Program, gates: int, saved: Sequence[str]) -> None:
+    def __init__(self, program: Program, saved: Sequence[str]) -> None:
         program, results = backward_results(program)
         outputs, previous = program.outputs, program.outputs["previous"]
         self._kinds = saved
@@ -123,7 +125,8 @@ class Back:
         )
         self.states, self.units = range(len(previous)), range(len(outputs["units"]))
         self.wholes = [group for group in ("dv", "du") if group in outputs]
-        self.grads = [f"{group}{k}" for group in self.wholes for k in range(gates)]
+        self.product = bool(outputs["dv"])
+        self.grads = [f"{group}{k}" for group in self.wholes for k in range(len(outputs[group]))]
         unit_grads = {name: FLOAT for name in results.values() if name.startswith("unit_grad")}
         self.scratch = rows.scratch | unit_grads
         values = ["zero" if index is None else f"{rows.name(index)}[j]" for index in previous]

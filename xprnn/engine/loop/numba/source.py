@@ -129,7 +129,7 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
     the initial state after the call; the gradient of v, (T, B, G·H), and that of u if it differs;
     and those of the per-unit parameters, (B/`GROUP`, H), zero before the call.
     """
-    back = Back(program, gates, saved)
+    back = Back(program, saved)
     states, units, wholes, grads = back.states, back.units, back.wholes, back.grads
     step = [
         *back.inputs,
@@ -157,11 +157,11 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
     ]
     lines = [
         "n, T, B, H = last - first, dv.shape[0], dv.shape[1], U.shape[1]",
-        f"K, N, W = {gates} * H, stop - start, (n + LANES - 1) // LANES * LANES",
+        "K, N, W = U.shape[0], stop - start, (n + LANES - 1) // LANES * LANES",
         "padded, dropout, outer = valid.shape[0] > 0, mask.shape[0] > 0, dh.shape[0] > 0",
         "p, through_U = work[: K * W], work[K * W : K * W + N * W]",
         "direct = work[K * W + N * W :]",
-        "pack(U, first, last, False, p)",
+        *(["pack(U, first, last, False, p)"] if back.product else []),
         *scratch_rows(back.scratch),
         *(f"unit{k} = unit{k}_[first:last]" for k in units),
         *addresses(("sync", "dh", "mask", "p", "through_U", "direct")),
@@ -170,17 +170,14 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
         "for t in range(T - 1, -1, -1):",
         "    for b in range(start, stop):",
         *indented(indented(sequence)),
-        "    if team > 1:",
-        "        meet(at_sync, team, T - t)",
-        "    at = at_dv + (t * B + start) * K * SIZE",
-        "    call_product(product, at, K, at_p, at_through_U, N, K, W, t % 2)",  # (8)
+        *(_BACK if back.product else ()),
         "    for b in range(start, stop):",
         f"        {row_at('x', 'd_state0_', 'b * H + first')}",
         f"        {row_at('y', 'through_U', '(b - start) * W')}",
         f"        {row_at('z', 'direct', '(b - start) * W')}",
-        "        if padded and not valid[t, b]:",
+        f"        if {'padded and not valid[t, b]' if back.product else 'True'}:",
         "            for j in range(n):",
-        "                x[j] = z[j]",  # (10)
+        "                x[j] = z[j]",  # (10), and (9) without U
         "        elif dropout:",
         f"            {row_at('m', 'mask', 'b * H + first')}",
         "            for j in range(n):",
@@ -192,6 +189,15 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
     ]
     carried = {f"d_state{k}_": Argument(2, FLOAT, written=True) for k in states}
     return back.loop("backward", lines, carried)
+
+
+_BACK = (
+    "    if team > 1:",
+    "        meet(at_sync, team, T - t)",
+    "    at = at_dv + (t * B + start) * K * SIZE",
+    "    call_product(product, at, K, at_p, at_through_U, N, K, W, t % 2)",  # (8)
+)
+"""The product of a step of the backward direction."""
 
 
 def _products(gates: Sequence[int]) -> list[str]:

@@ -32,6 +32,10 @@ WINDOW_ROWS = 64
 of rows is multiplied by tiles that sum in another order."""
 
 
+_BACK = ("        call_product(product, at_da, K, at_p, at_through_U, count, K, W, m % 2)",)  # (8)
+"""The product of a block of rows."""
+
+
 def window_entries(gates: int, hidden: int, width: int) -> int:
     """Return the entries of ``work``, for units that are ``width`` in whole vectors."""
     return width * (gates * hidden + 2 * WINDOW_ROWS) + WINDOW_ROWS * gates * hidden
@@ -52,7 +56,7 @@ def window_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
     the sweep before at row (t+1, b) only: going up in t, that may be overwritten as soon as row t
     has been computed.
     """
-    back = Back(program, gates, saved)
+    back = Back(program, saved)
     states, units, wholes, grads = back.states, back.units, back.wholes, back.grads
     start = [
         line
@@ -109,11 +113,11 @@ def window_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
     ]
     lines = [
         "n, T, B, H = last - first, dv.shape[0], dv.shape[1], U.shape[1]",
-        f"K, N, W = {gates} * H, stop - start, (n + LANES - 1) // LANES * LANES",
+        "K, N, W = U.shape[0], stop - start, (n + LANES - 1) // LANES * LANES",
         "padded, dropout, outer = valid.shape[0] > 0, mask.shape[0] > 0, dh.shape[0] > 0",
         "p, through_U = work[: K * W], work[K * W : K * W + ROWS * W]",
         "direct, da = work[K * W + ROWS * W :], work[K * W + 2 * ROWS * W :]",
-        "pack(U, first, last, False, p)",
+        *(["pack(U, first, last, False, p)"] if back.product else []),
         *scratch_rows(back.scratch | {f"d_state{k}": FLOAT for k in states}),
         *(f"unit{k} = unit{k}_[first:last]" for k in units),
         *addresses(("dh", "mask", "p", "through_U", "direct", "da")),
@@ -126,13 +130,16 @@ def window_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
         "        for i in range(count):",
         "            t, b = (begun + i) // N, start + (begun + i) % N",
         *indented(indented(indented(row_lines))),
-        "        call_product(product, at_da, K, at_p, at_through_U, count, K, W, m % 2)",  # (8)
+        *(_BACK if back.product else ()),
         "        for i in range(count):",
         "            t, b = (begun + i) // N, start + (begun + i) % N",
         f"            {row_at('x', 'reach0', '(t * B + b) * H')}",
         f"            {row_at('y', 'through_U', 'i * W')}",
         f"            {row_at('z', 'direct', 'i * W')}",
-        "            if dropout:",
+        f"            if {not back.product}:",
+        "                for j in range(n):",
+        "                    x[j] = z[j]",  # (9) without U
+        "            elif dropout:",
         f"                {row_at('d', 'mask', 'b * H')}",
         "                for j in range(n):",
         "                    x[j] = y[j] * d[j] + z[j]",  # (9)

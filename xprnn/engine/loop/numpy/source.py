@@ -68,7 +68,7 @@ class _Forward(Writer):
             lines.append("masked = empty((B, H), dtype)")
         if padded:
             lines += _PAST
-        if self.gates > 1:
+        if self.gates > 1 and self.plan.program.inputs("v"):
             lines.append("v = empty((B, U_T.shape[1]), dtype)")
             lines += [f"v{k} = v[:, {lanes(k, k + 1)}]" for k in range(self.gates)]
             lines += [f"v{a}_{b} = v[:, {lanes(a, b)}]" for a, b in self.plan.wide]
@@ -139,10 +139,10 @@ class _Backward(Writer):
         lines += [f"states{k} = states[{k}]" for k in _up_to_last(self, "previous")]
         lines += [f"saved{k} = saved[{k}]" for k in _up_to_last(self, "saved")]
         lines += [f"d_state{k} = copied(d_state[{k}], dtype)" for k in states]
-        lines.append(f"dv = empty((T, B, {self.gates} * H), dtype)")
+        lines.append("dv = empty((T, B, U.shape[0]), dtype)")
         du = f"empty((T, B, {self.gates} * H), dtype)" if "du" in outputs else "dv"
         lines += [f"du = {du}", *self.constants(), *self.buffers()]
-        if direct_gradient(plan.program) is not None:
+        if direct_gradient(plan.program) is not None and outputs["dv"]:
             lines.append("through_U = empty((B, H), dtype)")
         if padded:
             lines += [*_PAST, *(f"held{k} = empty((B, H), dtype)" for k in states)]
@@ -185,18 +185,28 @@ class _Backward(Writer):
                 lines.append(f"d_state{k}.fill(0)")
             elif self.in_step(result) != f"d_state{k}":
                 lines.append(f"copyto(d_state{k}, {self.in_step(result)})")
+        direct = direct_gradient(self.plan.program)
+        if self.plan.program.outputs["dv"]:
+            lines += self._product(direct, masked=masked)
+        elif direct is None:
+            lines.append("d_state0.fill(0)")
+        elif self.in_step(direct) != "d_state0":
+            lines.append(f"copyto(d_state0, {self.in_step(direct)})")  # (9)
+        if padded:
+            copies = [f"copyto(d_state{k}, held{k}, where=past_t)" for k in range(len(previous))]
+            lines += self.where_ended(copies)  # (10)
+        return lines
+
+    def _product(self, direct: int | None, *, masked: bool) -> list[str]:
+        """Return the calls that make dh(t-1) of dv and the direct gradient, if there is one."""
         dv = "dv0" if self.gates == 1 else "dv_t"
         self.stepped[dv] = "dv[start:stop]"
-        direct = direct_gradient(self.plan.program)
         product = "d_state0" if direct is None else "through_U"
-        lines.append(f"dot({dv}, U, {product})")  # (8)
+        lines = [f"dot({dv}, U, {product})"]  # (8)
         if masked:
             lines.append(f"multiply({product}, mask, {product})")  # (9)
         if direct is not None:
             lines.append(f"add(through_U, {self.in_step(direct)}, d_state0)")  # (9)
-        if padded:
-            copies = [f"copyto(d_state{k}, held{k}, where=past_t)" for k in range(len(previous))]
-            lines += self.where_ended(copies)  # (10)
         return lines
 
 

@@ -11,7 +11,7 @@ from xprnn.backend.kernels import Limits
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.loop.cuda.arrays import Maker, backward_arrays, forward_arrays, unit_gradients
-from xprnn.engine.loop.cuda.cell import KernelSource, Variant
+from xprnn.engine.loop.cuda.cell import KernelSource, Variant, reads_product
 from xprnn.engine.loop.cuda.choice import VARIABLE, chosen
 from xprnn.engine.loop.cuda.persistent.frame import COUNTERS
 from xprnn.engine.loop.cuda.persistent.plan import Plan, Work, plan, slower
@@ -56,6 +56,8 @@ class PersistentLoops:
         if work.normalizes:
             # Mean and variance are over all units, which are spread over blocks.
             return "the layer normalises its projections"
+        if not reads_product(self.formulas.backward):
+            return "the cell has no U"
         if work.limits is None:
             return "nothing is known of the device"
         asked = self._asked(work)
@@ -123,7 +125,8 @@ class PersistentLoops:
         source = self.backward_source(variant, found.tile, outer=dh is not None)
         with device.on_device_of(U):
             names = source.arguments
-            arrays = backward_arrays(device, make, names, recurrent, trajectory, dh, d_state)
+            gates = self.formulas.gates
+            arrays = backward_arrays(device, make, names, gates, recurrent, trajectory, dh, d_state)
             arrays["U"] = device.contiguous(U)
             self._launch(source, found, make, arrays, (borders - 1, batch))
             state = tuple(arrays[f"carry{k}"] for k in range(len(d_state)))
