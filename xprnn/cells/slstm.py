@@ -89,18 +89,20 @@ class SLSTM:
         f = xp.exp(l - m)  # (6)
         c = f * c + i * z  # (7)
         n = f * n + i  # (8)
-        ratio, o_n = c / n, o / n
+        # Saved, because n may be zero where a sequence has ended, and nothing may divide by it.
+        per_n = 1 / n
+        ratio = c * per_n
         h = o * ratio  # (9)
-        return (h, c, n, m), (z, o, rest, i, f, ratio, o_n)
+        return (h, c, n, m), (z, o, rest, i, f, ratio, per_n)
 
     def backward(
         self, xp: Namespace, saved: Arrays, previous: Arrays, d_state: Arrays
     ) -> tuple[Arrays, Arrays, tuple[Array | None, ...]]:
-        (z, o, rest, i, f, ratio, o_n), (_, c, n, _) = saved, previous
+        (z, o, rest, i, f, ratio, per_n), (_, c, n, _) = saved, previous
         dh, dc, dn, dm = d_state
         da_o = dh * ratio * (o * (1 - o))  # from (9), (2)
-        dc = dc + dh * o_n  # from (9)
-        dn = dn - dh * o_n * ratio  # from (9)
+        d_c = dh * o * per_n  # from (9), as in the next two
+        dc, dn = dc + d_c, dn - d_c * ratio
         da_z = dc * i * (1 - z * z)  # from (7), (1)
         from_i = (dc * z + dn) * i  # from (7), (8), (5)
         from_f = (dc * c + dn * n) * f  # from (7), (8), (6)

@@ -75,7 +75,7 @@ class RNN:
     output_size : int, optional
         O.  None: no readout, the output is h.
     cell : str or Cell
-        ``"elman"``, ``"gru"``, ``"lstm"`` or ``"minimal_gated"``, or an instance such as
+        A name in ``xprnn.cells.CELLS``, such as ``"elman"`` or ``"lstm"``, or an instance such as
         ``xprnn.cells.LSTM(peepholes=True)``.
     layers : int
         Number of layers; each reads the h of the layer below it.

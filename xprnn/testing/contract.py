@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 from xprnn.backend import Backend, describe, dtype_name, get_backend
 from xprnn.backend.host.arrays import Generator, HostArray, Seed, generator, np
 from xprnn.backend.types import Array
-from xprnn.cells import Arrays, Cell, get_cell, recurrent_blocks, unit_names
+from xprnn.cells import Arrays, Cell, get_cell, has_recurrent_matrix, recurrent_blocks, unit_names
 from xprnn.testing.arrays import host_copy, largest_finite
 from xprnn.testing.precision import ADVICE, narrower_in, watch
 
@@ -76,6 +76,9 @@ def check_contract(cell: str | Cell, *, backend: str | Backend = "numpy", rng: S
 
 def contract_in(cell: Cell, backend: Backend, rng: Generator) -> None:
     """Check a cell's contract in one dtype."""
+    given = getattr(cell, "recurrent_matrix", True)
+    if not isinstance(given, bool):
+        _fail(cell, f"recurrent_matrix is {given!r}: expected True or False")
     _takes(cell, "forward", ("xp", "u", "v", "state"))
     _takes(cell, "backward", ("xp", "saved", "previous", "d_state"))
     samples = [draw(cell, backend, rng) for _ in range(2)]
@@ -118,7 +121,7 @@ def take_step(cell: Cell, backend: Backend, sample: Sample) -> Step:
     variables = f"({', '.join(cell.state)})"
     v = (*sample.v, *sample.units)
     before = _hosts(backend, u=sample.u, v=v, state=sample.state)
-    returned = cell.forward(xp, sample.u, v, sample.state)
+    returned = _forward(cell, backend, sample, v)
     _unchanged(cell, "forward", before, _hosts(backend, u=sample.u, v=v, state=sample.state))
     state, saved = _parts(cell, "forward", returned, ("state", "saved"))
     _count(cell, "forward's state", state, len(cell.state), variables)
@@ -143,6 +146,22 @@ def take_step(cell: Cell, backend: Backend, sample: Sample) -> Step:
     _arrays(cell, "backward's dv", dv, backend, shape)
     _arrays(cell, "backward's d_previous", d_previous, backend, shape, optional=True)
     return Step(tuple(state), tuple(saved), tuple(du), tuple(dv), tuple(d_previous))
+
+
+def _forward(cell: Cell, backend: Backend, sample: Sample, v: Arrays) -> Any:
+    """Call `forward`, and say what is wrong if a cell reads blocks of v that it says it doesn't."""
+    try:
+        return cell.forward(backend.xp, sample.u, v, sample.state)
+    except (IndexError, ValueError) as error:
+        if has_recurrent_matrix(cell):
+            raise
+        units = len(unit_names(cell))
+        _fail(
+            cell,
+            f"forward fails with {type(error).__name__}: {error}; the cell has "
+            f"recurrent_matrix = False, so v is a tuple of {units}, its per-unit parameters alone: "
+            "expected it to read no block of U h(t-1)",
+        )
 
 
 def _takes(cell: Cell, method: str, names: tuple[str, ...]) -> None:

@@ -120,6 +120,7 @@ FUNCTION_CALLS: Mapping[str, Call] = {
     "exp": _elementwise(lambda xp, o: xp.exp(o.x)),
     "log": _elementwise(lambda xp, o: xp.log(o.positive)),
     "log1p": _elementwise(lambda xp, o: xp.log1p(o.positive)),
+    "logaddexp": _elementwise(lambda xp, o: xp.logaddexp(o.x, o.positive)),
     "tanh": _elementwise(lambda xp, o: (xp.tanh(o.x), xp.tanh(o.large))),
     "isfinite": _elementwise(lambda xp, o: xp.isfinite(o.x)),
     "all": _elementwise(lambda xp, o: xp.all(o.flags)),
