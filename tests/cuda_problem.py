@@ -12,7 +12,7 @@ from tests.cuda_cells import HALVES, VARIANTS
 from xprnn import get_backend
 from xprnn.backend import dtype_name
 from xprnn.backend.host.floats import host_float
-from xprnn.cells import has_layer_norm, unit_names
+from xprnn.cells import has_layer_norm, recurrent_blocks, unit_names
 from xprnn.engine.loop import lowering
 from xprnn.engine.loop.cuda.loops import CuPyLoops
 from xprnn.engine.loop.cuda.source import Variant
@@ -38,7 +38,7 @@ def problem(cell: Any, variant: Variant, steps: int = 5, batch: int = 3, hidden:
 
     With a gain if the cell has layer normalisation.
     """
-    rng = np.random.default_rng(0)
+    rng, rows = np.random.default_rng(0), recurrent_blocks(cell) * hidden
 
     def draw(*shape):
         return rng.normal(size=shape).astype(variant.dtype)
@@ -50,7 +50,7 @@ def problem(cell: Any, variant: Variant, steps: int = 5, batch: int = 3, hidden:
     return SimpleNamespace(
         u=draw(steps, batch, cell.gates * hidden),
         recurrent=Recurrent(
-            draw(cell.gates * hidden, hidden) / np.asarray(2 * hidden**0.5, variant.dtype),
+            draw(rows, hidden) / np.asarray(2 * hidden**0.5, variant.dtype),
             tuple(draw(hidden) for _ in unit_names(cell)),
             gain if has_layer_norm(cell) else None,
             draw(batch, hidden) if variant.masked else None,

@@ -43,7 +43,7 @@ class Cell(Protocol):
     lets something new in; 0, neither.  `xprnn.initializers.Chrono` reads it.
 
     ``unit_ranges``, a tuple of pairs of floats, are the bounds between which the initial values of
-    the per-unit parameters are drawn, in the order of ``units``.
+    the per-unit parameters are drawn, in the order of ``units``, by the initializer ``uniform``.
 
     ``recurrent_matrix``, a bool: False says that the cell does not read v(t), as in `MinGRU` and
     `IndRNN`.  Its layers have no U: no parameter and no product within a step.  `forward` gets the

@@ -162,8 +162,8 @@ class NumPyLoops:
                 )
             reach = tuple([part.reshape(shape) for part in found])
         assert reach is not None
-        shape = (steps, batch, U.shape[0])
-        da = dv.reshape(shape)
+        da = dv.reshape((steps, batch, U.shape[0]))
+        shape = (steps, batch, self.formulas.gates * hidden)
         return StepGradient(da if du is dv else du.reshape(shape), da, d_units, None, reach)
 
 
