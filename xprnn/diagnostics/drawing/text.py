@@ -2,7 +2,7 @@
 
 from xprnn.diagnostics.drawing.layout import Layout, Network, layout_of
 
-BESIDE = 20  # the column at which the words beside the folded network begin
+BESIDE = 20  # the column at which the words beside the folded network begin, or further right
 
 
 def draw_text(net: Network, steps: int = 3) -> str:
@@ -61,7 +61,7 @@ def draw_text(net: Network, steps: int = 3) -> str:
 def _folded(layout: Layout) -> list[str]:
     """Draw output, state and input one above the other, with shapes and parameters beside them."""
     node = ", ".join(layout.state)
-    middle = 8 + len(node) // 2
+    middle, beside = 8 + len(node) // 2, max(BESIDE, len(node) + 15)
     shown = [p for each in layout.parameters.values() for p in each]
     symbol, width = (max(len(p[k]) for p in shown) for k in (0, 1))
     rows = {
@@ -69,18 +69,18 @@ def _folded(layout: Layout) -> list[str]:
         for arrow, each in layout.parameters.items()
     }
     return [
-        _line((middle, "y"), (BESIDE, layout.shapes["y"])),
-        *_arrow(middle, rows["output"] or ["y = h"]),
-        _line((3, f"┌──→ {node} ──┐"), (BESIDE, layout.shapes["h"])),
-        _line((3, f"└────{'─' * len(node)}───┘"), *((BESIDE, row) for row in rows["state"][:1])),
-        *(_line((BESIDE, row)) for row in rows["state"][1:]),
-        *_arrow(middle, rows["input"]),
-        _line((middle, "x"), (BESIDE, layout.shapes["x"])),
+        _line((middle, "y"), (beside, layout.shapes["y"])),
+        *_arrow(middle, beside, rows["output"] or ["y = h"]),
+        _line((3, f"┌──→ {node} ──┐"), (beside, layout.shapes["h"])),
+        _line((3, f"└────{'─' * len(node)}───┘"), *((beside, row) for row in rows["state"][:1])),
+        *(_line((beside, row)) for row in rows["state"][1:]),
+        *_arrow(middle, beside, rows["input"]),
+        _line((middle, "x"), (beside, layout.shapes["x"])),
     ]
 
 
-def _arrow(column: int, rows: list[str]) -> list[str]:
-    return [_line((column, "│" if k else "↑"), (BESIDE, row)) for k, row in enumerate(rows)]
+def _arrow(column: int, beside: int, rows: list[str]) -> list[str]:
+    return [_line((column, "│" if k else "↑"), (beside, row)) for k, row in enumerate(rows)]
 
 
 def _unfolded(layout: Layout) -> list[str]:
