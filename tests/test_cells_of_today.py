@@ -106,7 +106,6 @@ def test_slstm_first_step_is_its_candidate():
     assert_close(h[0], want, 1e-12)
 
 
-@pytest.mark.parametrize("forget", ["logistic", "exp"])
 def test_slstm_nearly_closed_from_the_start():
     """exp(-300) is zero in float32; nothing is remembered yet, so it does not count."""
     net = RNN(I, H, None, cell="slstm", rng=0)
@@ -128,6 +127,7 @@ def test_slstm_first_m_is_that_of_its_input_gate():
     assert not any(np.any(part) for part in found.state)
 
 
+@pytest.mark.parametrize("forget", ["logistic", "exp"])
 def test_slstm_with_a_loss_of_the_final_state(forget):
     """There the path through m counts: by finite differences, m and n included."""
     assert check_cell(SLSTM(forget), mode="central").passed
