@@ -32,9 +32,9 @@ class IndRNN:
 
     Notes
     -----
-    The gradient of h(t-k) contains w to the power of k, so ``|w|`` decides how long a unit remembers.
-    New networks have w between 0 and 1, uniformly, so that some units remember for long and others
-    for a few steps; nothing keeps ``|w|`` below 1 in a training.
+    The gradient of h(t-k) contains w to the power of k, so ``|w|`` decides how long a unit
+    remembers.  New networks have w between 0 and 1, uniformly: some units remember for long and
+    others for a few steps.  Nothing keeps ``|w|`` below 1 in a training.
 
     References
     ----------
