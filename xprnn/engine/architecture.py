@@ -55,6 +55,11 @@ class Direction(NamedTuple):
     input_size : int
     names : ParameterNames
         Including the biases, which a network may lack.
+    hidden_size : int
+    of_state : tuple
+        The index of its state in the network's.
+    skips : bool
+        Whether its layer's input is added to its output.
     """
 
     layer: int
@@ -62,6 +67,9 @@ class Direction(NamedTuple):
     suffix: str
     input_size: int
     names: ParameterNames
+    hidden_size: int
+    of_state: tuple[Any, ...]
+    skips: bool
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Architecture:
     """
 
     input_size: int
-    hidden_size: int
+    hidden_size: int | tuple[int, ...]
     output_size: int | None
     cell: Cell
     bias: bool = True
@@ -87,16 +95,19 @@ class Architecture:
     embedding_size: int | None = None
     # Files and checkpoints from before it was there are those of networks without it.
     tied: bool = field(default=False, metadata={"later": True})
+    residual: bool = field(default=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
+        layers = checks.positive_int("layers", self.layers)
+        hidden, layers = _hidden_sizes(self.hidden_size, layers)
         checked = {
             "input_size": checks.positive_int("input_size", self.input_size),
-            "hidden_size": checks.positive_int("hidden_size", self.hidden_size),
+            "hidden_size": hidden,
             "output_size": _size("output_size", self.output_size),
             "cell": get_cell(self.cell),
             "bias": checks.boolean("bias", self.bias),
             "returns": checks.choice("returns", self.returns, RETURNS),
-            "layers": checks.positive_int("layers", self.layers),
+            "layers": layers,
             "bidirectional": checks.boolean("bidirectional", self.bidirectional),
             "dropout": checks.number("dropout", self.dropout, below=1.0),
             "recurrent_dropout": checks.number(
@@ -104,11 +115,14 @@ class Architecture:
             ),
             "embedding_size": _size("embedding_size", self.embedding_size),
             "tied": checks.boolean("tied", self.tied),
+            "residual": checks.boolean("residual", self.residual),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         if self.tied:
             self._check_tied()
+        if self.residual:
+            self._check_residual()
         if not has_recurrent_matrix(self.cell):
             self._check_no_recurrent_matrix()
 
@@ -124,6 +138,14 @@ class Architecture:
             raise ValueError(
                 f"{name} has layer_norm, which normalises U h(t-1), and recurrent_matrix=False, "
                 "without U: expected one of both"
+            )
+
+    def _check_residual(self) -> None:
+        """Refuse residual connections that connect nothing."""
+        if self.layers > 1 and not any(direction.skips for direction in self.stack):
+            raise ValueError(
+                f"residual=True connects neighbouring layers of the same size, but hidden_size is "
+                f"{self.hidden_size}: expected two such layers"
             )
 
     def _check_tied(self) -> None:
@@ -143,10 +165,21 @@ class Architecture:
         """D: 2 if bidirectional, else 1."""
         return 2 if self.bidirectional else 1
 
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """H of each layer."""
+        H = self.hidden_size
+        return (H,) * self.layers if isinstance(H, int) else H
+
+    @cached_property
+    def width(self) -> int:
+        """The largest H, the last axis of the network's state."""
+        return max(self.sizes)
+
     @property
     def features(self) -> int:
-        """H·D, the size of a layer's output at one step."""
-        return self.hidden_size * self.directions
+        """H·D of the top layer, the size of its output at one step."""
+        return self.sizes[-1] * self.directions
 
     @property
     def readout_weight(self) -> str:
@@ -165,7 +198,9 @@ class Architecture:
 
     def _direction(self, layer: int, reverse: bool) -> Direction:
         suffix = f"_l{layer}{'_reverse' * reverse}"
-        inputs = self.features if layer else self.embedding_size or self.input_size
+        inputs = self.embedding_size or self.input_size
+        if layer:
+            inputs = self.sizes[layer - 1] * self.directions
         norms = ("norm_ih", "norm_hh") if has_layer_norm(self.cell) else ()
         names = ParameterNames(
             f"weight_ih{suffix}",
@@ -174,11 +209,14 @@ class Architecture:
             tuple(f"{name}{suffix}" for name in unit_names(self.cell)),
             tuple(f"{name}{suffix}" for name in norms),
         )
-        return Direction(layer, reverse, suffix, inputs, names)
+        hidden, k = self.sizes[layer], layer * self.directions + reverse
+        of_state = (k, ...) if hidden == self.width else (k, ..., slice(0, hidden))
+        skips = self.residual and layer > 0 and hidden == self.sizes[layer - 1]
+        return Direction(layer, reverse, suffix, inputs, names, hidden, of_state, skips)
 
     def state_shape(self, batch: int) -> Shape:
-        """Return the shape of each state variable, (layers·D, B, H)."""
-        return (len(self.stack), batch, self.hidden_size)
+        """Return the shape of each state variable, (layers·D, B, H), H being the largest."""
+        return (len(self.stack), batch, self.width)
 
     def output_shape(self, steps: int, batch: int) -> Shape:
         """Return the shape of the output: (T, B, O), or (B, O) if only the last is returned."""
@@ -191,13 +229,12 @@ class Architecture:
 
     @cached_property
     def _shapes(self) -> dict[str, Shape]:
-        hidden = self.hidden_size
-        rows = self.cell.gates * hidden
         shapes: dict[str, Shape] = {}
         if self.embedding_size is not None:
             shapes["embedding.weight"] = (self.input_size, self.embedding_size)
         for direction in self.stack:
-            suffix = direction.suffix
+            suffix, hidden = direction.suffix, direction.hidden_size
+            rows = self.cell.gates * hidden
             shapes[f"weight_ih{suffix}"] = (rows, direction.input_size)
             if has_recurrent_matrix(self.cell):
                 shapes[f"weight_hh{suffix}"] = (rows, hidden)
@@ -244,18 +281,19 @@ class Architecture:
             fan_in = self.features if self.tied else 1
             values[name] = _drawn(drawn_by[name], name, rng, shapes[name], fan_in)
         for direction in self.stack:
+            hidden = direction.hidden_size
             for name in (n for n in shapes if n.endswith(direction.suffix)):
                 kind, shape = kinds[name], shapes[name]
-                fan_in = direction.input_size if kind == "weight_ih" else self.hidden_size
-                gates = shape[0] // self.hidden_size
-                block = (self.hidden_size, *shape[1:])
+                fan_in = direction.input_size if kind == "weight_ih" else hidden
+                gates = shape[0] // hidden
+                block = (hidden, *shape[1:])
                 if kind.startswith("norm_"):
                     values[name] = np.ones(shape)
                     continue
-                draw, added = drawn_by[kind], np.repeat(initial_bias(self.cell), self.hidden_size)
+                draw, added = drawn_by[kind], np.repeat(initial_bias(self.cell), hidden)
                 if kind == "bias" and isinstance(draw, Chrono):
-                    gated = np.repeat(retention(self.cell), self.hidden_size)
-                    values[name] = draw.biases(rng, retention(self.cell), self.hidden_size)
+                    gated = np.repeat(retention(self.cell), hidden)
+                    values[name] = draw.biases(rng, retention(self.cell), hidden)
                     values[name] += np.where(gated, 0.0, added)
                     continue
                 bounds = self._range_of(kind)
@@ -274,6 +312,8 @@ class Architecture:
     def config(self) -> dict[str, Any]:
         """Return the architecture as plain data; the cell is None if it is not part of xprnn."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if not _unused(f, self)}
+        if isinstance(self.hidden_size, tuple):
+            plain["hidden_size"] = list(self.hidden_size)
         return plain | {"cell": cell_config(self.cell)}
 
     @classmethod
@@ -307,6 +347,20 @@ LATER = tuple(f.name for f in fields(Architecture) if f.metadata.get("later"))
 
 def _unused(option: Field[Any], architecture: Architecture) -> bool:
     return option.name in LATER and getattr(architecture, option.name) == option.default
+
+
+def _hidden_sizes(given: int | tuple[int, ...], layers: int) -> tuple[int | tuple[int, ...], int]:
+    """Return the hidden size, or those of the layers if they differ, and the number of layers."""
+    if not isinstance(given, tuple | list):
+        return checks.positive_int("hidden_size", given), layers
+    sizes = tuple(checks.positive_int(f"hidden_size[{k}]", size) for k, size in enumerate(given))
+    if not sizes:
+        raise ValueError("hidden_size is empty: expected one size for each layer")
+    if layers not in (1, len(sizes)):
+        raise ValueError(
+            f"layers is {layers}, but hidden_size has {len(sizes)} sizes, one for each layer"
+        )
+    return sizes[0] if len(set(sizes)) == 1 else sizes, len(sizes)
 
 
 @cache

@@ -70,8 +70,12 @@ class RNN:
 
     Parameters
     ----------
-    input_size, hidden_size : int
-        I and H.
+    input_size : int
+        I.
+    hidden_size : int or tuple of int
+        H, or one for each layer: ``(128, 64)`` is two layers.  The state has the largest of them as
+        its last axis; the units that a smaller layer lacks are ignored there, and zero in what is
+        returned.
     output_size : int, optional
         O.  None: no readout, the output is h.
     cell : str or Cell
@@ -79,6 +83,9 @@ class RNN:
         ``xprnn.cells.LSTM(peepholes=True)``.
     layers : int
         Number of layers; each reads the h of the layer below it.
+    residual : bool
+        Whether a layer's input is added to its output, from the second layer on, where both have
+        the same size.  Dropout acts on h, before its layer's input is added to it.
     bidirectional : bool
         Whether each layer also reads the sequence from its end to its beginning, with a second set
         of weights; the layer's output is then the h of both directions, concatenated.  D is the
@@ -162,7 +169,7 @@ class RNN:
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | tuple[int, ...],
         output_size: int | None = None,
         *,
         cell: str | Cell = "elman",
@@ -173,6 +180,7 @@ class RNN:
         bias: bool = True,
         embedding_size: int | None = None,
         tied: bool = False,
+        residual: bool = False,
         returns: str = "sequence",
         backend: str | Backend = "numpy",
         device: Device | None = None,
@@ -193,6 +201,7 @@ class RNN:
             recurrent_dropout,
             embedding_size,
             tied,
+            residual,
         )
         self.backend = get_backend(backend, device, dtype)
         self.metadata: dict[str, Any] = {}
@@ -245,7 +254,9 @@ class RNN:
         )
 
     input_size: int = _of_architecture("input_size", "Input size I.")
-    hidden_size: int = _of_architecture("hidden_size", "Hidden size H.")
+    hidden_size: int | tuple[int, ...] = _of_architecture(
+        "hidden_size", "Hidden size H, or those of the layers if they differ."
+    )
     output_size: int | None = _of_architecture(
         "output_size", "Output size O; None without a readout."
     )
@@ -259,6 +270,9 @@ class RNN:
     bias: bool = _of_architecture("bias", "Whether there are biases.")
     embedding_size: int | None = _of_architecture(
         "embedding_size", "Length of a token's vector; None without an embedding."
+    )
+    residual: bool = _of_architecture(
+        "residual", "Whether layers' inputs are added to their outputs."
     )
     tied: bool = _of_architecture("tied", "Whether embedding and readout are one matrix.")
     returns: str = _of_architecture("returns", '``"sequence"`` or ``"last"``.')

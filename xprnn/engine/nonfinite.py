@@ -124,7 +124,7 @@ def _earliest(backend: Backend, arrays: Mapping[str, Array]) -> _Place | None:
 def _in_words(tape: NetworkTape, direction: Direction, place: _Place) -> str:
     """Return a place as a user counts: steps in time, units of a gate."""
     architecture, steps = tape.architecture, tape.x.shape[0]
-    gate, unit = divmod(place.entry, architecture.hidden_size)
+    gate, unit = divmod(place.entry, direction.hidden_size)
     gates = place.array in ("u", "v") and architecture.cell.gates > 1
     step = steps - 1 - place.step if direction.reverse else place.step
     return (

@@ -56,6 +56,7 @@ class NetworkTape(NamedTuple):
             a.output_size is None
             and a.returns == "sequence"
             and not a.bidirectional
+            and not a.stack[-1].skips
             and self.layers[-1].shares_h
         )
 

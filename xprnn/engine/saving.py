@@ -169,7 +169,7 @@ def check_parameters(architecture: Architecture, dtype: str, entries: Mapping[st
         )
     weights = sum(math.prod(entry.shape) for entry in entries.values())
     for name in SIZES:
-        size = getattr(architecture, name)
+        size = architecture.width if name == "hidden_size" else getattr(architecture, name)
         if size is not None and size > weights:
             raise ValueError(f"{name} is {quoted(size)}, but there are {weights} weights in all")
     shapes = architecture.shapes()

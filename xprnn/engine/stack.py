@@ -5,18 +5,20 @@
     x⁰ = E[x], or x                                                   (1)
     hˡ = layer l, forward in time, of xˡ                              (2)
     h̃ˡ = layer l, reversed in time, of xˡ                             (3)
-    xˡ⁺¹ = mˡ (hˡ, h̃ˡ)                                                (4)
-    y = R (hᴸ, h̃ᴸ) + r                                                (5)
+    xˡ⁺¹ = mˡ (hˡ, h̃ˡ) [+ xˡ]                                         (4)
+    y = R ((hᴸ, h̃ᴸ) [+ xᴸ]) + r                                       (5)
 
-(3) in bidirectional networks only; mˡ is a dropout mask, if there is dropout.  The backward pass
-goes through the same equations from (5) to (1): it multiplies by the same mask, splits what was
-concatenated, and reverses in time what was reversed.  With tied weights E and R are one matrix,
-whose gradient is the sum of both equations' shares.
+(3) in bidirectional networks only; mˡ is a dropout mask, if there is dropout; + xˡ in residual
+networks, from the second layer on, where both have the same size.  The backward pass goes through
+the same equations from (5) to (1): it multiplies by the same mask, adds what came past the layer to
+what came through it, splits what was concatenated, and reverses in time what was reversed.  With
+tied weights E and R are one matrix, whose gradient is the sum of both equations' shares.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from operator import itemgetter
+from typing import Any
 
 from xprnn.backend import Backend, library_of
 from xprnn.backend.host.arrays import Generator
@@ -77,18 +79,21 @@ def forward(
     tapes: list[Tape] = []
     finals: list[Arrays] = []
     outputs: list[Array] = []
+    skips = False
     for k, direction in enumerate(architecture.stack):
         if direction.layer and not direction.reverse:
-            layer_input = backend.library.concatenated(outputs)
-            layer_input = masked(layer_input, masks.between[direction.layer - 1])  # (4)
+            h = backend.library.concatenated(outputs)
+            h = masked(h, masks.between[direction.layer - 1])
+            layer_input = h + layer_input if skips else h  # (4)
             outputs = []
+        skips = direction.skips
         reverse = direction.reverse
         h, final, layer_tape = run_layer(
             backend,
             architecture.cell,
             _weights(direction, parameters),
             _reversed(xp, layer_input) if reverse else layer_input,
-            _state_of(state, k),
+            _state_of(state, direction),
             valid=_reversed(xp, valid) if reverse else valid,
             mask=masks.recurrent[k],
             save=save,
@@ -99,10 +104,13 @@ def forward(
         tapes.append(layer_tape)
     if architecture.returns == "last":
         outputs = [final[0] for final in finals[-architecture.directions :]]
-        if len(outputs) == 1 and architecture.output_size is None:
+        if len(outputs) == 1 and architecture.output_size is None and not skips:
             # A copy for the same reasons as in `_stacked`; two are concatenated anyway.
             outputs = [backend.library.copy(outputs[0])]
-    output = h = backend.library.concatenated(outputs)
+    h = backend.library.concatenated(outputs)
+    if skips:
+        h = h + (_last(architecture, backend, layer_input, valid))  # (5)
+    output = h
     if architecture.output_size is not None:
         R, r = parameters[architecture.readout_weight], parameters.get("readout.bias")
         output = read_out(xp, R, r, h)  # (5)
@@ -111,7 +119,7 @@ def forward(
             output *= xp.astype(valid, output.dtype)
     made_by = tuple(parameters.values())
     tape = NetworkTape(architecture, backend, x, valid, tuple(tapes), masks.between, h, made_by)
-    return Run(output, _stacked(backend, finals), tape)
+    return Run(output, _stacked(architecture, backend, finals), tape)
 
 
 def draw_masks(
@@ -125,8 +133,8 @@ def draw_masks(
     recurrent: list[Array | None] = []
     for direction in architecture.stack:
         if direction.layer and not direction.reverse:
-            between.append(mask(backend, rng, rate, (steps, batch, architecture.features)))
-        recurrent.append(mask(backend, rng, recurrent_rate, (batch, architecture.hidden_size)))
+            between.append(mask(backend, rng, rate, (steps, batch, direction.input_size)))
+        recurrent.append(mask(backend, rng, recurrent_rate, (batch, direction.hidden_size)))
     return Masks(tuple(between), tuple(recurrent))
 
 
@@ -195,7 +203,7 @@ def backward(
     in_order = {name: gradients[name] for name in parameters}
     if parameters_only:
         return Gradient(in_order, None, ())
-    return Gradient(in_order, d_input, _stacked(tape.backend, states))
+    return Gradient(in_order, d_input, _stacked(architecture, tape.backend, states))
 
 
 def _readout_backward(
@@ -339,11 +347,14 @@ def down_the_layers(
         (T, B, H), and final state, and returns the gradient of its input.
     """
     architecture, xp = tape.architecture, tape.backend.xp
-    stack, hidden = architecture.stack, architecture.hidden_size
+    stack = architecture.stack
     d_layer, d_inputs = dh, []
+    # What goes past a layer that skips.
+    d_past: Any = _last_backward(tape, dh) if stack[-1].skips else None
     del dh
     for k in reversed(range(len(stack))):
-        direction, d_final = stack[k], _state_of(d_state, k)
+        direction, d_final = stack[k], _state_of(d_state, stack[k])
+        hidden = direction.hidden_size
         # In one direction the object itself and no view of it: a windowed sweep recognises an
         # unchanged gradient by the object.
         dh_k = d_layer
@@ -359,9 +370,53 @@ def down_the_layers(
             d_inputs.append(layer_backward(k, dh_k, d_final))
             # On the way back a layer's forward direction comes last: the layer is done.
             d_layer, d_inputs = _summed(d_inputs), []
+            if direction.skips:
+                d_layer = d_layer + d_past
             if direction.layer:
+                d_past = d_layer if stack[k - 1].skips else None
                 d_layer = masked(d_layer, tape.masks[direction.layer - 1])  # from (4)
     return d_layer
+
+
+def _last(architecture: Architecture, backend: Backend, x: Array, valid: Array | None) -> Array:
+    """Return what of the top layer's input goes past it, (T, B, H·D), or (B, H·D) of the last step.
+
+    A reversed direction's last step is the sequence's first.
+    """
+    if architecture.returns == "sequence":
+        return x
+    ends = _ends(architecture, backend, x.shape[0], valid)
+    H, xp, zero = architecture.sizes[-1], backend.xp, backend.xp.zeros_like(x[..., :1])
+    parts = [x[..., k * H : (k + 1) * H] for k in range(len(ends))]
+    return backend.library.concatenated(
+        [xp.sum(xp.where(end, part, zero), axis=0) for part, end in zip(parts, ends, strict=True)]
+    )
+
+
+def _last_backward(tape: NetworkTape, dh: Array) -> Array:
+    """Return the gradient of the top layer's input that comes past it."""
+    architecture, backend = tape.architecture, tape.backend
+    if architecture.returns == "sequence":
+        return dh
+    ends = _ends(architecture, backend, tape.x.shape[0], tape.valid)
+    H, xp, zero = architecture.sizes[-1], backend.xp, backend.xp.zeros_like(dh[None, :, :1])
+    parts = [dh[None, :, k * H : (k + 1) * H] for k in range(len(ends))]
+    return backend.library.concatenated(
+        [xp.where(end, part, zero) for part, end in zip(parts, ends, strict=True)]
+    )
+
+
+def _ends(
+    architecture: Architecture, backend: Backend, steps: int, valid: Array | None
+) -> list[Array]:
+    """Return which step is each direction's last, (T, B, 1) or (T, 1, 1) of bool."""
+    xp = backend.xp
+    each = xp.arange(steps, device=backend.device)[:, None, None]
+    if valid is None:
+        return [each == steps - 1, each == 0][: architecture.directions]
+    last = xp.max(xp.where(valid, each, -xp.ones_like(each)), axis=0)
+    first = xp.min(xp.where(valid, each, steps * xp.ones_like(each)), axis=0)
+    return [each == last, each == first][: architecture.directions]
 
 
 def _weights(direction: Direction, parameters: Mapping[str, Array]) -> Weights:
@@ -386,9 +441,13 @@ def _by_name(direction: Direction, weights: Weights) -> dict[str, GradientArray 
     return named
 
 
-def _state_of(state: Arrays, k: int) -> Arrays:
-    """Return the state of layer and direction k."""
-    return tuple(map(itemgetter((k, ...)), state))
+def _state_of(state: Arrays, direction: Direction) -> Arrays:
+    """Return the state of one layer in one direction."""
+    parts = tuple(map(itemgetter(direction.of_state), state))
+    if len(direction.of_state) > 2:
+        # Loops read whole rows.
+        parts = tuple([library_of(part).copy(part) for part in parts])
+    return parts
 
 
 def _reversed(xp: Namespace, a: Array | None) -> Array | None:
@@ -404,12 +463,28 @@ def _summed(d_inputs: list[Array | None]) -> Array | None:
     return total
 
 
-def _stacked(backend: Backend, states: list[Arrays]) -> Arrays:
+def _stacked(architecture: Architecture, backend: Backend, states: list[Arrays]) -> Arrays:
     """Return the network's state, (layers·D, B, H) each, from those of all its layers.
+
+    H is the largest of the layers; the units that a smaller layer lacks are zero.
 
     Never a view: of the tape, which writing into it would spoil, or of the states of all steps,
     which it would keep in memory.
     """
     if len(states) == 1:
         return tuple([backend.library.copy(part[None, ...]) for part in states[0]])
+    if isinstance(architecture.hidden_size, tuple):
+        states = [
+            tuple([_widened(backend.xp, part, architecture.width) for part in parts])
+            for parts in states
+        ]
     return tuple(map(backend.xp.stack, zip(*states, strict=True)))
+
+
+def _widened(xp: Namespace, part: Array, width: int) -> Array:
+    """Return a state with zeros for the units that are missing."""
+    missing = width - part.shape[-1]
+    if not missing:
+        return part
+    zero = xp.zeros_like(part[..., :1])
+    return xp.concat([part, *[zero] * missing], axis=-1)

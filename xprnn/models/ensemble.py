@@ -62,7 +62,11 @@ def merge(nets: Sequence[RNN]) -> RNN:
                     f"nets[{k}].{name} is {mine}, nets[0].{name} is {theirs}: "
                     "only weights and hidden size may differ"
                 )
-    backend, gates, hidden = first.backend, first.cell.gates, [net.hidden_size for net in nets]
+    backend, gates, hidden = (
+        first.backend,
+        first.cell.gates,
+        [net.architecture.width for net in nets],
+    )
     host = [{k: backend.to_numpy(p) for k, p in net.parameters.items()} for net in nets]
     if len(nets) == 1:
         return RNN.assembled(first.architecture, backend, {k: p.copy() for k, p in host[0].items()})

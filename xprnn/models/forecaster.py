@@ -306,7 +306,7 @@ class Forecaster(NamedTuple):
 
         The windows of a block are as many as memory is spared for.
         """
-        numbers = self.window * self.net.hidden_size * self.net.cell.gates
+        numbers = self.window * self.net.architecture.width * self.net.cell.gates
         block = max(16, min(1024, LARGEST_INPUT // numbers))
         return rolled(self, values, start, stop, horizon, inputs=covariates, block=block, tick=tick)
 

@@ -31,7 +31,7 @@ _said: set[str] = set()
 def multiplications(net: RNN, batch: int) -> int:
     """Return G·H·H·B: the multiplications of a layer's recurrent product in one time step."""
     architecture = net.architecture
-    return int(recurrent_blocks(architecture.cell) * architecture.hidden_size**2 * batch)
+    return int(recurrent_blocks(architecture.cell) * architecture.width**2 * batch)
 
 
 def hint_if_small(net: RNN, batch: int) -> None:

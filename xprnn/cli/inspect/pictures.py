@@ -49,7 +49,7 @@ def pictures(
             lambda: diagnostics.plot_contributions(flow, row=row, tokens=tokens),
             "what each step's loss contributes",
         )
-    if net.hidden_size > 1 and record.steps > 1 and np.all(np.isfinite(layer["h"])):
+    if layer["h"].shape[1] > 1 and record.steps > 1 and np.all(np.isfinite(layer["h"])):
         drawn["phase.png"] = (
             lambda: diagnostics.plot_phase(layer["h"]),
             "the state's way through the plane of its principal components",

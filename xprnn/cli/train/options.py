@@ -36,12 +36,18 @@ def network_options(
     add("--activation", metavar="NAME", help=f"of the Elman cell: {activations} (default tanh)")
     add(
         "--hidden",
-        type=int,
+        type=_sizes,
         default=hidden,
         metavar="N",
-        help=f"units in each layer (default {hidden})",
+        help=f"units in each layer (default {hidden}); 128,64: in the first and in the second",
     )
     add("--layers", type=int, default=1, metavar="N", help="number of layers (default 1)")
+    add(
+        "--residual",
+        action="store_true",
+        help="add a layer's input to its output where both have the same size, from the second "
+        "layer on",
+    )
     if bidirectional:
         add("--bidirectional", action="store_true", help="read the sequence in both directions")
     add(
@@ -173,8 +179,7 @@ def check_options(args: argparse.Namespace) -> None:
     ValueError
         If an option makes no sense, alone or with another.
     """
-    checks.positive_int("--hidden", args.hidden)
-    checks.positive_int("--layers", args.layers)
+    _check_layers(args)
     checks.number("--dropout", args.dropout, below=1.0)
     checks.number("--recurrent-dropout", args.recurrent_dropout, below=1.0)
     if args.dropout and args.layers == 1:
@@ -218,6 +223,21 @@ def check_options(args: argparse.Namespace) -> None:
         raise ValueError("--resume needs --checkpoint FILE: which one to go on from")
 
 
+def _check_layers(args: argparse.Namespace) -> None:
+    checks.positive_int("--layers", args.layers)
+    for size in args.hidden if isinstance(args.hidden, tuple) else (args.hidden,):
+        checks.positive_int("--hidden", size)
+    if isinstance(args.hidden, tuple):
+        if args.layers not in (1, len(args.hidden)):
+            raise ValueError(
+                f"--hidden has {len(args.hidden)} sizes, one for each layer, but --layers is "
+                f"{args.layers}"
+            )
+        args.layers = len(args.hidden)
+    if args.residual and args.layers == 1:
+        raise ValueError("--residual connects layers, but --layers is 1: expected more layers")
+
+
 def check_window_option(args: argparse.Namespace) -> None:
     """Check ``--window``, which must not be negative and excludes ``--recompute``."""
     if args.window is not None and args.window < 0:
@@ -249,6 +269,7 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "dropout": args.dropout,
         "recurrent_dropout": args.recurrent_dropout,
         "initializer": _initializer(args),
+        "residual": args.residual,
     }
 
 
@@ -278,6 +299,21 @@ def chosen_optimizer(args: argparse.Namespace, updates: int) -> Optimizer:
 def rate_scale(args: argparse.Namespace) -> RateScale | None:
     """Return the rule that scales the learning rate by the losses, if there is one."""
     return halve_on_rise if args.schedule == "halve" else None
+
+
+def _sizes(text: str) -> int | tuple[int, ...]:
+    """Return what ``--hidden`` says: a number, or one for each layer."""
+    sizes = tuple(int(part) for part in text.split(","))
+    return sizes[0] if len(sizes) == 1 else sizes
+
+
+# argparse's message: "invalid list of sizes value: '8,x'".
+_sizes.__name__ = "list of sizes"
+
+
+def top_size(args: argparse.Namespace) -> int:
+    """Return the number of units of the top layer."""
+    return args.hidden[-1] if isinstance(args.hidden, tuple) else int(args.hidden)
 
 
 def _initializer(args: argparse.Namespace) -> Initializer | dict[str, Initializer]:

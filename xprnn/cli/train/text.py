@@ -25,6 +25,7 @@ from xprnn.cli.train.options import (
     optimizer_options,
     recompute_option,
     run_options,
+    top_size,
 )
 from xprnn.cli.train.session import HISTORY, MODEL, Session, checkpoints, outputs
 from xprnn.data import NGram, read_texts
@@ -244,9 +245,9 @@ def _check(args: argparse.Namespace) -> float:
         checks.positive_int("--patience", args.patience)
     if args.embedding:
         checks.positive_int("--embedding", args.embedding)
-    if args.tied and args.embedding not in (None, args.hidden):
+    if args.tied and args.embedding not in (None, top_size(args)):
         raise ValueError(
-            f"--tied needs an --embedding as large as --hidden, {args.hidden}, or none given; "
+            f"--tied needs an --embedding as large as --hidden, {top_size(args)}, or none given; "
             f"it is {args.embedding}"
         )
     if args.vocabulary is not None and args.vocabulary <= len(SPECIAL):
@@ -295,7 +296,7 @@ def _network(args: argparse.Namespace, size: int, backend: Backend, rng: Generat
     """Return a new network for a vocabulary of this size."""
     embedding = args.embedding
     if embedding is None:
-        embedding = args.hidden if size > ONE_HOT or args.tied else 0
+        embedding = top_size(args) if size > ONE_HOT or args.tied else 0
     return RNN(
         size,
         args.hidden,

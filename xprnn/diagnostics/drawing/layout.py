@@ -35,7 +35,7 @@ class Network(Protocol):
     @property
     def input_size(self) -> int: ...
     @property
-    def hidden_size(self) -> int: ...
+    def hidden_size(self) -> int | tuple[int, ...]: ...
     @property
     def output_size(self) -> int | None: ...
     @property
@@ -121,7 +121,8 @@ def layout_of(net: Network, steps: int) -> Layout:
     steps = checks.positive_int("steps", steps)
     parameters = _parameters(net)
     last = net.returns == "last"
-    features = net.hidden_size * (2 if net.bidirectional else 1)
+    sizes = net.hidden_size if isinstance(net.hidden_size, tuple) else (net.hidden_size,)
+    features = sizes[-1] * (2 if net.bidirectional else 1)
     outputs = features if net.output_size is None else net.output_size
     tokens = net.embedding_size is not None
     return Layout(
@@ -187,6 +188,8 @@ def _left_out(net: Network) -> tuple[str, ...]:
     words = []
     if net.layers > 1:
         words.append(f"{net.layers} layers, each reading the h of the one below")
+    if getattr(net, "residual", False):
+        words.append("a layer's input is added to its output where both have the same size")
     if net.bidirectional:
         words.append("in both directions, their h concatenated")
     for name, where in (("dropout", "between layers"), ("recurrent_dropout", "of h(t-1)")):

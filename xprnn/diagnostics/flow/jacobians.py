@@ -50,7 +50,7 @@ def _jacobians(
 ) -> HostArray:
     """Return J of every step of the sequence, in reading order, (T', S·H, S·H)."""
     backend, cell = tape.backend, tape.architecture.cell
-    xp, hidden, count = backend.xp, tape.architecture.hidden_size, len(cell.state)
+    xp, hidden, count = backend.xp, direction.hidden_size, len(cell.state)
     (segment,) = in_one_segment(layer).segments
     assert segment.tape is not None
     trajectory, recurrent = segment.tape.trajectory, layer.recurrent

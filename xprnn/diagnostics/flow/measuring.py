@@ -227,20 +227,23 @@ class _Measuring:
     def flow(self, value: float | None, bound: float) -> Flow:
         """Return everything but what is computed on demand."""
         net, to_host, stack = self.net, self.backend.to_numpy, self.architecture.stack
-        gates, hidden = self.architecture.cell.gates, self.architecture.hidden_size
+        gates, width = self.architecture.cell.gates, self.architecture.width
         found = self._watched(None, bound)
         lengths = self._lengths(found)
         decay = self._decay(lengths)
-        entries = int(np.sum(self.ends + 1)) * hidden
+        entries = int(np.sum(self.ends + 1))
         saturation = [
-            np.full(gates, math.nan) if flat is None else to_host(flat).astype(float) / entries
-            for flat in found.saturated
+            np.full(gates, math.nan)
+            if flat is None
+            else to_host(flat).astype(float) / (entries * direction.hidden_size)
+            for flat, direction in zip(found.saturated, stack, strict=True)
         ]
         blocks = recurrent_blocks(net.cell)
-        recurrent = np.zeros((len(stack), blocks, hidden, hidden))
+        # Units that a smaller layer lacks have zeros.
+        recurrent = np.zeros((len(stack), blocks, width, width))
         for k, direction in enumerate(stack if blocks else ()):
-            U = to_host(net.parameters[direction.names.U])
-            recurrent[k] = U.reshape(blocks, hidden, hidden)
+            U, H = to_host(net.parameters[direction.names.U]), direction.hidden_size
+            recurrent[k, :, :H, :H] = U.reshape(blocks, H, H)
         return Flow(
             tuple(f"layer {d.layer}" + " reversed" * d.reverse for d in stack),
             value,

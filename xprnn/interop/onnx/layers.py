@@ -174,9 +174,11 @@ def _scan(
         u = graph.add("Add", u, here[names.b])
     U = graph.add("Transpose", here[names.U], perm=[1, 0]) if names.U in here else None
     gain = here[names.gains[1]] if names.gains else None
-    zero = graph.weight("zeros_of_unit", np.zeros(architecture.hidden_size, graph.dtype))
+    hidden = direction.hidden_size
+    zeros = "zeros_of_unit" + (f"_l{direction.layer}" if hidden < architecture.width else "")
+    zero = graph.weight(zeros, np.zeros(hidden, graph.dtype))
     units = [here.get(name, zero) for name in names.units]
-    body = _step(graph, cell, program, architecture.hidden_size, U, gain, units)
+    body = _step(graph, cell, program, hidden, U, gain, units)
     given = [graph.add("Squeeze", part, graph.integers(0)) for part in state]
     results = [graph.new("Scan") for _ in range(len(state) + 1)]
     *final, h = graph.add_many(

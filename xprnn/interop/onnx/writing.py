@@ -127,7 +127,7 @@ def digest(graph: onnx.GraphProto) -> str:
 def _graph(
     architecture: Architecture, dtype: str, parameters: Mapping[str, HostArray], *, tokens: bool
 ) -> onnx.GraphProto:
-    graph, state, hidden = Graph(dtype), architecture.cell.state, architecture.hidden_size
+    graph, state, hidden = Graph(dtype), architecture.cell.state, architecture.width
     T = graph.add("Shape", "x", start=0, end=1)
     B = graph.add("Shape", "x", start=1, end=2)
     steps = _steps(graph, T, B)
@@ -139,14 +139,27 @@ def _graph(
         x = graph.add("Gather", graph.weight(name, parameters[name]), x, axis=0)
     for layer in range(architecture.layers):
         one_hot = tokens and not layer and architecture.embedding_size is None
-        given = [part[layer] for part in by_layer]
+        size, given = architecture.sizes[layer], [part[layer] for part in by_layer]
+        if size < hidden:
+            ends = graph.integers(0), graph.integers(size), graph.integers(2)
+            given = [graph.add("Slice", part, *ends) for part in given]
+        before = x
         x, final = write_layer(
             graph, architecture, parameters, layer, x, given, steps, tokens=one_hot
         )
+        top = final[0]
+        if size < hidden:
+            pads = graph.integers(0, 0, 0, 0, 0, hidden - size)
+            final = [graph.add("Pad", part, pads) for part in final]
         finals.append(final)
+        if architecture.stack[layer * architecture.directions].skips:
+            x = graph.add("Add", x, before)
     if architecture.returns == "last":
-        by_sequence = graph.add("Transpose", finals[-1][0], perm=[1, 0, 2])
-        x = graph.add("Reshape", by_sequence, graph.integers(0, -1))
+        by_sequence = graph.add("Transpose", top, perm=[1, 0, 2])
+        last_h = graph.add("Reshape", by_sequence, graph.integers(0, -1))
+        if architecture.stack[-1].skips:
+            last_h = graph.add("Add", last_h, _last(graph, architecture, before, steps))
+        x = last_h
     _read_out(graph, architecture, parameters, x, steps)
     for name, parts in zip(state, zip(*finals, strict=True), strict=True):
         graph.add("Concat", *parts, axis=0, name=f"final_{name}")
@@ -166,6 +179,24 @@ def _graph(
             *(graph.typed(f"final_{name}", [count, "B", hidden]) for name in state),
         ],
     )
+
+
+def _last(graph: Graph, architecture: Architecture, x: str, steps: Steps) -> str:
+    """Add what of the top layer's input goes past it at each direction's last step, (B, H·D)."""
+    # The sum over all steps of what is zero everywhere but at a sequence's last step.
+    valid = graph.add("Where", steps.valid, graph.number(1.0), graph.number(0.0))
+    rest = graph.integers(1), graph.integers(2**31 - 1), graph.integers(0)
+    after = graph.add("Slice", valid, *rest)
+    after = graph.add("Pad", after, graph.integers(0, 0, 0, 1, 0, 0))
+    at_end = graph.add("Mul", x, graph.add("Sub", valid, after))
+    last = graph.add("ReduceSum", at_end, graph.integers(0), keepdims=0)
+    if not architecture.bidirectional:
+        return last
+    first = graph.add("Gather", x, graph.weight("zero", np.array(0)), axis=0)
+    H, axis = architecture.sizes[-1], graph.integers(1)
+    forward = graph.add("Slice", last, graph.integers(0), graph.integers(H), axis)
+    backward = graph.add("Slice", first, graph.integers(H), graph.integers(2 * H), axis)
+    return graph.add("Concat", forward, backward, axis=1)
 
 
 def _steps(graph: Graph, T: str, B: str) -> Steps:
@@ -192,7 +223,7 @@ def _steps(graph: Graph, T: str, B: str) -> Steps:
 
 def _initial_state(graph: Graph, architecture: Architecture, name: str, B: str) -> str:
     """Add an initial state, zeros if none is given."""
-    layers, hidden = len(architecture.stack), architecture.hidden_size
+    layers, hidden = len(architecture.stack), architecture.width
     graph.weight(name, np.zeros((layers, 0, hidden), graph.dtype))
     shape = graph.add("Concat", graph.integers(layers), B, graph.integers(hidden), axis=0)
     none, given = Graph(graph.dtype, graph), Graph(graph.dtype, graph)

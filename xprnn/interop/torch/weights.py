@@ -55,7 +55,8 @@ def to_state_dict(
     TypeError
         If ``net`` is not a network, or a name not a string.
     ValueError
-        If torch has no such cell, or two parts have the same name.
+        If torch has no such cell, two parts have the same name, layers differ in size, or there are
+        residual connections.
 
     Notes
     -----
@@ -82,6 +83,12 @@ def to_state_dict(
     names = Names.checked(rnn, readout, embedding)
     # Copies, because a host array may be read-only, or the parameter itself.
     host = {k: np.array(net.backend.to_numpy(a), order="C") for k, a in net.parameters.items()}
+    a = net.architecture
+    if isinstance(a.hidden_size, tuple) or (a.residual and a.layers > 1):
+        raise ValueError(
+            f"hidden_size is {a.hidden_size}, residual is {a.residual}: the layers of a "
+            "torch.nn.RNN, GRU or LSTM have one size, and no residual connections"
+        )
     state: dict[str, HostArray] = {}
     for name, array in host.items():
         theirs = names.of(name)
@@ -187,7 +194,7 @@ def from_state_dict(
         theirs = [state[their] for their in names.of(name)]
         if len(theirs) == 2:
             b_ih, b_hh = theirs
-            separate = architecture.hidden_size if _bias_hn(name) in shapes else 0
+            separate = architecture.width if _bias_hn(name) in shapes else 0
             arrays[name] = _sum_of_biases(b_ih.astype(wide), b_hh.astype(wide), separate)
             if separate:
                 arrays[_bias_hn(name)] = b_hh[-separate:]

@@ -19,6 +19,7 @@ from xprnn.testing.gradients.independence import check_independence
 from xprnn.testing.gradients.objective import Objective
 from xprnn.testing.gradients.passes import Call, Outputs, Point
 from xprnn.testing.gradients.report import (
+    Finding,
     GradientError,
     GradientReport,
     between_steps,
@@ -224,7 +225,7 @@ def _message(report: GradientReport, net: RNN) -> str:
     lines = [
         sentence,
         kinks_of(report) if worst.verdict == "kinks" else "",
-        network_advice(net.cell, net.hidden_size, worst),
+        network_advice(net.cell, _rows_of_gate(net, worst), worst),
         common.words if common else "",
         also,
         f"{FINE} {net.cell} alone",
@@ -240,3 +241,15 @@ def _of_the_cell(net: RNN) -> list[str]:
     except AssertionError as error:
         return str(error).partition("\n\n")[0].splitlines()
     return []
+
+
+def _rows_of_gate(net: RNN, finding: Finding) -> int:
+    """Return the hidden size of the layer of a parameter, or that of the widest one."""
+    return next(
+        (
+            direction.hidden_size
+            for direction in net.architecture.stack
+            if finding.name.endswith(direction.suffix)
+        ),
+        net.architecture.width,
+    )
