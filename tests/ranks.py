@@ -5,14 +5,19 @@ A job is a function of this file, called on each rank; what it returns on each i
 
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import xprnn
+import xprnn.training.ranks
 from xprnn import RNN, data, optim
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +38,36 @@ def launch(
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)} | (env or {}),
     )
+
+
+def killed(ranks: int, folder: Path, epochs: int, chance: random.Random) -> int:
+    """Kill a rank of the job ``long`` at a random moment; return the launcher's status."""
+    for left in folder.glob("pid-*"):
+        left.unlink()
+    command = [str(MPIEXEC), "-n", str(ranks), sys.executable, "-m", "tests.ranks", "long"]
+    with subprocess.Popen(
+        [*command, folder, folder, str(epochs)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as running:
+        numbers = [folder / f"pid-{rank}" for rank in range(ranks)]
+        until = time.monotonic() + SECONDS
+        while not all(each.exists() and each.read_text() for each in numbers):
+            assert running.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, epochs / 60))
+        victim = int(chance.choice(numbers).read_text())
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+        said = running.communicate(timeout=20)[0]
+        if running.returncode:
+            # The launcher names the process; the training has said which rank that is.
+            assert f"PID {victim}" in said
+        return running.returncode
 
 
 def results(ranks: int, job: str, folder: Path, *words: object) -> list[Any]:
@@ -66,17 +101,25 @@ def dense(name: str = "adam", epochs: int = 20, **options: Any) -> tuple[RNN, xp
     return net, history
 
 
-def sparse(name: str = "adam", epochs: int = 20, **options: Any) -> tuple[RNN, xprnn.History]:
-    """Train on streams of tokens with a large readout: sparse and factored gradients."""
+STREAMS: dict[str, Any] = {
+    "loss": "cross_entropy",
+    "optimizer": OPTIMIZERS["adam"],
+    "clip_norm": 1.0,
+}
+
+
+def streams() -> tuple[RNN, list[data.Batch]]:
+    """Return streams of tokens, 5 updates, and a network whose readout is large."""
     tokens = np.random.default_rng(4).integers(0, 120, 4 * 10 + 1)
-    x, target = data.text.streams(tokens, 4)
     net = RNN(120, 64, 120, cell="gru", embedding_size=8, dtype="float64", rng=0)
-    batches = data.chunks(x, target, 2)
-    options = {"clip_norm": 1.0} | options
-    history = xprnn.fit(
-        net, batches, loss="cross_entropy", optimizer=OPTIMIZERS[name], epochs=epochs, **options
-    )
-    return net, history
+    return net, [*data.chunks(*data.text.streams(tokens, 4), 2)]
+
+
+def sparse(name: str = "adam", epochs: int = 20, **options: Any) -> tuple[RNN, xprnn.History]:
+    """Train on streams: sparse and factored gradients, and carried states."""
+    net, batches = streams()
+    options = STREAMS | {"optimizer": OPTIMIZERS[name]} | options
+    return net, xprnn.fit(net, batches, epochs=epochs, **options)
 
 
 def numbers(found: tuple[RNN, xprnn.History]) -> dict[str, Any]:
@@ -96,6 +139,164 @@ def trainings() -> Any:
         for train in (dense, sparse)
         for name in OPTIMIZERS
     }
+
+
+def dropping(**options: Any) -> tuple[RNN, xprnn.History]:
+    """Train with dropout of both kinds, accumulation of batches, and a sum; B is 3 or 1."""
+    rng = np.random.default_rng(5)
+    x, target = rng.normal(size=(4, 13, 2)), rng.normal(size=(13, 2))
+    net = RNN(
+        *(2, 5, 2),
+        cell="elman",
+        layers=2,
+        bidirectional=True,
+        returns="last",
+        dropout=0.3,
+        recurrent_dropout=0.2,
+        dtype="float64",
+        rng=0,
+    )
+    batches = data.minibatches(x, target, 3, rng=1)
+    loss = xprnn.losses.SquaredError("sum")
+    history = xprnn.fit(net, batches, loss=loss, epochs=4, accumulate=3, clip_norm=1.0, **options)
+    return net, history
+
+
+def kinds() -> Any:
+    """Train with what the optimizers' trainings leave out."""
+    return numbers(dropping(communicator="mpi"))
+
+
+class Failing(list[data.Batch]):
+    """Batches; on the last rank, the ninth can't be read."""
+
+    read = 0
+
+    def __iter__(self) -> Any:
+        from mpi4py import MPI
+
+        for batch in super().__iter__():
+            self.read += 1
+            if self.read == 9 and MPI.COMM_WORLD.rank == MPI.COMM_WORLD.size - 1:
+                raise OSError("the disk is gone")
+            yield batch
+
+
+class Whole(Failing):
+    """The same without the error."""
+
+    read = 10
+
+
+Whole.__name__ = "Failing"  # a checkpoint notes what kind of data it is of
+
+
+def whole() -> Any:
+    """Train without a checkpoint."""
+    return numbers(sparse(epochs=9, communicator="mpi"))
+
+
+def resumed(folder: str) -> Any:
+    """Resume what `stopped_inside` has left: on the way, the streams' states are carried over."""
+    checkpoint = xprnn.Checkpoint(Path(folder) / "it.ckpt", resume=True)
+    net, batches = streams()
+    history = xprnn.fit(
+        net, Whole(batches), **STREAMS, epochs=9, communicator="mpi", checkpoint=checkpoint
+    )
+    assert history.resumed == 8
+    return numbers((net, history))
+
+
+def stopped_inside(folder: str) -> Any:
+    """End a training in the middle of an epoch, by an error on the last rank."""
+    net, batches = streams()
+    return xprnn.fit(
+        net,
+        Failing(batches),
+        **STREAMS,
+        epochs=9,
+        communicator="mpi",
+        checkpoint=xprnn.Checkpoint(Path(folder) / "it.ckpt", every_steps=1),
+    )
+
+
+def long(folder: str, epochs: str) -> Any:
+    """Train with a checkpoint after each update, on from where a killed job was."""
+    here = xprnn.distributed.MPI()
+    (Path(folder) / f"pid-{here.rank}").write_text(str(os.getpid()))
+    checkpoint = xprnn.Checkpoint(Path(folder) / "it.ckpt", every_steps=1, resume=True)
+    options: dict[str, Any] = {"checkpoint": checkpoint, "communicator": here}
+    return numbers(sparse(epochs=int(epochs), **options))
+
+
+def differing(what: str) -> Any:
+    """Train with another argument on rank 1."""
+    from mpi4py import MPI
+
+    here = MPI.COMM_WORLD.rank == 1
+    options: dict[str, Any] = {"communicator": "mpi"}
+    if what == "clip_norm" and here:
+        options["clip_norm"] = 2.0
+    if what == "argument" and here:
+        options["clip_norm"] = -1.0
+    if what == "version" and here:
+        xprnn.training.ranks.__version__ = "0.0.9"
+    if what in ("seed", "data", "batches"):
+        x = np.zeros((3, 6, 2)) + np.arange(6)[:, None]
+        net = RNN(2, 4, 2, dtype="float64", rng=int(here) if what == "seed" else 0)
+        pairs: Any = data.minibatches(x, x, 2, rng=int(here and what == "data"))
+        if what == "batches":
+            pairs = ((x, x) for _ in range(3 - here))
+        return xprnn.fit(net, pairs, epochs=1, **options) and None
+    if what == "weights":
+
+        def change(net: RNN, record: Any) -> None:
+            if record.epoch == 2 and here:
+                net.parameters = {k: p + 1e-9 for k, p in net.parameters.items()}
+
+        options["callbacks"] = [change]
+    if what == "callback":
+
+        def fail(net: RNN, record: Any) -> None:
+            if here:
+                raise ValueError("a callback of rank 1")
+
+        options["callbacks"] = [fail]
+    if what == "signal":
+
+        def interrupt(net: RNN, record: Any) -> None:
+            if here and record.epoch == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        options["callbacks"] = [interrupt]
+    try:
+        return numbers(dense(epochs=3, **options)) and None
+    except KeyboardInterrupt as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def forked() -> Any:
+    """Use a communicator in a process that was forked after MPI had started."""
+    communicator = xprnn.distributed.MPI()
+    reading, writing = os.pipe()
+    if not os.fork():
+        try:
+            communicator.barrier()
+        except RuntimeError as error:
+            os.write(writing, str(error).encode())
+        os._exit(0)
+    return os.read(reading, 1000).decode()
+
+
+def late(seconds: str) -> Any:
+    """Let rank 1 come too late for the others' limit."""
+    communicator = xprnn.distributed.MPI(limit=0.4)
+    communicator.barrier()
+    if communicator.rank == 1:
+        time.sleep(float(seconds))
+        return None
+    communicator.barrier()
+    return None
 
 
 def main(words: list[str]) -> None:

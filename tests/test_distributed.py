@@ -1,13 +1,18 @@
 """Data-parallel training: the same numbers as in one process, on every rank."""
 
+import random
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import xprnn
 from tests import ranks
-from tests.ranks import results
+from tests.ranks import launch, results
+from xprnn import History
+from xprnn.distributed.mpi import check_launcher
 
 pytestmark = pytest.mark.slow
 
@@ -39,3 +44,133 @@ def test_every_optimizer_has_the_losses_of_one_process(
         close(training, alone[name])
     if count == 1:
         assert found[0] == alone
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.full)])
+def test_dropout_accumulation_and_batches_smaller_than_the_ranks(
+    count: int, tmp_path: Path
+) -> None:
+    found = results(count, "kinds", tmp_path)
+    for rank in found:
+        assert rank == found[0]
+    close(found[0], ranks.numbers(ranks.dropping()))
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (2, 2),
+        pytest.param(2, 1, marks=pytest.mark.full),
+        pytest.param(4, 2, marks=pytest.mark.full),
+    ],
+)
+def test_a_training_that_failed_on_one_rank_is_resumed(
+    first: int, then: int, tmp_path: Path
+) -> None:
+    said = results(first, "stopped_inside", tmp_path, tmp_path)
+    assert said[-1] == "OSError: the disk is gone"
+    for other in said[:-1]:
+        assert other.startswith(f"RankError: rank {first - 1} (pid ")
+        assert other.endswith("failed: OSError: the disk is gone")
+    resumed = results(then, "resumed", tmp_path, tmp_path)
+    undisturbed = ranks.numbers(ranks.sparse(epochs=9))
+    close(resumed[0], undisturbed)
+    if first == then:
+        assert resumed[0] == results(then, "whole", tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        pytest.param(
+            "clip_norm", "rank 0: clip_norm is 2.0, on rank 0 0.5 (", marks=pytest.mark.full
+        ),
+        ("seed", "RankError: rank 1 differs from rank 0: net.parameters.weight_ih_l0 is "),
+        ("weights", "RankError: the weights at the end of epoch 2 differ between rank 0 and rank"),
+        ("signal", "TrainingInterrupted: training interrupted after 2 epochs"),
+        pytest.param("version", "rank 0: version is '0.0.9', on rank 0 '", marks=pytest.mark.full),
+        pytest.param("data", "the first batch of epoch 1 differ", marks=pytest.mark.full),
+        pytest.param(
+            "batches",
+            "rank 0 is at a step, rank 1 at the end of an epoch: expected as many",
+            marks=pytest.mark.full,
+        ),
+    ],
+    ids=lambda value: value if " " not in value else "",
+)
+def test_ranks_that_differ_end_together(what: str, expected: str, tmp_path: Path) -> None:
+    for said in results(2, "differing", tmp_path, what):
+        assert expected in said
+
+
+@pytest.mark.parametrize("what", ["argument", pytest.param("callback", marks=pytest.mark.full)])
+def test_an_error_on_one_rank_is_told_on_the_others(what: str, tmp_path: Path) -> None:
+    other, own = results(2, "differing", tmp_path, what)
+    assert own.startswith("ValueError: ")
+    assert other.startswith("RankError: rank 1 (pid ")
+    assert other.endswith(f"failed: {own}")
+
+
+def test_a_forked_process_is_refused(tmp_path: Path) -> None:
+    assert "forked after MPI had started" in results(1, "forked", tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("kills", "epochs"), [(1, 12), pytest.param(20, 60, marks=pytest.mark.full)]
+)
+def test_a_killed_rank_costs_nothing(kills: int, epochs: int, tmp_path: Path) -> None:
+    chance = random.Random(kills)
+    ended = [ranks.killed(2, tmp_path, epochs, chance) for _ in range(kills)]
+    assert any(ended)
+    found = results(2, "long", tmp_path, tmp_path, epochs)
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    assert found == results(2, "long", undisturbed, undisturbed, epochs)
+
+
+def test_text_is_trained_on_two_ranks(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("a few words, and a few more of them.\n" * 200)
+    command = ["-m", "xprnn", "train", "text", tmp_path / "text.txt", "--level", "characters"]
+    command += ["--epochs", "2", "--hidden", "8", "--dtype", "float64"]
+    alone = launch(1, *command, "--out", tmp_path / "alone")
+    both = launch(2, *command, "--out", tmp_path / "both", "--distributed", "mpi")
+    assert both.returncode == 0
+    assert both.stderr.startswith("2 ranks: rank 0 (pid ")
+    assert both.stdout.count("written to") == 1
+    one, two = (History.load(tmp_path / name / "history.jsonl") for name in ("alone", "both"))
+    np.testing.assert_allclose(one.loss, two.loss, rtol=1e-10)
+    assert alone.stdout.replace("alone", "both").splitlines()[2:] == both.stdout.splitlines()[2:]
+
+
+@pytest.mark.full
+def test_a_rank_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    done = launch(2, "-m", "tests.ranks", "late", tmp_path, "3")
+    assert done.returncode
+    assert "LostRankError: rank 1 (pid " in (tmp_path / "0.json").read_text()
+    assert "did not answer for 0.4 s" in (tmp_path / "0.json").read_text()
+
+
+def test_a_launcher_of_another_mpi_is_refused() -> None:
+    with pytest.raises(
+        RuntimeError, match=r"has started 4 processes .*, but MPI knows 1: .*MPICH 5"
+    ):
+        check_launcher(1, {"OMPI_COMM_WORLD_SIZE": "4"}, "MPICH 5\nmore")
+    check_launcher(4, {"PMI_SIZE": "4"}, "MPICH 5")
+
+
+def test_without_mpi4py_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(ImportError, match=r'pip install "xprnn\[mpi\]"'):
+        xprnn.distributed.get_communicator("mpi")
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "expected"),
+    [
+        ("gloo", ValueError, "communicator is 'gloo': expected 'mpi'"),
+        (4, TypeError, 'communicator is int: expected "mpi" or'),
+    ],
+)
+def test_other_communicators_are_refused(given: Any, error: Any, expected: str) -> None:
+    with pytest.raises(error, match=expected):
+        ranks.dense(epochs=1, communicator=given)

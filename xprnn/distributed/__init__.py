@@ -5,9 +5,16 @@ over all ranks, and each rank makes the same update.  See docs/distributed.md.
 """
 
 from xprnn.distributed.choosing import get_communicator
-from xprnn.distributed.errors import RankError
+from xprnn.distributed.errors import LostRankError, RankError
 from xprnn.distributed.mpi import MPI
 from xprnn.distributed.protocol import Communicator
 from xprnn.distributed.single import NoCommunicator
 
-__all__ = ["MPI", "Communicator", "NoCommunicator", "RankError", "get_communicator"]
+__all__ = [
+    "MPI",
+    "Communicator",
+    "LostRankError",
+    "NoCommunicator",
+    "RankError",
+    "get_communicator",
+]

@@ -16,3 +16,7 @@ def agreed(error: BaseException) -> bool:
 def mark_agreed(error: BaseException) -> None:
     """Note that every rank knows of an error."""
     setattr(error, AGREED, True)
+
+
+class LostRankError(RankError):
+    """A rank does not answer any more."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from xprnn import checks
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.distributed.errors import RankError, mark_agreed
+from xprnn.distributed.errors import LostRankError, mark_agreed
 
 INSTALL = 'pip install "xprnn[mpi]" (mpi4py, and MPICH with its mpiexec)'
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -41,6 +41,11 @@ class MPI:
     limit : float
         Seconds that a rank waits for the others before it gives up.
 
+    Attributes
+    ----------
+    names : list of str
+        Each rank in words, as `describe` gives it.
+
     Raises
     ------
     ImportError
@@ -63,7 +68,7 @@ class MPI:
         self._process, self._calls = os.getpid(), 0
         self._sent: list[tuple[HostArray, Any]] = []
         names = self._comm.allgather(f"rank {self.rank} (pid {os.getpid()} on {_host()})")
-        self._names: list[str] = names
+        self.names: list[str] = names
         here = sum(name.endswith(f" on {_host()})") for name in names)
         self._crowded = here > _cores()
 
@@ -95,7 +100,7 @@ class MPI:
         self._wait(self._comm.Ibarrier())
 
     def describe(self) -> str:
-        return self._names[self.rank]
+        return self.names[self.rank]
 
     def _check(self) -> None:
         if os.getpid() != self._process:
@@ -123,7 +128,7 @@ class MPI:
                 late = self._late()
                 atexit.register(self._comm.Abort, 1)  # or the end would wait for them, too
                 who = ", ".join(late.values()) or "another rank"
-                error = RankError(
+                error = LostRankError(
                     f"{who} did not answer for {self.limit:g} s: it has ended, or takes longer "
                     "than MPI(limit=...); a training with a checkpoint goes on from it when it is "
                     "started again to resume"
@@ -147,7 +152,7 @@ class MPI:
                     here.add(status.Get_source())
             else:
                 time.sleep(NAP)
-        return {rank: self._names[rank] for rank in others if rank not in here}
+        return {rank: self.names[rank] for rank in others if rank not in here}
 
 
 def library() -> Any:

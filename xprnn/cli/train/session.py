@@ -181,6 +181,12 @@ class Session:
             f"({backend.device}, {backend.dtype_name}), seed {self.args.seed}"
         )
 
+    def quiet_status(self) -> int:
+        """Return the exit status of a rank for which rank 0 says what happened."""
+        if isinstance(self.error, KeyboardInterrupt):
+            return stops.status
+        return int(self.error is not None)
+
     def status(self, model: Path) -> int:
         """Say on stderr in a line what went wrong, if anything did; return the exit status."""
         error, problems = self.error, "".join(f"{problem}; " for problem in self._problems)
@@ -225,6 +231,8 @@ def outputs(args: Namespace, name: str, *files: str) -> Path:
     OSError
         If a file can't be written, or another training holds the folder; the message names it.
     """
+    if getattr(args, "rank", 0):
+        return Path()  # rank 0 writes
     folder = results_folder(args.out, name)
     args.held.enter_context(Lock(folder, f"the output folder {str(folder)!r}"))
     for file in files:
@@ -260,6 +268,8 @@ def checkpoints(args: Namespace, count: int | None = None) -> list[Checkpoint | 
     if count is not None:
         files = [file.with_name(f"{file.stem}-{k}{file.suffix}") for k in range(1, count + 1)]
     found = [Checkpoint(file, resume=args.resume) for file in files]
+    if getattr(args, "rank", 0):
+        return [*found]  # rank 0 looks at the files
     output_folder(file.parent)
     for one in found:
         # Another training is named before what it writes can be in the way.

@@ -27,11 +27,13 @@ from xprnn.cli.train.options import (
     run_options,
     top_size,
 )
+from xprnn.cli.train.ranks import distributed_option, together
 from xprnn.cli.train.session import HISTORY, MODEL, Session, checkpoints, outputs
 from xprnn.data import NGram, read_texts
 from xprnn.data.decoding import decoded
 from xprnn.data.segmentation import LEVELS, PARTS
 from xprnn.data.text import SPECIAL, plain_text, python_topics
+from xprnn.distributed import Communicator
 from xprnn.engine.network import RNN
 from xprnn.models.language import LanguageModel
 from xprnn.training.evaluation import evaluate
@@ -129,6 +131,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         rates=RATES | {"adam": 0.003, "adamw": 0.003},
     )
     run_options(parser)
+    distributed_option(parser)
     add(
         "--epochs",
         type=int,
@@ -174,6 +177,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, compare, write and print."""
+    with together(args) as communicator:
+        return _run(args, communicator)
+
+
+def _run(args: argparse.Namespace, communicator: Communicator | None) -> int:
+    """Do so on one of the ranks."""
     check_extras()
     share = _check(args)
     backend = get_backend(args.backend, dtype=args.dtype)
@@ -206,7 +215,10 @@ def run(args: argparse.Namespace) -> int:
             recompute=args.recompute,
             validation=corpus.held_out,
             patience=args.patience,
+            communicator=communicator,
         )
+    if args.rank:
+        return session.quiet_status()
     (history,) = session.histories
     trained = LanguageModel(net, corpus.vocabulary, corpus.level, corpus.unit)
     model = session.save(folder, lambda path: trained.save(path, seed=args.seed))
@@ -280,6 +292,8 @@ def _text(args: argparse.Namespace) -> tuple[str, list[str]]:
     if not args.files:
         return python_topics(), []
     paths: Sequence[str] = args.files
+    if paths == ["-"] and args.distributed:
+        raise ValueError("- is standard input, which rank 0 alone can read: expected a file")
     if paths == ["-"]:
         name = "standard input"
         return plain_text(decoded(sys.stdin.buffer.read(), name, args.encoding), name), []

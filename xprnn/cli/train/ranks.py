@@ -1,0 +1,74 @@
+"""A command that several processes run together: rank 0 speaks and writes for all of them."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from xprnn import checks
+from xprnn.backend.host.quoting import listed
+from xprnn.cli.common import tell
+from xprnn.cli.stops import stops
+from xprnn.distributed import MPI, LostRankError
+from xprnn.distributed.choosing import NAMES
+from xprnn.distributed.team import Team
+
+
+def distributed_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--distributed``."""
+    parser.add_argument(
+        "--distributed",
+        metavar="NAME",
+        help="train together with the processes that were started with this one: mpi, under "
+        "mpiexec or srun; each takes its share of every batch",
+    )
+    parser.set_defaults(rank=0)
+
+
+@contextmanager
+def together(args: argparse.Namespace) -> Iterator[MPI | None]:
+    """Run a command on all ranks, inside a ``with`` block; give the communicator if there is one.
+
+    ``args.rank`` becomes the rank.  Those above 0 print nothing: what fails on one of them is told
+    by rank 0.
+
+    Raises
+    ------
+    SystemExit
+        Instead of an error on a rank above 0, with its status.
+    """
+    if args.distributed is None:
+        yield None
+        return
+    checks.choice("--distributed", args.distributed, NAMES)
+    communicator = MPI()
+    args.rank = communicator.rank
+    with ExitStack() as inside:
+        if args.rank:
+            nowhere = inside.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+            inside.enter_context(redirect_stdout(nowhere))
+            inside.enter_context(redirect_stderr(nowhere))
+        elif communicator.size > 1:
+            _introduce(communicator, args)
+        try:
+            with Team(communicator):
+                yield communicator
+        except KeyboardInterrupt:
+            if args.rank:
+                raise SystemExit(stops.status) from None
+            raise
+        except Exception as error:
+            if args.rank and not isinstance(error, LostRankError):
+                raise SystemExit(1) from None
+            raise
+
+
+def _introduce(communicator: MPI, args: argparse.Namespace) -> None:
+    """Say which processes there are: a launcher names a killed one by its number."""
+    tell(f"{communicator.size} ranks: {listed(communicator.names, 8)}")
+    if args.checkpoint is not None:
+        tell(
+            "if one is killed, the launcher ends the others; the same command with --resume goes "
+            "on, on any number of ranks"
+        )
