@@ -29,7 +29,6 @@ MODULES = {
     "xprnn.data": "Batches, series and their transformations",
     "xprnn.data.text": "Texts and vocabularies",
     "xprnn.distributed": "Training on several processes",
-    "xprnn.distributed": "Training on several processes",
     "xprnn.diagnostics": "Pictures and figures of gradients",
     "xprnn.testing": "Proofs of gradients and parity",
     "xprnn.interop.torch": "Torch",
