@@ -68,6 +68,15 @@ def gru(m: Words, w: Weights, x: Tensor, state: Tensors) -> Tensors:
     return ((1 - z) * n + z * h,)
 
 
+def gru_reset_before(m: Words, w: Weights, x: Tensor, state: Tensors) -> Tensors:
+    (h,), H = state, state[0].shape[-1]
+    u = x @ w.W.T if w.b is None else x @ w.W.T + w.b
+    u_r, u_z, u_n = m.split(u, 3)
+    r, z = m.sigmoid(u_r + h @ w.U[:H].T), m.sigmoid(u_z + h @ w.U[H : 2 * H].T)
+    n = m.tanh(u_n + (r * h) @ w.U[2 * H :].T)
+    return ((1 - z) * n + z * h,)
+
+
 def lstm(m: Words, w: Weights, x: Tensor, state: Tensors) -> Tensors:
     (h, c), (p_i, p_f, p_o) = state, w.units or (0, 0, 0)
     a_i, a_f, a_g, a_o = m.split(sum(projections(w, x, h)), 4)

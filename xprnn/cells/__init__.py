@@ -8,6 +8,7 @@ from xprnn.backend.host.quoting import quoted
 from xprnn.cells.activations import ACTIVATIONS, Activation
 from xprnn.cells.elman import Elman
 from xprnn.cells.gru import GRU
+from xprnn.cells.gru_reset_before import GRUResetBefore
 from xprnn.cells.ind_rnn import IndRNN
 from xprnn.cells.lstm import LSTM
 from xprnn.cells.min_gru import MinGRU
@@ -16,11 +17,13 @@ from xprnn.cells.minimal_gated import MinimalGated
 from xprnn.cells.protocol import (
     Arrays,
     Cell,
+    Gradients,
     has_layer_norm,
     has_recurrent_matrix,
     initial_bias,
     recurrent_blocks,
     retention,
+    second_product,
     unit_names,
     unit_ranges,
 )
@@ -29,6 +32,7 @@ from xprnn.cells.slstm import SLSTM
 CELLS: dict[str, type[Cell]] = {
     "elman": Elman,
     "gru": GRU,
+    "gru_reset_before": GRUResetBefore,
     "lstm": LSTM,
     "minimal_gated": MinimalGated,
     "min_gru": MinGRU,
@@ -47,6 +51,8 @@ __all__ = [
     "Arrays",
     "Cell",
     "Elman",
+    "GRUResetBefore",
+    "Gradients",
     "IndRNN",
     "MinGRU",
     "MinLSTM",
@@ -58,6 +64,7 @@ __all__ = [
     "initial_bias",
     "recurrent_blocks",
     "retention",
+    "second_product",
     "unit_names",
     "unit_ranges",
 ]
@@ -73,11 +80,12 @@ def get_cell(cell: str | Cell) -> Cell:
     Raises
     ------
     ValueError
-        If there is no cell of that name.
+        If there is no cell of that name, or the cell's ``second_product`` is out of range or meets
+        a layer normalisation.
     TypeError
-        If it is neither a name nor a cell.
+        If it is neither a name nor a cell, or lacks a method that its ``second_product`` needs.
     """
-    return checks.instance(
+    made = checks.instance(
         "cell",
         cell,
         CELLS,
@@ -85,6 +93,31 @@ def get_cell(cell: str | Cell) -> Cell:
         "a name or a cell instance, with the attributes gates and state and the methods forward "
         "and backward",
     )
+    if second_product(made):
+        _check_second_product(made)
+    return made
+
+
+def _check_second_product(cell: Cell) -> None:
+    """Refuse a cell whose second product can't be computed."""
+    blocks: object = second_product(cell)
+    if type(blocks) is not int or not 0 < blocks < cell.gates:
+        raise ValueError(
+            f"{cell} has second_product = {blocks!r}: expected how many of its {cell.gates} blocks "
+            "of v come from the second product, at least one and not all"
+        )
+    for method in ("operand", "operand_backward"):
+        if not callable(getattr(cell, method, None)):
+            raise TypeError(f"{cell} has a second_product: expected a method {method}, too")
+    if not has_recurrent_matrix(cell):
+        raise ValueError(
+            f"{cell} has a second_product, but no recurrent_matrix: expected one of them"
+        )
+    if has_layer_norm(cell):
+        raise ValueError(
+            f"{cell} has both layer_norm and second_product: expected one of them, since a layer "
+            "normalises all blocks of a product together"
+        )
 
 
 def cell_config(cell: Cell) -> dict[str, Any] | None:

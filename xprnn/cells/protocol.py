@@ -6,6 +6,11 @@ from xprnn.backend.types import Array, Namespace
 
 Arrays: TypeAlias = tuple[Array, ...]
 
+Gradients: TypeAlias = tuple[
+    tuple[Array | None, ...], tuple[Array | None, ...], tuple[Array | None, ...]
+]
+"""Of u, of v and of the previous state; None is zero, where a method says that it may be."""
+
 
 @runtime_checkable
 class Cell(Protocol):
@@ -27,7 +32,7 @@ class Cell(Protocol):
 
     Notes
     -----
-    A cell may have six more attributes:
+    A cell may have seven more attributes:
 
     ``units``, a tuple of str, names *per-unit parameters*, (H,) each, such as the peepholes of an
     LSTM.  `forward` gets them after the G blocks of v, `backward` after the saved arrays.
@@ -48,6 +53,17 @@ class Cell(Protocol):
     ``recurrent_matrix``, a bool: False says that the cell does not read v(t), as in `MinGRU` and
     `IndRNN`.  Its layers have no U: no parameter and no product within a step.  `forward` gets the
     per-unit parameters alone as v, and `backward` returns their gradients alone as dv.
+
+    ``second_product``, an integer k from 1 to G-1, says that the last k blocks of v are products of
+    U with another operand than h(t-1), which the cell computes from the others (see
+    `GRUResetBefore`).  Such a cell has two more methods:
+
+    ``operand(xp, u, v, state)`` returns that operand, (B, H).  v has the first G-k blocks, and the
+    per-unit parameters after them.
+
+    ``operand_backward(xp, saved, previous, d_operand)`` returns what the gradient of the operand
+    adds to those of u (G blocks), of v (G-k blocks, then the per-unit parameters) and of the
+    previous state.  None stands for zero, also in what `backward` returns.
     """
 
     @property
@@ -97,6 +113,12 @@ def initial_bias(cell: Cell) -> tuple[float, ...]:
     """Return what is added to each gate's bias when a network is made."""
     added: tuple[float, ...] = getattr(cell, "initial_bias", (0.0,) * cell.gates)
     return added
+
+
+def second_product(cell: Cell) -> int:
+    """Return how many of the last blocks of v come from a second product; 0 if there is none."""
+    blocks: int = getattr(cell, "second_product", 0)
+    return blocks
 
 
 def retention(cell: Cell) -> tuple[int, ...]:

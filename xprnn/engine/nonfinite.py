@@ -105,7 +105,7 @@ def _computed(backend: Backend, cell: Cell, layer: Tape, at: Steps) -> dict[str,
     """Return what a layer computes in some steps, in its order."""
     gain = layer.weights.gains[0] if layer.weights.gains else None
     u, _ = project(backend, layer.weights.W, layer.weights.b, layer.x[at.steps, ...], gain)
-    v = recurrent_projection(backend, at.recurrent, at.saved)
+    v = recurrent_projection(backend, cell, at.recurrent, at.saved)
     states = zip(cell.state, at.saved.trajectory.states, strict=True)
     return {"u": u, "v": v} | {name: part[1:, ...] for name, part in states}
 

@@ -7,8 +7,17 @@ from typing import Any, NamedTuple, NoReturn
 from xprnn.backend import Backend, describe, dtype_name, get_backend
 from xprnn.backend.host.arrays import Generator, HostArray, Seed, generator, np
 from xprnn.backend.types import Array
-from xprnn.cells import Arrays, Cell, get_cell, has_recurrent_matrix, recurrent_blocks, unit_names
+from xprnn.cells import (
+    Arrays,
+    Cell,
+    get_cell,
+    has_recurrent_matrix,
+    recurrent_blocks,
+    second_product,
+    unit_names,
+)
 from xprnn.testing.arrays import host_copy, largest_finite
+from xprnn.testing.operand import OperandCell
 from xprnn.testing.precision import ADVICE, narrower_in, watch
 
 
@@ -31,8 +40,8 @@ class Step(NamedTuple):
 
     state: Arrays
     saved: Arrays
-    du: Arrays
-    dv: Arrays
+    du: tuple[Array | None, ...]
+    dv: tuple[Array | None, ...]
     d_previous: tuple[Array | None, ...]
 
 
@@ -81,6 +90,10 @@ def contract_in(cell: Cell, backend: Backend, rng: Generator) -> None:
         _fail(cell, f"recurrent_matrix is {given!r}: expected True or False")
     _takes(cell, "forward", ("xp", "u", "v", "state"))
     _takes(cell, "backward", ("xp", "saved", "previous", "d_state"))
+    if second_product(cell):
+        _takes(cell, "operand", ("xp", "u", "v", "state"))
+        _takes(cell, "operand_backward", ("xp", "saved", "previous", "d_operand"))
+        contract_in(OperandCell(cell), backend, rng)
     samples = [draw(cell, backend, rng) for _ in range(2)]
     first = take_step(cell, backend, samples[0])
     kept = _returned(backend, first)
@@ -142,8 +155,9 @@ def take_step(cell: Cell, backend: Backend, sample: Sample) -> Step:
     expected = f"G = {gates}{also}" if blocks else f"none, as it has no recurrent_matrix{also}"
     _count(cell, "backward's dv", dv, blocks + len(units), expected)
     _count(cell, "backward's d_previous", d_previous, len(cell.state), variables)
-    _arrays(cell, "backward's du", du, backend, shape)
-    _arrays(cell, "backward's dv", dv, backend, shape)
+    partly = bool(second_product(cell))
+    _arrays(cell, "backward's du", du, backend, shape, optional=partly)
+    _arrays(cell, "backward's dv", dv, backend, shape, optional=partly)
     _arrays(cell, "backward's d_previous", d_previous, backend, shape, optional=True)
     return Step(tuple(state), tuple(saved), tuple(du), tuple(dv), tuple(d_previous))
 
@@ -270,7 +284,8 @@ def _all_at_once(cell: Cell, backend: Backend, samples: list[Sample], steps: lis
     for j, word in enumerate(("du", "dv", "d_previous")):
         name = f"backward's {word}, of all steps at once,"
         _count(cell, name, whole[j], len(each[0][j]), "as of one step")
-        _arrays(cell, name, whole[j], backend, shape, optional=word == "d_previous")
+        optional = word == "d_previous" or bool(second_product(cell))
+        _arrays(cell, name, whole[j], backend, shape, optional=optional)
         for k, array in enumerate(whole[j]):
             if array is None:
                 continue
@@ -299,7 +314,7 @@ def _count(cell: Cell, name: str, parts: object, count: int | None = None, of: s
 def _arrays(
     cell: Cell,
     name: str,
-    parts: Arrays,
+    parts: tuple[Array | None, ...],
     backend: Backend,
     shape: tuple[int, ...],
     *,
@@ -309,7 +324,7 @@ def _arrays(
     for k, a in enumerate(parts):
         if optional and a is None:
             continue
-        if not backend.library.is_array(a):
+        if a is None or not backend.library.is_array(a):
             _fail(cell, f"{name}[{k}] is {_what(a)}: expected an array of {backend.name}")
         if tuple(a.shape) != shape:
             _fail(cell, f"{name}[{k}] has shape {tuple(a.shape)}: expected {shape}")

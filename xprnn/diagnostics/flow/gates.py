@@ -156,7 +156,7 @@ def _inputs(
     states = [part[:-1, ...] for part in saved.trajectory.states]
     gain = weights.gains[0] if weights.gains else None
     u, _ = project(backend, weights.W, weights.b, x, gain)
-    v = recurrent_projection(backend, recurrent, saved)
+    v = recurrent_projection(backend, cell, recurrent, saved)
     arrays: dict[str, Array] = {}
     for name, whole, blocks in (("u", u, cell.gates), ("v", v, recurrent_blocks(cell))):
         hidden = states[0].shape[2]

@@ -10,7 +10,8 @@ each by one matrix product for all steps of a segment.  A sequence is one segmen
     dW = Σ_t du(t) x(t)ᵀ     db = Σ_t du(t)     dx(t) = Wᵀ du(t)      from (1)
     dU = Σ_t dv(t) h(t-1)ᵀ                                            from (2)
 
-with du and dv, the gradients of the cell's two arguments, from the backward loop.
+with du and dv, the gradients of the cell's two arguments, from the backward loop.  (The rows of U
+of a second product get another operand than h(t-1); see `xprnn.engine.loop.second`.)
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from xprnn.backend import Backend, Library
 from xprnn.backend.trees import tree
 from xprnn.backend.types import Array
-from xprnn.cells import Arrays, Cell, unit_names
+from xprnn.cells import Arrays, Cell, second_product, unit_names
 from xprnn.engine.layer.projection import input_gradient, project, project_backward
 from xprnn.engine.layer.reaching import Reached, Watch, state_gradients
 from xprnn.engine.layer.segments import (
@@ -38,7 +39,7 @@ from xprnn.engine.loop.protocol import LoopGradient, Recurrent
 from xprnn.engine.loop.wide import narrowed, widened
 
 
-@tree("backend")
+@tree("backend", "second")
 class Tape(NamedTuple):
     """What the backward pass of a layer needs from the forward pass.
 
@@ -50,6 +51,9 @@ class Tape(NamedTuple):
     segments : tuple of Segment
     weights : Weights
         The weights that made the tape.
+    second : int
+        How many of the cell's last blocks come from a second product (see
+        `xprnn.engine.loop.second`).
     """
 
     backend: Backend
@@ -57,6 +61,7 @@ class Tape(NamedTuple):
     recurrent: Recurrent
     segments: tuple[Segment, ...]
     weights: Weights
+    second: int = 0
 
     @property
     def recomputes(self) -> bool:
@@ -149,7 +154,8 @@ def run_layer(
         segments.append(Segment(steps, before, state, tape if save and not recompute else None))
         h = put_steps(backend, h, steps, h_segment, total)
         del tape, states, h_segment  # large: free them before the next segment is computed
-    return Unrolled(h, state, Tape(backend, x, recurrent, tuple(segments), weights))
+    second = second_product(cell)
+    return Unrolled(h, state, Tape(backend, x, recurrent, tuple(segments), weights, second))
 
 
 def run_layer_backward(
@@ -375,7 +381,10 @@ def _layer_gradient(
         projection = project_backward(
             backend, weights.W, weights.b, x, du, gain_u, saved.normalized, of_input=of_input
         )
-        dU = None if weights.U is None else library.product(da.T, library.rows(h_previous))
+        if tape.second:
+            dU = _two_gradients(tape, da, h_previous, saved.trajectory.saved[-1])
+        else:
+            dU = None if weights.U is None else library.product(da.T, library.rows(h_previous))
     gains = () if d_loop.gain is None else (projection.gain, d_loop.gain)
     units: tuple[Array | None, ...] = ()
     if weights.units:
@@ -384,6 +393,17 @@ def _layer_gradient(
     return LayerGradient(
         Weights(projection.W, dU, projection.b, units, gains), projection.x, d_loop.state
     )
+
+
+def _two_gradients(tape: Tape, da: Array, h_previous: Array, operand: Array) -> Array:
+    """Return dU of a cell with a second product: dU₁ over dU₂."""
+    library = tape.backend.library
+    first = da.shape[1] - tape.second * operand.shape[2]
+    parts = (
+        library.product(da[:, :first].T, library.rows(h_previous)),
+        library.product(da[:, first:].T, library.rows(operand)),
+    )
+    return tape.backend.xp.concat(parts, axis=0)
 
 
 def _without_weights(

@@ -10,7 +10,9 @@ others follow from da, for all steps at once but for a cell's direct paths::
 with the state variables s = (h, c, ...), and D_jk(t), the derivative of s_k(t) with respect to
 s_j(t-1) along the paths that don't go through U.  A cell is elementwise, so D_jk(t) is a number for
 each unit: what the cell's `backward` returns for a gradient of s_k that is one.  Where no path of h
-avoids U, as in the Elman cell and the LSTM, the sum in (2) is empty, and there is no loop.
+avoids U, as in the Elman cell and the LSTM, the sum in (2) is empty, and there is no loop.  In a
+cell with a second product, what passes through its operand is added to (2) and (3); it follows from
+da, too.
 
 Padding has no state of its own: the gradient of the final state enters at each sequence's last
 step, and dh is zero beyond it.
@@ -21,13 +23,19 @@ from typing import Any, NamedTuple, TypeAlias
 
 from xprnn.backend import Backend
 from xprnn.backend.types import Array, Namespace
-from xprnn.cells import Arrays, Cell
+from xprnn.cells import Arrays, Cell, second_product
 from xprnn.engine.layer.segments import SegmentTape
 from xprnn.engine.layer.window import direct_gradient, ends
 from xprnn.engine.loop.evaluate import evaluate
 from xprnn.engine.loop.lowering import formulas_of
 from xprnn.engine.loop.plain import held
 from xprnn.engine.loop.protocol import Recurrent
+from xprnn.engine.loop.second import (
+    first_rows,
+    operand_backward,
+    operand_gradient,
+    product,
+)
 
 
 class Reached(NamedTuple):
@@ -85,14 +93,18 @@ def state_gradients(
     if steps == 1:
         dh = at_last
     else:
-        later = own[:-1, ...]
-        if recurrent.U.shape[0]:
-            through_U = library.product(library.rows(da[1:, ...]), recurrent.U)
+        later, rows = own[:-1, ...], first_rows(cell, recurrent.U)
+        through: tuple[Array | None, ...] = (None,) * len(d_state)
+        if rows:
+            through_U = library.product(library.rows(da[1:, :, :rows]), recurrent.U[:rows, :])
             through_U = xp.reshape(through_U, (steps - 1, *rest))
             if recurrent.mask is not None:
                 through_U *= recurrent.mask
             through_U += later
             later = through_U
+        if second_product(cell):
+            through = _through_operand(xp, cell, recurrent, saved, da[1:, :, rows:])
+            later = later if through[0] is None else later + through[0]
         dh = xp.concat((later, at_last), axis=0)
         paths = _direct_paths(xp, cell, recurrent, saved)
         if paths is not None:
@@ -100,11 +112,19 @@ def state_gradients(
             if len(d_state) > 1:
                 last = None if valid is None else ends(xp, valid)[1]
                 others = direct_gradient(xp, (steps, *rest), None, d_state, last)[1:]
+                others = tuple(
+                    [
+                        g if part is None else xp.concat((g[:-1, ...] + part, g[-1:, ...]), axis=0)
+                        for g, part in zip(others, through[1:], strict=True)
+                    ]
+                )
             dh = _carried(backend, paths, (dh, *others))  # (2), (3)
     return dh if valid is None else library.zero_unless(valid, dh)
 
 
-def recurrent_projection(backend: Backend, recurrent: Recurrent, saved: SegmentTape) -> Array:
+def recurrent_projection(
+    backend: Backend, cell: Cell, recurrent: Recurrent, saved: SegmentTape
+) -> Array:
     """Return v of all steps, (L, B, G·H), of which a tape holds the states alone.
 
     (L, B, 0) for a cell that does not read v.
@@ -112,11 +132,26 @@ def recurrent_projection(backend: Backend, recurrent: Recurrent, saved: SegmentT
     if recurrent.gain is not None and saved.trajectory.normalized is not None:
         return recurrent.gain * saved.trajectory.normalized.n
     h, library, U = saved.trajectory.states[0][:-1, ...], backend.library, recurrent.U
+    xp = backend.xp
     if not U.shape[0]:
         return h[..., :0]
     if recurrent.mask is not None:
         h = h * recurrent.mask
+    if second_product(cell):
+        rows, operand = first_rows(cell, U), saved.trajectory.saved[-1]
+        parts = (product(xp, h, U[:rows, :].T), product(xp, operand, U[rows:, :].T))
+        return xp.concat(parts, axis=-1)
     return backend.xp.reshape(library.product(library.rows(h), U.T), (*h.shape[:2], U.shape[0]))
+
+
+def _through_operand(
+    xp: Namespace, cell: Cell, recurrent: Recurrent, saved: SegmentTape, da_2: Array
+) -> tuple[Array | None, ...]:
+    """Return what reaches the states through the operand of a second product, (T-1, B, H) each."""
+    *own, _ = [part[1:, ...] for part in saved.trajectory.saved]
+    previous = tuple([part[1:-1, ...] for part in saved.trajectory.states])
+    do = operand_gradient(xp, cell, recurrent, da_2)
+    return operand_backward(xp, cell, recurrent, tuple(own), previous, do)[2]
 
 
 Paths: TypeAlias = tuple[tuple[Array | None, ...], ...]
@@ -167,7 +202,8 @@ def _probed(
     states = saved.trajectory.states
     previous = tuple([part[1:-1, ...] for part in states])
     zero, one = xp.zeros_like(previous[0]), xp.ones_like(previous[0])
-    parts = (*[part[1:, ...] for part in saved.trajectory.saved], *recurrent.units)
+    own = saved.trajectory.saved[: -1 if second_product(cell) else None]
+    parts = (*[part[1:, ...] for part in own], *recurrent.units)
     columns = []
     for k in range(len(states)):
         of_state = tuple([one if j == k else zero for j in range(len(states))])

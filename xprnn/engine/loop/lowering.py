@@ -45,6 +45,8 @@ CUDA_NAMES = {
 }
 """By the word of ``XPRNN_CUDA_LOOP``, those for CuPy."""
 
+SECOND = "it has a second product within the step, which no lowering makes"
+
 _allowed: ContextVar[bool | None] = ContextVar("allowed", default=None)
 _log = logging.getLogger("xprnn")
 
@@ -102,6 +104,8 @@ def _suitable(traced: "_Traced | str", names: tuple[str, ...], work: Work) -> Lo
     """Return the first of these lowerings that suits the work, if any; or why a cell has none."""
     if isinstance(traced, str):
         return traced
+    if traced.formulas.second:
+        return SECOND
     for name in names:
         loops = _loops(traced, name)
         if loops.suits(work):
@@ -143,7 +147,9 @@ def lowerings_of(backend: Backend, cell: Cell) -> tuple[Loops, ...]:
     """Return all lowered time loops that a cell has on a backend, the fastest first."""
     names = _chosen(backend.library.lowering)
     traced = _traced(cell) if names else ""
-    return () if isinstance(traced, str) else tuple(_loops(traced, name) for name in names)
+    if isinstance(traced, str) or traced.formulas.second:
+        return ()
+    return tuple(_loops(traced, name) for name in names)
 
 
 def lowering_enabled() -> bool:
@@ -271,8 +277,8 @@ def explain_lowering(
     if not lowering_enabled():
         return f"{plain}: lowering is disabled"
     traced = _traced(cell)
-    if isinstance(traced, str):
-        return f"{plain}: {traced}"
+    if isinstance(traced, str) or traced.formulas.second:
+        return f"{plain}: {traced if isinstance(traced, str) else SECOND}"
     found = lowerings_of(backend, cell)
     if not found:
         return f"{plain}: {CUDA_VARIABLE} (or cuda_loop) says 'plain'"

@@ -6,9 +6,8 @@ Numbers refer to the equations in `xprnn.engine.loop.protocol`.
 
 from typing import ClassVar
 
-from xprnn.backend import library_of
 from xprnn.backend.types import Array, Namespace
-from xprnn.cells import Arrays, Cell
+from xprnn.cells import Arrays, Cell, second_product
 from xprnn.engine.loop.protocol import (
     LoopGradient,
     Recurrent,
@@ -16,6 +15,7 @@ from xprnn.engine.loop.protocol import (
     Trajectory,
     Work,
 )
+from xprnn.engine.loop.second import first_rows, product, through_operand, two_products
 from xprnn.engine.normalization import Normalized, normalize, normalize_backward
 
 
@@ -134,15 +134,20 @@ def step_forward(
     """
     U, units, gain, mask, _ = recurrent
     (rows, hidden), gates, normalized = U.shape, cell.gates, None
-    v = units
+    u_blocks, operand, v = _blocks(u, gates, hidden), None, units
     if rows:
         g = state[0] if mask is None else state[0] * mask  # (1)
-        a = g @ U_T  # (2)
+        if second_product(cell):
+            a, operand = two_products(xp, cell, recurrent, U_T, u_blocks, g, state)  # (2a) to (2c)
+        else:
+            a = g @ U_T  # (2)
         if gain is not None:
             normalized = normalize(xp, a)
             a = gain * normalized.n  # (3)
         v = (*_blocks(a, gates, hidden), *units)
-    new, saved = cell.forward(xp, _blocks(u, gates, hidden), v, state)
+    new, saved = cell.forward(xp, u_blocks, v, state)
+    if operand is not None:
+        saved = (*saved, operand)
     if within is not None:
         new = held(xp, within, new, state)  # (4)
     return new, saved, normalized
@@ -175,8 +180,13 @@ def step_back(
         The gradient of the state after the step.
     """
     U, units, gain, mask, _ = recurrent
-    du_blocks, dv_blocks, d_previous = cell.backward(xp, (*saved, *units), previous, d_state)
-    gates = cell.gates if U.shape[0] else 0
+    second, gates = second_product(cell), cell.gates if U.shape[0] else 0
+    if second:
+        saved = saved[:-1]
+    gradients = cell.backward(xp, (*saved, *units), previous, d_state)
+    if second:
+        gradients = through_operand(xp, cell, recurrent, saved, previous, gradients)
+    du_blocks, dv_blocks, d_previous = gradients
     dv_blocks, d_units = dv_blocks[:gates], dv_blocks[gates:]
     same = gates > 0 and all(a is b for a, b in zip(du_blocks, dv_blocks, strict=True))
     da = _join(xp, dv_blocks) if gates else du_blocks[0][..., :0]
@@ -191,7 +201,11 @@ def step_back(
     d_gain = None
     if gain is not None and normalized is not None:
         da, d_gain = normalize_backward(xp, normalized, gain, da)  # (7)
-    dg = _product(xp, da, U)  # (8)
+    if second:
+        rows = first_rows(cell, U)
+        dg = product(xp, da[..., :rows], U[:rows, :])  # (8c)
+    else:
+        dg = product(xp, da, U)  # (8)
     if mask is not None:
         dg = dg * mask  # (9)
     return StepGradient(du, da, d_units, d_gain, _plus_direct(xp, dg, d_previous))
@@ -207,14 +221,6 @@ def _blocks(a: Array, gates: int, hidden: int) -> Arrays:
 def _join(xp: Namespace, blocks: Arrays) -> Array:
     """Join G blocks (..., H) to (..., G·H)."""
     return blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=-1)
-
-
-def _product(xp: Namespace, a: Array, U: Array) -> Array:
-    """Return Uᵀ a for every row of (B, G·H) or (T, B, G·H), as one product."""
-    if a.ndim == 2:
-        return a @ U
-    library = library_of(U)
-    return xp.reshape(library.product(library.rows(a), U), (*a.shape[:-1], U.shape[1]))
 
 
 def _plus_direct(xp: Namespace, dg: Array, d_previous: tuple[Array | None, ...]) -> Arrays:

@@ -8,17 +8,18 @@ and runs as plain array code.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from xprnn.cells import Cell, recurrent_blocks, unit_names
+from xprnn.cells import Cell, recurrent_blocks, second_product, unit_names
 from xprnn.engine.loop.program import Program
 from xprnn.engine.loop.tracer import Tracer, Untraceable
 
 
 class Formulas(NamedTuple):
-    """A cell's traced formulas."""
+    """A cell's traced formulas; ``second`` is its ``second_product``, whose operand is not here."""
 
     gates: int
     forward: Program
     backward: Program
+    second: int = 0
 
 
 def trace(cell: Cell) -> Formulas:
@@ -31,7 +32,7 @@ def trace(cell: Cell) -> Formulas:
     """
     forward = trace_forward(cell)
     kinds = [forward.nodes[index].kind for index in forward.outputs["saved"] if index is not None]
-    return Formulas(cell.gates, forward, trace_backward(cell, kinds))
+    return Formulas(cell.gates, forward, trace_backward(cell, kinds), second_product(cell))
 
 
 def trace_forward(cell: Cell) -> Program:
@@ -51,6 +52,24 @@ def trace_forward(cell: Cell) -> Program:
     new, saved = _call(cell, "forward", tracer, u, v + units, state)
     _expect(cell, "forward", "states", new, len(cell.state))
     return _program(tracer, {"state": new, "saved": saved})
+
+
+def trace_operand(cell: Cell) -> Program:
+    """Return the `operand` of a cell with a second product as a program.
+
+    Inputs are those of `trace_forward`, without the blocks of v that come from the second product;
+    the group of results is ``"operand"``.
+
+    Raises
+    ------
+    Untraceable
+    """
+    tracer, gates = Tracer(), cell.gates
+    v = tracer.operands("v", gates - second_product(cell))
+    units = tracer.operands("unit", len(unit_names(cell)))
+    state = tracer.operands("state", len(cell.state))
+    operand = _call(cell, "operand", tracer, tracer.operands("u", gates), v + units, state)
+    return _program(tracer, {"operand": (operand,)})
 
 
 def trace_backward(cell: Cell, saved: Sequence[str]) -> Program:

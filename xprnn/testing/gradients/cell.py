@@ -6,9 +6,9 @@ from dataclasses import replace
 from xprnn import checks
 from xprnn.backend import Backend, get_backend
 from xprnn.backend.differentiation import dual_backend, lifted
-from xprnn.backend.host.arrays import HostArray, Seed, generator, np
+from xprnn.backend.host.arrays import Generator, HostArray, Seed, generator, np
 from xprnn.backend.types import Array, Namespace
-from xprnn.cells import Arrays, Cell, get_cell, recurrent_blocks, unit_names
+from xprnn.cells import Arrays, Cell, get_cell, recurrent_blocks, second_product, unit_names
 from xprnn.engine.loop.lowering import lowerings_of
 from xprnn.engine.loop.protocol import Loops
 from xprnn.testing.contract import Sample, check_contract, draw, take_step
@@ -24,6 +24,7 @@ from xprnn.testing.gradients.report import (
     common_factor,
     kinks_of,
 )
+from xprnn.testing.operand import OperandCell
 
 
 def check_cell(
@@ -40,7 +41,8 @@ def check_cell(
     Checked are, in this order, and each only if all before it was right:
 
     - the cell's contract (see `check_contract`);
-    - the derivatives of the objective Σ s d_state, s being the new state, for random arguments and
+    - the derivatives of the objective Σ s d_state (and of Σ o d_operand, of a cell whose second
+      product has the operand o), s being the new state, for random arguments and
       random d_state: those of every block of u and of v, of every per-unit parameter and of every
       previous state variable;
     - every lowering of the cell, against plain array code.  So a wrong cell is never compiled.
@@ -93,6 +95,8 @@ def check_cell(
         )
         if report.failures:
             raise GradientError(_message(cell, report), report)
+        if second_product(cell):
+            report = _with_operand(cell, report, double, sample, options, random)
         for words, loops in _lowerings(cell, double, lowering):
             findings = compare_lowering(cell, loops, double, random, words)
             report = replace(report, findings=(*report.findings, *findings))
@@ -100,6 +104,30 @@ def check_cell(
                 raise GradientError(_lowering_message(report), report)
     if not report.passed:
         raise GradientError(_message(cell, report), report)
+    return report
+
+
+def _with_operand(
+    cell: Cell,
+    report: GradientReport,
+    backend: Backend,
+    sample: Sample,
+    options: Options,
+    rng: Generator,
+) -> GradientReport:
+    """Return the report with the derivatives of the operand of a second product added."""
+    operand = OperandCell(cell)
+    subject = _Subject(operand, backend, sample)
+    found = check(subject.function(), subject.gradients(), subject.size(), options, rng)
+    # The blocks of v that the operand does not read, and what else is zero, show nothing here.
+    findings = [
+        replace(finding, name=f"operand: {finding.name}")
+        for finding in found.findings
+        if finding.verdict not in ("zero", "unseen")
+    ]
+    report = replace(report, findings=(*report.findings, *findings))
+    if report.failures:
+        raise GradientError(_message(operand, report), report)
     return report
 
 
@@ -137,7 +165,7 @@ class _Subject:
         step = take_step(self.cell, self.backend, self.sample)
         blocks = recurrent_blocks(self.cell)
         # The engine sums the units' gradients over the sequences.
-        units = [self.backend.xp.sum(a, axis=0) for a in step.dv[blocks:]]
+        units = [None if a is None else self.backend.xp.sum(a, axis=0) for a in step.dv[blocks:]]
         found = (*step.du, *step.dv[:blocks], *units, *step.d_previous)
         return {
             name: np.zeros(tuple(a.shape)) if g is None else self.backend.to_numpy(g)
