@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 from xprnn import RNN
-from xprnn.cells import GRU, LSTM, Cell, Elman, unit_names
+from xprnn.cells import GRU, LSTM, Cell, Elman, GRUResetBefore, unit_names
 
 ORDER = {"RNN": (0,), "GRU": (1, 0, 2), "LSTM": (0, 2, 3, 1)}
 """Which of a node's gates each of ours is: r z n among z r h, and i f g o among i o f c."""
@@ -51,21 +51,13 @@ class Node(NamedTuple):
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
 
     def cell(self) -> Cell:
-        """Return the cell that computes what the node does.
-
-        Raises
-        ------
-        ValueError
-            If a GRU's reset gate comes before the product and it matters.
-        """
+        """Return the cell that computes what the node does."""
         if self.kind == "RNN":
             (activation, *_) = self.attributes.get("activations", ["Tanh"])
             return Elman(ACTIVATIONS[activation])
         if self.kind == "LSTM":
             return LSTM(peepholes="P" in self.operands)
-        if not self.attributes.get("linear_before_reset", 0) and not self._never_resets():
-            raise ValueError("the reset gate comes before the product")
-        return GRU()
+        return GRU() if self.attributes.get("linear_before_reset", 0) else GRUResetBefore()
 
     def network(self) -> RNN:
         """Return the network of the node, in float64.
@@ -119,7 +111,7 @@ class Node(NamedTuple):
         arrays = {"weight_ih": _ordered(p["W"], order), "weight_hh": _ordered(p["R"], order)}
         if "B" in p:
             of_input, of_state = (_ordered(half, order) for half in np.split(p["B"], 2))
-            if self.kind == "GRU":
+            if self.attributes.get("linear_before_reset", 0):
                 # The bias that the reset gate multiplies is a parameter of its own.
                 *gates, arrays["bias_hn"] = np.split(of_state, 3)
                 of_state = np.concatenate([*gates, np.zeros_like(arrays["bias_hn"])])
@@ -128,13 +120,6 @@ class Node(NamedTuple):
             blocks = np.split(_ordered(p["P"], PEEPHOLES), 3)
             arrays |= dict(zip(unit_names(LSTM(peepholes=True)), blocks, strict=True))
         return arrays
-
-    def _never_resets(self) -> bool:
-        """Whether the state that the reset gate multiplies, or its bias, is zero throughout."""
-        steps = self.operands["X"].shape[self.attributes.get("layout", 0)]
-        if steps > 1 or "initial_h" in self.operands:
-            return False
-        return "B" not in self.operands or not np.any(np.split(self.operands["B"], 6, axis=1)[5])
 
 
 def _ordered(a: np.ndarray, order: tuple[int, ...]) -> np.ndarray:

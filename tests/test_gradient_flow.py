@@ -14,6 +14,7 @@ from tests.flowing import by_differences, by_torch
 from tests.harness import Harness, on_every_backend
 from tests.judge import masks_of
 from tests.odd_cells import ODD_CELLS, Branching
+from tests.second_product import SecondProduct
 from tests.stacks import DEEP, LENGTHS, SOME, deep_of
 from xprnn import RNN
 from xprnn.backend import probe
@@ -67,7 +68,9 @@ def test_the_norms_are_those_of_finite_differences(case: Case) -> None:
 
 
 @pytest.mark.parametrize("lengths", [None, [5, 2]])
-@pytest.mark.parametrize("cell", ODD_CELLS, ids=lambda cell: type(cell).__name__)
+@pytest.mark.parametrize(
+    "cell", [*ODD_CELLS, SecondProduct()], ids=lambda cell: type(cell).__name__
+)
 def test_cells_of_odd_forms(cell, lengths: list[int] | None) -> None:
     """Here the library's own forward pass, one step after another, takes the differences."""
     net = RNN(2, 3, cell=cell, dtype="float64", rng=0)

@@ -26,9 +26,8 @@ class GRU:
     Notes
     -----
     The reset gate r is applied *after* the product with U, as in ``torch.nn.GRU`` and in cuDNN.  In
-    the paper it is applied before, n = tanh(u_n + U_n (r h)).  There is no option for that, because
-    it needs a second product within the step, which depends on the first, and this engine computes
-    one product per step (docs/cells/gru.md says more).
+    the paper it is applied before, n = tanh(u_n + U_n (r h)), which is `GRUResetBefore`: a second
+    product within the step, which depends on the first.
 
     References
     ----------

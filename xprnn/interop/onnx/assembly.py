@@ -74,7 +74,7 @@ def assembled(
         if not reverse or direction.reverse:
             layer = layers[direction.layer]
             k = int(direction.reverse) if layer.directions == 2 else 0
-            made = parameters_of(layer.kind, layer.operands, k)
+            made = parameters_of(layer.kind, layer.operands, k, layer.cell)
             if reverse and direction.layer:
                 W = made["weight_ih"]
                 made["weight_ih"] = np.concatenate([np.zeros_like(W), W], axis=1)

@@ -97,28 +97,32 @@ COMPOSED: dict[str, Callable[..., str]] = {
 """Those that are several."""
 
 
-def write_formula(graph: Graph, program: Program, inputs: Mapping[str, str]) -> list[str]:
-    """Add the nodes of a formula that its new state needs, and return that state's names.
+def write_formula(
+    graph: Graph, program: Program, inputs: Mapping[str, str], group: str = "state"
+) -> list[str]:
+    """Add the nodes of a formula that a group of its results needs, and return their names.
 
     Parameters
     ----------
     graph : Graph
     program : Program
-        Of `xprnn.engine.loop.trace.trace_forward`.
+        Of `xprnn.engine.loop.trace.trace_forward`, or of another function there.
     inputs : mapping of str to str
         The names in the graph of the program's inputs.
+    group : str
+        Of the program's results.
 
     Raises
     ------
     ValueError
         If ONNX has no such function.
     """
-    state = [index for index in program.outputs["state"] if index is not None]
+    wanted = [index for index in program.outputs[group] if index is not None]
     names: dict[int, str] = {}
-    for index in sorted(needed(program.nodes, state)):
+    for index in sorted(needed(program.nodes, wanted)):
         node = program.nodes[index]
         names[index] = _written(graph, node, [names[a] for a in node.args], inputs)
-    return [names[index] for index in state]
+    return [names[index] for index in wanted]
 
 
 def _written(graph: Graph, node: Node, args: list[str], inputs: Mapping[str, str]) -> str:

@@ -5,16 +5,16 @@ formulas; in float64, which ONNX Runtime's nodes RNN, GRU and LSTM don't compute
 without an embedding, whose projection is a look-up.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import onnx
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.cells import Cell
+from xprnn.cells import Cell, second_product
 from xprnn.engine.architecture import Architecture, Direction
 from xprnn.engine.loop.program import Program
-from xprnn.engine.loop.trace import trace_forward
+from xprnn.engine.loop.trace import trace_forward, trace_operand
 from xprnn.engine.loop.tracer import Untraceable
 from xprnn.engine.normalization import EPSILON
 from xprnn.interop.onnx.formula import write_formula
@@ -98,10 +98,10 @@ def write_layer(
     )
 
 
-def traced(cell: Cell) -> Program:
+def traced(cell: Cell, trace: Callable[[Cell], Program] = trace_forward) -> Program:
     """Return a cell's formula; a ValueError says why it has none."""
     try:
-        return trace_forward(cell)
+        return trace(cell)
     except Untraceable as error:
         raise ValueError(f"the cell {cell} can't be written as nodes of ONNX: {error}") from error
 
@@ -172,13 +172,13 @@ def _scan(
         u = _normalized(graph, u, here[names.gains[0]])
     if names.b in here:
         u = graph.add("Add", u, here[names.b])
-    U = graph.add("Transpose", here[names.U], perm=[1, 0]) if names.U in here else None
+    products = _products(graph, cell, here[names.U]) if names.U in here else []
     gain = here[names.gains[1]] if names.gains else None
     hidden = direction.hidden_size
     zeros = "zeros_of_unit" + (f"_l{direction.layer}" if hidden < architecture.width else "")
     zero = graph.weight(zeros, np.zeros(hidden, graph.dtype))
     units = [here.get(name, zero) for name in names.units]
-    body = _step(graph, cell, program, hidden, U, gain, units)
+    body = _step(graph, cell, program, hidden, products, gain, units)
     given = [graph.add("Squeeze", part, graph.integers(0)) for part in state]
     results = [graph.new("Scan") for _ in range(len(state) + 1)]
     *final, h = graph.add_many(
@@ -198,31 +198,46 @@ def _present(direction: Direction, parameters: Mapping[str, HostArray]) -> list[
     return [name for name in (W, U, b, *units, *gains) if name in parameters]
 
 
+def _products(graph: Graph, cell: Cell, U: str) -> list[str]:
+    """Return Uᵀ; of a cell with a second product, U₁ᵀ and U₂ᵀ."""
+    U_T, first = graph.add("Transpose", U, perm=[1, 0]), cell.gates - second_product(cell)
+    if first == cell.gates:
+        return [U_T]
+    blocks = graph.split(U_T, cell.gates, -1)
+    return [graph.add("Concat", *part, axis=1) for part in (blocks[:first], blocks[first:])]
+
+
 def _step(
     outer: Graph,
     cell: Cell,
     program: Program,
     hidden: int,
-    U: str | None,
+    products: list[str],
     gain: str | None,
     units: list[str],
 ) -> onnx.GraphProto:
-    """Return one step as the body of a Scan.
+    """Return one step as the body of a Scan; ``products`` are Uᵀ, or U₁ᵀ and U₂ᵀ, if it has any.
 
-    Its numbers are those of the loop's equations, in `xprnn.engine.loop.protocol`.
+    Its numbers are those of the loop's equations, in `xprnn.engine.loop.protocol` and `second`.
     """
     graph = Graph(outer.dtype, outer)
     old = [graph.new(f"old_{name}") for name in cell.state]
     u, valid, h = graph.new("u"), graph.new("valid"), graph.new("output")
     inputs = {f"unit{k}": name for k, name in enumerate(units)}
     groups = {"u": graph.split(u, cell.gates, -1), "state": old}
-    if U is not None:
-        v = graph.add("MatMul", old[0], U)  # (2)
+    first = cell.gates - second_product(cell)
+    if products:
+        v = graph.add("MatMul", old[0], products[0])  # (2), (2a)
         if gain is not None:
             v = _normalized(graph, v, gain)  # (3)
-        groups["v"] = graph.split(v, cell.gates, -1)
+        groups["v"] = graph.split(v, first, -1)
     for group, names in groups.items():
         inputs |= {f"{group}{k}": name for k, name in enumerate(names)}
+    if len(products) > 1:
+        (operand,) = write_formula(graph, traced(cell, trace_operand), inputs, "operand")  # (2b)
+        v = graph.add("MatMul", operand, products[1])  # (2c)
+        blocks = graph.split(v, cell.gates - first, -1)
+        inputs |= {f"v{first + k}": name for k, name in enumerate(blocks)}
     made = write_formula(graph, program, inputs)
     new = [graph.add("Where", valid, *pair) for pair in zip(made, old, strict=True)]  # (4)
     graph.add("Where", valid, made[0], graph.number(0.0), name=h)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from xprnn.backend.host.arrays import HostArray
 from xprnn.backend.host.quoting import quoted
-from xprnn.cells import GRU, LSTM, Cell, Elman
+from xprnn.cells import GRU, LSTM, Cell, Elman, GRUResetBefore
 from xprnn.interop.onnx.operands import ACTIVATIONS, GATES, USUAL
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
@@ -111,12 +111,7 @@ def _cell(
         )
     if kind == "LSTM":
         return LSTM(peepholes="P" in operands)
-    if not attributes.get("linear_before_reset", 0):
-        raise ValueError(
-            f"{where} has linear_before_reset = 0, so its reset gate comes before the product with "
-            "the recurrent weights: expected linear_before_reset = 1, as in xprnn.cells.GRU"
-        )
-    return GRU()
+    return GRU() if attributes.get("linear_before_reset", 0) else GRUResetBefore()
 
 
 def _check_shapes(

@@ -2,7 +2,8 @@
 
 Shapes are those of ONNX: D directions, W (D, G·H, I), R (D, G·H, H), B (D, 2·G·H): the biases of
 the input's product, then those of the state's; P (D, 3·H).  Here a gate has one bias, except the
-candidate n of the GRU, where the reset gate stands between the two::
+candidate n of the GRU, where the reset gate stands between the two (unless it comes before the
+product, as in `GRUResetBefore`)::
 
     b = b_input + b_state                               (1)   all gates but n
     b = b_input,  b_hn = b_state                        (2)   n
@@ -14,7 +15,7 @@ same bits again.
 from collections.abc import Mapping, Sequence
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.cells import GRU, LSTM, Cell, Elman, unit_names
+from xprnn.cells import GRU, LSTM, Cell, Elman, GRUResetBefore, unit_names
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
@@ -37,6 +38,8 @@ def node_of(cell: Cell) -> tuple[str, dict[str, object]] | None:
         return "RNN", {"activations": [ACTIVATIONS[cell.activation]]}
     if type(cell) is GRU:
         return "GRU", {"linear_before_reset": 1}
+    if type(cell) is GRUResetBefore:
+        return "GRU", {"linear_before_reset": 0}
     if type(cell) is LSTM and not cell.layer_norm:
         return "LSTM", {}
     return None
@@ -64,7 +67,7 @@ def _direction_operands(kind: str, parameters: Mapping[str, HostArray]) -> dict[
     if "bias" in parameters:
         b = parameters["bias"]
         of_state = np.zeros_like(b)
-        if kind == "GRU":
+        if "bias_hn" in parameters:
             of_state[-len(b) // 3 :] = parameters["bias_hn"]  # (2)
         operands["B"] = np.concatenate([_ordered(b, order), _ordered(of_state, order)])
     if "peephole_i" in parameters:
@@ -73,7 +76,9 @@ def _direction_operands(kind: str, parameters: Mapping[str, HostArray]) -> dict[
     return operands
 
 
-def parameters_of(kind: str, operands: Mapping[str, HostArray], k: int) -> dict[str, HostArray]:
+def parameters_of(
+    kind: str, operands: Mapping[str, HostArray], k: int, cell: Cell
+) -> dict[str, HostArray]:
     """Return the parameters of direction k, by their names without the ending."""
     order = ORDER[kind]
     parameters = {
@@ -82,7 +87,7 @@ def parameters_of(kind: str, operands: Mapping[str, HostArray], k: int) -> dict[
     }
     if "B" in operands:
         of_input, of_state = (_ordered(half, order) for half in np.split(operands["B"][k], 2))
-        if kind == "GRU":
+        if type(cell) is GRU:
             parameters["bias_hn"] = of_state[-len(of_state) // 3 :].copy()  # (2)
             of_state[-len(of_state) // 3 :] = 0
         # Not b + 0, which turns -0 into 0.

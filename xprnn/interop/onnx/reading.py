@@ -80,8 +80,8 @@ def load(
     A layer that reads backwards only becomes the second direction of two; the weights of the first
     are zero, and so are those of its columns in what follows.
 
-    The node GRU is read with ``linear_before_reset=1``, which is what torch, cuDNN and `GRU`
-    compute.
+    The node GRU becomes the cell `GRU` with ``linear_before_reset=1``, which is what torch and
+    cuDNN compute, and `GRUResetBefore` with 0, the default.
 
     Examples
     --------
@@ -181,7 +181,7 @@ def _unpacked(
     kind: str, operands: Mapping[str, HostArray], k: int, architecture: Architecture
 ) -> dict[str, HostArray]:
     try:
-        return parameters_of(kind, operands, k)
+        return parameters_of(kind, operands, k, architecture.cell)
     except (IndexError, KeyError, ValueError) as error:
         shapes = {name: np.shape(array) for name, array in operands.items()}
         raise ValueError(
