@@ -153,7 +153,7 @@ def test_each_gates_block_is_a_rotation():
         (lambda: LSTM(-math.inf), ValueError, "forget_bias is -inf: expected a finite number"),
         (lambda: LSTM(peepholes=1), TypeError, r"peepholes is 1 \(int\): expected True or False"),
         (lambda: LSTM(layer_norm="no"), TypeError, r"layer_norm is 'no' \(str\): expected True or"),
-        (lambda: get_cell("lstmm"), ValueError, "unknown cell 'lstmm': known are .*'gru', .*'lstm'"),
+        (lambda: get_cell("lstmm"), ValueError, "unknown cell 'lstmm': known are .*'gru', "),
         (lambda: get_cell(LSTM), TypeError, "cell is <class .*LSTM'>: expected a name or a cell i"),
     ],
 )
