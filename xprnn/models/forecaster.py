@@ -15,6 +15,7 @@ from xprnn.data.rolling import rolled
 from xprnn.data.series import Scaling, check_series
 from xprnn.engine.network import RNN
 from xprnn.models.forecaster_file import TASK, check_task, counted, metadata_of, parts_of
+from xprnn.models.frames import ahead, framed, host_values
 
 __all__ = ["TASK", "Forecaster"]
 
@@ -32,6 +33,9 @@ class Forecaster(NamedTuple):
 
     Several columns are forecast together by a network of as many outputs, which reads all of them
     and the covariates, these one step ahead of the values because they are known in advance.
+
+    Wherever values or covariates are expected, a pandas Series or DataFrame will do, too; what
+    `one_step` and `closed_loop` return has its kind then, its columns and its index.
 
     Attributes
     ----------
@@ -70,11 +74,11 @@ class Forecaster(NamedTuple):
         cls,
         net: RNN,
         window: int,
-        training: HostArray,
+        training: Any,
         *,
         difference: bool = False,
         season: int = 0,
-        covariates: HostArray | None = None,
+        covariates: Any = None,
     ) -> "Forecaster":
         """Return a forecaster with a scaling fitted on the training values; it trains no weights.
 
@@ -82,10 +86,10 @@ class Forecaster(NamedTuple):
         ----------
         net : RNN
         window : int
-        training : host array, (N,) or (N, O)
+        training : host array, (N,) or (N, O), or Series or DataFrame
         difference : bool
         season : int
-        covariates : host array, (N, C), optional
+        covariates : host array, (N, C), or DataFrame, optional
 
         Raises
         ------
@@ -95,6 +99,8 @@ class Forecaster(NamedTuple):
             values are not finite, not longer than the window, or all equal.  Equal differences
             are no error: their scale is 1.
         """
+        training = host_values("training", training)
+        covariates = _known(covariates)
         several = np.ndim(training) == 2
         count = 0 if covariates is None else covariates.shape[1]
         outputs = training.shape[1] if several else 1
@@ -133,7 +139,7 @@ class Forecaster(NamedTuple):
         """How many values come before the first that can be forecast."""
         return max(self.window + self.differencing.lost, *(part.needed for part in self.linear), 0)
 
-    def batches(self, values: HostArray, size: int, rng: Generator) -> minibatches:
+    def batches(self, values: Any, size: int, rng: Generator) -> minibatches:
         """Return training batches: windows of the values, each with the value that follows.
 
         All of them are in memory at once; `training_batches` cuts them out when they are needed.
@@ -141,26 +147,24 @@ class Forecaster(NamedTuple):
         x, target = self.examples(values)
         return minibatches(x, target, size, rng=rng)
 
-    def examples(
-        self, values: HostArray, covariates: HostArray | None = None
-    ) -> tuple[Array, Array]:
+    def examples(self, values: Any, covariates: Any = None) -> tuple[Array, Array]:
         """Return what the network reads, (window, B, I), and what it is to forecast, (B, O).
 
         That is windows of the scaled values and what follows each, or with a linear part what this
         leaves over.
         """
-        table = self._checked(values, self.needed)
+        table = self._checked(self._host(values), self.needed)
         every = self.training_batches(table, len(table), None, covariates=covariates)
         batch = next(iter(every))
         return batch.x, batch.target
 
     def training_batches(
         self,
-        values: HostArray,
+        values: Any,
         size: int,
         rng: Generator | None,
         *,
-        covariates: HostArray | None = None,
+        covariates: Any = None,
         start: int = 0,
         least: int = 1,
         most: int | None = None,
@@ -169,18 +173,19 @@ class Forecaster(NamedTuple):
 
         Parameters
         ----------
-        values : host array, (N,) or (N, O)
+        values : host array, (N,) or (N, O), or Series or DataFrame
         size : int
             Windows in a batch.
         rng : Generator or None
             The source of the random order; None: the order of time.
-        covariates : host array, (N, C), optional
+        covariates : host array, (N, C), or DataFrame, optional
         start : int
             The index of the first value that is a target; at least `needed`, which is the default.
         least, most : int
             See `window_batches`.
         """
-        table = values.reshape(len(values), -1)
+        table = self._host(values)
+        table, covariates = table.reshape(len(table), -1), _known(covariates)
         lost, first = self.differencing.lost, max(self.needed, start)
         scaled = self._scaled_table(table)
         if self.linear:
@@ -209,12 +214,13 @@ class Forecaster(NamedTuple):
     def with_linear(
         self,
         linear: tuple[Combination, ...],
-        values: HostArray,
-        covariates: HostArray | None = None,
+        values: Any,
+        covariates: Any = None,
     ) -> "Forecaster":
         """Return this forecaster with a linear part, and the scale of what it leaves of values."""
         made = self._replace(linear=linear, residual=(1.0,) * len(linear))
-        table = values.reshape(len(values), -1)
+        table = self._host(values)
+        table, covariates = table.reshape(len(table), -1), _known(covariates)
         left = table[made.needed :] - made._linear_one_step(table, made.needed, covariates)
         scales = np.std(left, axis=0) if len(left) else np.zeros(table.shape[1])
         exact = scales <= 1e-12 * np.max(np.abs(table), axis=0)
@@ -251,46 +257,48 @@ class Forecaster(NamedTuple):
         found: HostArray = forecast if history.ndim == 3 else forecast[:, 0]
         return found
 
-    def one_step(self, values: HostArray, covariates: HostArray | None = None) -> HostArray:
+    def one_step(self, values: Any, covariates: Any = None) -> Any:
         """Forecast every value from index `needed` on, each from the actual values before it.
 
         Parameters
         ----------
-        values : host array, (N,) or (N, O)
+        values : host array, (N,) or (N, O), or Series or DataFrame
             N above `needed`.
-        covariates : host array, (N, C), optional
+        covariates : host array, (N, C), or DataFrame, optional
 
         Returns
         -------
         host array, (N - needed,) or (N - needed, O), float64
+            Of a Series or DataFrame, one of its own kind, with the index of these values.
         """
-        values = self._checked(values, self.needed)
-        known = self._checked_covariates(covariates, len(values))
-        found: HostArray = self.rolled(values, self.needed, len(values), covariates=known)[0]
-        return found
+        table = self._checked(self._host(values), self.needed)
+        known = self._checked_covariates(covariates, len(table))
+        found = self.rolled(table, self.needed, len(table), covariates=known)[0]
+        return framed(found, values, lambda index: index[self.needed :])
 
-    def closed_loop(
-        self, values: HostArray, steps: int, covariates: HostArray | None = None
-    ) -> HostArray:
+    def closed_loop(self, values: Any, steps: int, covariates: Any = None) -> Any:
         """Forecast the next ``steps`` values, each from the values and forecasts before it.
 
         Parameters
         ----------
-        values : host array, (N,) or (N, O)
+        values : host array, (N,) or (N, O), or Series or DataFrame
             N at least `needed`.
         steps : int
-        covariates : host array, (N + steps, C), optional
+        covariates : host array, (N + steps, C), or DataFrame, optional
 
         Returns
         -------
         host array, (steps,) or (steps, O), float64
+            Of a Series or DataFrame, one of its own kind. Its index goes on where that of the
+            values ends: times in their frequency, numbers in their distance. After an index that
+            has neither, steps have their position: N, N + 1, ...
         """
         steps = checks.positive_int("steps", steps)
-        values = self._checked(values, self.needed - 1)
-        known = self._checked_covariates(covariates, len(values) + steps)
-        end = len(values)
-        found: HostArray = self.rolled(values, end, end + 1, steps, covariates=known)[:, 0]
-        return found
+        table = self._checked(self._host(values), self.needed - 1)
+        end = len(table)
+        known = self._checked_covariates(covariates, end + steps)
+        found = self.rolled(table, end, end + 1, steps, covariates=known)[:, 0]
+        return framed(found, values, lambda index: ahead(index, steps))
 
     def rolled(
         self,
@@ -361,6 +369,9 @@ class Forecaster(NamedTuple):
         ]
         return np.stack(parts, axis=1)
 
+    def _host(self, values: Any) -> HostArray:
+        return host_values("values", values, one=isinstance(self.scaling, Scaling))
+
     def _checked(self, values: HostArray, more_than: int) -> HostArray:
         """Return values as float64, after checking their number of columns, and that they do."""
         if isinstance(self.scaling, Scaling):
@@ -369,7 +380,7 @@ class Forecaster(NamedTuple):
         columns = [check_series("values", column, more_than=more_than) for column in values.T]
         return np.stack(columns, axis=1)
 
-    def _checked_covariates(self, given: HostArray | None, count: int) -> HostArray | None:
+    def _checked_covariates(self, given: Any, count: int) -> HostArray | None:
         if not self.covariates:
             if given is not None:
                 raise ValueError("covariates are given, but the network was trained without")
@@ -378,9 +389,16 @@ class Forecaster(NamedTuple):
             raise ValueError(
                 f"the network was trained with {len(self.covariates)} covariates: expected them"
             )
+        given = _known(given)
         checks.of_shape("covariates", given, (count, len(self.covariates)))
         columns = [check_series("covariates", column, more_than=0) for column in given.T]
         return np.stack(columns, axis=1)
+
+
+def _known(covariates: Any) -> HostArray | None:
+    """Return covariates as an array, (N, C); a Series is one of them."""
+    found = None if covariates is None else host_values("covariates", covariates)
+    return found if found is None or found.ndim == 2 else found[:, None]
 
 
 def _check_net(net: RNN, outputs: int = 1, covariates: int = 0) -> None:
