@@ -50,7 +50,8 @@ nb_execution_in_temp = False  # the pages that they write are part of the site
 nb_merge_streams = True
 nb_render_markdown_format = "myst"
 
-# The reference.
+# The reference. `name` in a docstring is a link, if there is such a name.
+default_role = "py:obj"
 templates_path = ["_templates"]
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc's Parameters have them
