@@ -24,7 +24,7 @@ from xprnn.engine.layer.reaching import Reached, recurrent_projection
 from xprnn.engine.layer.weights import Weights
 from xprnn.engine.loop.evaluate import evaluate
 from xprnn.engine.loop.lowering import formulas_of
-from xprnn.engine.loop.program import CONSTANT, Program
+from xprnn.engine.loop.program import CONSTANT, Node, Program
 
 Slope = Callable[[Namespace, Array, Array], Array]
 
@@ -68,8 +68,7 @@ def saturated(
     if formulas is None:
         return None
     program, xp = formulas.forward, backend.xp
-    activations = find_activations(program, cell.gates)
-    on_tape = [_on_tape(program, activation) for activation in activations]
+    activations, on_tape = _found_once(program.nodes, program.outputs["saved"], cell.gates)
     others = [a for a, there in zip(activations, on_tape, strict=True) if there is None]
     wanted = [function.y for activation in others for function in activation]
     inputs = _inputs(backend, cell, weights, x, reached) if wanted else {}
@@ -103,6 +102,19 @@ class OnTape(NamedTuple):
     number: int
     scale: float
     shift: float
+
+
+@functools.lru_cache(maxsize=256)
+def _found_once(
+    nodes: tuple[Node, ...], saved: tuple[int | None, ...], gates: int
+) -> tuple[tuple[Activation, ...], tuple[OnTape | None, ...]]:
+    """Return the activation of each gate, and where the tape has it.
+
+    Kept, since a search takes as long as a backward pass of a small network.
+    """
+    program = Program(nodes, {"saved": saved})
+    activations = find_activations(program, gates)
+    return activations, tuple([_on_tape(program, activation) for activation in activations])
 
 
 def _on_tape(program: Program, activation: Activation) -> OnTape | None:
