@@ -135,9 +135,34 @@ FRAME = SERIES.to_frame("a")
         (pd.concat({"x": SERIES}), ValueError, "an index of 2 levels"),
         (SERIES.set_axis([pd.NaT, *SERIES.index[1:]]), ValueError, "missing times"),
         (FRAME.assign(b=1.0), ValueError, r"shape \(24, 2\)"),
+        (
+            SERIES.set_axis([*SERIES.index[:-1], SERIES.index[-2]]),
+            ValueError,
+            "'2024-01-23 00:00:00' more than once in its index",
+        ),
         (SERIES[:3], ValueError, "values has 3 entries"),
     ],
 )
 def test_what_is_refused(bad, error, message):
     with pytest.raises(error, match=message):
         make().closed_loop(bad, 2)
+
+
+def test_covariates_have_the_times_of_the_values_and_of_those_to_come():
+    days = SERIES.index.append(pd.DatetimeIndex(["2024-02-01", "2024-02-09"]))
+    holiday = pd.DataFrame({"holiday": np.arange(N + 2) % 7.0}, days)
+    forecaster = make(SERIES, covariates=holiday[:N])
+    ahead = forecaster.closed_loop(SERIES, 2, holiday)
+    pd.testing.assert_index_equal(ahead.index, days[N:])
+    later = holiday.set_axis(days + pd.Timedelta("1D"))
+    message = "row 0 is of '2024-01-02 00:00:00', that of values '2024-01-01 00:00:00'"
+    for refused in (
+        lambda: make(SERIES, covariates=later[:N]),
+        lambda: forecaster.one_step(SERIES, later[:N]),
+        lambda: forecaster.training_batches(SERIES, 8, None, covariates=later[:N]),
+        lambda: forecaster.closed_loop(SERIES, 2, later),
+    ):
+        with pytest.raises(ValueError, match=message):
+            refused()
+    with pytest.raises(ValueError, match="its dtype is int64, that of values datetime64"):
+        forecaster.closed_loop(SERIES, 2, holiday.reset_index(drop=True))

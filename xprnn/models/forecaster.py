@@ -15,7 +15,7 @@ from xprnn.data.rolling import rolled
 from xprnn.data.series import Scaling, check_series
 from xprnn.engine.network import RNN
 from xprnn.models.forecaster_file import TASK, check_task, counted, metadata_of, parts_of
-from xprnn.models.frames import ahead, framed, host_values
+from xprnn.models.frames import ahead, check_aligned, framed, host_values
 
 __all__ = ["TASK", "Forecaster"]
 
@@ -99,6 +99,7 @@ class Forecaster(NamedTuple):
             values are not finite, not longer than the window, or all equal.  Equal differences
             are no error: their scale is 1.
         """
+        check_aligned(training, covariates)
         training = host_values("training", training)
         covariates = _known(covariates)
         several = np.ndim(training) == 2
@@ -184,6 +185,7 @@ class Forecaster(NamedTuple):
         least, most : int
             See `window_batches`.
         """
+        check_aligned(values, covariates)
         table = self._host(values)
         table, covariates = table.reshape(len(table), -1), _known(covariates)
         lost, first = self.differencing.lost, max(self.needed, start)
@@ -219,6 +221,7 @@ class Forecaster(NamedTuple):
     ) -> "Forecaster":
         """Return this forecaster with a linear part, and the scale of what it leaves of values."""
         made = self._replace(linear=linear, residual=(1.0,) * len(linear))
+        check_aligned(values, covariates)
         table = self._host(values)
         table, covariates = table.reshape(len(table), -1), _known(covariates)
         left = table[made.needed :] - made._linear_one_step(table, made.needed, covariates)
@@ -272,6 +275,7 @@ class Forecaster(NamedTuple):
             Of a Series or DataFrame, one of its own kind, with the index of these values.
         """
         table = self._checked(self._host(values), self.needed)
+        check_aligned(values, covariates)
         known = self._checked_covariates(covariates, len(table))
         found = self.rolled(table, self.needed, len(table), covariates=known)[0]
         return framed(found, values, lambda index: index[self.needed :])
@@ -291,14 +295,16 @@ class Forecaster(NamedTuple):
         host array, (steps,) or (steps, O), float64
             Of a Series or DataFrame, one of its own kind. Its index goes on where that of the
             values ends: times in their frequency, numbers in their distance. After an index that
-            has neither, steps have their position: N, N + 1, ...
+            has neither, steps have their position: N, N + 1, ...  With covariates that have an
+            index, it is the end of theirs.
         """
         steps = checks.positive_int("steps", steps)
         table = self._checked(self._host(values), self.needed - 1)
+        check_aligned(values, covariates)
         end = len(table)
         known = self._checked_covariates(covariates, end + steps)
         found = self.rolled(table, end, end + 1, steps, covariates=known)[:, 0]
-        return framed(found, values, lambda index: ahead(index, steps))
+        return framed(found, values, lambda index: ahead(index, steps, covariates))
 
     def rolled(
         self,

@@ -29,7 +29,7 @@ def host_values(name: str, given: Any, *, one: bool = False) -> HostArray:
         If a column has no real numbers.
     ValueError
         If a value is missing, or column names stand twice or have levels; the index too if it has
-        levels, is not in increasing order or has missing times.
+        levels, is not in increasing order, or has missing times or one twice.
     """
     if not is_frame(given):
         array: HostArray = given
@@ -76,6 +76,35 @@ def _check_index(name: str, index: Any) -> None:
             f"{name} has an index that does not increase: expected the order of time, as of "
             f"{name}.sort_index()"
         )
+    if not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise ValueError(
+            f"{name} has {quoted(str(twice))} more than once in its index: expected every time once"
+        )
+
+
+def check_aligned(values: Any, covariates: Any) -> None:
+    """Check that covariates with an index begin with the times of the values.
+
+    Raises
+    ------
+    ValueError
+        If both have an index, and the rows of the values are not of the same times.
+    """
+    if not (is_frame(values) and is_frame(covariates)):
+        return
+    own, known = values.index, covariates.index[: len(values)]
+    if len(own) != len(known) or own.equals(known):
+        return  # How many rows are expected depends on who asks, and is checked there.
+    if own.dtype == known.dtype:
+        (row, *_) = (k for k, pair in enumerate(zip(own, known, strict=True)) if pair[0] != pair[1])
+        where = f"row {row} is of {quoted(str(known[row]))}, that of values {quoted(str(own[row]))}"
+    else:
+        where = f"its dtype is {known.dtype}, that of values {own.dtype}"
+    raise ValueError(
+        f"covariates has another index than values: {where}; expected the same times, then those "
+        "to forecast"
+    )
 
 
 def framed(values: HostArray, like: Any, follow: Callable[[Any], Any]) -> Any:
@@ -92,14 +121,16 @@ def framed(values: HostArray, like: Any, follow: Callable[[Any], Any]) -> Any:
     return type(like)(values.reshape(len(index), -1), index=index, columns=like.columns)
 
 
-def ahead(index: Any, steps: int) -> Any:
-    """Return the index of the steps after an index.
+def ahead(index: Any, steps: int, covariates: Any = None) -> Any:
+    """Return the index of the steps after an index: that of the covariates, if they have one.
 
     Times go on in the index's frequency, or else in the one that all its times have; numbers of
     one distance go on in it. Steps after any other index have their position: N, N + 1, ...
     """
     import pandas as pd
 
+    if covariates is not None and is_frame(covariates):
+        return covariates.index[len(index) :]
     name, last = index.name, index[-1]
     if isinstance(index, pd.PeriodIndex):
         return pd.period_range(last + 1, periods=steps, freq=index.freq, name=name)
