@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 
 from tests.cases import CELLS
+from tests.cli_tools import run
 from tests.closeness import assert_all_close, assert_close
 from xprnn import RNN, disable_lowering, explain_lowering, fit, unroll, unroll_backward
 from xprnn.cells import IndRNN, MinGRU, MinLSTM, has_recurrent_matrix
 from xprnn.data import minibatches
-from xprnn.diagnostics import gradient_flow, plot_eigenvalues
+from xprnn.diagnostics import gradient_flow, inspect_page, plot_eigenvalues
 from xprnn.engine.loop.numba.source import backward_loop, forward_loop
 from xprnn.engine.loop.numba.window import window_loop
 from xprnn.engine.loop.numpy.loops import NumPyLoops
 from xprnn.engine.loop.trace import trace
+from xprnn.interop.onnx import export
 from xprnn.models.ensemble import merge
 from xprnn.optim import SGD
 from xprnn.testing import ContractError, check_cell, check_contract
@@ -216,3 +218,47 @@ def test_initial_values_of_units():
     assert 0.95 < weights.max() <= 1
     chosen = {"recurrent_weight": "zeros"}
     assert not RNN(1, 4, cell="ind_rnn", initializer=chosen).parameters["recurrent_weight_l0"].any()
+
+
+@each
+def test_the_page_of_a_sequence(cell):
+    """Its lines name neither U nor v, and what each step adds is what the pass returns."""
+    net = RNN(2, 3, 1, cell=cell, layers=2, dtype="float64", rng=0)
+    x, target = np.ones((4, 1, 2)), np.zeros((4, 1, 1))
+    page = inspect_page(net, x, target)
+    for layer in page.record.layers:
+        text = "\n".join(line.text for line in (*layer.forward_lines, *layer.backward_lines))
+        assert "u(t) = W x(t) + b" in text
+        assert "U" not in text
+        assert "v(t)" not in text
+        assert not [c.name for c in layer.contributions if "weight_hh" in c.name]
+
+
+def test_the_command_says_that_there_is_no_u(tmp_path):
+    net = RNN(2, 3, 1, cell="min_gru", rng=0)
+    net.save(tmp_path / "net.safetensors")
+    np.savez(tmp_path / "data.npz", x=np.ones((4, 1, 2)), target=np.zeros((4, 1, 1)))
+    arguments = ("inspect", tmp_path / "net.safetensors", tmp_path / "data.npz")
+    result = run(*arguments, "--out", tmp_path / "out")
+    assert (result.status, result.err) == (0, "")
+    assert "layer 0:    no U\n" in result.out
+    assert (tmp_path / "out" / "flow.png").exists()
+    assert not (tmp_path / "out" / "eigenvalues.png").exists()
+
+
+@each
+def test_onnx_runtime_computes_the_same(cell, tmp_path):
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    net = RNN(2, 3, 1, cell=cell, layers=2, bidirectional=True, rng=0)
+    export(net, tmp_path / "net.onnx")
+    nodes = [n for n in onnx.load(tmp_path / "net.onnx").graph.node if n.op_type == "Scan"]
+    assert len(nodes) == 4
+    for node in nodes:
+        (body,) = (a.g for a in node.attribute if a.name == "body")
+        assert "MatMul" not in {n.op_type for n in body.node}
+    x = np.random.default_rng(0).normal(size=(5, 2, 2)).astype("float32")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(str(tmp_path / "net.onnx"), options)
+    got = session.run(None, {session.get_inputs()[0].name: x})[0]
+    assert_close(got, net(x)[0], 1e-5)

@@ -129,7 +129,7 @@ def summary(net: RNN, data: Inspected, flow: Flow, page: diagnostics.Page) -> li
     ]
     gates = gate_names(net.cell)
     for name, radii in zip(flow.names, flow.spectral_radius, strict=True):
-        of_gates = zip(gates, radii, strict=True)
+        of_gates = zip(gates, radii, strict=len(radii) > 0)
         said = ", ".join(f"{gate} {r:.3g}".strip() for gate, r in of_gates)
         lines.append(f"{name}:    {f'spectral radius of U: {said}' if said else 'no U'}")
     return [*lines, *flow.sentence.splitlines(), *page.messages]
