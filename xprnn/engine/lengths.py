@@ -44,8 +44,8 @@ def check_lengths(lengths: object, steps: int, batch: int) -> tuple[int, ...] | 
     if len(numbers) != batch:
         raise ValueError(f"lengths has {len(numbers)} entries: expected one per sequence, {batch}")
     for k, n in enumerate(numbers):
-        if not 1 <= n <= steps:
-            raise ValueError(f"lengths[{k}] is {n}: expected 1 to {steps}, the number of steps")
+        if not 0 <= n <= steps:
+            raise ValueError(f"lengths[{k}] is {n}: expected 0 to {steps}, the number of steps")
     return None if all(n == steps for n in numbers) else numbers
 
 

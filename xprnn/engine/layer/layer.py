@@ -21,6 +21,7 @@ from xprnn.backend import Backend, Library
 from xprnn.backend.trees import tree
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell, second_product, unit_names
+from xprnn.engine.gradients import GradientArray, sum_columns
 from xprnn.engine.layer.projection import input_gradient, project, project_backward
 from xprnn.engine.layer.reaching import Reached, Watch, state_gradients
 from xprnn.engine.layer.segments import (
@@ -130,6 +131,8 @@ def run_layer(
         which `run_layer_backward` recomputes everything else.
     """
     xp, (total, batch) = backend.xp, x.shape[:2]
+    if total == 0:
+        return _without_steps(backend, weights, x, state)
     whole = not (recompute or backend.library.segments)
     borders = (slice(0, total),) if whole else cut(total, batch)
     # A border state that is a view would keep the whole segment before it in memory.
@@ -180,6 +183,8 @@ def run_layer_backward(
         If a recomputed segment ends in another state than it did in the forward pass.
     """
     wanted = _Wanted(of_input, of_weights, watch)
+    if not tape.segments:
+        return _zero_gradient(weights, tape, d_state, wanted)
     if len(tape.segments) == 1:
         return _segment_gradient(cell, weights, tape, tape.segments[0], dh, d_state, wanted)
     total, dx = None, None
@@ -191,6 +196,40 @@ def run_layer_backward(
             dx = put_steps(tape.backend, dx, segment.steps, gradient.x, tape.x.shape[0])
     assert total is not None
     return LayerGradient(total, dx, d_state)
+
+
+def _without_steps(backend: Backend, weights: Weights, x: Array, state: Arrays) -> Unrolled:
+    """Return the layer over sequences of no steps, which end in their initial state."""
+    shape = (0, *state[0].shape)
+    h = backend.library.zeros(shape, backend.dtype, backend.device)
+    return Unrolled(h, state, Tape(backend, x, Recurrent(weights.U), (), weights))
+
+
+def _zero_gradient(
+    weights: Weights, tape: Tape, d_state: Arrays, wanted: _Wanted
+) -> LayerGradient:
+    """Return the gradients of a layer that made no step: all zero, but for the initial state's."""
+    xp, x = tape.backend.xp, tape.x
+
+    def zero(a: Array | None) -> Array | None:
+        return None if a is None or not wanted.of_weights else xp.zeros_like(a)
+
+    dx = xp.zeros_like(x) if wanted.of_input and x.ndim == 3 else None
+    dW: GradientArray | None = zero(weights.W)
+    if x.ndim == 2 and wanted.of_weights:
+        none = xp.reshape(x, (0,))
+        dW = sum_columns(xp.zeros_like(weights.W[:, :0]).T, none, weights.W.shape[1])
+    return LayerGradient(
+        Weights(
+            dW,
+            zero(weights.U),
+            zero(weights.b),
+            tuple(map(zero, weights.units)),
+            tuple(map(zero, weights.gains)),
+        ),
+        dx,
+        d_state,
+    )
 
 
 def run_layer_windowed(

@@ -24,11 +24,12 @@ from typing import Any, NamedTuple, TypeAlias
 from xprnn.backend import Backend
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell, second_product
+from xprnn.engine.layer.gaps import find_gaps
 from xprnn.engine.layer.segments import SegmentTape
 from xprnn.engine.layer.window import direct_gradient, ends
 from xprnn.engine.loop.evaluate import evaluate
 from xprnn.engine.loop.lowering import formulas_of
-from xprnn.engine.loop.plain import held
+from xprnn.engine.loop.plain import held, step_back
 from xprnn.engine.loop.protocol import Recurrent
 from xprnn.engine.loop.second import (
     first_rows,
@@ -36,6 +37,7 @@ from xprnn.engine.loop.second import (
     operand_gradient,
     product,
 )
+from xprnn.engine.normalization import Normalized
 
 
 class Reached(NamedTuple):
@@ -83,6 +85,8 @@ def state_gradients(
         What the backward loop returned.
     """
     xp, library, valid = backend.xp, backend.library, recurrent.valid
+    if find_gaps(backend, valid) is not None:
+        return _through_gaps(backend, cell, recurrent, saved, r, d_state)
     steps, *rest = saved.trajectory.states[0][1:, ...].shape
     if valid is None and r is not None:
         own, at_last = r, r[-1:, ...] + d_state[0]  # (1)
@@ -120,6 +124,38 @@ def state_gradients(
                 )
             dh = _carried(backend, paths, (dh, *others))  # (2), (3)
     return dh if valid is None else library.zero_unless(valid, dh)
+
+
+def _through_gaps(
+    backend: Backend,
+    cell: Cell,
+    recurrent: Recurrent,
+    saved: SegmentTape,
+    r: Array | None,
+    d_state: Arrays,
+) -> Array:
+    """Return dh, (T, B, H), of sequences with gaps: step by step, as the backward loop has it."""
+    xp, trajectory, valid = backend.xp, saved.trajectory, recurrent.valid
+    assert valid is not None
+    found = []
+    for t in reversed(range(valid.shape[0])):
+        if r is not None:
+            d_state = (d_state[0] + r[t, ...], *d_state[1:])
+        found.append(d_state[0])
+        norms = trajectory.normalized
+        step = step_back(
+            xp,
+            cell,
+            recurrent,
+            tuple([part[t, ...] for part in trajectory.saved]),
+            tuple([part[t, ...] for part in trajectory.states]),
+            None if norms is None else Normalized(*[part[t, ...] for part in norms]),
+            valid[t, ...],
+            d_state,
+        )
+        d_state = held(xp, valid[t, ...], step.state, d_state)
+    found.reverse()
+    return backend.library.zero_unless(valid, xp.stack(found))
 
 
 def recurrent_projection(

@@ -12,7 +12,8 @@ The weights' gradients are taken from G_k alone: every loss reaches the k steps 
 none before those.  In a stack of layers a sweep goes through all of them, and a layer's g includes
 what the layer above has contributed in the same sweep.
 
-A window counts the steps of the sequence.  Padding, where the state is only held, does not count.
+A window counts the steps of the sequence.  Padding, where the state is only held, does not count: at
+the ends of a sequence nothing follows, and step s+1 is the next step that exists.
 """
 
 from typing import NamedTuple
@@ -20,8 +21,9 @@ from typing import NamedTuple
 from xprnn.backend import Backend, library_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell
+from xprnn.engine.layer.gaps import Gaps, find_gaps, of_following
 from xprnn.engine.loop.loop import windowed_loops
-from xprnn.engine.loop.plain import step_back
+from xprnn.engine.loop.plain import held, step_back
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent, StepGradient, Trajectory
 
 
@@ -41,6 +43,10 @@ class Sweep(NamedTuple):
         G_m, the gradient of the state after each step; empty if the sweeps are compiled.
     dh : array, (T, B, H), or None
         The gradient that reached each step's output from outside.
+    d_state : tuple of array, (B, H) each
+        The gradient that reached the final state from outside.
+    gaps : Gaps or None
+        None: every sequence's steps follow each other.
     summed : bool
         Whether the gradients of the per-unit parameters are sums, (H,) each, and not those of each
         step.
@@ -51,6 +57,8 @@ class Sweep(NamedTuple):
     direct: Arrays
     reached: Arrays
     dh: Array | None
+    d_state: Arrays
+    gaps: Gaps | None
     summed: bool = False
 
 
@@ -83,14 +91,17 @@ def sweeps(
         Whether `Sweep.reached` is wanted, which compiled sweeps don't keep.
     """
     xp, valid = backend.xp, recurrent.valid
-    compiled = windowed_loops(backend, cell, recurrent, trajectory.states[0])
-    if compiled is not None and not watched:
+    gaps = find_gaps(backend, valid) if before is None else before.gaps
+    compiled = None
+    if gaps is None and not watched:
+        compiled = windowed_loops(backend, cell, recurrent, trajectory.states[0])
+    if compiled is not None:
         given = None if before is None else before.step.state
         step = compiled.sweeps(recurrent, trajectory, dh, d_state, given, count)
         first = None if valid is None else ends(xp, valid)[0]
-        return Sweep(step, first, (), (), dh, summed=True)
+        return Sweep(step, first, (), (), dh, d_state, None, summed=True)
     for _ in range(count):
-        before = _sweep(xp, cell, recurrent, trajectory, dh, d_state, before)
+        before = _sweep(xp, cell, recurrent, trajectory, dh, d_state, before, gaps)
     assert before is not None
     return before
 
@@ -103,6 +114,7 @@ def _sweep(
     dh: Array | None,
     d_state: Arrays,
     before: Sweep | None,
+    gaps: Gaps | None,
 ) -> Sweep:
     """Make one sweep in plain array code."""
     valid = recurrent.valid
@@ -111,10 +123,16 @@ def _sweep(
         # The same object as in the sweep before: the top layer's dh never changes.
         first, direct = before.first, before.direct
     else:
-        first, last = (None, None) if valid is None else ends(xp, valid)
+        if gaps is not None:
+            first, last = gaps.first, gaps.last
+        else:
+            first, last = (None, None) if valid is None else ends(xp, valid)
         direct = direct_gradient(xp, previous[0].shape, dh, d_state, last)
     G = direct
-    if before is not None:
+    if before is not None and gaps is not None:
+        following = [of_following(xp, gaps, reach) for reach in before.step.state]
+        G = tuple([part + reach for part, reach in zip(G, following, strict=True)])  # (1)
+    elif before is not None:
         # A reversed sequence may begin after its padding: what its first step passes back into the
         # padding reaches no parameter.
         G = tuple(
@@ -126,23 +144,29 @@ def _sweep(
     step = step_back(
         xp, cell, recurrent, trajectory.saved, previous, trajectory.normalized, valid, G
     )
-    return Sweep(step, first, direct, G, dh)
+    return Sweep(step, first, direct, G, dh, d_state, gaps)
 
 
 def loop_gradient(xp: Namespace, last: Sweep) -> LoopGradient:
     """Return the last sweep's gradients in the form that the backward loop returns."""
     step, first = last.step, last.first
-    initial = tuple(
-        part[0, ...] if first is None else xp.sum(library_of(part).zero_unless(first, part), axis=0)
-        for part in step.state
-    )
+    if first is None:
+        initial = tuple([part[0, ...] for part in step.state])
+    else:
+        # A sequence without steps ends in its initial state.
+        none = xp.all(~first, axis=0)
+        sums = [xp.sum(library_of(a).zero_unless(first, a), axis=0) for a in step.state]
+        initial = held(xp, none, last.d_state, tuple(sums))
     units = step.units if last.summed else tuple(xp.sum(part, axis=(0, 1)) for part in step.units)
     gain = None if step.gain is None else xp.sum(step.gain, axis=(0, 1))
     return LoopGradient(step.du, step.da, units, gain, initial)
 
 
 def ends(xp: Namespace, valid: Array) -> tuple[Array, Array]:
-    """Return which step is the first of its sequence, and which the last, (T, B, 1) each."""
+    """Return which step is the first of its sequence, and which the last, (T, B, 1) each.
+
+    For sequences without gaps.
+    """
     none = xp.zeros_like(valid[:1, ...])
     before = xp.concat((none, valid[:-1, ...]), axis=0)
     after = xp.concat((valid[1:, ...], none), axis=0)
