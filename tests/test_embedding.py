@@ -198,7 +198,6 @@ X = CASE.problem().x
         (X > 2, TypeError, "x has dtype bool: expected integers"),
         (X[0], ValueError, r"x has shape \(3,\): expected \(T, B\)"),
         (X[..., None], ValueError, r"x has shape \(5, 3, 1\): expected \(T, B\)"),
-        (X[:0], ValueError, r"x has shape \(0, 3\): expected at least one step"),
         (np.full((5, 3), 11), ValueError, r"x\[0, 0\] is 11: expected 0 to 10$"),
         (np.full((5, 3), -1), ValueError, r"x\[0, 0\] is -1: expected 0 to 10 \(padding"),
         (X.tolist(), TypeError, "x is a list: expected an array of the backend 'numpy'"),

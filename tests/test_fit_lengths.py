@@ -58,8 +58,8 @@ def test_shuffled_lengths_stay_with_their_sequences():
     ("lengths", "error", "message"),
     [
         ([1, 2], ValueError, "lengths has 2 entries: expected one per sequence, 7"),
-        ([5, 5, 5, 0, 5, 5, 5], ValueError, r"lengths\[3\] is 0: expected 1 to 5"),
-        ([5, 5, 5, 5, 5, 5, 6], ValueError, r"lengths\[6\] is 6: expected 1 to 5"),
+        ([5, 5, 5, -1, 5, 5, 5], ValueError, r"lengths\[3\] is -1: expected 0 to 5"),
+        ([5, 5, 5, 5, 5, 5, 6], ValueError, r"lengths\[6\] is 6: expected 0 to 5"),
         ([2.5] * 7, TypeError, r"lengths is \[2\.5, .*: expected integers"),
         (torch.tensor(LENGTHS) * 1.0, TypeError, "lengths is tensor.*: expected integers"),
     ],

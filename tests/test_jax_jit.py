@@ -318,7 +318,7 @@ def test_what_is_wrong_with_shapes_and_dtypes_is_said():
         STEP(net, x, x)
     with pytest.raises(TypeError, match="x has dtype bool: expected floats"):
         STEP(net, x > 0, y)
-    with pytest.raises(ValueError, match=r"lengths\[1\] is 5: expected 1 to 4"):
+    with pytest.raises(ValueError, match=r"lengths\[1\] is 5: expected 0 to 4"):
         STEP(net, x, y, lengths=(4, 5))
     with pytest.raises(ValueError, match=r"state\[0\] has shape \(1, 2\)"):
         STEP(net, x, y, state=(x[0, :1],))

@@ -282,9 +282,8 @@ X, Y = np.ones((5, 3, 2)), np.zeros((5, 3, 1))
     [
         ([5, 5], ValueError, "lengths has 2 entries: expected one per sequence, 3"),
         ([], ValueError, "lengths has 0 entries: expected one per sequence, 3"),
-        ([5, 0, 5], ValueError, r"lengths\[1\] is 0: expected 1 to 5, the number of steps"),
-        ([5, 5, -1], ValueError, r"lengths\[2\] is -1: expected 1 to 5, the number of steps"),
-        ([6, 5, 5], ValueError, r"lengths\[0\] is 6: expected 1 to 5, the number of steps"),
+        ([5, 5, -1], ValueError, r"lengths\[2\] is -1: expected 0 to 5, the number of steps"),
+        ([6, 5, 5], ValueError, r"lengths\[0\] is 6: expected 0 to 5, the number of steps"),
         ([5, 2.0, 5], TypeError, r"lengths is \[5, 2\.0, 5\]: expected integers"),
         ([5, None, 5], TypeError, r"lengths is \[5, None, 5\]: expected integers"),
         (np.ones(3), TypeError, r"lengths is array\(\[1\., 1\., 1\.\]\): expected integers"),

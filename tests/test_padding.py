@@ -50,7 +50,7 @@ def test_every_sequence_once_an_epoch_with_its_target(harness, kind):
     assert len(batches) == 3
     for _ in range(2):
         seen = []
-        for x, target, _, lengths, w in batches:
+        for x, target, _, lengths, w, _ in batches:
             assert max(lengths) == x.shape[0]
             for b, (steps, number) in enumerate(zip(lengths, host(w), strict=True)):
                 k = int(number)
@@ -97,7 +97,6 @@ def test_a_training_with_them():
 
 BAD = [
     (lambda: pad([]), ValueError, "sequences is empty"),
-    (lambda: pad([np.zeros((0, 2))]), ValueError, r"sequences\[0\] has no steps"),
     (
         lambda: pad([np.zeros((2, 2)), np.zeros((2, 3))]),
         ValueError,

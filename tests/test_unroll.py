@@ -208,7 +208,6 @@ X = np.ones((3, 2, 2))
         ((W, U, B_[:3]), X, None, ValueError, r"weights.b has shape \(3,\): expected \(4,\)"),
         ((W, U), X[0], None, ValueError, r"x has shape \(2, 2\): expected \(T, B, 2\)"),
         ((W, U), X[..., :1], None, ValueError, r"x has shape \(3, 2, 1\): expected \(T, B, 2\)"),
-        ((W, U), X[:0], None, ValueError, r"x has shape \(0, 2, 2\): expected at least one step"),
         ((W, U), X.astype(int), None, TypeError, "x has dtype int64: expected floats"),
         ((W, U), X.tolist(), None, TypeError, "x is a list: expected an array of the backend"),
         ((W, U), X, np.ones((2, 4)), TypeError, r"state is of type ndarray: expected a tuple \(h,"),

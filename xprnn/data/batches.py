@@ -8,7 +8,7 @@ from xprnn.backend import describe, from_host, library_of, namespace_of
 from xprnn.backend.entry import on_device_of
 from xprnn.backend.host.arrays import Seed, generator, np, random_state, restore_random
 from xprnn.backend.types import Array
-from xprnn.engine.lengths import check_lengths
+from xprnn.engine.existing import check_existing, mask_of
 
 
 class Batch(NamedTuple):
@@ -27,6 +27,8 @@ class Batch(NamedTuple):
         How many of the T steps each sequence has, on the host; None: all of them.
     weights : array or None
         How much the target counts: see `xprnn.RNN.value_and_grad`.
+    mask : array of bool, (T, B), or None
+        Which steps exist, instead of lengths: see `xprnn.RNN.forward`.
     """
 
     x: Array
@@ -34,6 +36,7 @@ class Batch(NamedTuple):
     carry: bool = False
     lengths: Sequence[int] | None = None
     weights: Array | None = None
+    mask: Array | None = None
 
 
 Pair: TypeAlias = tuple[Array, Array]
@@ -89,6 +92,8 @@ class minibatches:  # noqa: N801
         Sequences per batch; the last batch of an epoch may be smaller.
     lengths : sequence of int, optional
         How many of the T steps each of the N sequences has, on the host.
+    mask : array of bool, (T, N), optional
+        Which steps exist, instead of lengths; on the host.
     weights : array, optional
         How much the target counts: (N,), (T, N) or of the target's shape.
     shuffle : bool
@@ -116,6 +121,7 @@ class minibatches:  # noqa: N801
         size: int,
         *,
         lengths: Sequence[int] | None = None,
+        mask: Array | None = None,
         weights: Array | None = None,
         shuffle: bool = True,
         rng: Seed = None,
@@ -128,7 +134,9 @@ class minibatches:  # noqa: N801
         self._axis = batch_axis(x, target)
         if x.shape[1] == 0:
             raise ValueError(f"x has shape {tuple(x.shape)}: expected at least one sequence")
-        self.lengths = check_lengths(lengths, *x.shape[:2])
+        existing = check_existing(lengths, mask, *x.shape[:2])
+        self.lengths = existing if isinstance(existing, tuple) else None
+        self.mask = None if isinstance(existing, tuple) else existing
         self.weights = weights
         # Of weights (N,) it is the first axis, of all others that of the target.
         self._weights_axis = weights_axis(weights, x, target, self._axis)
@@ -164,7 +172,8 @@ class minibatches:  # noqa: N801
                 if weights is not None:
                     these_ones = from_host(np.asarray(numbers[start:stop]), beside=self.x)
                     weights = xp.take(weights, these_ones, axis=self._weights_axis)
-            yield Batch(x, target, lengths=part, weights=weights)
+            mask = None if self.mask is None else self.mask[:, numbers[start:stop]]
+            yield Batch(x, target, lengths=part, weights=weights, mask=mask)
 
 
 class chunks:  # noqa: N801
@@ -182,6 +191,9 @@ class chunks:  # noqa: N801
         Steps per chunk; the last chunk may be shorter.
     weights : array, optional
         How much the target counts: (B,), (T, B) or of the target's shape.
+    mask : array of bool, (T, B), optional
+        Which steps exist, on the host.  The state is held where one is missing, so a chunk without
+        any passes on the state of the chunk before it.
 
     Raises
     ------
@@ -206,7 +218,13 @@ class chunks:  # noqa: N801
     """
 
     def __init__(
-        self, x: Array, target: Array, steps: int, *, weights: Array | None = None
+        self,
+        x: Array,
+        target: Array,
+        steps: int,
+        *,
+        weights: Array | None = None,
+        mask: Array | None = None,
     ) -> None:
         self.x, self.target, self.weights = x, target, weights
         self.steps = checks.positive_int("steps", steps)
@@ -216,6 +234,7 @@ class chunks:  # noqa: N801
                 "expected (T, B, I) and (T, B, O), T at least 1"
             )
         weights_axis(weights, x, target, 1)
+        self.mask = mask_of(check_existing(None, mask, *x.shape[:2]), x.shape[0])
 
     def __len__(self) -> int:
         return _ceil(self.x.shape[0], self.steps)
@@ -237,7 +256,8 @@ class chunks:  # noqa: N801
                 if weights is not None:
                     weights = weights[start:stop, ...] if weights.ndim > 1 else weights
                     weights = library_of(self.x).copy(weights)
-            yield Batch(x, target, carry=start > 0, weights=weights)
+            mask = None if self.mask is None else self.mask[start:stop]
+            yield Batch(x, target, carry=start > 0, weights=weights, mask=mask)
 
 
 def _ceil(count: int, each: int) -> int:

@@ -2,37 +2,57 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 from xprnn import checks
 from xprnn.backend import describe, library_of, namespace_of
 from xprnn.backend.entry import on_device_of
-from xprnn.backend.host.arrays import Seed, generator, np, random_state, restore_random
+from xprnn.backend.host.arrays import (
+    HostArray,
+    Seed,
+    generator,
+    np,
+    random_state,
+    restore_random,
+)
 from xprnn.backend.types import Array
 from xprnn.data.batches import Batch
 
+SIDES = ("end", "front")
 
-def pad(sequences: Sequence[Array]) -> tuple[Array, tuple[int, ...]]:
-    """Return sequences as one time-major array, with zeros after the end of each, and the lengths.
+
+@overload
+def pad(sequences: Sequence[Array]) -> tuple[Array, tuple[int, ...]]: ...
+@overload
+def pad(sequences: Sequence[Array], *, side: Literal["end"]) -> tuple[Array, tuple[int, ...]]: ...
+@overload
+def pad(sequences: Sequence[Array], *, side: Literal["front"]) -> tuple[Array, HostArray]: ...
+def pad(
+    sequences: Sequence[Array], *, side: str = "end"
+) -> tuple[Array, tuple[int, ...] | HostArray]:
+    """Return sequences as one time-major array, filled up with zeros, and which steps exist.
 
     Parameters
     ----------
     sequences : sequence of array, (T_k, I) each, or of integers, (T_k,)
-        Of one array library, with at least one step each.
+        Of one array library.
+    side : {"end", "front"}
+        Where the zeros are.  At the front, the last steps of all sequences are side by side.
 
     Returns
     -------
     x : array, (T, B, I), or of integers, (T, B)
         T is the largest number of steps.
     lengths : tuple of int
-        What `RNN.forward` and `Batch` take.
+        What `RNN.forward` and `Batch` take as ``lengths``.  With ``side="front"`` a mask instead,
+        an array of bool, (T, B), on the host: what they take as ``mask``.
 
     Raises
     ------
     TypeError
         If they are no arrays, of different libraries, or of different dtypes.
     ValueError
-        If there is no sequence, one has no steps, or their shapes don't fit each other.
+        If there is no sequence, their shapes don't fit each other, or the side is another.
 
     Examples
     --------
@@ -40,12 +60,21 @@ def pad(sequences: Sequence[Array]) -> tuple[Array, tuple[int, ...]]:
     >>> x, lengths = pad([np.array([[1.0], [2.0]]), np.array([[3.0]])])
     >>> x[..., 0].tolist(), lengths
     ([[1.0, 3.0], [2.0, 0.0]], (2, 1))
+    >>> x, mask = pad([np.array([[1.0], [2.0]]), np.array([[3.0]])], side="front")
+    >>> x[..., 0].tolist(), mask.tolist()
+    ([[1.0, 0.0], [2.0, 3.0]], [[True, False], [True, True]])
     """
+    checks.choice("side", side, SIDES)
     arrays = _checked("sequences", sequences)
     lengths = tuple(int(a.shape[0]) for a in arrays)
-    if 0 in lengths:
-        raise ValueError(f"sequences[{lengths.index(0)}] has no steps: expected at least one")
-    return _stacked(arrays, max(lengths)), lengths
+    steps = max(lengths)
+    x = _stacked(arrays, steps, side)
+    return x, (lengths if side == "end" else _at_the_end(lengths, steps))
+
+
+def _at_the_end(lengths: Sequence[int], steps: int) -> HostArray:
+    """Return the mask (T, B) of sequences whose padding is at the front."""
+    return np.arange(steps)[:, None] >= steps - np.asarray(lengths)
 
 
 class buckets:  # noqa: N801
@@ -62,6 +91,8 @@ class buckets:  # noqa: N801
         whole sequence, (O,) or an integer.
     size : int
         Sequences per batch; one batch of an epoch may be smaller.
+    side : {"end", "front"}
+        Where the padding is: see `pad`.
     weights : sequence of float, optional
         How much each sequence counts.
     shuffle : bool
@@ -88,11 +119,13 @@ class buckets:  # noqa: N801
         targets: Sequence[Any],
         size: int,
         *,
+        side: str = "end",
         weights: Sequence[float] | None = None,
         shuffle: bool = True,
         rng: Seed = None,
     ) -> None:
         self.size, self.shuffle = checks.positive_int("size", size), shuffle
+        self.side = checks.choice("side", side, SIDES)
         self.sequences = _checked("sequences", sequences)
         beside = self.sequences[0]
         self._xp = namespace_of(beside)
@@ -103,10 +136,6 @@ class buckets:  # noqa: N801
                 [t if hasattr(t, "shape") else self._xp.asarray(t, device=device) for t in targets],
             )
         self.lengths = [int(a.shape[0]) for a in self.sequences]
-        if 0 in self.lengths:
-            raise ValueError(
-                f"sequences[{self.lengths.index(0)}] has no steps: expected at least one"
-            )
         _check_count("targets", self.targets, len(self.sequences))
         target = self.targets[0]
         whole = 1 if self._xp.isdtype(target.dtype, "integral") else 2
@@ -145,11 +174,12 @@ class buckets:  # noqa: N801
     def _batch(self, chosen: list[int]) -> Batch:
         beside = self.sequences[0]
         with on_device_of(beside):
-            lengths = tuple(self.lengths[k] for k in chosen)
-            x = _stacked([self.sequences[k] for k in chosen], max(lengths))
+            lengths, side = tuple(self.lengths[k] for k in chosen), self.side
+            steps = max(lengths)
+            x = _stacked([self.sequences[k] for k in chosen], steps, side)
             targets, weights = [self.targets[k] for k in chosen], None
             together = self._xp.stack
-            target = _stacked(targets, max(lengths)) if self._stepwise else together(targets)
+            target = _stacked(targets, steps, side) if self._stepwise else together(targets)
             if self.weights is not None:
                 # In the dtype that a network of these sequences computes in.
                 floats = x.dtype if self._xp.isdtype(x.dtype, "real floating") else None
@@ -158,6 +188,8 @@ class buckets:  # noqa: N801
                     dtype=floats,
                     device=library_of(beside).device_of(beside),
                 )
+        if side == "front":
+            return Batch(x, target, weights=weights, mask=_at_the_end(lengths, steps))
         return Batch(x, target, lengths=lengths, weights=weights)
 
 
@@ -187,16 +219,16 @@ def _checked(name: str, arrays: Sequence[Array]) -> list[Array]:
     return found
 
 
-def _stacked(arrays: Sequence[Array], steps: int) -> Array:
-    """Return arrays beside each other, with zeros at the end of each that is shorter."""
+def _stacked(arrays: Sequence[Array], steps: int, side: str) -> Array:
+    """Return arrays beside each other, with zeros on one side of each that is shorter."""
     xp = namespace_of(arrays[0])
-    return xp.stack([_extended(a, steps) for a in arrays], axis=1)
+    return xp.stack([_extended(a, steps, side) for a in arrays], axis=1)
 
 
-def _extended(a: Array, steps: int) -> Array:
+def _extended(a: Array, steps: int, side: str) -> Array:
     missing = steps - a.shape[0]
     if not missing:
         return a
     xp = namespace_of(a)
     zeros = xp.zeros((missing, *a.shape[1:]), dtype=a.dtype, device=library_of(a).device_of(a))
-    return xp.concat([a, zeros], axis=0)
+    return xp.concat([a, zeros] if side == "end" else [zeros, a], axis=0)

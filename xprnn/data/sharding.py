@@ -57,6 +57,7 @@ def part_of(batch: Batch, rank: int, size: int) -> Batch:
     axis = batch_axis(x, target)
     start, stop = sequences_of(int(x.shape[1]), rank, size)
     lengths = None if batch.lengths is None else batch.lengths[start:stop]
+    mask = None if batch.mask is None else batch.mask[:, start:stop]
     copy = library_of(x).copy
     with on_device_of(x):
         x = copy(x[:, start:stop, ...])
@@ -64,4 +65,4 @@ def part_of(batch: Batch, rank: int, size: int) -> Batch:
         if weights is not None:
             along = weights_axis(weights, batch.x, batch.target, axis)
             weights = copy(weights[(slice(None),) * along + (slice(start, stop), ...)])
-    return Batch(x, target, batch.carry, lengths, weights)
+    return Batch(x, target, batch.carry, lengths, weights, mask)

@@ -10,7 +10,7 @@ from xprnn.backend import Backend
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell
 from xprnn.engine.architecture import Architecture
-from xprnn.engine.lengths import check_lengths, fill_padding, padding_mask
+from xprnn.engine.existing import check_existing, existing_steps, fill_missing
 
 
 def check_inputs(
@@ -19,14 +19,15 @@ def check_inputs(
     x: Array,
     state: Arrays | None,
     lengths: Sequence[int] | None,
+    mask: Array | None = None,
 ) -> tuple[Array, Arrays, Array | None]:
     """Return a network's input, initial state and padding mask.
 
     They are known to fit the network and to be finite; the input's padding is filled.
     """
     valid = None
-    if lengths is not None:
-        x, valid = without_padding("x", x, backend, lengths)
+    if lengths is not None or mask is not None:
+        x, valid = without_padding("x", x, backend, lengths, mask)
     check = check_input if architecture.embedding_size is None else check_tokens
     x = check("x", x, backend, architecture.input_size)
     if x.ndim == 3:
@@ -42,7 +43,11 @@ def check_inputs(
 
 
 def without_padding(
-    name: str, x: Array, backend: Backend, lengths: Sequence[int]
+    name: str,
+    x: Array,
+    backend: Backend,
+    lengths: Sequence[int] | None,
+    mask: Array | None = None,
 ) -> tuple[Array, Array | None]:
     """Return an input with its padding filled, and the padding mask, None if there is no padding.
 
@@ -50,11 +55,12 @@ def without_padding(
     another form is returned unchanged, for the check of the input to refuse.
     """
     checks.of_backend(name, x, backend)
-    if x.ndim not in (2, 3) or x.shape[0] == 0:
+    if x.ndim not in (2, 3):
         return x, None
     steps, batch = x.shape[:2]
-    valid = padding_mask(backend, check_lengths(lengths, steps, batch), steps)
-    return fill_padding(backend.xp, valid, backend.library.plain(x)), valid
+    existing = check_existing(lengths, mask, steps, batch, backend)
+    valid = existing_steps(backend, existing, steps)
+    return fill_missing(backend, existing, valid, backend.library.plain(x)), valid
 
 
 def zero_state(backend: Backend, cell: Cell, shape: tuple[int, ...]) -> Arrays:
@@ -81,23 +87,15 @@ def check_state(
 
 
 def check_input(name: str, x: Array, backend: Backend, size: int) -> Array:
-    """Return an input, known to be (T, B, size), or (T, B) of integers below size; T ≥ 1."""
+    """Return an input, known to be (T, B, size), or (T, B) of integers below size."""
     if getattr(x, "ndim", None) == 2 and checks.is_integer(x, backend):
-        x = checks.tokens(name, x, backend, ("T", "B"), size)
-    else:
-        x = checks.array(name, x, backend, ("T", "B", size))
-    return _with_steps(name, x)
+        return checks.tokens(name, x, backend, ("T", "B"), size)
+    return checks.array(name, x, backend, ("T", "B", size))
 
 
 def check_tokens(name: str, x: Array, backend: Backend, size: int) -> Array:
-    """Return an input, known to be (T, B) of integers below size; T ≥ 1."""
-    return _with_steps(name, checks.tokens(name, x, backend, ("T", "B"), size))
-
-
-def _with_steps(name: str, x: Array) -> Array:
-    if x.shape[0] == 0:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}: expected at least one step (T ≥ 1)")
-    return x
+    """Return an input, known to be (T, B) of integers below size."""
+    return checks.tokens(name, x, backend, ("T", "B"), size)
 
 
 def check_window(window: int | None) -> int | None:

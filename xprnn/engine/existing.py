@@ -9,7 +9,7 @@ missing steps.
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from xprnn.backend import Backend, describe, find_library, on_host
+from xprnn.backend import Backend, describe, find_library, library_of, on_host
 from xprnn.backend.host.arrays import HostArray, changes_arithmetic, np
 from xprnn.backend.types import Array
 from xprnn.engine.lengths import check_lengths, fill_padding, padding_mask
@@ -101,6 +101,13 @@ def existing_steps(backend: Backend, existing: Existing, steps: int) -> Array | 
     return backend.library.from_host(existing[..., None], backend.device)
 
 
+def mask_of(existing: Existing, steps: int) -> HostArray | None:
+    """Return which steps exist as a mask, (T, B) on the host; None if all exist."""
+    if isinstance(existing, tuple):
+        return np.arange(steps)[:, None] < np.asarray(existing, dtype=np.int64)
+    return existing
+
+
 def fill_missing(backend: Backend, existing: Existing, valid: Array | None, x: Array) -> Array:
     """Return an input whose missing steps are harmless: see `xprnn.engine.lengths.fill_padding`.
 
@@ -110,10 +117,8 @@ def fill_missing(backend: Backend, existing: Existing, valid: Array | None, x: A
     if existing is None or x.ndim == 3 or from_step_0:
         return fill_padding(backend.xp, valid, x)
     steps, batch = x.shape
-    xp, exists = backend.xp, existing
-    if isinstance(exists, tuple):
-        exists = np.arange(steps)[:, None] < np.asarray(exists)
-    if not exists.any():
+    xp, exists = backend.xp, mask_of(existing, steps)
+    if exists is None or not exists.any():
         return xp.zeros_like(x)
     some = exists.any(axis=0)
     # Of each sequence its first token; of one without tokens that of the first that has some.
@@ -122,3 +127,14 @@ def fill_missing(backend: Backend, existing: Existing, valid: Array | None, x: A
     index = np.where(exists, np.arange(steps * batch).reshape(steps, batch), first)
     taken = backend.library.from_host(index.reshape(steps * batch), backend.device)
     return xp.reshape(xp.take(xp.reshape(x, (steps * batch,)), taken, axis=0), (steps, batch))
+
+
+def closed_up(existing: HostArray, a: Array) -> Array:
+    """Return a (T, B, ...) with the steps of each sequence moved to the front, in their order."""
+    steps, batch = existing.shape
+    library = library_of(a)
+    order = np.argsort(~existing, axis=0, kind="stable") * batch + np.arange(batch)
+    index = library.from_host(order.reshape(steps * batch), library.device_of(a))
+    xp = library.namespace()
+    merged = xp.reshape(a, (steps * batch, *a.shape[2:]))
+    return xp.reshape(xp.take(merged, index, axis=0), a.shape)

@@ -306,7 +306,12 @@ class RNN:
 
     @entry
     def __call__(
-        self, x: Array, state: Arrays | None = None, lengths: Sequence[int] | None = None
+        self,
+        x: Array,
+        state: Arrays | None = None,
+        lengths: Sequence[int] | None = None,
+        *,
+        mask: Array | None = None,
     ) -> tuple[Array, Arrays]:
         """Return output and final state: inference, without a tape and without dropout.
 
@@ -316,9 +321,13 @@ class RNN:
         state : tuple of array, (layers·D, B, H) each, optional
             The initial state; None for zero.
         lengths : sequence of int, optional
-            The number of steps of each sequence, from 1 to T: a list, a range or an array of
+            The number of steps of each sequence, from 0 to T: a list, a range or an array of
             integers, on the host.  The steps after them are padding: whatever x holds there, the
             state is held and the output is zero.  None: every sequence has T steps.
+        mask : array of bool, (T, B), optional
+            Which steps exist, instead of lengths: True for a step, False where one is missing, at
+            the front, in between or at the end.  On the host, or on the network's device, from
+            where it is read.
 
         Returns
         -------
@@ -330,10 +339,15 @@ class RNN:
         TypeError
             If an array is not floating, or not of this network's backend.
         ValueError
-            If an array has the wrong shape or device, is not finite, or has no steps, or a length
-            is out of range.
+            If an array has the wrong shape or device, or is not finite; if a length is out of
+            range; or if lengths and a mask are given.
+
+        Notes
+        -----
+        A sequence without steps ends in its initial state, which is also what its output is read
+        from if the network returns the last output.
         """
-        x, state, valid = check_inputs(self.architecture, self.backend, x, state, lengths)
+        x, state, valid = check_inputs(self.architecture, self.backend, x, state, lengths, mask)
         infer = self._pass(inference, (x, *state), "architecture", "backend")
         output, final = infer(self.architecture, self.backend, self._parameters, x, state, valid)
         return output, final
@@ -345,6 +359,7 @@ class RNN:
         state: Arrays | None = None,
         lengths: Sequence[int] | None = None,
         *,
+        mask: Array | None = None,
         rng: Seed = None,
         recompute: bool = False,
     ) -> Run:
@@ -367,7 +382,7 @@ class RNN:
         """
         if recompute is not False:
             recompute = check_recompute(recompute, None)
-        x, state, valid = check_inputs(self.architecture, self.backend, x, state, lengths)
+        x, state, valid = check_inputs(self.architecture, self.backend, x, state, lengths, mask)
         forth = self._pass(forward, (x, *state), "architecture", "backend", "save", "recompute")
         run: Run = forth(
             self.architecture,
@@ -476,6 +491,7 @@ class RNN:
         lengths: Sequence[int] | None = None,
         window: int | None = None,
         *,
+        mask: Array | None = None,
         weights: Array | None = None,
         rng: Seed = None,
         recompute: bool = False,
@@ -491,7 +507,10 @@ class RNN:
         state : tuple of array, (layers·D, B, H) each, optional
         lengths : sequence of int, optional
             Padding, the steps beyond a sequence's end, has no loss, whatever the target holds
-            there, and a mean is over the other steps.
+            there, and a mean is over the other steps.  Where no step exists at all, the loss and
+            the gradients are zero.
+        mask : array of bool, (T, B), optional
+            The same for padding anywhere: see calling the network.
         window : int, optional
             See `backward`.
         weights : array, optional
@@ -517,6 +536,7 @@ class RNN:
             get_loss(loss),
             state=state,
             lengths=lengths,
+            mask=mask,
             window=window,
             weights=weights,
             some_weight=True,
@@ -534,6 +554,8 @@ class RNN:
         d_state: Arrays | None = None,
         state: Arrays | None = None,
         lengths: Sequence[int] | None = None,
+        *,
+        mask: Array | None = None,
     ) -> Tangents:
         """Return output and final state, and their exact derivatives along a direction: J d.
 
@@ -553,8 +575,8 @@ class RNN:
             How the initial state changes.  None: it does not.
         state : tuple of array, optional
             The initial state; None for zero.
-        lengths : sequence of int, optional
-            See `forward`.
+        lengths, mask : optional
+            See calling the network.
 
         Returns
         -------
@@ -592,7 +614,7 @@ class RNN:
         True
         """
         architecture, backend = self.architecture, self.backend
-        checked, initial, valid = check_inputs(architecture, backend, x, state, lengths)
+        checked, initial, valid = check_inputs(architecture, backend, x, state, lengths, mask)
         d_parameters = check_direction(
             "d_parameters", d_parameters or {}, backend, architecture.shapes()
         )
@@ -625,6 +647,7 @@ class RNN:
         state: Arrays | None = None,
         lengths: Sequence[int] | None = None,
         *,
+        mask: Array | None = None,
         rng: Seed = None,
     ) -> dict[str, Array]:
         """Return the Hessian of a loss with respect to the parameters, times a direction: H d.
@@ -636,7 +659,7 @@ class RNN:
 
         Parameters
         ----------
-        x, target, loss, state, lengths, rng
+        x, target, loss, state, lengths, mask, rng
             See `value_and_grad`.
         direction : mapping of str to array
             By the names of the parameters, in their shapes; those left out count as zero.
@@ -677,7 +700,7 @@ class RNN:
         True
         """
         architecture, backend, loss = self.architecture, self.backend, get_loss(loss)
-        checked, initial, valid = check_inputs(architecture, backend, x, state, lengths)
+        checked, initial, valid = check_inputs(architecture, backend, x, state, lengths, mask)
         direction = check_direction("direction", direction, backend, architecture.shapes())
         if valid is not None and architecture.returns == "sequence":
             target = fill_target(backend, valid, target)
@@ -804,6 +827,7 @@ def loss_and_grad(
     *,
     state: Arrays | None = None,
     lengths: Sequence[int] | None = None,
+    mask: Array | None = None,
     window: int | None = None,
     weights: Array | None = None,
     some_weight: bool = False,
@@ -817,7 +841,7 @@ def loss_and_grad(
     Parameters
     ----------
     net : RNN
-    x, target, loss, state, lengths, window, weights, rng, recompute
+    x, target, loss, state, lengths, mask, window, weights, rng, recompute
         See `RNN.value_and_grad`.
     some_weight : bool
         Refuse weights that are all zero.  A training lets them be, and makes no update.
@@ -837,13 +861,13 @@ def loss_and_grad(
     window = check_window(window)
     recompute = check_recompute(recompute, window)
     architecture, backend = net.architecture, net.backend
-    x, initial, mask = check_inputs(architecture, backend, x, state, lengths)
+    x, initial, exists = check_inputs(architecture, backend, x, state, lengths, mask)
     steps, batch = x.shape[:2]
     # The loss does not depend on the final state; without an initial state, zeros are at hand.
     d_state = initial
     if state is not None:
         d_state = zero_state(backend, architecture.cell, architecture.state_shape(batch))
-    valid = mask if architecture.returns == "sequence" else None
+    valid = exists if architecture.returns == "sequence" else None
     if valid is not None:
         target = fill_target(backend, valid, target)
     output_shape = architecture.output_shape(steps, batch)
@@ -867,7 +891,7 @@ def loss_and_grad(
         target,
         initial,
         d_state,
-        mask,
+        exists,
         weights,
         net._masks(x, rng),
         window=window,

@@ -3,7 +3,8 @@
 from xprnn.backend.entry import entry
 from xprnn.backend.types import Array
 from xprnn.data.batches import Batch, Batches, each_batch
-from xprnn.engine.lengths import check_lengths, fill_target, padding_mask
+from xprnn.engine.existing import check_existing, existing_steps
+from xprnn.engine.lengths import fill_target
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss, check_weights, combined, get_loss, mask_arguments
 from xprnn.training.reports import Reports
@@ -46,7 +47,8 @@ def total_loss(net: RNN, batches: Batches, loss: Loss) -> "TotalLoss":
     reports = Reports(net.backend.library, 1)
     for batch in each_batch(batches):
         with reports.asking() as questions:
-            output, final = net(batch.x, state if batch.carry else None, batch.lengths)
+            before = state if batch.carry else None
+            output, final = net(batch.x, before, batch.lengths, mask=batch.mask)
             target = fill_target(net.backend, valid_steps(net, batch), batch.target)
             target = loss.check(tuple(output.shape), target, net.backend)
         mask = mask_arguments(batch_mask(net, loss, batch, target))
@@ -77,7 +79,8 @@ def valid_steps(net: RNN, batch: Batch) -> Array | None:
     if net.returns == "last":
         return None
     steps, sequences = batch.x.shape[:2]
-    return padding_mask(net.backend, check_lengths(batch.lengths, steps, sequences), steps)
+    given = batch.lengths, batch.mask, steps, sequences
+    return existing_steps(net.backend, check_existing(*given, net.backend), steps)
 
 
 def batch_mask(net: RNN, loss: Loss, batch: Batch, target: Array) -> Array | None:

@@ -87,5 +87,10 @@ class Places:
             rng = copy.deepcopy(self.net.rng)
             restore_random(rng, step.random)
         return self.net.forward(
-            batch.x, step.state, batch.lengths, rng=rng, recompute=self.recompute
+            batch.x,
+            step.state,
+            batch.lengths,
+            mask=batch.mask,
+            rng=rng,
+            recompute=self.recompute,
         )

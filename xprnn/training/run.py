@@ -59,7 +59,7 @@ class Watcher(Protocol):
     ) -> None:
         """See a batch, the state that it begins in, and how the training will use it.
 
-        It also gets ``clip_by`` if that is not ``"network"``.
+        It also gets ``clip_by`` if that is not ``"network"``, and ``mask`` if the batch has one.
         """
         ...
 
@@ -258,7 +258,9 @@ class TrainingRun:
         """Show an epoch's first batch to those who watch."""
         step = self.step
         # Left out by default, so that watchers need not know of it.
-        by = {} if step.clip_by == "network" else {"clip_by": step.clip_by}
+        by: dict[str, Any] = {} if step.clip_by == "network" else {"clip_by": step.clip_by}
+        if batch.mask is not None:
+            by["mask"] = batch.mask
         for watcher in self.watchers:
             watcher.watch(
                 step.net,

@@ -142,6 +142,7 @@ class TrainingStep:
                     self.loss,
                     state=state,
                     lengths=batch.lengths,
+                    mask=batch.mask,
                     window=self.window,
                     weights=batch.weights,
                     rng=None if self.ranks is None else self.ranks.drawing(),

@@ -20,6 +20,7 @@ from xprnn.engine.arguments import (
     check_window,
     zero_state,
 )
+from xprnn.engine.existing import check_existing, closed_up
 from xprnn.engine.gradients import GradientArray, largest_size, square_sum, times
 from xprnn.engine.layer.weights import check_same_weights
 from xprnn.engine.lengths import fill_target
@@ -43,6 +44,7 @@ def gradient_flow(
     loss: str | Loss = "squared_error",
     state: Arrays | None = None,
     lengths: Sequence[int] | None = None,
+    mask: Array | None = None,
     window: int | None = None,
     rng: Seed = None,
     recompute: bool = False,
@@ -66,8 +68,9 @@ def gradient_flow(
     d_state : tuple of array, (layers·D, B, H) each, optional
         The gradient of the final state; it counts as part of the last step's loss.
     loss : str or Loss
-    state, lengths, rng, recompute
-        See `RNN.forward`; not together with a Run.
+    state, lengths, mask, rng, recompute
+        See `RNN.forward`; not together with a Run.  With a mask the steps that exist are counted,
+        from each sequence's first.
     window : int, optional
         See `RNN.backward`.  What the window cuts off does not flow.
     bound : float
@@ -119,8 +122,11 @@ def gradient_flow(
     bound = checks.number("bound", bound, below=1.0)
     checks.boolean("matrix", matrix)
     checks.boolean("jacobians", jacobians)
+    if mask is not None and not isinstance(x, Run):
+        x, target, d_output, lengths = _closed(net, x, target, d_output, lengths, mask)
     with net.backend.library.quiet():
         run = _run(net, x, state, lengths, rng, recompute)
+        _check_steps(run)
         if run.tape.recomputes:
             check_tape_for_window("x", run.tape.recomputes, window)
             _log.warning(
@@ -143,6 +149,49 @@ def gradient_flow(
         if jacobians:
             flow = flow._replace(jacobians=jacobians_of(run.tape, sequence))
     return flow
+
+
+def _closed(
+    net: RNN,
+    x: Array,
+    target: Array | None,
+    d_output: Array | None,
+    lengths: Sequence[int] | None,
+    mask: Array,
+) -> tuple[Array, Array | None, Array | None, Sequence[int] | None]:
+    """Return the arrays with each sequence's steps at the front, and its lengths."""
+    checks.of_backend("x", x, net.backend)
+    if x.ndim not in (2, 3):
+        return x, target, d_output, lengths
+    steps, batch = x.shape[:2]
+    existing = check_existing(lengths, mask, steps, batch, net.backend)
+    if existing is None or isinstance(existing, tuple):
+        return x, target, d_output, existing
+
+    def closed(a: Array | None) -> Array | None:
+        # What has another form is for the loss to refuse.
+        stepwise = net.returns == "sequence" and net.backend.owns(a)
+        if a is None or not stepwise or tuple(a.shape[:2]) != (steps, batch):
+            return a
+        return closed_up(existing, a)
+
+    ends = np.sum(existing, axis=0).tolist()
+    return closed_up(existing, x), closed(target), closed(d_output), ends
+
+
+def _check_steps(run: Run) -> None:
+    """Refuse a forward pass in which a sequence has no step."""
+    steps, batch = run.tape.x.shape[:2]
+    if steps == 0:
+        raise ValueError(f"x has {batch} sequences of no steps: expected at least one step (T ≥ 1)")
+    if run.tape.valid is not None:
+        exists = run.tape.backend.to_numpy(run.tape.valid)[..., 0]
+        ends = np.sum(exists, axis=0)
+        if not np.array_equal(exists, np.arange(steps)[:, None] < ends):
+            raise ValueError(
+                "the forward pass has a mask with steps missing before others: expected x, and "
+                "mask=, in place of the Run"
+            )
 
 
 def _run(

@@ -127,6 +127,7 @@ class GradientFlow:
         window: int | None,
         clip_norm: float | None,
         clip_by: str = "network",
+        mask: Array | None = None,
     ) -> None:
         """Measure, if it is this epoch's turn; `xprnn.fit` calls it with an epoch's first batch."""
         if (epoch - 1) % self.every:
@@ -138,6 +139,7 @@ class GradientFlow:
             loss=loss,
             state=state,
             lengths=lengths,
+            mask=mask,
             window=window,
             # A copy, which draws the masks that the step will draw.
             rng=copy.deepcopy(net.rng),

@@ -155,7 +155,9 @@ def _all_the_way(cell: Cell, tape: Tape, dh: Array | None, d_final: Arrays) -> S
     arrived = [call.arguments[-1] for call in reversed(watched.calls)]
     G = tuple(xp.stack(parts) for parts in zip(*arrived, strict=True))
     direct = sweep_layer(cell, tape.weights, tape, dh, d_final, None, watched=True).direct
-    return Sweep(_stepped(xp, cell, tape.recurrent, trajectory, G), None, direct, G, dh)
+    return Sweep(
+        _stepped(xp, cell, tape.recurrent, trajectory, G), None, direct, G, dh, d_final, None
+    )
 
 
 def _kept(cell: Cell, tape: Tape, last: Sweep, before: Sweep | None) -> Back:

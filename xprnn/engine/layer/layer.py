@@ -131,8 +131,6 @@ def run_layer(
         which `run_layer_backward` recomputes everything else.
     """
     xp, (total, batch) = backend.xp, x.shape[:2]
-    if total == 0:
-        return _without_steps(backend, weights, x, state)
     whole = not (recompute or backend.library.segments)
     borders = (slice(0, total),) if whole else cut(total, batch)
     # A border state that is a view would keep the whole segment before it in memory.
@@ -142,6 +140,8 @@ def run_layer(
     if U is None:
         U = _no_rows(backend, weights.W, state[0].shape[1])
     recurrent = Recurrent(U, _units(backend, cell, weights, U.shape[1]), gain, mask, valid)
+    if total == 0:
+        return _without_steps(backend, weights, x, state, recurrent)
     if recompute:
         state = copied(xp, state)
     segments, h = [], None
@@ -198,16 +198,16 @@ def run_layer_backward(
     return LayerGradient(total, dx, d_state)
 
 
-def _without_steps(backend: Backend, weights: Weights, x: Array, state: Arrays) -> Unrolled:
+def _without_steps(
+    backend: Backend, weights: Weights, x: Array, state: Arrays, recurrent: Recurrent
+) -> Unrolled:
     """Return the layer over sequences of no steps, which end in their initial state."""
     shape = (0, *state[0].shape)
     h = backend.library.zeros(shape, backend.dtype, backend.device)
-    return Unrolled(h, state, Tape(backend, x, Recurrent(weights.U), (), weights))
+    return Unrolled(h, state, Tape(backend, x, recurrent, (), weights))
 
 
-def _zero_gradient(
-    weights: Weights, tape: Tape, d_state: Arrays, wanted: _Wanted
-) -> LayerGradient:
+def _zero_gradient(weights: Weights, tape: Tape, d_state: Arrays, wanted: _Wanted) -> LayerGradient:
     """Return the gradients of a layer that made no step: all zero, but for the initial state's."""
     xp, x = tape.backend.xp, tape.x
 

@@ -47,6 +47,7 @@ def unroll(
     state: Arrays | None = None,
     *,
     lengths: Sequence[int] | None = None,
+    mask: Array | None = None,
     backend: Backend | None = None,
     recompute: bool = False,
 ) -> Unrolled:
@@ -64,8 +65,10 @@ def unroll(
     state : tuple of array, (B, H) each, optional
         The initial state; None for zero.
     lengths : sequence of int, optional
-        The number of steps of each sequence: on the host, from 1 to T.  In the padding after them
+        The number of steps of each sequence: on the host, from 0 to T.  In the padding after them
         the state is held and h is zero.  None: every sequence has T steps.
+    mask : array of bool, (T, B), optional
+        Which steps exist, instead of lengths, with padding anywhere: see `xprnn.RNN`.
     backend : Backend, optional
         None: the backend of ``weights.W``, in its dtype.
     recompute : bool
@@ -105,8 +108,8 @@ def unroll(
     gates_hidden, inputs = weights.W.shape
     hidden = gates_hidden // cell.gates
     valid = None
-    if lengths is not None:
-        x, valid = without_padding("x", x, backend, lengths)
+    if lengths is not None or mask is not None:
+        x, valid = without_padding("x", x, backend, lengths, mask)
     x = check_input("x", x, backend, inputs)
     batch = x.shape[1]
     if state is None:

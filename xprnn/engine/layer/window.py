@@ -12,8 +12,8 @@ The weights' gradients are taken from G_k alone: every loss reaches the k steps 
 none before those.  In a stack of layers a sweep goes through all of them, and a layer's g includes
 what the layer above has contributed in the same sweep.
 
-A window counts the steps of the sequence.  Padding, where the state is only held, does not count: at
-the ends of a sequence nothing follows, and step s+1 is the next step that exists.
+A window counts the steps of the sequence.  Padding, where the state is only held, does not count:
+step s+1 is the next step that exists.
 """
 
 from typing import NamedTuple

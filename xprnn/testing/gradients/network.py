@@ -183,11 +183,15 @@ def _objective(
     call = Call(lengths, seed=int(rng.integers(2**31)))
     if isinstance(state, tuple | list):
         state = tuple(wide(f"state[{k}]", part) for k, part in enumerate(state))
+    if x.ndim > 1 and x.shape[0] == 0:
+        raise ValueError(f"x has shape {tuple(x.shape)}: expected at least one step (T ≥ 1)")
     run = double.forward(x, state, **call.options(double))
     if state is None:
         shapes = [tuple(part.shape) for part in run.state]
         state = tuple(backend.asarray(rng.normal(size=shape)) for shape in shapes)
-        run = double.forward(x, state, **call.options(double))
+        if x.ndim > 1 and x.shape[0] == 0:
+        raise ValueError(f"x has shape {tuple(x.shape)}: expected at least one step (T ≥ 1)")
+    run = double.forward(x, state, **call.options(double))
     outputs = Outputs(run.output, run.state)
     goal: Goal
     if target is None:
