@@ -189,8 +189,6 @@ def _objective(
     if state is None:
         shapes = [tuple(part.shape) for part in run.state]
         state = tuple(backend.asarray(rng.normal(size=shape)) for shape in shapes)
-        if x.ndim > 1 and x.shape[0] == 0:
-        raise ValueError(f"x has shape {tuple(x.shape)}: expected at least one step (T ≥ 1)")
     run = double.forward(x, state, **call.options(double))
     outputs = Outputs(run.output, run.state)
     goal: Goal
