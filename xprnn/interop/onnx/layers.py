@@ -175,9 +175,7 @@ def _scan(
     products = _products(graph, cell, here[names.U]) if names.U in here else []
     gain = here[names.gains[1]] if names.gains else None
     hidden = direction.hidden_size
-    zeros = "zeros_of_unit" + (f"_l{direction.layer}" if hidden < architecture.width else "")
-    zero = graph.weight(zeros, np.zeros(hidden, graph.dtype))
-    units = [here.get(name, zero) for name in names.units]
+    units = [here.get(name) or _zero_unit(graph, hidden) for name in names.units]
     body = _step(graph, cell, program, hidden, products, gain, units)
     given = [graph.add("Squeeze", part, graph.integers(0)) for part in state]
     results = [graph.new("Scan") for _ in range(len(state) + 1)]
@@ -191,6 +189,11 @@ def _scan(
         scan_output_directions=[int(direction.reverse)],
     )
     return Result(h, [graph.add("Unsqueeze", part, graph.integers(0)) for part in final])
+
+
+def _zero_unit(graph: Graph, hidden: int) -> str:
+    """Return a per-unit parameter of zeros, for a bias that the network lacks."""
+    return graph.weight(f"zeros_of_unit_{hidden}", np.zeros(hidden, graph.dtype))
 
 
 def _present(direction: Direction, parameters: Mapping[str, HostArray]) -> list[str]:
