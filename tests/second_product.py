@@ -11,9 +11,9 @@ from xprnn.cells import Arrays, Gradients
 class SecondProduct:
     """::
 
-        q(t) = tanh(u_1(t) + v_1(t)) h(t-1) + p c(t-1) u_2(t)     (1)
-        c(t) = c(t-1) tanh(u_2(t) + v_2(t)) + u_1(t) + v_1(t)     (2)
-        h(t) = c(t) (u_3(t) + v_3(t)) + p h(t-1)                  (3)
+        q(t) = tanh(u_1(t) + v_1(t)) h(t-1) + p c(t-1) u_2(t)                 (1)
+        c(t) = c(t-1) tanh(u_2(t) + v_2(t)) + u_1(t) + v_1(t) + h(t-1) / 2    (2)
+        h(t) = c(t) (u_3(t) + v_3(t)) + p h(t-1)                              (3)
 
     with v_1 = U_1 h(t-1), and v_2, v_3 = U_2 q(t), U_3 q(t).
     """
@@ -38,7 +38,7 @@ class SecondProduct:
     def forward(self, xp: Namespace, u: Arrays, v: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
         (v_1, v_2, v_3, p), (h, c) = v, state
         f = xp.tanh(u[1] + v_2)
-        c = c * f + u[0] + v_1  # (2)
+        c = c * f + u[0] + v_1 + 0.5 * h  # (2)
         o = u[2] + v_3
         return (c * o + p * h, c), (xp.tanh(u[0] + v_1), f, o, c, u[1])  # (3)
 
@@ -50,4 +50,4 @@ class SecondProduct:
         dc = dc + dh * o  # from (3)
         d_2 = dc * c_before * (1 - f * f)  # from (2)
         d_3 = dh * c  # from (3)
-        return (dc, d_2, d_3), (dc, d_2, d_3, dh * h), (dh * p, dc * f)
+        return (dc, d_2, d_3), (dc, d_2, d_3, dh * h), (dh * p + 0.5 * dc, dc * f)
