@@ -22,6 +22,10 @@ SMALL = {
         ["--epochs", "2", "--hidden", "6", "--sentences", "120", "--trial", "1000"],
         {"loss.png", "window.png"},
     ),
+    "standard_tasks.py": (
+        ["--steps", "4", "--hidden", "4", "--updates", "2", "--every", "1"],
+        {"adding.png"},
+    ),
     "noisy_sine.py": (
         ["--epochs", "3", "--neurons", "5", "--every", "2"],
         {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xprnn.data import sine
+from xprnn.data import adding, copy_memory, sine
 
 
 def test_x_is_the_lecture_s_grid_without_its_end():
@@ -67,3 +67,39 @@ def test_a_seed_gives_the_same_noise_and_another_one_another():
 def test_bad_arguments(options, error, message):
     with pytest.raises(error, match=message):
         sine(**options)
+
+
+def test_the_adding_problem_marks_one_number_of_each_half():
+    x, target = adding(7, 20000, rng=0)
+    numbers, marks = x[..., 0], x[..., 1]
+    assert set(np.unique(marks)) == {0.0, 1.0}
+    assert np.all(marks[:3].sum(axis=0) == 1)
+    assert np.all(marks[3:].sum(axis=0) == 1)
+    assert np.all(marks.sum(axis=1) > 0)
+    assert np.allclose((numbers * marks).sum(axis=0), target[:, 0])
+    assert np.mean((target - 1) ** 2) == pytest.approx(1 / 6, rel=0.03)
+
+
+def test_the_copy_problem_asks_for_the_symbols_after_the_signal():
+    x, target = copy_memory(5, 30, symbols=3, remembered=4, rng=0)
+    assert x.shape == target.shape == (13, 30)
+    assert np.array_equal(x[:4], target[-4:])
+    assert set(np.unique(x[:4])) == {0, 1, 2}
+    assert np.all(x[8] == 4)
+    assert np.all(np.delete(x, 8, axis=0)[4:] == 3)
+    assert np.all(target[:-4] == 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: adding(1, 5), "length is 1: expected at least 2"),
+        (lambda: adding(4, 0), "sequences is 0"),
+        (lambda: copy_memory(0, 5), "length is 0"),
+        (lambda: copy_memory(4, 5, symbols=0), "symbols is 0"),
+        (lambda: copy_memory(4, 5, remembered=0), "remembered is 0"),
+    ],
+)
+def test_long_memories_that_are_none(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

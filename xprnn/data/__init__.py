@@ -14,7 +14,7 @@ from xprnn.data.rolling import rolled
 from xprnn.data.seasons import Season, find_season
 from xprnn.data.series import Scaling, sunspots, windows
 from xprnn.data.sharding import shard
-from xprnn.data.synthetic import count_ones, sine
+from xprnn.data.synthetic import adding, copy_memory, count_ones, sine
 from xprnn.data.tables import (
     Columns,
     Reading,
@@ -41,9 +41,11 @@ __all__ = [
     "Season",
     "Series",
     "Spacing",
+    "adding",
     "buckets",
     "choose",
     "chunks",
+    "copy_memory",
     "count_ones",
     "find_season",
     "fit_baselines",
