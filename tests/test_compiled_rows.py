@@ -70,7 +70,7 @@ def test_the_same_bits_however_many_threads(rows, monkeypatch):
 
 def test_cross_entropy_uses_it(monkeypatch):
     made, original = [], softmax.softmax_parts
-    monkeypatch.setattr(softmax, "softmax_parts", lambda a: made.append(True) or original(a))
+    monkeypatch.setattr(softmax, "softmax_parts", lambda *a: made.append(True) or original(*a))
     y = logits(20, 2000).reshape(4, 5, 2000)
     target = np.random.default_rng(1).integers(-1, 2000, (4, 5))
     loss, kept = CrossEntropy(), y.copy()

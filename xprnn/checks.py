@@ -202,6 +202,8 @@ def tokens(
         limits = count, None if unsigned else ignored
         questions.asked.append(Question(name, indices, f"0 to {count - 1}{also}", limits))
         return indices
+    if backend.library.all_below(indices, count):
+        return indices
     good = (indices >= 0) & (indices < count)
     # An unsigned entry is never negative: what looks like it is too large for a signed integer.
     if not unsigned:

@@ -51,6 +51,14 @@ class Operations(ABC):
         """Whether all entries are true; also if they are unknown, in code that is compiled."""
         return bool(self.namespace().all(condition))
 
+    def all_below(self, indices: Array, count: int) -> bool:
+        """Whether it is known at once that all integers of the indexing dtype are 0 to count-1.
+
+        Only a library that answers faster than by comparing each of them says so.
+        """
+        del indices, count
+        return False
+
     def any_nan(self, arrays: Sequence[Array]) -> bool:
         """Whether an entry of one of the arrays, at least one, is known to be NaN."""
         xp = self.namespace()
@@ -249,6 +257,19 @@ class Operations(ABC):
             a = a - m
         exponentials = self.exp_overwriting(a)
         return m, exponentials, xp.sum(exponentials, axis=-1, keepdims=True)
+
+    def softmax_gradient(
+        self, a: Array, columns: Array, of_all: Array, of_one: Array, *, overwrite: bool
+    ) -> tuple[Array, Array, Array]:
+        """Return m, the gradient of the cross-entropy, and Z: (N, 1), (N, V), (N, 1).
+
+        m and Z are those of `softmax_parts`.  In every row the gradient is exp(a - m) times
+        ``of_all`` / Z, less ``of_one`` in the column of ``columns``; these have shapes (N, 1),
+        (N, 1) and (N,).  With ``overwrite``, may overwrite ``a``.
+        """
+        m, gradient, Z = self.softmax_parts(a, overwrite=overwrite)
+        gradient *= of_all / Z
+        return m, self.add_to_entries(gradient, columns, -of_one[:, 0]), Z
 
     # Rules applied block by block
 

@@ -36,6 +36,8 @@ LIBRARIES: dict[str, Library] = {
 NAMES = tuple(LIBRARIES)
 """The names of all backends, installed or not."""
 
+_NUMPY, _NUMPY_ARRAY = LIBRARIES["numpy"], arrays.np.ndarray
+
 _NO_ARRAYS = (list, tuple, range, int, float, bool, str, type(None))
 """Classes that no library need be asked about."""
 
@@ -85,6 +87,10 @@ def find_library(a: object) -> Library | None:
 
     No library is imported.
     """
+    if type(a) is _NUMPY_ARRAY and not _user_namespaces:
+        # Asked a dozen times in every pass, of a small network too.
+        preferred = _preferred.get()
+        return preferred if preferred is not None and preferred.is_array(a) else _NUMPY
     # torch.compile can't follow a context variable; the arrays that it compiles for are its own.
     preferred = None if arrays.being_compiled() else _preferred.get()
     if preferred is not None and preferred.is_array(a):

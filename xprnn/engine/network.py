@@ -285,7 +285,12 @@ class RNN:
     @parameters.setter
     def parameters(self, arrays: Mapping[str, Array]) -> None:
         before: Parameters | None = self.__dict__.get("_parameters")
-        self._parameters = Parameters(self.backend, self.architecture.shapes(), arrays)
+        if before is not None and before.are(arrays):
+            # After an update in place: nothing needs another check.
+            made = Parameters.unchecked(self.backend, before.shapes, before.values())
+        else:
+            made = Parameters(self.backend, self.architecture.shapes(), arrays)
+        self._parameters = made
         if before is not None:
             before.warn_if_constant()
 

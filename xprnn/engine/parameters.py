@@ -64,6 +64,17 @@ class Parameters(dict[str, Array]):
         made._backend, made._shapes = backend, shapes
         return made
 
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The parameters' shapes by name."""
+        return self._shapes
+
+    def are(self, arrays: Mapping[str, Array]) -> bool:
+        """Whether these are the very same arrays."""
+        if not isinstance(arrays, dict) or len(arrays) != len(self):
+            return False
+        return all([arrays.get(name) is a for name, a in self.items()])
+
     def note_use(self, arrays: Iterable[Array]) -> None:
         """Note that a pass is made with arrays of a library that compiles.
 

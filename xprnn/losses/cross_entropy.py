@@ -129,7 +129,7 @@ class CrossEntropy:
         if fused is not None:
             return fused[0]
         rows = self._rows(library, output, target, mask)
-        parts = [_value(library, rows.part(k), overwrite=False)[0] for k in rows.blocks()]
+        parts = [_value(library, rows.part(k))[0] for k in rows.blocks()]
         return self._combined(xp, parts, rows, target)
 
     @entry
@@ -147,10 +147,8 @@ class CrossEntropy:
             gradient = xp.empty_like(gradient)
         for k in blocks:
             part = rows.part(k)
-            value, block, Z, chosen = _value(library, part, overwrite=overwrite)
+            value, block = _value(library, part, gradient=True, overwrite=overwrite)
             parts.append(value)
-            block *= part.of_all / Z
-            block = library.add_to_entries(block, chosen, -part.of_target[:, 0])  # from (2)
             if part.smooth is not None:
                 block = block - part.smooth * part.c  # from (3)
             block = xp.astype(block, gradient.dtype, copy=False)
@@ -291,22 +289,30 @@ def _existing(xp: Namespace, target: Array, valid: Array | None, ignored: int) -
     return xp.where(valid[..., 0], target, xp.full_like(target, ignored))
 
 
-def _value(library: Library, rows: _Rows, *, overwrite: bool) -> tuple[Array, Array, Array, Array]:
-    """Return the loss of each row, exp(y - m), Z (N, 1), and the targets, 0 where there is padding.
+def _value(
+    library: Library, rows: _Rows, *, gradient: bool = False, overwrite: bool = False
+) -> tuple[Array, Array]:
+    """Return the loss of each row, (N, 1), and its gradient without the part of the smoothing.
 
-    With ``overwrite`` the exponentials are written into the logits.
+    Without ``gradient`` the second is something else.  With ``overwrite`` it is written into the
+    logits.
     """
     xp = library.namespace()
-    chosen = xp.maximum(rows.classes, 0)
+    chosen = xp.maximum(rows.classes, 0)  # 0 where there is padding
     logits = xp.astype(rows.logits, rows.of_target.dtype, copy=False)
     picked = library.entries(logits, chosen)
     distances: Array = None
     if rows.smooth is not None:
         distances = xp.sum((xp.max(logits, axis=-1, keepdims=True) - logits) * rows.c, axis=-1)
-    m, exponentials, Z = library.softmax_parts(logits, overwrite=overwrite)  # (1)
+    if gradient:
+        m, made, Z = library.softmax_gradient(
+            logits, chosen, rows.of_all, rows.of_target, overwrite=overwrite
+        )  # (1), and from (2)
+    else:
+        m, made, Z = library.softmax_parts(logits, overwrite=overwrite)  # (1)
     log_Z = xp.log(Z)
     # m - picked first, because log Z would be lost in a large m.
     value = rows.of_target * (log_Z + (m - picked))  # (2)
     if rows.smooth is not None:
         value = value + rows.smooth * (log_Z * xp.sum(rows.c) + distances[:, None])  # (3)
-    return value, exponentials, Z, chosen
+    return value, made

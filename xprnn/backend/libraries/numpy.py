@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache
+from typing import Any
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import HostArray, changes_arithmetic, np
@@ -21,6 +22,7 @@ _CANCELLATION = 8.0
 Beyond that, the total may consist of rounding errors.  A bound of accuracy, not of speed."""
 
 _ARRAYS = (np.ndarray, np.generic)
+_UNSIGNED = np.dtype(np.uintp)
 
 
 @cache
@@ -127,14 +129,22 @@ class NumPy(Library):
         return np.exp(a, out=a)
 
     def softmax_parts(self, a: Array, *, overwrite: bool) -> tuple[Array, Array, Array]:
-        compiled = None
-        if a.dtype == np.float32 and a.size >= tuning.SOFTMAX_ENTRIES and a.flags.c_contiguous:
-            compiled = compiled_module("softmax", a)
+        compiled = _compiled_softmax(a)
         if compiled is None:
             return super().softmax_parts(a, overwrite=overwrite)
         exponentials = a if overwrite else copied(a)
         m, Z = compiled.softmax_parts(exponentials)
         return m[:, None], exponentials, Z[:, None]
+
+    def softmax_gradient(
+        self, a: Array, columns: Array, of_all: Array, of_one: Array, *, overwrite: bool
+    ) -> tuple[Array, Array, Array]:
+        compiled = None if of_all.dtype != a.dtype else _compiled_softmax(a)
+        if compiled is None:
+            return super().softmax_gradient(a, columns, of_all, of_one, overwrite=overwrite)
+        gradient = a if overwrite else copied(a)
+        m, Z = compiled.softmax_parts(gradient, of_all)
+        return m[:, None], self.add_to_entries(gradient, columns, -of_one[:, 0]), Z[:, None]
 
     def concatenated(self, arrays: Sequence[Array]) -> Array:
         first = arrays[0]
@@ -258,6 +268,13 @@ class NumPy(Library):
             return True
         return bool(np.logical_and.reduce(np.isfinite(a), axis=None))
 
+    def all_below(self, indices: Array, count: int) -> bool:
+        # A negative one is a very large unsigned one.  The maximum alone, in one call.
+        unsigned = indices.view(_UNSIGNED) if indices.dtype == np.intp else indices
+        if unsigned.dtype != _UNSIGNED or not indices.size:
+            return False
+        return bool(np.maximum.reduce(unsigned, axis=None) < count)
+
     def any_nan(self, arrays: Sequence[Array]) -> bool:
         # A sum of squares is NaN if, and only if, one of them is; nothing else reads as fast.
         with np.errstate(all="ignore"):
@@ -324,6 +341,13 @@ def _in_new_arrays(rule: Rule, arrays: Sequence[Array | None]) -> tuple[Array | 
             if result is not None:
                 result[part] = block
     return tuple([None if a is None else a.reshape(first.shape) for a in results])
+
+
+def _compiled_softmax(a: Array) -> Any:
+    """Return the module with the compiled softmax; None where it can't be used, or isn't faster."""
+    if a.dtype != np.float32 or a.size < tuning.SOFTMAX_ENTRIES or not a.flags.c_contiguous:
+        return None
+    return compiled_module("softmax", a)
 
 
 def _rows_of_block(shape: tuple[int, ...]) -> int:

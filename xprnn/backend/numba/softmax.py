@@ -1,4 +1,4 @@
-"""The parts of a softmax in two passes over each row: its maximum; then exponentials and sum."""
+"""The parts of a softmax, in passes over each row: its maximum; exponentials and sum; the scale."""
 
 from collections.abc import Callable
 from functools import cache
@@ -11,18 +11,21 @@ from xprnn.backend.host.threads import compute_threads, share
 from xprnn.backend.numba.build import build_closure
 from xprnn.backend.numba.functions import exp32
 
+_NONE = np.empty(0, np.float32)
+"""What stands for no scale."""
+
 
 def _softmax_for() -> Callable[..., None]:
-    """Return ``softmax(a, m, Z, first, last)``, for float32.
+    """Return ``softmax(a, m, Z, scale, first, last)``, for float32.
 
     For rows first to last, it sets m to the largest entry of each row, a to exp(a - m), and Z to
-    the sum of that.  The maximum and the sum are formed from LANES partial ones, which the compiler
+    the sum of that; then it multiplies the row by scale / Z, unless scale is (0,).  The maximum and the sum are formed from LANES partial ones, which the compiler
     keeps in vectors.
     """
     empty, entry, LANES = np.empty, np.float32, tuning.SOFTMAX_ACCUMULATORS
     lowest, zero = np.float32(-np.inf), np.float32(0)
 
-    def softmax(a, m, Z, first, last):
+    def softmax(a, m, Z, scale, first, last):
         V = a.shape[1]
         whole = V // LANES * LANES
         largest, sums = empty(LANES, entry), empty(LANES, entry)
@@ -50,6 +53,10 @@ def _softmax_for() -> Callable[..., None]:
             for k in range(LANES):
                 total += sums[k]
             m[r], Z[r] = top, total
+            if scale.shape[0] > 0:
+                factor = scale[r] / total
+                for j in range(V):
+                    x[j] *= factor
 
     return softmax
 
@@ -57,21 +64,25 @@ def _softmax_for() -> Callable[..., None]:
 @cache
 def _compiled() -> Callable[..., None]:
     rows, row = types.float32[:, ::1], types.float32[::1]
-    signature = types.void(rows, row, row, types.intp, types.intp)
+    given = types.Array(types.float32, 1, "C", readonly=True)
+    signature = types.void(rows, row, row, given, types.intp, types.intp)
     call: Callable[..., None] = build_closure(_softmax_for(), signature).call
     return call
 
 
-def softmax_parts(a: HostArray) -> tuple[HostArray, HostArray]:
+def softmax_parts(a: HostArray, scale: HostArray | None = None) -> tuple[HostArray, HostArray]:
     """Set a (N, V) of float32 to exp(a - m); return m (N,), its rows' maxima, and Z (N,), the sums
     of its new rows.
+
+    With ``scale``, of N entries, the rows are multiplied by scale / Z in the end.
     """
     softmax, count = _compiled(), len(a)
     m, Z = np.empty(count, a.dtype), np.empty(count, a.dtype)
+    given = _NONE if scale is None else np.ascontiguousarray(scale.reshape(-1))
     threads = min(compute_threads(), a.size // tuning.SOFTMAX_PER_THREAD, count)
     if threads < 2:
-        softmax(a, m, Z, 0, count)
+        softmax(a, m, Z, given, 0, count)
     else:
         bounds = [count * k // threads for k in range(threads + 1)]
-        share(lambda k: softmax(a, m, Z, bounds[k], bounds[k + 1]), range(threads))
+        share(lambda k: softmax(a, m, Z, given, bounds[k], bounds[k + 1]), range(threads))
     return m, Z
