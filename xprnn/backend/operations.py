@@ -86,6 +86,16 @@ class Operations(ABC):
             product += row
         return product
 
+    def products_at_once(
+        self, pairs: Sequence[tuple[Array, Array]], summed: Array | None
+    ) -> tuple[list[Array], Array | None]:
+        """Return `product` of every pair, and `sum_rows` of another matrix, if there is one.
+
+        None of them needs another, so they may be formed at the same time.
+        """
+        found = [self.product(a, b) for a, b in pairs]
+        return found, None if summed is None else self.sum_rows(summed)
+
     def add_product(self, a: Array, left: Array, right: Array) -> Array:
         """Return a + leftᵀ right, of left (N, M) and right (N, K).  May overwrite ``a``."""
         return self.add_overwriting(a, self.product(left.T, right))

@@ -73,7 +73,7 @@ class Parameters(dict[str, Array]):
         """Whether these are the very same arrays."""
         if not isinstance(arrays, dict) or len(arrays) != len(self):
             return False
-        return all([arrays.get(name) is a for name, a in self.items()])
+        return all(arrays.get(name) is a for name, a in self.items())
 
     def note_use(self, arrays: Iterable[Array]) -> None:
         """Note that a pass is made with arrays of a library that compiles.

@@ -178,11 +178,21 @@ Measured: not separately.
 
 # -- compiled code: how work is shared
 
-PRODUCT_PER_THREAD = 10**7
+PRODUCT_PER_THREAD = 8 * 10**6
 """Multiplications.
 
 Decides: a compiled product gets one thread for each of these, at least one.
-Measured: see `BLAS_SHARED`.
+Measured: on the Zen 5, 2026-11-29, whole layers with two threads, 6·10⁶ against 10⁷: the LSTM at
+rltools, whose products of the input and of dW have 17 million, 0.97 (512 bits) and 0.94 (256).
+"""
+
+TOGETHER_PER_THREAD = 9 * 10**6
+"""Multiplications.
+
+Decides: compiled products that are formed together, those of a layer's gradients, get one thread
+for each of these, at least one.
+Measured: in the same way: the GRU at small, of 20 million, 0.97 and 0.92 with two threads; Elman at
+rltools, of 17 million, whose time loop leaves the second thread asleep, 1.08 and 1.03.
 """
 
 SOFTMAX_PER_THREAD = 2**17

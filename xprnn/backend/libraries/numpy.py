@@ -12,7 +12,13 @@ from xprnn.backend.host.arrays import HostArray, changes_arithmetic, np
 from xprnn.backend.host.pool import SMALLEST, copied, empty, release_memory, zeros
 from xprnn.backend.host.threads import one_turn, step_products
 from xprnn.backend.libraries.in_place import add_in_place, put_in_place
-from xprnn.backend.libraries.numpy_products import DTYPES, SIDE, compiled_module, product
+from xprnn.backend.libraries.numpy_products import (
+    SIDE,
+    compiled_module,
+    product,
+    products_at_once,
+    sum_of_rows,
+)
 from xprnn.backend.library import Library
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
@@ -245,13 +251,8 @@ class NumPy(Library):
             a = copied(a)  # as `reshape` would, but in memory of the pool
         return a.reshape(shape)
 
-    def sum_rows(self, a: Array) -> Array:
-        if a.dtype not in DTYPES:
-            return np.add.reduce(a, axis=0)
-        # A product reads the matrix once, row by row.  NumPy's sum goes down its columns.
-        ones = np.empty((1, len(a)), a.dtype)
-        ones.fill(1)
-        return product(ones, a)[0]
+    sum_rows = staticmethod(sum_of_rows)
+    products_at_once = staticmethod(products_at_once)
 
     def copy(self, a: Array) -> Array:
         # Not a.copy(), which would keep the class of a memory map.

@@ -6,6 +6,7 @@ large ones, of which each calls the BLAS for its part.  Which product goes which
 """
 
 import importlib
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -99,16 +100,34 @@ def _by_compiled_code(a: Array, b: Array, row: Array | None) -> Array | None:
 
     A matrix that is not in row-major order is taken for the transpose of one that is.
     """
-    (n, depth), columns = a.shape, b.shape[1]
-    work = n * depth * columns
-    wider = has_wider_vectors()
-    turned_a, turned_b = not a.flags.c_contiguous, not b.flags.c_contiguous
-    if turned_a and turned_b:
+    if not a.flags.c_contiguous and not b.flags.c_contiguous:
         if row is not None or not (a.flags.f_contiguous and b.flags.f_contiguous):
             return None
         product = _by_compiled_code(b.T, a.T, None)
         return None if product is None else product.T
-    if turned_a:
+    gemm = _gemm_for(a, b)
+    if gemm is None:
+        return None
+    if not b.flags.c_contiguous:
+        bias = None if row is None else np.ascontiguousarray(row, a.dtype)
+        with_bias: Array = gemm.multiply_nt(a, b.T, bias)
+        return with_bias
+    turned = not a.flags.c_contiguous
+    c: Array = gemm.multiply_tn(a.T, b) if turned else gemm.multiply_nn(a, b)
+    if row is not None:
+        c += row
+    return c
+
+
+def _gemm_for(a: Array, b: Array) -> Any:
+    """Return the module of compiled products, or None where a BLAS is faster.
+
+    At most one of a and b is not in row-major order.
+    """
+    (n, depth), columns = a.shape, b.shape[1]
+    work = n * depth * columns
+    wider = has_wider_vectors()
+    if not a.flags.c_contiguous:
         faster = (
             a.flags.f_contiguous
             and work >= tuning.COMPILED_NARROW_PRODUCT
@@ -117,7 +136,7 @@ def _by_compiled_code(a: Array, b: Array, row: Array | None) -> Array | None:
             and depth >= SIDE
             and (wider or (columns <= tuning.NARROW_COLUMNS and n < tuning.TN_MANY_ROWS))
         )
-    elif turned_b:
+    elif not b.flags.c_contiguous:
         faster = (
             b.flags.f_contiguous
             and n > 2
@@ -132,19 +151,70 @@ def _by_compiled_code(a: Array, b: Array, row: Array | None) -> Array | None:
             and work >= tuning.COMPILED_NARROW_PRODUCT
         )
         faster = (few_rows or narrow) and min(depth, columns) >= SIDE
-    if not faster:
+    return compiled_module("gemm", a, b) if faster else None
+
+
+def products_at_once(
+    pairs: Sequence[tuple[Array, Array]], summed: Array | None
+) -> tuple[list[Array], Array | None]:
+    """Return a b of every pair, and the sum of the rows of another matrix.
+
+    Each is the same to the bit as alone.  Where several threads are worth starting, each of them
+    does its part of every compiled product, one after the other: a thread is woken only once.
+    """
+    works = [len(a) * b.size for a, b in pairs]
+    threads = min(compute_threads(), sum(works) // tuning.TOGETHER_PER_THREAD)
+    if threads < 2 or len(pairs) < 2:
+        found = [product(a, b) for a, b in pairs]
+        return found, None if summed is None else sum_of_rows(summed)
+    results: list[Array] = []
+    plans: list[Any] = []
+    for (a, b), work in zip(pairs, works, strict=True):
+        plan = _planned(a, b) if work >= tuning.COMPILED_PRODUCT else None
+        results.append(product(a, b) if plan is None else plan.c)
+        if plan is not None:
+            plans.append(plan)
+    threads = min(threads, sum([plan.work for plan in plans]) // tuning.TOGETHER_PER_THREAD)
+    total: Array | None = None
+    if threads < 2:
+        for plan in plans:
+            plan.do(0, 1)
+        return results, None if summed is None else sum_of_rows(summed)
+
+    def part(k: int) -> None:
+        nonlocal total
+        if k == 0 and summed is not None:
+            # By the thread that called, because the others begin later.
+            total = sum_of_rows(summed)
+        for plan in plans:
+            plan.do(k, threads)
+
+    share(part, range(threads))
+    return results, total
+
+
+def _planned(a: Array, b: Array) -> Any:
+    """Return a b as a product that is to be formed by compiled code; None: in another way."""
+    turned_a, turned_b = not a.flags.c_contiguous, not b.flags.c_contiguous
+    if turned_a and turned_b:
         return None
-    gemm = compiled_module("gemm", a, b)
-    if gemm is None:
+    gemm = _gemm_for(a, b)
+    if gemm is None or (not (turned_a or turned_b) and gemm.sums_parts(*a.shape)):
         return None
-    if turned_b:
-        bias = None if row is None else np.ascontiguousarray(row, a.dtype)
-        with_bias: Array = gemm.multiply_nt(a, b.T, bias)
-        return with_bias
-    c: Array = gemm.multiply_tn(a.T, b) if turned_a else gemm.multiply_nn(a, b)
-    if row is not None:
-        c += row
-    return c
+    c = empty((len(a), b.shape[1]), a.dtype)
+    return gemm.planned(
+        a.T if turned_a else a, b.T if turned_b else b, c, turned_a=turned_a, turned_b=turned_b
+    )
+
+
+def sum_of_rows(a: Array) -> Array:
+    """Return the sum of a matrix's rows."""
+    if a.dtype not in DTYPES:
+        return np.add.reduce(a, axis=0)
+    # A product reads the matrix once, row by row.  NumPy's sum goes down its columns.
+    ones = np.empty((1, len(a)), a.dtype)
+    ones.fill(1)
+    return product(ones, a)[0]
 
 
 @cache

@@ -10,7 +10,7 @@ formed in the same way whichever thread forms it.
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba import types
 
@@ -65,25 +65,96 @@ def _none(dtype: Any) -> HostArray:
     return np.empty(0, dtype)
 
 
+class Product(NamedTuple):
+    """A product that is to be formed, possibly by several threads, of which each does a part.
+
+    Attributes
+    ----------
+    c : array, (n, M)
+        Gets the product; or it is added to what c has.
+    """
+
+    call: Callable[..., None]
+    a: HostArray
+    b: HostArray
+    c: HostArray
+    bias: HostArray
+    terms: int
+    flags: tuple[bool, bool, bool, bool]
+
+    @property
+    def work(self) -> int:
+        """The multiplications."""
+        return self.c.size * self.terms
+
+    def do(self, k: int, threads: int) -> None:
+        """Form the k-th of as many parts as there are threads."""
+        n, M = self.c.shape
+        rows, columns = (0, n), (0, M)
+        if threads > 1 and n < M:
+            block = SHAPE.vectors * lanes(self.a.itemsize)
+            columns = _shares(M // block, threads, block, M)[k]
+        elif threads > 1:
+            rows = _shares(n // _TILE_ROWS, threads, _TILE_ROWS, n)[k]
+        terms = (0, self.terms)
+        self.call(self.a, self.b, self.c, self.bias, rows, columns, terms, self.flags)
+
+
+def planned(
+    a: HostArray,
+    b: HostArray,
+    c: HostArray,
+    bias: HostArray | None = None,
+    *,
+    turned_a: bool = False,
+    turned_b: bool = False,
+    more: bool = False,
+) -> Product:
+    """Return a product that is to be formed; see `_product_for`."""
+    flags = turned_a, turned_b, more, len(c) <= tuning.NN_FEW_ROWS
+    given = _none(a.dtype) if bias is None else bias
+    terms = len(a) if turned_a else a.shape[1]
+    return Product(_compiled(a.dtype), a, b, c, given, terms, flags)
+
+
+def form(product: Product) -> None:
+    """Form a product, in several threads if there is enough to do."""
+    threads = threads_for(product.work)
+    if threads < 2:
+        product.do(0, 1)
+    else:
+        share(lambda k: product.do(k, threads), range(threads))
+
+
+def threads_for(work: int) -> int:
+    """Return how many threads so many multiplications get."""
+    return min(compute_threads(), work // tuning.PRODUCT_PER_THREAD)
+
+
 def multiply_nt(a: HostArray, b: HostArray, bias: HostArray | None = None) -> HostArray:
     """Return a bᵀ + bias, of a (n, K), b (M, K) and bias (M,)."""
     c = empty((len(a), len(b)), a.dtype)
-    _shared(a, b, c, bias, turned_b=True)
+    form(planned(a, b, c, bias, turned_b=True))
     return c
+
+
+def sums_parts(n: int, K: int) -> bool:
+    """Whether a product NN of these sizes is the sum of a few parts of its sums."""
+    return n <= tuning.NN_FEW_ROWS and K >= tuning.NN_PARTS * tuning.PASS_TERMS
 
 
 def multiply_nn(a: HostArray, b: HostArray, bias: HostArray | None = None) -> HostArray:
     """Return a b + bias, of a (n, K), b (K, M) and bias (M,)."""
     (n, K), M = a.shape, b.shape[1]
-    if n > tuning.NN_FEW_ROWS or K < tuning.NN_PARTS * tuning.PASS_TERMS:
+    if not sums_parts(n, K):
         c = empty((n, M), a.dtype)
-        _shared(a, b, c, bias)
+        form(planned(a, b, c, bias))
         return c
     # There are too few rows for threads to share them; they share the terms of the sums.
     product, count, dtype = _compiled(a.dtype), tuning.NN_PARTS, a.dtype
     sums = empty((count, n, M), dtype)
     parts, flags = _shares(K, count, 1, K), (False, False, False, True)
-    threads = max(1, _threads(n, K, M))
+    threads = max(1, threads_for(n * K * M))
 
     def mine(thread: int) -> None:
         for k in range(thread, count, threads):
@@ -97,45 +168,13 @@ def multiply_nn(a: HostArray, b: HostArray, bias: HostArray | None = None) -> Ho
 def multiply_tn(a: HostArray, b: HostArray) -> HostArray:
     """Return aᵀ b, of a (K, M), whose rows may have any distance, and b (K, N)."""
     c = empty((a.shape[1], b.shape[1]), a.dtype)
-    _shared(a, b, c, None, turned_a=True)
+    form(planned(a, b, c, turned_a=True))
     return c
 
 
 def add_tn(a: HostArray, b: HostArray, c: HostArray) -> None:
     """Add aᵀ b to c (M, N), of a (K, M), whose rows may have any distance, and b (K, N)."""
-    _shared(a, b, c, None, turned_a=True, more=True)
-
-
-def _shared(
-    a: HostArray,
-    b: HostArray,
-    c: HostArray,
-    bias: HostArray | None,
-    *,
-    turned_a: bool = False,
-    turned_b: bool = False,
-    more: bool = False,
-) -> None:
-    """Form a product, in several threads if there is enough to do; see `_product_for`."""
-    product, (n, M) = _compiled(a.dtype), c.shape
-    flags = turned_a, turned_b, more, n <= tuning.NN_FEW_ROWS
-    given = _none(a.dtype) if bias is None else bias
-    everything, columns = (0, n), (0, M)
-    terms = (0, len(a) if turned_a else a.shape[1])
-    threads = _threads(n, terms[1], M)
-    if threads < 2:
-        product(a, b, c, given, everything, columns, terms, flags)
-    elif n < M:
-        block = SHAPE.vectors * lanes(a.itemsize)
-        parts = _shares(M // block, threads, block, M)
-        share(lambda k: product(a, b, c, given, everything, parts[k], terms, flags), range(threads))
-    else:
-        parts = _shares(n // _TILE_ROWS, threads, _TILE_ROWS, n)
-        share(lambda k: product(a, b, c, given, parts[k], columns, terms, flags), range(threads))
-
-
-def _threads(n: int, K: int, M: int) -> int:
-    return min(compute_threads(), n * K * M // tuning.PRODUCT_PER_THREAD)
+    form(planned(a, b, c, turned_a=True, more=True))
 
 
 def _shares(count: int, parts: int, size: int, end: int) -> list[tuple[int, int]]:

@@ -19,8 +19,9 @@ def _softmax_for() -> Callable[..., None]:
     """Return ``softmax(a, m, Z, scale, first, last)``, for float32.
 
     For rows first to last, it sets m to the largest entry of each row, a to exp(a - m), and Z to
-    the sum of that; then it multiplies the row by scale / Z, unless scale is (0,).  The maximum and the sum are formed from LANES partial ones, which the compiler
-    keeps in vectors.
+    the sum of that; then it multiplies the row by scale / Z, unless scale is (0,).
+
+    The maximum and the sum are formed from LANES partial ones, which the compiler keeps in vectors.
     """
     empty, entry, LANES = np.empty, np.float32, tuning.SOFTMAX_ACCUMULATORS
     lowest, zero = np.float32(-np.inf), np.float32(0)

@@ -416,21 +416,31 @@ def _layer_gradient(
         h_previous = h_previous * mask
     du = library.rows(d_loop.du)
     da = du if d_loop.da is d_loop.du else library.rows(d_loop.da)
+    alone = weights.U is None or tape.second  # dU is no single product, or there is none
     with library.products():
         projection = project_backward(
-            backend, weights.W, weights.b, x, du, gain_u, saved.normalized, of_input=of_input
+            backend,
+            weights.W,
+            weights.b,
+            x,
+            du,
+            None if alone else (da.T, library.rows(h_previous)),
+            gain_u,
+            saved.normalized,
+            of_input=of_input,
         )
+        dU = projection.beside
         if tape.second:
             dU = _two_gradients(tape, da, h_previous, saved.trajectory.saved[-1])
-        else:
-            dU = None if weights.U is None else library.product(da.T, library.rows(h_previous))
     gains = () if d_loop.gain is None else (projection.gain, d_loop.gain)
     units: tuple[Array | None, ...] = ()
     if weights.units:
         pairs = zip(weights.units, d_loop.units, strict=False)
         units = tuple([None if given is None else d for given, d in pairs])
     return LayerGradient(
-        Weights(projection.W, dU, projection.b, units, gains), projection.x, d_loop.state
+        Weights(projection.W, dU, projection.b, units, gains),
+        projection.x,
+        d_loop.state,
     )
 
 

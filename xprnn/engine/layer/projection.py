@@ -32,12 +32,16 @@ class Projection(NamedTuple):
 
 
 class ProjectionGradient(NamedTuple):
-    """The gradients of W, b, γ and x; the last is None if x holds integers, or isn't wanted."""
+    """The gradients of W, b, γ and x; the last is None if x holds integers, or isn't wanted.
+
+    ``beside`` is the product that was to be formed at the same time, if there was one.
+    """
 
     W: GradientArray
     b: Array | None
     gain: Array | None
     x: Array | None
+    beside: Array | None
 
 
 def project(
@@ -81,21 +85,30 @@ def project_backward(
     b: Array | None,
     x: Array,
     du: Array,
+    beside: tuple[Array, Array] | None,
     gain: Array | None = None,
     normalized: Normalized | None = None,
     *,
     of_input: bool = True,
 ) -> ProjectionGradient:
-    """Return the gradients, given that of u as (T·B, G·H); of x only if ``of_input``."""
+    """Return the gradients, given that of u as (T·B, G·H); of x only if ``of_input``.
+
+    ``beside`` are the factors of a product that is formed at the same time, that of dU; None: none.
+    """
     library = backend.library
-    db = None if b is None else library.sum_rows(du)
     da, d_gain = _before_gain(backend, du, gain, normalized)
+    pairs, summed = [] if beside is None else [beside], None if b is None else du
+    if x.ndim == 3:
+        pairs.append((da.T, library.rows(x)))
+        if of_input:
+            pairs.append((da, W))
+    made, db = library.products_at_once(pairs, summed)
+    first = None if beside is None else made.pop(0)
     if x.ndim == 2:
         dW = sum_columns(da, library.reshaped(x, (da.shape[0],)), W.shape[1])
-        return ProjectionGradient(dW, db, d_gain, None)
-    dW = library.product(da.T, library.rows(x))
-    dx = library.reshaped(library.product(da, W), x.shape) if of_input else None
-    return ProjectionGradient(dW, db, d_gain, dx)
+        return ProjectionGradient(dW, db, d_gain, None, first)
+    dx = library.reshaped(made[1], x.shape) if of_input else None
+    return ProjectionGradient(made[0], db, d_gain, dx, first)
 
 
 def input_gradient(
