@@ -125,6 +125,32 @@ def test_the_same_bits_however_many_threads(n, depth, columns, monkeypatch):
 
 
 @pytest.mark.parametrize("wider", [False, True])
+def test_products_at_once_wake_other_threads_once(wider, monkeypatch):
+    rng = np.random.default_rng(0)
+    dv, x, h = (rng.normal(size=(400, n)).astype("float32") for n in (256, 32, 64))
+    W = rng.normal(size=(256, 32)).astype("float32")
+    few = rng.normal(size=(20, 256)).astype("float32")
+    pairs = [(dv.T, h), (dv.T, x), (dv, W), (dv, few.T), (few, W)]
+    want = [LIBRARY.product(a, b) for a, b in pairs]
+    monkeypatch.setattr(numpy_products, "has_wider_vectors", lambda: wider)
+    monkeypatch.setattr(tuning, "TOGETHER_PER_THREAD", 10**6)
+    shared, share = [], numpy_products.share
+    monkeypatch.setattr(
+        numpy_products, "share", lambda part, parts: shared.append(len(parts)) or share(part, parts)
+    )
+    for count in (1, 2, 3):
+        monkeypatch.setattr(numpy_products, "compute_threads", lambda count=count: count)
+        shared.clear()
+        found, total = LIBRARY.products_at_once(pairs, dv)
+        assert [a.tobytes() for a in found] == [a.tobytes() for a in want]
+        assert total.tobytes() == LIBRARY.sum_rows(dv).tobytes()
+        assert shared == ([count] if count > 1 else [])
+        assert LIBRARY.products_at_once(pairs, None)[1] is None
+    assert LIBRARY.products_at_once([], None) == ([], None)
+    assert LIBRARY.products_at_once([], dv)[1].tobytes() == total.tobytes()
+
+
+@pytest.mark.parametrize("wider", [False, True])
 def test_which_products_are_compiled(wider, calls, monkeypatch):
     monkeypatch.setattr(numpy_products, "has_wider_vectors", lambda: wider)
 
