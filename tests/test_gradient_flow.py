@@ -18,6 +18,7 @@ from tests.second_product import SecondProduct
 from tests.stacks import DEEP, LENGTHS, SOME, deep_of
 from xprnn import RNN
 from xprnn.backend import probe
+from xprnn.backend.operations import Operations
 from xprnn.cells import Elman
 from xprnn.diagnostics import Flow, gradient_flow
 from xprnn.engine.stack import backward, zero_padding
@@ -497,3 +498,13 @@ def test_what_does_not_fit_is_refused() -> None:
     refused(TypeError, "matrix is 1", net, x, y, matrix=1)
     net.parameters["weight_hh_l0"] = np.zeros((3, 3))
     refused(ValueError, "run was made with other weights", net, run, y)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_compiled_recurrence_is_that_of_the_standard(dtype):
+    library, rng = xprnn.get_backend("numpy").library, np.random.default_rng(0)
+    factors, a = rng.normal(size=(6, 2, 5)).astype(dtype), rng.normal(size=(7, 2, 5)).astype(dtype)
+    expected = Operations.carry_back(library, factors, a.copy())
+    np.testing.assert_allclose(expected[-2], a[-2] + factors[-1] * a[-1], rtol=1e-6)
+    found = library.carry_back(factors, a.copy())
+    np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == "float32" else 1e-13)

@@ -145,6 +145,22 @@ class Operations(ABC):
         """Return the sums of the squares along the last axis."""
         return self.namespace().sum(a * a, axis=-1)
 
+    def carry_back(self, factors: Array, a: Array) -> Array:
+        """Return b with b(t) = a(t) + factors(t) b(t+1), and b(T-1) = a(T-1).
+
+        Parameters
+        ----------
+        factors : array, (T - 1, ...)
+        a : array, (T, ...)
+            Given up: it may be changed in place.
+        """
+        xp = self.namespace()
+        factors, own = xp.unstack(factors), xp.unstack(a)
+        found = [own[-1]]
+        for t in range(len(factors) - 1, -1, -1):
+            found.append(factors[t] * found[-1] + own[t])
+        return xp.stack(found[::-1])
+
     def count_true(self, a: Array) -> Array:
         """Return how many entries are True, zero-dimensional and floating."""
         xp = self.namespace()

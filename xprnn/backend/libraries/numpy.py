@@ -299,6 +299,15 @@ class NumPy(Library):
     def squares_along(self, a: Array) -> Array:
         return np.vecdot(a, a)
 
+    def carry_back(self, factors: Array, a: Array) -> Array:
+        compiled = None
+        if factors.flags.c_contiguous and a.flags.c_contiguous and a.flags.writeable:
+            compiled = compiled_module("carrying", factors, a)
+        if compiled is None:
+            return super().carry_back(factors, a)
+        compiled.carry_back(factors, a)
+        return a
+
     def count_true(self, a: Array) -> Array:
         return np.asarray(np.count_nonzero(a), np.float64)
 

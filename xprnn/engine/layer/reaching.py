@@ -277,13 +277,7 @@ def _carried(backend: Backend, paths: Paths, g: Arrays) -> Array:
         return xp.concat((dh, last[0][None, ...]), axis=0)
     count = before[0].shape[0]
     if len(g) == 1 and paths[0][0] is not None:
-        found = [last[0]]
-        factors, own = xp.unstack(paths[0][0]), xp.unstack(before[0])
-        for t in range(count - 1, -1, -1):
-            dh = factors[t] * found[-1]
-            dh += own[t]
-            found.append(dh)
-        return xp.stack(found[::-1])
+        return backend.library.carry_back(paths[0][0], g[0])
     D = [_at_steps(xp, row, count) for row in paths]
     each = list(zip(*map(xp.unstack, before), strict=True))
     ds = last
