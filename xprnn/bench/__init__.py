@@ -14,6 +14,7 @@ import       seconds of an import, bytes of the installed files  `imports`      
 quality      losses of a whole training                          `quality`             torch
 origins      seconds of one training step                        `origins`             plain NumPy
 sensitivity  the smallest wrong gradient that a check finds      `sensitivity`         torch, JAX
+distributed  seconds of training steps on several processes      `distributed`         torch
 ===========  ==================================================  ====================  =============
 
 `process` starts the processes.  The work of the other libraries is in `peers`.

@@ -2,6 +2,7 @@
 
 from xprnn.cli.bench import (
     crossover,
+    distributed,
     flow,
     imports,
     layer,
@@ -22,5 +23,6 @@ COMPARISONS: dict[str, Command] = {
     "import": imports,
     "quality": quality,
     "crossover": crossover,
+    "distributed": distributed,
     "sensitivity": sensitivity,
 }
