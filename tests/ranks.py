@@ -70,6 +70,28 @@ def killed(ranks: int, folder: Path, epochs: int, chance: random.Random) -> int:
         return running.returncode
 
 
+def stopped(
+    ranks: int, words: list[str], folder: Path, file: str
+) -> subprocess.CompletedProcess[str]:
+    """Send SIGTERM to the launcher of a command once it has written a file."""
+    command = [str(MPIEXEC), "-n", str(ranks), sys.executable, *words]
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as running:
+        until = time.monotonic() + SECONDS
+        while not (folder / file).exists():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        running.send_signal(signal.SIGTERM)
+        said = running.communicate(timeout=30)[0]
+    return subprocess.CompletedProcess(command, running.returncode, said)
+
+
 def results(ranks: int, job: str, folder: Path, *words: object) -> list[Any]:
     """Return what a job returns on each rank; an error as its name and message."""
     done = launch(ranks, "-m", "tests.ranks", job, folder, *words)

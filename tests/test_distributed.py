@@ -174,3 +174,15 @@ def test_without_mpi4py_the_error_says_what_to_install(monkeypatch: pytest.Monke
 def test_other_communicators_are_refused(given: Any, error: Any, expected: str) -> None:
     with pytest.raises(error, match=expected):
         ranks.dense(epochs=1, communicator=given)
+
+
+@pytest.mark.full
+def test_a_signal_to_the_launcher_saves_once(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("a few words, and a few more of them.\n" * 200)
+    words = ["-m", "xprnn", "train", "text", "text.txt", "--level", "characters", "--epochs"]
+    words += ["9999", "--hidden", "8", "--out", "out", "--distributed", "mpi"]
+    done = ranks.stopped(2, [*words, "--checkpoint", "it.ckpt"], tmp_path, "it.ckpt")
+    assert done.returncode == 143
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("xprnn: ")]
+    assert line.startswith("xprnn: training interrupted after ")
+    assert line.endswith("out/model.safetensors; the same command with --resume goes on")

@@ -36,16 +36,19 @@ class Team:
     Parameters
     ----------
     communicator : Communicator
+    holds_signals : bool
+        False: signals raise at once, as they do outside.
     """
 
-    def __init__(self, communicator: Communicator) -> None:
+    def __init__(self, communicator: Communicator, *, holds_signals: bool = True) -> None:
+        self.holds_signals = holds_signals
         self.communicator = communicator
         self.rank, self.size = communicator.rank, communicator.size
         self._signal: tuple[int, FrameType | None] | None = None
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
+        if self.holds_signals and threading.current_thread() is threading.main_thread():
             for name in SIGNALS:
                 number: int | None = getattr(signal, name, None)
                 if number is None:

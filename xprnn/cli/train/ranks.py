@@ -52,7 +52,8 @@ def together(args: argparse.Namespace) -> Iterator[MPI | None]:
         elif communicator.size > 1:
             _introduce(communicator, args)
         try:
-            with Team(communicator):
+            # `fit` holds signals by itself.
+            with Team(communicator, holds_signals=False):
                 yield communicator
         except KeyboardInterrupt:
             if args.rank:
