@@ -32,7 +32,7 @@ class GRU:
     References
     ----------
     K. Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical
-    machine translation", EMNLP 2014: the gates (with z and 1-z exchanged).
+    machine translation", EMNLP 2014: the gates, with z as in its equation (7).
     J. Appleyard, T. Kocisky and P. Blunsom, "Optimizing performance of recurrent neural networks on
     GPUs" (2016), arXiv:1604.01946: the variant with the reset after the product.
     """
