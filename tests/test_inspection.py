@@ -11,7 +11,8 @@ import pytest
 import xprnn
 from tests.leaky import LeakyUnit
 from tests.odd_cells import Branching, Deaf, Holding, PerUnit, Swapping
-from xprnn.cells import GRU, LSTM, Elman, MinimalGated
+from tests.second_product import SecondProduct
+from xprnn.cells import GRU, LSTM, Elman, GRUResetBefore, MinimalGated
 from xprnn.diagnostics import gradient_flow, inspect_page
 from xprnn.diagnostics.inspection.equations import gate_names, numbered_equations
 from xprnn.diagnostics.inspection.watching import watch
@@ -29,6 +30,8 @@ CELLS = [
     Holding(),
     Deaf(),
     PerUnit(),
+    GRUResetBefore(),
+    SecondProduct(),
 ]
 FORMS = {
     "one layer": {},
@@ -286,8 +289,51 @@ def test_names_are_those_of_the_formula():
     assert layer.backward_lines[line].cites == (4, 1)
 
 
+def lines_of(quantities, lines):
+    return {q.name: lines[q.line].text for q in quantities if q.line is not None}
+
+
+def test_the_operand_of_a_second_product():
+    net, x, target = problem(GRUResetBefore(), "one layer")
+    layer = inspect_page(net, x, target).record.layers[0]
+    assert " ".join(q.name for q in layer.forward) == ("x u_r u_z u_n h(t-1) v_r v_z q v_n r z n h")
+    text = lines_of(layer.forward, layer.forward_lines)
+    assert text["v_z"] == "v_z(t) = U_z h(t-1)"
+    assert text["q"] == "q(t) = r(t) h(t-1)"
+    assert text["v_n"] == "v_n(t) = U_n q(t)"
+    U_r, U_z, U_n = np.split(net.parameters["weight_hh_l0"], 3)
+    np.testing.assert_allclose(layer["q"], layer["r"] * layer["h(t-1)"], rtol=1e-14)
+    np.testing.assert_allclose(layer["v_n"], layer["q"] @ U_n.T, rtol=1e-13)
+    text = lines_of(layer.backward, layer.backward_lines)
+    assert text["dq"] == "dq(t) = U_nᵀ dv_n(t)"
+    assert text["da_r"] == "da_r = dq * h * (r * (1 - r))"
+    passed = "dh_later(t-1) = U_rᵀ dv_r(t) + U_zᵀ dv_z(t) + through q + direct"
+    assert text["dh_later(t-1)"] == passed
+    np.testing.assert_allclose(layer["dq"], layer["dv_n"] @ U_n, rtol=1e-13)
+    np.testing.assert_allclose(layer["through U"], layer["dv_r"] @ U_r + layer["dv_z"] @ U_z)
+    np.testing.assert_allclose(layer["through q"], layer["dq"] * layer["r"])
+    np.testing.assert_allclose(layer["direct"], layer["dh"] * layer["z"])
+    of_U = [c for c in layer.contributions if c.name == "weight_hh_l0"]
+    assert [c.text for c in of_U] == [
+        "d(U_r, U_z) += (dv_r(t), dv_z(t)) h(t-1)ᵀ",
+        "dU_n += dv_n(t) q(t)ᵀ",
+    ]
+
+
+@pytest.mark.parametrize("cell", [GRUResetBefore(), SecondProduct()], ids=["GRU", "own"])
+def test_what_a_step_with_two_products_passes_on(cell):
+    net, x, target = problem(cell, "stack")
+    page = inspect_page(net, x, target)
+    for layer in page.record.layers:
+        parts = layer["through U"] + layer["through q"] + layer["direct"]
+        np.testing.assert_allclose(parts, layer[f"dh_later({layer.before})"], atol=1e-15)
+    adds = [a for a in data_of(page)["layers"][0]["adds"] if a["name"] == "weight_hh_l0"]
+    rows = 4 * cell.second_product
+    assert [a["shape"] for a in adds] == [[12 - rows, 4], [rows, 4]]
+
+
 def test_every_quantity_of_a_cell_has_its_equation():
-    for cell in (Elman(), GRU(), LSTM(), MinimalGated()):
+    for cell in (Elman(), GRU(), LSTM(), MinimalGated(), GRUResetBefore()):
         net, x, target = problem(cell, "one layer")
         layer = inspect_page(net, x, target).record.layers[0]
         for equation in numbered_equations(cell):

@@ -32,9 +32,21 @@ def test_every_derivative(cell):
     assert check_gradients(make(cell, layers=2), X, window=2).passed
 
 
-@each
-@pytest.mark.parametrize("name", ["torch", "jax", "array_api_strict"])
-def test_every_backend_agrees_with_numpy(cell, name):
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        pytest.param(
+            name,
+            cell,
+            id=f"{name}-{type(cell).__name__}",
+            # JAX compiles for two seconds; `test_gradients.py` has this cell there, too.
+            marks=[pytest.mark.full] if (name, cell) == ("jax", GRUResetBefore()) else [],
+        )
+        for name in ("torch", "jax", "array_api_strict")
+        for cell in CELLS
+    ],
+)
+def test_every_backend_agrees_with_numpy(name, cell):
     net = make(cell, layers=2, bidirectional=True, recurrent_dropout=0.3)
     other, target = net.to(name), np.ones((6, 3, 3))
 
@@ -66,8 +78,7 @@ def test_saved_and_recomputed(cell, tmp_path):
 def test_what_runs_it_and_what_does_not():
     words = "GRUResetBefore() runs as plain array code: it has a second product within the step"
     assert xprnn.explain_lowering("gru_reset_before").startswith(words)
-    with pytest.raises(ValueError, match="one with one product per step"):
-        gates_over_time(make("gru_reset_before"), X)
+    assert list(gates_over_time(make("gru_reset_before"), X)) == ["r", "z", "n"]
 
 
 @dataclass(frozen=True)

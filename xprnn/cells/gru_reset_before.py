@@ -20,7 +20,7 @@ class GRUResetBefore:
         n(t) = tanh(u_n(t) + v_n(t))                          (4)
         h(t) = n(t) + z(t) (h(t-1) - n(t))                    (5)
 
-    with u(t) = W x(t) + b, gates in the order r, z, n, and two products in a step: v_r and v_z are
+    with u(t) = W x(t) + b and gates in the order r, z, n.  A step has two products: v_r and v_z are
     U_r h(t-1) and U_z h(t-1), and v_n is U_n q(t).
 
     Notes

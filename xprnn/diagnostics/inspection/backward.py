@@ -6,6 +6,11 @@ from typing import Any
 from xprnn.backend.host.arrays import np
 from xprnn.cells import recurrent_blocks, unit_names
 from xprnn.diagnostics.inspection.equations import block_names, short_unit_names
+from xprnn.diagnostics.inspection.operand import (
+    operand_backward_quantities,
+    operand_contributions,
+    passes_on,
+)
 from xprnn.diagnostics.inspection.record import Contribution, Line, Quantity
 from xprnn.diagnostics.inspection.view import Rows, View, results_of, source_lines
 from xprnn.engine.normalization import normalize_backward
@@ -34,13 +39,28 @@ def backward_quantities(view: View) -> tuple[tuple[Quantity, ...], tuple[Line, .
     for name, a, statement in results:
         rows.add(name, a, "cell", placed.get(statement))
     gates = recurrent_blocks(cell)
+    if back.operand is not None:
+        operand_backward_quantities(view, rows, lines)
+        # The cell returns the parts alone; the sums are the engine's.
+        du, dv = _blocks(back.step.du, cell.gates), _blocks(back.step.da, gates)
     for letter, blocks in (("du", du), ("dv", dv[:gates])):
         for name, block in zip(block_names(cell, letter), blocks, strict=bool(blocks)):
             rows.add(name, block, "projections")
     if view.normalises:
         rows.add("da_u", _before_gain(view)[0], "projections", note="gradient of W x")
         rows.add("da_v", back.step.da, "projections", note="gradient of U h")
-    direct = d_previous[0]
+    if back.operand is not None:
+        passes_on(view, rows, lines)
+    else:
+        _passes_on(view, d_previous[0], rows, lines)
+    for name, passed in zip(cell.state, back.step.state, strict=True):
+        label = f"d{name}_later{view.before}"
+        rows.add(label, passed, "passes on", len(lines) - 1, f"to step {view.before[1:-1]}")
+    return tuple(rows.quantities), tuple(lines)
+
+
+def _passes_on(view: View, direct: Any, rows: Rows, lines: list[Line]) -> None:
+    """Add the parts of what a step passes on to h of the step before."""
     paths = "" if direct is None else " + direct"
     norm = "da_v" if view.normalises else "dv"
     last = len(lines)
@@ -50,13 +70,15 @@ def backward_quantities(view: View) -> tuple[tuple[Quantity, ...], tuple[Line, .
     else:
         lines.append(Line(f"dh_later{view.before} = Uᵀ {norm}(t){paths}"))
     if direct is not None and U is not None:
-        through = back.step.da @ U
+        through = view.back.step.da @ U
         rows.add("through U", through, "passes on", last, f"Uᵀ {norm}(t)")
         rows.add("direct", direct, "passes on", last, "not through U")
-    for name, passed in zip(cell.state, back.step.state, strict=True):
-        label = f"d{name}_later{view.before}"
-        rows.add(label, passed, "passes on", last, f"to step {view.before[1:-1]}")
-    return tuple(rows.quantities), tuple(lines)
+
+
+def _blocks(a: Any, gates: int) -> tuple[Any, ...]:
+    """Split (T, 1, G·H) into G blocks."""
+    hidden = a.shape[-1] // gates
+    return tuple(a[..., k * hidden : (k + 1) * hidden] for k in range(gates))
 
 
 def _before_gain(view: View) -> tuple[Any, Any]:
@@ -89,7 +111,9 @@ def contributions(view: View) -> Iterable[Contribution]:
             None,
             W_shape,
         )
-    if weights.U is not None:
+    if view.back.operand is not None:
+        yield from operand_contributions(view, names.U, da)
+    elif weights.U is not None:
         yield Contribution(
             names.U, f"dU += {right}(t) h{view.before}ᵀ", da, h, None, tuple(weights.U.shape)
         )

@@ -146,7 +146,9 @@ def _adds(
     contribution: Contribution, pool: Pool, add: Callable[[HostArray], int] | None = None
 ) -> Encoded:
     add = pool.add if add is None else add
-    name, text, left, right, tokens, shape = contribution
+    name, text, left, right, tokens, shape, rows = contribution
+    if rows is not None:
+        shape = (left.shape[1], *shape[1:])
     return {
         "name": name,
         "text": text,

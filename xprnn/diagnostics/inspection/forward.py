@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from xprnn.backend.host.arrays import HostArray
-from xprnn.cells import recurrent_blocks
+from xprnn.cells import recurrent_blocks, second_product
 from xprnn.diagnostics.inspection.equations import (
     Equation,
     block_names,
     numbered_equations,
     short_unit_names,
 )
+from xprnn.diagnostics.inspection.operand import GROUP, operand_lines, operand_results, products
 from xprnn.diagnostics.inspection.record import Line, Quantity
 from xprnn.diagnostics.inspection.view import Result, Rows, View, results_of, source_lines
 
@@ -29,22 +30,36 @@ def forward_quantities(view: View) -> tuple[tuple[Quantity, ...], tuple[Line, ..
         rows.add(name, block, "input projection", 0)
     for name, state in zip(cell.state, previous, strict=True):
         rows.add(f"{name}{view.before}", state, "state before")
-    for name, block in zip(v_names, v[:gates], strict=gates > 0):
-        rows.add(name, block, "recurrent projection", 1)
+    first = gates - second_product(cell)
+    recurrent = list(zip(v_names, v[:gates], strict=gates > 0))
+    for k, (name, block) in enumerate(recurrent[:first]):
+        rows.add(name, block, "recurrent projection", 1 + k if first < gates else 1)
     for name, unit in zip(short_unit_names(cell), v[gates:], strict=True):
         rows.add(name, unit, "parameters per unit")
     results = results_of(forth.call, dict(zip(cell.state, new, strict=True)))
+    within = operand_results(view)
     documented = numbered_equations(cell)
     if documented:
-        placed, computed = _documented_lines(view, documented, rows.known(), results, lines)
+        known = rows.known() | view.named(dict(recurrent))
+        placed, computed = _documented_lines(view, documented, known, [*within, *results], lines)
     else:
-        placed, computed = source_lines(view, forth.call, lines), {}
-    for name, a, statement in results:
+        placed = operand_lines(view, lines)
+        placed, computed = placed | source_lines(view, forth.call, lines), {}
+
+    def add(found: Result, group: str) -> None:
+        name, a, statement = found
         line = computed.get(name)
         if line is None and statement is not None:
             cited = [placed[n] for n in statement.cites if n in placed]
             line = cited[-1] if cited else placed.get(statement)
-        rows.add(name, a, "cell", line)
+        rows.add(name, a, group, line)
+
+    for result in within:
+        add(result, GROUP)
+    for k, (name, block) in enumerate(recurrent[first:], first):
+        rows.add(name, block, GROUP, 1 + k)
+    for result in results:
+        add(result, "cell")
     return tuple(rows.quantities), tuple(lines)
 
 
@@ -57,10 +72,17 @@ def _input_line(view: View) -> Line:
 
 
 def _recurrent_line(view: View) -> list[Line]:
-    """Return the line of v(t), if the cell reads it."""
+    """Return the line of v(t), if the cell reads it; of each block, if there are two products."""
     U, h = view.tape.weights.U, f"h{view.before}"
     if U is None:
         return []
+    if view.forth.operand is not None:
+        return [
+            _product_line(
+                view, f"v_{gate}(t) = U_{gate} {name}", rows, {f"U_{gate}": rows, name: a}
+            )
+            for gate, name, rows, a in products(view)
+        ]
     product = f"γ_v N(U {h})" if view.normalises else f"U {h}"
     right = {"U": U, h: view.forth.states[0][:-1, ...]}
     return [_product_line(view, f"v(t) = {product}", U, right)]

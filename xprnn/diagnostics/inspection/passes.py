@@ -44,6 +44,8 @@ class Forth(NamedTuple):
     states : tuple of array, (T+1, 1, H) each
     normalized : Normalized or None
         Of W x, (T, G·H), if the layer normalises.
+    operand : Call or None
+        Of the cell's `operand`, if it has a second product: ``(u, v, state)``.
     """
 
     x: Array
@@ -51,6 +53,7 @@ class Forth(NamedTuple):
     call: Call
     states: Arrays
     normalized: Normalized | None
+    operand: Call | None
 
 
 class Back(NamedTuple):
@@ -68,6 +71,9 @@ class Back(NamedTuple):
         Of the cell's `backward`, for all steps at once: ``(saved, previous, d_state)``.
     gradient : LayerGradient
         Of the layer's parameters, over all steps.
+    operand : Call or None
+        Of the cell's `operand_backward`, if it has a second product: ``(saved, previous,
+        d_operand)``.
     """
 
     own: Arrays
@@ -75,6 +81,7 @@ class Back(NamedTuple):
     step: StepGradient
     call: Call
     gradient: LayerGradient
+    operand: Call | None
 
 
 def forward_again(cell: Cell, tape: Tape) -> Forth:
@@ -88,7 +95,7 @@ def forward_again(cell: Cell, tape: Tape) -> Forth:
     trajectory, watched = _trajectory(tape), WatchedCell(cell)
     previous = tuple(part[:-1, ...] for part in trajectory.states)
     step_forward(xp, watched, tape.recurrent, tape.recurrent.U.T, u, None, previous)
-    return Forth(tape.x, u, watched.calls[0], trajectory.states, normalized)
+    return Forth(tape.x, u, watched.calls[0], trajectory.states, normalized, watched.operand_call())
 
 
 def backward_kept(
@@ -176,7 +183,7 @@ def _kept(cell: Cell, tape: Tape, last: Sweep, before: Sweep | None) -> Back:
     watched = WatchedCell(cell)
     step = _stepped(xp, watched, tape.recurrent, trajectory, G)
     gradient = sweep_gradient(tape.weights, tape, last)
-    return Back(last.direct, later, step, watched.calls[0], gradient)
+    return Back(last.direct, later, step, watched.calls[0], gradient, watched.operand_call())
 
 
 def _stepped(

@@ -65,6 +65,8 @@ class Contribution(NamedTuple):
         Step t adds left(t) to the column of that number; to the row, for an embedding.
     shape : tuple of int
         The parameter's.
+    rows : slice or None
+        The rows of the parameter that the matrix is added to; None: all of them.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Contribution(NamedTuple):
     right: HostArray | None
     tokens: HostArray | None
     shape: tuple[int, ...]
+    rows: slice | None = None
 
     @property
     def of_output(self) -> bool:
@@ -91,7 +94,8 @@ class Contribution(NamedTuple):
             place = (self.tokens[t], ...) if self.of_rows else (..., self.tokens[t])
             whole[place] = self.left[t]
             return whole
-        return self.left[t] if self.right is None else np.outer(self.left[t], self.right[t])
+        added = self.left[t] if self.right is None else np.outer(self.left[t], self.right[t])
+        return self._placed(added)
 
     def total(self) -> HostArray:
         """Return the sum over all steps: the parameter's gradient."""
@@ -101,7 +105,17 @@ class Contribution(NamedTuple):
             for token, row in zip(self.tokens, self.left, strict=True):
                 rows[token] += row
             return whole
-        return self.left.sum(axis=0) if self.right is None else self.left.T @ self.right
+        return self._placed(
+            self.left.sum(axis=0) if self.right is None else self.left.T @ self.right
+        )
+
+    def _placed(self, added: HostArray) -> HostArray:
+        """Return an array of the parameter's shape, from that of its rows."""
+        if self.rows is None:
+            return added
+        whole = np.zeros(self.shape)
+        whole[self.rows] = added
+        return whole
 
 
 @dataclass(frozen=True)

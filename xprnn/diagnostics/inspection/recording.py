@@ -12,7 +12,7 @@ from xprnn.backend import library_of
 from xprnn.backend.entry import entry
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.types import Array
-from xprnn.cells import Arrays, second_product
+from xprnn.cells import Arrays
 from xprnn.diagnostics.inspection.layers import layer_record
 from xprnn.diagnostics.inspection.passes import backward_kept, forward_again, one_segment
 from xprnn.diagnostics.inspection.record import Contribution, Record
@@ -61,16 +61,11 @@ def record(
     ------
     TypeError, ValueError
         If an argument is of the wrong type or shape, or out of range; if neither a target nor
-        ``d_output`` is given, or both are; or if the cell has a second product within a step.
+        ``d_output`` is given, or both are.
     """
     if not isinstance(net, RNN):
         raise TypeError(f"net is {type(net).__name__}: expected an RNN")
     architecture, backend = net.architecture, net.backend
-    if second_product(architecture.cell):
-        raise ValueError(
-            f"the cell is {architecture.cell}: expected one with one product per step, since no "
-            "page shows a second one yet"
-        )
     loss, window = get_loss(loss), check_window(window)
     if (target is None) == (d_output is None):
         given = "neither" if target is None else "both"

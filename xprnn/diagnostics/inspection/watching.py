@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from xprnn.backend.types import Array, Namespace
-from xprnn.cells import Arrays, Cell, has_layer_norm, unit_names
+from xprnn.cells import Arrays, Cell, Gradients, has_layer_norm, second_product, unit_names
 
 NUMBER = re.compile(r"\((\d+)\)")
 _SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return)
@@ -82,7 +82,13 @@ class WatchedCell:
         self._cell, self._inside = cell, inside
         self.gates, self.state = cell.gates, cell.state
         self.units, self.layer_norm = unit_names(cell), has_layer_norm(cell)
+        self.second_product = second_product(cell)
         self.calls: list[Call] = []
+        self._operand: Call | None = None
+
+    def operand_call(self) -> Call | None:
+        """Return the last call of `operand` or `operand_backward`; None: there was none."""
+        return self._operand
 
     def forward(self, xp: Namespace, u: Arrays, v: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
         result: tuple[Arrays, Arrays] = self._watch(self._cell.forward, xp, u, v, state)
@@ -90,19 +96,34 @@ class WatchedCell:
 
     def backward(
         self, xp: Namespace, saved: Arrays, previous: Arrays, d_state: Arrays
-    ) -> tuple[Arrays, Arrays, tuple[Array | None, ...]]:
-        result: tuple[Arrays, Arrays, tuple[Array | None, ...]] = self._watch(
-            self._cell.backward, xp, saved, previous, d_state
-        )
+    ) -> Gradients:
+        result: Gradients = self._watch(self._cell.backward, xp, saved, previous, d_state)
+        return result
+
+    def operand(self, xp: Namespace, u: Arrays, v: Arrays, state: Arrays) -> Array:
+        return self._watch_operand("operand", xp, u, v, state)
+
+    def operand_backward(
+        self, xp: Namespace, saved: Arrays, previous: Arrays, d_operand: Array
+    ) -> Gradients:
+        result: Gradients = self._watch_operand("operand_backward", xp, saved, previous, d_operand)
         return result
 
     def _watch(self, formula: Callable[..., Any], *arguments: Any) -> Any:
+        call = self._called(formula, *arguments)
+        self.calls.append(call)
+        return call.result
+
+    def _watch_operand(self, name: str, *arguments: Any) -> Any:
+        self._operand = self._called(getattr(self._cell, name), *arguments)
+        return self._operand.result
+
+    def _called(self, formula: Callable[..., Any], *arguments: Any) -> Call:
         if self._inside:
             result, executed = watch(formula, *arguments)
         else:
             result, executed = formula(*arguments), ()
-        self.calls.append(Call(arguments[1:], result, executed))
-        return result
+        return Call(arguments[1:], result, executed)
 
 
 def watch(function: Callable[..., Any], *arguments: Any) -> tuple[Any, tuple[Executed, ...]]:
