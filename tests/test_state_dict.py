@@ -434,7 +434,7 @@ def without(*words: str) -> Any:
         (
             lambda s: s.update({"rnn.weight_hr_l0": np.zeros((2, H))}),
             ValueError,
-            r"has 'rnn\.weight_hr_l0': projections \(proj_size\)",
+            r"rnn\.weight_hr_l0 has shape \(2, 5\): expected \(5, H\)",
             {},
         ),
         (

@@ -60,6 +60,10 @@ class Direction(NamedTuple):
         The index of its state in the network's.
     skips : bool
         Whether its layer's input is added to its output.
+    features : int
+        The size of its output: H, or that of the projection.
+    P : str or None
+        The name of the projection, if there is one.
     """
 
     layer: int
@@ -70,6 +74,8 @@ class Direction(NamedTuple):
     hidden_size: int
     of_state: tuple[Any, ...]
     skips: bool
+    features: int
+    P: str | None
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ class Architecture:
     # Files and checkpoints from before it was there are those of networks without it.
     tied: bool = field(default=False, metadata={"later": True})
     residual: bool = field(default=False, metadata={"later": True})
+    projection: int | None = field(default=None, metadata={"later": True})
 
     def __post_init__(self) -> None:
         layers = checks.positive_int("layers", self.layers)
@@ -116,9 +123,12 @@ class Architecture:
             "embedding_size": _size("embedding_size", self.embedding_size),
             "tied": checks.boolean("tied", self.tied),
             "residual": checks.boolean("residual", self.residual),
+            "projection": _size("projection", self.projection),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        if self.projection is not None:
+            self._check_projection(self.projection)
         if self.tied:
             self._check_tied()
         if self.residual:
@@ -138,6 +148,20 @@ class Architecture:
             raise ValueError(
                 f"{name} has layer_norm, which normalises U h(t-1), and recurrent_matrix=False, "
                 "without U: expected one of both"
+            )
+
+    def _check_projection(self, size: int) -> None:
+        """Refuse a projection that makes h no smaller, and one without U."""
+        smallest = min(self.sizes)
+        if size >= smallest:
+            raise ValueError(
+                f"projection is {size}, the size of h = P m, and hidden_size is "
+                f"{self.hidden_size}, that of m: expected less than {smallest}"
+            )
+        if not has_recurrent_matrix(self.cell):
+            raise ValueError(
+                f"projection={size} makes U and P the factors of the recurrent matrix, and "
+                f"{type(self.cell).__name__} has none: expected None"
             )
 
     def _check_residual(self) -> None:
@@ -178,8 +202,12 @@ class Architecture:
 
     @property
     def features(self) -> int:
-        """H·D of the top layer, the size of its output at one step."""
-        return self.sizes[-1] * self.directions
+        """H·D of the top layer, or P·D, the size of its output at one step."""
+        return self._put_out(self.layers - 1) * self.directions
+
+    def _put_out(self, layer: int) -> int:
+        """Return the size of what a layer puts out in one direction."""
+        return self.sizes[layer] if self.projection is None else self.projection
 
     @property
     def readout_weight(self) -> str:
@@ -200,7 +228,7 @@ class Architecture:
         suffix = f"_l{layer}{'_reverse' * reverse}"
         inputs = self.embedding_size or self.input_size
         if layer:
-            inputs = self.sizes[layer - 1] * self.directions
+            inputs = self._put_out(layer - 1) * self.directions
         norms = ("norm_ih", "norm_hh") if has_layer_norm(self.cell) else ()
         names = ParameterNames(
             f"weight_ih{suffix}",
@@ -211,8 +239,12 @@ class Architecture:
         )
         hidden, k = self.sizes[layer], layer * self.directions + reverse
         of_state = (k, ...) if hidden == self.width else (k, ..., slice(0, hidden))
-        skips = self.residual and layer > 0 and hidden == self.sizes[layer - 1]
-        return Direction(layer, reverse, suffix, inputs, names, hidden, of_state, skips)
+        features = self._put_out(layer)
+        skips = self.residual and layer > 0 and features == self._put_out(layer - 1)
+        P = None if self.projection is None else f"weight_hr{suffix}"
+        return Direction(
+            layer, reverse, suffix, inputs, names, hidden, of_state, skips, features, P
+        )
 
     def state_shape(self, batch: int) -> Shape:
         """Return the shape of each state variable, (layers·D, B, H), H being the largest."""
@@ -237,9 +269,11 @@ class Architecture:
             rows = self.cell.gates * hidden
             shapes[f"weight_ih{suffix}"] = (rows, direction.input_size)
             if has_recurrent_matrix(self.cell):
-                shapes[f"weight_hh{suffix}"] = (rows, hidden)
+                shapes[f"weight_hh{suffix}"] = (rows, direction.features)
             if self.bias:
                 shapes[f"bias{suffix}"] = (rows,)
+            if direction.P is not None:
+                shapes[direction.P] = (direction.features, hidden)
             for name in self.units():
                 shapes[f"{name}{suffix}"] = (hidden,)
             if has_layer_norm(self.cell):
@@ -284,7 +318,10 @@ class Architecture:
             hidden = direction.hidden_size
             for name in (n for n in shapes if n.endswith(direction.suffix)):
                 kind, shape = kinds[name], shapes[name]
-                fan_in = direction.input_size if kind == "weight_ih" else hidden
+                if name == direction.P:
+                    values[name] = _drawn(drawn_by[kind], name, rng, shape, hidden)
+                    continue
+                fan_in = direction.input_size if kind == "weight_ih" else direction.features
                 gates = shape[0] // hidden
                 block = (hidden, *shape[1:])
                 if kind.startswith("norm_"):

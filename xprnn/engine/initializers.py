@@ -247,6 +247,7 @@ ByKind: TypeAlias = "str | Initializer | Mapping[str, str | Initializer]"
 KINDS = {
     "weight_ih": "W",
     "weight_hh": "U",
+    "weight_hr": "P",
     "bias": "b",
     "readout.weight": "R",
     "readout.bias": "r",

@@ -86,6 +86,11 @@ class RNN:
     residual : bool
         Whether a layer's input is added to its output, from the second layer on, where both have
         the same size.  Dropout acts on h, before its layer's input is added to it.
+    projection : int, optional
+        P, below H: the size of h, which is then h = P m, the product of a matrix P and the cell's
+        own output m, (B, H); U, (G·H, P), reads h, and so does everything outside the layer
+        (Sak et al. 2014; ``proj_size`` of torch).  The states passed in and returned stay the
+        cell's, m and c.  None: h is m.
     bidirectional : bool
         Whether each layer also reads the sequence from its end to its beginning, with a second set
         of weights; the layer's output is then the h of both directions, concatenated.  D is the
@@ -96,7 +101,8 @@ class RNN:
         one layer it does nothing.
     recurrent_dropout : float
         In [0, 1): the probability that an entry of h(t-1) is dropped before U multiplies it, drawn
-        for every sequence and unit and the same at every step (variational dropout).
+        for every sequence and unit and the same at every step (variational dropout).  With a
+        projection, an entry of m(t-1) before P multiplies it.
     bias : bool
         Whether there are biases b and r.
     embedding_size : int, optional
@@ -119,7 +125,7 @@ class RNN:
         ``"uniform"`` (in ±1/√n, n the number of incoming connections), ``"normal"``,
         ``"orthogonal"``, ``"identity"``, ``"spectral_radius"``, ``"chrono:100"``, ``"zeros"``, or
         an instance from `xprnn.initializers`.  Or one for each kind of parameter, such as
-        ``{"U": "orthogonal", "b": Chrono(100)}``: W, U, b, R, r, E, or the name of another
+        ``{"U": "orthogonal", "b": Chrono(100)}``: W, U, P, b, R, r, E, or the name of another
         parameter without layer and direction; those left out are uniform.
 
     Attributes
@@ -130,8 +136,9 @@ class RNN:
     parameters : dict of array
         Of layer 0: ``"weight_ih_l0"`` W (G·H, I), ``"weight_hh_l0"`` U (G·H, H), ``"bias_l0"`` b
         (G·H,), and those that the cell names, such as the GRU's ``"bias_hn_l0"`` (H,); G is the
-        cell's number of gates.  Further layers' names end with ``_l1``, ..., and a reversed
-        direction's with ``_reverse``.  ``"readout.weight"`` R (O, H·D), ``"readout.bias"`` r (O,),
+        cell's number of gates.  With a projection U is (G·H, P), and there is ``"weight_hr_l0"``
+        P (P, H).  Further layers' names end with ``_l1``, ..., and a reversed direction's with
+        ``_reverse``.  ``"readout.weight"`` R (O, H·D), ``"readout.bias"`` r (O,),
         ``"embedding.weight"`` (I, embedding_size).  Assignable, one by one or all at once.
     rng : numpy.random.Generator
         Draws the dropout masks of `forward`.
@@ -181,6 +188,7 @@ class RNN:
         embedding_size: int | None = None,
         tied: bool = False,
         residual: bool = False,
+        projection: int | None = None,
         returns: str = "sequence",
         backend: str | Backend = "numpy",
         device: Device | None = None,
@@ -202,6 +210,7 @@ class RNN:
             embedding_size,
             tied,
             residual,
+            projection,
         )
         self.backend = get_backend(backend, device, dtype)
         self.metadata: dict[str, Any] = {}
@@ -273,6 +282,9 @@ class RNN:
     )
     residual: bool = _of_architecture(
         "residual", "Whether layers' inputs are added to their outputs."
+    )
+    projection: int | None = _of_architecture(
+        "projection", "Size of the projected h; None without a projection."
     )
     tied: bool = _of_architecture("tied", "Whether embedding and readout are one matrix.")
     returns: str = _of_architecture("returns", '``"sequence"`` or ``"last"``.')

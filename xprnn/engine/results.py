@@ -10,6 +10,7 @@ from xprnn.cells import Arrays
 from xprnn.engine.architecture import Architecture
 from xprnn.engine.gradients import GradientArray, trimmed
 from xprnn.engine.layer.layer import Tape
+from xprnn.engine.recurrent import Factors
 
 
 @tree("architecture", "backend")
@@ -32,6 +33,8 @@ class NetworkTape(NamedTuple):
         What the readout reads.
     parameters : tuple of array
         Those that made the tape, in the network's order.
+    factors : tuple of Factors
+        Of every layer in every direction; empty for a network without a projection.
     """
 
     architecture: Architecture
@@ -42,6 +45,7 @@ class NetworkTape(NamedTuple):
     masks: tuple[Array | None, ...]
     h: Array
     parameters: tuple[Array, ...]
+    factors: tuple[Factors, ...] = ()
 
     @property
     def recomputes(self) -> bool:
@@ -56,6 +60,7 @@ class NetworkTape(NamedTuple):
             a.output_size is None
             and a.returns == "sequence"
             and not a.bidirectional
+            and a.projection is None
             and not a.stack[-1].skips
             and self.layers[-1].shares_h
         )

@@ -27,7 +27,7 @@ Path = str | os.PathLike[str]
 CONFIG = (*(field.name for field in fields(Architecture)), "dtype", "metadata")
 """The entries of a configuration."""
 
-SIZES = ("input_size", "hidden_size", "output_size", "embedding_size")
+SIZES = ("input_size", "hidden_size", "output_size", "embedding_size", "projection")
 """Each of them is a dimension of a parameter."""
 
 _FORMAT = {"bfloat16": "F32", "float16": "F16", "float32": "F32", "float64": "F64"}

@@ -12,7 +12,8 @@
 networks, from the second layer on, where both have the same size.  The backward pass goes through
 the same equations from (5) to (1): it multiplies by the same mask, adds what came past the layer to
 what came through it, splits what was concatenated, and reverses in time what was reversed.  With
-tied weights E and R are one matrix, whose gradient is the sum of both equations' shares.
+tied weights E and R are one matrix, whose gradient is the sum of both equations' shares.  Where h
+is a projection of what the cell puts out, see `xprnn.engine.recurrent`.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,6 +43,14 @@ from xprnn.engine.layer.reaching import Reached
 from xprnn.engine.layer.weights import Weights
 from xprnn.engine.layer.window import Sweep
 from xprnn.engine.readout import read_out, read_out_backward
+from xprnn.engine.recurrent import (
+    Factors,
+    merge,
+    output_share,
+    put_out,
+    put_out_backward,
+    split_backward,
+)
 from xprnn.engine.results import Gradient, NetworkTape, Run
 
 
@@ -79,6 +88,9 @@ def forward(
     tapes: list[Tape] = []
     finals: list[Arrays] = []
     outputs: list[Array] = []
+    factors: list[Factors] = []
+    # The layer whose final h alone is read, if there is one.
+    ending = architecture.layers - 1 if architecture.returns == "last" else None
     skips = False
     for k, direction in enumerate(architecture.stack):
         if direction.layer and not direction.reverse:
@@ -99,14 +111,25 @@ def forward(
             save=save,
             recompute=recompute,
         )  # (2), (3)
-        outputs.append(_reversed(xp, h) if reverse else h)
+        ends = direction.layer == ending
+        if ends:
+            h = final[0]
+        if direction.P is not None:
+            P, m = parameters[direction.P], h
+            h = put_out(xp, P, m)
+            if save:
+                factors.append(Factors(parameters[direction.names.U], P, m))
+        outputs.append(_reversed(xp, h) if reverse and not ends else h)
         finals.append(final)
         tapes.append(layer_tape)
-    if architecture.returns == "last":
-        outputs = [final[0] for final in finals[-architecture.directions :]]
-        if len(outputs) == 1 and architecture.output_size is None and not skips:
-            # A copy for the same reasons as in `_stacked`; two are concatenated anyway.
-            outputs = [backend.library.copy(outputs[0])]
+    if (
+        architecture.returns == "last"
+        and len(outputs) == 1
+        and architecture.output_size is None
+        and not skips
+    ):
+        # A copy for the same reasons as in `_stacked`; two are concatenated anyway.
+        outputs = [backend.library.copy(outputs[0])]
     h = backend.library.concatenated(outputs)
     if skips:
         h = h + (_last(architecture, backend, layer_input, valid))  # (5)
@@ -118,7 +141,17 @@ def forward(
             # In the padding, where h is zero, y is r.  In place, because the output may be large.
             output *= xp.astype(valid, output.dtype)
     made_by = tuple(parameters.values())
-    tape = NetworkTape(architecture, backend, x, valid, tuple(tapes), masks.between, h, made_by)
+    tape = NetworkTape(
+        architecture,
+        backend,
+        x,
+        valid,
+        tuple(tapes),
+        masks.between,
+        h,
+        made_by,
+        tuple(factors),
+    )
     return Run(output, _stacked(architecture, backend, finals), tape)
 
 
@@ -180,7 +213,11 @@ def backward(
     readout_backward = partial(
         _readout_backward, parameters, tape, d_output, gradients, factored=factored
     )
-    weights = [_weights(direction, parameters) for direction in architecture.stack]
+    if tape.factors:
+        # U P is formed once for both passes.
+        weights = [layer.weights for layer in tape.layers]
+    else:
+        weights = [_weights(direction, parameters) for direction in architecture.stack]
     longest_path = tape.x.shape[0] - 1
     if architecture.bidirectional:
         # A path may go through all steps in each layer, forward in one and reversed in the next.
@@ -262,6 +299,7 @@ def _layers_backward(
     """
     architecture = tape.architecture
     states: list[Arrays] = []
+    shares: dict[int, Array] = {}
 
     def layer_backward(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
         gradient = run_layer_backward(
@@ -274,13 +312,15 @@ def _layers_backward(
             of_weights=of_weights,
             watch=None if watch is None else partial(watch, k),
         )
-        gradients.update(_by_name(architecture.stack[k], gradient.weights))
+        gradients.update(_by_name(tape, k, gradient.weights, shares))
         states.append(gradient.state)
         return gradient.x
 
     # The gradient of the top layer's output has no name here, so that it is freed when that layer
     # is done: it is as large as a long sequence.
-    d_input = down_the_layers(tape, readout_backward(), d_state, layer_backward)  # from (2), (3)
+    d_input = down_the_layers(
+        tape, readout_backward(), d_state, layer_backward, shares if of_weights else None
+    )  # from (2), (3)
     states.reverse()
     return d_input, states
 
@@ -310,8 +350,10 @@ def _layers_backward_windowed(
 
     # A layer alone does all of its sweeps at once.
     rounds, count = (1, window + 1) if architecture.layers == 1 else (window + 1, 1)
-    for _ in range(rounds):
-        down_the_layers(tape, dh, d_state, layer_backward)
+    shares: dict[int, Array] = {}
+    for left in reversed(range(rounds)):
+        # The last sweep has the whole gradient.
+        down_the_layers(tape, dh, d_state, layer_backward, None if left else shares)
     if watch is not None:
         for k, swept in enumerate(sweeps):
             if swept is not None:
@@ -321,8 +363,8 @@ def _layers_backward_windowed(
         for w, layer, swept in zip(weights, tapes, sweeps, strict=True)
         if swept is not None
     ]
-    for direction, layer in zip(stack, layers, strict=True):
-        gradients |= _by_name(direction, layer.weights)
+    for k, layer in enumerate(layers):
+        gradients |= _by_name(tape, k, layer.weights, shares)
     bottom = zip(stack[: architecture.directions], layers, strict=False)
     d_input = _summed(
         [_reversed(xp, layer.x) if direction.reverse else layer.x for direction, layer in bottom]
@@ -335,6 +377,7 @@ def down_the_layers(
     dh: Array,
     d_state: Arrays,
     layer_backward: Callable[[int, Array | None, Arrays], Array | None],
+    shares: dict[int, Array] | None = None,
 ) -> Array | None:
     """Go down from the top layer; return the gradient of the input, None if that is integers.
 
@@ -344,30 +387,42 @@ def down_the_layers(
         The gradient of the top layer's output.
     layer_backward : callable
         ``layer_backward(k, dh, d_final)`` takes the gradients of layer and direction k's outputs,
-        (T, B, H), and final state, and returns the gradient of its input.
+        (T, B, H), before their projection, and final state, and returns the gradient of its input.
+    shares : dict, optional
+        Gets what the projection of layer and direction k puts out adds to its gradient.
     """
     architecture, xp = tape.architecture, tape.backend.xp
     stack = architecture.stack
     d_layer, d_inputs = dh, []
+
+    def before_projection(k: int, dh: Array | None) -> Array | None:
+        if dh is None or not tape.factors:
+            return dh
+        if shares is not None:
+            shares[k] = output_share(tape.factors[k], dh)
+        return put_out_backward(xp, tape.factors[k], dh)
+
     # What goes past a layer that skips.
     d_past: Any = _last_backward(tape, dh) if stack[-1].skips else None
     del dh
     for k in reversed(range(len(stack))):
         direction, d_final = stack[k], _state_of(d_state, stack[k])
-        hidden = direction.hidden_size
+        size = direction.features
         # In one direction the object itself and no view of it: a windowed sweep recognises an
         # unchanged gradient by the object.
         dh_k = d_layer
         if architecture.bidirectional:
-            dh_k = d_layer[..., hidden:] if direction.reverse else d_layer[..., :hidden]
+            dh_k = d_layer[..., size:] if direction.reverse else d_layer[..., :size]
         if direction.layer == architecture.layers - 1 and architecture.returns == "last":
             # The output is the final state, so its gradient enters there and at no step before.
-            d_final, dh_k = (d_final[0] + dh_k, *d_final[1:]), None
+            d_final, dh_k = (d_final[0] + before_projection(k, dh_k), *d_final[1:]), None
         # The result has no name, so that a long sequence's gradient doesn't outlive its use.
         if direction.reverse:
-            d_inputs.append(_reversed(xp, layer_backward(k, _reversed(xp, dh_k), d_final)))
+            d_inputs.append(
+                _reversed(xp, layer_backward(k, before_projection(k, _reversed(xp, dh_k)), d_final))
+            )
         else:
-            d_inputs.append(layer_backward(k, dh_k, d_final))
+            d_inputs.append(layer_backward(k, before_projection(k, dh_k), d_final))
             # On the way back a layer's forward direction comes last: the layer is done.
             d_layer, d_inputs = _summed(d_inputs), []
             if direction.skips:
@@ -386,7 +441,7 @@ def _last(architecture: Architecture, backend: Backend, x: Array, valid: Array |
     if architecture.returns == "sequence":
         return x
     ends = _ends(architecture, backend, x.shape[0], valid)
-    H, xp, zero = architecture.sizes[-1], backend.xp, backend.xp.zeros_like(x[..., :1])
+    H, xp, zero = architecture.stack[-1].features, backend.xp, backend.xp.zeros_like(x[..., :1])
     parts = [x[..., k * H : (k + 1) * H] for k in range(len(ends))]
     return backend.library.concatenated(
         [xp.sum(xp.where(end, part, zero), axis=0) for part, end in zip(parts, ends, strict=True)]
@@ -399,7 +454,8 @@ def _last_backward(tape: NetworkTape, dh: Array) -> Array:
     if architecture.returns == "sequence":
         return dh
     ends = _ends(architecture, backend, tape.x.shape[0], tape.valid)
-    H, xp, zero = architecture.sizes[-1], backend.xp, backend.xp.zeros_like(dh[None, :, :1])
+    xp, zero = backend.xp, backend.xp.zeros_like(dh[None, :, :1])
+    H = architecture.stack[-1].features
     parts = [dh[None, :, k * H : (k + 1) * H] for k in range(len(ends))]
     return backend.library.concatenated(
         [xp.where(end, part, zero) for part, end in zip(parts, ends, strict=True)]
@@ -421,19 +477,28 @@ def _ends(
 
 def _weights(direction: Direction, parameters: Mapping[str, Array]) -> Weights:
     W, U, b, units, gains = direction.names
+    recurrent = parameters.get(U)
+    if direction.P is not None:
+        recurrent = merge(recurrent, parameters[direction.P])
     return Weights(
         parameters[W],
-        parameters.get(U),
+        recurrent,
         parameters.get(b),
         tuple(map(parameters.get, units)) if units else (),
         tuple(map(parameters.__getitem__, gains)) if gains else (),
     )
 
 
-def _by_name(direction: Direction, weights: Weights) -> dict[str, GradientArray | None]:
-    """Return a layer's gradients by the names of its parameters."""
-    names, (W, U, b, units, gains) = direction.names, weights
+def _by_name(
+    tape: NetworkTape, k: int, weights: Weights, shares: Mapping[int, Array]
+) -> dict[str, GradientArray | None]:
+    """Return the gradients of layer and direction k by the names of its parameters."""
+    direction, (W, U, b, units, gains) = tape.architecture.stack[k], weights
+    names = direction.names
     named = {names.W: W, names.U: U, names.b: b}
+    if direction.P is not None:
+        factors = (None, None) if U is None else split_backward(tape.factors[k], U, shares[k])
+        named[names.U], named[direction.P] = factors
     if units:
         named.update(zip(names.units, units, strict=True))
     if gains:

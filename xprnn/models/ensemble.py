@@ -53,8 +53,8 @@ def merge(nets: Sequence[RNN]) -> RNN:
             raise ValueError(f"nets[{k}] has no readout, so its output can't be averaged: {net}")
         if len(nets) > 1 and not _is_plain(net):
             raise ValueError(
-                f"nets[{k}] is {net}: expected one layer in one direction, without embedding and "
-                "without layer normalisation"
+                f"nets[{k}] is {net}: expected one layer in one direction, without embedding, "
+                "projection and layer normalisation"
             )
         for name, mine, theirs in _compared(net, first):
             if mine != theirs:
@@ -106,7 +106,11 @@ def _compared(net: RNN, first: RNN) -> Iterator[tuple[str, object, object]]:
 def _is_plain(net: RNN) -> bool:
     """Whether U, W and b of one layer in one direction are all that comes before the readout."""
     return not (
-        net.layers > 1 or net.bidirectional or net.embedding_size or has_layer_norm(net.cell)
+        net.layers > 1
+        or net.bidirectional
+        or net.embedding_size
+        or net.projection
+        or has_layer_norm(net.cell)
     )
 
 

@@ -48,6 +48,13 @@ def network_options(
         help="add a layer's input to its output where both have the same size, from the second "
         "layer on",
     )
+    add(
+        "--projection",
+        type=int,
+        metavar="N",
+        help="project what a layer puts out, and U reads, to N numbers, fewer than --hidden "
+        "(default: no projection)",
+    )
     if bidirectional:
         add("--bidirectional", action="store_true", help="read the sequence in both directions")
     add(
@@ -234,6 +241,14 @@ def _check_layers(args: argparse.Namespace) -> None:
                 f"{args.layers}"
             )
         args.layers = len(args.hidden)
+    if args.projection is not None:
+        checks.positive_int("--projection", args.projection)
+        smallest = min(args.hidden) if isinstance(args.hidden, tuple) else args.hidden
+        if args.projection >= smallest:
+            raise ValueError(
+                f"--projection is {args.projection}: expected fewer than the {smallest} units of "
+                "--hidden"
+            )
     if args.residual and args.layers == 1:
         raise ValueError("--residual connects layers, but --layers is 1: expected more layers")
 
@@ -270,6 +285,7 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "recurrent_dropout": args.recurrent_dropout,
         "initializer": _initializer(args),
         "residual": args.residual,
+        "projection": args.projection,
     }
 
 

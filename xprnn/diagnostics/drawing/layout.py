@@ -15,6 +15,7 @@ PARAMETERS = {
     "weight_ih": ("W", "input"),
     "bias": ("b", "input"),
     "weight_hh": ("U", "state"),
+    "weight_hr": ("P", "state"),
     "norm_ih": ("γ_u", "input"),
     "norm_hh": ("γ_v", "state"),
     "embedding.weight": ("E", "input"),
@@ -122,7 +123,7 @@ def layout_of(net: Network, steps: int) -> Layout:
     parameters = _parameters(net)
     last = net.returns == "last"
     sizes = net.hidden_size if isinstance(net.hidden_size, tuple) else (net.hidden_size,)
-    features = sizes[-1] * (2 if net.bidirectional else 1)
+    features = (getattr(net, "projection", None) or sizes[-1]) * (2 if net.bidirectional else 1)
     outputs = features if net.output_size is None else net.output_size
     tokens = net.embedding_size is not None
     return Layout(
@@ -165,9 +166,14 @@ def _equations(net: Network, parameters: dict[str, list[Parameter]]) -> tuple[st
     if "γ_u" in symbols:
         u, v = f"γ_u N({u})", f"γ_v N({v})"
     u += " + b" if "b" in symbols else ""
-    carried = net.cell.state[1:] if "U" in symbols else net.cell.state
+    names = net.cell.state
+    if "P" in symbols:
+        # What the cell calls h is m, and h is put out.
+        names = ("m", *names[1:])
+    carried = names[1:] if "U" in symbols else names
     before = ", ".join([*([v] if "U" in symbols else []), *(f"{s}(t-1)" for s in carried)])
-    state = f"{', '.join(f'{s}(t)' for s in net.cell.state)} = cell({u}, {before})"
+    state = f"{', '.join(f'{s}(t)' for s in names)} = cell({u}, {before})"
+    state += ",  h(t) = P m(t)" if "P" in symbols else ""
     h = "h(T)" if last else "h(t)"
     output = f"{'y' if last else 'y(t)'} = "
     if net.output_size is None:

@@ -291,7 +291,8 @@ class _Measuring:
         # Units that a smaller layer lacks have zeros.
         recurrent = np.zeros((len(stack), blocks, width, width))
         for k, direction in enumerate(stack if blocks else ()):
-            U, H = to_host(net.parameters[direction.names.U]), direction.hidden_size
+            # The loop's, which is U P where h is projected.
+            U, H = to_host(self.tape.layers[k].weights.U), direction.hidden_size
             recurrent[k, :, :H, :H] = U.reshape(blocks, H, H)
         return Flow(
             tuple(f"layer {d.layer}" + " reversed" * d.reverse for d in stack),

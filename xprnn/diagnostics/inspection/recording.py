@@ -66,6 +66,11 @@ def record(
     if not isinstance(net, RNN):
         raise TypeError(f"net is {type(net).__name__}: expected an RNN")
     architecture, backend = net.architecture, net.backend
+    if architecture.projection is not None:
+        raise ValueError(
+            f"projection is {architecture.projection}: expected None, since no page shows U and P "
+            "as factors; gradient_flow measures such networks"
+        )
     loss, window = get_loss(loss), check_window(window)
     if (target is None) == (d_output is None):
         given = "neither" if target is None else "both"

@@ -15,7 +15,7 @@ BY_GATES = {1: "elman", 3: "gru", 4: "lstm"}
 """The cell with this number of gates."""
 
 _RECURRENT = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh)_l([0-9]+)(_reverse)?")
-_PROJECTION = re.compile(r"weight_hr_l[0-9]+(_reverse)?")
+_PROJECTED = re.compile(r"weight_hr_l[0-9]+(_reverse)?")
 _ELSEWHERE = re.compile(r"(|.*\.)weight_hh_l0")
 _SHOWN = 6
 
@@ -80,6 +80,15 @@ def check_cell(cell: Cell) -> None:
         )
 
 
+def check_projection(cell: Cell, projection: int | None) -> None:
+    """Refuse a projection where torch has none."""
+    if projection is not None and not isinstance(cell, LSTM):
+        raise ValueError(
+            f"projection is {projection} and cell is {cell}: in torch the LSTM alone has "
+            "projections (proj_size); expected LSTM"
+        )
+
+
 def host_arrays(state_dict: object) -> dict[str, HostArray]:
     """Return copies of the entries, known to be floats."""
     if not isinstance(state_dict, Mapping):
@@ -115,16 +124,10 @@ def architecture_of(
 ) -> Architecture:
     """Return the architecture that follows from names and shapes; all entries are checked."""
     recurrent = [name.removeprefix(names.rnn) for name in state if name.startswith(names.rnn)]
-    projections = [names.rnn + name for name in recurrent if _PROJECTION.fullmatch(name)]
-    if projections:
-        raise ValueError(
-            f"the state dict has {_listed(projections)}: "
-            "projections (proj_size) are not supported here"
-        )
-    made, hidden = _cell_and_size(state, names, cell)
+    made, hidden, projection = _cell_and_sizes(state, names, cell, recurrent)
     present = [found for name in recurrent if (found := _RECURRENT.fullmatch(name))]
     layers, bidirectional = len({found[2] for found in present}), any(f[3] for f in present)
-    features = hidden * (2 if bidirectional else 1)
+    features = (projection or hidden) * (2 if bidirectional else 1)
     table = _shape(state, names.of("embedding.weight"), ("V", "E"))
     first = _shape(state, names.of("weight_ih_l0"), (made.gates * hidden, "I"))
     last = _shape(state, names.of("readout.weight"), ("O", features))
@@ -139,16 +142,20 @@ def architecture_of(
         layers=layers,
         bidirectional=bidirectional,
         embedding_size=table[1] if table else None,
+        projection=projection,
         **options,
     )
     _check_entries(state, names, architecture)
     return architecture
 
 
-def _cell_and_size(
-    state: Mapping[str, HostArray], names: Names, cell: str | Cell | None
-) -> tuple[Cell, int]:
-    """Return the cell and H."""
+def _cell_and_sizes(
+    state: Mapping[str, HostArray],
+    names: Names,
+    cell: str | Cell | None,
+    recurrent: list[str],
+) -> tuple[Cell, int, int | None]:
+    """Return the cell, H, and P if there is a projection."""
     if cell is not None:
         check_cell(get_cell(cell))
     (name,) = names.of("weight_hh_l0")
@@ -156,17 +163,24 @@ def _cell_and_size(
         others = [at for other in state if (at := _ELSEWHERE.fullmatch(other))]
         hint = f"; pass rnn={others[0][1]!r} for {others[0][0]!r}" if others else ""
         raise KeyError(f"the state dict lacks {name!r}: it has {_listed(state)}{hint}")
-    shape = state[name].shape
-    if len(shape) != 2 or 0 in shape or shape[0] % shape[1]:
-        raise ValueError(f"{name} has shape {shape}: expected (G·H, H)")
-    gates, hidden = shape[0] // shape[1], shape[1]
+    shape, projection = state[name].shape, None
+    hidden = shape[-1] if shape else 0
+    projected = next((names.rnn + n for n in recurrent if _PROJECTED.fullmatch(n)), None)
+    if projected is not None:
+        checks.of_shape(projected, state[projected], (hidden, "H"))
+        projection, hidden = state[projected].shape
+    if len(shape) != 2 or 0 in shape or hidden == 0 or shape[0] % hidden:
+        columns = "H" if projection is None else f"P), {projected} of (P, H"
+        raise ValueError(f"{name} has shape {shape}: expected (G·H, {columns})")
+    gates = shape[0] // hidden
     found = f"{name} has shape {shape}, of {gates} gates"
     if cell is None and gates not in BY_GATES:
         raise ValueError(f"{found}: expected 1 (RNN), 3 (GRU) or 4 (LSTM)")
     made = get_cell(BY_GATES[gates] if cell is None else cell)
     if made.gates != gates:
         raise ValueError(f"{found}: {made} has {made.gates}")
-    return made, hidden
+    check_projection(made, projection)
+    return made, hidden, projection
 
 
 def _shape(

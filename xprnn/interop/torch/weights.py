@@ -21,7 +21,13 @@ from xprnn.backend.host.floats import host_float
 from xprnn.backend.types import Device, DType
 from xprnn.cells import Cell
 from xprnn.engine.network import RNN
-from xprnn.interop.torch.state_dict import Names, architecture_of, check_cell, host_arrays
+from xprnn.interop.torch.state_dict import (
+    Names,
+    architecture_of,
+    check_cell,
+    check_projection,
+    host_arrays,
+)
 
 
 def to_state_dict(
@@ -55,8 +61,8 @@ def to_state_dict(
     TypeError
         If ``net`` is not a network, or a name not a string.
     ValueError
-        If torch has no such cell, two parts have the same name, layers differ in size, or there are
-        residual connections.
+        If torch has no such cell, two parts have the same name, layers differ in size, there are
+        residual connections, or there is a projection and the cell is no LSTM.
 
     Notes
     -----
@@ -84,6 +90,7 @@ def to_state_dict(
     # Copies, because a host array may be read-only, or the parameter itself.
     host = {k: np.array(net.backend.to_numpy(a), order="C") for k, a in net.parameters.items()}
     a = net.architecture
+    check_projection(a.cell, a.projection)
     if isinstance(a.hidden_size, tuple) or (a.residual and a.layers > 1):
         raise ValueError(
             f"hidden_size is {a.hidden_size}, residual is {a.residual}: the layers of a "
@@ -158,7 +165,8 @@ def from_state_dict(
         If ``state_dict`` is not a mapping of names to arrays of floats.
     ValueError
         If an entry has the wrong shape, tied weights differ, there are projections
-        (``proj_size``), the cell has another number of gates, or torch has no such cell.
+        (``proj_size``) and the cell is no LSTM, the cell has another number of gates, or torch has
+        no such cell.
 
     Examples
     --------

@@ -234,6 +234,7 @@ _LAYER = re.compile(r"(?P<kind>.+?)_l\d+(_reverse)?")
 _NETWORK = {
     "weight_ih": "the gradient of W is Σ du(t) x(t)ᵀ; look at the cell's du",
     "weight_hh": "the gradient of U is Σ dv(t) h(t-1)ᵀ; look at the cell's dv",
+    "weight_hr": "the gradient of P is Σ dh(t) m(t)ᵀ + Uᵀ dM, M = U P; look at the cell's dv",
     "bias": "the gradient of b is Σ du(t); look at the cell's du",
     "norm_ih": "the gradient of γ is Σ du(t) N(W x(t)); look at the normalisation",
     "norm_hh": "the gradient of γ is Σ dv(t) N(U h(t-1)); look at the normalisation",

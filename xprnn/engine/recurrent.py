@@ -1,0 +1,79 @@
+"""Layers that put out a projection of their units: U as a product of two factors.
+
+::
+
+    h(t) = P m(t)                                                     (1)
+    v(t) = U h(t-1) = (U P) m(t-1)                                    (2)
+
+m is what the cell calls h, and h is what everything outside the layer reads.  By (2) the layer is
+one whose recurrent matrix is M = U P, which is formed once for a pass; so no time loop knows of it,
+and the layer's states are those of the cell, m and c.  On the way back::
+
+    dm(t) = Pᵀ dh(t)     dP = Σ_t dh(t) m(t)ᵀ                         from (1)
+    dU = dM Pᵀ           dP += Uᵀ dM                                  from (2)
+
+with dh what reaches h from outside the layer, and dM the gradient of M that the layer has.  Shapes:
+m (..., H), h (..., P), P (P, H), U (G·H, P), M (G·H, H).
+
+References
+----------
+H. Sak, A. Senior and F. Beaufays, "Long short-term memory recurrent neural network architectures
+for large scale acoustic modeling", Interspeech 2014, equations (1) to (7) without the peepholes;
+``proj_size`` of ``torch.nn.LSTM``.
+"""
+
+from typing import NamedTuple
+
+from xprnn.backend import library_of
+from xprnn.backend.trees import tree
+from xprnn.backend.types import Array, Namespace
+
+
+@tree()
+class Factors(NamedTuple):
+    """What the backward pass needs of one layer in one direction.
+
+    Attributes
+    ----------
+    U : array, (G·H, P)
+    P : array, (P, H)
+    m : array, (T, B, H) or (B, H)
+        What P was multiplied by, in the order in which the direction reads the steps; (B, H) if
+        only the last step's h is put out.
+    """
+
+    U: Array
+    P: Array
+    m: Array
+
+
+def merge(U: Array, P: Array) -> Array:
+    """Return M (G·H, H)."""
+    return library_of(U).product(U, P)  # (2)
+
+
+def put_out(xp: Namespace, P: Array, m: Array) -> Array:
+    """Return h (..., P)."""
+    library = library_of(P)
+    h = library.product(library.rows(m), P.T)  # (1)
+    return xp.reshape(h, (*m.shape[:-1], P.shape[0]))
+
+
+def put_out_backward(xp: Namespace, factors: Factors, dh: Array) -> Array:
+    """Return dm (..., H), given dh (..., P)."""
+    library = library_of(factors.P)
+    dm = library.product(library.rows(dh), factors.P)  # from (1)
+    return xp.reshape(dm, factors.m.shape)
+
+
+def output_share(factors: Factors, dh: Array) -> Array:
+    """Return what dP has from (1), given dh in the order of ``factors.m``."""
+    library = library_of(factors.P)
+    return library.product(library.rows(dh).T, library.rows(factors.m))  # from (1)
+
+
+def split_backward(factors: Factors, dM: Array, share: Array) -> tuple[Array, Array]:
+    """Return dU and dP, given dM and `output_share`, which is given up."""
+    library = library_of(factors.P)
+    dU = library.product(dM, factors.P.T)  # from (2)
+    return dU, library.add_product(share, factors.U, dM)  # from (2)
