@@ -172,7 +172,11 @@ def is_integer(a: object, backend: Backend) -> bool:
     """Whether ``a`` is an array of the backend of an integer dtype."""
     if not backend.library.is_array(a) or a.dtype == backend.dtype:  # type: ignore[attr-defined]
         return False
-    return bool(backend.xp.isdtype(a.dtype, "integral"))  # type: ignore[attr-defined]
+    dtype = a.dtype  # type: ignore[attr-defined]
+    # The dtype of indices first, which is that of most tokens: to ask about a dtype takes longer.
+    if dtype == backend.library.indexing_dtype(backend.device):
+        return True
+    return bool(backend.xp.isdtype(dtype, "integral"))
 
 
 def tokens(
@@ -190,12 +194,16 @@ def tokens(
     of_backend(name, a, backend)
     dtype = a.dtype  # type: ignore[attr-defined]
     indexing = backend.library.indexing_dtype(backend.device)
-    if dtype != indexing and not is_integer(a, backend):
+    known = dtype == indexing
+    if not known and not is_integer(a, backend):
         raise TypeError(f"{name} has dtype {dtype_name(dtype)}: expected integers")
     of_shape(name, a, shape)
-    # A narrow integer dtype may not hold ``count``, and some libraries don't index with it.
-    indices: Array = backend.xp.astype(backend.library.plain(a), indexing, copy=False)
-    unsigned = ignored is None or backend.xp.isdtype(dtype, "unsigned integer")
+    indices: Array = backend.library.plain(a)
+    unsigned = ignored is None
+    if not known:
+        # A narrow integer dtype may not hold ``count``, and some libraries don't index with it.
+        indices = backend.xp.astype(indices, indexing, copy=False)
+        unsigned = unsigned or backend.xp.isdtype(dtype, "unsigned integer")
     also = "" if ignored is None else f", or {ignored} for padding"
     questions = open_questions() if backend.library.fused is not None else None
     if questions is not None:

@@ -87,10 +87,6 @@ def find_library(a: object) -> Library | None:
 
     No library is imported.
     """
-    if type(a) is _NUMPY_ARRAY and not _user_namespaces:
-        # Asked a dozen times in every pass, of a small network too.
-        preferred = _preferred.get()
-        return preferred if preferred is not None and preferred.is_array(a) else _NUMPY
     # torch.compile can't follow a context variable; the arrays that it compiles for are its own.
     preferred = None if arrays.being_compiled() else _preferred.get()
     if preferred is not None and preferred.is_array(a):
@@ -113,6 +109,8 @@ def find_library(a: object) -> Library | None:
 
 def library_of(a: object) -> Library:
     """Return the library that ``a`` is an array of; TypeError if it is not an array."""
+    if type(a) is _NUMPY_ARRAY and not _user_namespaces and _preferred.get() is None:
+        return _NUMPY  # asked a dozen times in every pass, of a small network too
     library = find_library(a)
     if library is None:
         if changes_arithmetic(type(a)):

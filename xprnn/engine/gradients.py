@@ -284,7 +284,7 @@ def elementwise(
     """
     places = [None] * len(arrays) if into is None else into
     if isinstance(g, FactoredGradient):
-        if sum(a is not None for a in arrays) == 1:
+        if len([a for a in arrays if a is not None]) == 1:
             # The product is all there is to compute, and the library splits it where that pays.
             return rule(g, *arrays)
         return library_of(g.left).by_rows(
@@ -296,6 +296,8 @@ def elementwise(
     xp, at = library.namespace(), g.indices
     selected = [None if a is None else xp.take(a, at, axis=g.axis) for a in arrays]
     return tuple(
-        None if a is None else library.put_at(a, at, new, g.axis, place)
-        for a, new, place in zip(arrays, rule(g.values, *selected), places, strict=True)
+        [
+            None if a is None else library.put_at(a, at, new, g.axis, place)
+            for a, new, place in zip(arrays, rule(g.values, *selected), places, strict=True)
+        ]
     )

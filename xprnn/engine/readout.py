@@ -37,11 +37,11 @@ class ReadoutGradient(NamedTuple):
     h: Array
 
 
-def read_out(xp: Namespace, R: Array, r: Array | None, h: Array) -> Array:
+def read_out(R: Array, r: Array | None, h: Array) -> Array:
     """Return y (..., O)."""
     library = library_of(R)
     y = library.product(library.rows(h), R.T, r)
-    return xp.reshape(y, (*h.shape[:-1], R.shape[0]))
+    return library.reshaped(y, (*h.shape[:-1], R.shape[0]))
 
 
 def read_out_backward(
@@ -65,5 +65,5 @@ def read_out_backward(
     return ReadoutGradient(
         library.product(dy_columns, h_rows) if dR is None else dR,
         None if r is None else xp.sum(dy_columns, axis=1),
-        xp.reshape(dh, h.shape),
+        library.reshaped(dh, h.shape),
     )

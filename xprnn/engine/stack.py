@@ -136,7 +136,7 @@ def forward(
     output = h
     if architecture.output_size is not None:
         R, r = parameters[architecture.readout_weight], parameters.get("readout.bias")
-        output = read_out(xp, R, r, h)  # (5)
+        output = read_out(R, r, h)  # (5)
         if valid is not None and architecture.returns == "sequence":
             # In the padding, where h is zero, y is r.  In place, because the output may be large.
             output *= xp.astype(valid, output.dtype)

@@ -146,16 +146,17 @@ class CrossEntropy:
         if len(blocks) > 1 and not overwrite:
             gradient = xp.empty_like(gradient)
         for k in blocks:
-            part = rows.part(k)
+            part = rows.part(k) if len(blocks) > 1 else rows
             value, block = _value(library, part, gradient=True, overwrite=overwrite)
             parts.append(value)
             if part.smooth is not None:
                 block = block - part.smooth * part.c  # from (3)
-            block = xp.astype(block, gradient.dtype, copy=False)
+            if block.dtype != gradient.dtype:
+                block = xp.astype(block, gradient.dtype)
             if len(blocks) > 1:
                 block = library.put_rows(gradient, k, block)
             gradient = block
-        return self._combined(xp, parts, rows, target), xp.reshape(gradient, output.shape)
+        return self._combined(xp, parts, rows, target), library.reshaped(gradient, output.shape)
 
     def _fused(
         self,
@@ -188,7 +189,9 @@ class CrossEntropy:
         if self.reduction == "none":
             values = xp.concat(parts, axis=0) if parts else rows.of_target
             return xp.reshape(values, target.shape)
-        total = xp.sum(rows.of_target[:0, ...])
+        if not parts:
+            return xp.sum(rows.of_target[:0, ...])
+        total: Array = 0.0
         for part in parts:
             total = total + xp.sum(part)
         return total
@@ -200,7 +203,7 @@ class CrossEntropy:
         weighted = are_weights(mask)
         if not weighted:
             target = _existing(xp, target, mask, self.ignore_index)
-        classes = xp.reshape(target, (math.prod(target.shape),))
+        classes = library_of(target).reshaped(target, (math.prod(target.shape),))
         w = xp.astype(classes != self.ignore_index, wide)[:, None]
         if weighted:
             w = w * xp.astype(xp.reshape(mask, w.shape), wide, copy=False)
@@ -223,7 +226,7 @@ class CrossEntropy:
             s = 1 / xp.maximum(total, 1.0) if plain else share(xp, total)
             w, of_target = w * s, of_target * s
         V = output.shape[-1]
-        logits = xp.reshape(output, (classes.shape[0], V))
+        logits = library.reshaped(output, (classes.shape[0], V))
         if not self.label_smoothing:
             return _Rows(logits, classes, of_target, of_target, None, None)
         if self.class_weights is None:
@@ -299,7 +302,9 @@ def _value(
     """
     xp = library.namespace()
     chosen = xp.maximum(rows.classes, 0)  # 0 where there is padding
-    logits = xp.astype(rows.logits, rows.of_target.dtype, copy=False)
+    logits = rows.logits
+    if logits.dtype != rows.of_target.dtype:
+        logits = xp.astype(logits, rows.of_target.dtype)
     picked = library.entries(logits, chosen)
     distances: Array = None
     if rows.smooth is not None:

@@ -48,8 +48,13 @@ def check_gradients(gradients: Gradients, parameters: Parameters) -> None:
     if gradients.keys() != parameters.keys():
         _refuse_names("gradients", gradients, parameters)
     for name, p in parameters.items():
-        g = gradients[name]
-        if getattr(g, "shape", None) != p.shape or type(g) is not type(p):
+        g, kind = gradients[name], type(p)
+        # What is of the parameter's class and shape needs no further question.
+        if isinstance(g, FactoredGradient):
+            fits = type(g.left) is type(g.right) is kind
+        else:
+            fits = type(g.values if isinstance(g, SparseGradient) else g) is kind
+        if not fits or g.shape != p.shape:
             _check_array(f"gradients[{name!r}]", g, p)
     check_not_nan(gradients)
 
@@ -58,10 +63,10 @@ def check_not_nan(gradients: Gradients) -> None:
     """Raise an error that names the parameters whose gradients have entries that are NaN."""
     parts: list[Array] = []
     for g in gradients.values():
-        if isinstance(g, SparseGradient | FactoredGradient):
-            parts += _floats(g)
+        if isinstance(g, FactoredGradient):
+            parts += (g.left, g.right)
         else:
-            parts.append(g)
+            parts.append(g.values if isinstance(g, SparseGradient) else g)
     if not parts:
         return
     library = library_of(parts[0])

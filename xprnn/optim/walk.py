@@ -46,8 +46,10 @@ def update_each(
     if new is None:
         new = _one_by_one(formulas, gradients, parameters, memories, lazy=lazy, into=into)
     return tuple(
-        {k: arrays[i] for k, arrays in new.items() if arrays[i] is not None}
-        for i in range(1 + len(memories))
+        [
+            {k: arrays[i] for k, arrays in new.items() if arrays[i] is not None}
+            for i in range(1 + len(memories))
+        ]
     )
 
 

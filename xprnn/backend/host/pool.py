@@ -232,7 +232,9 @@ def copied(a: HostArray, dtype: DType = None) -> HostArray:
 
 def zeros(shape: Sequence[int], dtype: DType) -> HostArray:
     """Return zeros: ``np.zeros`` from the pool."""
-    made = empty(shape, dtype)
+    made = np.empty(shape, dtype)
+    if made.nbytes >= SMALLEST:
+        made = empty(shape, dtype)
     made.fill(0)
     return made
 

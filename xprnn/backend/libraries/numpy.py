@@ -29,6 +29,7 @@ Beyond that, the total may consist of rounding errors.  A bound of accuracy, not
 
 _ARRAYS = (np.ndarray, np.generic)
 _UNSIGNED = np.dtype(np.uintp)
+_INDEXING = np.dtype(np.intp)
 
 
 @cache
@@ -74,6 +75,10 @@ class NumPy(Library):
         del device
         return type(a) is np.ndarray or self.is_array(a)
 
+    def indexing_dtype(self, device: Device) -> DType:
+        del device
+        return _INDEXING
+
     def from_host(self, a: HostArray, device: Device) -> Array:
         del device
         return a
@@ -95,9 +100,10 @@ class NumPy(Library):
     ) -> tuple[Array, Array]:
         del count
         # In the order of the index, equal ones form runs, of which ``first`` marks the beginnings.
-        order = np.argsort(index, kind="stable")
+        order = index.argsort(kind="stable")
         ordered = index[order]
-        first = np.ones(len(ordered), bool)
+        first = np.empty(len(ordered), bool)
+        first[:1] = True
         np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
         (starts,) = first.nonzero()
         if tuning.REPEATS * len(starts) >= len(index):
@@ -277,9 +283,9 @@ class NumPy(Library):
         return bool(np.maximum.reduce(unsigned, axis=None) < count)
 
     def any_nan(self, arrays: Sequence[Array]) -> bool:
-        # A sum of squares is NaN if, and only if, one of them is; nothing else reads as fast.
-        with np.errstate(all="ignore"):
-            return math.isnan(sum([np.vdot(a, a) for a in arrays]))
+        # A sum of squares is NaN if, and only if, one of them is; nothing else reads as fast.  It
+        # may overflow, of which neither vdot nor a Python float warns.
+        return math.isnan(sum([float(np.vdot(a, a)) for a in arrays]))
 
     def release_memory(self) -> None:
         release_memory()

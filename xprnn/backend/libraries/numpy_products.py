@@ -163,7 +163,9 @@ def products_at_once(
     does its part of every compiled product, one after the other: a thread is woken only once.
     """
     works = [len(a) * b.size for a, b in pairs]
-    threads = min(compute_threads(), sum(works) // tuning.TOGETHER_PER_THREAD)
+    threads = sum(works) // tuning.TOGETHER_PER_THREAD
+    if threads > 1:
+        threads = min(compute_threads(), threads)
     if threads < 2 or len(pairs) < 2:
         found = [product(a, b) for a, b in pairs]
         return found, None if summed is None else sum_of_rows(summed)

@@ -128,7 +128,8 @@ def form(product: Product) -> None:
 
 def threads_for(work: int) -> int:
     """Return how many threads so many multiplications get."""
-    return min(compute_threads(), work // tuning.PRODUCT_PER_THREAD)
+    threads = work // tuning.PRODUCT_PER_THREAD
+    return threads if threads < 2 else min(compute_threads(), threads)
 
 
 def multiply_nt(a: HostArray, b: HostArray, bias: HostArray | None = None) -> HostArray:

@@ -325,6 +325,8 @@ def swept_states(weights: Weights, tape: Tape, last: Sweep) -> Reached:
 
 def in_one_segment(tape: Tape) -> Tape:
     """Return a tape that has all steps in one segment, as sweeps need it."""
+    if len(tape.segments) == 1 and tape.segments[0].tape is not None:
+        return tape
     joined = join_tapes(tape.backend.xp, [s.tape for s in tape.segments if s.tape is not None])
     first, last = tape.segments[0], tape.segments[-1]
     steps = slice(first.steps.start, last.steps.stop)

@@ -68,7 +68,7 @@ def _affine(backend: Backend, W: Array, b: Array | None, x: Array) -> Array:
         return library.product(library.rows(x), W.T, b)
     xp = backend.xp
     steps, batch = x.shape
-    tokens = xp.reshape(x, (steps * batch,))
+    tokens = library.reshaped(x, (steps * batch,))
     if steps * batch >= W.shape[1]:
         # The time loop reads rows of Wᵀ in memory order.  With at least as many tokens as columns
         # a transposed copy of W pays, and b is added to each column once.

@@ -49,6 +49,9 @@ SECOND = "it has a second product within the step, which no lowering makes"
 
 _allowed: ContextVar[bool | None] = ContextVar("allowed", default=None)
 _log = logging.getLogger("xprnn")
+_FOUND: dict[Any, Loops | str | None] = {}
+_MOST_FOUND = 1024
+_UNKNOWN: Any = object()
 
 
 @contextmanager
@@ -85,13 +88,8 @@ def lowering_for(backend: Backend, cell: Cell, work: Work) -> Loops | None:
     # Before anything is traced, which for some cells happens at every use.
     if not names or (work.normalizes and backend.library.lowering not in NORMALIZING):
         return None
-    if work.limits is None and _is_frozen(cell):
-        # Looked up at every pass, of a small network too.
-        kind: Any = type(cell)
-        hashable: Any = cell
-        found = _suitable_once(hashable, kind.forward, kind.backward, names, work)
-    else:
-        found = _suitable(_traced(cell), names, work)
+    # On the host nothing else than the work counts.
+    found = _found(cell, names, work) if work.limits is None else _suitable_now(cell, names, work)
     if isinstance(found, str):
         if backend.library.fused is not None:
             # A step of plain array code is a launch for every operation.
@@ -113,13 +111,31 @@ def _suitable(traced: "_Traced | str", names: tuple[str, ...], work: Work) -> Lo
     return None
 
 
-@lru_cache(maxsize=1024)
-def _suitable_once(
-    cell: Cell, forward: object, backward: object, names: tuple[str, ...], work: Work
-) -> Loops | str | None:
-    """Do the same for a frozen cell with these methods, on the host, where nothing else counts."""
-    hashable: Any = cell
-    return _suitable(_traced_once(hashable, forward, backward), names, work)
+def _suitable_now(cell: Cell, names: tuple[str, ...], work: Work) -> Loops | str | None:
+    """Do the same for a cell that may have changed."""
+    return _suitable(_traced(cell), names, work)
+
+
+def _found(cell: Cell, names: tuple[str, ...], work: Work) -> Loops | str | None:
+    """Do the same, looked up if it was found before for a frozen cell with the same methods.
+
+    At every pass, of a small network too, so that a dict is asked before the cell is.
+    """
+    kind: Any = type(cell)
+    key = cell, kind.forward, kind.backward, names, work
+    found: Loops | str | None
+    try:
+        found = _FOUND.get(key, _UNKNOWN)
+    except TypeError:
+        found = _UNKNOWN  # a cell that can't be hashed is not frozen
+    if found is not _UNKNOWN:
+        return found
+    found = _suitable_now(cell, names, work)
+    if _is_frozen(cell):
+        if len(_FOUND) >= _MOST_FOUND:
+            _FOUND.clear()
+        _FOUND[key] = found
+    return found
 
 
 def windowed_for(backend: Backend, cell: Cell, work: Work) -> Windowed | None:
@@ -127,13 +143,7 @@ def windowed_for(backend: Backend, cell: Cell, work: Work) -> Windowed | None:
     names = tuple([name for name in _chosen(backend.library.lowering) if name in WINDOWED])
     if not names:
         return None
-    found: Any
-    if _is_frozen(cell):
-        kind: Any = type(cell)
-        hashable: Any = cell
-        found = _suitable_once(hashable, kind.forward, kind.backward, names, work)
-    else:
-        found = _suitable(_traced(cell), names, work)
+    found: Any = _found(cell, names, work)
     return None if isinstance(found, str) else found
 
 

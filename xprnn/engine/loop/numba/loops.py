@@ -89,7 +89,7 @@ class NumbaLoops:
         shape = (steps if save else 1, batch, hidden)
         saved = [empty(shape, kind or dtype) for kind in self._saved_dtypes]
         mask, masked = _mask(mask, states[0])
-        given = (U, u, _valid(valid), mask, *map(_contiguous, units))
+        given = (U, u, _valid(valid), mask, *_all_contiguous(units))
         self._run("forward", (*given, masked, *states, *saved), steps, batch, save)
         if not save:
             return Trajectory(states, ())
@@ -112,7 +112,7 @@ class NumbaLoops:
         du = empty((steps, batch, self._gates * hidden), dtype) if self._both else dv
         sums = [np.zeros((-(-batch // GROUP), hidden), dtype) for _ in units]
         mask, _ = _mask(mask, states[0])
-        given = (U, dh, _valid(valid), mask, *map(_contiguous, (*units, *states, *saved)))
+        given = (U, dh, _valid(valid), mask, *_all_contiguous((*units, *states, *saved)))
         filled = (*carried, *((dv, du) if self._both else (dv,)), *sums)
         self._run("backward", given + filled, steps, batch, 1)
         return LoopGradient(du, dv, _totals(sums), None, carried)
@@ -142,7 +142,7 @@ class NumbaLoops:
         sums = [np.zeros((-(-batch // GROUP), hidden), dtype) for _ in units]
         mask, _ = _mask(mask, states[0])
         read = (*units, *states, *saved, *d_state)
-        given = (U, dh, _valid(valid), mask, *map(_contiguous, read))
+        given = (U, dh, _valid(valid), mask, *_all_contiguous(read))
         filled = (*reach, *((dv, du) if self._both else (dv,)), *sums)
         self._run("window", given + filled, steps, batch, count)
         return StepGradient(du, dv, _totals(sums), None, reach)
@@ -257,6 +257,11 @@ def _contiguous(a: Array) -> Array:
     if flags.carray or (flags.c_contiguous and flags.aligned):
         return a
     return copied(a)
+
+
+def _all_contiguous(arrays: Arrays) -> list[Array]:
+    # A call for each of them would take longer than the question.
+    return [a if a.flags.carray else _contiguous(a) for a in arrays]
 
 
 def _valid(valid: Array | None) -> Array:
