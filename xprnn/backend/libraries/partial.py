@@ -27,6 +27,7 @@ NEEDED_FOR: Mapping[str, str] = {
     "log1p": "binary cross-entropy",
     "logaddexp": "the sLSTM and minLSTM cells",
     "max": "cross-entropy and clipping",
+    "min": "residual networks that return the last output",
     "maximum": "Adam's amsgrad, clipping, relu and cross-entropy",
     "mean": "layer normalization and ensembles",
     "minimum": "clipping by value",
