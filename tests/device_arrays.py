@@ -19,7 +19,7 @@ from unittest import mock
 import array_api_compat.numpy as host
 import numpy as np
 
-from tests import cuda_fibres, cuda_host
+from tests import cuda_fibres, cuda_host, device_nccl
 from tests.device_blas import CUPYS_HANDLE, Blas, bfloat16
 
 EVENTS: Counter = Counter()
@@ -434,6 +434,7 @@ def stand_in():
             driverGetVersion=lambda: 13000,
         ),
         get_current_stream=lambda: BLAS.current,
+        nccl=device_nccl,
     )
     namespace.empty, namespace.zeros, namespace.arange = _poisoned, _zeros, _arange
     namespace.asarray, namespace.argsort, namespace.clip = _asarray, _argsort, _clip

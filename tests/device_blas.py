@@ -77,6 +77,8 @@ class Stream:
     def __exit__(self, *exception):
         assert self.device.streams.pop() is self
 
+    done = True
+
     def synchronize(self):
         assert self.captured is None
         self.device.events["synchronize"] += 1

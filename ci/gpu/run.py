@@ -40,6 +40,7 @@ PARTS = {
     "smoke": Part(8, 60),
     "loops": Part(15, 90),
     "devices": Part(10, 30),
+    "ranks": Part(15, 60),
     "parity": Part(15, 70),
     "layer": Part(25, 170),
     "train": Part(15, 60),

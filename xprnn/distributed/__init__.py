@@ -7,12 +7,15 @@ over all ranks, and each rank makes the same update.  See docs/distributed.md.
 from xprnn.distributed.choosing import get_communicator
 from xprnn.distributed.errors import LostRankError, RankError
 from xprnn.distributed.mpi import MPI
-from xprnn.distributed.protocol import Communicator
+from xprnn.distributed.nccl import NCCL
+from xprnn.distributed.protocol import Communicator, DeviceCommunicator
 from xprnn.distributed.single import NoCommunicator
 
 __all__ = [
     "MPI",
+    "NCCL",
     "Communicator",
+    "DeviceCommunicator",
     "LostRankError",
     "NoCommunicator",
     "RankError",

@@ -2,10 +2,11 @@
 
 from xprnn import checks
 from xprnn.distributed.mpi import MPI
+from xprnn.distributed.nccl import NCCL
 from xprnn.distributed.protocol import Communicator
 from xprnn.distributed.single import NoCommunicator
 
-NAMES = ("mpi",)
+NAMES: dict[str, type[MPI] | type[NCCL]] = {"mpi": MPI, "nccl": NCCL}
 
 
 def get_communicator(communicator: "str | Communicator | None") -> Communicator:
@@ -14,26 +15,26 @@ def get_communicator(communicator: "str | Communicator | None") -> Communicator:
     Parameters
     ----------
     communicator : str, Communicator or None
-        ``"mpi"``: all processes that the launcher (``mpiexec``, ``srun``) has started; None: this
-        process alone.
+        ``"mpi"``: all processes that the launcher (``mpiexec``, ``srun``) has started; ``"nccl"``:
+        those of ``torchrun``, each with a CUDA device of its own; None: this process alone.
 
     Raises
     ------
     ImportError
-        If mpi4py or an MPI library is not installed.
+        If mpi4py or an MPI library, or CuPy or NCCL, is not installed.
     RuntimeError
-        If the launcher is of another MPI than the library.
+        If the launcher is of another MPI than the library, or has not set the variables that NCCL
+        needs.
     TypeError, ValueError
         If it is neither a communicator nor a known name.
     """
     if communicator is None:
         return NoCommunicator()
     if isinstance(communicator, str):
-        checks.choice("communicator", communicator, NAMES)
-        return MPI()
+        return NAMES[checks.choice("communicator", communicator, tuple(NAMES))]()
     if not isinstance(communicator, Communicator):
         raise TypeError(
-            f'communicator is {type(communicator).__name__}: expected "mpi" or a '
+            f'communicator is {type(communicator).__name__}: expected "mpi", "nccl" or a '
             "xprnn.distributed.Communicator"
         )
     return communicator

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from xprnn.backend import Backend
 from xprnn.backend.host.arrays import HostArray
+from xprnn.backend.types import Array
 
 
 @runtime_checkable
@@ -52,4 +54,30 @@ class Communicator(Protocol):
 
     def describe(self) -> str:
         """Return in words which process this is, for a message: ``"rank 1 (pid 7 on n2)"``."""
+        ...
+
+
+@runtime_checkable
+class DeviceCommunicator(Communicator, Protocol):
+    """A communicator that also takes arrays of a device, and leaves them there.
+
+    Arrays are contiguous in C order.
+    """
+
+    def check_backend(self, backend: Backend) -> None:
+        """Refuse a network whose arrays it can't take.
+
+        Raises
+        ------
+        ValueError
+            The message says what it needs.
+        """
+        ...
+
+    def all_reduce_on_device(self, arrays: Sequence[Array]) -> None:
+        """Replace each array by its sum over all ranks, in place."""
+        ...
+
+    def gather_on_device(self, array: Array, counts: Sequence[int]) -> Array:
+        """Return the arrays of all ranks, concatenated along the first axis by rank."""
         ...

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from xprnn.backend import Backend
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.types import Array
-from xprnn.distributed.protocol import Communicator
+from xprnn.distributed.protocol import Communicator, DeviceCommunicator
 from xprnn.engine.gradients import (
     FactoredGradient,
     GradientArray,
@@ -98,6 +98,10 @@ def _added(
     communicator: Communicator, backend: Backend, whole: Mapping[str, Array], share: float
 ) -> dict[str, GradientArray]:
     """Return the sums of dense gradients: all in one buffer, so that there is one message."""
+    if isinstance(communicator, DeviceCommunicator):
+        parts = {name: _scaled(backend, g, share) for name, g in whole.items()}
+        communicator.all_reduce_on_device(list(parts.values()))
+        return {name: backend.asarray(part) for name, part in parts.items()}
     # An update may keep its gradients, so the buffer is new each time.
     hosts = {name: backend.to_numpy(g) for name, g in whole.items()}
     starts, length = {}, 0
@@ -128,8 +132,12 @@ def _gathered(
 ) -> SparseGradient:
     """Return the sum of sparse gradients; ``counts`` are each rank's rows or columns."""
     rows = g.values if g.axis == 0 else g.values.T
-    indices = np.ascontiguousarray(backend.to_numpy(g.indices), dtype=np.int64)
-    at = backend.asarray(communicator.gather(indices, counts))
+    if isinstance(communicator, DeviceCommunicator):
+        whole = backend.xp.astype(g.indices, backend.xp.int64, copy=False)
+        at = communicator.gather_on_device(backend.library.kernels().contiguous(whole), counts)
+    else:
+        indices = np.ascontiguousarray(backend.to_numpy(g.indices), dtype=np.int64)
+        at = backend.asarray(communicator.gather(indices, counts))
     values = _from_all(communicator, backend, rows, counts, share)
     count = g.shape[g.axis]
     return sum_rows(values, at, count) if g.axis == 0 else sum_columns(values, at, count)
@@ -151,11 +159,20 @@ def _from_all(
     communicator: Communicator, backend: Backend, rows: Array, counts: Sequence[int], share: float
 ) -> Array:
     """Return the rows of all ranks, each times its share."""
+    if isinstance(communicator, DeviceCommunicator):
+        part = _scaled(backend, rows, share)
+        return backend.asarray(communicator.gather_on_device(part, counts))
     host: HostArray = np.empty(tuple(rows.shape), dtype=_wide(backend))
     np.multiply(backend.to_numpy(rows), share, out=host, casting="same_kind")
     return backend.asarray(communicator.gather(host, counts))
 
 
+def _scaled(backend: Backend, g: Array, share: float) -> Array:
+    """Return a gradient times a rank's share: a new array on the device, contiguous in C order."""
+    wide = backend.xp.astype(g, getattr(backend.xp, _wide(backend)), copy=False)
+    return backend.library.kernels().contiguous(wide * share)
+
+
 def _wide(backend: Backend) -> str:
-    """Return the dtype that is sent: MPI adds no 16-bit floats."""
+    """Return the dtype that is sent: sums of 16-bit floats would lose digits, and MPI has none."""
     return "float64" if backend.dtype_name == "float64" else "float32"

@@ -113,7 +113,8 @@ def fit(
     communicator : str or Communicator, optional
         Train together with other processes, all of which make the same call with the same data and
         seeds: each computes the gradient of its share of every batch's sequences.  ``"mpi"``: those
-        that ``mpiexec`` or ``srun`` has started.  Losses and weights are those of one process, to
+        that ``mpiexec`` or ``srun`` has started; ``"nccl"``: those of ``torchrun``, each with a
+        network on a CUDA device of its own.  Losses and weights are those of one process, to
         rounding, and the same to the bit on every rank; rank 0 writes the checkpoint.  Losses are
         read after every batch, whatever ``report_every`` says.  See docs/distributed.md.
 

@@ -5,17 +5,20 @@ A training of one process has none of this.
 
 import hashlib
 import json
+import logging
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xprnn._version import __version__
+from xprnn.backend import Backend
 from xprnn.backend.host.arrays import Generator, np, random_state
 from xprnn.backend.host.quoting import shortened
 from xprnn.backend.types import Array
 from xprnn.data.batches import Batch, Batches, each_batch
 from xprnn.data.sharding import part_of, sequences_of, shard
 from xprnn.distributed.drawing import PartOfBatch
+from xprnn.distributed.protocol import Communicator, DeviceCommunicator
 from xprnn.distributed.reduction import special, summed
 from xprnn.distributed.team import Team
 from xprnn.engine.gradients import GradientArray
@@ -25,6 +28,8 @@ from xprnn.training.checkpoint.description import description, differences
 from xprnn.training.checkpoint.parts import digest
 from xprnn.training.evaluation import TotalLoss
 from xprnn.training.reports import Report
+
+_log = logging.getLogger("xprnn")
 
 CHECK_EVERY = 100
 """Updates after which the ranks compare their weights."""
@@ -51,6 +56,7 @@ class Ranks:
 
     def __init__(self, team: Team, net: RNN, loss: Loss) -> None:
         self.team, self.net, self.mean = team, net, loss.reduction == "mean"
+        check_way(team.communicator, net.backend)
         self.entries = (0.0, 0.0)
         self._accumulated = False
         self.count = 0
@@ -198,6 +204,30 @@ class Ranks:
         if (column != column[0]).any():
             other = int(np.argmax(column != column[0]))
             raise self.team.apart(f"{what} differ between rank 0 and rank {other}{expected}")
+
+
+def check_way(communicator: Communicator, backend: Backend) -> None:
+    """Refuse a network that a communicator can't serve; say once if its gradients take a detour.
+
+    Raises
+    ------
+    ValueError
+        If the communicator is of another device than the network.
+    """
+    if isinstance(communicator, DeviceCommunicator):
+        communicator.check_backend(backend)
+    elif backend.library.is_accelerator(backend.device) and not _told and not communicator.rank:
+        _told.append(True)
+        _log.warning(
+            "the gradients of a network on %s (%s) go through the host's memory on their way to "
+            'the other ranks; communicator="nccl" leaves those of CuPy on the devices',
+            backend.name,
+            backend.library.device_name(backend.device),
+        )
+
+
+_told: list[bool] = []
+"""Not empty once that was said."""
 
 
 def whole(batches: Batches) -> Batches:

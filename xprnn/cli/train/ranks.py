@@ -10,7 +10,7 @@ from xprnn import checks
 from xprnn.backend.host.quoting import listed
 from xprnn.cli.common import tell
 from xprnn.cli.stops import stops
-from xprnn.distributed import MPI, LostRankError
+from xprnn.distributed import MPI, NCCL, Communicator, LostRankError
 from xprnn.distributed.choosing import NAMES
 from xprnn.distributed.team import Team
 
@@ -21,13 +21,14 @@ def distributed_option(parser: argparse.ArgumentParser) -> None:
         "--distributed",
         metavar="NAME",
         help="train together with the processes that were started with this one: mpi, under "
-        "mpiexec or srun; each takes its share of every batch",
+        "mpiexec or srun, or nccl, under torchrun with --backend cupy; each takes its share of "
+        "every batch",
     )
     parser.set_defaults(rank=0)
 
 
 @contextmanager
-def together(args: argparse.Namespace) -> Iterator[MPI | None]:
+def together(args: argparse.Namespace) -> Iterator[MPI | NCCL | None]:
     """Run a command on all ranks, inside a ``with`` block; give the communicator if there is one.
 
     ``args.rank`` becomes the rank.  Those above 0 print nothing: what fails on one of them is told
@@ -41,8 +42,13 @@ def together(args: argparse.Namespace) -> Iterator[MPI | None]:
     if args.distributed is None:
         yield None
         return
-    checks.choice("--distributed", args.distributed, NAMES)
-    communicator = MPI()
+    name = checks.choice("--distributed", args.distributed, tuple(NAMES))
+    if name == "nccl" and args.backend != "cupy":
+        raise ValueError(
+            f"--distributed nccl adds up arrays of CuPy, and --backend is {args.backend}: expected "
+            "--backend cupy"
+        )
+    communicator = NAMES[name]()
     args.rank = communicator.rank
     with ExitStack() as inside:
         if args.rank:
@@ -65,7 +71,7 @@ def together(args: argparse.Namespace) -> Iterator[MPI | None]:
             raise
 
 
-def _introduce(communicator: MPI, args: argparse.Namespace) -> None:
+def _introduce(communicator: MPI | NCCL, args: argparse.Namespace) -> None:
     """Say which processes there are: a launcher names a killed one by its number."""
     tell(f"{communicator.size} ranks: {listed(communicator.names, 8)}")
     if args.checkpoint is not None:
@@ -73,3 +79,8 @@ def _introduce(communicator: MPI, args: argparse.Namespace) -> None:
             "if one is killed, the launcher ends the others; the same command with --resume goes "
             "on, on any number of ranks"
         )
+
+
+def device_of(communicator: Communicator | None) -> str | None:
+    """Return the device of a rank's network; None: the backend's first."""
+    return communicator.device_name if isinstance(communicator, NCCL) else None

@@ -27,7 +27,7 @@ from xprnn.cli.train.options import (
     run_options,
     top_size,
 )
-from xprnn.cli.train.ranks import distributed_option, together
+from xprnn.cli.train.ranks import device_of, distributed_option, together
 from xprnn.cli.train.session import HISTORY, MODEL, Session, checkpoints, outputs
 from xprnn.data import NGram, read_texts
 from xprnn.data.decoding import decoded
@@ -185,7 +185,7 @@ def _run(args: argparse.Namespace, communicator: Communicator | None) -> int:
     """Do so on one of the ranks."""
     check_extras()
     share = _check(args)
-    backend = get_backend(args.backend, dtype=args.dtype)
+    backend = get_backend(args.backend, device_of(communicator), args.dtype)
     rng = generator(args.seed)
     start = _start(args, backend)
     text, read = _text(args)
