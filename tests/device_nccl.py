@@ -8,6 +8,7 @@ import ctypes
 import os
 import socket
 from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,6 @@ def variables(rank: int, size: int, port: int) -> dict[str, str]:
 
 def environment(rank: int, size: int, port: int) -> dict[str, str]:
     """Return the environment of a process with the stand-in in CuPy's place."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    paths = {"PYTHONPATH": os.pathsep.join((os.path.join(root, "tests", "stand_in"), root))}
+    root = Path(__file__).resolve().parents[1]
+    paths = {"PYTHONPATH": f"{root / 'tests' / 'stand_in'}{os.pathsep}{root}"}
     return os.environ | paths | variables(rank, size, port) | {"STAND_IN_DEVICES": f"{size}"}

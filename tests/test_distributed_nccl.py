@@ -12,7 +12,7 @@ import pytest
 from tests import cuda_host, device_nccl, ranks
 from tests.device_arrays import device_arrays
 from tests.nccl_ranks import results, started
-from xprnn.backend.libraries import cupy_nccl
+from xprnn.backend import get_backend
 from xprnn.distributed import NCCL, LostRankError, get_communicator
 from xprnn.distributed.hub import Hub
 from xprnn.distributed.variables import OCCUPIED, Place, place
@@ -138,10 +138,9 @@ def test_a_rank_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (alone.rank, alone.size) == (0, 1)
         alone.barrier()
         assert alone.gather(np.ones((2, 3)), [2]).tolist() == [[1, 1, 1]] * 2
-        with alone.device, pytest.raises(TypeError, match=r"dtype is bool: NCCL, as CuPy"):
-            import cupy
-
-            cupy_nccl.Group.add(alone._group, [cupy.asarray(np.ones(2, bool))])
+        flags = get_backend("cupy").asarray(np.ones(2, bool))
+        with pytest.raises(TypeError, match=r"dtype is bool: NCCL, as CuPy"):
+            alone.all_reduce_on_device([flags])
 
 
 def places(size: int) -> list[Place]:

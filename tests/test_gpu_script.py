@@ -93,6 +93,8 @@ def test_all_parts(checkout, tmp_path):
         if name == "devices":
             assert records[name]["left_out"] == "all: there is one device"
             continue
+        if name == "ranks":
+            assert records[name]["left_out"] == "several ranks: there is one device"
         assert records[name]["rows"] or name == "tests", name
     for row in records["loops"]["rows"]:
         assert row["again"]
@@ -134,6 +136,17 @@ def test_two_devices(checkout, tmp_path):
         assert row["same_bits"]
         assert row["where"] == [True, True]
         assert row["error"] == 0
+
+
+@pytest.mark.full
+@compiles
+def test_two_ranks(checkout, tmp_path):
+    done, records = gpu_sh(checkout, tmp_path, PARTS="ranks", STAND_IN_DEVICES="2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = records["ranks"]
+    check("ranks", record)
+    assert [(row["size"], row["rank"]) for row in record["rows"]] == [(1, 0), (2, 0), (2, 1)]
+    assert all(row["right"] for row in record["rows"])
 
 
 @pytest.mark.slow
