@@ -14,7 +14,11 @@ from xprnn.engine.network import RNN
 
 
 def function(
-    net: RNN, *, lengths: Sequence[int] | None = None, window: int | None = None
+    net: RNN,
+    *,
+    lengths: Sequence[int] | None = None,
+    mask: Array | None = None,
+    window: int | None = None,
 ) -> Callable[..., tuple[Array, Arrays]]:
     """Return a network as a function of its parameters and its input, for JAX to differentiate.
 
@@ -29,6 +33,8 @@ def function(
         used.
     lengths : sequence of int, optional
         The number of steps of each sequence, the same in every call.
+    mask : array of bool, (T, B), optional
+        Which steps exist, instead of lengths, the same in every call; see `RNN.forward`.
     window : int, optional
         Of windowed truncation; see `RNN.backward`.
 
@@ -86,10 +92,10 @@ def function(
 
     @jax.custom_vjp  # type: ignore[untyped-decorator]
     def passes(weights: Arrays, x: Array, state: Arrays | None) -> tuple[Array, Arrays]:
-        return network(weights)(x, state, lengths)
+        return network(weights)(x, state, lengths, mask=mask)
 
     def forward(weights: Arrays, x: Array, state: Arrays | None) -> Any:
-        run = network(weights).forward(x, state, lengths)
+        run = network(weights).forward(x, state, lengths, mask=mask)
         return (run.output, run.state), (run, state)
 
     def backward(kept: Any, d_results: tuple[Array, Arrays]) -> Any:

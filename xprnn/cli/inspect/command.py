@@ -20,8 +20,8 @@ Show a saved network and how the gradient of its loss flows back through time.  
 and writes inspect.html, a page that goes forwards and backwards through one sequence step by step,
 and pictures.  The page is one file that loads nothing.  DATA is what the model was made for: a
 table for a series, a text for a language model; none for the sine.  Any other network needs a .npz
-file with the arrays x (T, B, inputs) and target, and lengths if its sequences differ.  There are no
-random numbers, so --seed changes nothing."""
+file with the arrays x (T, B, inputs) and target, and lengths, or a mask (T, B) of bool, if its
+sequences differ.  There are no random numbers, so --seed changes nothing."""
 EXAMPLE = """\
 examples:
   xprnn inspect runs/sine/model.safetensors
@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
             data.target,
             loss=data.loss,
             lengths=data.lengths,
+            mask=data.mask,
             window=args.window,
             matrix=data.x.shape[0] <= MATRIX,
         )
@@ -94,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
             data.target,
             data.loss,
             lengths=data.lengths,
+            mask=data.mask,
             window=args.window,
             steps=args.steps,
             vocabulary=data.vocabulary,

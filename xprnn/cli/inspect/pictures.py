@@ -28,7 +28,9 @@ def pictures(
     row = len(flow.names) - 1
 
     def gates() -> Figure:
-        found = diagnostics.gates_over_time(net, data.x, lengths=data.lengths, row=row)
+        found = diagnostics.gates_over_time(
+            net, data.x, lengths=data.lengths, mask=data.mask, row=row
+        )
         return diagnostics.plot_gates(found, tokens=tokens)
 
     drawn: Pictures = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile
 
-from xprnn.backend.host.arrays import np
+from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.quoting import quoted
 from xprnn.backend.types import Array
 from xprnn.cli.common import of_model
@@ -38,6 +38,7 @@ class Inspected(NamedTuple):
     words : str
         What it is.
     lengths : list of int, optional
+    mask : array of bool, (T, 1), optional
     vocabulary : tuple of str
     """
 
@@ -47,6 +48,7 @@ class Inspected(NamedTuple):
     words: str
     lengths: Sequence[int] | None = None
     vocabulary: tuple[str, ...] = ()
+    mask: HostArray | None = None
 
 
 def inspected(args: argparse.Namespace, net: RNN) -> Inspected:
@@ -196,6 +198,7 @@ def _arrays(args: argparse.Namespace, net: RNN) -> Inspected:
                 raise ValueError(f"it has {', '.join(names) or 'no arrays'}: no {missing[0]}")
             x, target = file["x"], file["target"]
             lengths = file["lengths"].tolist() if "lengths" in names else None
+            mask = file["mask"] if "mask" in names else None
     except (BadZipFile, ValueError, EOFError) as error:
         raise ValueError(
             f"{str(path)!r}: expected a .npz file with the arrays x and target: {error}"
@@ -216,6 +219,8 @@ def _arrays(args: argparse.Namespace, net: RNN) -> Inspected:
     one = slice(k, k + 1)
     if lengths is not None and len(lengths) != batch:
         raise ValueError(f"{str(path)!r}: lengths has {len(lengths)} entries: expected {batch}")
+    if mask is not None and mask.shape != x.shape[:2]:
+        raise ValueError(f"{str(path)!r}: mask has shape {mask.shape}: expected {x.shape[:2]}")
     return Inspected(
         asarray(x[:, one]),
         asarray(target[one] if net.returns == "last" else target[:, one]),
@@ -223,6 +228,7 @@ def _arrays(args: argparse.Namespace, net: RNN) -> Inspected:
         words,
         None if lengths is None else lengths[one],
         _tokens(net),
+        None if mask is None else mask[:, one],
     )
 
 

@@ -13,6 +13,7 @@ from xprnn.cells import Arrays, recurrent_blocks
 from xprnn.diagnostics.flow.jacobians import jacobians_of
 from xprnn.diagnostics.flow.passes import Watched, watched
 from xprnn.diagnostics.flow.result import Flow, reach_of
+from xprnn.diagnostics.missing import without_missing
 from xprnn.engine.arguments import (
     check_recompute,
     check_state,
@@ -20,7 +21,6 @@ from xprnn.engine.arguments import (
     check_window,
     zero_state,
 )
-from xprnn.engine.existing import check_existing, closed_up
 from xprnn.engine.gradients import GradientArray, largest_size, square_sum, times
 from xprnn.engine.layer.weights import check_same_weights
 from xprnn.engine.lengths import fill_target
@@ -123,7 +123,7 @@ def gradient_flow(
     checks.boolean("matrix", matrix)
     checks.boolean("jacobians", jacobians)
     if mask is not None and not isinstance(x, Run):
-        x, target, d_output, lengths = _closed(net, x, target, d_output, lengths, mask)
+        x, lengths, (target, d_output), _ = without_missing(net, x, lengths, mask, target, d_output)
     with net.backend.library.quiet():
         run = _run(net, x, state, lengths, rng, recompute)
         _check_steps(run)
@@ -149,34 +149,6 @@ def gradient_flow(
         if jacobians:
             flow = flow._replace(jacobians=jacobians_of(run.tape, sequence))
     return flow
-
-
-def _closed(
-    net: RNN,
-    x: Array,
-    target: Array | None,
-    d_output: Array | None,
-    lengths: Sequence[int] | None,
-    mask: Array,
-) -> tuple[Array, Array | None, Array | None, Sequence[int] | None]:
-    """Return the arrays with each sequence's steps at the front, and its lengths."""
-    checks.of_backend("x", x, net.backend)
-    if x.ndim not in (2, 3):
-        return x, target, d_output, lengths
-    steps, batch = x.shape[:2]
-    existing = check_existing(lengths, mask, steps, batch, net.backend)
-    if existing is None or isinstance(existing, tuple):
-        return x, target, d_output, existing
-
-    def closed(a: Array | None) -> Array | None:
-        # What has another form is for the loss to refuse.
-        stepwise = net.returns == "sequence" and net.backend.owns(a)
-        if a is None or not stepwise or tuple(a.shape[:2]) != (steps, batch):
-            return a
-        return closed_up(existing, a)
-
-    ends = np.sum(existing, axis=0).tolist()
-    return closed_up(existing, x), closed(target), closed(d_output), ends
 
 
 def _check_steps(run: Run) -> None:
@@ -246,7 +218,7 @@ class _Measuring:
     losses : host array of bool, (T, B)
         At which steps a gradient enters.
     ends : host array of int, (B,)
-        The last step of each sequence.
+        The last step of each sequence, -1 if it has none.
     """
 
     def __init__(
@@ -269,9 +241,10 @@ class _Measuring:
             xp = self.backend.xp
             self.losses = np.array(self.backend.to_numpy(xp.max(xp.abs(d_output), axis=-1)) != 0)
             if d_state is not None and self.architecture.bidirectional:
-                self.losses[0] = True
+                self.losses[0] = self.ends >= 0
         if d_state is not None or self.architecture.returns == "last":
-            self.losses[self.ends, np.arange(self.batch)] = True
+            some = np.flatnonzero(self.ends >= 0)
+            self.losses[self.ends[some], some] = True
 
     def flow(self, value: float | None, bound: float) -> Flow:
         """Return everything but what is computed on demand."""

@@ -27,6 +27,10 @@ STEPS = 400
 """A page draws at most this many steps."""
 
 
+RUNS = 10
+"""The most runs of steps that a message lists."""
+
+
 class Page(NamedTuple):
     """A page that shows a pass step by step, self-contained.
 
@@ -73,6 +77,7 @@ def inspect_page(
     d_output: Array | None = None,
     state: Arrays | None = None,
     lengths: Sequence[int] | None = None,
+    mask: Array | None = None,
     window: int | None = None,
     weights: Array | None = None,
     sequence: int = 0,
@@ -102,6 +107,9 @@ def inspect_page(
         The initial state; None for zero.
     lengths : sequence of int, optional
         The page shows padding, and that nothing happens there.
+    mask : array of bool, (T, B), optional
+        Which steps exist, instead of lengths.  The page leaves out the missing ones and counts the
+        others from 0; its head says which steps of the input they are.
     window : int, optional
         Windowed truncation: see `RNN.backward`.  What it cuts off is shown as cut.
     weights : array, optional
@@ -127,7 +135,7 @@ def inspect_page(
     ------
     TypeError, ValueError
         If an argument is of the wrong type or shape, or out of range; if neither a target nor
-        ``d_output`` is given, or both are.
+        ``d_output`` is given, or both are; or if the sequence has no step.
 
     Notes
     -----
@@ -155,6 +163,7 @@ def inspect_page(
         d_output=d_output,
         state=state,
         lengths=lengths,
+        mask=mask,
         window=window,
         weights=weights,
         sequence=sequence,
@@ -229,6 +238,11 @@ def _shown(record: Record, steps: tuple[int, int] | None) -> slice:
 
 def _messages(record: Record, shown: slice) -> list[str]:
     messages = []
+    if record.places is not None:
+        messages.append(
+            f"Missing steps are left out: steps 0 to {record.steps - 1} of this page are steps "
+            f"{_runs(record.places)} of the input."
+        )
     if shown.stop - shown.start < record.steps:
         messages.append(
             f"This page shows steps {shown.start} to {shown.stop - 1} of the sequence's "
@@ -238,6 +252,14 @@ def _messages(record: Record, shown: slice) -> list[str]:
     if bad is not None:
         messages.append(f"First non-finite: {bad}.")
     return messages
+
+
+def _runs(numbers: Sequence[int]) -> str:
+    """Return ascending numbers in words, "2, 5 to 8", and the last run if there are many."""
+    breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+    parts = [part.tolist() for part in np.split(np.asarray(numbers), breaks)]
+    runs = [f"{a[0]}" if len(a) == 1 else f"{a[0]} to {a[-1]}" for a in parts]
+    return ", ".join(runs if len(runs) <= RUNS else [*runs[: RUNS - 1], "...", runs[-1]])
 
 
 def _assembled(data: dict[str, object]) -> str:

@@ -189,6 +189,8 @@ class Record:
         To the readout's gradients, and the embedding's.
     vocabulary : tuple of str
         The tokens' names; empty if they have none.
+    places : tuple of int or None
+        Which steps of the input the steps are, if some are missing before or between them.
     """
 
     network: str
@@ -209,6 +211,7 @@ class Record:
     layers: tuple[LayerRecord, ...]
     contributions: tuple[Contribution, ...]
     vocabulary: tuple[str, ...] = field(default=())
+    places: tuple[int, ...] | None = None
 
     def gradients(self) -> dict[str, HostArray]:
         """Return the parameters' gradients: the sums of what the steps add."""

@@ -17,6 +17,7 @@ from xprnn.diagnostics.inspection.layers import layer_record
 from xprnn.diagnostics.inspection.passes import backward_kept, forward_again, one_segment
 from xprnn.diagnostics.inspection.record import Contribution, Record
 from xprnn.diagnostics.inspection.view import View
+from xprnn.diagnostics.missing import without_missing
 from xprnn.engine.arguments import check_inputs, check_window, zero_state
 from xprnn.engine.lengths import check_lengths, fill_target
 from xprnn.engine.network import RNN
@@ -36,6 +37,7 @@ def record(
     d_output: Array | None = None,
     state: Arrays | None = None,
     lengths: Sequence[int] | None = None,
+    mask: Array | None = None,
     window: int | None = None,
     weights: Array | None = None,
     sequence: int = 0,
@@ -48,8 +50,8 @@ def record(
     Parameters
     ----------
     net : RNN
-    x, target, loss, state, lengths, window, weights
-        See `RNN.value_and_grad`.
+    x, target, loss, state, lengths, mask, window, weights
+        See `RNN.value_and_grad`.  With a mask the record has the steps that exist.
     d_output : array, optional
         The gradient of the output, in its shape, instead of a target.
     sequence : int
@@ -61,7 +63,7 @@ def record(
     ------
     TypeError, ValueError
         If an argument is of the wrong type or shape, or out of range; if neither a target nor
-        ``d_output`` is given, or both are.
+        ``d_output`` is given, or both are; or if the sequence has no step.
     """
     if not isinstance(net, RNN):
         raise TypeError(f"net is {type(net).__name__}: expected an RNN")
@@ -75,12 +77,18 @@ def record(
     if (target is None) == (d_output is None):
         given = "neither" if target is None else "both"
         raise ValueError(f"{given} of target and d_output given: expected one of them")
+    x, lengths, (target, d_output, weights), existing = without_missing(
+        net, x, lengths, mask, target, d_output, weights
+    )
     x, initial, valid = check_inputs(architecture, backend, x, state, lengths)
     steps, batch = x.shape[:2]
     b = checks.index("sequence", sequence, batch, ", one of the batch's sequences")
     shape = architecture.output_shape(steps, batch)
     ends = check_lengths(lengths, steps, batch)
     n = steps if ends is None else ends[b]
+    if n == 0:
+        raise ValueError(f"sequence {b} has no steps: expected one with at least one (T ≥ 1)")
+    places = _places(existing, b)
     last = architecture.returns == "last"
     one = slice(b, b + 1)
     at = (one,) if last else (slice(0, n), one)
@@ -115,7 +123,7 @@ def record(
             network=repr(net),
             dtype=backend.dtype_name,
             steps=n,
-            padding=steps - n,
+            padding=0 if places else steps - n,
             window=window,
             loss="" if target is None else type(loss).__name__,
             value=value,
@@ -130,7 +138,16 @@ def record(
             layers=layers,
             contributions=contributions,
             vocabulary=tuple(vocabulary),
+            places=places,
         )
+
+
+def _places(existing: HostArray | None, b: int) -> tuple[int, ...] | None:
+    """Return which steps of the input exist; None if they are its first ones."""
+    if existing is None:
+        return None
+    places = np.flatnonzero(existing[:, b]).tolist()
+    return None if places == list(range(len(places))) else tuple(places)
 
 
 def _layers(

@@ -19,6 +19,7 @@ def gates_over_time(
     *,
     state: Arrays | None = None,
     lengths: Sequence[int] | None = None,
+    mask: Array | None = None,
     sequence: int = 0,
     row: int = 0,
 ) -> dict[str, HostArray]:
@@ -31,10 +32,10 @@ def gates_over_time(
     Parameters
     ----------
     net : RNN
-    x, state, lengths
+    x, state, lengths, mask
         See `RNN.forward`.
     sequence : int
-        Which sequence of the batch; of a shorter one, its own steps.
+        Which sequence of the batch; of a shorter one, the steps that exist.
     row : int
         Which layer and direction, in the order of the state.
 
@@ -55,7 +56,9 @@ def gates_over_time(
     steps, batch = x.shape[:2] if getattr(x, "ndim", 0) > 1 else (1, 1)
     shape = net.architecture.output_shape(steps, batch)
     zeros = backend.library.zeros(shape, backend.dtype, backend.device)
-    found = record(net, x, d_output=zeros, state=state, lengths=lengths, sequence=sequence)
+    found = record(
+        net, x, d_output=zeros, state=state, lengths=lengths, mask=mask, sequence=sequence
+    )
     layer = found.layers[checks.index("row", row, len(found.layers))]
     computed = {q.name: q.values for q in layer.forward if q.group == "cell"}
     if net.cell.gates == 1:

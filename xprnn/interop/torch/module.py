@@ -108,6 +108,7 @@ class Module(torch.nn.Module):
         state: States | Tensor | None = None,
         lengths: Sequence[int] | None = None,
         *,
+        mask: Tensor | None = None,
         window: int | None = None,
         recompute: bool = False,
     ) -> tuple[Tensor, States]:
@@ -121,6 +122,9 @@ class Module(torch.nn.Module):
             The initial state; None for zero.  A cell with one state takes the tensor alone, too.
         lengths : sequence of int, optional
             The number of steps of each sequence.
+        mask : tensor of bool, (T, B), optional
+            Which steps exist, instead of lengths; with ``batch_first``, (B, T).  It is read on the
+            host.  See `RNN.forward`.
         window : int, optional
             Of windowed truncation in the backward pass; see `RNN.backward`.
         recompute : bool
@@ -147,12 +151,26 @@ class Module(torch.nn.Module):
             if x.ndim < 2:
                 raise ValueError(f"x has the shape {tuple(x.shape)}: expected (B, T, I) or (B, T)")
             x = x.transpose(0, 1)
+        if mask is not None and x.ndim >= 2:
+            mask = self._mask(mask, x)
         given = (state,) if isinstance(state, Tensor) else tuple(state or ())
-        options = _Options(state is not None, lengths, window, recompute)
+        options = _Options(state is not None, lengths, mask, window, recompute)
         output, *final = _compute(self, options, x, *given)
         if self.batch_first and self.architecture.returns == "sequence":
             output = output.transpose(0, 1)
         return output, tuple(final)
+
+    def _mask(self, mask: object, x: Tensor) -> Tensor:
+        """Return a mask, (T, B), on the host if it was where x is."""
+        if not isinstance(mask, Tensor):
+            raise TypeError(f"mask is {type(mask).__name__}: expected a tensor of bool")
+        steps, batch = x.shape[:2]
+        shape = (batch, steps) if self.batch_first else (steps, batch)
+        if tuple(mask.shape) != shape:
+            raise ValueError(f"mask has the shape {tuple(mask.shape)}: expected {shape}")
+        if mask.device == x.device:
+            mask = mask.cpu()
+        return mask.transpose(0, 1) if self.batch_first else mask
 
     def _ordered(self) -> list[torch.nn.Parameter]:
         """Return the parameters in the network's order."""
@@ -170,6 +188,7 @@ class _Options(NamedTuple):
 
     has_state: bool
     lengths: Sequence[int] | None
+    mask: Tensor | None
     window: int | None
     recompute: bool
 
@@ -185,10 +204,11 @@ def _compute(module: Module, options: _Options, x: Tensor, *state: Tensor) -> tu
         return found
     net, rng = _network_and_rng(module, weights)
     arrays, initial = _inputs(net, options, x, state)
+    lengths, mask = options.lengths, options.mask
     if rng is None:
-        output, final = net(arrays, initial, options.lengths)
+        output, final = net(arrays, initial, lengths, mask=mask)
     else:
-        output, final, _ = net.forward(arrays, initial, options.lengths, rng=rng)
+        output, final, _ = net.forward(arrays, initial, lengths, rng=rng, mask=mask)
     return tuple(to_tensor(net.backend, a) for a in (output, *final))
 
 
@@ -202,7 +222,14 @@ class _Passes(torch.autograd.Function):
         state, weights = others[:states], others[states:]
         net, rng = _network_and_rng(module, weights)
         arrays, initial = _inputs(net, options, x, state)
-        run = net.forward(arrays, initial, options.lengths, rng=rng, recompute=options.recompute)
+        run = net.forward(
+            arrays,
+            initial,
+            options.lengths,
+            rng=rng,
+            recompute=options.recompute,
+            mask=options.mask,
+        )
         ctx.net, ctx.run, ctx.options, ctx.states = net, run, options, states
         # Torch then refuses a backward pass after one of them was written into.
         ctx.save_for_backward(x, *others)

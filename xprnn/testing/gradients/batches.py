@@ -87,9 +87,8 @@ class _Passes:
 
     def _forward(self, part: slice) -> Run:
         point, call = self.point, self.call
-        options = call.options(self.net)
-        if call.lengths is not None:
-            options["lengths"] = list(call.lengths)[part]
+        steps, batch = point.x.shape[:2]
+        options = call.of(self.net.backend, part, steps, batch).options(self.net)
         state = tuple(a[:, part, :] for a in point.state)
         return self.net.forward(point.x[:, part, ...], state, **options)
 

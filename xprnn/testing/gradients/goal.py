@@ -17,9 +17,10 @@ from xprnn.backend import Backend, describe, dtype_name
 from xprnn.backend.differentiation import host_tangents, lifted
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.types import Array
+from xprnn.engine.existing import check_existing, existing_steps
 from xprnn.engine.network import RNN
 from xprnn.engine.results import Gradient
-from xprnn.losses import Loss
+from xprnn.losses import Loss, mask_arguments
 from xprnn.testing.arrays import host_copy
 from xprnn.testing.contract import ContractError
 from xprnn.testing.gradients.numeric import Pushed
@@ -92,7 +93,7 @@ class WeightedSum:
 class LossValue:
     """The number (2), of a target.
 
-    ``valid`` holds the padding mask, if there are lengths.  For ``size`` and ``grain`` see `Goal`.
+    ``valid`` holds the padding mask, if there is padding.  For ``size`` and ``grain`` see `Goal`.
     """
 
     loss: Loss
@@ -135,9 +136,7 @@ def weighted(
     return Pushed(value, slopes)
 
 
-def loss_value(
-    net: RNN, outputs: Outputs, loss: Loss, target: Array, lengths: Sequence[int] | None
-) -> LossValue:
+def loss_value(net: RNN, outputs: Outputs, loss: Loss, target: Array, call: Call) -> LossValue:
     """Return the number (2) of a loss, after a check of what the loss returns.
 
     Raises
@@ -152,9 +151,10 @@ def loss_value(
     backend, y = net.backend, outputs.output
     target = loss.check(tuple(y.shape), target, backend)
     valid: tuple[Array, ...] = ()
-    if lengths is not None and net.returns == "sequence":
-        steps = np.arange(y.shape[0])[:, None, None]
-        valid = (backend.asarray(steps < np.asarray(lengths)[None, :, None]),)
+    if net.returns == "sequence":
+        steps, batch = y.shape[:2]
+        existing = check_existing(call.lengths, call.mask, steps, batch, backend)
+        valid = mask_arguments(existing_steps(backend, existing, steps))
     before = {"output": (y, host_copy(backend, y)), "target": (target, host_copy(backend, target))}
     reported = _scalar(backend, f"{loss} returned", loss(y, target, *valid))
     value, dy = loss.value_and_grad(y, target, *valid)

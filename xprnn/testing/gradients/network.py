@@ -39,6 +39,7 @@ def check_gradients(
     target: Array | None = None,
     loss: str | Loss | None = None,
     lengths: Sequence[int] | None = None,
+    mask: Array | None = None,
     window: int | None = None,
     mode: str = "auto",
     directions: int = 2,
@@ -71,12 +72,13 @@ def check_gradients(
     loss : str or Loss, optional
         None: squared error, if a target is given.
     lengths : sequence of int, optional
-        See `RNN.forward`.
+    mask : array of bool, (T, B), optional
+        Which steps exist; one of the two: see `RNN.forward`.
     window : int, optional
         See `RNN.backward`.  The truncated gradient is the gradient of another number: of the one
         that results if each output is computed from the steps of its window alone, starting from a
         constant state.  That number is differentiated then.  There is no such number for
-        bidirectional networks, with dropout, or with lengths.
+        bidirectional networks, with dropout, with lengths or with a mask.
     mode : {"auto", "forward", "complex", "central", "directions"}
         ``"forward"``: every entry, by forward-mode differentiation of the formulas, which is exact
         to rounding.  ``"complex"``: every entry, by complex step, which is as exact, but needs a
@@ -139,7 +141,7 @@ def check_gradients(
     with double.backend.library.quiet(), blas_threads(1):
         for backend in (net.backend, double.backend):
             contract_in(net.cell, backend, random)
-        objective = _objective(net, double, x, state, target, loss, lengths, window, random)
+        objective = _objective(net, double, x, state, target, loss, lengths, mask, window, random)
         check_independence(objective, random)
         gradients = objective.gradients()
         found = check(objective.function, gradients, objective.goal.size, options, random)
@@ -164,6 +166,7 @@ def _objective(
     target: Array | None,
     loss: str | Loss | None,
     lengths: Sequence[int] | None,
+    mask: Array | None,
     window: int | None,
     rng: Generator,
 ) -> Objective:
@@ -180,7 +183,7 @@ def _objective(
     if checks.is_integer(x, backend):
         # Complex passes go around the network's checks, which would do this.
         x = backend.xp.astype(x, backend.library.indexing_dtype(backend.device))
-    call = Call(lengths, seed=int(rng.integers(2**31)))
+    call = Call(lengths, mask, seed=int(rng.integers(2**31)))
     if isinstance(state, tuple | list):
         state = tuple(wide(f"state[{k}]", part) for k, part in enumerate(state))
     if x.ndim > 1 and x.shape[0] == 0:
@@ -198,7 +201,7 @@ def _objective(
         goal = WeightedSum(arrays, weights)
     else:
         named = get_loss("squared_error" if loss is None else loss)
-        goal = loss_value(double, outputs, named, wide("target", target), lengths)
+        goal = loss_value(double, outputs, named, wide("target", target), call)
     return Objective(double, Point(dict(double.parameters), x, state), call, goal, window)
 
 

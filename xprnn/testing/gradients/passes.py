@@ -14,6 +14,7 @@ from xprnn.backend.host.arrays import generator
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.arguments import without_padding
+from xprnn.engine.existing import check_existing, mask_of
 from xprnn.engine.loop.lowering import disable_lowering
 from xprnn.engine.network import RNN
 from xprnn.engine.stack import draw_masks, forward
@@ -52,17 +53,26 @@ class Call:
     Attributes
     ----------
     lengths : sequence of int, or None
+    mask : array of bool, (T, B), or None
     seed : int
         The seed of the dropout masks, which so are the same in every pass.
     """
 
     lengths: Sequence[int] | None
+    mask: Array | None
     seed: int
 
     def options(self, net: RNN) -> dict[str, Any]:
         """Return keyword arguments of `RNN.forward`, without those that have no effect."""
-        lengths = {} if self.lengths is None else {"lengths": self.lengths}
-        return lengths | ({"rng": self.seed} if has_dropout(net) else {})
+        given = {"lengths": self.lengths, "mask": self.mask}
+        options = {name: value for name, value in given.items() if value is not None}
+        return options | ({"rng": self.seed} if has_dropout(net) else {})
+
+    def of(self, backend: Backend, part: slice, steps: int, batch: int) -> "Call":
+        """Return the arguments for some of the sequences."""
+        existing = check_existing(self.lengths, self.mask, steps, batch, backend)
+        mask = mask_of(existing, steps)
+        return self if mask is None else replace(self, lengths=None, mask=mask[:, part])
 
 
 def analytic(backend: Backend) -> Backend:
@@ -87,9 +97,8 @@ def run(net: RNN, point: Point, call: Call) -> Outputs:
     rng = generator(options.pop("rng")) if "rng" in options else None
     backend, x, valid = point.through, point.x, None
     masks = draw_masks(net.architecture, backend, rng, *x.shape[:2])
-    if call.lengths is not None:
-        x, valid = without_padding("x", x, backend, call.lengths)
-        del options["lengths"]
+    if call.lengths is not None or call.mask is not None:
+        x, valid = without_padding("x", x, backend, call.lengths, call.mask)
     with disable_lowering():
         output, state, _ = forward(
             net.architecture,
@@ -119,6 +128,7 @@ def truncates(net: RNN, window: int | None, steps: int, call: Call) -> bool:
         "in both directions": net.bidirectional,
         "with dropout": has_dropout(net),
         "with lengths": call.lengths is not None,
+        "with a mask": call.mask is not None,
     }
     for words, given in unlike.items():
         if given:

@@ -34,6 +34,7 @@ def assert_parity(
     loss: str | Loss = "squared_error",
     state: Sequence[Array] | None = None,
     lengths: Any = None,
+    mask: Any = None,
     window: int | None = None,
     dtypes: Sequence[str] = DTYPES,
     optimizers: Mapping[str, Optimizer] | None = None,
@@ -76,7 +77,8 @@ def assert_parity(
     state : sequence of array_like, optional
         The initial state.  None: zero.
     lengths : optional
-        See `RNN.forward`.
+    mask : array_like of bool, (T, B), optional
+        Which steps exist; one of the two: see `RNN.forward`.
     window : int, optional
         See `RNN.backward`.
     dtypes : sequence of {"float64", "float32", "float16", "bfloat16"}
@@ -131,7 +133,7 @@ def assert_parity(
     if time_limit is not None:
         time_limit = checks.number("time_limit", time_limit, open_=True)
     report = compare_backends(
-        Problem(make_net, x, target, get_loss(loss), _tuple(state), lengths, window),
+        Problem(make_net, x, target, get_loss(loss), _tuple(state), lengths, window, mask),
         backends,
         reference,
         dtypes=dtypes,

@@ -56,6 +56,7 @@ class Problem:
     state: tuple[HostArray, ...] | None
     lengths: Any
     window: int | None
+    mask: Any = None
 
     def network(self, backend: Backend) -> RNN:
         """Return a new network on the backend.
@@ -95,6 +96,8 @@ class Problem:
             arguments["state"] = tuple(backend.asarray(part) for part in self.state)
         if self.lengths is not None:
             arguments["lengths"] = self.lengths
+        if self.mask is not None:
+            arguments["mask"] = self.mask
         return arguments
 
     def step(self, net: RNN) -> Callable[[], tuple[Array, Any]]:
