@@ -178,6 +178,9 @@ def row_of(name: str) -> Case:
 FEW = (row_of("gru"), row_of("lstm-everything"))
 """A cell whose two projections differ, and one with all that a layer can have."""
 
+VARIANTS = ("elman-logistic", "elman-identity", "lstm-peepholes", "lstm-layer-norm", "min-lstm")
+"""Rows of the same kind as others: on NumPy, and on other backends with FULL=1."""
+
 FORMS: dict[str, dict[str, Any]] = {
     "": {},
     "-last": {"returns": "last"},
