@@ -103,7 +103,7 @@ def test_a_batch_is_its_sequences_one_by_one(cell, returns, window, harness):
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("window", [None, 0, 1, 3])
 @pytest.mark.parametrize("loop", ["plain", "numpy", "default"])
-@pytest.mark.parametrize("name", ["elman-tanh", "gru", "lstm-everything"])
+@pytest.mark.parametrize("name", ["elman-tanh", "gru", "lstm-everything", "gru-reset-before"])
 def test_every_loop(name, loop, window, recompute, monkeypatch):
     if recompute and window is not None:
         pytest.skip("a window needs the whole tape")

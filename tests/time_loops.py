@@ -8,7 +8,7 @@ from tests.cases import CELLS, row_of
 from tests.closeness import assert_close
 from tests.odd_cells import ODD_CELLS, Deaf, Holding, Patchwork
 from xprnn import get_backend
-from xprnn.cells import LSTM, Elman, has_layer_norm, recurrent_blocks, second_product, unit_names
+from xprnn.cells import LSTM, Elman, has_layer_norm, recurrent_blocks, unit_names
 from xprnn.engine.loop import lowering
 from xprnn.engine.loop.loop import run_backward as chosen_backward
 from xprnn.engine.loop.loop import run_forward as chosen_forward
@@ -24,15 +24,10 @@ def named(*cells):
 
 # Normalisation belongs to the engine: an LSTM with it has the same formulas as one without.
 EVERY = named(
-    *(
-        row.cell
-        for row in CELLS
-        if not (isinstance(row.cell, LSTM) and has_layer_norm(row.cell))
-        and not second_product(row.cell)
-    ),
+    *(row.cell for row in CELLS if not (isinstance(row.cell, LSTM) and has_layer_norm(row.cell))),
     *ODD_CELLS,
 )
-"""Every formula; no lowering makes a second product."""
+"""Every formula."""
 
 COMPILED = named(
     *(row_of(name).cell for name in ("elman-tanh", "gru", "lstm-peepholes")),

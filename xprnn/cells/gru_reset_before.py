@@ -26,7 +26,7 @@ class GRUResetBefore:
     Notes
     -----
     Weights of `GRU` compute another function here.  The second product makes a step slower, and the
-    loop is not lowered: it runs as plain array code (on JAX, compiled).  Use this cell for weights
+    loop is lowered to NumPy calls alone, not by Numba, and not on CuPy.  Use this cell for weights
     that were trained in this form, and `GRU` for a new network.
 
     References

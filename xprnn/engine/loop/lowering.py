@@ -45,7 +45,10 @@ CUDA_NAMES = {
 }
 """By the word of ``XPRNN_CUDA_LOOP``, those for CuPy."""
 
-SECOND = "it has a second product within the step, which no lowering makes"
+SECOND = ("numpy",)
+"""The lowerings that make a second product within a step, too."""
+
+NO_SECOND = "it has a second product within the step, which no lowering to this library makes"
 
 _allowed: ContextVar[bool | None] = ContextVar("allowed", default=None)
 _log = logging.getLogger("xprnn")
@@ -103,12 +106,19 @@ def _suitable(traced: "_Traced | str", names: tuple[str, ...], work: Work) -> Lo
     if isinstance(traced, str):
         return traced
     if traced.formulas.second:
-        return SECOND
+        names = _with_second(names)
+        if not names:
+            return NO_SECOND
     for name in names:
         loops = _loops(traced, name)
         if loops.suits(work):
             return loops
     return None
+
+
+def _with_second(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those lowerings that make a second product within a step."""
+    return tuple([name for name in names if name in SECOND])
 
 
 def _suitable_now(cell: Cell, names: tuple[str, ...], work: Work) -> Loops | str | None:
@@ -157,8 +167,10 @@ def lowerings_of(backend: Backend, cell: Cell) -> tuple[Loops, ...]:
     """Return all lowered time loops that a cell has on a backend, the fastest first."""
     names = _chosen(backend.library.lowering)
     traced = _traced(cell) if names else ""
-    if isinstance(traced, str) or traced.formulas.second:
+    if isinstance(traced, str):
         return ()
+    if traced.formulas.second:
+        names = _with_second(names)
     return tuple(_loops(traced, name) for name in names)
 
 
@@ -287,11 +299,12 @@ def explain_lowering(
     if not lowering_enabled():
         return f"{plain}: lowering is disabled"
     traced = _traced(cell)
-    if isinstance(traced, str) or traced.formulas.second:
-        return f"{plain}: {traced if isinstance(traced, str) else SECOND}"
+    if isinstance(traced, str):
+        return f"{plain}: {traced}"
     found = lowerings_of(backend, cell)
     if not found:
-        return f"{plain}: {CUDA_VARIABLE} (or cuda_loop) says 'plain'"
+        says = f"{CUDA_VARIABLE} (or cuda_loop) says 'plain'"
+        return f"{plain}: {NO_SECOND if traced.formulas.second else says}"
     normalizes = has_layer_norm(cell)
     if normalizes:
         # Mean and variance are not elementwise.
@@ -315,8 +328,15 @@ def explain_lowering(
     if backend.library.lowering == "cupy" and hidden is not None:
         lines += _by_size(backend, traced, (steps, batch, hidden), normalizes)
     if backend.library.lowering == "numpy" and not others:
-        lines.append(why_no_numba() or f"{VARIABLE} is 'numpy': Numba is not used")
+        lines.append(_why_numpy_alone(formulas))
     return "\n".join(lines)
+
+
+def _why_numpy_alone(formulas: Formulas) -> str:
+    """Say why a cell is not lowered to Numba on NumPy."""
+    if formulas.second:
+        return "it has a second product within the step, which only NumPy calls make so far"
+    return why_no_numba() or f"{VARIABLE} is 'numpy': Numba is not used"
 
 
 def _by_size(

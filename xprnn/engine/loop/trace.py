@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from xprnn.cells import Cell, recurrent_blocks, second_product, unit_names
-from xprnn.engine.loop.program import Program
+from xprnn.engine.loop.program import FLOAT, INPUT, Program
 from xprnn.engine.loop.tracer import Tracer, Untraceable
 
 
 class Formulas(NamedTuple):
-    """A cell's traced formulas; ``second`` is its ``second_product``, whose operand is not here."""
+    """A cell's traced formulas; ``second`` is its ``second_product``, which has two more."""
 
     gates: int
     forward: Program
     backward: Program
     second: int = 0
+    operand: Program | None = None
+    operand_backward: Program | None = None
 
 
 def trace(cell: Cell) -> Formulas:
@@ -32,7 +34,15 @@ def trace(cell: Cell) -> Formulas:
     """
     forward = trace_forward(cell)
     kinds = [forward.nodes[index].kind for index in forward.outputs["saved"] if index is not None]
-    return Formulas(cell.gates, forward, trace_backward(cell, kinds), second_product(cell))
+    backward, second = trace_backward(cell, kinds), second_product(cell)
+    if not second:
+        return Formulas(cell.gates, forward, backward)
+    operand = trace_operand(cell)
+    inputs = [str(node.value) for node in operand.nodes if node.op == INPUT]
+    if all(name.startswith("unit") for name in inputs):
+        raise Untraceable(f"{type(cell).__name__}.operand is the same at every step")
+    through = trace_operand_backward(cell, kinds)
+    return Formulas(cell.gates, forward, backward, second, operand, through)
 
 
 def trace_forward(cell: Cell) -> Program:
@@ -103,6 +113,29 @@ def trace_backward(cell: Cell, saved: Sequence[str]) -> Program:
         "units": dv[blocks:],
         "previous": d_previous,
     }
+    return _program(tracer, groups)
+
+
+def trace_operand_backward(cell: Cell, saved: Sequence[str]) -> Program:
+    """Return the `operand_backward` of a cell with a second product as a program.
+
+    Inputs are ``saved0, ...``, ``unit0, ...``, ``previous0, ...`` and ``d_operand``; the groups of
+    results are those of `trace_backward`, without the blocks of dv from the second product.
+
+    Raises
+    ------
+    Untraceable
+    """
+    tracer, first = Tracer(), cell.gates - second_product(cell)
+    inputs = tuple(tracer.operand(f"saved{k}", kind) for k, kind in enumerate(saved))
+    inputs += tracer.operands("unit", len(unit_names(cell)))
+    previous = tracer.operands("previous", len(cell.state))
+    d_operand = tracer.operand("d_operand", FLOAT)
+    du, dv, d_previous = _call(cell, "operand_backward", tracer, inputs, previous, d_operand)
+    _expect(cell, "operand_backward", "gradients of u", du, cell.gates)
+    _expect(cell, "operand_backward", "gradients of v and units", dv, first + len(unit_names(cell)))
+    _expect(cell, "operand_backward", "gradients of the state", d_previous, len(cell.state))
+    groups = {"du": du, "dv": dv[:first], "units": dv[first:], "previous": d_previous}
     return _program(tracer, groups)
 
 

@@ -43,7 +43,7 @@ class NumbaLoops:
     def __init__(self, formulas: Formulas, cell: str = "a cell") -> None:
         self._cell = cell
         self._announced: set[str] = set()
-        gates, forward, backward, _ = formulas
+        gates, forward, backward, *_ = formulas
         nodes, outputs = forward.nodes, forward.outputs
         kinds = [nodes[index or 0].kind for index in outputs["saved"]]
         self._loops = {

@@ -12,6 +12,7 @@ from xprnn.backend.host.pool import copied, empty
 from xprnn.backend.host.threads import step_products
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
+from xprnn.engine.loop.joint import joint_backward, joint_forward
 from xprnn.engine.loop.numpy.plan import LoopPlan, plan_backward, plan_forward
 from xprnn.engine.loop.numpy.source import backward_source, forward_source
 from xprnn.engine.loop.program import ARITHMETIC, COMPARISONS, LOGIC, Program, pruned
@@ -78,11 +79,12 @@ class NumPyLoops:
         """Return the loop from step 0 to step T-1."""
         key = ("forward", masked, save, padded)
         if key not in self._loops:
-            program, gates = self.formulas.forward, self.formulas.gates
+            formulas, gates, second = self.formulas, self.formulas.gates, self.formulas.second
+            program = joint_forward(formulas, masked=masked) if second else formulas.forward
             if not save:
                 program = pruned(Program(program.nodes, {**program.outputs, "saved": ()}))
-            plan = plan_forward(program, gates)
-            source = forward_source(plan, gates, masked=masked, padded=padded)
+            plan = plan_forward(program, gates, second)
+            source = forward_source(plan, gates, second, masked=masked, padded=padded)
             self._loops[key] = _compiled("forward", source, plan)
         return self._loops[key]
 
@@ -90,9 +92,9 @@ class NumPyLoops:
         """Return the loop from step T-1 to step 0.  Without ``outer``, dh is None."""
         key = ("backward", outer, masked, padded)
         if key not in self._loops:
-            gates = self.formulas.gates
-            plan = plan_backward(self.formulas.backward, gates)
-            source = backward_source(plan, gates, outer=outer, masked=masked, padded=padded)
+            formulas, gates, second = self.formulas, self.formulas.gates, self.formulas.second
+            plan = plan_backward(joint_backward(formulas) if second else formulas.backward, gates)
+            source = backward_source(plan, gates, second, outer=outer, masked=masked, padded=padded)
             self._loops[key] = _compiled("backward", source, plan)
         return self._loops[key]
 

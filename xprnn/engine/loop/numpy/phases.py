@@ -38,6 +38,15 @@ def late_nodes(nodes: tuple[Node, ...], carried: Container[str]) -> set[int]:
     return late
 
 
+def depending(nodes: tuple[Node, ...], inputs: set[int]) -> set[int]:
+    """Return the nodes that depend on these inputs, without the inputs themselves."""
+    found: set[int] = set()
+    for index, node in enumerate(nodes):
+        if not inputs.isdisjoint(node.args) or not found.isdisjoint(node.args):
+            found.add(index)
+    return found
+
+
 def phases(
     program: Program, late: set[int], loop: set[int], stored: Callable[[int], bool]
 ) -> list[Phase]:
@@ -74,7 +83,8 @@ def phases(
         if node.op == CONSTANT:
             phase = Phase.CONSTANT
         elif node.op == INPUT:
-            phase = Phase.ONCE if split_name(f"{node.value}")[0] == "unit" else Phase.BEFORE
+            same = split_name(f"{node.value}")[0] in ("unit", "mask")
+            phase = Phase.ONCE if same else Phase.BEFORE
             phase = Phase.STEP if index in late else phase
         elif index in late:
             phase = Phase.STEP if index in inside else Phase.AFTER

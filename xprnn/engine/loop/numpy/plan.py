@@ -7,10 +7,11 @@ Names are those of `xprnn.engine.loop.results`, and besides:
     t0, t0_             scratch for a block of steps, and the buffer that it is the beginning of
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
-from xprnn.engine.loop.numpy.phases import Phase, late_nodes, phases
+from xprnn.engine.loop.joint import second_blocks
+from xprnn.engine.loop.numpy.phases import Phase, depending, late_nodes, phases
 from xprnn.engine.loop.numpy.regroup import regrouped
 from xprnn.engine.loop.numpy.storage import Storage
 from xprnn.engine.loop.program import CONSTANT, INPUT, Node, Program, input_number
@@ -32,6 +33,8 @@ class LoopPlan(NamedTuple):
         The places of what is computed step by step, and of what is computed in blocks.
     wide : tuple of (int, int)
         Ranges of gates whose sums u + v are one addition.
+    waiting : set of int
+        The operations that come after the second product of a step, if there is one.
     """
 
     program: Program
@@ -40,6 +43,7 @@ class LoopPlan(NamedTuple):
     steps: Storage
     blocks: Storage
     wide: tuple[tuple[int, int], ...] = ()
+    waiting: Container[int] = ()
 
     def nodes_of(self, phase: Phase) -> list[int]:
         """Return the operations of a phase, in order."""
@@ -49,40 +53,54 @@ class LoopPlan(NamedTuple):
             if self.phase[index] is phase and node.op not in (INPUT, CONSTANT)
         ]
 
+    def step_nodes(self, *, waiting: bool) -> list[int]:
+        """Return the operations within a step before its second product, or after it, in order.
 
-def plan_forward(program: Program, gates: int) -> LoopPlan:
-    """Return the plan of a forward loop."""
+        Without a second product, all of them come before.
+        """
+        return [k for k in self.nodes_of(Phase.STEP) if (k in self.waiting) == waiting]
+
+
+def plan_forward(program: Program, gates: int, second: int = 0) -> LoopPlan:
+    """Return the plan of a forward loop; the last ``second`` blocks are a second product's."""
     program, results = forward_results(program)
     nodes = program.nodes
     late = late_nodes(nodes, {"v", "state"})
-    loop = {index for index in program.outputs["state"] if index is not None}
+    operand = program.outputs.get("operand", ())
+    loop = {index for index in (*program.outputs["state"], *operand) if index is not None}
     states = set(program.inputs("state").values())
     phase = phases(program, late, loop, lambda index: index in results or index in states)
-    wide = _wide_sums(nodes, phase, results, gates) if gates > 1 else ()
+    wide: tuple[tuple[int, int], ...] = ()
+    if gates > 1:
+        wide = _wide_sums(nodes, phase, results, gates - second, gates)
+    waiting = depending(nodes, second_blocks(nodes, gates - second))
     fixed = _results_of_steps(phase, results) | _inputs(program, "state")
     if gates > 1:
         fixed |= _inputs(program, "v")
     for first, last in wide:
         for k in range(first, last):
             fixed[_sum_of(nodes, k) or 0] = f"v{k}"
-    order = _order(nodes, phase, gates)
+    order = sorted(_order(nodes, phase, gates), key=waiting.__contains__)
     shareable = {name for name in results.values() if name.startswith(("new", "saved"))}
     steps = Storage(nodes, order, fixed, set(results) | loop, shareable)
-    return LoopPlan(program, phase, results, steps, _blocks(nodes, phase, results), wide)
+    blocks = _blocks(nodes, phase, results)
+    return LoopPlan(program, phase, results, steps, blocks, wide, waiting)
 
 
 def plan_backward(program: Program, gates: int) -> LoopPlan:
     """Return the plan of a backward loop, which computes the program regrouped."""
-    carried = {"d_state"}
+    carried = {"d_state", "d_operand"}
     program, results = backward_results(regrouped(program, late_nodes(program.nodes, carried)))
     nodes = program.nodes
     late = late_nodes(nodes, carried)
     previous = program.outputs["previous"]
     loop = {a for a in (*previous, *program.outputs["dv"]) if a is not None}
     phase = phases(program, late, loop, results.__contains__)
-    order = _order(nodes, phase, 0)
+    waiting = late_nodes(nodes, {"d_operand"})
+    order = sorted(_order(nodes, phase, 0), key=waiting.__contains__)
     d_states = program.inputs("d_state")
     fixed = _results_of_steps(phase, results) | _inputs(program, "d_state")
+    fixed |= {k: "d_operand" for k, node in enumerate(nodes) if node.value == "d_operand"}
     last = {a: k for k, index in enumerate(order) for a in nodes[index].args}
     for k, index in enumerate(previous):
         # The carried gradient is overwritten in place if nobody reads the old one after that.
@@ -92,7 +110,8 @@ def plan_backward(program: Program, gates: int) -> LoopPlan:
     shareable = {name for name in results.values() if gates == 1 or name.startswith("unit_grad")}
     read_later = set(results) | loop
     steps = Storage(nodes, order, fixed, read_later, shareable, carried=("d_state0",))
-    return LoopPlan(program, phase, results, steps, _blocks(nodes, phase, results))
+    blocks = _blocks(nodes, phase, results)
+    return LoopPlan(program, phase, results, steps, blocks, waiting=waiting)
 
 
 def _inputs(program: Program, group: str) -> dict[int, str]:
@@ -142,16 +161,19 @@ def _sum_of(nodes: Sequence[Node], gate: int) -> int | None:
 
 
 def _wide_sums(
-    nodes: Sequence[Node], phase: Sequence[Phase], results: dict[int, str], gates: int
+    nodes: Sequence[Node], phase: Sequence[Phase], results: dict[int, str], first: int, gates: int
 ) -> tuple[tuple[int, int], ...]:
-    """Return the ranges of two gates and more whose sums u + v are one addition, made in v."""
+    """Return the ranges of two gates and more whose sums u + v are one addition, made in v.
+
+    A range ends with the blocks of the first product.
+    """
     sums = [_sum_of(nodes, k) for k in range(gates)]
     fits = [index is not None and index not in results for index in sums]
     fits = [fit and phase[sums[k] or 0] is Phase.STEP for k, fit in enumerate(fits)]
-    ranges, first = [], 0
+    ranges, start = [], 0
     for k in range(gates + 1):
-        if k == gates or not fits[k]:
-            if k - first > 1:
-                ranges.append((first, k))
-            first = k + 1
+        if k in (first, gates) or not fits[k]:
+            if k - start > 1:
+                ranges.append((start, k))
+            start = k if k < gates and fits[k] else k + 1
     return tuple(ranges)

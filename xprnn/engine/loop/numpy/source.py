@@ -2,7 +2,8 @@
 
 One loop body per formula.  What does not depend on what the loop carries is computed for a block
 of steps at once.  Names are those of `xprnn.engine.loop.numpy.plan`, numbers refer to the equations
-in `xprnn.engine.loop.protocol`.  Normalisation, (3) and (7), is not here.
+in `xprnn.engine.loop.protocol`, and (2a) to (2c) and (8a) to (8c) to those of a second product, in
+`xprnn.engine.loop.second`.  Normalisation, (3) and (7), is not here.
 
 Steps past the end of a sequence are computed like all others, and then set to what they should be.
 """
@@ -15,18 +16,22 @@ from xprnn.engine.loop.results import direct_gradient, saved_places
 from xprnn.engine.loop.text import function, indented
 
 
-def forward_source(plan: LoopPlan, gates: int, *, masked: bool, padded: bool) -> str:
+def forward_source(
+    plan: LoopPlan, gates: int, second: int = 0, *, masked: bool, padded: bool
+) -> str:
     """Return the text of ``forward(u, U_T, units, state, mask, valid, block, dtype)``."""
-    return _Forward(plan, gates).source(masked=masked, padded=padded)
+    return _Forward(plan, gates, second).source(masked=masked, padded=padded)
 
 
-def backward_source(plan: LoopPlan, gates: int, *, outer: bool, masked: bool, padded: bool) -> str:
+def backward_source(
+    plan: LoopPlan, gates: int, second: int = 0, *, outer: bool, masked: bool, padded: bool
+) -> str:
     """Return the text of the loop from step T-1 to step 0.
 
     It is ``backward(U, units, states, saved, dh, d_state, mask, valid, block, dtype)``; without
     ``outer``, dh is None.
     """
-    return _Backward(plan, gates).source(outer=outer, masked=masked, padded=padded)
+    return _Backward(plan, gates, second).source(outer=outer, masked=masked, padded=padded)
 
 
 _PAST = ["past = logical_not(valid)", "ended = logical_or.reduce(past, (1, 2)).tolist()"]
@@ -69,9 +74,7 @@ class _Forward(Writer):
         if padded:
             lines += _PAST
         if self.gates > 1 and self.plan.program.inputs("v"):
-            lines.append("v = empty((B, U_T.shape[1]), dtype)")
-            lines += [f"v{k} = v[:, {lanes(k, k + 1)}]" for k in range(self.gates)]
-            lines += [f"v{a}_{b} = v[:, {lanes(a, b)}]" for a, b in self.plan.wide]
+            lines += self._projections()
         before, after = self.block_calls(Phase.BEFORE), self.block_calls(Phase.AFTER)
         loop = [*self.block_views(), *before, *self.loop(body, backwards=False), *after]
         lines.append("for start in range(0, T, block):")
@@ -80,30 +83,59 @@ class _Forward(Writer):
         lines.append(f"return ({''.join(f'states{k}, ' for k in states)}), ({saved})")
         return function("forward(u, U_T, units, state, mask, valid, block, dtype)", lines)
 
+    def _projections(self) -> list[str]:
+        """Return the lines that make the arrays of v: one for each product, as `dot` demands."""
+        if not self.second:
+            lines, parts = ["v = empty((B, U_T.shape[1]), dtype)"], [("v", 0, self.gates)]
+        else:
+            parts = [("v_first", 0, self.first), ("v_second", self.first, self.gates)]
+            lines = [f"{name} = empty((B, {b - a} * H), dtype)" for name, a, b in parts]
+            for (_, a, b), name in zip(parts, ("first_T", "second_T"), strict=True):
+                lines.append(f"{name} = U_T[:, {lanes(a, b)}]")
+        for name, start, stop in parts:
+            ranges = [(k, k + 1, f"{k}") for k in range(start, stop)]
+            ranges += [(a, b, f"{a}_{b}") for a, b in self.plan.wide if start <= a < stop]
+            lines += [f"v{at} = {name}[:, {lanes(a - start, b - start)}]" for a, b, at in ranges]
+        return lines
+
     def _product(self, *, masked: bool) -> list[str]:
-        """Return the calls that make v, if the formula reads it."""
+        """Return the calls that make v, if the formula reads it; of the first product alone."""
         products = list(self.plan.program.inputs("v").values())
         if not products:
             return []
         # With one gate, v may be made where a result will be.
         place = self.step_place(self.plan.steps.places[products[0]]) if self.gates == 1 else "v"
+        factor = "U_T"
+        if self.second:
+            place, factor = "v_first", "first_T"
         if not masked:
-            return [f"dot(state0, U_T, {place})"]  # (2)
+            return [f"dot(state0, {factor}, {place})"]  # (2), (2a)
         return [
             "multiply(state0, mask, masked)",  # (1)
-            f"dot(masked, U_T, {place})",  # (2)
+            f"dot(masked, {factor}, {place})",  # (2), (2a)
         ]
 
     def _formula(self) -> list[str]:
         """Return the calls that compute the cell's formula within a step."""
+        lines = self._operations(waiting=False)
+        if self.second:
+            (operand,) = self.plan.program.outputs["operand"]
+            lines.append(f"dot({self.in_step(operand or 0)}, second_T, v_second)")  # (2c)
+            lines += self._operations(waiting=True)
+        return lines
+
+    def _operations(self, *, waiting: bool) -> list[str]:
+        """Return those before the second product, or after it."""
         lines, summed = [], set()
         for first, last in self.plan.wide:
+            if (self.second > 0 and first >= self.first) != waiting:
+                continue
             name = f"u{first}_{last}_t"
             self.stepped[name] = self.gate("u[start:stop]", first, last)
             columns = "v" if (first, last) == (0, self.gates) else f"v{first}_{last}"
             lines.append(f"add({name}, {columns}, {columns})")
             summed |= {f"v{k}" for k in range(first, last)}
-        for index in self.plan.nodes_of(Phase.STEP):
+        for index in self.plan.step_nodes(waiting=waiting):
             done = self.plan.steps.places[index] in summed and self._is_sum(index)
             lines += [] if done else self.step_calls(index)
         return lines
@@ -142,6 +174,9 @@ class _Backward(Writer):
         lines.append("dv = empty((T, B, U.shape[0]), dtype)")
         du = f"empty((T, B, {self.gates} * H), dtype)" if "du" in outputs else "dv"
         lines += [f"du = {du}", *self.constants(), *self.buffers()]
+        if self.second:
+            lines.append("d_operand = empty((B, H), dtype)")
+            lines += [f"U_first = U[: {self.first} * H]", f"U_second = U[{self.first} * H :]"]
         if direct_gradient(plan.program) is not None and outputs["dv"]:
             lines.append("through_U = empty((B, H), dtype)")
         if padded:
@@ -178,7 +213,11 @@ class _Backward(Writer):
         if padded:
             copies = [f"copyto(held{k}, d_state{k})" for k in range(len(previous))]
             lines += self.where_ended(copies)
-        for index in self.plan.nodes_of(Phase.STEP):
+        for index in self.plan.step_nodes(waiting=False):
+            lines += self.step_calls(index)
+        if self.second:
+            lines += self._operand_gradient(masked=masked)
+        for index in self.plan.step_nodes(waiting=True):
             lines += self.step_calls(index)
         for k, result in enumerate(others, start=1):
             if result is None:
@@ -197,12 +236,20 @@ class _Backward(Writer):
             lines += self.where_ended(copies)  # (10)
         return lines
 
+    def _operand_gradient(self, *, masked: bool) -> list[str]:
+        """Return the calls that make do(t) of the last blocks of dv."""
+        self.stepped["dv_second"] = self.gate("dv[start:stop]", self.first, self.gates)
+        lines = ["dot(dv_second, U_second, d_operand)"]  # (8a)
+        return [*lines, "multiply(d_operand, mask, d_operand)"] if masked else lines  # (8a)
+
     def _product(self, direct: int | None, *, masked: bool) -> list[str]:
         """Return the calls that make dh(t-1) of dv and the direct gradient, if there is one."""
-        dv = "dv0" if self.gates == 1 else "dv_t"
-        self.stepped[dv] = "dv[start:stop]"
+        dv, factor = ("dv_first", "U_first") if self.second else ("dv_t", "U")
+        if self.gates == 1:
+            dv = "dv0"
+        self.stepped[dv] = self.gate("dv[start:stop]", 0, self.first)
         product = "d_state0" if direct is None else "through_U"
-        lines = [f"dot({dv}, U, {product})"]  # (8)
+        lines = [f"dot({dv}, {factor}, {product})"]  # (8), (8c)
         if masked:
             lines.append(f"multiply({product}, mask, {product})")  # (9)
         if direct is not None:

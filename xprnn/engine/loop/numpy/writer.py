@@ -20,15 +20,20 @@ class Writer(ABC):
     ----------
     plan : LoopPlan
     gates : int
+    second : int
+        How many of them, the last ones, have their v from a second product.
 
     Attributes
     ----------
+    first : int
+        How many have it from the first.
     stepped : dict of str to str
         The names that the loop over steps binds, and the blocks that it takes them from.
     """
 
-    def __init__(self, plan: LoopPlan, gates: int) -> None:
+    def __init__(self, plan: LoopPlan, gates: int, second: int) -> None:
         self.plan, self.gates, self.nodes = plan, gates, plan.program.nodes
+        self.second, self.first = second, gates - second
         self.stepped: dict[str, str] = {}
 
     @abstractmethod
