@@ -157,6 +157,54 @@ def gru():
     sheet.save("gru")
 
 
+def gru_reset_before():
+    """Draw the GRU with the reset gate before the product."""
+    sheet = Sheet(20, 10)
+    rise, line = 5.5, 8.6
+    sheet.variable(0.3, line, "h(t-1)", "left")
+    text = r"$u(t) = W\,x(t) + b \qquad v_r, v_z = U_r\,h(t-1),\ U_z\,h(t-1)$"
+    sheet.box(9.5, 1.9, text, width=13, height=1.0, color=PRODUCT)
+    sheet.variable(9.4, 0.4, "x(t)")
+    sheet.path((9.4, 0.75), (9.4, 1.4))
+    sheet.path((2.4, line), (2.4, 1.9), (3, 1.9))
+    top = 2.4
+    sheet.path((2.2, line), (11.64, line))
+    sheet.dot(2.4, line)
+    sheet.signal(4.2, top, 3.52, "u_r+v_r")
+    sheet.box(4.2, 4, "$σ$", "1")
+    sheet.path((4.2, 4.47), (4.2, rise - 0.36))
+    sheet.words(4.35, 4.85, "$r$", ha="left")
+    sheet.dot(4.2, line)
+    sheet.path((4.2, line), (4.2, rise + 0.36))
+    sheet.operation(4.2, rise, "×", "3")
+    sheet.path((4.56, rise), (6.15, rise))
+    sheet.words(5.5, rise + 0.3, "$q$")
+    sheet.box(7.1, rise, r"$U_n\,q$", width=1.9, color=PRODUCT)
+    sheet.path((8.05, rise), (9.24, rise))
+    sheet.words(8.6, rise + 0.35, "$v_n$")
+    sheet.signal(9.6, top, rise - 0.36, "u_n")
+    sheet.operation(9.6, rise, "+")
+    sheet.path((9.96, rise), (11.25, rise))
+    sheet.box(12.0, rise, "tanh", "4")
+    sheet.path((12.0, rise + 0.47), (12.0, line - 0.36))
+    sheet.words(12.15, 6.45, "$n$", ha="left")
+    sheet.operation(12.0, line, "−")
+    sheet.path((12.36, line), (13.94, line))
+    sheet.words(13.15, line + 0.35, r"$h(t-1)-n$", size=10)
+    sheet.signal(14.3, top, 3.52, "u_z+v_z")
+    sheet.box(14.3, 4, "$σ$", "2")
+    sheet.dot(12.0, 7.1)
+    sheet.path((12.0, 7.1), (16.4, 7.1), (16.4, line - 0.36))
+    sheet.path((14.3, 4.47), (14.3, line - 0.36), over=True)
+    sheet.words(14.45, 5.5, "$z$", ha="left")
+    sheet.operation(14.3, line, "×")
+    sheet.path((14.66, line), (16.04, line))
+    sheet.operation(16.4, line, "+", "5")
+    sheet.path((16.76, line), (18.3, line))
+    sheet.variable(18.45, line, "h(t)", "left")
+    sheet.save("gru-reset-before")
+
+
 def minimal_gated():
     """Draw the minimal gated unit."""
     sheet = Sheet(20, 10)
@@ -248,5 +296,5 @@ def lstm():
 
 
 if __name__ == "__main__":
-    for draw in (elman, gru, lstm, minimal_gated):
+    for draw in (elman, gru, gru_reset_before, lstm, minimal_gated):
         draw()
