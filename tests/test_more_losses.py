@@ -7,6 +7,7 @@ from tests.closeness import assert_close
 from tests.optional import optional
 from xprnn import RNN, evaluate, fit, get_backend
 from xprnn.data import Batch, chunks, minibatches
+from xprnn.engine.gradients import dense
 from xprnn.losses import (
     LOSSES,
     BinaryCrossEntropy,
@@ -341,6 +342,12 @@ BAD = [
         lambda: CrossEntropy(class_weights=(1, 1)).check((1, 1, 3), np.zeros((1, 1), int), BE),
         "class_weights has 2 entries: expected one for each of the 3 classes",
     ),
+    (lambda: CrossEntropy(class_weights=(1, np.inf)), r"class_weights\[1\] is inf"),
+    (
+        lambda: weighted(np.ones((T, B, 1))),
+        r"weights has shape \(4, 3, 1\): expected \(3,\) or \(4, 3\) or \(4, 3, 2\), a weight for",
+    ),
+    (lambda: weighted(np.ones(())), r"weights has shape \(\): expected"),
     (lambda: GaussianNLL().check((1, 1, 3), REAL[:1, :1], BE), "even number"),
     (lambda: BinaryCrossEntropy().check((T, B, K), REAL, BE), "below 0 or above 1"),
     (lambda: PoissonNLL().check((T, B, K), -COUNTS, BE), "negative"),
@@ -371,8 +378,14 @@ class Unweighted(SquaredError):  # noqa: N818
 
 
 def test_bad_types():
-    with pytest.raises(TypeError, match=r"class_weights is 3: expected a number for each class"):
-        CrossEntropy(class_weights=3)
+    for given, words in (
+        (3, "3"),
+        ((), r"\(\)"),
+        ({0: 0.5, 1: 2.0}, r"\{0: 0\.5, 1: 2\.0\}"),
+        (np.ones((3, 1)), r"numpy\.ndarray of shape \(3, 1\) and dtype float64"),
+    ):
+        with pytest.raises(TypeError, match=f"class_weights is {words}: expected a list with a nu"):
+            CrossEntropy(class_weights=given)
     with pytest.raises(TypeError, match=r"ignore_index is 1\.5"):
         CrossEntropy(ignore_index=1.5)
     with pytest.raises(TypeError, match="weights has dtype int64: expected floats"):
@@ -382,3 +395,72 @@ def test_bad_types():
     net, x, target = problem()
     with pytest.raises(TypeError, match="takes no weights"):
         net.value_and_grad(x, target, Unweighted(), weights=np.ones(B))
+
+
+WITH_GAPS = np.array([[0, 1, 1], [1, 0, 1], [1, 0, 1], [0, 0, 1]], dtype=bool)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weights", ["none", "sequences", "steps", "entries"])
+@pytest.mark.parametrize("name", [*ENTRYWISE, "cross_entropy", "cross_entropy, all options"])
+def test_every_loss_of_a_network_with_weights_and_missing_steps(name, weights, reduction):
+    """Torch has the loss of each entry and its gradient; the network carries that back."""
+    w = WEIGHTS[weights]
+    if name.startswith("cross_entropy"):
+        options = {} if name == "cross_entropy" else EVERY_OPTION
+        loss, size = CrossEntropy(reduction, **options), V
+        ignored = options.get("ignore_index", -1)
+        target = np.where(TOKENS == -1, ignored, TOKENS)
+        c = torch.tensor(options.get("class_weights", np.ones(V)), dtype=torch.float64)
+        if w is not None and w.ndim == 3:
+            w = w[..., 0]  # an entry of the target is a step here
+
+        def theirs(y, t):
+            kept = {"ignore_index": ignored, "label_smoothing": loss.label_smoothing}
+            each = F.cross_entropy(y.reshape(-1, V), t.reshape(-1), c, reduction="none", **kept)
+            return each.reshape(t.shape)
+
+        counts = np.where(target == ignored, 0.0, c.numpy()[np.maximum(target, 0)])
+        spread_w = np.ones((T, B)) if w is None else np.broadcast_to(w, (T, B))
+        exists = WITH_GAPS
+    else:
+        kind, options, theirs, target = ENTRYWISE[name]
+        loss, size = kind(reduction, **options), 2 * K if kind is GaussianNLL else K
+        counts, spread_w = np.ones(target.shape), spread(w, target.shape)
+        exists = WITH_GAPS[..., None]
+    net = RNN(2, 3, size, cell="gru", dtype="float64", rng=0)
+    x = np.random.default_rng(4).normal(size=(T, B, 2))
+    run = net.forward(x, mask=WITH_GAPS)
+    leaf = torch.tensor(run.output, requires_grad=True)
+    counted = torch.tensor(spread_w * exists)
+    each = counted * theirs(leaf, torch.tensor(target))
+    total = (counted * torch.tensor(counts)).sum()
+    want = {"mean": each.sum() / total, "sum": each.sum(), "none": each}[reduction]
+    (d_want,) = torch.autograd.grad(want.sum(), [leaf])
+    value, gradient = net.value_and_grad(x, target, loss, weights=w, mask=WITH_GAPS)
+    assert_close(value, want.detach(), JUDGE)
+    expected = net.backward(run, d_want.numpy())
+    for key, g in gradient.parameters.items():
+        assert_close(dense(g), dense(expected.parameters[key]), JUDGE)
+
+
+EVERY_OPTION = {
+    "class_weights": CLASS_WEIGHTS,
+    "label_smoothing": 0.2,
+    "ignore_index": -100,
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_mean_over_nothing_is_zero(name):
+    """Where torch's is NaN."""
+    loss, size = get_loss(name), 2 * K if name == "gaussian" else K
+    net = RNN(2, 3, size, dtype="float64", rng=0)
+    target = np.zeros((T, B), int) if name == "cross_entropy" else np.ones((T, B, K))
+    x = np.ones((T, B, 2))
+    for options in ({"mask": np.zeros((T, B), bool)}, {"lengths": [0] * B}):
+        value, gradient = net.value_and_grad(x, target, loss, **options)
+        assert value == 0
+        assert not any(np.any(dense(g)) for g in gradient.parameters.values())
+    value, _ = net.value_and_grad(x[:, :0], target[:, :0], loss)
+    assert value == 0

@@ -1,11 +1,12 @@
 """Cross-entropy of integer targets, softmax included."""
 
 import math
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from xprnn import checks
-from xprnn.backend import Backend, Library, library_of, namespace_of
+from xprnn.backend import Backend, Library, describe, library_of, namespace_of
 from xprnn.backend.entry import entry
 from xprnn.backend.types import Array, DType, Namespace
 from xprnn.losses.protocol import sum_dtype
@@ -274,10 +275,15 @@ class _Rows(NamedTuple):
 
 
 def _class_weights(given: object) -> tuple[float, ...]:
+    kind = describe(given) if hasattr(given, "shape") else repr(given)
     try:
-        weights = tuple(float(w) for w in given)  # type: ignore[attr-defined]
+        # The entries of a dict or a set would be in no order, or the classes themselves.
+        entries = () if isinstance(given, Mapping | Set) else given
+        weights = tuple(float(w) for w in entries)  # type: ignore[attr-defined]
     except (TypeError, ValueError):
-        raise TypeError(f"class_weights is {given!r}: expected a number for each class") from None
+        weights = ()
+    if not weights:
+        raise TypeError(f"class_weights is {kind}: expected a list with a number for each class")
     for k, w in enumerate(weights):
         checks.number(f"class_weights[{k}]", w)
     if not any(weights):
