@@ -154,10 +154,10 @@ def numbers(found: tuple[RNN, xprnn.History]) -> dict[str, Any]:
     }
 
 
-def trainings() -> Any:
+def trainings(epochs: str) -> Any:
     """Train with every optimizer, dense and sparse."""
     return {
-        f"{train.__name__}-{name}": numbers(train(name, communicator="mpi"))
+        f"{train.__name__}-{name}": numbers(train(name, int(epochs), communicator="mpi"))
         for train in (dense, sparse)
         for name in OPTIMIZERS
     }

@@ -11,8 +11,11 @@ import pytest
 import xprnn
 from tests import ranks
 from tests.ranks import launch, results
-from xprnn import History
+from xprnn import History, get_backend
+from xprnn.cli.main import main
+from xprnn.distributed import NoCommunicator
 from xprnn.distributed.mpi import check_launcher
+from xprnn.training.ranks import check_way
 
 pytestmark = pytest.mark.slow
 
@@ -23,23 +26,26 @@ def close(found: Any, wanted: Any) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-12)
 
 
-@pytest.fixture(scope="module")
-def alone() -> dict[str, Any]:
-    """Return the trainings of one process without a communicator."""
-    return {
-        f"{train.__name__}-{name}": ranks.numbers(train(name))
+@pytest.mark.parametrize(
+    ("count", "epochs"),
+    [
+        (1, 1),
+        (2, 2),
+        # 100 updates.
+        *(pytest.param(count, 20, marks=pytest.mark.full) for count in (1, 2, 4)),
+    ],
+)
+def test_every_optimizer_has_the_losses_of_one_process(
+    count: int, epochs: int, tmp_path: Path
+) -> None:
+    found = results(count, "trainings", tmp_path, epochs)
+    for rank in found:
+        assert rank == found[0]
+    alone = {
+        f"{train.__name__}-{name}": ranks.numbers(train(name, epochs))
         for train in (ranks.dense, ranks.sparse)
         for name in ranks.OPTIMIZERS
     }
-
-
-@pytest.mark.parametrize("count", [1, 2, pytest.param(4, marks=pytest.mark.full)])
-def test_every_optimizer_has_the_losses_of_one_process(
-    count: int, alone: dict[str, Any], tmp_path: Path
-) -> None:
-    found = results(count, "trainings", tmp_path)
-    for rank in found:
-        assert rank == found[0]
     for name, training in found[0].items():
         close(training, alone[name])
     if count == 1:
@@ -59,7 +65,7 @@ def test_dropout_accumulation_and_batches_smaller_than_the_ranks(
 @pytest.mark.parametrize(
     ("first", "then"),
     [
-        (2, 2),
+        pytest.param(2, 2, marks=pytest.mark.full),
         pytest.param(2, 1, marks=pytest.mark.full),
         pytest.param(4, 2, marks=pytest.mark.full),
     ],
@@ -85,9 +91,17 @@ def test_a_training_that_failed_on_one_rank_is_resumed(
         pytest.param(
             "clip_norm", "rank 0: clip_norm is 2.0, on rank 0 0.5 (", marks=pytest.mark.full
         ),
-        ("seed", "RankError: rank 1 differs from rank 0: net.parameters.weight_ih_l0 is "),
+        pytest.param(
+            "seed",
+            "RankError: rank 1 differs from rank 0: net.parameters.weight_ih_l0 is ",
+            marks=pytest.mark.full,
+        ),
         ("weights", "RankError: the weights at the end of epoch 2 differ between rank 0 and rank"),
-        ("signal", "TrainingInterrupted: training interrupted after 2 epochs"),
+        pytest.param(
+            "signal",
+            "TrainingInterrupted: training interrupted after 2 epochs",
+            marks=pytest.mark.full,
+        ),
         pytest.param("version", "rank 0: version is '0.0.9', on rank 0 '", marks=pytest.mark.full),
         pytest.param("data", "the first batch of epoch 1 differ", marks=pytest.mark.full),
         pytest.param(
@@ -116,7 +130,8 @@ def test_a_forked_process_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kills", "epochs"), [(1, 12), pytest.param(20, 60, marks=pytest.mark.full)]
+    ("kills", "epochs"),
+    [pytest.param(1, 12, marks=pytest.mark.full), pytest.param(20, 60, marks=pytest.mark.full)],
 )
 def test_a_killed_rank_costs_nothing(kills: int, epochs: int, tmp_path: Path) -> None:
     chance = random.Random(kills)
@@ -128,6 +143,54 @@ def test_a_killed_rank_costs_nothing(kills: int, epochs: int, tmp_path: Path) ->
     assert found == results(2, "long", undisturbed, undisturbed, epochs)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--distributed", "mpi", "--hiden"], "xprnn: error: unrecognized arguments: --hiden (see"),
+        (["--distributed=gloo"], "xprnn: error: --distributed is 'gloo': expected 'mpi' or 'nccl'"),
+        (["--distributed", "nccl"], "xprnn: error: --distributed nccl adds up arrays of CuPy, and"),
+    ],
+)
+def test_a_wrong_option_is_told_once(words: list[str], expected: str) -> None:
+    done = launch(2, "-m", "xprnn", "train", "text", *words)
+    assert done.returncode
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("xprnn")]
+    assert line.startswith(expected)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("words", [["mpi", "--hiden"], ["gloo"]], ids=lambda words: words[0])
+def test_rank_0_alone_tells_of_a_wrong_option(
+    words: list[str],
+    rank: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PMI_RANK", f"{rank}")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    try:
+        status = main(["train", "text", "--distributed", *words])
+    except SystemExit as error:
+        status = error.code  # type: ignore[assignment]
+    assert status in (1, 2)
+    assert capsys.readouterr().err.count("\n") == (rank == 0)
+
+
+def test_gradients_that_go_through_the_host_are_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = get_backend("numpy")
+    for _ in range(2):
+        check_way(NoCommunicator(), backend)
+    assert not caplog.text
+    monkeypatch.setattr(type(backend.library), "is_accelerator", lambda *_: True)
+    for _ in range(2):
+        check_way(NoCommunicator(), backend)
+    assert caplog.text.count("go through the host's memory on their way to the other ranks") == 1
+
+
+@pytest.mark.full
 def test_text_is_trained_on_two_ranks(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("a few words, and a few more of them.\n" * 200)
     command = ["-m", "xprnn", "train", "text", tmp_path / "text.txt", "--level", "characters"]
@@ -168,7 +231,7 @@ def test_without_mpi4py_the_error_says_what_to_install(monkeypatch: pytest.Monke
     ("given", "error", "expected"),
     [
         ("gloo", ValueError, "communicator is 'gloo': expected 'mpi'"),
-        (4, TypeError, 'communicator is int: expected "mpi" or'),
+        (4, TypeError, 'communicator is int: expected "mpi", "nccl" or a'),
     ],
 )
 def test_other_communicators_are_refused(given: Any, error: Any, expected: str) -> None:

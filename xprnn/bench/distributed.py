@@ -140,7 +140,7 @@ def _torch(seconds: float, shape: Shape) -> dict[str, float]:
     from xprnn.bench.peers.torch_distributed import training_step
 
     communicator = MPI()
-    step = training_step(communicator, FEATURES, shape)
+    step = training_step(communicator, FEATURES, *shape)
 
     def updates() -> None:
         for _ in range(UPDATES):

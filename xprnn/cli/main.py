@@ -2,11 +2,13 @@
 
 import argparse
 import io
+import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from typing import Any
 
 from xprnn._version import __version__
@@ -18,6 +20,7 @@ from xprnn.cli.common import Command, Parser, common_options, flush, one_line, t
 from xprnn.cli.stops import stops
 from xprnn.cli.terminal import ENCODING_ERRORS, PrintableStream
 from xprnn.cli.train import PROBLEMS
+from xprnn.distributed.variables import early_rank
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +56,7 @@ def _run(argv: Sequence[str] | None, held: ExitStack) -> int:
     debug = False
     try:
         try:
-            args = build_parser().parse_args(argv)
+            args = _parsed(sys.argv[1:] if argv is None else argv)
             debug, args.held = args.debug, held
             keep_freed_memory()
             run: Callable[[argparse.Namespace], int] = args.run
@@ -78,6 +81,20 @@ def _run(argv: Sequence[str] | None, held: ExitStack) -> int:
         else:
             tell(f"xprnn: error: {one_line(error)}")
         return 1
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments; of processes that were started together, rank 0 tells what is wrong."""
+    together = any(word.split("=")[0] == "--distributed" for word in argv)
+    if not together or not early_rank(os.environ):
+        return build_parser().parse_args(argv)
+    try:
+        with redirect_stderr(io.StringIO()):
+            return build_parser().parse_args(argv)
+    except SystemExit:
+        # A launcher may end all others when this one ends.
+        time.sleep(1)
+        raise
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

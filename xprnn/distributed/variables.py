@@ -8,6 +8,16 @@ OCCUPIED = "TORCHELASTIC_USE_AGENT_STORE"
 """Set to True by ``torchrun`` where it listens at MASTER_PORT itself."""
 
 
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID", "RANK")
+"""Variables in which launchers say a process's number."""
+
+
+def early_rank(variables: Mapping[str, str]) -> int:
+    """Return the number that a launcher has given this process, before it has met the others."""
+    given = (variables.get(name, "") for name in RANKS)
+    return next((int(text) for text in given if text.isascii() and text.isdecimal()), 0)
+
+
 class Place(NamedTuple):
     """A process among those that were started together.
 

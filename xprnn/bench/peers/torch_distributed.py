@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
-from xprnn.bench.distributed import Shape
 from xprnn.distributed import MPI
 from xprnn.distributed.team import Team
 
 
-def training_step(communicator: MPI, features: int, shape: Shape) -> Callable[[], object]:
+def training_step(
+    communicator: MPI, features: int, hidden: int, batch: int, steps: int
+) -> Callable[[], object]:
     """Return one update: B sequences on this rank, gradients averaged over all."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -23,7 +24,6 @@ def training_step(communicator: MPI, features: int, shape: Shape) -> Callable[[]
         rank=communicator.rank,
         world_size=communicator.size,
     )
-    hidden, batch, steps = shape
     x, target = torch.randn(steps, batch, features), torch.randn(steps, batch, features)
 
     class Model(torch.nn.Module):

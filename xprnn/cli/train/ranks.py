@@ -13,6 +13,7 @@ from xprnn.cli.stops import stops
 from xprnn.distributed import MPI, NCCL, Communicator, LostRankError
 from xprnn.distributed.choosing import NAMES
 from xprnn.distributed.team import Team
+from xprnn.distributed.variables import early_rank
 
 
 def distributed_option(parser: argparse.ArgumentParser) -> None:
@@ -42,13 +43,13 @@ def together(args: argparse.Namespace) -> Iterator[MPI | NCCL | None]:
     if args.distributed is None:
         yield None
         return
-    name = checks.choice("--distributed", args.distributed, tuple(NAMES))
-    if name == "nccl" and args.backend != "cupy":
-        raise ValueError(
-            f"--distributed nccl adds up arrays of CuPy, and --backend is {args.backend}: expected "
-            "--backend cupy"
-        )
-    communicator = NAMES[name]()
+    try:
+        _check(args)
+    except ValueError:
+        if early_rank(os.environ):
+            raise SystemExit(1) from None  # rank 0 finds the same
+        raise
+    communicator = NAMES[args.distributed]()
     args.rank = communicator.rank
     with ExitStack() as inside:
         if args.rank:
@@ -69,6 +70,16 @@ def together(args: argparse.Namespace) -> Iterator[MPI | NCCL | None]:
             if args.rank and not isinstance(error, LostRankError):
                 raise SystemExit(1) from None
             raise
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Check the options before there are any other ranks."""
+    name = checks.choice("--distributed", args.distributed, tuple(NAMES))
+    if name == "nccl" and args.backend != "cupy":
+        raise ValueError(
+            f"--distributed nccl adds up arrays of CuPy, and --backend is {args.backend}: expected "
+            "--backend cupy"
+        )
 
 
 def _introduce(communicator: MPI | NCCL, args: argparse.Namespace) -> None:
