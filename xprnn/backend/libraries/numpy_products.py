@@ -162,8 +162,10 @@ def products_at_once(
     Each is the same to the bit as alone.  Where several threads are worth starting, each of them
     does its part of every compiled product, one after the other: a thread is woken only once.
     """
-    works = [len(a) * b.size for a, b in pairs]
-    threads = sum(works) // tuning.TOGETHER_PER_THREAD
+    work = 0
+    for a, b in pairs:
+        work += len(a) * b.size
+    threads = work // tuning.TOGETHER_PER_THREAD
     if threads > 1:
         threads = min(compute_threads(), threads)
     if threads < 2 or len(pairs) < 2:
@@ -171,8 +173,8 @@ def products_at_once(
         return found, None if summed is None else sum_of_rows(summed)
     results: list[Array] = []
     plans: list[Any] = []
-    for (a, b), work in zip(pairs, works, strict=True):
-        plan = _planned(a, b) if work >= tuning.COMPILED_PRODUCT else None
+    for a, b in pairs:
+        plan = _planned(a, b) if len(a) * b.size >= tuning.COMPILED_PRODUCT else None
         results.append(product(a, b) if plan is None else plan.c)
         if plan is not None:
             plans.append(plan)
