@@ -276,11 +276,11 @@ def with_extra(**entries):
             ValueError,
             "LSTM alone",
         ),
-        (lambda: merge([made(), made()]), ValueError, "without embedding, projection"),
+        (lambda: merge([made(), made()]), ValueError, "without embedding, projection, heads"),
         (
             lambda: inspect_page(made(), X, np.zeros((T, B, 3))),
             ValueError,
-            "projection is 2: expected None",
+            "projection is 2 and heads is 1: expected None",
         ),
     ],
 )
@@ -293,5 +293,5 @@ def test_onnx_refuses_it(tmp_path):
     pytest.importorskip("onnx")
     from xprnn.interop import onnx
 
-    with pytest.raises(ValueError, match="hold no projections"):
+    with pytest.raises(ValueError, match="hold neither projections"):
         onnx.export(made(dtype="float32"), tmp_path / "net.onnx")

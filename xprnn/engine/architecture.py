@@ -103,6 +103,7 @@ class Architecture:
     tied: bool = field(default=False, metadata={"later": True})
     residual: bool = field(default=False, metadata={"later": True})
     projection: int | None = field(default=None, metadata={"later": True})
+    heads: int = field(default=1, metadata={"later": True})
 
     def __post_init__(self) -> None:
         layers = checks.positive_int("layers", self.layers)
@@ -124,11 +125,14 @@ class Architecture:
             "tied": checks.boolean("tied", self.tied),
             "residual": checks.boolean("residual", self.residual),
             "projection": _size("projection", self.projection),
+            "heads": checks.positive_int("heads", self.heads),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         if self.projection is not None:
             self._check_projection(self.projection)
+        if self.heads > 1:
+            self._check_heads()
         if self.tied:
             self._check_tied()
         if self.residual:
@@ -164,6 +168,24 @@ class Architecture:
                 f"{type(self.cell).__name__} has none: expected None"
             )
 
+    def _check_heads(self) -> None:
+        """Refuse heads that don't divide the units, and those without a U of their own."""
+        if any(size % self.heads for size in self.sizes):
+            raise ValueError(
+                f"heads is {self.heads}, blocks of units of the same size, and hidden_size is "
+                f"{self.hidden_size}: expected a divisor"
+            )
+        if not has_recurrent_matrix(self.cell):
+            raise ValueError(
+                f"heads={self.heads} divides the recurrent matrix into blocks, and "
+                f"{type(self.cell).__name__} has none: expected 1"
+            )
+        if self.projection is not None:
+            raise ValueError(
+                f"heads is {self.heads} and projection is {self.projection}: expected one of the "
+                "two, since U P has no blocks"
+            )
+
     def _check_residual(self) -> None:
         """Refuse residual connections that connect nothing."""
         if self.layers > 1 and not any(direction.skips for direction in self.stack):
@@ -194,6 +216,11 @@ class Architecture:
         """H of each layer."""
         H = self.hidden_size
         return (H,) * self.layers if isinstance(H, int) else H
+
+    @cached_property
+    def forms_recurrent(self) -> bool:
+        """Whether the matrix of the recurrence is formed for each pass, and is no parameter."""
+        return self.projection is not None or self.heads > 1
 
     @cached_property
     def width(self) -> int:
@@ -269,7 +296,7 @@ class Architecture:
             rows = self.cell.gates * hidden
             shapes[f"weight_ih{suffix}"] = (rows, direction.input_size)
             if has_recurrent_matrix(self.cell):
-                shapes[f"weight_hh{suffix}"] = (rows, direction.features)
+                shapes[f"weight_hh{suffix}"] = (rows, direction.features // self.heads)
             if self.bias:
                 shapes[f"bias{suffix}"] = (rows,)
             if direction.P is not None:
@@ -324,6 +351,10 @@ class Architecture:
                 fan_in = direction.input_size if kind == "weight_ih" else direction.features
                 gates = shape[0] // hidden
                 block = (hidden, *shape[1:])
+                if kind == "weight_hh":
+                    # One draw for each head, too, of the units that it has.
+                    fan_in, gates = shape[1], gates * self.heads
+                    block = (hidden // self.heads, shape[1])
                 if kind.startswith("norm_"):
                     values[name] = np.ones(shape)
                     continue

@@ -91,6 +91,10 @@ class RNN:
         own output m, (B, H); U, (G·H, P), reads h, and so does everything outside the layer
         (Sak et al. 2014; ``proj_size`` of torch).  The states passed in and returned stay the
         cell's, m and c.  None: h is m.
+    heads : int
+        n, a divisor of H: U connects only the units of the same block of H/n units, so it is
+        (G·H, H/n), each row holding the weights of one unit's gate from the units of its block
+        (Beck et al. 2024).  1: U is (G·H, H), and connects all.
     bidirectional : bool
         Whether each layer also reads the sequence from its end to its beginning, with a second set
         of weights; the layer's output is then the h of both directions, concatenated.  D is the
@@ -189,6 +193,7 @@ class RNN:
         tied: bool = False,
         residual: bool = False,
         projection: int | None = None,
+        heads: int = 1,
         returns: str = "sequence",
         backend: str | Backend = "numpy",
         device: Device | None = None,
@@ -211,6 +216,7 @@ class RNN:
             tied,
             residual,
             projection,
+            heads,
         )
         self.backend = get_backend(backend, device, dtype)
         self.metadata: dict[str, Any] = {}
@@ -286,6 +292,7 @@ class RNN:
     projection: int | None = _of_architecture(
         "projection", "Size of the projected h; None without a projection."
     )
+    heads: int = _of_architecture("heads", "Number of blocks of units that U connects.")
     tied: bool = _of_architecture("tied", "Whether embedding and readout are one matrix.")
     returns: str = _of_architecture("returns", '``"sequence"`` or ``"last"``.')
 

@@ -1,22 +1,34 @@
-"""Layers that put out a projection of their units: U as a product of two factors.
+"""Recurrent matrices that are kept in another form than the time loop multiplies by.
 
-::
+What the loop multiplies by, M (G·H, H), is formed once for a pass, so no loop knows of the form.
+The gradient dM that the layer has becomes those of the parameters after it.
+
+**A projection** of the units that a layer puts out: M is the product of two factors::
 
     h(t) = P m(t)                                                     (1)
     v(t) = U h(t-1) = (U P) m(t-1)                                    (2)
 
-m is what the cell calls h, and h is what everything outside the layer reads.  By (2) the layer is
-one whose recurrent matrix is M = U P, which is formed once for a pass; so no time loop knows of it,
-and the layer's states are those of the cell, m and c.  On the way back::
+m is what the cell calls h, and h is what everything outside the layer reads.  By (2) M = U P, and
+the layer's states are those of the cell, m and c.  On the way back::
 
     dm(t) = Pᵀ dh(t)     dP = Σ_t dh(t) m(t)ᵀ                         from (1)
     dU = dM Pᵀ           dP += Uᵀ dM                                  from (2)
 
-with dh what reaches h from outside the layer, and dM the gradient of M that the layer has.  Shapes:
-m (..., H), h (..., P), P (P, H), U (G·H, P), M (G·H, H).
+with dh what reaches h from outside the layer.  Shapes: m (..., H), h (..., P), P (P, H),
+U (G·H, P).
+
+**Heads**: n blocks of K = H/n units, each of which reads itself alone, so that each gate's part of
+M is block-diagonal.  U (G·H, K) has the rows of the blocks without the zeros beside them::
+
+    M[g, i, a, j, b] = U[g, i, a, b] if i = j, else 0                 (3)
+    dU[g, i, a, b] = dM[g, i, a, i, b]                                from (3)
+
+for gate g, unit a of head i and unit b of head j.
 
 References
 ----------
+M. Beck et al., "xLSTM: extended long short-term memory", NeurIPS 2024, arXiv:2405.04517: heads.
+
 H. Sak, A. Senior and F. Beaufays, "Long short-term memory recurrent neural network architectures
 for large scale acoustic modeling", Interspeech 2014, equations (1) to (7) without the peepholes;
 ``proj_size`` of ``torch.nn.LSTM``.
@@ -24,7 +36,7 @@ for large scale acoustic modeling", Interspeech 2014, equations (1) to (7) witho
 
 from typing import NamedTuple
 
-from xprnn.backend import library_of
+from xprnn.backend import Backend, library_of
 from xprnn.backend.trees import tree
 from xprnn.backend.types import Array, Namespace
 
@@ -77,3 +89,25 @@ def split_backward(factors: Factors, dM: Array, share: Array) -> tuple[Array, Ar
     library = library_of(factors.P)
     dU = library.product(dM, factors.P.T)  # from (2)
     return dU, library.add_product(share, factors.U, dM)  # from (2)
+
+
+def spread(backend: Backend, U: Array, heads: int) -> Array:
+    """Return M (G·H, H) of a layer with heads."""
+    xp, K = backend.xp, U.shape[1]
+    blocks = xp.reshape(U, (-1, heads, K, 1, K))
+    M = xp.where(_same(backend, heads), blocks, xp.zeros_like(blocks))  # (3)
+    return xp.reshape(M, (U.shape[0], heads * K))
+
+
+def spread_backward(backend: Backend, dM: Array, heads: int) -> Array:
+    """Return dU (G·H, K)."""
+    xp, rows, K = backend.xp, dM.shape[0], dM.shape[1] // heads
+    blocks = xp.reshape(dM, (-1, heads, K, heads, K))
+    blocks = xp.where(_same(backend, heads), blocks, xp.zeros_like(blocks))
+    return xp.reshape(xp.sum(blocks, axis=3), (rows, K))  # from (3)
+
+
+def _same(backend: Backend, heads: int) -> Array:
+    """Return whether i = j, (n, 1, n, 1)."""
+    head = backend.xp.arange(heads, device=backend.device)
+    return (head[:, None] == head)[:, None, :, None]

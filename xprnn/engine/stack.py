@@ -50,6 +50,8 @@ from xprnn.engine.recurrent import (
     put_out,
     put_out_backward,
     split_backward,
+    spread,
+    spread_backward,
 )
 from xprnn.engine.results import Gradient, NetworkTape, Run
 
@@ -103,7 +105,7 @@ def forward(
         h, final, layer_tape = run_layer(
             backend,
             architecture.cell,
-            _weights(direction, parameters),
+            _weights(architecture, backend, direction, parameters),
             _reversed(xp, layer_input) if reverse else layer_input,
             _state_of(state, direction),
             valid=_reversed(xp, valid) if reverse else valid,
@@ -213,11 +215,14 @@ def backward(
     readout_backward = partial(
         _readout_backward, parameters, tape, d_output, gradients, factored=factored
     )
-    if tape.factors:
-        # U P is formed once for both passes.
+    if architecture.forms_recurrent:
+        # Formed once for both passes.
         weights = [layer.weights for layer in tape.layers]
     else:
-        weights = [_weights(direction, parameters) for direction in architecture.stack]
+        weights = [
+            _weights(architecture, tape.backend, direction, parameters)
+            for direction in architecture.stack
+        ]
     longest_path = tape.x.shape[0] - 1
     if architecture.bidirectional:
         # A path may go through all steps in each layer, forward in one and reversed in the next.
@@ -475,11 +480,18 @@ def _ends(
     return [each == last, each == first][: architecture.directions]
 
 
-def _weights(direction: Direction, parameters: Mapping[str, Array]) -> Weights:
+def _weights(
+    architecture: Architecture,
+    backend: Backend,
+    direction: Direction,
+    parameters: Mapping[str, Array],
+) -> Weights:
     W, U, b, units, gains = direction.names
     recurrent = parameters.get(U)
     if direction.P is not None:
         recurrent = merge(recurrent, parameters[direction.P])
+    elif architecture.heads > 1:
+        recurrent = spread(backend, recurrent, architecture.heads)
     return Weights(
         parameters[W],
         recurrent,
@@ -499,6 +511,8 @@ def _by_name(
     if direction.P is not None:
         factors = (None, None) if U is None else split_backward(tape.factors[k], U, shares[k])
         named[names.U], named[direction.P] = factors
+    elif tape.architecture.heads > 1 and U is not None:
+        named[names.U] = spread_backward(tape.backend, U, tape.architecture.heads)
     if units:
         named.update(zip(names.units, units, strict=True))
     if gains:

@@ -54,7 +54,7 @@ def merge(nets: Sequence[RNN]) -> RNN:
         if len(nets) > 1 and not _is_plain(net):
             raise ValueError(
                 f"nets[{k}] is {net}: expected one layer in one direction, without embedding, "
-                "projection and layer normalisation"
+                "projection, heads and layer normalisation"
             )
         for name, mine, theirs in _compared(net, first):
             if mine != theirs:
@@ -110,6 +110,7 @@ def _is_plain(net: RNN) -> bool:
         or net.bidirectional
         or net.embedding_size
         or net.projection
+        or net.heads > 1
         or has_layer_norm(net.cell)
     )
 

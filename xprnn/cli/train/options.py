@@ -55,6 +55,13 @@ def network_options(
         help="project what a layer puts out, and U reads, to N numbers, fewer than --hidden "
         "(default: no projection)",
     )
+    add(
+        "--heads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="blocks of units, each connected to itself alone; divides --hidden (default 1)",
+    )
     if bidirectional:
         add("--bidirectional", action="store_true", help="read the sequence in both directions")
     add(
@@ -241,6 +248,7 @@ def _check_layers(args: argparse.Namespace) -> None:
                 f"{args.layers}"
             )
         args.layers = len(args.hidden)
+    checks.positive_int("--heads", args.heads)
     if args.projection is not None:
         checks.positive_int("--projection", args.projection)
         smallest = min(args.hidden) if isinstance(args.hidden, tuple) else args.hidden
@@ -286,6 +294,7 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "initializer": _initializer(args),
         "residual": args.residual,
         "projection": args.projection,
+        "heads": args.heads,
     }
 
 

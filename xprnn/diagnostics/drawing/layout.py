@@ -196,6 +196,9 @@ def _left_out(net: Network) -> tuple[str, ...]:
         words.append(f"{net.layers} layers, each reading the h of the one below")
     if getattr(net, "residual", False):
         words.append("a layer's input is added to its output where both have the same size")
+    heads = getattr(net, "heads", 1)
+    if heads > 1:
+        words.append(f"{heads} heads: U connects units of the same block of H/{heads} alone")
     if net.bidirectional:
         words.append("in both directions, their h concatenated")
     for name, where in (("dropout", "between layers"), ("recurrent_dropout", "of h(t-1)")):

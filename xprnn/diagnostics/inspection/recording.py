@@ -68,10 +68,11 @@ def record(
     if not isinstance(net, RNN):
         raise TypeError(f"net is {type(net).__name__}: expected an RNN")
     architecture, backend = net.architecture, net.backend
-    if architecture.projection is not None:
+    if architecture.forms_recurrent:
         raise ValueError(
-            f"projection is {architecture.projection}: expected None, since no page shows U and P "
-            "as factors; gradient_flow measures such networks"
+            f"projection is {architecture.projection} and heads is {architecture.heads}: expected "
+            "None and 1, since no page shows how the recurrent matrix is formed; gradient_flow "
+            "measures such networks"
         )
     loss, window = get_loss(loss), check_window(window)
     if (target is None) == (d_output is None):

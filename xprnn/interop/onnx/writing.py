@@ -66,9 +66,9 @@ def export(net: RNN, path: str | os.PathLike[str], *, tokens: bool | None = None
     TypeError
         If an argument has the wrong type.
     ValueError
-        If the network computes in another dtype or has a projection, the cell can't be traced or
-        needs a function that ONNX lacks, an embedding is to read floats, or the weights are too
-        large for one file.
+        If the network computes in another dtype, has a projection or heads, the cell can't be
+        traced or needs a function that ONNX lacks, an embedding is to read floats, or the weights
+        are too large for one file.
 
     Notes
     -----
@@ -95,10 +95,10 @@ def model_of(net: RNN, *, tokens: bool | None = None) -> onnx.ModelProto:
         raise ValueError(
             f"the network computes in {dtype}: expected float32 or float64 (net.to(dtype=...))"
         )
-    if architecture.projection is not None:
+    if architecture.forms_recurrent:
         raise ValueError(
-            f"projection is {architecture.projection}: expected None, since the ONNX files written "
-            "here hold no projections"
+            f"projection is {architecture.projection} and heads is {architecture.heads}: expected "
+            "None and 1, since the ONNX files written here hold neither projections nor heads"
         )
     embeds = architecture.embedding_size is not None
     if tokens is None:

@@ -62,7 +62,7 @@ def to_state_dict(
         If ``net`` is not a network, or a name not a string.
     ValueError
         If torch has no such cell, two parts have the same name, layers differ in size, there are
-        residual connections, or there is a projection and the cell is no LSTM.
+        residual connections or heads, or there is a projection and the cell is no LSTM.
 
     Notes
     -----
@@ -91,6 +91,8 @@ def to_state_dict(
     host = {k: np.array(net.backend.to_numpy(a), order="C") for k, a in net.parameters.items()}
     a = net.architecture
     check_projection(a.cell, a.projection)
+    if a.heads > 1:
+        raise ValueError(f"heads is {a.heads}: torch's layers have none; expected 1")
     if isinstance(a.hidden_size, tuple) or (a.residual and a.layers > 1):
         raise ValueError(
             f"hidden_size is {a.hidden_size}, residual is {a.residual}: the layers of a "
