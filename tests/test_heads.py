@@ -120,6 +120,13 @@ def test_saving_and_initial_values(tmp_path):
     assert made(heads=1).architecture == RNN(2, H, 3, cell="slstm").architecture
 
 
+def test_merged_networks_are_ordinary_ones():
+    nets = [made(rng=0), made(rng=1, heads=2)]
+    one = merge(nets)
+    assert (one.hidden_size, one.heads) == (2 * H, 1)
+    assert np.allclose(one(X)[0], np.mean([net(X)[0] for net in nets], axis=0), atol=1e-14)
+
+
 def test_the_diagnostics_show_the_blocks():
     net = made()
     flow = gradient_flow(net, X, TARGET)
@@ -140,7 +147,6 @@ def test_the_diagnostics_show_the_blocks():
         (lambda: made(cell="ind_rnn"), ValueError, "IndRNN has none"),
         (lambda: made(projection=2), ValueError, "expected one of the two"),
         (lambda: to_state_dict(made(cell="lstm")), ValueError, "torch's layers have none"),
-        (lambda: merge([made(), made()]), ValueError, "heads and layer normalisation"),
         (lambda: inspect_page(made(), X, TARGET), ValueError, "heads is 3: expected None and 1"),
     ],
 )

@@ -226,6 +226,14 @@ def test_saving_copying_and_resuming(tmp_path):
         fit(made(layers=2, projection=3), (X, target), epochs=4, checkpoint=file)
 
 
+def test_merged_networks_are_ordinary_ones():
+    nets = [made(rng=k, projection=k + 2) for k in range(2)]
+    one = merge(nets)
+    assert (one.hidden_size, one.projection) == (2 * H, None)
+    assert np.allclose(one(X)[0], np.mean([net(X)[0] for net in nets], axis=0), atol=1e-14)
+    assert merge(nets[:1]).architecture == nets[0].architecture
+
+
 def test_initial_values_by_kind():
     net = made(initializer={"P": "orthogonal", "U": "zeros"})
     projection = net.parameters["weight_hr_l0"]
@@ -276,7 +284,6 @@ def with_extra(**entries):
             ValueError,
             "LSTM alone",
         ),
-        (lambda: merge([made(), made()]), ValueError, "without embedding, projection, heads"),
         (
             lambda: inspect_page(made(), X, np.zeros((T, B, 3))),
             ValueError,

@@ -59,9 +59,9 @@ class Factors(NamedTuple):
     m: Array
 
 
-def merge(U: Array, P: Array) -> Array:
-    """Return M (G·H, H)."""
-    return library_of(U).product(U, P)  # (2)
+def formed(backend: Backend, U: Array, P: Array | None, heads: int) -> Array:
+    """Return M (G·H, H) of a layer with a projection, or with several heads."""
+    return _spread(backend, U, heads) if P is None else backend.library.product(U, P)  # (2)
 
 
 def put_out(xp: Namespace, P: Array, m: Array) -> Array:
@@ -91,7 +91,7 @@ def split_backward(factors: Factors, dM: Array, share: Array) -> tuple[Array, Ar
     return dU, library.add_product(share, factors.U, dM)  # from (2)
 
 
-def spread(backend: Backend, U: Array, heads: int) -> Array:
+def _spread(backend: Backend, U: Array, heads: int) -> Array:
     """Return M (G·H, H) of a layer with heads."""
     xp, K = backend.xp, U.shape[1]
     blocks = xp.reshape(U, (-1, heads, K, 1, K))

@@ -45,12 +45,11 @@ from xprnn.engine.layer.window import Sweep
 from xprnn.engine.readout import read_out, read_out_backward
 from xprnn.engine.recurrent import (
     Factors,
-    merge,
+    formed,
     output_share,
     put_out,
     put_out_backward,
     split_backward,
-    spread,
     spread_backward,
 )
 from xprnn.engine.results import Gradient, NetworkTape, Run
@@ -488,10 +487,9 @@ def _weights(
 ) -> Weights:
     W, U, b, units, gains = direction.names
     recurrent = parameters.get(U)
-    if direction.P is not None:
-        recurrent = merge(recurrent, parameters[direction.P])
-    elif architecture.heads > 1:
-        recurrent = spread(backend, recurrent, architecture.heads)
+    if architecture.forms_recurrent:
+        P = None if direction.P is None else parameters[direction.P]
+        recurrent = formed(backend, recurrent, P, architecture.heads)
     return Weights(
         parameters[W],
         recurrent,

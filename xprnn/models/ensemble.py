@@ -6,22 +6,23 @@ from dataclasses import replace
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.cells import has_layer_norm, has_recurrent_matrix
 from xprnn.engine.network import RNN
+from xprnn.engine.recurrent import formed
 
 
 def merge(nets: Sequence[RNN]) -> RNN:
     """Return an ensemble as one network, whose output is the mean of the networks' outputs.
 
     The state of the merged network is their states side by side, so W and b are stacked gate by
-    gate, U is block-diagonal, and the readout divides by the number of networks.  The result is an
-    ordinary network, which can be saved, moved and trained further.  The mean of networks that
-    differ only in their initial weights forecasts better than most of them, because their errors
-    partly cancel.
+    gate, U is block-diagonal, and the readout divides by the number of networks; projections become
+    part of both, and heads of U.  The result is an ordinary network, which can be saved, moved and
+    trained further.  The mean of networks that differ only in their initial weights forecasts
+    better than most of them, because their errors partly cancel.
 
     Parameters
     ----------
     nets : sequence of RNN
         At least one, each with a readout.  Several must each have one layer in one direction, and
-        may differ only in weights and hidden size.
+        may differ only in weights, hidden size, projection and heads.
 
     Returns
     -------
@@ -53,8 +54,8 @@ def merge(nets: Sequence[RNN]) -> RNN:
             raise ValueError(f"nets[{k}] has no readout, so its output can't be averaged: {net}")
         if len(nets) > 1 and not _is_plain(net):
             raise ValueError(
-                f"nets[{k}] is {net}: expected one layer in one direction, without embedding, "
-                "projection, heads and layer normalisation"
+                f"nets[{k}] is {net}: expected one layer in one direction, without embedding and "
+                "without layer normalisation"
             )
         for name, mine, theirs in _compared(net, first):
             if mine != theirs:
@@ -67,9 +68,10 @@ def merge(nets: Sequence[RNN]) -> RNN:
         first.cell.gates,
         [net.architecture.width for net in nets],
     )
-    host = [{k: backend.to_numpy(p) for k, p in net.parameters.items()} for net in nets]
     if len(nets) == 1:
-        return RNN.assembled(first.architecture, backend, {k: p.copy() for k, p in host[0].items()})
+        copies = {k: backend.to_numpy(p).copy() for k, p in first.parameters.items()}
+        return RNN.assembled(first.architecture, backend, copies)
+    host = [_written_out(net) for net in nets]
     arrays = {
         "weight_ih_l0": _by_gate([p["weight_ih_l0"] for p in host], gates),
         "readout.weight": np.concatenate([p["readout.weight"] for p in host], axis=1) / len(nets),
@@ -81,7 +83,7 @@ def merge(nets: Sequence[RNN]) -> RNN:
         arrays["readout.bias"] = np.mean([p["readout.bias"] for p in host], axis=0)
     for name in first.architecture.units():
         arrays[f"{name}_l0"] = np.concatenate([p[f"{name}_l0"] for p in host])
-    architecture = replace(first.architecture, hidden_size=sum(hidden))
+    architecture = replace(first.architecture, hidden_size=sum(hidden), projection=None, heads=1)
     return RNN.assembled(architecture, backend, arrays)
 
 
@@ -106,13 +108,19 @@ def _compared(net: RNN, first: RNN) -> Iterator[tuple[str, object, object]]:
 def _is_plain(net: RNN) -> bool:
     """Whether U, W and b of one layer in one direction are all that comes before the readout."""
     return not (
-        net.layers > 1
-        or net.bidirectional
-        or net.embedding_size
-        or net.projection
-        or net.heads > 1
-        or has_layer_norm(net.cell)
+        net.layers > 1 or net.bidirectional or net.embedding_size or has_layer_norm(net.cell)
     )
+
+
+def _written_out(net: RNN) -> dict[str, HostArray]:
+    """Return the parameters of the same network without projection and heads."""
+    backend, found = net.backend, dict(net.parameters)
+    P = found.pop("weight_hr_l0", None)
+    if net.architecture.forms_recurrent:
+        found["weight_hh_l0"] = formed(backend, found["weight_hh_l0"], P, net.heads)
+    if P is not None:
+        found["readout.weight"] = backend.library.product(found["readout.weight"], P)
+    return {name: backend.to_numpy(array) for name, array in found.items()}
 
 
 def _by_gate(parts: Sequence[HostArray], gates: int) -> HostArray:
