@@ -181,14 +181,15 @@ def streams(indices: HostArray, count: int) -> tuple[HostArray, HostArray]:
     Returns
     -------
     x, target : host array, (T, B)
-        The target of a step is the token after it.
+        The target of a step is the token after it.  Copies; of a `numpy.memmap` views, so that
+        tokens on disk may be more than fit into memory.
 
     Raises
     ------
     ValueError
         If there are too few tokens.
     """
-    count = checks.positive_int("count", count)
+    count, on_disk = checks.positive_int("count", count), isinstance(indices, np.memmap)
     indices = plain_array("indices", indices)
     steps = (len(indices) - 1) // count
     if steps < 1:
@@ -198,5 +199,7 @@ def streams(indices: HostArray, count: int) -> tuple[HostArray, HostArray]:
         )
     x = indices[: steps * count].reshape(count, steps).T
     target = indices[1 : steps * count + 1].reshape(count, steps).T
+    if on_disk:
+        return x, target
     # Copies: a single stream would be a view of the tokens.
     return np.array(x, order="C"), np.array(target, order="C")
