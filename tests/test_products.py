@@ -10,7 +10,7 @@ import threadpoolctl
 from tests.closeness import assert_close
 from tests.process import run_python
 from xprnn import get_backend
-from xprnn.backend.host import threads, tuning
+from xprnn.backend.host import cut_products, threads, tuning
 from xprnn.backend.host.workers import Workers
 from xprnn.backend.libraries import numpy_products
 
@@ -34,10 +34,11 @@ def shared(monkeypatch):
     monkeypatch.setattr(tuning, "BLAS_ALONE_VECTOR", 0)
     monkeypatch.setattr(tuning, "BLAS_SHARED", 1)
     monkeypatch.setattr(numpy_products, "compute_threads", lambda: 3)
+    monkeypatch.setattr(cut_products, "compute_threads", lambda: 3)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("shape", [(7, 5, 3), (3, 5, 7), (1, 4, 2), (2, 4, 1), (64, 30, 64)])
+@pytest.mark.parametrize("shape", [(7, 5, 3), (3, 5, 7), (1, 4, 5), (5, 4, 1), (64, 30, 64)])
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_shared_product(shape, dtype, turned, shared, monkeypatch):
     parts = []
@@ -47,7 +48,7 @@ def test_a_shared_product(shape, dtype, turned, shared, monkeypatch):
         parts.extend(given)
         share(work, given)
 
-    monkeypatch.setattr(numpy_products, "share", counted)
+    monkeypatch.setattr(cut_products, "share", counted)
     rows, depth, columns = shape
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(rows, depth)), rng.normal(size=(depth, columns))
@@ -65,15 +66,15 @@ def test_a_shared_product(shape, dtype, turned, shared, monkeypatch):
 )
 def test_how_many_threads(work, wanted, monkeypatch):
     seen = []
-    monkeypatch.setattr(numpy_products, "compute_threads", lambda: 4)
-    monkeypatch.setattr(numpy_products, "share", lambda _, parts: seen.append(len(parts)))
+    monkeypatch.setattr(cut_products, "compute_threads", lambda: 4)
+    monkeypatch.setattr(cut_products, "share", lambda _, parts: seen.append(len(parts)))
     LIBRARY.product(np.zeros((work // 2, 2), "float32"), np.zeros((2, 1), "float32"))
     assert seen == ([] if wanted is None else [wanted])
 
 
 def test_one_thread_alone_shares_nothing(monkeypatch):
     monkeypatch.setattr(tuning, "BLAS_SHARED", 1)
-    monkeypatch.setattr(numpy_products, "share", None)
+    monkeypatch.setattr(cut_products, "share", None)
     with threads.blas_threads(1):
         LIBRARY.product(np.ones((300, 300)), np.ones((300, 300)))
 
@@ -81,7 +82,7 @@ def test_one_thread_alone_shares_nothing(monkeypatch):
 def test_blas_has_one_thread_inside_and_what_it_had_after(shared, monkeypatch):
     with threadpoolctl.threadpool_limits(2, "blas"):
         inside = []
-        monkeypatch.setattr(numpy_products, "share", lambda *_: inside.append(counts()))
+        monkeypatch.setattr(cut_products, "share", lambda *_: inside.append(counts()))
         LIBRARY.product(np.ones((4, 4)), np.ones((4, 4)))
         assert inside == [[1] * len(counts())]
         assert counts() == [2] * len(counts())
@@ -107,52 +108,95 @@ def test_the_last_one_to_leave_takes_the_setting_back():
         assert counts() == [2] * len(counts())
 
 
-def test_loops_with_several_threads_and_products_with_one_take_turns(monkeypatch):
+def test_a_time_loop_has_one_blas_thread_throughout(monkeypatch):
     monkeypatch.setattr(threads, "compute_threads", lambda: 2)
     loop = threads.step_products(16, 2**16)
-    order, inside = [], threading.Event()
-
-    def multiply():
-        inside.set()
-        with threads.one_blas_thread:
-            order.append(("product", counts()))
-
-    def run_loop():
-        with loop:
-            order.append(("loop", counts()))
-
     with threadpoolctl.threadpool_limits(2, "blas"):
-        many = len(counts())
-        for mine, other in ((loop, multiply), (threads.one_blas_thread, run_loop)):
-            inside.clear()
-            with mine:
-                thread = threading.Thread(target=other)
-                thread.start()
-                thread.join(0.1)
-                assert thread.is_alive()
-                order.append(("mine", counts()))
-            thread.join(10)
-            assert not thread.is_alive()
-        # A product inside a loop does not wait for the loop.
-        with loop, threads.one_blas_thread:
-            order.append(("both", counts()))
+        one, two = [1] * len(counts()), [2] * len(counts())
+        with loop:
+            assert counts() == one
+            with threads.one_blas_thread:
+                assert counts() == one
+            assert counts() == one
+        assert counts() == two
         # Ctrl-C can come before the body of a block, which then is never left.
         threads.one_blas_thread.__enter__()
         with loop:
-            order.append(("after", counts()))
-        assert counts() == [2] * many
-    one, two = [1] * many, [2] * many
-    assert order == [
-        ("mine", two),
-        ("product", one),
-        ("mine", one),
-        ("loop", two),
-        ("both", two),
-        ("after", two),
+            assert counts() == one
+        assert counts() == two
+
+
+STEP_SHAPES = {
+    "one part": (3, 20, 40, 1),
+    "by columns": (3, 20, 41, 4),
+    "by rows": (41, 20, 6, 4),
+    "a row": (1, 20, 40, 4),
+}
+
+
+@pytest.mark.parametrize("shape", STEP_SHAPES.values(), ids=STEP_SHAPES)
+@pytest.mark.parametrize("turned", [False, True], ids=["", "turned"])
+def test_products_of_a_step_are_cut_in_the_same_way_for_every_number_of_threads(
+    shape, turned, monkeypatch
+):
+    rows, depth, columns, parts = shape
+    monkeypatch.setattr(tuning, "STEP_PART", rows * depth * columns // parts)
+    monkeypatch.setattr(tuning, "BLAS_PARTS", 4)
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(rows, depth)).astype("float32")
+    b = rng.normal(size=(depth, columns)).astype("float32")
+    if turned:
+        b = np.ascontiguousarray(b.T).T
+    shares, found = [], set()
+
+    def counted(work, numbers):
+        shares.append(len(numbers))
+        threads.share(work, numbers)
+
+    monkeypatch.setattr(cut_products, "share", counted)
+    for count in (1, 2, 3, 8):
+        monkeypatch.setattr(cut_products, "compute_threads", lambda count=count: count)
+        out = np.full((rows, columns), np.nan, "float32")
+        cut_products.step_dot(rows, b)(a, b, out)
+        assert_close(out, a.astype("float64") @ b, 1e-6, "product")
+        found.add(out.tobytes())
+    assert len(found) == 1
+    assert shares == ([] if parts == 1 else [2, 3, 4])
+
+
+ANY_THREADS = """
+import numpy as np
+import xprnn
+from xprnn.backend.host import tuning
+
+tuning.STEP_PART = 50_000
+rng = np.random.default_rng(0)
+for cell in ("elman", "gru", "lstm"):
+    net = xprnn.RNN(100, 192, 5, cell=cell, rng=0)
+    for steps, batch in ((12, 33), (3, 7), (12, 1)):
+        run = net.forward(rng.normal(size=(steps, batch, 100)).astype("float32"))
+        gradient = net.backward(run, np.ones_like(run.output))
+        found = [run.output, *gradient.parameters.values()]
+        print(hash(b"".join(np.ascontiguousarray(a).tobytes() for a in found)))
+"""
+
+
+@pytest.mark.parametrize("lowering", ["numpy", "off"])
+def test_another_number_of_threads_gives_the_same_bits(lowering):
+    found = [
+        run_python(
+            ANY_THREADS,
+            XPRNN_LOWERING=lowering,
+            PYTHONHASHSEED="0",
+            **dict.fromkeys(threads.VARIABLES, count),
+        )
+        for count in ("1", "2")
     ]
+    assert len(found[0].split()) == 9
+    assert found[0] == found[1]
 
 
-def test_small_loops_and_single_threads_take_no_turns(monkeypatch):
+def test_small_loops_and_single_threads_set_nothing(monkeypatch):
     nothing = threads.step_products(1, 4)
     monkeypatch.setattr(threads, "compute_threads", lambda: 2)
     assert threads.step_products(16, 2**13) is nothing
@@ -228,7 +272,7 @@ def test_without_threads_to_be_had_this_one_does_all(monkeypatch):
 
 
 def test_without_threadpoolctl_blas_is_left_alone(shared, monkeypatch):
-    monkeypatch.setattr(numpy_products, "share", None)
+    monkeypatch.setattr(cut_products, "share", None)
     monkeypatch.setattr(numpy_products, "can_limit_blas", lambda: False)
     assert LIBRARY.product(np.ones((4, 4)), np.ones((4, 4)))[0, 0] == 4
 

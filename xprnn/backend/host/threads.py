@@ -75,83 +75,39 @@ def _blas_limit(count: int) -> AbstractContextManager[object]:
     return limits
 
 
-class _Turns:
-    """Who uses BLAS with one thread, and who with several.
+class _Users:
+    """Who needs BLAS with one thread.
 
     The number of a BLAS's threads is one for the whole process, and a product of another number of
-    threads may be rounded differently.  So that a Python thread gets the bits that it would get
-    alone, those that need one thread and those that need several take turns.  A Python thread that
-    is alone waits for nobody; each turn costs it about a microsecond.
+    threads may be rounded differently.  So it is one as long as any Python thread needs that; each
+    block costs about a microsecond.
     """
 
     def __init__(self) -> None:
-        self._begin()
+        self.lock = threading.Lock()
         self.with_one: set[int] = set()
-        self.with_several: set[int] = set()
         self.lasting: set[int] = set()
-        """Those whose turn with one thread lasts until the end of a block of products."""
+        """Those that need it until the end of a block of products."""
         self._before: list[int] = []
 
-    def _begin(self) -> None:
-        # The lock by itself is entered in half the time of a condition, and nobody needs to be
-        # told of a change as long as nobody waits.
-        self.lock = threading.Lock()
-        self._changed = threading.Condition(self.lock)
-        self._waiting = 0
-
-    def _wait(self) -> None:
-        self._waiting += 1
-        try:
-            self._changed.wait()
-        finally:
-            self._waiting -= 1
-
-    def _tell(self) -> None:
-        if self._waiting:
-            self._changed.notify_all()
-
-    def begin_one(self) -> None:
-        me = threading.get_ident()
+    def begin(self, me: int) -> None:
         with self.lock:
-            if me in self.with_several:
-                return
-            while self.with_several:
-                self._wait()
-            if not self.with_one:
-                self.set_to_one(me)
-            else:
+            if self.with_one:
                 self.with_one.add(me)
+                return
+            libraries = _libraries()
+            self._before = [blas.get() for blas in libraries]
+            # Before it is set, so that it is set back whenever Ctrl-C comes.
+            self.with_one.add(me)
+            for blas in libraries:
+                blas.set(1)
 
-    def set_to_one(self, me: int) -> None:
-        """Begin, where no thread has begun; the lock is held."""
-        libraries = _libraries()
-        self._before = [blas.get() for blas in libraries]
-        # Before it is set, so that it is set back whenever Ctrl-C comes.
-        self.with_one.add(me)
-        for blas in libraries:
-            blas.set(1)
-
-    def end_one(self, me: int) -> None:
-        if me in self.with_one:
-            self.with_one.discard(me)
-            if not self.with_one:
-                self._set_back()
-                self._tell()
-
-    def begin_several(self) -> None:
-        me = threading.get_ident()
+    def end(self, me: int) -> None:
         with self.lock:
-            # Left over if Ctrl-C came between the beginning of a block and its body.
-            self.lasting.discard(me)
-            self.end_one(me)
-            while self.with_one:
-                self._wait()
-            self.with_several.add(me)
-
-    def end_several(self, me: int) -> None:
-        self.with_several.discard(me)
-        if not self.with_several:
-            self._tell()
+            if me in self.with_one:
+                self.with_one.discard(me)
+                if not self.with_one:
+                    self._set_back()
 
     def _set_back(self) -> None:
         for blas, count in zip(_libraries(), self._before, strict=True):
@@ -161,72 +117,62 @@ class _Turns:
         """Forget the threads that a child process doesn't have."""
         if self.with_one:
             self._set_back()
-        self._begin()
+        self.lock = threading.Lock()
         self.with_one.clear()
-        self.with_several.clear()
         self.lasting.clear()
 
 
-_turns = _Turns()
+_users = _Users()
 
 
 class _OneThread:
     """A ``with`` block in which BLAS has one thread."""
 
     def __enter__(self) -> None:
-        turns, me = _turns, threading.get_ident()
-        if me in turns.with_one:
-            return
-        with turns.lock:
-            alone = not (turns.with_one or turns.with_several)
-            if alone:
-                turns.set_to_one(me)
-        if not alone:
-            turns.begin_one()
+        me = threading.get_ident()
+        if me not in _users.with_one:
+            _users.begin(me)
 
     def __exit__(self, *_: object) -> None:
-        turns, me = _turns, threading.get_ident()
-        if me not in turns.lasting:
-            with turns.lock:
-                turns.end_one(me)
+        me = threading.get_ident()
+        if me not in _users.lasting:
+            _users.end(me)
 
 
 class _OneTurn:
-    """A ``with`` block in which a turn with one thread, once begun, lasts until the block ends.
+    """A ``with`` block in which BLAS, once it has one thread, has it until the block ends.
 
-    For a few products in a row.  Nobody waits as long as none of them needs a turn.
+    For a few products in a row.
     """
 
     def __enter__(self) -> None:
-        _turns.lasting.add(threading.get_ident())
+        _users.lasting.add(threading.get_ident())
 
     def __exit__(self, *_: object) -> None:
-        turns, me = _turns, threading.get_ident()
-        turns.lasting.discard(me)
-        if me in turns.with_one:
-            with turns.lock:
-                turns.end_one(me)
+        me = threading.get_ident()
+        _users.lasting.discard(me)
+        if me in _users.with_one:
+            _users.end(me)
 
 
-class _SeveralThreads:
-    """A ``with`` block in which BLAS has the threads that it has outside of `one_blas_thread`."""
+class _OneThreadThroughout(_OneTurn):
+    """A ``with`` block in which BLAS has one thread from its beginning to its end."""
 
     def __enter__(self) -> None:
-        _turns.begin_several()
-
-    def __exit__(self, *_: object) -> None:
-        with _turns.lock:
-            _turns.end_several(threading.get_ident())
+        super().__enter__()
+        one_blas_thread.__enter__()
 
 
 one_blas_thread = _OneThread()
 one_turn = _OneTurn()
-_several_blas_threads = _SeveralThreads()
+_one_thread_throughout = _OneThreadThroughout()
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 def step_products(batch: int, entries: int) -> AbstractContextManager[None]:
     """Return a ``with`` block for a time loop whose steps multiply by BLAS.
+
+    BLAS has one thread in it, unless the products are so small that it takes one by itself.
 
     Parameters
     ----------
@@ -238,7 +184,7 @@ def step_products(batch: int, entries: int) -> AbstractContextManager[None]:
     alone = tuning.BLAS_ALONE if batch > 1 else tuning.BLAS_ALONE_VECTOR
     if batch * entries < alone or compute_threads() == 1:
         return _NOTHING
-    return _several_blas_threads
+    return _one_thread_throughout
 
 
 class _Blas(NamedTuple):
@@ -296,7 +242,7 @@ def share(work: Callable[[int], object], parts: Sequence[int]) -> None:
 
 if hasattr(os, "register_at_fork"):
     # A child process has none of the threads.
-    os.register_at_fork(after_in_child=_turns.begin_anew)
+    os.register_at_fork(after_in_child=_users.begin_anew)
 
 
 def blas() -> list[dict[str, Any]]:

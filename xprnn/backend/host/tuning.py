@@ -95,9 +95,27 @@ Measured: no; OpenBLAS's own bound, ``2304 * GEMM_MULTITHREAD_THRESHOLD`` = 9216
 BLAS_SHARED = 15 * 10**6
 """Multiplications.
 
-Decides: products of this size get two threads, plus one for each further half of this size.
+Decides: products of this size are cut into two parts, and those twice as large into twice as many
+(`BLAS_PARTS`); threads share the parts.
 Measured: waking a second thread takes 50 to 250 µs, in which one thread multiplies 4 to 20 million
 times (160 GFLOP/s).
+"""
+
+BLAS_PARTS = 16
+"""Parts.
+
+Decides: a product is cut into at most this many.  The number of threads does not change how it is
+cut, nor therefore the bits.
+Measured: no.
+"""
+
+STEP_PART = 2 * 10**7
+"""Multiplications.
+
+Decides: a product within a step of a time loop in NumPy calls is cut into parts of at least this
+size.  Without compiled code the threads can't spin, and are woken in every step.
+Measured: on the Zen 5, 2026-11-29, two cores, beside other processes: whole layers at large,
+fastrnn and dbench with 5·10⁶, 10⁷, 2·10⁷ and uncut are alike, as far as those disturbed runs say.
 """
 
 # -- compiled code: when it is used instead of a BLAS or NumPy

@@ -1,7 +1,7 @@
 """Products of NumPy's matrices, each by the fastest of three ways.
 
 Compiled code for some shapes, one thread of a BLAS for small products, and several threads for
-large ones, of which each calls the BLAS for its part.  Which product goes which way is decided by
+large ones, of which each calls the BLAS for its parts.  Which product goes which way is decided by
 `xprnn.backend.host.tuning`.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
+from xprnn.backend.host.cut_products import multiply, parts
 from xprnn.backend.host.kernels import blas_vector_bits
 from xprnn.backend.host.pool import SMALLEST, empty
 from xprnn.backend.host.threads import can_limit_blas, compute_threads, one_blas_thread, share
@@ -62,29 +63,19 @@ def _by_blas(a: Array, b: Array) -> Array:
             return a * b
         return np.multiply(a, b, out=empty((rows, columns), np.result_type(a, b)))
     work = rows * depth * columns
+    count = parts(rows, depth, columns, tuning.BLAS_SHARED // 2)
+    if count > 1 and can_limit_blas():
+        c = empty((rows, columns), np.result_type(a, b))
+        with one_blas_thread:
+            multiply(a, b, c, count)
+        return c
     alone = tuning.BLAS_ALONE if min(rows, columns) > 1 else tuning.BLAS_ALONE_VECTOR
     if work < alone or compute_threads() == 1 or not can_limit_blas():
         return _matmul(a, b)
     # A BLAS's own second thread spins for milliseconds after a product, on a core that a thread of
     # ours could use.
     with one_blas_thread:
-        threads = min(compute_threads(), 2 * work // tuning.BLAS_SHARED)
-        if threads < 2:
-            return _matmul(a, b)
-        c = empty((rows, columns), np.result_type(a, b))
-        by_columns = columns > rows
-        length = columns if by_columns else rows
-        bounds = [length * k // threads for k in range(threads + 1)]
-
-        def part(k: int) -> None:
-            mine = slice(bounds[k], bounds[k + 1])
-            if by_columns:
-                np.matmul(a, b[:, mine], out=c[:, mine])
-            else:
-                np.matmul(a[mine], b, out=c[mine])
-
-        share(part, range(threads))
-        return c
+        return _matmul(a, b)
 
 
 def _matmul(a: Array, b: Array) -> Array:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 from xprnn.backend.host.arrays import np
+from xprnn.backend.host.cut_products import step_dot
 from xprnn.backend.host.pool import copied, empty
 from xprnn.backend.host.threads import step_products
 from xprnn.backend.types import Array
@@ -33,7 +34,8 @@ _STRIPE = 64
 """Rows of U that are transposed at a time."""
 
 _NAMES = {name: getattr(np, name) for name in (ARITHMETIC | COMPARISONS | LOGIC) if name != "round"}
-_NAMES |= {name: getattr(np, name) for name in ("array", "copyto", "dot", "zeros")}
+_NAMES |= {name: getattr(np, name) for name in ("array", "copyto", "zeros")}
+_NAMES["step_dot"] = step_dot
 _NAMES |= {"copied": copied, "empty": lambda shape, dtype: empty(shape, np.dtype(dtype))}
 _NAMES |= {"round": np.rint, "inf": np.inf, "nan": np.nan}
 

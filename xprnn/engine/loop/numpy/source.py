@@ -75,6 +75,8 @@ class _Forward(Writer):
             lines += _PAST
         if self.gates > 1 and self.plan.program.inputs("v"):
             lines += self._projections()
+        if self.plan.program.inputs("v"):
+            lines.append("dot = step_dot(B, U_T)")
         before, after = self.block_calls(Phase.BEFORE), self.block_calls(Phase.AFTER)
         loop = [*self.block_views(), *before, *self.loop(body, backwards=False), *after]
         lines.append("for start in range(0, T, block):")
@@ -177,6 +179,8 @@ class _Backward(Writer):
         if self.second:
             lines.append("d_operand = empty((B, H), dtype)")
             lines += [f"U_first = U[: {self.first} * H]", f"U_second = U[{self.first} * H :]"]
+        if outputs["dv"]:
+            lines.append("dot = step_dot(B, U)")
         if direct_gradient(plan.program) is not None and outputs["dv"]:
             lines.append("through_U = empty((B, H), dtype)")
         if padded:
