@@ -14,7 +14,7 @@ from tests.device_arrays import device_arrays
 from tests.nccl_ranks import results, started
 from xprnn.backend import get_backend
 from xprnn.distributed import NCCL, LostRankError, get_communicator
-from xprnn.distributed.hub import Hub
+from xprnn.distributed.hub import DATA, HEAD, Hub
 from xprnn.distributed.variables import OCCUPIED, Place, place
 
 compiles = pytest.mark.skipif(cuda_host.COMPILER is None, reason="there is no C++ compiler")
@@ -167,14 +167,22 @@ def together(given: list[Place], limit: float = 20.0) -> list[Any]:
     return found
 
 
-def test_a_stranger_at_the_port_is_turned_away() -> None:
+GUESS = b'[1, 2, "a stranger"]'
+
+
+@pytest.mark.parametrize(
+    "words",
+    [b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", HEAD.pack(DATA, len(GUESS)) + GUESS],
+    ids=["http", "a guess"],
+)
+def test_a_stranger_at_the_port_is_turned_away(words: bytes) -> None:
     given, said = places(2), list[bytes]()
 
     def disturb() -> None:
         while True:
             try:
                 with socket.create_connection((given[0].address, given[0].port)) as stranger:
-                    stranger.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
+                    stranger.sendall(words)
                     said.append(stranger.recv(10))
             except ConnectionRefusedError:
                 continue
