@@ -5,7 +5,8 @@
 #   bash ci/test.sh quick        while you work: of the tests, those on plain NumPy that neither
 #                                compile anything nor start processes
 #   FULL=1 bash ci/test.sh       the long ones as well: whole trainings of examples and commands,
-#                                every cell on JAX, every formula through Numba, the site
+#                                every cell on JAX, every formula through Numba, the site, and
+#                                inspect.html in a browser where there is one (see BROWSER)
 #   GUESTS=1 bash ci/test.sh     only the tests with array libraries that xprnn doesn't know (dpnp,
 #                                marray, Dask, array-api-compat's torch), in .venv-guests; dpnp
 #                                brings a runtime for the CPU (1 GB)
@@ -81,4 +82,16 @@ if [ "${FULL:-0}" != 0 ]; then
     printf '\n== the site\n'
     PYTHON=$python bash ci/docs.sh
 fi
+not_run="inspect.html in a browser (BROWSER=1 bash ci/test.sh)"
+if [ "${FULL:-0}" != 0 ]; then
+    if command -v chromium chromium-browser google-chrome > /dev/null ||
+        compgen -G "$HOME/.cache/ms-playwright/chromium*" > /dev/null; then
+        printf '\n== inspect.html in a browser\n'
+        FULL=0 BROWSER=1 PYTHON=$python bash ci/test.sh
+        not_run=
+    else
+        not_run+=", for want of Chromium"
+    fi
+fi
 printf '\nall checks passed\n'
+[ -z "$not_run" ] || printf 'not run: %s\n' "$not_run"

@@ -53,6 +53,12 @@ LOSS = xprnn.losses.SquaredError("sum")
 GOAL = 0.040  # the lecture's loss after 1000 epochs
 NOISE = 0.005  # the loss of sin x
 
+MISSING = (
+    "The arrow that is missing in the gradient that the lecture printed: from each step's error to "
+    "its state, y(t) to h(t) on the way back.  Of dh(t) it has only what the step after sends, so "
+    "the last step's error alone flows back; here every step adds its own."
+)
+
 W_X, W_H, B, W_Y = NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_l0", "readout.weight")
 R = "readout.bias"
 
@@ -401,7 +407,9 @@ def main(argv=None):
     draw("loss.png", diagnostics.plot_loss(losses, floor=NOISE))
     states = net.forward(OURS.scale * x).tape.h[:, 0, :]
     draw("states.png", diagnostics.plot_states(states, x=flat(x), xlabel="x"))
-    page = diagnostics.inspect_page(net, OURS.scale * x, y, title="The true gradient, step by step")
+    page = diagnostics.inspect_page(
+        net, OURS.scale * x, y, title="The true gradient, step by step", notes=[MISSING]
+    )
     page.save(args.out / "steps.html")
     print(diagnostics.gradient_flow(net, OURS.scale * x, y).sentence)
     print(f"the true gradient, step by step, in a browser: {args.out / 'steps.html'}")

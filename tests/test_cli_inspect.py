@@ -125,6 +125,35 @@ def test_a_series(series, tmp_path):
     assert "--sequence is 297: expected 0 to 296; there are 297 windows of values" in result.error
 
 
+def test_several_columns_and_covariates(tmp_path, no_pictures):
+    rng = np.random.default_rng(0)
+    values, known = rng.normal(size=(30, 2)), rng.normal(size=(32, 1))
+    net = RNN(3, 4, 2, cell="gru", returns="last", dtype="float64", rng=0)
+    forecaster = Forecaster.fitted_scaling(net, 5, values, covariates=known[:30])
+    path, table = tmp_path / "two.safetensors", tmp_path / "two.csv"
+    forecaster.save(path, columns=["a", "b"], covariates=["price"])
+    rows = [
+        f"{a!r},{b!r},{k!r}\n"
+        for (a, b), (k,) in zip(values.tolist(), known[:30].tolist(), strict=True)
+    ]
+    ahead = [f",,{k!r}\n" for k in known[30:, 0].tolist()]
+    table.write_text("a,b,price\n" + "".join(rows + ahead))
+    out = tmp_path / "out"
+    result = run("inspect", path, table, "--out", out)
+    assert (result.status, result.err) == (0, "")
+    assert "a, b: values 24 to 28 of 30, to forecast the next; 5 steps" in result.out
+    assert "the series ['a', 'b'] with ['price'] known, 5 values to forecast the next" in result.out
+    x, target = Forecaster.of(RNN.load(path)).examples(values, known[:30])
+    value, _ = net.value_and_grad(x[:, -1:], target[-1:])
+    assert float(data_of(out)["value"]) == pytest.approx(float(value), rel=1e-6)
+    result = run("inspect", path, table, "--column", "a", "--out", out)
+    assert "--column is given 1 times, but the network in" in result.error
+    assert "forecasts 2 columns" in result.error
+    swapped = run("inspect", path, table, "--column", "b", "--column", "a", "--out", out)
+    assert "b, a: values 24 to 28 of 30" in swapped.out
+    assert "name its file after the model" in run("inspect", path).error
+
+
 def test_a_text(text, tmp_path):
     out = tmp_path / "out"
     result = run("inspect", text, "--text", "A class is a type. A type is odd.", "--out", out)

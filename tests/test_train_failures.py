@@ -5,6 +5,7 @@ import pytest
 
 from tests.scripted import ONE, ZERO, Scripted, scalar_net, weight
 from xprnn import RNN, NonFiniteLossError, TrainingInterrupted, evaluate, fit
+from xprnn.cells import Elman
 from xprnn.optim import SGD
 
 overflows = pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
@@ -82,6 +83,22 @@ def test_a_validation_loss_that_overflows():
         )
     assert len(caught.value.history) == 1
     assert weight(net) == 2.0
+    assert caught.value.place == "the loss (every output is finite)"
+
+
+@overflows
+@pytest.mark.parametrize("once", [False, True])
+def test_where_a_validation_loss_ceases_to_be_finite(once):
+    net = RNN(1, 2, 1, cell=Elman("identity"), layers=2, dropout=0.5, dtype="float64", rng=0)
+    good, bad = np.ones((3, 1, 1)), np.ones((3, 1, 1))
+    bad[1] = 1e308
+    net.parameters["weight_ih_l0"][1] = 100.0
+    batches = [(good, good), (bad, bad)]
+    given = iter(batches) if once else batches
+    with pytest.raises(NonFiniteLossError, match="the validation loss is") as caught:
+        fit(net, (0 * good, 0 * good), optimizer=SGD(0.0), epochs=1, validation=given)
+    place = "" if once else "u at step 1, unit 1, layer 0, sequence 0 (inf), in batch 2"
+    assert caught.value.place == place
 
 
 def test_early_stopping_keeps_the_best_weights_also_then():

@@ -1,20 +1,45 @@
 """Where a number that is not finite arises: a batch's step, computed a second time.
 
 A training keeps a batch until its loss has been read, and nothing else is done before one is not
-finite.
+finite.  Validation data is read a second time.
 """
 
 import copy
 from typing import Any, NamedTuple
 
 from xprnn.backend.host.arrays import random_state, restore_random
-from xprnn.data.batches import Batch
-from xprnn.engine.arguments import zero_state
+from xprnn.data.batches import Batch, Batches, each_batch
+from xprnn.engine.arguments import check_inputs, zero_state
 from xprnn.engine.lengths import fill_target
 from xprnn.engine.network import RNN
 from xprnn.engine.nonfinite import first_in_forward, first_on_the_way_back
 from xprnn.engine.results import Run
+from xprnn.engine.stack import draw_masks, forward
 from xprnn.losses import Loss, mask_arguments
+
+
+def first_in_data(net: RNN, batches: Batches) -> str:
+    """Return where the first number arises that is not finite when a network is evaluated.
+
+    Empty if there is no batch, as of a generator that has been read.
+    """
+    state, number = None, 0
+    for number, batch in enumerate(each_batch(batches), start=1):
+        before = state if batch.carry else None
+        output, state = net(batch.x, before, batch.lengths, mask=batch.mask)
+        if not net.backend.library.all_finite(output):
+            place = first_in_forward(net.parameters, _without_dropout(net, batch, before))
+            return f"{place}, in batch {number}"
+    return "the loss (every output is finite)" if number else ""
+
+
+def _without_dropout(net: RNN, batch: Batch, state: Any) -> Run:
+    """Return the forward pass of an evaluation, with its tape."""
+    architecture, backend = net.architecture, net.backend
+    given = batch.x, state, batch.lengths, batch.mask
+    x, initial, valid = check_inputs(architecture, backend, *given)
+    masks = draw_masks(architecture, backend, None, *x.shape[:2])
+    return forward(architecture, backend, net.parameters, x, initial, valid, save=True, masks=masks)
 
 
 class _Step(NamedTuple):

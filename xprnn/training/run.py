@@ -29,6 +29,7 @@ from xprnn.training.checkpoint import (
 from xprnn.training.epoch import Epoch
 from xprnn.training.evaluation import evaluate, total_loss
 from xprnn.training.history import HasHistory, History, Record
+from xprnn.training.places import first_in_data
 from xprnn.training.step import TrainingStep
 
 Callback: TypeAlias = Callable[[RNN, Record], object]
@@ -295,8 +296,9 @@ class TrainingRun:
             except ValueError as error:
                 error.add_note("in the validation data")
                 raise
+            place = "" if math.isfinite(value) else first_in_data(step.net, self.validation)
         if not math.isfinite(value):
-            step.fail(f"the validation loss is {value}")
+            step.fail(f"the validation loss is {value}", place=place)
         return value
 
     def _evaluated(self, batches: Batches) -> float:

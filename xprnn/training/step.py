@@ -37,8 +37,9 @@ class NonFiniteLossError(FloatingPointError):
         What is not finite, in words.
     place : str
         The first number that is not, in the forward pass of that batch or on the way back, such as
-        ``"v at step 31, unit 7, layer 0, sequence 2 (inf)"``.  Empty if it is unknown: with
-        ``report_every`` above 1, or if the update or the validation loss is not finite.
+        ``"v at step 31, unit 7, layer 0, sequence 2 (inf)"``; of a validation loss also in which
+        batch of the validation data.  Empty if it is unknown: with ``report_every`` above 1, if
+        the update is not finite, or if the validation data can be read once only.
     epoch, batch : int
         Where it happened, both from 1.
     history : History

@@ -37,7 +37,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what = "a table, a text or a .npz file, as the model needs it; or: sunspots (comes with xprnn)"
     file_options(parser, required=False, metavar="DATA", what=what)
     add("--text", metavar="TEXT", help="language models: this text, in place of DATA")
-    add("--column", metavar="NAME", help="series: the column, by name or number (from 1)")
+    add(
+        "--column",
+        metavar="NAME",
+        action="append",
+        help="series: the column, by name or number (from 1; default: the model's); once for each "
+        "that the model forecasts",
+    )
     add(
         "--loss",
         choices=KNOWN_LOSSES,

@@ -11,7 +11,7 @@ from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.quoting import quoted
 from xprnn.backend.types import Array
 from xprnn.cli.common import of_model
-from xprnn.cli.series import OPTIONS, read_table, remembered_reading
+from xprnn.cli.series import OPTIONS, columns_of, read_table, remembered_reading
 from xprnn.cli.train.sine import TASK as SINE
 from xprnn.data import read_texts, sine
 from xprnn.data.segmentation import LEVELS, PARTS
@@ -21,7 +21,7 @@ from xprnn.models.forecaster import TASK as SERIES
 from xprnn.models.forecaster import Forecaster
 from xprnn.models.language import TASK as TEXT
 from xprnn.models.language import LanguageModel
-from xprnn.models.task import entry, text_entry
+from xprnn.models.task import entry
 
 MOST = 1000
 """Of a text that is one long stream, this many tokens are read."""
@@ -87,8 +87,10 @@ def trained_on(net: RNN) -> str:
         start, stop = (f"{x:.4g}" if isinstance(x, float) else quoted(x) for x in ends)
         return f"a noisy sine, x from {start} to {stop}"
     if task == SERIES:
+        columns, known = data.get("columns", data.get("column")), data.get("covariates")
+        beside = f" with {quoted(known)} known" if known else ""
         return (
-            f"the series {quoted(data.get('column'))}, {quoted(data.get('window'))} values to "
+            f"the series {quoted(columns)}{beside}, {quoted(data.get('window'))} values to "
             "forecast the next"
         )
     if task == TEXT:
@@ -118,29 +120,35 @@ def _series(args: argparse.Namespace, net: RNN) -> Inspected:
     _refuse(args, "a series", ("text",))
     with of_model(args.model):
         forecaster = Forecaster.of(net)
-        if forecaster.net.input_size != 1:
-            raise ValueError("the network reads several columns: expected one of one column")
-        own = text_entry(net.metadata, "column")
+        columns, covariates = columns_of(net.metadata, forecaster)
         remembered = remembered_reading(net.metadata)
-    column = args.column or own
+    columns, count = args.column or columns, len(columns)
+    if len(columns) != count:
+        raise ValueError(
+            f"--column is given {len(columns)} times, but the network in {str(args.model)!r} "
+            f"forecasts {count} columns"
+        )
+    names = ", ".join(columns)
     if args.file is None:
         raise ValueError(
-            f"{str(args.model)!r} forecasts the series {column!r}: name its file after the model, "
+            f"{str(args.model)!r} forecasts the series {names!r}: name its file after the model, "
             "such as sunspots"
         )
-    table = read_table(args, [column], remembered=remembered)
-    values, needed = table.series().values, forecaster.needed
+    table = read_table(args, columns, known=covariates, remembered=remembered)
+    values = np.ascontiguousarray(table.values[:, :count] if count > 1 else table.values[:, 0])
+    known = np.ascontiguousarray(table.values[:, count:]) if covariates else None
+    needed = forecaster.needed
     if len(values) <= needed:
         raise ValueError(
             f"{str(args.file)!r} has {len(values)} values: expected more than {needed}, which the "
             "network reads to forecast the next"
         )
     with of_model(args.model):
-        x, target = forecaster.examples(values)
-    count = x.shape[1]
-    k = _sequence(args, count, "windows of values", count - 1)
+        x, target = forecaster.examples(values, known)
+    windows = x.shape[1]
+    k = _sequence(args, windows, "windows of values", windows - 1)
     first = k + needed - forecaster.window
-    words = f"{column}: values {first} to {first + forecaster.window - 1} of {len(values)}"
+    words = f"{names}: values {first} to {first + forecaster.window - 1} of {len(values)}"
     one = slice(k, k + 1)
     return Inspected(
         x[:, one, :], target[one, :], "squared_error", f"{words}, to forecast the next"
