@@ -96,7 +96,7 @@ def test_where_a_validation_loss_ceases_to_be_finite(once):
     batches = [(good, good), (bad, bad)]
     given = iter(batches) if once else batches
     with pytest.raises(NonFiniteLossError, match="the validation loss is") as caught:
-        fit(net, (0 * good, 0 * good), optimizer=SGD(0.0), epochs=1, validation=given)
+        fit(net, (0 * good, 0 * good), optimizer=SGD(1e-6), epochs=1, validation=given)
     place = "" if once else "u at step 1, unit 1, layer 0, sequence 0 (inf), in batch 2"
     assert caught.value.place == place
 

@@ -60,6 +60,11 @@ class Backend:
         """The dtype as text, the same for every library: ``"float32"``, for instance."""
         return dtype_name(self.dtype)
 
+    @cached_property
+    def has_float64(self) -> bool:
+        """Whether the device has float64."""
+        return "float64" in self.library.dtypes(self.device)
+
     def owns(self, a: object) -> bool:
         """Whether ``a`` is an array of this library on this device."""
         return self.library.owns(a, self.device)

@@ -23,11 +23,12 @@ class FlowRow(NamedTuple):
     Attributes
     ----------
     cell, case : str
-    forward, backward, flow : float
+    forward, backward, flow, from_tape : float
         Seconds of a forward pass with its tape, of a backward pass, and of `gradient_flow`, which
-        makes one of the former and two of the latter, all measures by default included.
-    ratio : float
-        That of the flow to the backward pass.
+        makes one of the former and two of the latter, all measures by default included; given a
+        `Run`, it makes no forward pass.
+    ratio, tape_ratio : float
+        Those of the flow, and of the flow from a Run, to the backward pass.
     """
 
     cell: str
@@ -35,7 +36,9 @@ class FlowRow(NamedTuple):
     forward: float
     backward: float
     flow: float
+    from_tape: float
     ratio: float
+    tape_ratio: float
 
 
 def run_flow(cells: Sequence[str], cases: Sequence[str], setting: Setting) -> Iterator[FlowRow]:
@@ -48,18 +51,19 @@ def run_flow(cells: Sequence[str], cases: Sequence[str], setting: Setting) -> It
     """
     for cell in cells:
         for case in cases:
-            forward, backward, flow = result_of(
+            forward, backward, flow, from_tape = result_of(
                 "xprnn.bench.flow",
                 *(cell, case, setting.backend, setting.threads, setting.seconds),
                 what=f"timing gradient_flow ({cell}, {case})",
                 threads=setting.threads,
                 **setting.variables("xprnn"),
             )
-            yield FlowRow(cell, case, forward, backward, flow, flow / backward)
+            ratios = flow / backward, from_tape / backward
+            yield FlowRow(cell, case, forward, backward, flow, from_tape, *ratios)
 
 
 def works(cell: str, case: str, backend: str) -> tuple[Callable[[], Any], ...]:
-    """Return the forward pass, the backward pass and the flow, ready to be timed.
+    """Return the forward pass, the backward pass, the flow and that from a Run, to be timed.
 
     The network has no readout, and a loss at every step.
     """
@@ -79,7 +83,10 @@ def works(cell: str, case: str, backend: str) -> tuple[Callable[[], Any], ...]:
         # What it returns is on the host: nothing is left to wait for.
         gradient_flow(net, x, d_output=dy)
 
-    return forward, backward, flow
+    def from_tape() -> None:
+        gradient_flow(net, run, d_output=dy)
+
+    return forward, backward, flow, from_tape
 
 
 def measured(works: Sequence[Callable[[], Any]], seconds: float) -> list[float]:

@@ -30,6 +30,9 @@ from xprnn.engine.results import NetworkTape, Run, check_run
 from xprnn.engine.stack import zero_padding
 from xprnn.losses import Loss, get_loss, mask_arguments
 
+TINY = 1e-250
+"""The sum of squares above which what vanished in a square does not matter to it."""
+
 _log = logging.getLogger("xprnn")
 
 
@@ -410,7 +413,7 @@ def _aligned(travel: HostArray, start: HostArray, limit: HostArray, some: HostAr
     steps = len(travel)
     if not some.any():
         return np.zeros(steps)
-    if np.all(some) and np.all(start == 0) and np.all(limit == steps):
+    if some.all() and not start.any() and (limit == steps).all():
         return _norm(travel, axis=1)
     left = np.full((steps, len(start)), math.nan)
     for b in np.flatnonzero(some):
@@ -431,6 +434,13 @@ def _aligned(travel: HostArray, start: HostArray, limit: HostArray, some: HostAr
 
 def _norm(a: HostArray, axis: int) -> HostArray:
     """Return the Euclidean norm along an axis, in whatever range."""
+    if a.shape[axis] == 1:
+        size: HostArray = np.abs(np.squeeze(a, axis=axis))
+        return size
+    with np.errstate(over="ignore"):
+        squares: HostArray = np.sum(a * a, axis=axis)
+    if squares.size and np.min(squares) > TINY and np.max(squares) < math.inf:
+        return np.sqrt(squares)
     scale = np.max(np.abs(a), axis=axis, keepdims=True, initial=0.0)
     with np.errstate(invalid="ignore", over="ignore"):
         total = np.sqrt(np.sum((a / np.where(scale > 0, scale, 1.0)) ** 2, axis=axis))

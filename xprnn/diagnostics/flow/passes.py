@@ -124,7 +124,7 @@ def _watched(
 def lengths_of(backend: Backend, a: Array) -> Lengths:
     """Return the lengths of the vectors along the last axis."""
     xp = backend.xp
-    if backend.dtype_name != "float64" and "float64" in backend.library.dtypes(backend.device):
+    if backend.dtype_name != "float64" and backend.has_float64:
         # No square of a narrower float overflows or vanishes there.
         squares = backend.library.squares_along(xp.astype(a, xp.float64))
         return Lengths(xp.ones_like(squares), squares)

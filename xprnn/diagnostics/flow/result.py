@@ -150,15 +150,18 @@ def reach_of(decay: HostArray) -> tuple[HostArray, HostArray]:
     reach, extent = np.full(len(decay), math.nan), np.full(len(decay), math.nan)
     for k, whole in enumerate(decay):
         row = _known(whole)
-        if not (len(row) and np.all(np.isfinite(row)) and row[0] > 0):
+        if not (len(row) and np.isfinite(row).all() and row[0] > 0):
             continue
-        below = np.flatnonzero(row[1:] <= HALF * row[0])
-        reach[k] = 1 + below[0] if len(below) else math.inf
-        extent[k] = np.flatnonzero(row >= LITTLE * row[0])[-1]
+        below = row <= HALF * row[0]  # not the first
+        first = int(below.argmax())
+        reach[k] = first or math.inf
+        extent[k] = len(row) - 1 - int((row[::-1] >= LITTLE * row[0]).argmax())
     return reach, extent
 
 
 def _known(row: HostArray) -> HostArray:
+    if not math.isnan(row[-1]):
+        return row
     known = np.flatnonzero(~np.isnan(row))
     return row[: known[-1] + 1 if len(known) else 0]
 
