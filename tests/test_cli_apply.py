@@ -62,10 +62,13 @@ def test_the_sine_at_other_x(tmp_path, sine):
     assert set(contents(tmp_path)) == {"output.csv", "output.png"}
     assert (tmp_path / "output.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert f"written to {tmp_path}:\n  output.csv  x, ŷ\n  output.png  ŷ over x\n" in result.out
+    assert "  (trained from x = -10 on, in steps of 0.1: after another start, or " in result.out
 
 
 def test_the_sine_on_its_own_grid(tmp_path, sine):
-    assert run("apply", sine, "--out", tmp_path).status == 0
+    result = run("apply", sine, "--out", tmp_path)
+    assert result.status == 0
+    assert "another start" not in result.out
     _, (x, _) = read(tmp_path / "output.csv")
     # Rounded as a person would write it: not -0.0999999999999996.
     assert x == tuple(f"{k / 10:g}" for k in range(-100, 100))

@@ -71,11 +71,10 @@ def test_the_version(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "xprnn: error: the following arguments are required: COMMAND (see 'xprnn --help')"),
         ("fly", "xprnn: error: argument COMMAND: invalid choice: 'fly' (choose from "),
         ("train", "xprnn train: error: the following arguments are required: PROBLEM (see"),
         ("train sine --hiden 3", "error: unrecognized arguments: --hiden 3 (see 'xprnn"),
-        ("train sine --hidden many", "error: argument --hidden: invalid int value: 'many'"),
+        ("train sine --hidden many", "error: argument --hidden: invalid list of sizes value: 'many'"),
         ("train sine --seed -1", "error: argument --seed: '-1' is not an integer of at least 0"),
         ("train sine --seed 1.5", "error: argument --seed: '1.5' is not an integer of at least 0"),
         (f"{CSV} --delimiter ;;", "error: argument --delimiter: ';;' is not one character, and"),
@@ -86,6 +85,13 @@ def test_words_that_make_no_sense(here, words, message):
     assert result.status == 2
     assert message in result.error
     assert list(here.iterdir()) == []
+
+
+def test_the_name_alone_shows_what_there_is():
+    result = run()
+    assert result.status == 2
+    assert result.out == ""
+    assert all(f"    {name} " in result.err for name in ("train", "apply", "inspect", "info"))
 
 
 @pytest.mark.parametrize(

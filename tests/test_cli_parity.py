@@ -280,7 +280,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(words, status, m
 def test_nothing_to_compare_is_no_agreement():
     result = run("parity", "--backends", "numpy")
     assert result.status == 1
-    assert result.error == "xprnn: error: there is no backend to compare with numpy"
+    assert "there is no backend to compare with numpy: the smallest is array" in result.error
 
 
 def test_a_module_of_the_working_folder_is_found(tmp_path):

@@ -61,7 +61,7 @@ def test_the_results_are_where_they_are_said_to_be(default):
         "loss.png",
         "states.png",
     ]
-    assert f"next: xprnn apply {folder / MODEL} --from 0 --to 20 --step 0.3\n" in after
+    assert f"next: xprnn apply {folder / MODEL} --to 20\n" in after
 
 
 def test_the_model_knows_what_it_was_trained_on(default):
@@ -210,7 +210,7 @@ def test_the_folder_is_a_new_one_unless_named(tmp_path, monkeypatch, no_pictures
 
 def test_a_path_with_a_space_is_quoted_where_it_is_to_be_copied(tmp_path, monkeypatch, no_pictures):
     monkeypatch.chdir(tmp_path)
-    assert "xprnn apply 'my run/model.safetensors' --from" in (
+    assert "xprnn apply 'my run/model.safetensors' --to" in (
         run("train", "sine", *SMALL, "--out", "my run").out.replace("\\", "/")
     )
 

@@ -183,6 +183,14 @@ def test_the_perplexity_of_a_large_loss_is_infinite(corpus, tmp_path):
     assert re.search(r"^  network +\S+ \(inf\) +\S+ \(inf\)$", result.out, re.MULTILINE)
 
 
+def test_an_early_end_says_why(corpus, tmp_path):
+    words = ("--epochs", 40, "--patience", 2, "--lr", 0.1, "--hidden", 4)
+    result = run("train", "text", corpus, *words, "--out", tmp_path)
+    assert result.status == 0
+    best = re.search(r"; kept epoch (\d+): 2 more without a lower held-out loss ended", result.out)
+    assert f"trained {int(best[1]) + 2} epochs in " in result.out
+
+
 def test_weights_that_overflow_do_not_hide_how_the_training_ended(corpus, tmp_path, monkeypatch):
     def fit(net, batches, **options):
         p = net.parameters

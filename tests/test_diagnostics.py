@@ -282,3 +282,8 @@ def test_a_file_that_can_not_be_replaced_leaves_nothing_behind(tmp_path):
 def test_pictures_leave_pyplot_alone(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     assert len(plot_fit(X, X).axes) == 1
+
+
+def test_a_notebook_shows_a_figure_without_pyplot():
+    figure = plot_loss([0.5, 0.1])
+    assert chunks_of(figure._repr_png_())[-1] == b"IEND"

@@ -22,6 +22,16 @@ def test_columns():
     assert (history.stopped, history.best_epoch, history.seconds) == ("", None, 0.0)
 
 
+def test_it_is_shown_in_a_line():
+    assert repr(History()) == "History(0 epochs, 0.0 s)"
+    assert repr(History(RECORDS[:1])) == "History(1 epoch, loss 0.5 -> 0.5, 0.0 s)"
+    records = [Record(1, 0.5, 0.6, None), Record(2, 0.25, 0.3, None), Record(3, 0.125, 0.4, None)]
+    assert repr(History(records, "patience", 2, 1.26)) == (
+        "History(3 epochs, loss 0.5 -> 0.125, validation 0.6 -> 0.4, best epoch 2, "
+        "ended by patience, 1.3 s)"
+    )
+
+
 def test_a_new_history_is_empty():
     assert History().records == []
     assert History().records is not History().records

@@ -340,6 +340,9 @@ def test_without_pandas(tmp_path):
     (tmp_path / "us").write_text(
         "Date,y\n" + "".join(f"{day:%m/%d/%Y},{k}\n" for k, day in enumerate(DAYS))
     )
+    (tmp_path / "german").write_text(
+        "Datum;Umsatz\n" + "".join(f"{day:%d.%m.%Y};{k},5\n" for k, day in enumerate(DAYS))
+    )
     (tmp_path / "excel").write_bytes(excel())
     (tmp_path / "parquet").write_bytes(parquet())
     code = f"""
@@ -354,15 +357,19 @@ column.find_spec = importlib.util.find_spec
 from xprnn.data import read_series
 print(read_series({str(tmp_path / "iso")!r}, "y").future(1))
 print(read_series({str(tmp_path / "us")!r}, "y").notes)
+print(read_series({str(tmp_path / "german")!r}).notes)
 for name, options in (("us", dict(time="Date")), ("excel", {{}}), ("parquet", {{}})):
     try:
         read_series({str(tmp_path)!r} + "/" + name, "y", **options)
     except ImportError as error:
         print(error)
 """
-    iso, told, *errors = run_python(code).splitlines()
+    iso, told, german, *errors = run_python(code).splitlines()
     assert iso == "('2024-02-10',)"
     assert "Date is not used, and the rows are taken in order: " in told
+    # Dates that can't be read are no numbers to choose from.
+    assert "Umsatz is the only column of numbers" in german
+    assert "Datum is not used" in german
     assert len(errors) == 3
     assert all('pip install "xprnn[data]"' in error for error in errors)
     assert "dates such as '01/01/2024' need pandas" in errors[0]

@@ -27,8 +27,11 @@ file, and forecasts --steps values past its end.  (For a language model, see `xp
 are no random numbers, so --seed changes nothing."""
 EXAMPLE = """\
 examples:
-  xprnn apply runs/sine/model.safetensors --from 0 --to 20 --step 0.3
+  xprnn apply runs/sine/model.safetensors --to 20
   xprnn apply runs/csv/model.safetensors sunspots --steps 11"""
+
+STEP = 0.1
+"""The spacing of x in the training on the sine."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +89,11 @@ def _apply_sine(args: argparse.Namespace, net: RNN) -> int:
         if np.any(where):
             error = rmse(fitted[where], truth[where])
             print(f"  {part} the trained range [{trained[0]:g}, {trained[1]:g}]: {error:.4g}")
+    if args.step not in (None, STEP) or (args.start is not None and x[0] != trained[0]):
+        print(
+            f"  (trained from x = {trained[0]:g} on, in steps of {STEP:g}: after another start, or "
+            "in other steps, the states differ, and the fit is worse)"
+        )
     say_written(folder, {"output.csv": "x, ŷ", "output.png": "ŷ over x"})
     return 0
 

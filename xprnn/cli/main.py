@@ -22,6 +22,13 @@ from xprnn.cli.terminal import ENCODING_ERRORS, PrintableStream
 from xprnn.cli.train import PROBLEMS
 from xprnn.distributed.variables import early_rank
 
+EXAMPLES = """\
+examples:
+  xprnn train sine
+  xprnn train csv sunspots --column SUNACTIVITY      (or your own file)
+  xprnn train text book.txt
+  xprnn COMMAND --help"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
@@ -56,7 +63,12 @@ def _run(argv: Sequence[str] | None, held: ExitStack) -> int:
     debug = False
     try:
         try:
-            args = _parsed(sys.argv[1:] if argv is None else argv)
+            words = sys.argv[1:] if argv is None else argv
+            if not words:
+                # Somebody who types the name alone wants to know what there is.
+                build_parser().print_help(sys.stderr)
+                return 2
+            args = _parsed(words)
             debug, args.held = args.debug, held
             keep_freed_memory()
             run: Callable[[argparse.Namespace], int] = args.run
@@ -106,7 +118,7 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="xprnn",
         description="Recurrent networks with explicit gradients, on any array library.",
-        epilog="examples:\n  xprnn train sine\n  xprnn train csv sunspots --column SUNACTIVITY",
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"xprnn {__version__}")

@@ -5,6 +5,7 @@ None of this touches pyplot's global state, so it works in any thread and withou
 
 import io
 import os
+from functools import partial
 from typing import Any, TypeAlias
 
 from xprnn.backend.host.files import write_atomic
@@ -46,11 +47,18 @@ def matplotlib_figure(width: float, height: float) -> Figure:
         raise ImportError(
             f'pictures need matplotlib ({error}): pip install "xprnn[cli]"'
         ) from error
-    return MatplotlibFigure(figsize=(width, height), layout="constrained")
+    figure: Figure = MatplotlibFigure(figsize=(width, height), layout="constrained")
+    # A notebook shows figures of its own accord only after pyplot was imported.
+    figure._repr_png_ = partial(_png, figure, dpi=100)
+    return figure
+
+
+def _png(figure: Figure, dpi: int) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure as PNG, whole or not at all."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, _png(figure, dpi=130))

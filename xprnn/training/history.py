@@ -71,6 +71,22 @@ class History:
     def __len__(self) -> int:
         return len(self.records)
 
+    def __repr__(self) -> str:
+        """Epochs, first and last losses, and why the run ended; `records` has all numbers."""
+        words = [f"{len(self)} epoch{'' if len(self) == 1 else 's'}"]
+        if self.records:
+            first, last = self.records[0], self.records[-1]
+            words.append(f"loss {first.loss:.4g} -> {last.loss:.4g}")
+            if first.validation_loss is not None and last.validation_loss is not None:
+                words.append(
+                    f"validation {first.validation_loss:.4g} -> {last.validation_loss:.4g}"
+                )
+        if self.best_epoch is not None:
+            words.append(f"best epoch {self.best_epoch}")
+        if self.stopped:
+            words.append(f"ended by {self.stopped}")
+        return f"History({', '.join(words)}, {self.seconds:.1f} s)"
+
     @property
     def loss(self) -> list[float]:
         """Every epoch's training loss."""

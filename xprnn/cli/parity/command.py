@@ -123,7 +123,10 @@ def run(args: argparse.Namespace) -> int:
     with progress.shown(), blas_threads(1):
         progress.print(head(places, dtypes))
         if not any(backend.name != "numpy" for backend in backends):
-            raise RuntimeError("there is no backend to compare with numpy")
+            raise RuntimeError(
+                "there is no backend to compare with numpy: the smallest is array_api_strict (pip "
+                "install array-api-strict), and --backend MODULE:NAMESPACE takes one of your own"
+            )
         functions = compare_functions(backends, dtypes, watch)
         progress.print(functions_lines(places, functions))
         progress.print([table.head()])

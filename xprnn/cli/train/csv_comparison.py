@@ -79,7 +79,7 @@ class Comparison(NamedTuple):
         """A sentence that says which forecast to use."""
         best, mine = self.best, self.rmse("network") or 0.0
         if best == "network":
-            return "the network is best"
+            return "the network's linear part is best" if self.silent else "the network is best"
         sentence = (
             f"{self.labels[best]} is better by {_percent(self.rmse(best), mine)}: use it, or give "
             "the network more data"

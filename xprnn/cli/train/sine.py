@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         )
         apply = shlex.join(("xprnn", "apply", str(model)))
         files = {
-            MODEL: f"the network; next: {apply} --from 0 --to 20 --step 0.3",
+            MODEL: f"the network; next: {apply} --to 20",
             HISTORY: "the loss of every epoch, JSON lines",
             "fit.png": "y and ŷ",
             "loss.png": "the loss over epochs, log scale",

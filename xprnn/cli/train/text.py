@@ -226,6 +226,9 @@ def _run(args: argparse.Namespace, communicator: Communicator | None) -> int:
     with session.finishing(model):
         history.save(folder / HISTORY)
         kept = f"kept epoch {history.best_epoch}" if history.best_epoch else "kept no epoch"
+        if history.best_epoch and history.stopped == "patience":
+            since = len(history) - history.best_epoch
+            kept += f": {since} more without a lower held-out loss ended the training (--patience)"
         table, counted = _compared(net, corpus, token, before)
         sample = shlex.join(("xprnn", "sample", str(model)))
         files = {

@@ -8,6 +8,7 @@ from xprnn.data.tables.layout.rows import mostly
 from xprnn.data.tables.numbers.entries import is_missing, looks_like_number
 from xprnn.data.tables.options import Reading
 from xprnn.data.tables.times.finding import times_of
+from xprnn.data.tables.times.formats import looks_like_date
 
 _COUNTERS = frozenset(("", "index", "id", "no", "no.", "nr", "nr.", "row", "unnamed: 0"))
 """Names of columns that number the rows, in small letters."""
@@ -48,7 +49,13 @@ def obvious_column(
 
 def _is_number(texts: Sequence[str]) -> bool:
     there = [text for text in texts[:: max(1, len(texts) // 200)] if not is_missing(text)]
-    return bool(there) and mostly(looks_like_number, there)
+    # Numbers such as 20240131 are times only where they were found to be.
+    dates = mostly(_is_written_date, there)
+    return bool(there) and not dates and mostly(looks_like_number, there)
+
+
+def _is_written_date(text: str) -> bool:
+    return not text.isdecimal() and looks_like_date(text)
 
 
 def _is_counter(grid: Grid, index: int) -> bool:
