@@ -509,3 +509,13 @@ def test_the_compiled_recurrence_is_that_of_the_standard(dtype, monkeypatch):
     np.testing.assert_allclose(expected[-2], a[-2] + factors[-1] * a[-1], rtol=1e-6)
     found = library.carry_back(factors, a.copy())
     np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == "float32" else 1e-13)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
+def test_norms_whose_squares_vanish_or_overflow(size):
+    steps, batch = 6, 3
+    x, net = np.ones((steps, batch, 1)), xprnn.RNN(1, 1, dtype="float64", rng=0)
+    d_output = np.full((steps, batch, 1), size)
+    flow = gradient_flow(net, x, d_output=d_output)
+    assert flow.norms[0, -1] == pytest.approx(size * np.sqrt(batch), rel=1e-12, abs=0)
+    assert flow.decay[0, 0] == pytest.approx(size * np.sqrt(batch), rel=1e-12, abs=0)
