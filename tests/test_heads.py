@@ -115,7 +115,7 @@ def test_saving_and_initial_values(tmp_path):
     loaded = RNN.load(tmp_path / "m.safetensors")
     assert loaded.architecture == net.architecture
     assert np.array_equal(loaded(X)[0], net(X)[0])
-    assert np.abs(made(hidden=300).parameters["weight_hh_l0"]).max() <= 0.1
+    assert 0.09 < np.abs(made(hidden=300).parameters["weight_hh_l0"]).max() <= 0.1
     assert "heads=3" in repr(net)
     assert made(heads=1).architecture == RNN(2, H, 3, cell="slstm").architecture
 
