@@ -218,8 +218,11 @@ def test_processes_that_disagree_are_told(changed: dict[str, int], expected: str
     given = places(4)
     given[2] = given[2]._replace(**changed)
     given.pop()
-    for error in together(given, 5):
-        assert expected in str(error)
+    first, other, changed_one = together(given, 5)
+    assert expected in str(first)
+    assert expected in str(changed_one)
+    # It may have come when rank 0 had given up.
+    assert expected in str(other) or "has ended" in str(other) or "did not reach" in str(other)
 
 
 def test_a_rank_that_does_not_come_is_named() -> None:
