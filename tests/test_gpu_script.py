@@ -263,12 +263,13 @@ def test_the_budget_is_kept(monkeypatch, tmp_path, capsys):
     clock = Time(monkeypatch, tmp_path, {"smoke": 20, "loops": 90, "parity": 80}, BUDGET="200")
     said, record = clock.main()
     assert said is None
-    given = {"smoke": 60, "loops": 90, "devices": 30, "parity": 70}
+    given = {"smoke": 60, "loops": 90, "devices": 30, "ranks": 25, "parity": 70}
     assert clock.given == given | dict.fromkeys(("train", "crossover", "tests"), 20)
     assert record["parts"] == {
         "smoke": "done",
         "loops": "done",
         "devices": "done",
+        "ranks": "done",
         "parity": "cut after 70 s",
         "layer": "left out: it needs 25 s, and 20 s are left",
         "train": "done",
@@ -304,7 +305,10 @@ def test_what_is_missing_is_named(monkeypatch, tmp_path):
 def test_which_parts():
     assert script.chosen(None, None) == list(script.PARTS)
     assert script.chosen("tests smoke", None) == ["smoke", "tests"]
-    assert script.chosen(None, "devices parity layer train crossover tests") == ["smoke", "loops"]
+    assert script.chosen(None, "devices ranks parity layer train crossover tests") == [
+        "smoke",
+        "loops",
+    ]
     for parts, skip in (("smok", None), (None, "smok")):
         with pytest.raises(ValueError, match="unknown part 'smok': known are smoke, loops"):
             script.chosen(parts, skip)

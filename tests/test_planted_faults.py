@@ -61,8 +61,8 @@ def test_a_flipped_sign_in_the_engine(mode, monkeypatch):
 
 @every_mode
 def test_a_transposed_product_in_the_loop(mode, monkeypatch):
-    right = plain._product
-    monkeypatch.setattr(plain, "_product", lambda xp, a, U: right(xp, a, U.T))
+    right = plain.product
+    monkeypatch.setattr(plain, "product", lambda xp, a, U: right(xp, a, U.T))
     with disable_lowering():
         message = caught(mode=mode)
     assert RIGHT in message

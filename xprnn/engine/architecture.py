@@ -217,7 +217,7 @@ class Architecture:
         H = self.hidden_size
         return (H,) * self.layers if isinstance(H, int) else H
 
-    @cached_property
+    @property
     def forms_recurrent(self) -> bool:
         """Whether the matrix of the recurrence is formed for each pass, and is no parameter."""
         return self.projection is not None or self.heads > 1

@@ -130,6 +130,7 @@ FUNCTION_CALLS: Mapping[str, Call] = {
     "maximum": _elementwise(lambda xp, o: (xp.maximum(o.x, o.positive), xp.maximum(o.x, 0.0))),
     "minimum": _elementwise(lambda xp, o: (xp.minimum(o.x, o.positive), xp.minimum(o.x, 0.0))),
     "max": _of_values(lambda xp, o: (xp.max(o.x), xp.max(o.x, axis=-1, keepdims=True))),
+    "min": _of_values(lambda xp, o: (xp.min(o.x), xp.min(o.x, axis=-1, keepdims=True))),
     "mean": _of_values(lambda xp, o: (xp.mean(o.x), xp.mean(o.x, axis=-1, keepdims=True))),
     "sum": Call(
         lambda xp, o: (xp.sum(o.x), xp.sum(o.x, axis=0), xp.sum(o.x, axis=-1, keepdims=True))
