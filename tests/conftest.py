@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from importlib.util import find_spec
 
 import pytest
@@ -45,12 +46,40 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+LONG = (
+    "test_check_gradients.py::test_every_backend_passes[[]custom-gated-jax]",
+    "test_compiled_functions.py::test_every_function_of_a_formula[[]float32]",
+    "test_compiled_networks.py::test_gradients_by_differences[[]lstm-peepholes]",
+    "test_cross_entropy.py::test_narrow_targets_are_counted_as_they_are[[]jax]",
+    "test_dense_headers.py::test_long_histories_are_written_and_read",
+    "test_distributed_nccl.py::test_processes_that_disagree_are_told*",
+    "test_embedding.py::test_every_backend_agrees_with_numpy[[]gru-jax]",
+    "test_factored.py::test_fit_is_the_loop_with_dense_gradients[[]adam-2-jax]",
+    "test_gpu_script.py::test_two_devices",
+    "test_gradient_flow.py::test_backends_agree[[]gru-jax]",
+    "test_jax_function.py::test_vmap",
+    "test_layer_sizes.py::test_other_backends[[]jax]",
+    "test_masks.py::test_a_batch_is_its_sequences_one_by_one*-jax]",
+    "test_ownership.py::test_a_kept_state_holds_its_own_numbers_only*-2]",
+    "test_parity.py::test_backends_agree_in_jax",
+    "test_torch_compile.py::test_clipping",
+    "test_train.py::test_the_same_history_on_every_backend[[]jax]",
+)
+"""Tests of two seconds and more that others stand in for in part: they need FULL=1, too."""
+
+
+def is_full(item: pytest.Item) -> bool:
+    """Whether a test runs with FULL=1 alone."""
+    name = f"{item.path.name}::{item.name}"
+    return bool(item.get_closest_marker("full")) or any(fnmatchcase(name, one) for one in LONG)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked ``full``, unless FULL=1."""
+    """Leave out what takes long, unless FULL=1."""
     if not FULL:
-        left_out = [item for item in items if item.get_closest_marker("full")]
-        items[:] = [item for item in items if not item.get_closest_marker("full")]
-        config.hook.pytest_deselected(items=left_out)
+        left_out = {item for item in items if is_full(item)}
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=list(left_out))
 
 
 @pytest.fixture(params=[flavour(name) for name in FLAVOURS])
