@@ -192,6 +192,7 @@ BAD = [
         ValueError,
         r"y has shape \(40, 3, 2\), X 40 samples of 6 steps",
     ),
+    (lambda m: m.fit(X[..., None], MEAN), ValueError, r"4 dimensions: expected \(n, T, I\)"),
     (lambda m: m.fit(X, MEAN).predict(X[:, :, :1]), ValueError, "expecting 2 features"),
     (lambda m: m.fit(X, MEAN).predict(X[:, :, 0]), ValueError, "expecting 2 features"),
     (lambda m: m.fit(X, MEAN, np.zeros(40)), ValueError, "zero"),

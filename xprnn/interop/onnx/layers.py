@@ -103,7 +103,9 @@ def traced(cell: Cell, trace: Callable[[Cell], Program] = trace_forward) -> Prog
     try:
         return trace(cell)
     except Untraceable as error:
-        raise ValueError(f"the cell {cell} can't be written as nodes of ONNX: {error}") from error
+        raise ValueError(
+            f"the cell {type(cell).__name__} can't be written as nodes of ONNX: {error}"
+        ) from error
 
 
 def _of_direction(

@@ -44,6 +44,10 @@ def checked_sequences(estimator: Any, X: Any, *, reset: bool) -> Sequences:
         for k, a in enumerate(arrays):
             x[: len(a), k] = a
         return Sequences(x, None if min(lengths) == max(lengths) else lengths)
+    if dimensions(X) > 3:
+        raise ValueError(
+            f"X has {dimensions(X)} dimensions: expected (n, T, I), (n, T), or a list of (T_k, I)"
+        )
     if dimensions(X) == 3:
         array = check_array(X, dtype=[np.float64, np.float32], allow_nd=True)
         note_features(estimator, array.shape[2], 3, reset=reset)
