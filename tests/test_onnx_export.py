@@ -222,7 +222,7 @@ def test_what_cant_be_exported(tmp_path):
         (
             lambda: export(RNN(3, 4, cell=Branching()), file),
             ValueError,
-            "the cell Branching can't be written as nodes of ONNX: Branching.forward can't be traced",
+            "the cell Branching can't be written as nodes of ONNX: Branching.forward can't",
         ),
         (
             lambda: export(RNN(3, 4, cell=Uncommon()), file),
