@@ -225,7 +225,7 @@ def test_without_scikit_learn(monkeypatch):
     for name in [n for n in sys.modules if n.partition(".")[0] == "sklearn"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    for name in ("estimators", "sequences"):
+    for name in ("classifier", "estimator", "regressor", "sequences"):
         monkeypatch.delitem(sys.modules, f"xprnn.interop.sklearn.{name}")
         monkeypatch.delattr(xprnn.interop.sklearn, name)
     with pytest.raises(ImportError, match=r'needs scikit-learn: pip install "xprnn\[sklearn\]"'):

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xprnn.interop.sklearn.estimators import RNNClassifier, RNNRegressor
+    from xprnn.interop.sklearn.classifier import RNNClassifier
+    from xprnn.interop.sklearn.regressor import RNNRegressor
 
 __all__ = ["RNNClassifier", "RNNRegressor"]
 
@@ -13,14 +14,14 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from xprnn.interop.sklearn import estimators
+        from xprnn.interop.sklearn import classifier, regressor
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "sklearn":
             raise
         raise ImportError(
             f'xprnn.interop.sklearn.{name} needs scikit-learn: pip install "xprnn[sklearn]"'
         ) from error
-    return getattr(estimators, name)
+    return getattr(classifier if name == "RNNClassifier" else regressor, name)
 
 
 def __dir__() -> list[str]:
