@@ -294,11 +294,3 @@ def with_extra(**entries):
 def test_what_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
-
-
-def test_onnx_refuses_it(tmp_path):
-    pytest.importorskip("onnx")
-    from xprnn.interop import onnx
-
-    with pytest.raises(ValueError, match="hold neither projections"):
-        onnx.export(made(dtype="float32"), tmp_path / "net.onnx")

@@ -80,8 +80,7 @@ def write_layer(
     directions = [d for d in architecture.stack if d.layer == layer]
     node = node_of(architecture.cell)
     if node is not None and graph.dtype == "float32" and not tokens:
-        named = [_of_direction(d, parameters) for d in directions]
-        return _native(graph, *node, layer, named, x, state, steps)
+        return _native(graph, *node, directions, parameters, x, state, steps)
     parts = zip(*(graph.split(part, len(directions), 0) for part in state), strict=True)
     program = traced(architecture.cell)
     results = [
@@ -108,6 +107,38 @@ def traced(cell: Cell, trace: Callable[[Cell], Program] = trace_forward) -> Prog
         ) from error
 
 
+def put_out(
+    graph: Graph,
+    architecture: Architecture,
+    parameters: Mapping[str, HostArray],
+    layer: int,
+    m: str,
+) -> str:
+    """Add what a layer puts out, of its states (..., D, B, H): h = P m if there is a projection.
+
+    Its numbers are those of `xprnn.engine.recurrent`.
+    """
+    directions = [d for d in architecture.stack if d.layer == layer]
+    P = _projections(graph, directions, parameters)
+    return m if P is None else graph.add("MatMul", m, _transposed(graph, P))  # (1)
+
+
+def _projections(
+    graph: Graph, directions: list[Direction], parameters: Mapping[str, HostArray]
+) -> str | None:
+    """Return P of every direction, (D, P, H); None if there is no projection."""
+    names = [d.P for d in directions if d.P is not None]
+    if not names:
+        return None
+    each = [graph.weight(name, parameters[name]) for name in names]
+    each = [graph.add("Unsqueeze", P, graph.integers(0)) for P in each]
+    return each[0] if len(each) == 1 else graph.add("Concat", *each, axis=0)
+
+
+def _transposed(graph: Graph, P: str) -> str:
+    return graph.add("Transpose", P, perm=[0, 2, 1])
+
+
 def _of_direction(
     direction: Direction, parameters: Mapping[str, HostArray]
 ) -> dict[str, HostArray]:
@@ -121,17 +152,21 @@ def _native(
     graph: Graph,
     kind: str,
     attributes: dict[str, object],
-    layer: int,
-    directions: list[dict[str, HostArray]],
+    directions: list[Direction],
+    parameters: Mapping[str, HostArray],
     x: str,
     state: list[str],
     steps: Steps,
 ) -> Result:
-    D = len(directions)
+    D, layer = len(directions), directions[0].layer
+    named = [_of_direction(d, parameters) for d in directions]
     operands = {
         name: graph.weight(f"{name}_l{layer}", array)
-        for name, array in operands_of(kind, directions).items()
+        for name, array in operands_of(kind, named).items()
     }
+    P = _projections(graph, directions, parameters)
+    if P is not None:
+        operands["R"] = graph.add("MatMul", operands["R"], P)  # (2)
     options = dict(attributes)
     if "activations" in options:
         options["activations"] = options["activations"] * D  # type: ignore[operator]
@@ -143,10 +178,12 @@ def _native(
         kind,
         inputs,
         names,
-        hidden_size=directions[0]["weight_hh"].shape[1],
+        hidden_size=directions[0].hidden_size,
         direction="bidirectional" if D == 2 else "forward",
         **options,
     )
+    if P is not None:
+        Y = graph.add("MatMul", Y, _transposed(graph, P))  # (1)
     if D == 1:
         return Result(graph.add("Squeeze", Y, graph.integers(1)), final)
     by_sequence = graph.add("Transpose", Y, perm=[0, 2, 1, 3])
@@ -174,7 +211,11 @@ def _scan(
         u = _normalized(graph, u, here[names.gains[0]])
     if names.b in here:
         u = graph.add("Add", u, here[names.b])
-    products = _products(graph, cell, here[names.U]) if names.U in here else []
+    P = None if direction.P is None else graph.weight(direction.P, parameters[direction.P])
+    U = here.get(names.U)
+    if U is not None and P is not None:
+        U = graph.add("MatMul", U, P)  # (2)
+    products = [] if U is None else _products(graph, cell, U)
     gain = here[names.gains[1]] if names.gains else None
     hidden = direction.hidden_size
     units = [here.get(name) or _zero_unit(graph, hidden) for name in names.units]
@@ -190,6 +231,8 @@ def _scan(
         scan_input_directions=[int(direction.reverse)] * 2,
         scan_output_directions=[int(direction.reverse)],
     )
+    if P is not None:
+        h = graph.add("MatMul", h, graph.add("Transpose", P, perm=[1, 0]))  # (1)
     return Result(h, [graph.add("Unsqueeze", part, graph.integers(0)) for part in final])
 
 

@@ -98,6 +98,23 @@ def parameters_of(
     return parameters
 
 
+def spread(U: HostArray, heads: int) -> HostArray:
+    """Return the recurrent matrix (G·H, H) of a layer with heads, given U (G·H, H/n)."""
+    K = U.shape[1]
+    M = np.zeros((len(U) // (heads * K), heads, K, heads, K), U.dtype)
+    each = np.arange(heads)
+    M[:, each, :, each, :] = U.reshape(-1, heads, K, K).swapaxes(0, 1)
+    return M.reshape(len(U), heads * K)
+
+
+def gathered(M: HostArray, heads: int) -> HostArray:
+    """Return U (G·H, H/n), given the recurrent matrix (G·H, H) of a layer with heads."""
+    K = M.shape[1] // heads
+    each = np.arange(heads)
+    blocks = M.reshape(-1, heads, K, heads, K)[:, each, :, each, :].swapaxes(0, 1)
+    return np.ascontiguousarray(blocks).reshape(len(M), K)
+
+
 def _ordered(a: HostArray, order: Sequence[int]) -> HostArray:
     """Return an array's blocks of rows, one per gate, in another order."""
     blocks = np.split(a, len(order))

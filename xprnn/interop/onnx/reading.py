@@ -23,7 +23,7 @@ from xprnn.engine.saving import (
     complete,
 )
 from xprnn.interop.onnx.files import File, read_file
-from xprnn.interop.onnx.operands import node_of, parameters_of
+from xprnn.interop.onnx.operands import gathered, node_of, parameters_of
 from xprnn.interop.onnx.recognition import recognized
 from xprnn.interop.onnx.writing import DTYPES, METADATA, NETWORK, digest
 
@@ -169,6 +169,12 @@ def _parameters(file: File, architecture: Architecture) -> dict[str, HostArray]:
             found |= {f"{name}{direction.suffix}": array for name, array in made.items()}
     shapes = architecture.shapes()
     found |= {name: file.array(name) for name in shapes if name in file.initializers}
+    if architecture.heads > 1:
+        for direction in architecture.stack:
+            name, H = direction.names.U, direction.hidden_size
+            # Of any other shape the check of all shapes, later, makes an error.
+            if name in found and found[name].shape == (architecture.cell.gates * H, H):
+                found[name] = gathered(found[name], architecture.heads)
     return {name: found[name] for name in shapes if name in found}
 
 

@@ -16,7 +16,8 @@ from xprnn.engine.architecture import Architecture
 from xprnn.engine.network import RNN
 from xprnn.engine.saving import plain_metadata
 from xprnn.interop.onnx.graph import IR_VERSION, OPSET, Graph
-from xprnn.interop.onnx.layers import Steps, write_layer
+from xprnn.interop.onnx.layers import Steps, put_out, write_layer
+from xprnn.interop.onnx.operands import spread
 from xprnn.models.language import TASK
 
 NETWORK, METADATA = "xprnn.network", "xprnn.metadata"
@@ -66,13 +67,15 @@ def export(net: RNN, path: str | os.PathLike[str], *, tokens: bool | None = None
     TypeError
         If an argument has the wrong type.
     ValueError
-        If the network computes in another dtype, has a projection or heads, the cell can't be
-        traced or needs a function that ONNX lacks, an embedding is to read floats, or the weights
-        are too large for one file.
+        If the network computes in another dtype, the cell can't be traced or needs a function that
+        ONNX lacks, an embedding is to read floats, or the weights are too large for one file.
 
     Notes
     -----
     Dropout is left out of the computation, as in every call of a network, and returns with `load`.
+    With ``heads=n`` the file holds U with zeros between the blocks, n times as many numbers as the
+    network.  With a projection it holds U and P, and a MatMul forms U P before the first step.
+    `load` gives the network's own parameters in both cases.
     In ONNX Runtime a Scan checks no lengths: one above T counts as T.
 
     Examples
@@ -95,20 +98,21 @@ def model_of(net: RNN, *, tokens: bool | None = None) -> onnx.ModelProto:
         raise ValueError(
             f"the network computes in {dtype}: expected float32 or float64 (net.to(dtype=...))"
         )
-    if architecture.forms_recurrent:
-        raise ValueError(
-            f"projection is {architecture.projection} and heads is {architecture.heads}: expected "
-            "None and 1, since the ONNX files written here hold neither projections nor heads"
-        )
     embeds = architecture.embedding_size is not None
     if tokens is None:
         tokens = embeds or net.metadata.get("task") == TASK
     elif embeds and not tokens:
         raise ValueError("tokens is False, but the network has an embedding, which reads tokens")
-    size = sum(math.prod(shape) for shape in architecture.shapes().values())
+    size = sum(
+        math.prod(shape) * (architecture.heads if name.startswith("weight_hh") else 1)
+        for name, shape in architecture.shapes().items()
+    )
     if size * np.dtype(dtype).itemsize > LARGEST:
-        raise ValueError(f"the network has {size} weights: an ONNX file holds 2 GB at most")
+        raise ValueError(f"the file would hold {size} numbers: an ONNX file holds 2 GB at most")
     host = {name: np.asarray(net.backend.to_numpy(a)) for name, a in net.parameters.items()}
+    if architecture.heads > 1:
+        recurrent = [direction.names.U for direction in architecture.stack]
+        host |= {name: spread(host[name], architecture.heads) for name in recurrent}
     graph = _graph(architecture, dtype, host, tokens=tokens)
     config = architecture.config() | {"dtype": dtype, "tokens": tokens, "digest": digest(graph)}
     model = helper.make_model(
@@ -153,7 +157,7 @@ def _graph(
         x, final = write_layer(
             graph, architecture, parameters, layer, x, given, steps, tokens=one_hot
         )
-        top = final[0]
+        top = put_out(graph, architecture, parameters, layer, final[0])
         if size < hidden:
             pads = graph.integers(0, 0, 0, 0, 0, hidden - size)
             final = [graph.add("Pad", part, pads) for part in final]
@@ -188,7 +192,7 @@ def _graph(
 
 
 def _last(graph: Graph, architecture: Architecture, x: str, steps: Steps) -> str:
-    """Add what of the top layer's input goes past it at each direction's last step, (B, H·D)."""
+    """Add what of the top layer's input goes past it at each direction's last step."""
     # The sum over all steps of what is zero everywhere but at a sequence's last step.
     valid = graph.add("Where", steps.valid, graph.number(1.0), graph.number(0.0))
     rest = graph.integers(1), graph.integers(2**31 - 1), graph.integers(0)
@@ -199,7 +203,7 @@ def _last(graph: Graph, architecture: Architecture, x: str, steps: Steps) -> str
     if not architecture.bidirectional:
         return last
     first = graph.add("Gather", x, graph.weight("zero", np.array(0)), axis=0)
-    H, axis = architecture.sizes[-1], graph.integers(1)
+    H, axis = architecture.features // 2, graph.integers(1)
     forward = graph.add("Slice", last, graph.integers(0), graph.integers(H), axis)
     backward = graph.add("Slice", first, graph.integers(H), graph.integers(2 * H), axis)
     return graph.add("Concat", forward, backward, axis=1)
