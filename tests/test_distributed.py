@@ -190,6 +190,34 @@ def test_gradients_that_go_through_the_host_are_told_once(
     assert caplog.text.count("go through the host's memory on their way to the other ranks") == 1
 
 
+SERIES = ["csv", "sunspots", "--column", "SUNACTIVITY", "--epochs", "2", "--networks", "2"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "words",
+    [["sine", "--epochs", "9"], SERIES, [*SERIES[:-2], "--from", "csv"]],
+    ids=["sine", "csv", "from"],
+)
+def test_series_are_trained_on_two_ranks(words: list[str], tmp_path: Path) -> None:
+    command = ["-m", "xprnn", "train"]
+    if "--from" in words:
+        assert launch(1, *command, *SERIES, "--out", tmp_path).returncode == 0
+        words = [*words[:-1], str(tmp_path / "model.safetensors")]
+    else:
+        words = [*words, "--dtype", "float64", "--hidden", "4"]
+    alone = launch(1, *command, *words, "--out", tmp_path / "alone")
+    both = launch(2, *command, *words, "--out", tmp_path / "both", "--distributed", "mpi")
+    assert both.returncode == 0, both.stderr
+    assert both.stderr.startswith("2 ranks: rank 0 (pid ")
+    said = "a batch of 1 sequences leaves 1 of 2 ranks without any"
+    assert both.stderr.count(said) == (words[0] == "sine")
+    one, two = (History.load(next((tmp_path / n).glob("hist*"))) for n in ("alone", "both"))
+    np.testing.assert_allclose(one.loss, two.loss, rtol=1e-5 if "--from" in words else 1e-10)
+    last = alone.stdout.replace("alone", "both").splitlines()[-2:]
+    assert last == both.stdout.splitlines()[-2:]
+
+
 @pytest.mark.full
 def test_text_is_trained_on_two_ranks(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("a few words, and a few more of them.\n" * 200)

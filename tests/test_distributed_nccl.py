@@ -15,7 +15,7 @@ from tests.nccl_ranks import results, started
 from xprnn.backend import get_backend
 from xprnn.distributed import NCCL, LostRankError, get_communicator
 from xprnn.distributed.hub import DATA, HEAD, Hub
-from xprnn.distributed.variables import OCCUPIED, Place, place
+from xprnn.distributed.variables import OCCUPIED, Place, first_host, place
 
 compiles = pytest.mark.skipif(cuda_host.COMPILER is None, reason="there is no C++ compiler")
 
@@ -113,6 +113,76 @@ def test_the_variables_of_a_launcher() -> None:
 def test_other_variables_are_refused(given: Any, error: Any, expected: str) -> None:
     with pytest.raises(error, match=expected):
         place(WHOLE | given)
+
+
+SRUN = {
+    "SLURM_PROCID": "3",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_NTASKS": "8",
+    "SLURM_LOCALID": "1",
+    "SLURM_STEP_ID": "0",
+    "SLURM_JOB_ID": "4212345",
+    "SLURM_STEP_NODELIST": "gpu[07-08,11]",
+    "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7",
+}
+OPEN_MPI = {
+    "OMPI_COMM_WORLD_RANK": "1",
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+}
+HYDRA = {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (SRUN, Place(3, 4, 1, "gpu07", 29500 + 2345)),
+        (SRUN | {"SLURM_STEP_NODELIST": ""}, Place(3, 4, 1, "10.0.0.7", 29500 + 2345)),
+        (SRUN | {"MASTER_ADDR": "n1", "MASTER_PORT": "77"}, Place(3, 4, 1, "n1", 77)),
+        (SRUN | {"PMI_RANK": "3", "PMI_SIZE": "4"}, Place(3, 4, 1, "gpu07", 31845)),
+        # A launcher inside a job of Slurm is the one that counts.
+        (SRUN | HYDRA, Place(1, 2, 1, "localhost", 29500)),
+        (SRUN | OPEN_MPI, Place(1, 2, 1, "localhost", 29500)),
+        (SRUN | WHOLE, Place(1, 4, 1, "127.0.0.1", 29500)),
+        (HYDRA | {"MPI_LOCALNRANKS": "1", "MASTER_ADDR": "n1"}, Place(1, 2, 1, "n1", 29500)),
+        (HYDRA | OPEN_MPI | {"WORLD_SIZE": "2"}, Place(1, 2, 1, "localhost", 29500)),
+    ],
+)
+def test_the_variables_of_other_launchers(given: dict[str, str], expected: Place) -> None:
+    assert place(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "expected"),
+    [
+        (SRUN | {"WORLD_SIZE": "8"}, ValueError, "WORLD_SIZE is '8', but SLURM_STEP_NUM_TASKS is"),
+        (HYDRA | {"OMPI_COMM_WORLD_RANK": "0"}, ValueError, "PMI_RANK is '1', but OMPI_COMM_WORLD"),
+        (OPEN_MPI | {"PMI_RANK": "0"}, ValueError, "_RANK is '1', but PMI_RANK is '0': expected"),
+        (SRUN | {"SLURM_STEP_ID": ""}, RuntimeError, "the batch script itself runs this process"),
+        (HYDRA | {"PMI_SIZE": ""}, RuntimeError, "PMI_RANK is set, and PMI_SIZE is not"),
+        (HYDRA | {"PMI_RANK": "2"}, ValueError, "PMI_RANK is '2': expected an integer from 0 to 1"),
+        (OPEN_MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, RuntimeError, "NCCL needs MASTER_ADDR in"),
+        ({"WORLD_SIZE": "2"}, RuntimeError, r"NCCL needs RANK, LOCAL_RANK, .* srun or mpiexec"),
+    ],
+)
+def test_variables_that_contradict_or_lack(given: Any, error: Any, expected: str) -> None:
+    with pytest.raises(error, match=expected):
+        place(given)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("node[003-010,12],x1", "node003"),
+        ("n1,n2", "n1"),
+        ("alone", "alone"),
+        ("rack2-n[1,3]-ib", "rack2-n1-ib"),
+        ("", ""),
+    ],
+)
+def test_the_first_of_slurms_machines(nodes: str, first: str) -> None:
+    assert first_host(nodes) == first
 
 
 @compiles

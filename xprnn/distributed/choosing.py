@@ -16,7 +16,8 @@ def get_communicator(communicator: "str | Communicator | None") -> Communicator:
     ----------
     communicator : str, Communicator or None
         ``"mpi"``: all processes that the launcher (``mpiexec``, ``srun``) has started; ``"nccl"``:
-        those of ``torchrun``, each with a CUDA device of its own; None: this process alone.
+        those of ``torchrun``, ``srun`` or ``mpiexec``, each with a CUDA device of its own; None:
+        this process alone.
 
     Raises
     ------

@@ -19,16 +19,17 @@ BUSY, NAP = 1e-3, 1e-4
 
 
 class NCCL:
-    """The processes that ``torchrun``, or a launcher like it, has started, with a device each.
+    """The processes that ``torchrun``, ``srun`` or ``mpiexec`` has started, with a device each.
 
-    They find each other by the variables RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
-    MASTER_PORT.  Gradients of networks on CuPy stay on the devices; short messages and host arrays
-    go over TCP, by way of rank 0.
+    They find each other by the launcher's variables: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
+    MASTER_PORT, or those of Slurm, MPICH and Open MPI; see docs/distributed.md.  Gradients of
+    networks on CuPy stay on the devices; short messages and host arrays go over TCP, by way of
+    rank 0.
 
     Parameters
     ----------
     device : str or int, optional
-        None: the device of the number LOCAL_RANK.
+        None: the device of the process's number on its machine.
     limit : float
         Seconds that a rank waits for the others before it gives up.
 
@@ -47,7 +48,8 @@ class NCCL:
     RuntimeError
         If a variable is missing, no device works, or the processes can't connect.
     ValueError
-        If a variable is not such a number, or there are more ranks than devices.
+        If a variable is not such a number or contradicts another, or there are more ranks than
+        devices.
     LostRankError
         If the others do not come in time.
     """

@@ -63,7 +63,7 @@ class Ranks:
         self.time_is_up = False
         self.clock: Any = lambda: False
         self._first: Batch | None = None
-        self._all_dense = True
+        self._all_dense, self._told = True, False
 
     def parts(self, batches: Batches) -> Iterator[Batch]:
         """Iterate over this rank's parts of an epoch's batches."""
@@ -71,7 +71,21 @@ class Ranks:
             # The shuffle and the data are compared once an epoch.
             self._first = batch if number == 0 else None
             self.count = int(batch.x.shape[1])
+            if number == 0 and self.count < self.team.size and not self.team.rank:
+                self._tell_idle()
             yield part_of(batch, self.team.rank, self.team.size)
+
+    def _tell_idle(self) -> None:
+        """Say once that some ranks have nothing to do."""
+        if not self._told:
+            self._told = True
+            _log.warning(
+                "a batch of %d sequences leaves %d of %d ranks without any, and they wait: larger "
+                "batches or fewer ranks use all",
+                self.count,
+                self.team.size - self.count,
+                self.team.size,
+            )
 
     def drawing(self) -> Generator | None:
         """Return the generator of this rank's dropout masks; None without dropout."""

@@ -26,6 +26,7 @@ from xprnn.cli.train.options import (
     run_options,
 )
 from xprnn.cli.train.progress import counting
+from xprnn.cli.train.ranks import device_of, distributed_option, together
 from xprnn.cli.train.session import MODEL, Session, checkpoints, outputs
 from xprnn.data import Columns
 from xprnn.data.combination import Choice, choose
@@ -64,6 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     network_options(parser, hidden=10, bidirectional=True)
     optimizer_options(parser, lr=0.1, momentum=0.9, schedule="inverse")
     run_options(parser)
+    distributed_option(parser)
     add = parser.add_argument
     recompute_option(parser)
     add("--networks", type=int, default=5, metavar="N", help="networks in the ensemble (default 5)")
@@ -112,12 +114,16 @@ class Trained(NamedTuple):
 
 def run(args: argparse.Namespace) -> int:
     """Choose, train, compare, write and print."""
+    with together(args):
+        return train_more(args) if args.start is not None else _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Do so on one of the ranks."""
     check_extras()
-    if args.start is not None:
-        return train_more(args)
     asked = wanted(args)
     count = _check(args)
-    backend = get_backend(args.backend, dtype=args.dtype)
+    backend = get_backend(args.backend, device_of(args.communicator), args.dtype)
     problem = _read(args, asked)
     trainings = count * (args.folds + (not args.no_refit))
     files = checkpoints(args, trainings)
@@ -129,6 +135,8 @@ def run(args: argparse.Namespace) -> int:
     trained = None
     with Session(args, trainer.epochs * trainings) as session:
         trained = _train(args, trainer, session)
+    if args.rank:
+        return session.quiet_status()
     if trained is None:
         # Of what ended early, the networks that are whole forecast.
         first = trainer.evaluated or trainer.compared(whole=False)

@@ -6,11 +6,12 @@ import shlex
 from xprnn import checks
 from xprnn.backend import get_backend
 from xprnn.backend.host.arrays import HostArray, generator, np
-from xprnn.cli.common import of_model, say_written
+from xprnn.cli.common import check_extras, of_model, say_written
 from xprnn.cli.models import load_model
 from xprnn.cli.series import columns_of, read_table, remembered_reading, words_of
 from xprnn.cli.train.csv_training import EPOCHS, LEAST, MOST, PATIENCE, VALIDATION_BATCH, tail_of
 from xprnn.cli.train.options import check_options, chosen_optimizer
+from xprnn.cli.train.ranks import device_of
 from xprnn.cli.train.session import HISTORY, MODEL, Session, checkpoints, outputs
 from xprnn.data import rmse
 from xprnn.models.forecaster import Forecaster
@@ -30,8 +31,9 @@ def train_more(args: argparse.Namespace) -> int:
     they meant.  Training stops when the loss on the end of the training part has not fallen for a
     while; if no weights are better there than those of the model, these are kept.
     """
+    check_extras()
     _check(args)
-    backend = get_backend(args.backend, dtype=args.dtype)
+    backend = get_backend(args.backend, device_of(args.communicator), args.dtype)
     net = load_model(args.start, backend=backend)
     net.rng = rng = generator(args.seed)
     with of_model(args.start):
@@ -79,6 +81,8 @@ def train_more(args: argparse.Namespace) -> int:
             patience=PATIENCE,
             recompute=args.recompute,
         )
+    if args.rank:
+        return session.quiet_status()
     (history,) = session.histories
     losses = [loss for loss in history.validation_loss if loss is not None]
     better = bool(losses) and min(losses) < least

@@ -22,18 +22,18 @@ def distributed_option(parser: argparse.ArgumentParser) -> None:
         "--distributed",
         metavar="NAME",
         help="train together with the processes that were started with this one: mpi, under "
-        "mpiexec or srun, or nccl, under torchrun with --backend cupy; each takes its share of "
-        "every batch",
+        "mpiexec or srun, or nccl, under torchrun, srun or mpiexec with --backend cupy; each takes "
+        "its share of every batch",
     )
-    parser.set_defaults(rank=0)
+    parser.set_defaults(rank=0, communicator=None)
 
 
 @contextmanager
-def together(args: argparse.Namespace) -> Iterator[MPI | NCCL | None]:
-    """Run a command on all ranks, inside a ``with`` block; give the communicator if there is one.
+def together(args: argparse.Namespace) -> Iterator[None]:
+    """Run a command on all ranks, inside a ``with`` block.
 
-    ``args.rank`` becomes the rank.  Those above 0 print nothing: what fails on one of them is told
-    by rank 0.
+    ``args.communicator`` becomes the communicator, and ``args.rank`` the rank.  Those above 0 print
+    nothing: what fails on one of them is told by rank 0.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def together(args: argparse.Namespace) -> Iterator[MPI | NCCL | None]:
         Instead of an error on a rank above 0, with its status.
     """
     if args.distributed is None:
-        yield None
+        yield
         return
     try:
         _check(args)
@@ -50,7 +50,7 @@ def together(args: argparse.Namespace) -> Iterator[MPI | NCCL | None]:
             raise SystemExit(1) from None  # rank 0 finds the same
         raise
     communicator = NAMES[args.distributed]()
-    args.rank = communicator.rank
+    args.communicator, args.rank = communicator, communicator.rank
     with ExitStack() as inside:
         if args.rank:
             nowhere = inside.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
@@ -61,7 +61,7 @@ def together(args: argparse.Namespace) -> Iterator[MPI | NCCL | None]:
         try:
             # `fit` holds signals by itself.
             with Team(communicator, holds_signals=False):
-                yield communicator
+                yield
         except KeyboardInterrupt:
             if args.rank:
                 raise SystemExit(stops.status) from None

@@ -89,6 +89,7 @@ class Session:
                 rate_scale=rate_scale(self.args),
                 callbacks=[self._progress, _check_stops],
                 checkpoint=checkpoint,
+                communicator=self.args.communicator,
                 **options,
             )
         self.histories.append(history)

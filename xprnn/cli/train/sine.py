@@ -18,6 +18,7 @@ from xprnn.cli.train.options import (
     optimizer_options,
     run_options,
 )
+from xprnn.cli.train.ranks import device_of, distributed_option, together
 from xprnn.cli.train.session import HISTORY, MODEL, Session, checkpoints, outputs
 from xprnn.data import sine
 from xprnn.engine.network import RNN
@@ -42,6 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     network_options(parser, hidden=100, bidirectional=True)
     optimizer_options(parser, lr=0.02, momentum=0.95, schedule="constant")
     run_options(parser)
+    distributed_option(parser)
     add = parser.add_argument
     add("--epochs", type=int, default=600, metavar="N", help="number of updates (default 600)")
     add(
@@ -68,6 +70,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, write and print."""
+    with together(args):
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Do so on one of the ranks."""
     check_extras()
     check_options(args)
     checks.number("--decay", args.decay)
@@ -75,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--decay is an option of sgd, but --optimizer is {args.optimizer}")
     check_window_option(args)
     checks.number("--noise", args.noise)
-    backend = get_backend(args.backend, dtype=args.dtype)
+    backend = get_backend(args.backend, device_of(args.communicator), args.dtype)
     rng = generator(args.seed)
     x, y = sine(noise=args.noise, rng=rng)
     # Scaled to ±1, the size of inputs that the uniform initial weights are made for.
@@ -107,6 +115,8 @@ def run(args: argparse.Namespace) -> int:
             validation=data,
             patience=args.epochs,
         )
+    if args.rank:
+        return session.quiet_status()
     (history,) = session.histories
     model = session.save(folder, net.save)
     floor = 0.5 * args.noise**2

@@ -33,7 +33,6 @@ from xprnn.data import NGram, read_texts
 from xprnn.data.decoding import decoded
 from xprnn.data.segmentation import LEVELS, PARTS
 from xprnn.data.text import SPECIAL, plain_text, python_topics
-from xprnn.distributed import Communicator
 from xprnn.engine.network import RNN
 from xprnn.models.language import LanguageModel
 from xprnn.training.evaluation import evaluate
@@ -177,15 +176,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, compare, write and print."""
-    with together(args) as communicator:
-        return _run(args, communicator)
+    with together(args):
+        return _run(args)
 
 
-def _run(args: argparse.Namespace, communicator: Communicator | None) -> int:
+def _run(args: argparse.Namespace) -> int:
     """Do so on one of the ranks."""
     check_extras()
     share = _check(args)
-    backend = get_backend(args.backend, device_of(communicator), args.dtype)
+    backend = get_backend(args.backend, device_of(args.communicator), args.dtype)
     rng = generator(args.seed)
     start = _start(args, backend)
     text, read = _text(args)
@@ -215,7 +214,6 @@ def _run(args: argparse.Namespace, communicator: Communicator | None) -> int:
             recompute=args.recompute,
             validation=corpus.held_out,
             patience=args.patience,
-            communicator=communicator,
         )
     if args.rank:
         return session.quiet_status()
