@@ -18,6 +18,7 @@ from tests.time_loops import (
 )
 from xprnn.cells import GRU, LSTM, Elman, second_product
 from xprnn.engine.loop import lowering
+from xprnn.engine.loop.plain import PlainLoops
 from xprnn.engine.loop.protocol import Trajectory, Work
 
 pytestmark = pytest.mark.slow
@@ -103,6 +104,31 @@ LENGTHS = {"whole": None, "several": (5, 1, 0, 3), "full": (5,) * 4}
 def test_masks_lengths_and_gradients_from_outside(cell, lengths, masked, outer):
     problem = problem_of(cell, 5, 4, 19, masked=masked, lengths=LENGTHS[lengths])
     compare(problem, problem.dh if outer else None)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "masked", "outer"),
+    [("whole", False, True), ("whole", True, False), ("several", True, True)],
+)
+@each_cell
+def test_what_the_loop_carries_is_kept(cell, lengths, masked, outer):
+    """dh(t) is r(t), and what the loop over the steps after t leaves of it."""
+    problem = problem_of(cell, 5, 4, 19, masked=masked, lengths=LENGTHS[lengths])
+    dh, recurrent = problem.dh if outer else None, problem.recurrent
+    (there, expected), loops = problem.plain(dh), loops_of(problem)
+    gradient, kept = loops.backward_keeping(recurrent, there, dh, problem.d_state)
+    problem.compare_passes((there, gradient), (there, expected))
+    plain = PlainLoops(problem.backend.xp, cell)
+    for t in range(5):
+        after = problem.d_state
+        if t < 4:
+            states, saved = ([a[t + 1 :] for a in part] for part in there[:2])
+            rest = recurrent
+            if problem.valid is not None:
+                rest = recurrent._replace(valid=problem.valid[t + 1 :])
+            later = None if dh is None else dh[t + 1 :]
+            after = plain.backward(rest, Trajectory(states, saved), later, problem.d_state).state
+        assert_close(kept[t], after[0] + (0 if dh is None else dh[t]), problem.tolerance)
 
 
 @pytest.mark.parametrize("lengths", ["whole", "several"])

@@ -13,6 +13,7 @@ from tests.time_loops import Problem
 from xprnn.backend.host import workers
 from xprnn.backend.host.workers import Workers
 from xprnn.cells import GRU, LSTM, Elman
+from xprnn.engine.loop.loop import run_backward_keeping
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +43,8 @@ def threads(request, monkeypatch):
 def bits(problem):
     there, back = problem.chosen(problem.dh)
     arrays = (*there.states, *there.saved, back.du, back.da, *back.units, *back.state)
-    return [a.tobytes() for a in arrays]
+    given = problem.backend, problem.cell, problem.recurrent, there, problem.dh, problem.d_state
+    return [a.tobytes() for a in (*arrays, run_backward_keeping(*given)[1])]
 
 
 def shares(steps, batch, hidden, dtype="float64"):

@@ -141,9 +141,18 @@ class Operations(ABC):
         """Return `square_sum` of leftᵀ right, of left (N, M) and right (N, K) with few rows."""
         return self.square_sum(self.product(left.T, right))
 
+    def square_sums(self, arrays: Sequence[Array]) -> Array:
+        """Return `square_sum` of each of these arrays, in an array of their number."""
+        return self.namespace().stack([self.square_sum(a) for a in arrays])
+
     def squares_along(self, a: Array) -> Array:
         """Return the sums of the squares along the last axis."""
         return self.namespace().sum(a * a, axis=-1)
+
+    def wide_squares_along(self, a: Array) -> Array:
+        """Return `squares_along` in float64, where no square of a narrower float overflows."""
+        xp = self.namespace()
+        return self.squares_along(xp.astype(a, xp.float64))
 
     def carry_back(self, factors: Array, a: Array) -> Array:
         """Return b with b(t) = a(t) + factors(t) b(t+1), and b(T-1) = a(T-1).
@@ -165,6 +174,14 @@ class Operations(ABC):
         """Return how many entries are True, zero-dimensional and floating."""
         xp = self.namespace()
         return xp.sum(xp.astype(a, xp.float32))
+
+    def count_outside(self, a: Array, low: float, high: float, where: Array | None) -> Array:
+        """Return how many entries are at most ``low`` or at least ``high``, as `count_true` does.
+
+        With ``where`` given, which broadcasts with ``a``, only where that is True.
+        """
+        outside = (a <= low) | (a >= high)
+        return self.count_true(outside if where is None else outside & where)
 
     # Rows and columns by index
 

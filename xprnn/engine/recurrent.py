@@ -75,7 +75,7 @@ def put_out_backward(xp: Namespace, factors: Factors, dh: Array) -> Array:
     """Return dm (..., H), given dh (..., P)."""
     library = library_of(factors.P)
     dm = library.product(library.rows(dh), factors.P)  # from (1)
-    return xp.reshape(dm, factors.m.shape)
+    return xp.reshape(dm, (*dh.shape[:-1], dm.shape[-1]))
 
 
 def output_share(factors: Factors, dh: Array) -> Array:

@@ -247,6 +247,47 @@ def backward(
     return Gradient(in_order, d_input, _stacked(architecture, tape.backend, states))
 
 
+def backward_from_last(
+    parameters: Mapping[str, Array],
+    tape: NetworkTape,
+    d_last: Array,
+    d_state: Arrays,
+    watch: Callable[[int, Reached], None],
+) -> None:
+    """Show what reaches the states of a gradient that enters at the sequences' ends alone.
+
+    Of networks of one direction: a reversed one has its own last step elsewhere.
+
+    Parameters
+    ----------
+    d_last : array, (B, O)
+        Of each sequence's last output.
+    d_state : tuple of array, (layers·D, B, H) each
+        Of the final state.
+    watch : callable
+        See `backward`.
+    """
+    architecture, stack = tape.architecture, tape.architecture.stack
+    if architecture.output_size is not None:
+        R = parameters[architecture.readout_weight]
+        d_last = tape.backend.library.product(d_last, R)  # from (5)
+
+    def layer_backward(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
+        layer = tape.layers[k]
+        return run_layer_backward(
+            architecture.cell,
+            layer.weights,
+            layer,
+            dh,
+            d_final,
+            of_input=stack[k].layer > 0,
+            of_weights=False,
+            watch=partial(watch, k),
+        ).x
+
+    down_the_layers(tape, d_last, d_state, layer_backward, at_last=True)  # from (2), (3)
+
+
 def _readout_backward(
     parameters: Mapping[str, Array],
     tape: NetworkTape,
@@ -382,6 +423,8 @@ def down_the_layers(
     d_state: Arrays,
     layer_backward: Callable[[int, Array | None, Arrays], Array | None],
     shares: dict[int, Array] | None = None,
+    *,
+    at_last: bool | None = None,
 ) -> Array | None:
     """Go down from the top layer; return the gradient of the input, None if that is integers.
 
@@ -394,8 +437,13 @@ def down_the_layers(
         (T, B, H), before their projection, and final state, and returns the gradient of its input.
     shares : dict, optional
         Gets what the projection of layer and direction k puts out adds to its gradient.
+    at_last : bool, optional
+        Whether ``dh`` is that of the last outputs alone, (B, H·D).  None: where those are all that
+        the network returns.
     """
     architecture, xp = tape.architecture, tape.backend.xp
+    if at_last is None:
+        at_last = architecture.returns == "last"
     stack = architecture.stack
     d_layer, d_inputs = dh, []
 
@@ -407,7 +455,9 @@ def down_the_layers(
         return put_out_backward(xp, tape.factors[k], dh)
 
     # What goes past a layer that skips.
-    d_past: Any = _last_backward(tape, dh) if stack[-1].skips else None
+    d_past: Any = None
+    if stack[-1].skips:
+        d_past = _last_backward(tape, dh) if at_last else dh
     del dh
     for k in reversed(range(len(stack))):
         direction, d_final = stack[k], _state_of(d_state, stack[k])
@@ -417,7 +467,7 @@ def down_the_layers(
         dh_k = d_layer
         if architecture.bidirectional:
             dh_k = d_layer[..., size:] if direction.reverse else d_layer[..., :size]
-        if direction.layer == architecture.layers - 1 and architecture.returns == "last":
+        if at_last and direction.layer == architecture.layers - 1:
             # The output is the final state, so its gradient enters there and at no step before.
             d_final, dh_k = (d_final[0] + before_projection(k, dh_k), *d_final[1:]), None
         # The result has no name, so that a long sequence's gradient doesn't outlive its use.
@@ -455,8 +505,6 @@ def _last(architecture: Architecture, backend: Backend, x: Array, valid: Array |
 def _last_backward(tape: NetworkTape, dh: Array) -> Array:
     """Return the gradient of the top layer's input that comes past it."""
     architecture, backend = tape.architecture, tape.backend
-    if architecture.returns == "sequence":
-        return dh
     ends = _ends(architecture, backend, tape.x.shape[0], tape.valid)
     xp, zero = backend.xp, backend.xp.zeros_like(dh[None, :, :1])
     H = architecture.stack[-1].features

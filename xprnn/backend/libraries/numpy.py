@@ -302,8 +302,35 @@ class NumPy(Library):
         runs = (flat[start : start + size] for start in range(0, a.size, size))
         return np.sum(np.array([np.vdot(run, run) for run in runs], a.dtype))
 
+    def square_sums(self, arrays: Sequence[Array]) -> Array:
+        # A call of the BLAS, in one pass over memory, where `square_sum` makes three.
+        sums = []
+        for a in arrays:
+            whole = a if a.flags.c_contiguous else a.T
+            if (
+                a.size <= tuning.SQUARE_SUM_ENTRIES
+                and a.dtype != np.float16
+                and whole.flags.c_contiguous
+            ):
+                sums.append(np.vdot(whole, whole))
+            else:
+                sums.append(self.square_sum(whole))
+        return np.array(sums)
+
     def squares_along(self, a: Array) -> Array:
         return np.vecdot(a, a)
+
+    def wide_squares_along(self, a: Array) -> Array:
+        if a.size <= tuning.BLOCK_ENTRIES:
+            wide = a.astype(np.float64)
+            return np.vecdot(wide, wide)
+        # In blocks that stay in a cache: all of a in float64 would be new memory.
+        count = _rows_of_block(a.shape)
+        squares = np.empty(a.shape[:-1], np.float64)
+        for start in range(0, len(a), count):
+            block = a[start : start + count].astype(np.float64)
+            np.vecdot(block, block, out=squares[start : start + count])
+        return squares
 
     def carry_back(self, factors: Array, a: Array) -> Array:
         compiled = None
@@ -316,6 +343,17 @@ class NumPy(Library):
 
     def count_true(self, a: Array) -> Array:
         return np.asarray(np.count_nonzero(a), np.float64)
+
+    def count_outside(self, a: Array, low: float, high: float, where: Array | None) -> Array:
+        count, rows = 0, len(a) if a.size <= tuning.BLOCK_ENTRIES else _rows_of_block(a.shape)
+        for start in range(0, len(a), rows):
+            part = slice(start, start + rows)
+            outside = a[part] <= low
+            outside |= a[part] >= high
+            if where is not None:
+                outside &= where[part]
+            count += int(np.count_nonzero(outside))
+        return np.asarray(count, np.float64)
 
     def square_sum_of_product(self, left: Array, right: Array) -> Array:
         if left.dtype != np.float16:

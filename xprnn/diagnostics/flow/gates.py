@@ -80,16 +80,15 @@ def saturated(
             continue
         if there is not None:
             # |tanh| is so large that 1 - tanh² is at most the bound.
-            off = reached.saved.trajectory.saved[there.number]
-            if there.shift:
-                off = off - there.shift
-            flat = xp.abs(off) >= abs(there.scale) * math.sqrt(1 - bound)
-            counts.append(_count(backend, flat, valid))
+            y = reached.saved.trajectory.saved[there.number]
+            far = abs(there.scale) * math.sqrt(1 - bound)
+            outside = there.shift - far, there.shift + far
+            counts.append(backend.library.count_outside(y, *outside, valid))
             continue
         slopes = [SLOPES[program.nodes[y].op](xp, values[y], values[a]) for y, a in activation]
         slope = functools.reduce(xp.minimum, slopes)
         counts.append(_count(backend, slope <= bound, valid))
-    return xp.stack(counts)
+    return counts[0][None] if len(counts) == 1 else xp.stack(counts)
 
 
 def _count(backend: Backend, flat: Array, valid: Array | None) -> Array:

@@ -2,7 +2,9 @@
 
 import logging
 import math
+import operator
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from xprnn import checks
@@ -11,7 +13,7 @@ from xprnn.backend.host.arrays import HostArray, Seed, np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, recurrent_blocks
 from xprnn.diagnostics.flow.jacobians import jacobians_of
-from xprnn.diagnostics.flow.passes import Watched, watched
+from xprnn.diagnostics.flow.passes import Lengths, Watched, watched, watched_from_last
 from xprnn.diagnostics.flow.result import Flow, reach_of
 from xprnn.diagnostics.missing import without_missing
 from xprnn.engine.arguments import (
@@ -21,7 +23,7 @@ from xprnn.engine.arguments import (
     check_window,
     zero_state,
 )
-from xprnn.engine.gradients import GradientArray, largest_size, square_sum, times
+from xprnn.engine.gradients import GradientArray, entries, largest_size, square_sum, times
 from xprnn.engine.layer.weights import check_same_weights
 from xprnn.engine.lengths import fill_target
 from xprnn.engine.network import RNN
@@ -190,8 +192,10 @@ def _run(
         if value is not None:
             raise ValueError(f"{name} is given, but x is a Run, which was made with its own")
     check_run(net.architecture, net.backend, x)
-    now = net.parameters
-    check_same_weights("run", dict(zip(now, x.tape.parameters, strict=True)), now)
+    then, now = x.tape.parameters, net.parameters
+    # Compared as objects, which costs nothing; the check looks at the numbers.
+    if not all(map(operator.is_, then, now.values())):
+        check_same_weights("run", dict(zip(now, then, strict=True)), now)
     return x
 
 
@@ -214,15 +218,7 @@ def _outer_gradient(
 
 
 class _Measuring:
-    """A tape, with what flows into it.
-
-    Attributes
-    ----------
-    losses : host array of bool, (T, B)
-        At which steps a gradient enters.
-    ends : host array of int, (B,)
-        The last step of each sequence, -1 if it has none.
-    """
+    """A tape, with what flows into it."""
 
     def __init__(
         self,
@@ -236,31 +232,46 @@ class _Measuring:
         self.d_output, self.d_state = d_output, d_state
         self.architecture, self.backend = tape.architecture, tape.backend
         self.steps, self.batch = tape.x.shape[:2]
-        self.ends = np.full(self.batch, self.steps - 1)
-        if tape.valid is not None:
-            self.ends = np.sum(self.backend.to_numpy(tape.valid)[..., 0], axis=0) - 1
-        self.losses = np.zeros((self.steps, self.batch), bool)
+
+    @cached_property
+    def ends(self) -> HostArray:
+        """The last step of each sequence, (B,), -1 if it has none."""
+        if self.tape.valid is None:
+            return np.full(self.batch, self.steps - 1)
+        ends: HostArray = np.sum(self.backend.to_numpy(self.tape.valid)[..., 0], axis=0) - 1
+        return ends
+
+    @cached_property
+    def losses(self) -> HostArray:
+        """At which steps a gradient enters, (T, B) of bool."""
+        losses = np.zeros((self.steps, self.batch), bool)
         if self.architecture.returns == "sequence":
-            xp = self.backend.xp
-            self.losses = np.array(self.backend.to_numpy(xp.max(xp.abs(d_output), axis=-1)) != 0)
-            if d_state is not None and self.architecture.bidirectional:
-                self.losses[0] = self.ends >= 0
-        if d_state is not None or self.architecture.returns == "last":
+            losses = np.array(self._enters(self.d_output))
+            if self.d_state is not None and self.architecture.bidirectional:
+                losses[0] = self.ends >= 0
+        if self.d_state is not None or self.architecture.returns == "last":
             some = np.flatnonzero(self.ends >= 0)
-            self.losses[self.ends[some], some] = True
+            losses[self.ends[some], some] = True
+        return losses
+
+    def _enters(self, d_output: Array) -> HostArray:
+        xp = self.backend.xp
+        return self.backend.to_numpy(xp.any(d_output != 0, axis=-1))
 
     def flow(self, value: float | None, bound: float) -> Flow:
         """Return everything but what is computed on demand."""
         net, to_host, stack = self.net, self.backend.to_numpy, self.architecture.stack
         gates, width = self.architecture.cell.gates, self.architecture.width
         found = self._watched(None, bound)
-        lengths = self._lengths(found)
+        lengths = self._lengths(found.lengths)
         decay = self._decay(lengths)
-        entries = int(np.sum(self.ends + 1))
+        count = self.steps * self.batch
+        if self.tape.valid is not None:
+            count = int(np.sum(self.ends + 1))
         saturation = [
             np.full(gates, math.nan)
             if flat is None
-            else to_host(flat).astype(float) / (entries * direction.hidden_size)
+            else to_host(flat).astype(float) / (count * direction.hidden_size)
             for flat, direction in zip(found.saturated, stack, strict=True)
         ]
         blocks = recurrent_blocks(net.cell)
@@ -285,7 +296,12 @@ class _Measuring:
 
     def finite(self, flow: Flow) -> bool:
         """Whether everything that flows is finite."""
-        return bool(np.all(np.isfinite(flow.norms)) and np.all(np.isfinite(flow.gradient_norms)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = flow.norms.sum() + flow.gradient_norms.sum()
+        # A sum may be infinite where none of its terms is.
+        return math.isfinite(total) or bool(
+            np.all(np.isfinite(flow.norms)) and np.all(np.isfinite(flow.gradient_norms))
+        )
 
     def first_not_finite(self, run: Run) -> str:
         """Return where the first NaN or infinity arises."""
@@ -300,14 +316,15 @@ class _Measuring:
     def matrix(self) -> HostArray:
         """Return ‖∂L_s/∂h(t)‖, (layers·D, T, T)."""
         if self.architecture.returns == "last":
-            lengths = self._lengths(self._watched(None, None))
+            lengths = self._lengths(self._watched(None, None).lengths)
             rows = [lengths * (self.ends == s) for s in range(self.steps)]
         else:
             rows = []
             for s in range(self.steps):
                 mask = np.zeros_like(self.losses)
                 mask[s] = self.losses[s]
-                rows.append(self._lengths(self._watched(mask, None)) if mask.any() else None)
+                found = self._watched(mask, None) if mask.any() else None
+                rows.append(None if found is None else self._lengths(found.lengths))
             nothing = np.zeros((len(self.architecture.stack), self.steps, self.batch))
             rows = [nothing if row is None else row for row in rows]
         return np.stack([_norm(row, axis=2) for row in rows], axis=1)
@@ -364,13 +381,18 @@ class _Measuring:
         keep = backend.asarray(rows[..., None])
         return tuple([xp.where(keep, part, xp.zeros_like(part)) for part in d_state])
 
-    def _lengths(self, found: Watched) -> HostArray:
+    def _lengths(self, found: tuple[Lengths, ...]) -> HostArray:
         """Return the length of ∂L/∂h of every layer, step and sequence, (layers·D, T, B)."""
-        return np.stack([each.on_host(self.backend) for each in found.lengths])
+        each = [lengths.on_host(self.backend) for lengths in found]
+        return each[0][None] if len(each) == 1 else np.stack(each)
 
     def _decay(self, whole: HostArray) -> HostArray:
         """Return what the last loss alone sends back; see `Flow`."""
         stack, rows = self.architecture.stack, []
+        if self._all_end_in_a_loss():
+            d_last, d_final = self.d_output[-1, ...], self._final(None)
+            found = watched_from_last(self.net.parameters, self.tape, d_last, d_final)
+            return _norm(self._lengths(found)[:, ::-1], axis=2)
         by_mask: dict[bytes, HostArray] = {self.losses.tobytes(): whole}
         for k, direction in enumerate(stack):
             losses = self.losses[::-1] if direction.reverse else self.losses
@@ -386,7 +408,7 @@ class _Measuring:
             else:
                 known = by_mask.get(mask.tobytes())
                 if known is None:
-                    known = self._lengths(self._watched(mask, None))
+                    known = self._lengths(self._watched(mask, None).lengths)
                     by_mask[mask.tobytes()] = known
                 lengths = known[k]
             travel = lengths if direction.reverse else lengths[::-1]
@@ -394,8 +416,27 @@ class _Measuring:
             rows.append(_aligned(travel, start, limit, some))
         return np.stack(rows)
 
+    def _all_end_in_a_loss(self) -> bool:
+        """Whether all sequences have a loss at the last step, as they nearly always do.
+
+        Then it is known without a look at the others; False if the question is not that simple.
+        """
+        architecture = self.architecture
+        simple = (
+            architecture.returns == "sequence"
+            and not architecture.bidirectional
+            and self.tape.valid is None
+            and (self.window is None or self.window >= self.steps - 1)
+        )
+        if not simple or self.d_state is not None:
+            return simple
+        return bool(self._enters(self.d_output[-1, ...]).all())
+
     def _norms_of(self, arrays: Mapping[str, GradientArray]) -> HostArray:
-        return np.array([norm_of(arrays[name]) for name in self.net.parameters])
+        values = [arrays[name] for name in self.net.parameters]
+        totals = self.backend.library.square_sums([entries(g) for g in values])
+        pairs = zip(self.backend.to_numpy(totals).tolist(), values, strict=True)
+        return np.array([_norm_from(total, g) for total, g in pairs])
 
 
 def _aligned(travel: HostArray, start: HostArray, limit: HostArray, some: HostArray) -> HostArray:
@@ -450,7 +491,11 @@ def _norm(a: HostArray, axis: int) -> HostArray:
 
 def norm_of(g: GradientArray) -> float:
     """Return the norm of an array or a gradient, also where its square would overflow."""
-    total = float(square_sum(g))
+    return _norm_from(float(square_sum(g)), g)
+
+
+def _norm_from(total: float, g: GradientArray) -> float:
+    """Return the norm of an array or a gradient, given the sum of its squares."""
     if math.isfinite(total) and total > 1e-30:
         return math.sqrt(total)
     largest = float(largest_size(g))

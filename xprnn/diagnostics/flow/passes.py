@@ -16,7 +16,7 @@ from xprnn.engine.gradients import GradientArray
 from xprnn.engine.layer.reaching import Reached
 from xprnn.engine.loop.lowering import compiled
 from xprnn.engine.results import NetworkTape
-from xprnn.engine.stack import backward
+from xprnn.engine.stack import backward, backward_from_last
 
 
 class Lengths(NamedTuple):
@@ -26,17 +26,22 @@ class Lengths(NamedTuple):
 
     Attributes
     ----------
-    scale, squares : array, (T, B)
+    squares : array, (T, B)
+    scale : array, (T, B), or None
+        None: 1, which is enough for squares in float64 of narrower numbers.
     """
 
-    scale: Array
     squares: Array
+    scale: Array | None
 
     def on_host(self, backend: Backend) -> HostArray:
         """Return the lengths in float64, (T, B)."""
-        scale, squares = (backend.to_numpy(a).astype(np.float64) for a in self)
+        lengths = np.sqrt(backend.to_numpy(self.squares), dtype=np.float64)
+        if self.scale is None:
+            return lengths
+        scale = backend.to_numpy(self.scale).astype(np.float64)
         with np.errstate(invalid="ignore"):
-            return np.where(np.isinf(scale), np.inf, scale * np.sqrt(squares))
+            return np.where(np.isinf(scale), np.inf, scale * lengths)
 
 
 class Watched(NamedTuple):
@@ -80,6 +85,33 @@ def watched(
     return found
 
 
+def watched_from_last(
+    parameters: Mapping[str, Array], tape: NetworkTape, d_last: Array, d_state: Arrays
+) -> tuple[Lengths, ...]:
+    """Return what reaches the states from the last step alone, for every layer.
+
+    Parameters
+    ----------
+    d_last, d_state
+        See `xprnn.engine.stack.backward_from_last`.
+    """
+    run = compiled(tape.backend, tape.architecture.cell, _watched_from_last)
+    found: tuple[Lengths, ...] = run(parameters, tape, d_last, d_state)
+    return found
+
+
+def _watched_from_last(
+    parameters: Mapping[str, Array], tape: NetworkTape, d_last: Array, d_state: Arrays
+) -> tuple[Lengths, ...]:
+    lengths: list[list[Lengths]] = [[] for _ in tape.architecture.stack]
+
+    def watch(k: int, reached: Reached) -> None:
+        lengths[k].append(lengths_of(tape.backend, reached.dh))
+
+    backward_from_last(parameters, tape, d_last, d_state, watch)
+    return _in_order(tape, lengths)
+
+
 def _watched(
     parameters: Mapping[str, Array],
     tape: NetworkTape,
@@ -90,7 +122,7 @@ def _watched(
     bound: float | None,
 ) -> Watched:
     architecture, backend = tape.architecture, tape.backend
-    xp, count = backend.xp, len(architecture.stack)
+    count = len(architecture.stack)
     lengths: list[list[Lengths]] = [[] for _ in range(count)]
     flat: list[Array | None] = [None] * count
 
@@ -112,13 +144,24 @@ def _watched(
         of_weights=bound is not None,
         watch=watch,
     )
+    return Watched(gradient.parameters, _in_order(tape, lengths), tuple(flat))
+
+
+def _in_order(tape: NetworkTape, lengths: list[list[Lengths]]) -> tuple[Lengths, ...]:
+    """Return the lengths of all steps; those of the segments have the last one first."""
+    xp = tape.backend.xp
+
+    def whole(parts: list[Array], *, reverse: bool) -> Array:
+        a = parts[0] if len(parts) == 1 else xp.concat(parts[::-1])
+        return xp.flip(a, axis=0) if reverse else a
+
     together = []
-    for direction, segments in zip(architecture.stack, lengths, strict=True):
-        scale, squares = (xp.concat(parts) for parts in zip(*reversed(segments), strict=True))
-        if direction.reverse:
-            scale, squares = xp.flip(scale, axis=0), xp.flip(squares, axis=0)
-        together.append(Lengths(scale, squares))
-    return Watched(gradient.parameters, tuple(together), tuple(flat))
+    for direction, segments in zip(tape.architecture.stack, lengths, strict=True):
+        scales = [part.scale for part in segments if part.scale is not None]
+        squares = whole([part.squares for part in segments], reverse=direction.reverse)
+        scale = whole(scales, reverse=direction.reverse) if scales else None
+        together.append(Lengths(squares, scale))
+    return tuple(together)
 
 
 def lengths_of(backend: Backend, a: Array) -> Lengths:
@@ -126,11 +169,10 @@ def lengths_of(backend: Backend, a: Array) -> Lengths:
     xp = backend.xp
     if backend.dtype_name != "float64" and backend.has_float64:
         # No square of a narrower float overflows or vanishes there.
-        squares = backend.library.squares_along(xp.astype(a, xp.float64))
-        return Lengths(xp.ones_like(squares), squares)
+        return Lengths(backend.library.wide_squares_along(a), None)
     if backend.dtype_name in HALVES:
         a = xp.astype(a, xp.float32)
     scale = xp.max(xp.abs(a), axis=-1)
     divisor = xp.where(scale > 0, scale, xp.ones_like(scale))
     a = a / divisor[..., None]
-    return Lengths(scale, backend.library.squares_along(a))
+    return Lengths(backend.library.squares_along(a), scale)

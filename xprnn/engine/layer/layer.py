@@ -35,7 +35,7 @@ from xprnn.engine.layer.segments import (
 )
 from xprnn.engine.layer.weights import LayerGradient, Weights, plus
 from xprnn.engine.layer.window import Sweep, loop_gradient, sweeps
-from xprnn.engine.loop.loop import run_backward, run_forward
+from xprnn.engine.loop.loop import run_backward, run_backward_keeping, run_forward
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent
 from xprnn.engine.loop.wide import narrowed, widened
 
@@ -379,10 +379,16 @@ def _segment_gradient(
     if recurrent.valid is not None:
         recurrent = _recurrent_at(recurrent, steps)
         dh = _zero_padding(backend.library, recurrent.valid, dh)
-    d_loop = run_backward(backend, cell, recurrent, saved.trajectory, dh, d_state)
-    if wanted.watch is not None:
-        reached = state_gradients(backend, cell, recurrent, saved, dh, d_state, d_loop.da)
-        wanted.watch(Reached(steps, reached, recurrent, saved))
+    if wanted.watch is None:
+        d_loop = run_backward(backend, cell, recurrent, saved.trajectory, dh, d_state)
+    else:
+        given = backend, cell, recurrent, saved.trajectory, dh, d_state
+        d_loop, kept = run_backward_keeping(*given)
+        if kept is None:
+            kept = state_gradients(backend, cell, recurrent, saved, dh, d_state, d_loop.da)
+        elif recurrent.valid is not None:
+            kept = backend.library.zero_unless(recurrent.valid, kept)
+        wanted.watch(Reached(steps, kept, recurrent, saved))
     if not wanted.of_weights:
         return _without_weights(weights, tape, steps, saved, d_loop, of_input=wanted.of_input)
     return _layer_gradient(weights, tape, steps, saved, d_loop, of_input=wanted.of_input)

@@ -1,7 +1,8 @@
 """The gradient that reaches every state of a layer: what a backward loop carries, kept.
 
-A backward loop returns da(t), and of the gradient of the state that it carries only the last.  The
-others follow from da, for all steps at once but for a cell's direct paths::
+The loop compiled by Numba keeps it (see `xprnn.engine.loop.protocol.Keeping`).  The others return
+da(t), and of the gradient of the state that they carry only the last.  The rest follows from da,
+for all steps at once but for a cell's direct paths::
 
     g(t) = r(t), plus the final state's gradient at the last step     (1)
     dh(t) = g(t) + m Uᵀ da(t+1) + Σ_k D_hk(t+1) ds_k(t+1)             (2)

@@ -6,7 +6,12 @@ Both give the same results to rounding; `xprnn.engine.loop.plain` is the referen
 from xprnn.backend import Backend
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell
-from xprnn.engine.loop.lowering import lowering_enabled, lowering_for, windowed_for
+from xprnn.engine.loop.lowering import (
+    keeping_for,
+    lowering_enabled,
+    lowering_for,
+    windowed_for,
+)
 from xprnn.engine.loop.plain import PlainLoops
 from xprnn.engine.loop.protocol import (
     LoopGradient,
@@ -46,6 +51,24 @@ def run_backward(
         with backend.library.step_products(h.shape[1], recurrent.U):
             return loops.backward(recurrent, trajectory, dh, d_state)
     return loops.backward(recurrent, trajectory, dh, d_state)
+
+
+def run_backward_keeping(
+    backend: Backend,
+    cell: Cell,
+    recurrent: Recurrent,
+    trajectory: Trajectory,
+    dh: Array | None,
+    d_state: Arrays,
+) -> tuple[LoopGradient, Array | None]:
+    """Do the same, and return dh of every step: see `Keeping`; None if the loop can't keep it."""
+    given = recurrent, trajectory, dh, d_state
+    if backend.library.lowering is not None:
+        work = _work("backward", backend, recurrent, trajectory.states[0])
+        loops = keeping_for(backend, cell, work)
+        if loops is not None:
+            return loops.backward_keeping(*given)
+    return run_backward(backend, cell, *given), None
 
 
 def windowed_loops(backend: Backend, cell: Cell, recurrent: Recurrent, h: Array) -> Windowed | None:

@@ -21,7 +21,7 @@ from xprnn.engine.loop.cuda.choice import chosen
 from xprnn.engine.loop.cuda.loops import CuPyLoops
 from xprnn.engine.loop.cuda.persistent.loops import PersistentLoops
 from xprnn.engine.loop.numpy.loops import NumPyLoops
-from xprnn.engine.loop.protocol import Loops, Windowed, Work
+from xprnn.engine.loop.protocol import Keeping, Loops, Windowed, Work
 from xprnn.engine.loop.trace import Formulas, trace
 from xprnn.engine.loop.tracer import Untraceable
 
@@ -36,6 +36,9 @@ NORMALIZING = ("cupy",)
 
 WINDOWED = ("numba", "numpy")
 """The lowerings that make the sweeps of a windowed truncation, too."""
+
+KEEPING = "numba"
+"""The lowering whose backward loop can keep the gradient of every state."""
 
 CUDA_NAMES = {
     "auto": ("persistent", "cupy"),
@@ -155,6 +158,12 @@ def windowed_for(backend: Backend, cell: Cell, work: Work) -> Windowed | None:
         return None
     found: Any = _found(cell, names, work)
     return None if isinstance(found, str) else found
+
+
+def keeping_for(backend: Backend, cell: Cell, work: Work) -> Keeping | None:
+    """Return the loops of `lowering_for`, if they can keep the gradient of every state."""
+    found: Any = lowering_for(backend, cell, work)
+    return found if found is not None and found.name == KEEPING else None
 
 
 @cache

@@ -203,6 +203,30 @@ class Loops(Protocol):
         ...
 
 
+class Keeping(Protocol):
+    """A backward loop that can keep what it carries."""
+
+    def backward_keeping(
+        self, recurrent: Recurrent, trajectory: Trajectory, dh: Array | None, d_state: Arrays
+    ) -> tuple[LoopGradient, Array]:
+        """Carry the gradient from step T-1 to step 0, and keep the dh(t) of (5).
+
+        Parameters
+        ----------
+        recurrent, trajectory, dh, d_state
+            As in `Loops.backward`.
+
+        Returns
+        -------
+        gradient : LoopGradient
+            The same as that of `Loops.backward`.
+        dh : array, (T, B, H)
+            The whole gradient of every h(t).  At steps that do not exist, what is carried past
+            them.
+        """
+        ...
+
+
 class Windowed(Protocol):
     """What makes the sweeps of a windowed truncation; see `xprnn.engine.layer.window`."""
 

@@ -99,7 +99,12 @@ class NumbaLoops:
         )
 
     def backward(
-        self, recurrent: Recurrent, trajectory: Trajectory, dh: Array | None, d_state: Arrays
+        self,
+        recurrent: Recurrent,
+        trajectory: Trajectory,
+        dh: Array | None,
+        d_state: Arrays,
+        reached: Array | None = None,
     ) -> LoopGradient:
         U, units, _, mask, valid = recurrent
         states, saved, _ = trajectory
@@ -112,10 +117,18 @@ class NumbaLoops:
         du = empty((steps, batch, self._gates * hidden), dtype) if self._both else dv
         sums = [np.zeros((-(-batch // GROUP), hidden), dtype) for _ in units]
         mask, _ = _mask(mask, states[0])
-        given = (U, dh, _valid(valid), mask, *_all_contiguous((*units, *states, *saved)))
+        kept = _ABSENT[dtype, 3] if reached is None else reached
+        given = (U, dh, _valid(valid), mask, kept, *_all_contiguous((*units, *states, *saved)))
         filled = (*carried, *((dv, du) if self._both else (dv,)), *sums)
         self._run("backward", given + filled, steps, batch, 1)
         return LoopGradient(du, dv, _totals(sums), None, carried)
+
+    def backward_keeping(
+        self, recurrent: Recurrent, trajectory: Trajectory, dh: Array | None, d_state: Arrays
+    ) -> tuple[LoopGradient, Array]:
+        h = trajectory.states[0]
+        reached = empty((h.shape[0] - 1, *h.shape[1:]), h.dtype)
+        return self.backward(recurrent, trajectory, dh, d_state, reached), reached
 
     def sweeps(
         self,

@@ -145,10 +145,17 @@ class Back:
         lines: list[str],
         carried: dict[str, Argument],
         numbers: Sequence[str] = NUMBERS,
+        *,
+        keeps: bool = False,
     ) -> Loop:
-        """Return a loop, given its lines and the arrays of the state's gradients."""
+        """Return a loop, given its lines and the arrays of the state's gradients.
+
+        With ``keeps``, ``reached`` comes after ``mask``.
+        """
         three, written = Argument(3), Argument(3, FLOAT, written=True)
         arrays = {"U": Argument(2), "dh": three, "valid": Argument(2, BOOL), "mask": Argument(2)}
+        if keeps:
+            arrays["reached"] = written
         arrays |= {f"unit{k}_": Argument(1) for k in self.units}
         arrays |= {f"states{k}": three for k in self.states}
         arrays |= {f"saved{k}_": Argument(3, kind) for k, kind in enumerate(self._kinds)}

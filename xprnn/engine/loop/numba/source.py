@@ -123,11 +123,12 @@ def forward_loop(program: Program, gates: int, units: int) -> Loop:
 def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
     """Return ``backward(..., U, dh, valid, mask, ...)``, with `NUMBERS`, ``sync``, ``work`` first.
 
-    ``dh`` is (T, B, H), or (0, 0, 0) for none.  The arguments after ``mask``: the per-unit
-    parameters and the states, as in `forward_loop`; what was saved, (T, B, H), of the kinds
-    ``saved``; the gradients of the state, (B, H), which are those of the final state before and of
-    the initial state after the call; the gradient of v, (T, B, G·H), and that of u if it differs;
-    and those of the per-unit parameters, (B/`GROUP`, H), zero before the call.
+    ``dh`` is (T, B, H), or (0, 0, 0) for none.  So is ``reached``, which gets dh(t) of every step.
+    The arguments after it: the per-unit parameters and the states, as in `forward_loop`; what was
+    saved, (T, B, H), of the kinds ``saved``; the gradients of the state, (B, H), which are those of
+    the final state before and of the initial state after the call; the gradient of v, (T, B, G·H),
+    and that of u if it differs; and those of the per-unit parameters, (B/`GROUP`, H), zero before
+    the call.
     """
     back = Back(program, saved)
     states, units, wholes, grads = back.states, back.units, back.wholes, back.grads
@@ -153,18 +154,23 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
         f"    {row_at('dh_b', 'dh', 'here')}",
         "    for j in range(n):",
         "        d_state0[j] += dh_b[j]",  # (5)
+        "if kept:",
+        f"    {row_at('reached_b', 'reached', 'here')}",
+        "    for j in range(n):",
+        "        reached_b[j] = d_state0[j]",
         *either("padded and not valid[t, b]", past_end, step),
     ]
     lines = [
         "n, T, B, H = last - first, dv.shape[0], dv.shape[1], U.shape[1]",
         "K, N, W = U.shape[0], stop - start, (n + LANES - 1) // LANES * LANES",
         "padded, dropout, outer = valid.shape[0] > 0, mask.shape[0] > 0, dh.shape[0] > 0",
+        "kept = reached.shape[0] > 0",
         "p, through_U = work[: K * W], work[K * W : K * W + N * W]",
         "direct = work[K * W + N * W :]",
         *(["pack(U, first, last, False, p)"] if back.product else []),
         *scratch_rows(back.scratch),
         *(f"unit{k} = unit{k}_[first:last]" for k in units),
-        *addresses(("sync", "dh", "mask", "p", "through_U", "direct")),
+        *addresses(("sync", "dh", "mask", "reached", "p", "through_U", "direct")),
         *addresses((*(f"states{k}" for k in states), *(f"saved{k}_" for k in range(len(saved))))),
         *addresses((*(f"d_state{k}_" for k in states), *wholes, *(f"sum{k}_" for k in units))),
         "for t in range(T - 1, -1, -1):",
@@ -188,7 +194,7 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
         *in_use(("p", "through_U", "direct")),
     ]
     carried = {f"d_state{k}_": Argument(2, FLOAT, written=True) for k in states}
-    return back.loop("backward", lines, carried)
+    return back.loop("backward", lines, carried, keeps=True)
 
 
 _BACK = (
