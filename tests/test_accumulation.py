@@ -10,7 +10,7 @@ from xprnn.data import Batch, chunks
 from xprnn.engine.gradients import SparseGradient, trimmed
 from xprnn.engine.network import loss_and_grad
 from xprnn.losses import CrossEntropy, SquaredError
-from xprnn.optim import SGD, Rprop, clip_by_norm, clip_by_value
+from xprnn.optim import SGD, AdamW, Rprop, clip_by_norm, clip_by_value
 from xprnn.training.accumulation import Accumulation
 
 RNG = np.random.default_rng(0)
@@ -138,6 +138,20 @@ def test_batches_without_entries():
         net = scalar_net(1.0)
         fit(net, pairs, optimizer=SGD(0.5), accumulate=3)
         assert weight(net) == wanted
+
+
+def test_a_batch_without_entries_adds_no_token():
+    tokens = np.array([[2, 1]])
+    part = {"lengths": [1]}, {"lengths": [0]}
+    pieces = [Batch(tokens[:, :1], tokens[:, :1], **options) for options in part]
+    rule = AdamW(0.1, weight_decay=0.5)
+    nets = [RNN(3, 2, 3, embedding_size=2, dtype="float64", rng=0) for _ in range(3)]
+    for net, order in zip(nets, ([0, 1], [1, 0], [0]), strict=True):
+        given = [pieces[k] for k in order]
+        fit(net, given, loss="cross_entropy", optimizer=rule, accumulate=len(order))
+    for name, p in nets[2].parameters.items():
+        assert np.array_equal(nets[0].parameters[name], p), name
+        assert np.array_equal(nets[1].parameters[name], p), name
 
 
 def test_a_loss_that_is_not_finite_is_still_where_it_was():

@@ -165,6 +165,16 @@ def test_weights_of_cross_entropy(harness, smoothing):
     assert loss.entries(t, mask) == pytest.approx(float(total))
 
 
+def test_class_weights_count_where_steps_exist(harness):
+    loss = CrossEntropy(class_weights=CLASS_WEIGHTS)
+    target = loss.check(LOGITS.shape, harness.array(TOKENS), harness.backend)
+    assert loss.entries(target) == np.asarray(CLASS_WEIGHTS)[TOKENS[TOKENS != -1]].sum()
+    exists = np.arange(T)[:, None] < np.arange(B) + 1
+    total = np.asarray(CLASS_WEIGHTS)[TOKENS[exists & (TOKENS != -1)]].sum()
+    assert loss.entries(target, harness.array(exists[..., None])) == total
+    assert float(loss.count(target, harness.array(exists[..., None]))) == pytest.approx(total)
+
+
 def test_cross_entropy_in_blocks_is_the_same(monkeypatch):
     loss = CrossEntropy("none", CLASS_WEIGHTS, 0.2)
     want = loss.value_and_grad(LOGITS.copy(), TOKENS)

@@ -187,15 +187,17 @@ def test_a_loss_of_finite_outputs() -> None:
     assert caught.value.place == "the loss (every output is finite)"
 
 
-def test_a_gradient_that_is_not_a_number() -> None:
+@pytest.mark.parametrize(("weights", "sequence"), [(None, 0), ([0.0, 1.0], 1)])
+def test_a_gradient_that_is_not_a_number(weights, sequence) -> None:
     # The output is 0 · h(t), finite; its gradient overflows on the way back, and inf · 0 is NaN.
     net = exploding(returns="last")
     net.parameters["weight_hh_l0"][:] = 1e12 * np.array([[1, -1], [-1, 1]], "float32")
     x = 0 * ONES
     target = np.array([[1.0, -1.0], [1.0, -1.0]], "float32")
+    counted = None if weights is None else np.array(weights, "float32")
     with pytest.raises(NonFiniteLossError, match="became NaN in epoch 1, batch 1: ") as caught:
-        fit(net, (x, target), optimizer=SGD(0.1))
-    assert caught.value.place.startswith("dh at step 4, unit 0, layer 0, sequence 0")
+        fit(net, Batch(x, target, weights=counted), optimizer=SGD(0.1))
+    assert caught.value.place.startswith(f"dh at step 4, unit 0, layer 0, sequence {sequence}")
 
 
 def test_losses_that_are_read_later_have_no_place() -> None:

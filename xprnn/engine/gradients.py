@@ -131,6 +131,14 @@ def sum_columns(rows: Array, tokens: Array, count: int) -> SparseGradient:
     return SparseGradient(indices, summed.T, (rows.shape[1], count), axis=1)
 
 
+def without_rows(g: GradientArray) -> GradientArray:
+    """Return a gradient that is zero without its rows or columns, if it is sparse."""
+    if not isinstance(g, SparseGradient):
+        return g
+    values = g.values[:0, ...] if g.axis == 0 else g.values[:, :0]
+    return SparseGradient(g.indices[:0], values, g.shape, g.axis)
+
+
 def times(g: GradientArray, factor: float | Array) -> GradientArray:
     """Return g · factor."""
     library = library_of(component(g))

@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 from xprnn import checks
 from xprnn.backend import Backend, Library, describe, library_of, namespace_of
 from xprnn.backend.entry import entry
+from xprnn.backend.host.arrays import np
 from xprnn.backend.types import Array, DType, Namespace
 from xprnn.losses.protocol import sum_dtype
 from xprnn.losses.weighting import REDUCTIONS, are_weights, share
@@ -109,14 +110,23 @@ class CrossEntropy:
         return checks.tokens("target", target, backend, shape[:-1], classes, ignored=ignored)
 
     def entries(self, target: Array, mask: Array | None = None) -> int | float:
+        if self.class_weights is not None and not are_weights(mask):
+            return self._exact(target, mask)
         counted = self.count(target, mask)
-        weighted = are_weights(mask) or self.class_weights is not None
-        return float(counted) if weighted else int(counted)
+        return float(counted) if are_weights(mask) else int(counted)
+
+    def _exact(self, target: Array, mask: Array | None) -> float:
+        """Return the sum of the targets' class weights, on the host, where there is float64."""
+        library = library_of(target)
+        target = _existing(library.namespace(), target, mask, self.ignore_index)
+        host = library.to_host(target)
+        return float(np.asarray(self.class_weights)[host[host != self.ignore_index]].sum())
 
     def count(self, target: Array, mask: Array | None = None) -> int | Array:
         xp = namespace_of(target)
         if self.class_weights is not None or are_weights(mask):
-            wide = xp.float32 if mask is None else sum_dtype(xp, mask)
+            # A mask of truth values has no dtype to sum in.
+            wide = sum_dtype(xp, mask) if are_weights(mask) else xp.float32
             return xp.sum(self._places(xp, target, mask, wide)[2])
         target = _existing(xp, target, mask, self.ignore_index)
         # Padding is the only negative target that `check` accepts; unsigned targets have none.

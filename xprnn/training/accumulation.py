@@ -18,7 +18,8 @@ class Accumulation:
         N = n_1 + ... + n_k
         g ← g (N - n_k) / N + g_k n_k / N                               (2)
 
-    Sparse gradients stay sparse.
+    Sparse gradients stay sparse.  A batch without an entry adds nothing, not even rows of zeros,
+    which an optimizer would take for tokens that were seen.
     """
 
     def __init__(self, loss: Loss) -> None:
@@ -34,13 +35,14 @@ class Accumulation:
         """Add a batch whose loss is over this number of entries, or this sum of weights."""
         self.batches += 1
         self.entries += entries
-        if self.batches == 1:
+        if self.batches == 1 or (entries and entries == self.entries):
             self.gradients = dict(gradients)
+            return
+        if not entries:
             return
         before = self.gradients
         if self.mean:
-            # Without entries all gradients are zero.
-            share = entries / (self.entries or 1)
+            share = entries / self.entries
             before = {k: times(g, 1 - share) for k, g in before.items()}
             gradients = {k: times(g, share) for k, g in gradients.items()}  # (2)
         self.gradients = {k: add(g, gradients[k]) for k, g in before.items()}  # (1)

@@ -16,6 +16,7 @@ from xprnn.engine.nonfinite import first_in_forward, first_on_the_way_back
 from xprnn.engine.results import Run
 from xprnn.engine.stack import draw_masks, forward
 from xprnn.losses import Loss, mask_arguments
+from xprnn.training.evaluation import batch_mask
 
 
 def first_in_data(net: RNN, batches: Batches) -> str:
@@ -101,7 +102,8 @@ class Places:
         valid = run.tape.valid if architecture.returns == "sequence" else None
         target = fill_target(backend, valid, target)
         target = self.loss.check(tuple(run.output.shape), target, backend)
-        _, d_output = self.loss.value_and_grad(run.output, target, *mask_arguments(valid))
+        mask = mask_arguments(batch_mask(net, self.loss, step.batch, target))
+        _, d_output = self.loss.value_and_grad(run.output, target, *mask)
         shape = architecture.state_shape(run.tape.x.shape[1])
         d_state = zero_state(backend, architecture.cell, shape)
         return first_on_the_way_back(net.parameters, run, d_output, d_state, self.window)

@@ -21,7 +21,7 @@ from xprnn.distributed.drawing import PartOfBatch
 from xprnn.distributed.protocol import Communicator, DeviceCommunicator
 from xprnn.distributed.reduction import special, summed
 from xprnn.distributed.team import Team
-from xprnn.engine.gradients import GradientArray
+from xprnn.engine.gradients import GradientArray, without_rows
 from xprnn.engine.network import RNN
 from xprnn.losses import Loss
 from xprnn.training.checkpoint.description import description, differences
@@ -142,6 +142,9 @@ class Ranks:
         """Return the gradient of the whole batch, or of all accumulated ones."""
         self._accumulated = False
         mine, whole = self.entries
+        if not mine:
+            # Rows of zeros would be taken for tokens that were seen.
+            gradients = {name: without_rows(g) for name, g in gradients.items()}
         if accumulated:
             self._all_dense = not self.team.meet("an update", special(gradients))[:, 0].any()
         return summed(
