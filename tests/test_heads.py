@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xprnn import RNN, merge
-from xprnn.diagnostics import draw_text, gradient_flow, inspect_page
+from xprnn.diagnostics import draw_text, gradient_flow
 from xprnn.interop.torch import to_state_dict
 from xprnn.testing import check_gradients
 
@@ -147,7 +147,6 @@ def test_the_diagnostics_show_the_blocks():
         (lambda: made(cell="ind_rnn"), ValueError, "IndRNN has none"),
         (lambda: made(projection=2), ValueError, "expected one of the two"),
         (lambda: to_state_dict(made(cell="lstm")), ValueError, "torch's layers have none"),
-        (lambda: inspect_page(made(), X, TARGET), ValueError, "heads is 3: expected None and 1"),
     ],
 )
 def test_what_is_refused(call, error, message):

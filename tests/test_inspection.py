@@ -107,6 +107,96 @@ def test_contributions_sum_to_the_gradients(cell, form, options):
             np.testing.assert_allclose(*inner, atol=1e-14)
 
 
+FORMED = {
+    "projection": {"projection": 2},
+    "projection, last": {"projection": 2, "layers": 2, "bidirectional": True, "returns": "last"},
+    "heads": {"heads": 2},
+    "heads, stack": {"heads": 2, "layers": 2, "bidirectional": True},
+    "residual": {"layers": 3, "residual": True},
+    "residual, projection": {"layers": 2, "residual": True, "projection": 1},
+}
+
+
+@pytest.mark.parametrize("form", FORMED)
+@pytest.mark.parametrize(
+    "cell",
+    [Elman(), LSTM(peepholes=True, layer_norm=True), GRUResetBefore(), SecondProduct(), "slstm"],
+    ids=lambda cell: cell if cell == "slstm" else type(cell).__name__,
+)
+@pytest.mark.parametrize("window", [None, 2])
+def test_projections_heads_and_residual_connections(cell, form, window):
+    net = xprnn.RNN(3, 4, 2, cell=cell, dtype="float64", rng=0, **FORMED[form])
+    rng = np.random.default_rng(1)
+    x, target = rng.normal(size=(6, 1, 3)), rng.normal(size=net.architecture.output_shape(6, 1))
+    page = inspect_page(net, x, target, window=window)
+    _, gradient = net.value_and_grad(x, target, window=window)
+    assert_gradients(page.record, gradient)
+    for layer, direction in zip(page.record.layers, net.architecture.stack, strict=True):
+        if direction.P is not None:
+            P = net.parameters[direction.P]
+            np.testing.assert_allclose(layer["Ph"], layer["h"] @ P.T, rtol=1e-14)
+            np.testing.assert_allclose(layer["dh_own"], layer["dPh"] @ P, rtol=1e-12, atol=1e-16)
+
+
+def equations_of(net):
+    """Return the text of all equations of a page."""
+    T = 3
+    page = inspect_page(net, np.ones((T, 1, 2)), np.ones(net.architecture.output_shape(T, 1)))
+    data = data_of(page)
+    lines = [page.record.readout, *(adds["text"] for adds in data["output"]["adds"])]
+    for layer in data["layers"]:
+        for way in ("forward", "backward"):
+            lines += [
+                "".join(part if isinstance(part, str) else part[0] for part in line["parts"])
+                for line in layer[way]["lines"]
+            ]
+        lines += [adds["text"] for adds in layer["adds"]]
+    return lines
+
+
+def test_equations_of_projections_heads_and_residual_connections():
+    def new(**options):
+        found, plain = (
+            equations_of(xprnn.RNN(2, 4, 1, layers=2, **given))
+            for given in (options, {"cell": options.get("cell", "elman")})
+        )
+        return [line for line in found if line not in plain]
+
+    assert new(projection=2) == [
+        "y(t) = R P h(t) + r",
+        "dR += dy(t) (P h(t))ᵀ",
+        *[
+            "v(t) = U P h(t-1)",
+            "Ph(t) = P h(t)",
+            "dPh(t) = Wᵀ du(t) of layer 1",
+            "dh_own(t) = Pᵀ dPh(t)",
+            "dh_later(t-1) = Pᵀ Uᵀ dv(t)",
+            "dU += dv(t) (P h(t-1))ᵀ",
+            "dP += Uᵀ dv(t) h(t-1)ᵀ",
+            "dP += dPh(t) h(t)ᵀ",
+        ],
+        *[
+            "v(t) = U P h(t-1)",
+            "Ph(t) = P h(t)",
+            "dPh(t) = Rᵀ dy(t)",
+            "dh_own(t) = Pᵀ dPh(t)",
+            "dh_later(t-1) = Pᵀ Uᵀ dv(t)",
+            "dU += dv(t) (P h(t-1))ᵀ",
+            "dP += Uᵀ dv(t) h(t-1)ᵀ",
+            "dP += dPh(t) h(t)ᵀ",
+        ],
+    ]
+    assert new(residual=True) == [
+        "y(t) = R (h(t) + x(t)) + r",
+        "dR += dy(t) (h(t) + x(t))ᵀ",
+        "dh_own(t) = Wᵀ du(t) of layer 1 + what goes past it",
+    ]
+    second = new(projection=2, cell="gru_reset_before")
+    assert "v_n(t) = U_n P q(t)" in second
+    assert "dP += (U_rᵀ dv_r(t) + U_zᵀ dv_z(t)) h(t-1)ᵀ" in second
+    assert "dq(t) = Pᵀ U_nᵀ dv_n(t)" in second
+
+
 @pytest.mark.parametrize("form", ["one layer", "stack", "last"])
 def test_lengths(form):
     net, x, target = problem(GRU(), form)

@@ -8,7 +8,7 @@ import pytest
 from tests.optional import optional
 from xprnn import RNN, Checkpoint, disable_lowering, fit, merge
 from xprnn.cells import LSTM
-from xprnn.diagnostics import draw_text, gradient_flow, inspect_page
+from xprnn.diagnostics import draw_text, gradient_flow
 from xprnn.interop.torch import from_state_dict, to_state_dict
 from xprnn.testing import check_gradients
 
@@ -283,11 +283,6 @@ def with_extra(**entries):
             ),
             ValueError,
             "LSTM alone",
-        ),
-        (
-            lambda: inspect_page(made(), X, np.zeros((T, B, 3))),
-            ValueError,
-            "projection is 2 and heads is 1: expected None",
         ),
     ],
 )

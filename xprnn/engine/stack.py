@@ -364,7 +364,11 @@ def _layers_backward(
     # The gradient of the top layer's output has no name here, so that it is freed when that layer
     # is done: it is as large as a long sequence.
     d_input = down_the_layers(
-        tape, readout_backward(), d_state, layer_backward, shares if of_weights else None
+        tape,
+        readout_backward(),
+        d_state,
+        layer_backward,
+        partial(_share, tape, shares) if of_weights else None,
     )  # from (2), (3)
     states.reverse()
     return d_input, states
@@ -398,7 +402,8 @@ def _layers_backward_windowed(
     shares: dict[int, Array] = {}
     for left in reversed(range(rounds)):
         # The last sweep has the whole gradient.
-        down_the_layers(tape, dh, d_state, layer_backward, None if left else shares)
+        projected = None if left else partial(_share, tape, shares)
+        down_the_layers(tape, dh, d_state, layer_backward, projected)
     if watch is not None:
         for k, swept in enumerate(sweeps):
             if swept is not None:
@@ -417,12 +422,17 @@ def _layers_backward_windowed(
     return d_input, [layer.state for layer in layers]
 
 
+def _share(tape: NetworkTape, shares: dict[int, Array], k: int, dh: Array) -> None:
+    """Keep what the output of layer and direction k adds to its projection's gradient."""
+    shares[k] = output_share(tape.factors[k], dh)
+
+
 def down_the_layers(
     tape: NetworkTape,
     dh: Array,
     d_state: Arrays,
     layer_backward: Callable[[int, Array | None, Arrays], Array | None],
-    shares: dict[int, Array] | None = None,
+    projected: Callable[[int, Array], None] | None = None,
     *,
     at_last: bool | None = None,
 ) -> Array | None:
@@ -435,8 +445,9 @@ def down_the_layers(
     layer_backward : callable
         ``layer_backward(k, dh, d_final)`` takes the gradients of layer and direction k's outputs,
         (T, B, H), before their projection, and final state, and returns the gradient of its input.
-    shares : dict, optional
-        Gets what the projection of layer and direction k puts out adds to its gradient.
+    projected : callable, optional
+        ``projected(k, dh)`` is shown the gradient of what the projection of layer and direction k
+        puts out.
     at_last : bool, optional
         Whether ``dh`` is that of the last outputs alone, (B, H·D).  None: where those are all that
         the network returns.
@@ -450,8 +461,8 @@ def down_the_layers(
     def before_projection(k: int, dh: Array | None) -> Array | None:
         if dh is None or not tape.factors:
             return dh
-        if shares is not None:
-            shares[k] = output_share(tape.factors[k], dh)
+        if projected is not None:
+            projected(k, dh)
         return put_out_backward(xp, tape.factors[k], dh)
 
     # What goes past a layer that skips.

@@ -135,11 +135,11 @@ def summary(net: RNN, data: Inspected, flow: Flow, page: diagnostics.Page) -> li
         f"sequence:   {data.words}; {page.record.steps} steps"
         + ("" if page.record.value is None else f", loss {page.record.value:.4g}"),
     ]
-    gates = gate_names(net.cell)
+    gates, matrix = gate_names(net.cell), "U" if net.projection is None else "U P"
     for name, radii in zip(flow.names, flow.spectral_radius, strict=True):
         of_gates = zip(gates, radii, strict=len(radii) > 0)
         said = ", ".join(f"{gate} {r:.3g}".strip() for gate, r in of_gates)
-        lines.append(f"{name}:    {f'spectral radius of U: {said}' if said else 'no U'}")
+        lines.append(f"{name}:    {f'spectral radius of {matrix}: {said}' if said else 'no U'}")
     return [*lines, *flow.sentence.splitlines(), *page.messages]
 
 

@@ -5,11 +5,12 @@ from typing import Any
 
 from xprnn.backend.host.arrays import np
 from xprnn.cells import recurrent_blocks, unit_names
-from xprnn.diagnostics.inspection.equations import block_names, short_unit_names
+from xprnn.diagnostics.inspection.equations import block_names, short_unit_names, transposed
 from xprnn.diagnostics.inspection.operand import (
     operand_backward_quantities,
     operand_contributions,
     passes_on,
+    through_projection,
 )
 from xprnn.diagnostics.inspection.record import Contribution, Line, Quantity
 from xprnn.diagnostics.inspection.view import Rows, View, results_of, source_lines
@@ -20,20 +21,8 @@ def backward_quantities(view: View) -> tuple[tuple[Quantity, ...], tuple[Line, .
     """Return what arrives at each step, what the cell makes of it, and what the step passes on."""
     cell, back = view.cell, view.back
     rows, lines = Rows(view.host), list[Line]()
-    own_text, own_note = _outside(view)
-    (_, _, d_state), (du, dv, d_previous) = back.call.arguments, back.call.result
-    lines += [Line(own_text), Line("dh(t) = dh_own(t) + dh_later(t)")]
-    later = f"from step {view.after[1:-1]}"
-    for k, name in enumerate(cell.state):
-        if k == 0 or bool((back.own[k] != 0).any()):
-            rows.add(f"d{name}_own", back.own[k], "arrives", 0, own_note)
-        rows.add(f"d{name}_later", back.later[k], "arrives", 1, later)
-        rows.add(f"d{name}", d_state[k], "arrives", 1, "their sum")
-    for name, part in zip(cell.state, view.cut or (), strict=False):
-        rows.add(f"d{name}_cut", part, "cut", 1, "from losses beyond the window")
-    arrived = rows.known()
-    arrived |= {f"{name}(t)": a for name, a in arrived.items()}
-    lines[1] = lines[1]._replace(left=arrived, right=arrived)
+    du, dv, d_previous = back.call.result
+    _arrivals(view, rows, lines)
     results = results_of(back.call, {})
     placed = source_lines(view, back.call, lines)
     for name, a, statement in results:
@@ -59,6 +48,31 @@ def backward_quantities(view: View) -> tuple[tuple[Quantity, ...], tuple[Line, .
     return tuple(rows.quantities), tuple(lines)
 
 
+def _arrivals(view: View, rows: Rows, lines: list[Line]) -> None:
+    """Add what arrives at each step: from outside the time loop, and from the step after."""
+    back = view.back
+    own_text, own_note = _outside(view)
+    if back.projected is None:
+        lines.append(Line(f"dh_own(t) = {own_text}"))
+    else:
+        rows.add("dPh", back.projected, "arrives", 0, own_note)
+        own_note = "through P"
+        lines += [Line(f"dPh(t) = {own_text}"), Line("dh_own(t) = Pᵀ dPh(t)")]
+    own, both = len(lines) - 1, len(lines)
+    lines.append(Line("dh(t) = dh_own(t) + dh_later(t)"))
+    later = f"from step {view.after[1:-1]}"
+    for k, name in enumerate(view.cell.state):
+        if k == 0 or bool((back.own[k] != 0).any()):
+            rows.add(f"d{name}_own", back.own[k], "arrives", own, own_note)
+        rows.add(f"d{name}_later", back.later[k], "arrives", both, later)
+        rows.add(f"d{name}", back.call.arguments[-1][k], "arrives", both, "their sum")
+    for name, part in zip(view.cell.state, view.cut or (), strict=False):
+        rows.add(f"d{name}_cut", part, "cut", both, "from losses beyond the window")
+    arrived = rows.known()
+    arrived |= {f"{name}(t)": a for name, a in arrived.items()}
+    lines[both] = lines[both]._replace(left=arrived, right=arrived)
+
+
 def _passes_on(view: View, direct: Any, rows: Rows, lines: list[Line]) -> None:
     """Add the parts of what a step passes on to h of the step before."""
     paths = "" if direct is None else " + direct"
@@ -68,10 +82,12 @@ def _passes_on(view: View, direct: Any, rows: Rows, lines: list[Line]) -> None:
     if U is None:
         lines.append(Line(f"dh_later{view.before} = {'0' if direct is None else 'direct'}"))
     else:
-        lines.append(Line(f"dh_later{view.before} = Uᵀ {norm}(t){paths}"))
+        back = view.projection_back
+        lines.append(Line(f"dh_later{view.before} = {back}Uᵀ {norm}(t){paths}"))
     if direct is not None and U is not None:
         through = view.back.step.da @ U
-        rows.add("through U", through, "passes on", last, f"Uᵀ {norm}(t)")
+        note = f"{view.projection_back}Uᵀ {norm}(t)"
+        rows.add("through U", through, "passes on", last, note)
         rows.add("direct", direct, "passes on", last, "not through U")
 
 
@@ -98,14 +114,14 @@ def contributions(view: View) -> Iterable[Contribution]:
     product, du, da = map(view.values, (d_product, step.du, step.da))
     h = view.values(view.forth.states[0][:-1, ...])
     W_shape = tuple(weights.W.shape)
-    left, right = ("da_u", "da_v") if view.normalises else ("du", "dv")
+    of_u, of_v = ("da_u", "da_v") if view.normalises else ("du", "dv")
     if view.forth.x.ndim == 2:
         tokens = view.values(view.forth.x)[:, 0].astype(np.int64)
-        yield Contribution(names.W, f"dW[:, x(t)] += {left}(t)", product, None, tokens, W_shape)
+        yield Contribution(names.W, f"dW[:, x(t)] += {of_u}(t)", product, None, tokens, W_shape)
     else:
         yield Contribution(
             names.W,
-            f"dW += {left}(t) x(t)ᵀ",
+            f"dW += {of_u}(t) x(t)ᵀ",
             product,
             view.values(view.forth.x),
             None,
@@ -114,9 +130,23 @@ def contributions(view: View) -> Iterable[Contribution]:
     if view.back.operand is not None:
         yield from operand_contributions(view, names.U, da)
     elif weights.U is not None:
+        read, factor = f"h{view.before}", h
+        if view.factors is not None:
+            read, factor = f"P {read}", view.projected(h)
         yield Contribution(
-            names.U, f"dU += {right}(t) h{view.before}ᵀ", da, h, None, tuple(weights.U.shape)
+            names.U,
+            f"dU += {of_v}(t) {transposed(read)}",
+            da,
+            factor,
+            None,
+            view.recurrent_shape,
+            heads=view.architecture.heads,
         )
+        yield from through_projection(view, slice(None), f"Uᵀ {of_v}(t)", f"h{view.before}", da, h)
+    if view.factors is not None:
+        name, text = view.direction.P, "dP += dPh(t) h(t)ᵀ"
+        left, right = map(view.values, (view.back.projected, view.forth.states[0][1:, ...]))
+        yield Contribution(f"{name}", text, left, right, None, tuple(view.factors.P.shape))
     if view.architecture.bias:
         yield Contribution(names.b, "db += du(t)", du, None, None, du.shape[1:])
     kinds = zip(unit_names(view.cell), short_unit_names(view.cell), strict=True)
@@ -131,10 +161,12 @@ def contributions(view: View) -> Iterable[Contribution]:
 
 
 def _outside(view: View) -> tuple[str, str]:
-    """Return the equation of what reaches h(t) from outside the time loop, and a note on it."""
+    """Return what reaches the layer's output at step t from above, and a note on it."""
     architecture, layer = view.architecture, view.direction.layer
     half = ", this direction's half" if architecture.bidirectional else ""
     if layer < architecture.layers - 1:
-        return f"dh_own(t) = Wᵀ du(t) of layer {layer + 1}{half}", "from the layer above"
+        above = architecture.stack[(layer + 1) * architecture.directions]
+        past = " + what goes past it" if above.skips else ""
+        return f"Wᵀ du(t) of layer {layer + 1}{past}{half}", "from the layer above"
     source = "dy(t)" if architecture.output_size is None else "Rᵀ dy(t)"
-    return f"dh_own(t) = {source}{half}", "from this step's output"
+    return f"{source}{half}", "from this step's output"

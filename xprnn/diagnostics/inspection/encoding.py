@@ -146,7 +146,7 @@ def _adds(
     contribution: Contribution, pool: Pool, add: Callable[[HostArray], int] | None = None
 ) -> Encoded:
     add = pool.add if add is None else add
-    name, text, left, right, tokens, shape, rows = contribution
+    name, text, left, right, tokens, shape, rows, heads = contribution
     if rows is not None:
         shape = (left.shape[1], *shape[1:])
     return {
@@ -156,6 +156,7 @@ def _adds(
         "right": None if right is None else add(right),
         "tokens": None if tokens is None else pool.add(tokens),
         "shape": list(shape),
+        "heads": heads,
         "output": contribution.of_output,
     }
 
@@ -192,7 +193,7 @@ def _output(record: Record, pool: Pool) -> Encoded:
             names |= {str(k): record.vocabulary[k] for k in known}
     return {
         "last": record.last,
-        "readout": record.has_readout,
+        "readout": record.readout,
         "size": record.output.shape[1],
         "y": add(y),
         "dy": add(dy),

@@ -5,6 +5,7 @@ import re
 from typing import NamedTuple
 
 from xprnn.cells import Cell, unit_names
+from xprnn.engine.architecture import Architecture
 
 _NUMBERED = re.compile(r"^\s*(\S.*?=.*?)\s{2,}\((\d+)\)\s*$")
 _ORDER = re.compile(r"gates in the order ((?:\w+(?:, | and )?)+)")
@@ -55,6 +56,25 @@ def block_names(cell: Cell, letter: str) -> tuple[str, ...]:
 def short_unit_names(cell: Cell) -> tuple[str, ...]:
     """Return what equations call the per-unit parameters: ``b_hn`` is ``bias_hn``."""
     return tuple(re.sub(r"^([a-z])[a-z]*_", r"\1_", name) for name in unit_names(cell))
+
+
+def read_out_of(architecture: Architecture) -> str:
+    """Return what the readout multiplies by, at step t."""
+    top = architecture.stack[-1]
+    put_out = "h(t)" if top.P is None else "P h(t)"
+    return f"({put_out} + x(t))" if top.skips else put_out
+
+
+def readout_equation(architecture: Architecture) -> str:
+    """Return the readout's equation; ``""`` if there is none."""
+    if architecture.output_size is None:
+        return ""
+    return f"y(t) = R {read_out_of(architecture)}{' + r' if architecture.bias else ''}"
+
+
+def transposed(factor: str) -> str:
+    """Return the transposed text of a factor: ``h(t)ᵀ``, ``(P h(t))ᵀ``."""
+    return f"({factor})ᵀ" if " " in factor and not factor.startswith("(") else f"{factor}ᵀ"
 
 
 def parts(text: str, known: dict[str, int]) -> list[str | list[str | int]]:

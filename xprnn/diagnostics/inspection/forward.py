@@ -15,6 +15,7 @@ from xprnn.diagnostics.inspection.equations import (
 from xprnn.diagnostics.inspection.operand import GROUP, operand_lines, operand_results, products
 from xprnn.diagnostics.inspection.record import Line, Quantity
 from xprnn.diagnostics.inspection.view import Result, Rows, View, results_of, source_lines
+from xprnn.engine.recurrent import put_out
 
 
 def forward_quantities(view: View) -> tuple[tuple[Quantity, ...], tuple[Line, ...]]:
@@ -32,8 +33,10 @@ def forward_quantities(view: View) -> tuple[tuple[Quantity, ...], tuple[Line, ..
         rows.add(f"{name}{view.before}", state, "state before")
     first = gates - second_product(cell)
     recurrent = list(zip(v_names, v[:gates], strict=gates > 0))
+    heads = view.architecture.heads
+    note = f"U has {heads} blocks, one for each head" if heads > 1 else ""
     for k, (name, block) in enumerate(recurrent[:first]):
-        rows.add(name, block, "recurrent projection", 1 + k if first < gates else 1)
+        rows.add(name, block, "recurrent projection", 1 + k if first < gates else 1, note)
     for name, unit in zip(short_unit_names(cell), v[gates:], strict=True):
         rows.add(name, unit, "parameters per unit")
     results = results_of(forth.call, dict(zip(cell.state, new, strict=True)))
@@ -60,6 +63,11 @@ def forward_quantities(view: View) -> tuple[tuple[Quantity, ...], tuple[Line, ..
         rows.add(name, block, GROUP, 1 + k)
     for result in results:
         add(result, "cell")
+    if view.factors is not None:
+        h = forth.states[0][1:, ...]
+        rows.add("Ph", put_out(view.tape.backend.xp, view.factors.P, h), "projection", len(lines))
+        right = {"P": view.factors.P, "h(t)": h}
+        lines.append(_product_line(view, "Ph(t) = P h(t)", view.factors.P, right))
     return tuple(rows.quantities), tuple(lines)
 
 
@@ -79,18 +87,23 @@ def _recurrent_line(view: View) -> list[Line]:
     if view.forth.operand is not None:
         return [
             _product_line(
-                view, f"v_{gate}(t) = U_{gate} {name}", rows, {f"U_{gate}": rows, name: a}
+                view,
+                f"v_{gate}(t) = U_{gate}{view.projection} {name}",
+                rows,
+                {f"U_{gate}": rows, name: a},
             )
             for gate, name, rows, a in products(view)
         ]
-    product = f"γ_v N(U {h})" if view.normalises else f"U {h}"
+    product = f"U{view.projection} {h}"
+    product = f"γ_v N({product})" if view.normalises else product
     right = {"U": U, h: view.forth.states[0][:-1, ...]}
     return [_product_line(view, f"v(t) = {product}", U, right)]
 
 
 def _product_line(view: View, text: str, matrix: Any, right: dict[str, Any]) -> Line:
     """Return a line with a product, with its numbers if it is one of two numbers."""
-    numbers = right if math.prod(matrix.shape) == 1 else {}
+    single = math.prod(matrix.shape) == 1 and view.factors is None
+    numbers = right if single else {}
     return Line(text, None, (), {}, view.named(numbers))
 
 
@@ -114,5 +127,7 @@ def _documented_lines(
 
 def _input_note(view: View) -> str:
     if view.direction.layer:
-        return "h of the layer below"
+        below = view.architecture.stack[(view.direction.layer - 1) * view.architecture.directions]
+        put_out = "h" if below.P is None else "P h"
+        return f"{put_out}{' + x' * below.skips} of the layer below"
     return "" if view.architecture.embedding_size is None else "the token's row of E"

@@ -7,9 +7,15 @@ last blocks of U.  The page calls it as the cell's docstring does.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.types import Array
 from xprnn.cells import Cell, second_product
-from xprnn.diagnostics.inspection.equations import block_names, gate_names, numbered_equations
+from xprnn.diagnostics.inspection.equations import (
+    block_names,
+    gate_names,
+    numbered_equations,
+    transposed,
+)
 from xprnn.diagnostics.inspection.record import Contribution, Line
 from xprnn.diagnostics.inspection.view import Result, Rows, View, results_of, source_lines
 from xprnn.engine.loop.second import first_rows
@@ -70,7 +76,7 @@ def operand_backward_quantities(view: View, rows: Rows, lines: list[Line]) -> No
     """Add the gradient of the operand, and what `operand_backward` makes of it."""
     call, name = view.back.operand, operand_name(view)
     assert call is not None
-    text = _transposed_products(view.cell, slice(_first(view.cell), None))
+    text = _text_of_way_back(view, slice(_first(view.cell), None))
     rows.add(f"d{name}", call.arguments[-1], GROUP, len(lines))
     lines.append(Line(f"d{name}(t) = {text}"))
     placed = source_lines(view, call, lines)
@@ -84,7 +90,7 @@ def passes_on(view: View, rows: Rows, lines: list[Line]) -> None:
     assert call is not None
     assert U is not None
     first, last = first_rows(view.cell, U), len(lines)
-    through_U = _transposed_products(view.cell, slice(0, _first(view.cell)))
+    through_U = _text_of_way_back(view, slice(0, _first(view.cell)))
     parts = [
         (f"through {name}", call.result[2][0], f"d{name}(t) times ∂{name}/∂h{view.before}"),
         ("direct", back.call.result[2][0], f"neither through U nor through {name}"),
@@ -107,6 +113,7 @@ def operand_contributions(view: View, name: str, dv: Any) -> Iterable[Contributi
     U, call = view.tape.weights.U, view.forth.operand
     assert U is not None
     assert call is not None
+    shape, heads = view.recurrent_shape, view.architecture.heads
     blocks, first = first_rows(view.cell, U), _first(view.cell)
     Us, dvs = block_names(view.cell, "U"), block_names(view.cell, "dv")
     h, q = view.forth.states[0][:-1, ...], call.result
@@ -114,9 +121,43 @@ def operand_contributions(view: View, name: str, dv: Any) -> Iterable[Contributi
         (slice(0, blocks), slice(0, first), f"h{view.before}", h),
         (slice(blocks, U.shape[0]), slice(first, None), f"{operand_name(view)}(t)", q),
     ):
-        text = f"d{_tuple(Us[which])} += {_tuple([f'{one}(t)' for one in dvs[which]])} {factor}ᵀ"
-        right = view.values(values)
-        yield Contribution(name, text, dv[:, part], right, None, tuple(U.shape), part)
+        h_or_o = view.values(values)
+        read, right = factor, h_or_o
+        if view.factors is not None:
+            read, right = f"P {factor}", view.projected(h_or_o)
+        gates = _tuple([f"{one}(t)" for one in dvs[which]])
+        text = f"d{_tuple(Us[which])} += {gates} {transposed(read)}"
+        yield Contribution(name, text, dv[:, part], right, None, shape, part, heads)
+        back = _transposed_products(view.cell, which)
+        back = f"({back})" if " + " in back else back
+        yield from through_projection(view, part, back, factor, dv[:, part], h_or_o)
+
+
+def through_projection(
+    view: View, part: slice, text: str, factor: str, dv: HostArray, values: HostArray
+) -> Iterable[Contribution]:
+    """Yield what each step adds to the gradient of P by way of v, if the layer has a projection.
+
+    Parameters
+    ----------
+    part : slice
+        The rows of U whose products ``dv`` is the gradient of.
+    text : str
+        The gradient of what these rows multiply.
+    factor : str
+        What P was multiplied by, with its values, (T, H).
+    """
+    if view.factors is None:
+        return
+    U: HostArray = view.tape.backend.to_numpy(view.factors.U).astype(np.float64)
+    yield Contribution(
+        f"{view.direction.P}",
+        f"dP += {text} {factor}ᵀ",
+        dv @ U[part, :],
+        values,
+        None,
+        tuple(view.factors.P.shape),
+    )
 
 
 def _first(cell: Cell) -> int:
@@ -128,6 +169,13 @@ def _transposed_products(cell: Cell, blocks: slice) -> str:
     """Return the text of the sum of Uᵀ dv over some blocks."""
     pairs = zip(block_names(cell, "U")[blocks], block_names(cell, "dv")[blocks], strict=True)
     return " + ".join(f"{U}ᵀ {dv}(t)" for U, dv in pairs)
+
+
+def _text_of_way_back(view: View, blocks: slice) -> str:
+    """Return the text of what goes back from some blocks of v to what their product reads."""
+    text = _transposed_products(view.cell, blocks)
+    several = " + " in text and view.factors is not None
+    return f"{view.projection_back}({text})" if several else f"{view.projection_back}{text}"
 
 
 def _tuple(names: Sequence[str]) -> str:

@@ -74,6 +74,8 @@ class Back(NamedTuple):
     operand : Call or None
         Of the cell's `operand_backward`, if it has a second product: ``(saved, previous,
         d_operand)``.
+    projected : array, (T, 1, P), or None
+        The gradient of P h, if the layer has a projection.
     """
 
     own: Arrays
@@ -82,6 +84,7 @@ class Back(NamedTuple):
     call: Call
     gradient: LayerGradient
     operand: Call | None
+    projected: Array | None
 
 
 def forward_again(cell: Cell, tape: Tape) -> Forth:
@@ -125,6 +128,8 @@ def backward_kept(
     longest = (steps - 1) * (tape.architecture.layers if tape.architecture.bidirectional else 1)
     sweeps: list[Sweep | None] = [None] * len(tapes)
     before: list[Sweep | None] = [None] * len(tapes)
+    # With a window the last round has the whole gradient.
+    projected: dict[int, Array] = {}
 
     def whole(k: int, dh_k: Array | None, d_final: Arrays) -> Array | None:
         sweeps[k] = _all_the_way(cell, tapes[k], dh_k, d_final)
@@ -138,14 +143,14 @@ def backward_kept(
         return sweep_input_gradient(tapes[k].weights, tapes[k], _known(sweeps[k]))
 
     if window is None or window >= longest:
-        d_input = down_the_layers(tape, dh, d_state, whole)
+        d_input = down_the_layers(tape, dh, d_state, whole, projected.__setitem__)
         before = list(sweeps)
     else:
         for _ in range(window + 1):
-            d_input = down_the_layers(tape, dh, d_state, once)
+            d_input = down_the_layers(tape, dh, d_state, once, projected.__setitem__)
     return [
-        _kept(cell, layer, _known(last), first)
-        for layer, last, first in zip(tapes, sweeps, before, strict=True)
+        _kept(cell, layer, _known(last), first, _of_every_step(layer, projected.get(k)))
+        for k, (layer, last, first) in enumerate(zip(tapes, sweeps, before, strict=True))
     ], d_input
 
 
@@ -167,7 +172,17 @@ def _all_the_way(cell: Cell, tape: Tape, dh: Array | None, d_final: Arrays) -> S
     )
 
 
-def _kept(cell: Cell, tape: Tape, last: Sweep, before: Sweep | None) -> Back:
+def _of_every_step(tape: Tape, dh: Array | None) -> Array | None:
+    """Return a gradient of what a layer puts out, (T, 1, P); (1, P) is of the last step alone."""
+    if dh is None or dh.ndim == 3:
+        return dh
+    xp, steps = tape.backend.xp, tape.x.shape[0]
+    return xp.concat([*[xp.zeros_like(dh[None, ...])] * (steps - 1), dh[None, ...]])
+
+
+def _kept(
+    cell: Cell, tape: Tape, last: Sweep, before: Sweep | None, projected: Array | None
+) -> Back:
     """Return what a layer's last sweep says of every step.
 
     ``before`` is the sweep whose gradients arrive at the step before; None: none do.
@@ -183,7 +198,8 @@ def _kept(cell: Cell, tape: Tape, last: Sweep, before: Sweep | None) -> Back:
     watched = WatchedCell(cell)
     step = _stepped(xp, watched, tape.recurrent, trajectory, G)
     gradient = sweep_gradient(tape.weights, tape, last)
-    return Back(last.direct, later, step, watched.calls[0], gradient, watched.operand_call())
+    operand = watched.operand_call()
+    return Back(last.direct, later, step, watched.calls[0], gradient, operand, projected)
 
 
 def _stepped(

@@ -67,6 +67,9 @@ class Contribution(NamedTuple):
         The parameter's.
     rows : slice or None
         The rows of the parameter that the matrix is added to; None: all of them.
+    heads : int
+        With more than one, the parameter has the blocks of the matrix that a layer's heads read,
+        one below the other; see `xprnn.engine.recurrent`.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Contribution(NamedTuple):
     tokens: HostArray | None
     shape: tuple[int, ...]
     rows: slice | None = None
+    heads: int = 1
 
     @property
     def of_output(self) -> bool:
@@ -111,6 +115,10 @@ class Contribution(NamedTuple):
 
     def _placed(self, added: HostArray) -> HostArray:
         """Return an array of the parameter's shape, from that of its rows."""
+        if self.heads > 1:
+            K = self.shape[1]
+            blocks = added.reshape(-1, self.heads, K, self.heads, K)
+            added = np.einsum("giaib->giab", blocks).reshape(-1, K)
         if self.rows is None:
             return added
         whole = np.zeros(self.shape)
@@ -184,6 +192,8 @@ class Record:
     output, d_output : host array, (T, O), or (1, O) of the last output alone
     last : bool
         Whether there is an output after the last step alone.
+    readout : str
+        Its equation; ``""`` if there is none.
     layers : tuple of LayerRecord
     contributions : tuple of Contribution
         To the readout's gradients, and the embedding's.
@@ -207,7 +217,7 @@ class Record:
     d_output: HostArray
     probabilities: HostArray | None
     last: bool
-    has_readout: bool
+    readout: str
     layers: tuple[LayerRecord, ...]
     contributions: tuple[Contribution, ...]
     vocabulary: tuple[str, ...] = field(default=())

@@ -13,6 +13,7 @@ from xprnn.backend.entry import entry
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
+from xprnn.diagnostics.inspection.equations import read_out_of, readout_equation, transposed
 from xprnn.diagnostics.inspection.layers import layer_record
 from xprnn.diagnostics.inspection.passes import backward_kept, forward_again, one_segment
 from xprnn.diagnostics.inspection.record import Contribution, Record
@@ -68,12 +69,6 @@ def record(
     if not isinstance(net, RNN):
         raise TypeError(f"net is {type(net).__name__}: expected an RNN")
     architecture, backend = net.architecture, net.backend
-    if architecture.forms_recurrent:
-        raise ValueError(
-            f"projection is {architecture.projection} and heads is {architecture.heads}: expected "
-            "None and 1, since no page shows how the recurrent matrix is formed; gradient_flow "
-            "measures such networks"
-        )
     loss, window = get_loss(loss), check_window(window)
     if (target is None) == (d_output is None):
         given = "neither" if target is None else "both"
@@ -135,7 +130,7 @@ def record(
             d_output=_wide(_one(host(d_output), last=last)),
             probabilities=None if softmax is None else _wide(_one(host(softmax), last=last)),
             last=last,
-            has_readout=architecture.output_size is not None,
+            readout=readout_equation(architecture),
             layers=layers,
             contributions=contributions,
             vocabulary=tuple(vocabulary),
@@ -173,12 +168,16 @@ def _layers(
             )
             for w, b in zip(whole, backs, strict=True)
         ]
-    layers = tuple(
-        layer_record(
-            View(architecture, direction, layer, forward_again(architecture.cell, layer), back, cut)
+    factors = tape.factors or (None,) * len(tapes)
+    views = [
+        View(
+            architecture, direction, layer, forward_again(architecture.cell, layer), back, cut, both
         )
-        for direction, layer, back, cut in zip(architecture.stack, tapes, backs, cuts, strict=True)
-    )
+        for direction, layer, back, cut, both in zip(
+            architecture.stack, tapes, backs, cuts, factors, strict=True
+        )
+    ]
+    layers = tuple(map(layer_record, views))
     return layers, tuple(_ends(net, tape, d_output, d_input))
 
 
@@ -191,7 +190,8 @@ def _ends(
         last = net.returns == "last"
         dy, h = (_wide(_one(host(a), last=last)) for a in (d_output, tape.h))
         name = net.architecture.readout_weight
-        yield Contribution(name, "dR += dy(t) h(t)ᵀ", dy, h, None, shapes[name])
+        read = transposed(read_out_of(net.architecture))
+        yield Contribution(name, f"dR += dy(t) {read}", dy, h, None, shapes[name])
         if net.bias:
             yield Contribution("readout.bias", "dr += dy(t)", dy, None, None, dy.shape[1:])
     if net.embedding_size is not None:

@@ -12,6 +12,7 @@ from xprnn.diagnostics.inspection.record import Line, Quantity
 from xprnn.diagnostics.inspection.watching import Call, Statement
 from xprnn.engine.architecture import Architecture, Direction
 from xprnn.engine.layer.layer import Tape
+from xprnn.engine.recurrent import Factors
 
 Result: TypeAlias = tuple[str, Any, Statement | None]
 """A name, what it stands for, and the statement that computed it."""
@@ -30,6 +31,8 @@ class View:
         Of one segment.
     cut : tuple of array, (T, 1, H) each, or None
         What a window keeps from reaching each state.
+    factors : Factors or None
+        Of the recurrent matrix, if the layer has a projection.
     """
 
     architecture: Architecture
@@ -38,6 +41,7 @@ class View:
     forth: Forth
     back: Back
     cut: Arrays | None
+    factors: Factors | None
 
     @property
     def cell(self) -> Cell:
@@ -55,6 +59,27 @@ class View:
     @property
     def after(self) -> str:
         return "(t-1)" if self.direction.reverse else "(t+1)"
+
+    @property
+    def projection(self) -> str:
+        """What stands behind U in equations: ``" P"`` if the layer has a projection."""
+        return "" if self.factors is None else " P"
+
+    @property
+    def projection_back(self) -> str:
+        """What stands before Uᵀ in equations."""
+        return "" if self.factors is None else "Pᵀ "
+
+    def projected(self, h: HostArray) -> HostArray:
+        """Return P h of every step on the host, (T, P), given h, (T, H)."""
+        assert self.factors is not None
+        P: HostArray = self.tape.backend.to_numpy(self.factors.P).astype(np.float64)
+        return h @ P.T
+
+    @property
+    def recurrent_shape(self) -> tuple[int, ...]:
+        """The shape of the parameter U."""
+        return self.architecture.shapes()[self.direction.names.U]
 
     def host(self, a: Any) -> HostArray | None:
         """Return an array of every step on the host, (T, K), in the sequence's order.

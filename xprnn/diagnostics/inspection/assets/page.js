@@ -38,6 +38,12 @@ function rowsNow() {
   const adds = layer.adds.map((adds, k) => ({
     name: addsName(adds.text), group: "adds to the gradients", note: adds.name, kind: "adds", adds, line: offset + k,
   }));
+  // A projection gets shares of its gradient on several ways.
+  const taken = new Set();
+  for (const row of adds) {
+    while (taken.has(row.name)) row.name += "′";
+    taken.add(row.name);
+  }
   return [...(dy ? [dy] : []), ...rows, ...adds, ...outputAdds];
 }
 
@@ -69,7 +75,7 @@ function linesNow() {
   if (state.pass === "backward") lines.push(...layer.adds.map((adds) => plain(adds.text)));
   const layerLines = lines.length;
   if (isTop) {
-    if (state.pass === "forward" && DATA.output.readout) lines.push(plain("y(t) = R h(t) + r"));
+    if (state.pass === "forward" && DATA.output.readout) lines.push(plain(DATA.output.readout));
     if (state.pass === "backward") lines.push(...DATA.output.adds.map((adds) => plain(adds.text)));
   }
   lines.backward = state.pass === "backward";

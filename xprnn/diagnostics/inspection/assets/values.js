@@ -146,6 +146,8 @@ function addsView(adds, t, since, options) {
     return vectorView(sum, { ...options, unit: null });
   }
   const [rows, columns] = adds.shape;
+  // The column of the matrix left rightᵀ that a parameter's entry is in: with heads, its block's.
+  const from = (r, c) => (adds.heads === 1 ? c : columns * (Math.floor(r / columns) % adds.heads) + c);
   const line = rows === 1 || columns === 1;
   const alone = { ...options, unit: null, labels: null, what: rows === 1 ? "column" : "row" };
   if (steps.length === 1) {
@@ -159,8 +161,8 @@ function addsView(adds, t, since, options) {
       line.append(sum, element("span", { class: "worked" }, `= ${written(a)} · ${b < 0 ? `(${written(b)})` : written(b)}`));
       return line;
     }
-    if (line) return vectorView(Float64Array.from({ length: rows * columns }, (_, k) => (rows === 1 ? left[0] * right[k] : left[k] * right[0])), alone);
-    return matrixView(rows, columns, (r, c) => left[r] * right[c], options);
+    if (line) return vectorView(Float64Array.from({ length: rows * columns }, (_, k) => (rows === 1 ? left[0] * right[k] : left[k] * right[from(k, 0)])), alone);
+    return matrixView(rows, columns, (r, c) => left[r] * right[from(r, c)], options);
   }
   if (rows * columns * steps.length > MOST_SUMMED) {
     return element("div", { class: "scale" }, "too large to be summed here");
@@ -169,7 +171,7 @@ function addsView(adds, t, since, options) {
   for (const s of steps) {
     const [a, b] = [rowOf(adds.left, s), rowOf(adds.right, s)];
     for (let r = 0; r < rows; r++) {
-      for (let c = 0; c < columns; c++) sum[r * columns + c] += a[r] * b[c];
+      for (let c = 0; c < columns; c++) sum[r * columns + c] += a[r] * b[from(r, c)];
     }
   }
   if (line) return vectorView(sum, alone);
