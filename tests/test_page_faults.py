@@ -73,22 +73,27 @@ QUICK = [
     ("layer", "gru", "rltools"),
     *(("layer", "lstm", case) for case in ("tiny", "wildml", "medium")),
     ("training", "lstm", "characters"),
+    ("training", "elman", "characters-256"),
     ("training", "gru", "forecast"),
 ]
+NO_LUCK = {"MALLOC_MMAP_THRESHOLD_": str(2**17), "MALLOC_TRIM_THRESHOLD_": str(2**20)}
+"""The GNU C library's own limits, for which it takes larger ones once it has freed such an array.
+
+As they are here, every array of 128 KiB that is not in the pool comes from the system."""
 HEAVY = ("large", "fastrnn", "wide", "dbench")
 
 
-def faults(works, lowering, threads, steps=10):
+def faults(works, lowering, threads, steps=10, **variables):
     """Return how many pages a step of each work gets from the system."""
     limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     code = STEPS.format(works=works, warm=max(3, steps // 2), steps=steps)
-    found = run_python(code, XPRNN_LOWERING=lowering, **limits)
+    found = run_python(code, XPRNN_LOWERING=lowering, **limits, **variables)
     return {line.rsplit(" ", 1)[0]: float(line.split()[-1]) for line in found.splitlines()}
 
 
 @pytest.mark.parametrize(("lowering", "threads"), [("on", 1), ("on", 2), ("numpy", 1)])
 def test_a_step_gets_no_memory_from_the_system(lowering, threads):
-    found = faults(QUICK, lowering, threads)
+    found = faults(QUICK, lowering, threads, **NO_LUCK)
     assert len(found) == len(QUICK)
     assert {work: count for work, count in found.items() if count >= MANY} == {}
 

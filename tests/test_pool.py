@@ -272,3 +272,23 @@ def test_without_a_pool_arrays_are_numpys_own(monkeypatch):
     monkeypatch.setattr(pool, "pool", lambda: none)
     assert pool.empty((MIB,), FLOAT).base is None
     assert none.kept() == Kept(0, 0, 0)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("count", [3, 2000])
+def test_rows_and_columns_that_are_picked(axis, count):
+    library, rng = xprnn.get_backend().library, np.random.default_rng(0)
+    a, index = rng.random((40, 50), dtype="float32"), rng.integers(0, 40, count)
+    for matrix in (a, a.T, a[:, ::-1]):
+        np.testing.assert_array_equal(library.taken(matrix, index, axis), matrix.take(index, axis))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 20_000, 39_999])
+def test_one_entry_of_a_large_array_is_not_finite(value, place):
+    library, a = xprnn.get_backend().library, np.full(40_000, 1e30, "float32")
+    assert library.all_finite(a)  # although the sum of its squares overflows
+    assert library.all_finite(a[::2])
+    a[place] = value
+    assert not library.all_finite(a)
+    assert not library.all_finite(a.reshape(200, 200).T)

@@ -76,6 +76,10 @@ class Operations(ABC):
         """Return ``a`` in another shape; a view of it where the library has views."""
         return self.namespace().reshape(a, shape)
 
+    def taken(self, a: Array, index: Array, axis: int = 0) -> Array:
+        """Return rows of ``a``, or with axis 1 columns, by their numbers, all of which it has."""
+        return self.namespace().take(a, index, axis=axis)
+
     def product(self, a: Array, b: Array, row: Array | None = None) -> Array:
         """Return a b, of two matrices; with ``row`` given, it is added to every row of the product.
 

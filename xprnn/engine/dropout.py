@@ -14,7 +14,8 @@ application of dropout in recurrent neural networks", NIPS 2016.
 from typing import NamedTuple
 
 from xprnn.backend import Backend, library_of
-from xprnn.backend.host.arrays import Generator
+from xprnn.backend.host.arrays import Generator, np
+from xprnn.backend.host.pool import empty
 from xprnn.backend.types import Array
 
 NOT_COMPILED = (
@@ -51,8 +52,10 @@ def mask(
     """
     if rng is None or rate == 0:
         return None
-    kept = rng.random(shape, dtype="float32") >= rate
-    drawn = backend.asarray(kept / (1 - rate))
+    kept = rng.random(dtype="float32", out=empty(shape, np.dtype("float32"))) >= rate
+    # NumPy has no bfloat16; the backend rounds.
+    name = "float64" if backend.dtype_name == "bfloat16" else backend.dtype_name
+    drawn = backend.asarray(np.divide(kept, 1 - rate, out=empty(shape, np.dtype(name))))
     if backend.library.traced(drawn):
         raise ValueError(NOT_COMPILED)
     return drawn

@@ -8,6 +8,7 @@
 Shapes: tokens x (T, B), E (I, K), e (T, B, K).
 """
 
+from xprnn.backend.registry import library_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.engine.gradients import SparseGradient, sum_rows
 
@@ -15,7 +16,7 @@ from xprnn.engine.gradients import SparseGradient, sum_rows
 def look_up(xp: Namespace, E: Array, x: Array) -> Array:
     """Return e (T, B, K)."""
     steps, batch = x.shape
-    rows = xp.take(E, xp.reshape(x, (steps * batch,)), axis=0)
+    rows = library_of(E).taken(E, xp.reshape(x, (steps * batch,)))
     return xp.reshape(rows, (steps, batch, E.shape[1]))
 
 

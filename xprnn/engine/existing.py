@@ -137,4 +137,4 @@ def closed_up(existing: HostArray, a: Array) -> Array:
     index = library.from_host(order.reshape(steps * batch), library.device_of(a))
     xp = library.namespace()
     merged = xp.reshape(a, (steps * batch, *a.shape[2:]))
-    return xp.reshape(xp.take(merged, index, axis=0), a.shape)
+    return xp.reshape(library.taken(merged, index), a.shape)

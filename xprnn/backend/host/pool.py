@@ -15,6 +15,7 @@ array first and then counts.  If two threads were to take the same block, at lea
 count both arrays, and give its own up.
 """
 
+import math
 import mmap
 import os
 import sys
@@ -211,14 +212,12 @@ def empty(shape: Sequence[int], dtype: DType) -> HostArray:
     dtype : numpy.dtype
         Not of objects.
     """
-    # Made first, because most are small, and to compute the size takes longer.
-    array = np.empty(shape, dtype)
-    size = array.nbytes
+    size = math.prod(shape) * dtype.itemsize
     if size >= SMALLEST:
-        kept = pool().empty(array.shape, dtype, size)
+        kept = pool().empty(tuple(shape), dtype, size)
         if kept is not None:
             return kept
-    return array
+    return np.empty(shape, dtype)
 
 
 def copied(a: HostArray, dtype: DType = None) -> HostArray:
@@ -232,9 +231,7 @@ def copied(a: HostArray, dtype: DType = None) -> HostArray:
 
 def zeros(shape: Sequence[int], dtype: DType) -> HostArray:
     """Return zeros: ``np.zeros`` from the pool."""
-    made = np.empty(shape, dtype)
-    if made.nbytes >= SMALLEST:
-        made = empty(shape, dtype)
+    made = empty(shape, dtype)
     made.fill(0)
     return made
 

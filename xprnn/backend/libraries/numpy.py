@@ -107,7 +107,7 @@ class NumPy(Library):
         np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
         (starts,) = first.nonzero()
         if tuning.REPEATS * len(starts) >= len(index):
-            return ordered[starts], np.add.reduceat(rows[order], starts, axis=0)
+            return ordered[starts], _sums_of_runs(self.taken(rows, order), starts)
         found, compiled = ordered[starts], None
         if rows.size >= tuning.SCATTER_ENTRIES and rows.flags.c_contiguous:
             compiled = compiled_module("scatter", rows)
@@ -116,8 +116,10 @@ class NumPy(Library):
             places[order] = np.cumsum(first) - 1
             return found, compiled.sum_rows_at(rows, places, len(found))
         if len(found) <= tuning.INDICATOR_INDICES:
-            return found, self.product((found[:, None] == index[None, :]).astype(rows.dtype), rows)
-        return found, np.add.reduceat(rows[order], starts, axis=0)
+            indicator = empty((len(found), len(index)), rows.dtype)
+            np.equal(found[:, None], index[None, :], out=indicator)
+            return found, self.product(indicator, rows)
+        return found, _sums_of_runs(self.taken(rows, order), starts)
 
     def add_at(self, a: Array, index: Array, values: Array, axis: int) -> Array:
         return add_in_place(copied(a), index, values, axis)
@@ -257,6 +259,15 @@ class NumPy(Library):
             a = copied(a)  # as `reshape` would, but in memory of the pool
         return a.reshape(shape)
 
+    def taken(self, a: Array, index: Array, axis: int = 0) -> Array:
+        shape = (*a.shape[:axis], len(index), *a.shape[axis + 1 :])
+        if math.prod(shape) * a.itemsize < SMALLEST:
+            return a.take(index, axis)
+        if not a.flags.c_contiguous:
+            a = copied(a)
+        # With the default mode, NumPy would use a copy of the array that it is given.
+        return a.take(index, axis, out=empty(shape, a.dtype), mode="clip")
+
     sum_rows = staticmethod(sum_of_rows)
     products_at_once = staticmethod(products_at_once)
 
@@ -271,9 +282,15 @@ class NumPy(Library):
 
     def all_finite(self, a: Array) -> bool:
         # The sum of squares is finite only if all entries are, and costs half; it may overflow.
-        if a.size <= tuning.SQUARE_SUM_ENTRIES and math.isfinite(np.vdot(a, a)):
-            return True
-        return bool(np.logical_and.reduce(np.isfinite(a), axis=None))
+        size = tuning.SQUARE_SUM_ENTRIES
+        if a.size <= size or not a.flags.c_contiguous:
+            return (a.size <= size and math.isfinite(np.vdot(a, a))) or _all_finite(a)
+        flat = a.reshape(-1)
+        for start in range(0, a.size, size):
+            run = flat[start : start + size]
+            if not (math.isfinite(np.vdot(run, run)) or _all_finite(run)):
+                return False
+        return True
 
     def all_below(self, indices: Array, count: int) -> bool:
         # A negative one is a very large unsigned one.  The maximum alone, in one call.
@@ -395,6 +412,16 @@ def _in_new_arrays(rule: Rule, arrays: Sequence[Array | None]) -> tuple[Array | 
             if result is not None:
                 result[part] = block
     return tuple([None if a is None else a.reshape(first.shape) for a in results])
+
+
+def _all_finite(a: Array) -> bool:
+    return bool(np.logical_and.reduce(np.isfinite(a), axis=None))
+
+
+def _sums_of_runs(rows: Array, starts: Array) -> Array:
+    """Return the sums of rows from each start up to the next one."""
+    place = empty((len(starts), *rows.shape[1:]), rows.dtype)
+    return np.add.reduceat(rows, starts, axis=0, out=place)
 
 
 def _compiled_softmax(a: Array) -> Any:

@@ -74,5 +74,5 @@ def _gaps(xp: Namespace, valid: Array) -> Gaps:
 def of_following(xp: Namespace, gaps: Gaps, a: Array) -> Array:
     """Return for every step the a (T, B, H) of the next step that exists; zero after the last."""
     library = library_of(a)
-    taken = xp.reshape(xp.take(library.rows(a), gaps.following, axis=0), a.shape)
+    taken = xp.reshape(library.taken(library.rows(a), gaps.following), a.shape)
     return library.zero_unless(gaps.more, taken)

@@ -421,7 +421,7 @@ def _layer_gradient(
     gain_u = weights.gains[0] if weights.gains else None
     h_previous = saved.trajectory.states[0][:-1, ...]
     if mask is not None:
-        h_previous = h_previous * mask
+        h_previous = library.times(h_previous, mask)
     du = library.rows(d_loop.du)
     da = du if d_loop.da is d_loop.du else library.rows(d_loop.da)
     alone = weights.U is None or tape.second  # dU is no single product, or there is none

@@ -66,14 +66,13 @@ def _affine(backend: Backend, W: Array, b: Array | None, x: Array) -> Array:
     library = backend.library
     if x.ndim == 3:
         return library.product(library.rows(x), W.T, b)
-    xp = backend.xp
     steps, batch = x.shape
     tokens = library.reshaped(x, (steps * batch,))
     if steps * batch >= W.shape[1]:
         # The time loop reads rows of Wᵀ in memory order.  With at least as many tokens as columns
         # a transposed copy of W pays, and b is added to each column once.
-        return xp.take(W.T if b is None else W.T + b, tokens, axis=0)
-    u = xp.take(W, tokens, axis=1).T
+        return library.taken(W.T if b is None else library.plus(W.T, b), tokens)
+    u = library.taken(W, tokens, axis=1).T
     if b is not None:
         u += b
     return u
