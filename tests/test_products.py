@@ -30,6 +30,7 @@ def counts():
 def shared(monkeypatch):
     """Let every product be shared between three threads."""
     monkeypatch.setattr(numpy_products, "_SMALL", 0)
+    monkeypatch.setattr(numpy_products, "_SMALL_VECTOR", 0)
     monkeypatch.setattr(tuning, "BLAS_ALONE", 0)
     monkeypatch.setattr(tuning, "BLAS_ALONE_VECTOR", 0)
     monkeypatch.setattr(tuning, "BLAS_SHARED", 1)

@@ -236,10 +236,6 @@ class Library(Operations):
         del batch, U
         return nullcontext()
 
-    def products(self) -> AbstractContextManager[object]:
-        """Return a ``with`` block for a few products in a row, of all time steps at once."""
-        return nullcontext()
-
     def quiet(self) -> AbstractContextManager[object]:
         """Return a context without the library's own warnings of overflow and NaN."""
         return nullcontext()

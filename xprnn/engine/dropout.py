@@ -26,7 +26,7 @@ NOT_COMPILED = (
 
 
 class Masks(NamedTuple):
-    """The masks of a network's pass; None for no dropout.
+    """The masks of a network's pass; None for no dropout, and no entries for none anywhere.
 
     Attributes
     ----------
@@ -38,6 +38,9 @@ class Masks(NamedTuple):
 
     between: tuple[Array | None, ...]
     recurrent: tuple[Array | None, ...]
+
+
+NO_MASKS = Masks((), ())
 
 
 def mask(

@@ -29,7 +29,7 @@ from xprnn.engine.arguments import (
     check_window,
     zero_state,
 )
-from xprnn.engine.dropout import NOT_COMPILED, Masks
+from xprnn.engine.dropout import NO_MASKS, NOT_COMPILED, Masks
 from xprnn.engine.gradients import GradientArray
 from xprnn.engine.initializers import ByKind
 from xprnn.engine.layer.weights import check_same_weights
@@ -432,6 +432,8 @@ class RNN:
         """Draw the dropout masks of a pass over x from a generator, or from the network's own."""
         architecture = self.architecture
         drops = architecture.recurrent_dropout or (architecture.dropout and architecture.layers > 1)
+        if not drops and rng is None:
+            return NO_MASKS
         # Before it is drawn, where the library can't even compile that; else see `mask`.
         if drops and self.backend.library.traced(x):
             raise ValueError(NOT_COMPILED)

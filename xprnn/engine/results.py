@@ -28,7 +28,7 @@ class NetworkTape(NamedTuple):
     layers : tuple of Tape
         Of every layer in every direction; a reversed one's arrays are reversed in time.
     masks : tuple of array, (T, B, H·D), or None
-        The dropout mask mˡ of every layer but the last.
+        The dropout mask mˡ of every layer but the last; empty without dropout.
     h : array, (T, B, H·D) or (B, H·D)
         What the readout reads.
     parameters : tuple of array

@@ -26,7 +26,7 @@ from xprnn.backend.host.arrays import Generator
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays
 from xprnn.engine.architecture import Architecture, Direction
-from xprnn.engine.dropout import Masks, mask, masked
+from xprnn.engine.dropout import NO_MASKS, Masks, mask, masked
 from xprnn.engine.embedding import look_up, look_up_backward
 from xprnn.engine.gradients import GradientArray, plus
 from xprnn.engine.layer.layer import (
@@ -96,7 +96,8 @@ def forward(
     for k, direction in enumerate(architecture.stack):
         if direction.layer and not direction.reverse:
             h = backend.library.concatenated(outputs)
-            h = masked(h, masks.between[direction.layer - 1])
+            if masks.between:
+                h = masked(h, masks.between[direction.layer - 1])
             layer_input = h + layer_input if skips else h  # (4)
             outputs = []
         skips = direction.skips
@@ -108,7 +109,7 @@ def forward(
             _reversed(xp, layer_input) if reverse else layer_input,
             _state_of(state, direction),
             valid=_reversed(xp, valid) if reverse else valid,
-            mask=masks.recurrent[k],
+            mask=masks.recurrent[k] if masks.recurrent else None,
             save=save,
             recompute=recompute,
         )  # (2), (3)
@@ -162,7 +163,7 @@ def draw_masks(
     """Return the dropout masks of a pass, drawn from ``rng``; None: no dropout."""
     rate, recurrent_rate = architecture.dropout, architecture.recurrent_dropout
     if rng is None or not (rate or recurrent_rate):
-        return Masks((None,) * (architecture.layers - 1), (None,) * len(architecture.stack))
+        return NO_MASKS
     between: list[Array | None] = []
     recurrent: list[Array | None] = []
     for direction in architecture.stack:
@@ -214,20 +215,12 @@ def backward(
     readout_backward = partial(
         _readout_backward, parameters, tape, d_output, gradients, factored=factored
     )
-    if architecture.forms_recurrent:
-        # Formed once for both passes.
-        weights = [layer.weights for layer in tape.layers]
-    else:
-        weights = [
-            _weights(architecture, tape.backend, direction, parameters)
-            for direction in architecture.stack
-        ]
     longest_path = tape.x.shape[0] - 1
     if architecture.bidirectional:
         # A path may go through all steps in each layer, forward in one and reversed in the next.
         longest_path *= architecture.layers
     of_input = not parameters_only or architecture.embedding_size is not None
-    given = tape, weights, readout_backward, d_state, gradients, watch
+    given = tape, readout_backward, d_state, gradients, watch
     if window is None or window >= longest_path:
         d_input, states = _layers_backward(*given, of_input=of_input, of_weights=of_weights)
     else:
@@ -311,7 +304,6 @@ def _readout_backward(
 
 def _layers_backward(
     tape: NetworkTape,
-    weights: list[Weights],
     readout_backward: Callable[[], Array],
     d_state: Arrays,
     gradients: dict[str, GradientArray],
@@ -324,8 +316,6 @@ def _layers_backward(
 
     Parameters
     ----------
-    weights : list of Weights
-        Of every layer in every direction.
     readout_backward : callable
         Returns the gradient of the top layer's output.
     d_state : tuple of array, (layers·D, B, H) each
@@ -342,15 +332,15 @@ def _layers_backward(
     states : list of tuple of array
         The gradients of the initial states of every layer in every direction.
     """
-    architecture = tape.architecture
+    architecture, layers = tape.architecture, tape.layers
     states: list[Arrays] = []
     shares: dict[int, Array] = {}
 
     def layer_backward(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
         gradient = run_layer_backward(
             architecture.cell,
-            weights[k],
-            tape.layers[k],
+            layers[k].weights,
+            layers[k],
             dh,
             d_final,
             of_input=of_input or architecture.stack[k].layer > 0,
@@ -368,7 +358,7 @@ def _layers_backward(
         readout_backward(),
         d_state,
         layer_backward,
-        partial(_share, tape, shares) if of_weights else None,
+        partial(_share, tape, shares) if of_weights and tape.factors else None,
     )  # from (2), (3)
     states.reverse()
     return d_input, states
@@ -376,7 +366,6 @@ def _layers_backward(
 
 def _layers_backward_windowed(
     tape: NetworkTape,
-    weights: list[Weights],
     readout_backward: Callable[[], Array],
     d_state: Arrays,
     gradients: dict[str, GradientArray],
@@ -392,25 +381,26 @@ def _layers_backward_windowed(
     sweeps: list[Sweep | None] = [None] * len(stack)
 
     def layer_backward(k: int, dh: Array | None, d_final: Arrays) -> Array | None:
-        given = architecture.cell, weights[k], tapes[k], dh, d_final
+        layer = tapes[k]
+        given = architecture.cell, layer.weights, layer, dh, d_final
         swept = sweep_layer(*given, sweeps[k], count, watched=watch is not None)
         sweeps[k] = swept
-        return sweep_input_gradient(weights[k], tapes[k], swept) if stack[k].layer else None
+        return sweep_input_gradient(layer.weights, layer, swept) if stack[k].layer else None
 
     # A layer alone does all of its sweeps at once.
     rounds, count = (1, window + 1) if architecture.layers == 1 else (window + 1, 1)
     shares: dict[int, Array] = {}
     for left in reversed(range(rounds)):
         # The last sweep has the whole gradient.
-        projected = None if left else partial(_share, tape, shares)
+        projected = partial(_share, tape, shares) if tape.factors and not left else None
         down_the_layers(tape, dh, d_state, layer_backward, projected)
     if watch is not None:
         for k, swept in enumerate(sweeps):
             if swept is not None:
-                watch(k, swept_states(weights[k], tapes[k], swept))
+                watch(k, swept_states(tapes[k].weights, tapes[k], swept))
     layers = [
-        sweep_gradient(w, layer, swept)
-        for w, layer, swept in zip(weights, tapes, sweeps, strict=True)
+        sweep_gradient(layer.weights, layer, swept)
+        for layer, swept in zip(tapes, sweeps, strict=True)
         if swept is not None
     ]
     for k, layer in enumerate(layers):
@@ -458,42 +448,41 @@ def down_the_layers(
     stack = architecture.stack
     d_layer, d_inputs = dh, []
 
-    def before_projection(k: int, dh: Array | None) -> Array | None:
-        if dh is None or not tape.factors:
-            return dh
-        if projected is not None:
-            projected(k, dh)
-        return put_out_backward(xp, tape.factors[k], dh)
-
     # What goes past a layer that skips.
     d_past: Any = None
     if stack[-1].skips:
         d_past = _last_backward(tape, dh) if at_last else dh
     del dh
     for k in reversed(range(len(stack))):
-        direction, d_final = stack[k], _state_of(d_state, stack[k])
-        size = direction.features
+        direction = stack[k]
+        d_final, size = _state_of(d_state, direction), direction.features
         # In one direction the object itself and no view of it: a windowed sweep recognises an
         # unchanged gradient by the object.
         dh_k = d_layer
         if architecture.bidirectional:
             dh_k = d_layer[..., size:] if direction.reverse else d_layer[..., :size]
-        if at_last and direction.layer == architecture.layers - 1:
+        ends = at_last and direction.layer == architecture.layers - 1
+        if direction.reverse and not ends:
+            dh_k = xp.flip(dh_k, axis=0)
+        if tape.factors:
+            if projected is not None:
+                projected(k, dh_k)
+            dh_k = put_out_backward(xp, tape.factors[k], dh_k)
+        if ends:
             # The output is the final state, so its gradient enters there and at no step before.
-            d_final, dh_k = (d_final[0] + before_projection(k, dh_k), *d_final[1:]), None
-        # The result has no name, so that a long sequence's gradient doesn't outlive its use.
+            d_final, dh_k = (d_final[0] + dh_k, *d_final[1:]), None
         if direction.reverse:
-            d_inputs.append(
-                _reversed(xp, layer_backward(k, before_projection(k, _reversed(xp, dh_k)), d_final))
-            )
-        else:
-            d_inputs.append(layer_backward(k, before_projection(k, dh_k), d_final))
-            # On the way back a layer's forward direction comes last: the layer is done.
-            d_layer, d_inputs = _summed(d_inputs), []
-            if direction.skips:
-                d_layer = d_layer + d_past
-            if direction.layer:
-                d_past = d_layer if stack[k - 1].skips else None
+            # The result has no name, so that a long sequence's gradient doesn't outlive its use.
+            d_inputs.append(_reversed(xp, layer_backward(k, dh_k, d_final)))
+            continue
+        # On the way back a layer's forward direction comes last: the layer is done.
+        d_inputs.append(layer_backward(k, dh_k, d_final))
+        d_layer, d_inputs = _summed(d_inputs), []
+        if direction.skips:
+            d_layer = d_layer + d_past
+        if direction.layer:
+            d_past = d_layer if stack[k - 1].skips else None
+            if tape.masks:
                 d_layer = masked(d_layer, tape.masks[direction.layer - 1])  # from (4)
     return d_layer
 

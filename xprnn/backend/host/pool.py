@@ -231,6 +231,8 @@ def copied(a: HostArray, dtype: DType = None) -> HostArray:
 
 def zeros(shape: Sequence[int], dtype: DType) -> HostArray:
     """Return zeros: ``np.zeros`` from the pool."""
+    if math.prod(shape) * dtype.itemsize < SMALLEST:
+        return np.zeros(shape, dtype)
     made = empty(shape, dtype)
     made.fill(0)
     return made

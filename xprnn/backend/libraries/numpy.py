@@ -10,7 +10,7 @@ from typing import Any
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import HostArray, changes_arithmetic, np
 from xprnn.backend.host.pool import SMALLEST, copied, empty, release_memory, zeros
-from xprnn.backend.host.threads import one_turn, step_products
+from xprnn.backend.host.threads import step_products
 from xprnn.backend.libraries.in_place import add_in_place, put_in_place
 from xprnn.backend.libraries.numpy_products import (
     SIDE,
@@ -88,9 +88,6 @@ class NumPy(Library):
 
     def step_products(self, batch: int, U: Array) -> AbstractContextManager[object]:
         return step_products(batch, U.size)
-
-    def products(self) -> AbstractContextManager[object]:
-        return one_turn
 
     def quiet(self) -> AbstractContextManager[object]:
         return np.errstate(over="ignore", invalid="ignore")
@@ -252,7 +249,8 @@ class NumPy(Library):
 
     def rows(self, a: Array) -> Array:
         shape = a.shape
-        return self.reshaped(a, (math.prod(shape[:-1]), shape[-1]))
+        count = shape[0] * shape[1] if len(shape) == 3 else math.prod(shape[:-1])
+        return self.reshaped(a, (count, shape[-1]))
 
     def reshaped(self, a: Array, shape: tuple[int, ...]) -> Array:
         if not a.flags.c_contiguous and a.nbytes >= SMALLEST:

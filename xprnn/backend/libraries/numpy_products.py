@@ -7,7 +7,7 @@ large ones, of which each calls the BLAS for its parts.  Which product goes whic
 
 import importlib
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from xprnn.backend.host import tuning
@@ -15,9 +15,15 @@ from xprnn.backend.host.arrays import np
 from xprnn.backend.host.cut_products import multiply, parts
 from xprnn.backend.host.kernels import blas_vector_bits
 from xprnn.backend.host.pool import SMALLEST, empty
-from xprnn.backend.host.threads import can_limit_blas, compute_threads, one_blas_thread, share
+from xprnn.backend.host.threads import (
+    can_limit_blas,
+    compute_threads,
+    one_blas_thread,
+    one_turn,
+    share,
+)
 from xprnn.backend.numba import lowering_word, vector_bits, why_no_numba
-from xprnn.backend.types import Array
+from xprnn.backend.types import Array, DType
 
 SIDE = 16
 """Entries of float32 in the widest vector, 512 bits.
@@ -30,8 +36,9 @@ DTYPES = (np.dtype("float32"), np.dtype("float64"))
 """The dtypes that a BLAS and compiled code take."""
 
 
-_SMALL = min(tuning.COMPILED_PRODUCT, tuning.BLAS_ALONE, tuning.BLAS_ALONE_VECTOR)
-"""Multiplications below which a product is for one thread of a BLAS."""
+_SMALL = min(tuning.COMPILED_PRODUCT, tuning.BLAS_ALONE)
+_SMALL_VECTOR = min(_SMALL, tuning.BLAS_ALONE_VECTOR)
+"""Multiplications below which a product is for one thread of a BLAS; with one row or column."""
 _SMALL_RESULT = SMALLEST // 8
 """Entries of float64 below which an array is not in the pool."""
 
@@ -39,7 +46,8 @@ _SMALL_RESULT = SMALLEST // 8
 def product(a: Array, b: Array, row: Array | None = None) -> Array:
     """Return a b, of two matrices; with ``row`` given, it is added to every row of the product."""
     rows, columns = len(a), b.shape[1]
-    if rows * b.size < _SMALL and rows * columns < _SMALL_RESULT:
+    small = _SMALL_VECTOR if rows == 1 or columns == 1 else _SMALL
+    if rows * b.size < small and rows * columns < _SMALL_RESULT:
         # None of the questions below has another answer, and asking them takes as long as this.
         c = a * b if len(b) == 1 else a @ b
         if row is not None:
@@ -63,14 +71,18 @@ def _by_blas(a: Array, b: Array) -> Array:
             return a * b
         return np.multiply(a, b, out=empty((rows, columns), np.result_type(a, b)))
     work = rows * depth * columns
-    count = parts(rows, depth, columns, tuning.BLAS_SHARED // 2)
-    if count > 1 and can_limit_blas():
-        c = empty((rows, columns), np.result_type(a, b))
-        with one_blas_thread:
-            multiply(a, b, c, count)
-        return c
     alone = tuning.BLAS_ALONE if min(rows, columns) > 1 else tuning.BLAS_ALONE_VECTOR
-    if work < alone or compute_threads() == 1 or not can_limit_blas():
+    if work < alone or not can_limit_blas():
+        return _matmul(a, b)
+    # Cut by its shape, whether there is one thread or several: see `cut_products`.
+    if work >= tuning.BLAS_SHARED:
+        count = parts(rows, depth, columns, tuning.BLAS_SHARED // 2)
+        if count > 1:
+            c = empty((rows, columns), np.result_type(a, b))
+            with one_blas_thread:
+                multiply(a, b, c, count)
+            return c
+    if compute_threads() == 1:
         return _matmul(a, b)
     # A BLAS's own second thread spins for milliseconds after a product, on a core that a thread of
     # ours could use.
@@ -156,12 +168,27 @@ def products_at_once(
     work = 0
     for a, b in pairs:
         work += len(a) * b.size
-    threads = work // tuning.TOGETHER_PER_THREAD
-    if threads > 1:
-        threads = min(compute_threads(), threads)
-    if threads < 2 or len(pairs) < 2:
-        found = [product(a, b) for a, b in pairs]
-        return found, None if summed is None else sum_of_rows(summed)
+    if work < tuning.BLAS_ALONE:
+        return _one_by_one(pairs, summed)
+    with one_turn:
+        threads = min(compute_threads(), work // tuning.TOGETHER_PER_THREAD)
+        if threads < 2 or len(pairs) < 2:
+            return _one_by_one(pairs, summed)
+        return _shared(pairs, summed, threads)
+
+
+def _one_by_one(
+    pairs: Sequence[tuple[Array, Array]], summed: Array | None
+) -> tuple[list[Array], Array | None]:
+    """Return what `products_at_once` does."""
+    found = [product(a, b) for a, b in pairs]
+    return found, None if summed is None else sum_of_rows(summed)
+
+
+def _shared(
+    pairs: Sequence[tuple[Array, Array]], summed: Array | None, threads: int
+) -> tuple[list[Array], Array | None]:
+    """Return the same, computed by at most so many threads."""
     results: list[Array] = []
     plans: list[Any] = []
     for a, b in pairs:
@@ -207,9 +234,21 @@ def sum_of_rows(a: Array) -> Array:
     if a.dtype not in DTYPES:
         return np.add.reduce(a, axis=0)
     # A product reads the matrix once, row by row.  NumPy's sum goes down its columns.
-    ones = np.empty((1, len(a)), a.dtype)
-    ones.fill(1)
+    count = len(a)
+    ones = _ones(count, a.dtype) if count <= _MOST_ONES else np.ones((1, count), a.dtype)
     return product(ones, a)[0]
+
+
+_MOST_ONES = 4096
+"""Entries of the longest row of ones that is kept."""
+
+
+@lru_cache(maxsize=64)
+def _ones(count: int, dtype: DType) -> Array:
+    """Return a row of ones, which nobody may write to."""
+    row = np.ones((1, count), dtype)
+    row.setflags(write=False)
+    return row
 
 
 @cache

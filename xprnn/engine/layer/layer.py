@@ -17,7 +17,7 @@ of a second product get another operand than h(t-1); see `xprnn.engine.loop.seco
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from xprnn.backend import Backend, Library
+from xprnn.backend import Backend
 from xprnn.backend.trees import tree
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays, Cell, second_product, unit_names
@@ -96,14 +96,6 @@ class Unrolled(NamedTuple):
     tape: Tape
 
 
-class _Wanted(NamedTuple):
-    """What a backward pass is to return, and who watches it: see `run_layer_backward`."""
-
-    of_input: bool
-    of_weights: bool
-    watch: Watch | None
-
-
 def run_layer(
     backend: Backend,
     cell: Cell,
@@ -130,35 +122,42 @@ def run_layer(
         Gradient checkpointing: leave on the tape the states at the segments' borders only, from
         which `run_layer_backward` recomputes everything else.
     """
-    xp, (total, batch) = backend.xp, x.shape[:2]
-    whole = not (recompute or backend.library.segments)
-    borders = (slice(0, total),) if whole else cut(total, batch)
-    # A border state that is a view would keep the whole segment before it in memory.
-    copy_borders = recompute or len(borders) > 1
+    library, (total, batch, *_) = backend.library, x.shape
     gain = weights.gains[1] if weights.gains else None
     U = weights.U
     if U is None:
         U = _no_rows(backend, weights.W, state[0].shape[1])
-    recurrent = Recurrent(U, _units(backend, cell, weights, U.shape[1]), gain, mask, valid)
+    units = _units(backend, cell, weights, U.shape[1]) if unit_names(cell) else ()
+    recurrent = Recurrent(U, units, gain, mask, valid)
     if total == 0:
         return _without_steps(backend, weights, x, state, recurrent)
+    cuts = recompute or library.segments
+    borders, second = cut(total, batch) if cuts else (slice(0, total),), second_product(cell)
+    if len(borders) == 1 and not recompute:
+        made = _run_segment(backend, cell, weights, x, recurrent, state, save=save)
+        states = made.trajectory.states
+        h = states[0][1:, ...]
+        if valid is not None:
+            h = library.zero_unless(valid, h)
+        final = tuple([part[-1, ...] for part in states])
+        segment = Segment(borders[0], state, final, made if save else None)
+        return Unrolled(h, final, Tape(backend, x, recurrent, (segment,), weights, second))
+    xp, segments, whole = backend.xp, [], None
     if recompute:
         state = copied(xp, state)
-    segments, h = [], None
     for steps in borders:
-        tape = _run_segment(backend, cell, weights, x, recurrent, steps, state, save=save)
-        states = tape.trajectory.states
-        before, state = state, tuple([part[-1, ...] for part in states])
-        if copy_borders:
-            state = copied(xp, state)
-        h_segment = states[0][1:, ...]
-        if valid is not None:
-            h_segment = backend.library.zero_unless(valid[steps, ...], h_segment)
-        segments.append(Segment(steps, before, state, tape if save and not recompute else None))
-        h = put_steps(backend, h, steps, h_segment, total)
-        del tape, states, h_segment  # large: free them before the next segment is computed
-    second = second_product(cell)
-    return Unrolled(h, state, Tape(backend, x, recurrent, tuple(segments), weights, second))
+        there = recurrent.at(steps)
+        made = _run_segment(backend, cell, weights, x[steps, ...], there, state, save=save)
+        states = made.trajectory.states
+        # A border state that is a view would keep the whole segment before it in memory.
+        before, state = state, copied(xp, tuple([part[-1, ...] for part in states]))
+        h = states[0][1:, ...]
+        if there.valid is not None:
+            h = library.zero_unless(there.valid, h)
+        segments.append(Segment(steps, before, state, made if save and not recompute else None))
+        whole = put_steps(backend, whole, steps, h, total)
+        del made, states, h  # large: free them before the next segment is computed
+    return Unrolled(whole, state, Tape(backend, x, recurrent, tuple(segments), weights, second))
 
 
 def run_layer_backward(
@@ -182,14 +181,14 @@ def run_layer_backward(
     ValueError
         If a recomputed segment ends in another state than it did in the forward pass.
     """
-    wanted = _Wanted(of_input, of_weights, watch)
     if not tape.segments:
-        return _zero_gradient(weights, tape, d_state, wanted)
+        return _zero_gradient(weights, tape, d_state, of_input=of_input, of_weights=of_weights)
+    wanted = of_input, of_weights, watch
     if len(tape.segments) == 1:
-        return _segment_gradient(cell, weights, tape, tape.segments[0], dh, d_state, wanted)
+        return _segment_gradient(cell, weights, tape, tape.segments[0], dh, d_state, *wanted)
     total, dx = None, None
     for segment in reversed(tape.segments):
-        gradient = _segment_gradient(cell, weights, tape, segment, dh, d_state, wanted)
+        gradient = _segment_gradient(cell, weights, tape, segment, dh, d_state, *wanted)
         d_state = gradient.state
         total = gradient.weights if total is None else plus(total, gradient.weights)
         if gradient.x is not None:
@@ -207,16 +206,18 @@ def _without_steps(
     return Unrolled(h, state, Tape(backend, x, recurrent, (), weights))
 
 
-def _zero_gradient(weights: Weights, tape: Tape, d_state: Arrays, wanted: _Wanted) -> LayerGradient:
+def _zero_gradient(
+    weights: Weights, tape: Tape, d_state: Arrays, *, of_input: bool, of_weights: bool
+) -> LayerGradient:
     """Return the gradients of a layer that made no step: all zero, but for the initial state's."""
     xp, x = tape.backend.xp, tape.x
 
     def zero(a: Array | None) -> Array | None:
-        return None if a is None or not wanted.of_weights else xp.zeros_like(a)
+        return None if a is None or not of_weights else xp.zeros_like(a)
 
-    dx = xp.zeros_like(x) if wanted.of_input and x.ndim == 3 else None
+    dx = xp.zeros_like(x) if of_input and x.ndim == 3 else None
     dW: GradientArray | None = zero(weights.W)
-    if x.ndim == 2 and wanted.of_weights:
+    if x.ndim == 2 and of_weights:
         none = xp.reshape(x, (0,))
         dW = sum_columns(xp.zeros_like(weights.W[:, :0]).T, none, weights.W.shape[1])
     return LayerGradient(
@@ -265,7 +266,8 @@ def sweep_layer(
         Whether `swept_states` will be asked for.
     """
     backend, recurrent = tape.backend, _recurrent(weights, tape)
-    dh = _zero_padding(backend.library, recurrent.valid, dh)
+    if recurrent.valid is not None and dh is not None:
+        dh = backend.library.zero_unless(recurrent.valid, dh)
     given = widened(backend.library, (recurrent, _only_tape(tape).trajectory, dh, d_state))
     return sweeps(backend, cell, *given, before, count, watched=watched)
 
@@ -280,7 +282,7 @@ def sweep_input_gradient(weights: Weights, tape: Tape, swept: Sweep) -> Array | 
 def sweep_gradient(weights: Weights, tape: Tape, last: Sweep) -> LayerGradient:
     """Return the layer's gradients after the last sweep."""
     d_loop = narrowed(tape.backend.library, loop_gradient(tape.backend.xp, last), weights.W)
-    return _layer_gradient(weights, tape, slice(None), _only_tape(tape), d_loop)
+    return _layer_gradient(weights, tape, tape.x, _only_tape(tape), d_loop, of_input=True)
 
 
 class Steps(NamedTuple):
@@ -302,14 +304,10 @@ class Steps(NamedTuple):
 def saved_segments(cell: Cell, tape: Tape) -> Iterator[Steps]:
     """Iterate over a tape's segments from the first step on, recomputing those that it lacks."""
     for steps, before, _, saved in tape.segments:
-        found = saved
+        found, recurrent = saved, tape.recurrent.at(steps)
         if found is None:
-            found = _run_segment(
-                tape.backend, cell, tape.weights, tape.x, tape.recurrent, steps, before, save=True
-            )
-        recurrent = tape.recurrent
-        if recurrent.valid is not None:
-            recurrent = _recurrent_at(recurrent, steps)
+            x = tape.x[steps, ...]
+            found = _run_segment(tape.backend, cell, tape.weights, x, recurrent, before, save=True)
         yield Steps(steps, recurrent, found)
         del saved, found  # large, as in `run_layer`
 
@@ -346,16 +344,13 @@ def _run_segment(
     weights: Weights,
     x: Array,
     recurrent: Recurrent,
-    steps: slice,
     state: Arrays,
     *,
     save: bool,
 ) -> SegmentTape:
-    """Run the layer over a segment."""
+    """Run the layer over the steps of a segment."""
     gain = weights.gains[0] if weights.gains else None
-    u, normalized = project(backend, weights.W, weights.b, x[steps, ...], gain)
-    if recurrent.valid is not None:
-        recurrent = _recurrent_at(recurrent, steps)
+    u, normalized = project(backend, weights.W, weights.b, x, gain)
     return SegmentTape(normalized, run_forward(backend, cell, u, recurrent, state, save=save))
 
 
@@ -366,20 +361,22 @@ def _segment_gradient(
     segment: Segment,
     dh: Array | None,
     d_state: Arrays,
-    wanted: _Wanted,
+    of_input: bool,
+    of_weights: bool,
+    watch: Watch | None,
 ) -> LayerGradient:
     """Propagate gradients back through a segment, recomputed first if it has no tape."""
-    (steps, before, _, saved), backend = segment, tape.backend
-    recurrent = _recurrent(weights, tape)
+    steps, before, _, saved = segment
+    backend, x, recurrent = tape.backend, tape.x, _recurrent(weights, tape)
+    if len(tape.segments) > 1:
+        x, recurrent = x[steps, ...], recurrent.at(steps)
+        dh = None if dh is None else dh[steps, ...]
     if saved is None:
-        saved = _run_segment(backend, cell, weights, tape.x, recurrent, steps, before, save=True)
+        saved = _run_segment(backend, cell, weights, x, recurrent, before, save=True)
         check_recomputed(backend, segment, saved)
-    if dh is not None:
-        dh = dh[steps, ...]
-    if recurrent.valid is not None:
-        recurrent = _recurrent_at(recurrent, steps)
-        dh = _zero_padding(backend.library, recurrent.valid, dh)
-    if wanted.watch is None:
+    if recurrent.valid is not None and dh is not None:
+        dh = backend.library.zero_unless(recurrent.valid, dh)
+    if watch is None:
         d_loop = run_backward(backend, cell, recurrent, saved.trajectory, dh, d_state)
     else:
         given = backend, cell, recurrent, saved.trajectory, dh, d_state
@@ -388,10 +385,10 @@ def _segment_gradient(
             kept = state_gradients(backend, cell, recurrent, saved, dh, d_state, d_loop.da)
         elif recurrent.valid is not None:
             kept = backend.library.zero_unless(recurrent.valid, kept)
-        wanted.watch(Reached(steps, kept, recurrent, saved))
-    if not wanted.of_weights:
-        return _without_weights(weights, tape, steps, saved, d_loop, of_input=wanted.of_input)
-    return _layer_gradient(weights, tape, steps, saved, d_loop, of_input=wanted.of_input)
+        watch(Reached(steps, kept, recurrent, saved))
+    if not of_weights:
+        return _without_weights(weights, tape, x, saved, d_loop, of_input=of_input)
+    return _layer_gradient(weights, tape, x, saved, d_loop, of_input=of_input)
 
 
 def _recurrent(weights: Weights, tape: Tape) -> Recurrent:
@@ -400,24 +397,18 @@ def _recurrent(weights: Weights, tape: Tape) -> Recurrent:
     return recurrent if U is None or recurrent.U is U else recurrent._replace(U=U)
 
 
-def _recurrent_at(recurrent: Recurrent, steps: slice) -> Recurrent:
-    """Return what the layer applies at these steps of padded sequences."""
-    assert recurrent.valid is not None
-    return recurrent._replace(valid=recurrent.valid[steps, ...])
-
-
 def _layer_gradient(
     weights: Weights,
     tape: Tape,
-    steps: slice,
+    x: Array,
     saved: SegmentTape,
     d_loop: LoopGradient,
     *,
-    of_input: bool = True,
+    of_input: bool,
 ) -> LayerGradient:
-    """Return the layer's gradients from those of the loop."""
+    """Return the layer's gradients from those of the loop; x has the steps of the segment."""
     backend, mask = tape.backend, tape.recurrent.mask
-    library, x = backend.library, tape.x[steps, ...]
+    library = backend.library
     gain_u = weights.gains[0] if weights.gains else None
     h_previous = saved.trajectory.states[0][:-1, ...]
     if mask is not None:
@@ -425,21 +416,20 @@ def _layer_gradient(
     du = library.rows(d_loop.du)
     da = du if d_loop.da is d_loop.du else library.rows(d_loop.da)
     alone = weights.U is None or tape.second  # dU is no single product, or there is none
-    with library.products():
-        projection = project_backward(
-            backend,
-            weights.W,
-            weights.b,
-            x,
-            du,
-            None if alone else (da.T, library.rows(h_previous)),
-            gain_u,
-            saved.normalized,
-            of_input=of_input,
-        )
-        dU = projection.beside
-        if tape.second:
-            dU = _two_gradients(tape, da, h_previous, saved.trajectory.saved[-1])
+    projection = project_backward(
+        backend,
+        weights.W,
+        weights.b,
+        x,
+        du,
+        None if alone else (da.T, library.rows(h_previous)),
+        gain_u,
+        saved.normalized,
+        of_input=of_input,
+    )
+    dU = projection.beside
+    if tape.second:
+        dU = _two_gradients(tape, da, h_previous, saved.trajectory.saved[-1])
     gains = () if d_loop.gain is None else (projection.gain, d_loop.gain)
     units: tuple[Array | None, ...] = ()
     if weights.units:
@@ -456,17 +446,18 @@ def _two_gradients(tape: Tape, da: Array, h_previous: Array, operand: Array) -> 
     """Return dU of a cell with a second product: dU₁ over dU₂."""
     library = tape.backend.library
     first = da.shape[1] - tape.second * operand.shape[2]
-    parts = (
-        library.product(da[:, :first].T, library.rows(h_previous)),
-        library.product(da[:, first:].T, library.rows(operand)),
-    )
+    pairs = [
+        (da[:, :first].T, library.rows(h_previous)),
+        (da[:, first:].T, library.rows(operand)),
+    ]
+    parts, _ = library.products_at_once(pairs, None)
     return tape.backend.xp.concat(parts, axis=0)
 
 
 def _without_weights(
     weights: Weights,
     tape: Tape,
-    steps: slice,
+    x: Array,
     saved: SegmentTape,
     d_loop: LoopGradient,
     *,
@@ -475,7 +466,6 @@ def _without_weights(
     """Return the gradients of x and of the initial state alone."""
     dx, gain = None, weights.gains[0] if weights.gains else None
     if of_input:
-        x = tape.x[steps, ...]
         dx = input_gradient(tape.backend, weights.W, x, d_loop.du, gain, saved.normalized)
     nothing = Weights(None, None, None, (None,) * len(weights.units), (None,) * len(weights.gains))
     return LayerGradient(nothing, dx, d_loop.state)
@@ -494,8 +484,3 @@ def _units(backend: Backend, cell: Cell, weights: Weights, hidden: int) -> Array
     W = weights.W
     zeros = backend.xp.zeros((hidden,), dtype=W.dtype, device=backend.device)
     return tuple(zeros if part is None else part for part in given)
-
-
-def _zero_padding(library: Library, valid: Array | None, a: Array | None) -> Array | None:
-    """Return a with zeros beyond the sequences' ends."""
-    return a if valid is None or a is None else library.zero_unless(valid, a)

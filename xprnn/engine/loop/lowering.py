@@ -55,9 +55,8 @@ NO_SECOND = "it has a second product within the step, which no lowering to this 
 
 _allowed: ContextVar[bool | None] = ContextVar("allowed", default=None)
 _log = logging.getLogger("xprnn")
-_FOUND: dict[Any, Loops | str | None] = {}
+_FOUND: dict[Any, tuple[Loops | str | None, Cell]] = {}
 _MOST_FOUND = 1024
-_UNKNOWN: Any = object()
 
 
 @contextmanager
@@ -135,19 +134,17 @@ def _found(cell: Cell, names: tuple[str, ...], work: Work) -> Loops | str | None
     At every pass, of a small network too, so that a dict is asked before the cell is.
     """
     kind: Any = type(cell)
-    key = cell, kind.forward, kind.backward, names, work
-    found: Loops | str | None
-    try:
-        found = _FOUND.get(key, _UNKNOWN)
-    except TypeError:
-        found = _UNKNOWN  # a cell that can't be hashed is not frozen
-    if found is not _UNKNOWN:
-        return found
+    # By its identity, which is no other cell's while the entry refers to it: a dataclass computes
+    # its hash anew for every question.
+    key = id(cell), kind.forward, kind.backward, names, work
+    entry = _FOUND.get(key)
+    if entry is not None:
+        return entry[0]
     found = _suitable_now(cell, names, work)
     if _is_frozen(cell):
         if len(_FOUND) >= _MOST_FOUND:
             _FOUND.clear()
-        _FOUND[key] = found
+        _FOUND[key] = found, cell
     return found
 
 

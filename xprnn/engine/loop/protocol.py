@@ -69,6 +69,10 @@ class Recurrent(NamedTuple):
     mask: Array | None = None
     valid: Array | None = None
 
+    def at(self, steps: slice) -> "Recurrent":
+        """Return what the layer applies at some of the steps."""
+        return self if self.valid is None else self._replace(valid=self.valid[steps, ...])
+
 
 class Trajectory(NamedTuple):
     """What a forward loop returns.

@@ -1,8 +1,9 @@
 """The time loop compiled by Numba: compiling it, and calling it."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.pool import copied, empty
@@ -21,10 +22,31 @@ from xprnn.engine.loop.trace import Formulas
 
 _log = logging.getLogger("xprnn")
 _DTYPES = {np.dtype(name): name for name in ("float32", "float64")}  # dtype.name is slow
-_ABSENT = {(dtype, axes): np.empty((0,) * axes, dtype) for dtype in _DTYPES for axes in (2, 3)}
-"""What a loop takes in the place of an array that is None, by dtype and number of axes."""
+_ABSENT = {dtype: (np.empty((0, 0), dtype), np.empty((0, 0, 0), dtype)) for dtype in _DTYPES}
+"""What a loop takes in the place of an array that is None, of two and of three axes, by dtype."""
 _ALL_VALID = np.empty((0, 0), bool)
 _FLOATS = {"float32": types.float32, "float64": types.float64}
+
+
+class _Alone(NamedTuple):
+    """How one thread calls a loop; decided once for all calls with arrays of the same shapes.
+
+    Attributes
+    ----------
+    call : callable
+    numbers : tuple of int
+        Its first arguments, `NUMBERS`.
+    entries : int
+        Of its ``work``.
+    """
+
+    call: Callable[..., None]
+    numbers: tuple[int, ...]
+    entries: int
+
+
+_MOST_ALONE = 1024
+"""How many of them are kept."""
 
 
 class NumbaLoops:
@@ -61,6 +83,7 @@ class NumbaLoops:
         self._both = not one_gradient(backward)
         # Two threads may both compile a loop, and then either may stay.
         self._built: dict[tuple[str, str], Built | str] = {}
+        self._alone: dict[tuple[object, ...], _Alone] = {}
 
     def suits(self, work: Work) -> bool:
         if work.normalizes or work.dtype not in _FLOATS or not work.steps * work.batch:
@@ -79,24 +102,27 @@ class NumbaLoops:
         ]
         return f"compiled by Numba {numba.__version__} ({', '.join(parts) or 'when it is used'})"
 
+    # In these two, what the calls of small functions take is seen in the time of a small network.
+
     def forward(self, u: Array, recurrent: Recurrent, state: Arrays, *, save: bool) -> Trajectory:
         U, units, _, mask, valid = recurrent
         u, U = _contiguous(u), _contiguous(U)
         (steps, batch, _), hidden, dtype = u.shape, U.shape[1], u.dtype
-        states = tuple([empty((steps + 1, batch, hidden), dtype) for _ in state])
-        for array, initial in zip(states, state, strict=True):
+        shape, states = (steps + 1, batch, hidden), []
+        for initial in state:
+            array = empty(shape, dtype)
             array[0] = initial
+            states.append(array)
         shape = (steps if save else 1, batch, hidden)
         saved = [empty(shape, kind or dtype) for kind in self._saved_dtypes]
-        mask, masked = _mask(mask, states[0])
-        given = (U, u, _valid(valid), mask, *_all_contiguous(units))
+        mask, masked = _ABSENT[dtype] if mask is None else _masked(mask, states[0][0])
+        valid = _ALL_VALID if valid is None else _steps_of(valid)
+        given = (U, u, valid, mask, *(_all_contiguous(units) if units else ()))
         self._run("forward", (*given, masked, *states, *saved), steps, batch, save)
         if not save:
-            return Trajectory(states, ())
-        return Trajectory(
-            states,
-            tuple([saved[k] if part is None else states[k][part] for k, part in self._places]),
-        )
+            return Trajectory(tuple(states), ())
+        kept = [saved[k] if part is None else states[k][part] for k, part in self._places]
+        return Trajectory(tuple(states), tuple(kept))
 
     def backward(
         self,
@@ -111,16 +137,21 @@ class NumbaLoops:
         U = _contiguous(U)
         (borders, batch, hidden), dtype = states[0].shape, U.dtype
         steps = borders - 1
-        dh = _ABSENT[dtype, 3] if dh is None else _contiguous(dh)
+        no_mask, no_dh = _ABSENT[dtype]
+        dh = no_dh if dh is None else _contiguous(dh)
         carried = tuple([copied(part, dtype) for part in d_state])
         dv = empty((steps, batch, U.shape[0]), dtype)
         du = empty((steps, batch, self._gates * hidden), dtype) if self._both else dv
-        sums = [np.zeros((-(-batch // GROUP), hidden), dtype) for _ in units]
-        mask, _ = _mask(mask, states[0])
-        kept = _ABSENT[dtype, 3] if reached is None else reached
-        given = (U, dh, _valid(valid), mask, kept, *_all_contiguous((*units, *states, *saved)))
-        filled = (*carried, *((dv, du) if self._both else (dv,)), *sums)
-        self._run("backward", given + filled, steps, batch, 1)
+        mask = no_mask if mask is None else _for_all(mask, states[0][0])
+        valid = _ALL_VALID if valid is None else _steps_of(valid)
+        kept = no_dh if reached is None else reached
+        given = (U, dh, valid, mask, kept, *_all_contiguous((*units, *states, *saved)))
+        filled = (*carried, dv, du) if self._both else (*carried, dv)
+        if not units:
+            self._run("backward", given + filled, steps, batch, 1)
+            return LoopGradient(du, dv, (), None, carried)
+        sums = _zero_sums(units, batch, hidden, dtype)
+        self._run("backward", (*given, *filled, *sums), steps, batch, 1)
         return LoopGradient(du, dv, _totals(sums), None, carried)
 
     def backward_keeping(
@@ -144,7 +175,8 @@ class NumbaLoops:
         U = _contiguous(U)
         (borders, batch, hidden), dtype = states[0].shape, U.dtype
         steps = borders - 1
-        dh = _ABSENT[dtype, 3] if dh is None else _contiguous(dh)
+        no_mask, no_dh = _ABSENT[dtype]
+        dh = no_dh if dh is None else _contiguous(dh)
         reach = before
         if reach is None:
             reach = tuple([empty((steps, batch, hidden), dtype) for _ in d_state])
@@ -152,10 +184,11 @@ class NumbaLoops:
                 part[...] = 0
         dv = empty((steps, batch, U.shape[0]), dtype)
         du = empty((steps, batch, self._gates * hidden), dtype) if self._both else dv
-        sums = [np.zeros((-(-batch // GROUP), hidden), dtype) for _ in units]
-        mask, _ = _mask(mask, states[0])
+        sums = _zero_sums(units, batch, hidden, dtype)
+        mask = no_mask if mask is None else _for_all(mask, states[0][0])
+        valid = _ALL_VALID if valid is None else _steps_of(valid)
         read = (*units, *states, *saved, *d_state)
-        given = (U, dh, _valid(valid), mask, *_all_contiguous(read))
+        given = (U, dh, valid, mask, *_all_contiguous(read))
         filled = (*reach, *((dv, du) if self._both else (dv,)), *sums)
         self._run("window", given + filled, steps, batch, count)
         return StepGradient(du, dv, _totals(sums), None, reach)
@@ -168,23 +201,43 @@ class NumbaLoops:
         ``number`` is its second one: whether to save anything, or how many sweeps to make.
         """
         U = arrays[0]
+        key = direction, U.dtype, U.shape, steps, batch, number
+        alone = self._alone.get(key)
+        if alone is not None:
+            work = empty((alone.entries,), U.dtype)
+            alone.call(*alone.numbers, team.NO_MEETING, work, *arrays)
+            return
         dtype = _DTYPES[U.dtype]
         built = self._compiled(direction, dtype)
         if isinstance(built, str):
             raise RuntimeError(built)
         lanes, hidden = tiles.lanes(U.itemsize), U.shape[1]
         gates = U.shape[0] // hidden  # 0 for a cell that does not read v
+        first = product_address(dtype), number
 
-        def work(share: team.Share) -> Array:
+        def entries(share: team.Share) -> int:
             width = -(-(share.last - share.first) // lanes) * lanes
-            sequences = share.stop - share.start
-            return empty((work_entries(direction, gates, hidden, sequences, width),), U.dtype)
+            return work_entries(direction, gates, hidden, share.stop - share.start, width)
 
+        sweeps = number if direction == "window" else 1
+        if team.is_too_short_to_share(steps * sweeps * batch * U.size):
+            everything = team.Share(0, hidden, 0, batch)
+            if len(self._alone) >= _MOST_ALONE:
+                self._alone.clear()
+            numbers = (*first, *everything, 1)
+            self._alone[key] = _Alone(built.call, numbers, entries(everything))
+            self._run(direction, arrays, steps, batch, number)
+            return
         if direction == "window":
             shares = team.shares_of_sequences(steps * number, batch, U)
         else:
             shares = team.shares(steps, batch, U, lanes)
-        team.run(partial(built.call, product_address(dtype), number), shares, work, arrays)
+        team.run(
+            partial(built.call, *first),
+            shares,
+            lambda share: empty((entries(share),), U.dtype),
+            arrays,
+        )
 
     def _compiled(self, direction: str, dtype: str) -> Built | str:
         """Return a compiled loop, or the reason why there is none."""
@@ -259,6 +312,11 @@ def _place(where: str, k: int, own: list[int]) -> tuple[int, slice | None]:
     return k, slice(-1) if where == "before" else slice(1, None)
 
 
+def _zero_sums(units: Arrays, batch: int, hidden: int, dtype: Any) -> list[Array]:
+    """Return where a loop adds up the gradients of the per-unit parameters."""
+    return [np.zeros((-(-batch // GROUP), hidden), dtype) for _ in units]
+
+
 def _totals(sums: list[Array]) -> Arrays:
     """Return the gradients of the per-unit parameters from those of groups of sequences: (11)."""
     return tuple([part[0] if len(part) == 1 else part.sum(axis=0) for part in sums])
@@ -277,15 +335,18 @@ def _all_contiguous(arrays: Arrays) -> list[Array]:
     return [a if a.flags.carray else _contiguous(a) for a in arrays]
 
 
-def _valid(valid: Array | None) -> Array:
-    return _ALL_VALID if valid is None else _contiguous(valid[:, :, 0])
+def _steps_of(valid: Array) -> Array:
+    """Return the padding mask as (T, B)."""
+    return _contiguous(valid[:, :, 0])
 
 
-def _mask(mask: Array | None, states: Array) -> tuple[Array, Array]:
+def _for_all(mask: Array, h: Array) -> Array:
+    """Return the mask of recurrent dropout in the shape of h(t)."""
+    return _contiguous(np.broadcast_to(mask, h.shape))
+
+
+def _masked(mask: Array, h: Array) -> tuple[Array, Array]:
     """Return the mask, and an array for m h(t-1) at two steps, of which the first is set."""
-    if mask is None:
-        return _ABSENT[states.dtype, 2], _ABSENT[states.dtype, 3]
-    h = states[0]
     masked = empty((2, *h.shape), h.dtype)
     masked[0] = h * mask  # (1), of the first step
-    return _contiguous(np.broadcast_to(mask, h.shape)), masked
+    return _for_all(mask, h), masked

@@ -19,7 +19,8 @@ START = 6e6
 OWN_CACHE = 1.2e6
 """Bytes of U that fit into each core's own cache beside everything else."""
 _MOST = 16
-_UNUSED = np.zeros(1, np.int64)
+NO_MEETING = np.zeros(1, np.int64)
+"""What a thread that meets no other takes for ``sync``."""
 _RELEASED = 2**62
 """A count of threads at the meeting point that is high enough to release all who wait there."""
 
@@ -62,7 +63,7 @@ def run(
     everything = first
     if last is not first:
         everything = Share(first.first, last.last, first.start, last.stop)
-    function(*everything, 1, _UNUSED, work(everything), *arrays)
+    function(*everything, 1, NO_MEETING, work(everything), *arrays)
 
 
 def shares(steps: int, batch: int, U: Array, width: int) -> list[Share]:
@@ -92,6 +93,11 @@ def shares(steps: int, batch: int, U: Array, width: int) -> list[Share]:
 def shares_of_sequences(steps: int, batch: int, U: Array) -> list[Share]:
     """Return what each thread owns if only sequences can be shared."""
     return _by_sequences(min(_count(steps * batch * U.size), -(-batch // GROUP)), batch, U.shape[1])
+
+
+def is_too_short_to_share(work: int) -> bool:
+    """Whether so many multiplications get one thread, however many there may be."""
+    return int(work / START) <= 1
 
 
 def _count(work: int) -> int:
