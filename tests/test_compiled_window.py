@@ -28,7 +28,7 @@ def calls(monkeypatch):
     seen, sweeps = [], NumbaLoops.sweeps
 
     def counted(self, *arguments):
-        seen.append(arguments[-1])
+        seen.append(arguments[-2])
         return sweeps(self, *arguments)
 
     monkeypatch.setattr(NumbaLoops, "sweeps", counted)
@@ -64,12 +64,14 @@ NETS = {
 def test_the_same_as_in_plain_array_code(cell, kind, calls):
     options, sweeps = NETS[kind]
     net = xprnn.RNN(3, 5, 2, cell=cell, dtype="float64", rng=0, **options)
-    for lengths in (None, (9, 1, 4, 2, 9, 3, 9, 8, 9)):
+    gaps = np.random.default_rng(2).random((9, 9)) < 0.5
+    gaps[:, 4] = False
+    for padding in ({}, {"lengths": (9, 1, 4, 2, 9, 3, 9, 8, 9)}, {"mask": gaps}):
         calls.clear()
-        found = gradients(net, (9, 9), window=3, lengths=lengths, rng=3)
+        found = gradients(net, (9, 9), window=3, rng=3, **padding)
         assert calls == sweeps
         with xprnn.disable_lowering():
-            want = gradients(net, (9, 9), window=3, lengths=lengths, rng=3)
+            want = gradients(net, (9, 9), window=3, rng=3, **padding)
         assert calls == sweeps
         for a, b in zip(found, want, strict=True):
             assert_close(a, b, 1e-12)

@@ -15,6 +15,7 @@ from xprnn import RNN, disable_lowering, evaluate, fit, get_backend, unroll, unr
 from xprnn.data import Batch, buckets, chunks, minibatches, pad
 from xprnn.diagnostics import GradientFlow, gradient_flow
 from xprnn.engine.gradients import SparseGradient, dense
+from xprnn.engine.loop.numpy.loops import NumPyLoops
 from xprnn.losses import SquaredError
 from xprnn.optim import SGD
 
@@ -124,7 +125,11 @@ def test_every_loop(name, loop, window, recompute, monkeypatch):
     state = state_of(net)
     sum_of = SquaredError("sum")
     options = {"window": window, "recompute": recompute}
+    seen, sweeps = [], NumPyLoops.sweeps
+    monkeypatch.setattr(NumPyLoops, "sweeps", lambda *given: seen.append(1) or sweeps(*given))
     found = net.value_and_grad(X, Y, sum_of, state, mask=MASK, **options)
+    lowered = window is not None and loop != "plain" and name != "lstm-everything"
+    assert bool(seen) == lowered
     for b in range(B):
         at, column = MASK[:, b], slice(b, b + 1)
         part = net.value_and_grad(

@@ -25,10 +25,10 @@ from typing import Any, NamedTuple, TypeAlias
 from xprnn.backend import Backend
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell, second_product
-from xprnn.engine.layer.gaps import find_gaps
 from xprnn.engine.layer.segments import SegmentTape
 from xprnn.engine.layer.window import direct_gradient, ends
 from xprnn.engine.loop.evaluate import evaluate
+from xprnn.engine.loop.gaps import find_gaps
 from xprnn.engine.loop.lowering import formulas_of
 from xprnn.engine.loop.plain import held, step_back
 from xprnn.engine.loop.protocol import Recurrent

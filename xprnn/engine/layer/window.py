@@ -21,7 +21,7 @@ from typing import NamedTuple
 from xprnn.backend import Backend, library_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.cells import Arrays, Cell
-from xprnn.engine.layer.gaps import Gaps, find_gaps, of_following
+from xprnn.engine.loop.gaps import Gaps, find_gaps, of_following
 from xprnn.engine.loop.loop import windowed_loops
 from xprnn.engine.loop.plain import held, step_back
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent, StepGradient, Trajectory
@@ -93,13 +93,13 @@ def sweeps(
     xp, valid = backend.xp, recurrent.valid
     gaps = find_gaps(backend, valid) if before is None else before.gaps
     compiled = None
-    if gaps is None and not watched:
+    if not watched:
         compiled = windowed_loops(backend, cell, recurrent, trajectory.states[0])
     if compiled is not None:
         given = None if before is None else before.step.state
-        step = compiled.sweeps(recurrent, trajectory, dh, d_state, given, count)
-        first = None if valid is None else ends(xp, valid)[0]
-        return Sweep(step, first, (), (), dh, d_state, None, summed=True)
+        step = compiled.sweeps(recurrent, trajectory, dh, d_state, given, count, gaps)
+        first = None if valid is None else _ends(xp, valid, gaps)[0]
+        return Sweep(step, first, (), (), dh, d_state, gaps, summed=True)
     for _ in range(count):
         before = _sweep(xp, cell, recurrent, trajectory, dh, d_state, before, gaps)
     assert before is not None
@@ -123,10 +123,7 @@ def _sweep(
         # The same object as in the sweep before: the top layer's dh never changes.
         first, direct = before.first, before.direct
     else:
-        if gaps is not None:
-            first, last = gaps.first, gaps.last
-        else:
-            first, last = (None, None) if valid is None else ends(xp, valid)
+        first, last = (None, None) if valid is None else _ends(xp, valid, gaps)
         direct = direct_gradient(xp, previous[0].shape, dh, d_state, last)
     G = direct
     if before is not None and gaps is not None:
@@ -171,6 +168,10 @@ def ends(xp: Namespace, valid: Array) -> tuple[Array, Array]:
     before = xp.concat((none, valid[:-1, ...]), axis=0)
     after = xp.concat((valid[1:, ...], none), axis=0)
     return valid & ~before, valid & ~after
+
+
+def _ends(xp: Namespace, valid: Array, gaps: Gaps | None) -> tuple[Array, Array]:
+    return ends(xp, valid) if gaps is None else (gaps.first, gaps.last)
 
 
 def direct_gradient(

@@ -43,6 +43,7 @@ from typing import ClassVar, NamedTuple, Protocol
 from xprnn.backend.kernels import Limits
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
+from xprnn.engine.loop.gaps import Gaps
 from xprnn.engine.normalization import Normalized
 
 
@@ -242,6 +243,7 @@ class Windowed(Protocol):
         d_state: Arrays,
         before: Arrays | None,
         count: int,
+        gaps: Gaps | None,
     ) -> StepGradient:
         """Make a number of sweeps through one layer.
 
@@ -255,6 +257,8 @@ class Windowed(Protocol):
             Given up: the gradients of the state before each step that the sweep before the first
             one returned; None: there is none.
         count : int
+        gaps : Gaps or None
+            None: every sequence's steps follow each other.
 
         Returns
         -------

@@ -11,6 +11,7 @@ from xprnn.backend.numba import functions, intrinsics, packed, tiles
 from xprnn.backend.numba.build import Built, NumbaError, build, numba, product_address, types
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
+from xprnn.engine.loop.gaps import Gaps
 from xprnn.engine.loop.numba import team
 from xprnn.engine.loop.numba.parts import GROUP, NUMBERS, Loop
 from xprnn.engine.loop.numba.source import backward_loop, forward_loop, work_entries
@@ -169,7 +170,9 @@ class NumbaLoops:
         d_state: Arrays,
         before: Arrays | None,
         count: int,
+        gaps: Gaps | None,
     ) -> StepGradient:
+        del gaps  # Each row looks for the next step that exists.
         U, units, _, mask, valid = recurrent
         states, saved, _ = trajectory
         U = _contiguous(U)

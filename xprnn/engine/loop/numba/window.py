@@ -6,6 +6,7 @@ They are explained in `xprnn.engine.layer.window`, and the names in
     reach0              the gradient of a state variable before each step, (T, B, H)
     da                  dv of a block of rows
     i                   a row, counted from the first of its block
+    s                   the next step of the sequence that exists, T if there is none
 """
 
 from collections.abc import Sequence
@@ -53,19 +54,20 @@ def window_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
 
     All steps of a sweep are independent of each other, so its rows (steps times sequences) go
     through the elementwise formula and the product in blocks of `WINDOW_ROWS`.  Row (t, b) needs
-    the sweep before at row (t+1, b) only: going up in t, that may be overwritten as soon as row t
-    has been computed.
+    the sweep before at row (s, b) only, s > t being the next step that exists: going up in t, that
+    may be overwritten as soon as row t has been computed.
     """
     back = Back(program, saved)
     states, units, wholes, grads = back.states, back.units, back.wholes, back.grads
-    start = [
+    start = ["s = t + 1", "if padded:", "    while s < T and not valid[s, b]:", "        s += 1"]
+    start += [
         line
         for k in states
         for line in (
             row_at("ending", f"d_state{k}_", "b * H"),
-            row_at("next", f"reach{k}", "here + B * H"),
+            row_at("next", f"reach{k}", "(s * B + b) * H"),
             *either(
-                "t + 1 == T or (padded and not valid[t + 1, b])",
+                "s == T",
                 ["for j in range(n):", f"    d_state{k}[j] = ending[j]"],
                 ["for j in range(n):", f"    d_state{k}[j] = next[j]"],
             ),

@@ -13,6 +13,7 @@ from xprnn.backend.host.pool import copied, empty
 from xprnn.backend.host.threads import step_products
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
+from xprnn.engine.loop.gaps import Gaps, of_following
 from xprnn.engine.loop.joint import joint_backward, joint_forward
 from xprnn.engine.loop.numpy.plan import LoopPlan, plan_backward, plan_forward
 from xprnn.engine.loop.numpy.source import backward_source, forward_source
@@ -134,6 +135,7 @@ class NumPyLoops:
         d_state: Arrays,
         before: Arrays | None,
         count: int,
+        gaps: Gaps | None,
     ) -> StepGradient:
         # In a sweep each step is on its own, so all T steps of B sequences are to the loop as one
         # step of T·B sequences.
@@ -155,10 +157,12 @@ class NumPyLoops:
         if valid is not None:
             within, last = valid.reshape(*rows[:2], 1), valid.copy()
             last[:-1] &= ~valid[1:]
+        if gaps is not None:
+            last = gaps.last
         U, reach = np.ascontiguousarray(U), before
         G = [empty(shape, U.dtype) for _ in d_state]
         for _ in range(count):
-            _reaching(G, dh, d_state, reach, last)
+            _reaching(G, dh, d_state, reach, last, gaps)
             with step_products(rows[1], U.size):
                 du, dv, d_units, found = loop.call(
                     *(U, units, previous, saved, None, [part.reshape(rows[1:]) for part in G]),
@@ -172,7 +176,12 @@ class NumPyLoops:
 
 
 def _reaching(
-    G: list[Array], dh: Array | None, d_state: Arrays, reach: Arrays | None, last: Array | None
+    G: list[Array],
+    dh: Array | None,
+    d_state: Arrays,
+    reach: Arrays | None,
+    last: Array | None,
+    gaps: Gaps | None,
 ) -> None:
     """Write to G what reaches the state after every step: see `xprnn.engine.layer.window`, (1).
 
@@ -184,7 +193,9 @@ def _reaching(
             each[-1] += final
         else:
             np.add(each, final, out=each, where=last)
-        if reach is not None:
+        if reach is not None and gaps is not None:
+            np.add(each, of_following(np, gaps, reach[k]), out=each)
+        elif reach is not None:
             each[:-1] += reach[k][1:]
 
 
