@@ -43,11 +43,10 @@ def number(
     """Return a finite number in [least, below), or in (least, below) if ``open_``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} is {quoted(value)} ({type(value).__name__}): expected a number")
-    given = quoted(value)
+    given: object = value
     # A NumPy scalar may change the dtype of a product; a Python float takes the array's dtype.
     try:
-        value = float(value)
-        given = quoted(value)
+        given = value = float(value)
     except OverflowError:
         # An int beyond the largest float.
         value = math.inf
@@ -56,7 +55,7 @@ def number(
         sign = "above" if open_ else "at least"
         limit = f" and below {below:g}" if math.isfinite(below) else ""
         wanted = f"number {sign} {least:g}{limit}" if math.isfinite(least) else "finite number"
-        raise ValueError(f"{name} is {given}: expected a {wanted}")
+        raise ValueError(f"{name} is {quoted(given)}: expected a {wanted}")
     return value
 
 

@@ -360,15 +360,14 @@ class NumPy(Library):
         return np.asarray(np.count_nonzero(a), np.float64)
 
     def count_outside(self, a: Array, low: float, high: float, where: Array | None) -> Array:
-        count, rows = 0, len(a) if a.size <= tuning.BLOCK_ENTRIES else _rows_of_block(a.shape)
+        if a.size <= tuning.BLOCK_ENTRIES:
+            return super().count_outside(a, low, high, where)
+        count, rows = 0.0, _rows_of_block(a.shape)
         for start in range(0, len(a), rows):
             part = slice(start, start + rows)
-            outside = a[part] <= low
-            outside |= a[part] >= high
-            if where is not None:
-                outside &= where[part]
-            count += int(np.count_nonzero(outside))
-        return np.asarray(count, np.float64)
+            within = None if where is None else where[part]
+            count += float(super().count_outside(a[part], low, high, within))
+        return np.asarray(count)
 
     def square_sum_of_product(self, left: Array, right: Array) -> Array:
         if left.dtype != np.float16:

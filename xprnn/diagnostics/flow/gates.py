@@ -14,7 +14,7 @@ linear, and never saturated.
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xprnn.backend import Backend
 from xprnn.backend.types import Array, Namespace
@@ -24,7 +24,7 @@ from xprnn.engine.layer.reaching import Reached, recurrent_projection
 from xprnn.engine.layer.weights import Weights
 from xprnn.engine.loop.evaluate import evaluate
 from xprnn.engine.loop.lowering import formulas_of
-from xprnn.engine.loop.program import CONSTANT, Node, Program
+from xprnn.engine.loop.program import CONSTANT, Program
 
 Slope = Callable[[Namespace, Array, Array], Array]
 
@@ -54,8 +54,8 @@ Activation = tuple[Function, ...]
 
 def saturated(
     backend: Backend, cell: Cell, weights: Weights, x: Array, reached: Reached, bound: float
-) -> Array | None:
-    """Return how many entries of each gate have a slope of at most ``bound``, (G,).
+) -> tuple[Array, ...] | None:
+    """Return how many entries of each gate have a slope of at most ``bound``, a scalar for each.
 
     None if the formula can't be traced.  Entries in the padding are not counted.
 
@@ -68,11 +68,12 @@ def saturated(
     if formulas is None:
         return None
     program, xp = formulas.forward, backend.xp
-    activations, on_tape = _found_once(program.nodes, program.outputs["saved"], cell.gates)
+    activations, on_tape = _found_once(program, cell.gates)
     others = [a for a, there in zip(activations, on_tape, strict=True) if there is None]
     wanted = [function.y for activation in others for function in activation]
-    inputs = _inputs(backend, cell, weights, x, reached) if wanted else {}
-    values = evaluate(xp, program, wanted, inputs)
+    values: dict[int, Any] = {}
+    if wanted:
+        values = evaluate(xp, program, wanted, _inputs(backend, cell, weights, x, reached))
     valid, counts = reached.recurrent.valid, []
     for activation, there in zip(activations, on_tape, strict=True):
         if not activation:
@@ -88,7 +89,7 @@ def saturated(
         slopes = [SLOPES[program.nodes[y].op](xp, values[y], values[a]) for y, a in activation]
         slope = functools.reduce(xp.minimum, slopes)
         counts.append(_count(backend, slope <= bound, valid))
-    return counts[0][None] if len(counts) == 1 else xp.stack(counts)
+    return tuple(counts)
 
 
 def _count(backend: Backend, flat: Array, valid: Array | None) -> Array:
@@ -103,17 +104,25 @@ class OnTape(NamedTuple):
     shift: float
 
 
-@functools.lru_cache(maxsize=256)
-def _found_once(
-    nodes: tuple[Node, ...], saved: tuple[int | None, ...], gates: int
-) -> tuple[tuple[Activation, ...], tuple[OnTape | None, ...]]:
+Places = tuple[tuple[Activation, ...], tuple[OnTape | None, ...]]
+
+_FOUND: dict[int, tuple[Program, Places]] = {}
+"""By the identities of programs, which the values keep alive: to hash one takes long, too."""
+
+
+def _found_once(program: Program, gates: int) -> Places:
     """Return the activation of each gate, and where the tape has it.
 
     Kept, since a search takes as long as a backward pass of a small network.
     """
-    program = Program(nodes, {"saved": saved})
-    activations = find_activations(program, gates)
-    return activations, tuple([_on_tape(program, activation) for activation in activations])
+    known = _FOUND.get(id(program))
+    if known is None:
+        activations = find_activations(program, gates)
+        places = activations, tuple([_on_tape(program, activation) for activation in activations])
+        if len(_FOUND) >= 256:
+            _FOUND.clear()
+        known = _FOUND[id(program)] = program, places
+    return known[1]
 
 
 def _on_tape(program: Program, activation: Activation) -> OnTape | None:

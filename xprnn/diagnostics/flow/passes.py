@@ -36,7 +36,7 @@ class Lengths(NamedTuple):
 
     def on_host(self, backend: Backend) -> HostArray:
         """Return the lengths in float64, (T, B)."""
-        lengths = np.sqrt(backend.to_numpy(self.squares), dtype=np.float64)
+        lengths: HostArray = np.sqrt(backend.to_numpy(self.squares).astype(np.float64, copy=False))
         if self.scale is None:
             return lengths
         scale = backend.to_numpy(self.scale).astype(np.float64)
@@ -53,13 +53,14 @@ class Watched(NamedTuple):
         The gradients, by name.
     lengths : tuple of Lengths
         Of ∂L/∂h, for every layer and direction.
-    saturated : tuple of array, (G,), or None
-        How many entries of each gate are saturated.
+    saturated : array, (layers·D, G), or None
+        How many entries of each gate are saturated.  None if that was not asked for, or the cell's
+        formula can't be traced.
     """
 
     parameters: dict[str, GradientArray]
     lengths: tuple[Lengths, ...]
-    saturated: tuple[Array | None, ...]
+    saturated: Array | None
 
 
 def watched(
@@ -124,7 +125,7 @@ def _watched(
     architecture, backend = tape.architecture, tape.backend
     count = len(architecture.stack)
     lengths: list[list[Lengths]] = [[] for _ in range(count)]
-    flat: list[Array | None] = [None] * count
+    flat: list[tuple[Array, ...] | None] = [None] * count
 
     def watch(k: int, reached: Reached) -> None:
         lengths[k].append(lengths_of(backend, reached.dh))
@@ -132,7 +133,10 @@ def _watched(
             layer = tape.layers[k]
             x = layer.x[reached.steps, ...]
             found = saturated(backend, architecture.cell, layer.weights, x, reached, bound)
-            flat[k] = found if flat[k] is None or found is None else flat[k] + found
+            before = flat[k]
+            if before is not None and found is not None:
+                found = tuple([a + b for a, b in zip(before, found, strict=True)])
+            flat[k] = found
 
     gradient = backward(
         parameters,
@@ -144,19 +148,26 @@ def _watched(
         of_weights=bound is not None,
         watch=watch,
     )
-    return Watched(gradient.parameters, _in_order(tape, lengths), tuple(flat))
+    counts = [part for parts in flat if parts is not None for part in parts]
+    together = None
+    if counts:
+        xp = backend.xp
+        together = xp.reshape(xp.stack(counts) if len(counts) > 1 else counts[0], (count, -1))
+    return Watched(gradient.parameters, _in_order(tape, lengths), together)
 
 
 def _in_order(tape: NetworkTape, lengths: list[list[Lengths]]) -> tuple[Lengths, ...]:
     """Return the lengths of all steps; those of the segments have the last one first."""
-    xp = tape.backend.xp
+    xp, stack = tape.backend.xp, tape.architecture.stack
+    if len(stack) == len(lengths[0]) == 1:
+        return (lengths[0][0],)
 
     def whole(parts: list[Array], *, reverse: bool) -> Array:
         a = parts[0] if len(parts) == 1 else xp.concat(parts[::-1])
         return xp.flip(a, axis=0) if reverse else a
 
     together = []
-    for direction, segments in zip(tape.architecture.stack, lengths, strict=True):
+    for direction, segments in zip(stack, lengths, strict=True):
         scales = [part.scale for part in segments if part.scale is not None]
         squares = whole([part.squares for part in segments], reverse=direction.reverse)
         scale = whole(scales, reverse=direction.reverse) if scales else None

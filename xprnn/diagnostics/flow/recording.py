@@ -10,7 +10,8 @@ from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.quoting import quoted
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
-from xprnn.diagnostics.flow.measuring import change, gradient_flow
+from xprnn.diagnostics.flow.measuring import gradient_flow
+from xprnn.diagnostics.flow.norms import change
 from xprnn.diagnostics.flow.result import Flow
 from xprnn.engine.architecture import layer_of
 from xprnn.engine.network import RNN

@@ -147,16 +147,18 @@ def reach_of(decay: HostArray) -> tuple[HostArray, HostArray]:
     >>> reach_of(np.array([[1.0, 0.7, 0.4, 0.2, 0.005]]))
     (array([2.]), array([3.]))
     """
-    reach, extent = np.full(len(decay), math.nan), np.full(len(decay), math.nan)
-    for k, whole in enumerate(decay):
-        row = _known(whole)
-        if not (len(row) and np.isfinite(row).all() and row[0] > 0):
-            continue
-        below = row <= HALF * row[0]  # not the first
-        first = int(below.argmax())
-        reach[k] = first or math.inf
-        extent[k] = len(row) - 1 - int((row[::-1] >= LITTLE * row[0]).argmax())
-    return reach, extent
+    found = np.array([_reach_of(row) for row in decay], float).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
+
+
+def _reach_of(row: HostArray) -> tuple[float, float]:
+    row = _known(row)
+    start = float(row[0]) if len(row) else 0.0
+    if not (start > 0 and math.isfinite(row.max())):
+        return math.nan, math.nan
+    below = int((row <= HALF * start).argmax())  # not the first
+    beyond = int((row[::-1] >= LITTLE * start).argmax())
+    return below or math.inf, len(row) - 1 - beyond
 
 
 def _known(row: HostArray) -> HostArray:
