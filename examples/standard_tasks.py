@@ -5,24 +5,27 @@
 # - **copy**: ten symbols, repeated after T steps
 # - **digits**: handwritten digits, read pixel by pixel (scikit-learn's 8x8 pixels, 64 steps)
 #
-# Each cell trains until it has solved the task on sequences that it has never seen, or until its
-# updates or its time are used up.  The page `docs/standard-tasks.md` has results.
+# Each cell trains until it has solved the task on sequences that it has never seen, or its updates
+# are used up.  The page `docs/standard-tasks.md` has results.
 #
-# As a script: `python examples/standard_tasks.py [--task NAME] [--steps T] [--cells A,B]
-# [--hidden N] [--updates N] [--seconds S] [--rate R] [--seed N] [--out FOLDER]`.
+# As a script: `python examples/standard_tasks.py [--task NAME] [--steps T,T,...] [--cells A,B]
+# [--hidden N] [--updates N] [--seconds S] [--every N] [--seed N] [--out FOLDER] [--resume]`.
 
 # %%
 import argparse
-import itertools
 import json
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 import xprnn
 from xprnn import data, diagnostics
 from xprnn.cells import Elman
+from xprnn.optim import Adam, ParameterGroups, RMSprop
 
 CELLS = ("elman", "ind_rnn", "gru", "lstm", "slstm", "min_gru")
 
@@ -92,62 +95,222 @@ class Digits:
 
 
 TASKS = {"adding": Adding, "copy": Copy, "digits": Digits}
+STEPS = {"adding": (100, 200, 400, 750), "copy": (100, 200, 400, 750), "digits": (64,)}
 
 # %% [markdown]
-# ## The networks
+# ## How each cell is trained
 #
-# Gates that keep the state begin with biases for times up to T (chrono); the Elman cell has
-# rectified units and the identity as U (IRNN).  A layer of minGRU can't combine two inputs, because
-# its gates don't read the state, so it has two.
+# What decides is where the network starts.  The ideas and their sources:
+#
+# - **Chrono** biases let gates keep the state for up to T steps (Tallec and Ollivier 2018).
+# - **IRNN**: rectified units and the identity as U add up what comes in (Le et al. 2015).
+# - **IndRNN**: the last layer's recurrent weights w begin where |w| to the power of T is between
+#   1/2 and 2, and are kept below that (Li et al. 2018; the authors' code).
+# - **A rotation**: a linear network with an orthogonal U turns its state and forgets nothing, so
+#   the readout finds the symbols of T steps ago; U itself must hardly move (Henaff, Szlam and LeCun
+#   2016; slow learning of orthogonal matrices: Lezcano-Casado and Martínez-Rubio 2019).
+# - **Open gates**: GRU, LSTM and sLSTM are such a network, too, while their gates let everything
+#   through and tanh gets small numbers.
+# - **Layers**: gates that don't read the state can't combine two inputs; those of the next layer
+#   can (Feng et al. 2024).
 
 
 # %%
-def network(cell, task, hidden, steps, seed):
-    initializer, layers = "uniform", 1
-    if cell in ("gru", "lstm", "slstm", "min_gru"):
-        initializer = f"chrono:{max(2, steps)}"
-    if cell == "elman":
-        cell = Elman("relu")
-        initializer = {"U": "identity", "b": "zeros", "W": "normal:0.001"}
-    if cell == "min_gru":
-        layers = 2
-    return xprnn.RNN(
+class Setting(NamedTuple):
+    """A network and how it is trained."""
+
+    cell: str | Elman
+    optimizer: object
+    layers: int = 1
+    hidden: int = 64
+    initializer: str | Mapping[str, str] = "uniform"
+    gate_biases: tuple[float, ...] = ()
+    """Of the first layer, one for each gate; empty: as the initializer draws them."""
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """An optimizer after which the recurrent weights of an IndRNN are clipped to ±bound."""
+
+    inner: Adam
+    bound: float
+
+    def init(self, parameters):
+        return self.inner.init(parameters)
+
+    def update(self, gradients, state, parameters):
+        parameters, state = self.inner.update(gradients, state, parameters)
+        for name, w in parameters.items():
+            if name.startswith("recurrent_weight"):
+                parameters[name] = np.clip(w, -self.bound, self.bound)
+        return parameters, state
+
+
+def adding(steps, longest):
+    """Return the settings; networks go on from one length to the next, up to the longest."""
+    gated, chrono = Adam(0.005), f"chrono:{max(2, longest)}"
+    irnn = {"U": "identity", "b": "zeros"}
+    small = {"W": "normal:0.01", "b": "zeros"}
+    return {
+        "elman": Setting(Elman("relu"), Adam(min(0.001, 0.1 / steps)), 1, 100, irnn),
+        "ind_rnn": Setting("ind_rnn", Bounded(Adam(0.002), 2 ** (1 / longest)), 2, 64, small),
+        "gru": Setting("gru", gated, initializer=chrono),
+        "lstm": Setting("lstm", gated, initializer=chrono),
+        "slstm": Setting("slstm", gated, initializer=chrono),
+        "min_gru": Setting("min_gru", gated, 2, initializer=chrono),
+    }
+
+
+def copy(steps, longest):
+    """Return the settings; every length has a network of its own."""
+    del longest
+    slow = RMSprop(0.001 / steps)
+    linear = ParameterGroups({"weight_hh*": slow}, RMSprop(0.001))
+    open_ = ParameterGroups({"weight_hh*": slow, "readout.*": RMSprop(0.1)}, RMSprop(0.0001))
+    turn = {"U": "orthogonal", "b": "zeros"}
+    small = {**turn, "W": "normal:0.01"}
+    of_gru = {**small, "bias_hn": "zeros"}
+    chrono = f"chrono:{max(2, steps)}"
+    return {
+        "elman": Setting(Elman("identity"), linear, 1, 128, turn),
+        "ind_rnn": Setting("ind_rnn", Bounded(Adam(0.001), 2 ** (1 / steps)), 3, 128),
+        "gru": Setting("gru", open_, 1, 128, of_gru, (10, -10, 0)),  # r, z, n
+        "lstm": Setting("lstm", open_, 1, 128, small, (10, -10, 0, 10)),  # i, f, g, o
+        "slstm": Setting("slstm", open_, 1, 128, small, (0, -10, 0, 10)),  # i, f, z, o
+        "min_gru": Setting("min_gru", Adam(0.003), 3, 128, chrono),
+    }
+
+
+def digits(steps, longest):
+    """Return the settings."""
+    del longest
+    gated, chrono = Adam(0.003), f"chrono:{steps}"
+    return {
+        "elman": Setting(Elman("relu"), Adam(0.001), 1, 128, {"U": "identity", "b": "zeros"}),
+        "ind_rnn": Setting("ind_rnn", Bounded(Adam(0.001), 2 ** (1 / steps)), 3, 128),
+        "gru": Setting("gru", gated, initializer=chrono),
+        "lstm": Setting("lstm", gated, initializer=chrono),
+        "slstm": Setting("slstm", gated, initializer=chrono),
+        "min_gru": Setting("min_gru", gated, 3, initializer=chrono),
+    }
+
+
+SETTINGS = {"adding": adding, "copy": copy, "digits": digits}
+
+
+def network(setting, task, hidden, seed):
+    """Return a new network."""
+    net = xprnn.RNN(
         task.inputs,
-        hidden,
+        hidden or setting.hidden,
         task.outputs,
-        cell=cell,
-        layers=layers,
+        cell=setting.cell,
+        layers=setting.layers,
         returns=task.returns,
-        initializer=initializer,
+        initializer=setting.initializer,
         dtype="float32",
         rng=seed,
     )
+    if setting.gate_biases:
+        biases = np.array(setting.gate_biases, dtype="float32")
+        net.parameters["bias_l0"] = np.repeat(biases, net.hidden_size)
+    if setting.cell == "ind_rnn" and task.returns == "last":
+        # The readout sees the last step alone, so the layer below it must remember all others.
+        bound, rng = setting.optimizer.bound, np.random.default_rng(seed)
+        top = f"recurrent_weight_l{setting.layers - 1}"
+        net.parameters[top] = rng.uniform(1 / bound, bound, net.hidden_size)
+    return net
 
 
-def train(net, task, args):
-    """Return the curve, a list of (updates, score), whether it is solved, and the seconds."""
-    adam, started, curve = xprnn.optim.Adam(args.rate), time.perf_counter(), []
-    state, asarray = adam.init(net.parameters), net.backend.asarray
-    of_integers = task.loss == "cross_entropy"
-    solved = False
-    for update in itertools.count():
-        seconds = time.perf_counter() - started
-        out_of_time = seconds > args.seconds
-        if update % args.every == 0 or update == args.updates or out_of_time:
-            x = task.held_out[0]
-            y, _ = net(x if x.dtype.kind == "i" else asarray(x.astype("float32")))
-            score = task.score(y)
-            curve.append((update, score))
-            solved = score < task.limit if task.falling else score >= task.limit
-            if solved or out_of_time or update == args.updates:
-                break
-        x, target = task.batch()
-        x = x if x.dtype.kind == "i" else asarray(x.astype("float32"))
-        target = target if of_integers else asarray(target.astype("float32"))
-        _, gradient = net.value_and_grad(x, target, task.loss)
-        clipped, _ = xprnn.optim.clip_by_norm(gradient.parameters, 1.0)
-        net.parameters, state = adam.update(clipped, state, net.parameters)
-    return curve, solved, seconds
+# %% [markdown]
+# ## The training
+#
+# An epoch is so many batches that are drawn when they are needed, and then a test.  The checkpoint
+# that `fit` writes holds the curve as well, because `Progress` has the methods `state` and
+# `restore`.
+
+
+# %%
+@dataclass
+class Progress:
+    """A callback that tests the network, and stops when the task is solved."""
+
+    task: Adding | Copy | Digits
+    every: int
+    deadline: float
+    time_is_up: bool = False
+    curve: list[list[float]] = field(default_factory=list)  # updates, score
+    seconds: float = 0.0  # of processor time, with those before a resumed training
+    started: float = field(default_factory=time.process_time)
+
+    @property
+    def solved(self):
+        score, limit = self.curve[-1][1], self.task.limit
+        return score < limit if self.task.falling else score >= limit
+
+    def test(self, net, updates):
+        x = self.task.held_out[0]
+        y, _ = net(x if x.dtype.kind == "i" else x.astype("float32"))
+        self.curve.append([updates, self.task.score(y)])
+        return self.solved
+
+    def __call__(self, net, record):
+        # Not asked before: a training in short pieces makes one epoch at least in each.
+        self.time_is_up = time.perf_counter() > self.deadline
+        return self.test(net, record.epoch * self.every)
+
+    def state(self):
+        return {"curve": list(self.curve), "seconds": self.all_seconds()}
+
+    def restore(self, state):
+        self.curve, self.seconds = state["curve"], state["seconds"]
+        self.started = time.process_time()
+
+    def all_seconds(self):
+        return self.seconds + time.process_time() - self.started
+
+
+class Drawn:
+    """The batches of an epoch, new ones every time; when time is up, no further epoch begins."""
+
+    def __init__(self, progress):
+        self.task, self.count, self.progress = progress.task, progress.every, progress
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        if self.progress.time_is_up:
+            raise KeyboardInterrupt  # as Ctrl-C: the checkpoint is written, and can be resumed
+        return (self.task.batch() for _ in range(self.count))
+
+    def state(self):
+        return dict(self.task.rng.bit_generator.state)
+
+    def restore(self, state):
+        self.task.rng.bit_generator.state = state
+
+
+def train(net, setting, progress, args, name):
+    """Train until the task is solved; return how it ended."""
+    try:
+        if progress.test(net, 0):
+            return "solved"
+        xprnn.fit(
+            net,
+            Drawn(progress),
+            loss=progress.task.loss,
+            optimizer=setting.optimizer,
+            epochs=-(-args.updates // args.every),
+            clip_norm=1.0,
+            callbacks=[progress],
+            checkpoint=xprnn.Checkpoint(args.out / "checkpoints" / name, resume=args.resume),
+        )
+    except xprnn.NonFiniteLossError:
+        return "infinite"
+    except KeyboardInterrupt:
+        return "stopped"
+    return "solved" if progress.solved else "not solved"
 
 
 # %% [markdown]
@@ -156,40 +319,119 @@ def train(net, task, args):
 
 # %%
 def compare(args):
+    """Return a list of results for each cell, one for each length until one isn't solved."""
     found = {}
-    print(f"loss {TASKS[args.task].loss}, {args.hidden} units, batches of 50, Adam {args.rate:g}")
-    steps = 64 if args.task == "digits" else args.steps
+    print(f"loss {TASKS[args.task].loss}, batches of 50, gradients clipped at norm 1, float32")
     for cell in args.cells:
-        task = TASKS[args.task](steps, np.random.default_rng(args.seed))
-        net = network(cell, task, args.hidden, steps, args.seed)
-        curve, solved, seconds = train(net, task, args)
-        found[cell] = {"curve": curve, "solved": solved, "seconds": round(seconds, 1)}
-        last, score = curve[-1]
-        said = f"solved after {last} updates" if solved else f"not solved in {last} updates"
-        print(f"{args.task}, T = {steps}, {cell}: {said}, {task.measure} {score:.4f}, "
-              f"{seconds:.0f} s", flush=True)  # fmt: skip
+        net, found[cell] = None, []
+        for steps in args.steps:
+            task = TASKS[args.task](steps, np.random.default_rng(args.seed))
+            setting = SETTINGS[args.task](steps, args.steps[-1])[cell]
+            if net is None or args.task == "copy":
+                net = network(setting, task, args.hidden, args.seed)
+            progress = Progress(task, args.every, args.deadline)
+            end = train(net, setting, progress, args, f"{args.task}-{cell}-{steps}.ckpt")
+            updates, score = progress.curve[-1]
+            seconds = round(progress.all_seconds(), 1)
+            found[cell].append(
+                {"steps": steps, "solved": end == "solved", "seconds": seconds, "end": end}
+                | {"updates": updates, "curve": progress.curve, "setting": str(setting)}
+            )
+            print(f"{args.task}, T = {steps}, {cell}: {ENDS[end].format(updates)}, "
+                  f"{task.measure} {score:.4f}, {seconds:.0f} s", flush=True)  # fmt: skip
+            if end == "stopped":
+                return found
+            if end != "solved":
+                break
     return found
 
 
+ENDS = {
+    "solved": "solved after {} updates",
+    "not solved": "not solved in {} updates",
+    "infinite": "the loss became infinite after {} updates",
+    "stopped": "stopped after {} updates, --resume goes on",
+}
+
+# %% [markdown]
+# The picture tells the cells apart without their colours, too: by markers and dashes.
+
+# %%
+LOOKS = dict(
+    zip(
+        CELLS,
+        (
+            ("#000000", "o", "-"),
+            ("#e69f00", "s", "--"),
+            ("#0072b2", "^", "-."),
+            ("#d55e00", "D", ":"),
+            ("#009e73", "v", (0, (6, 1, 1, 1, 1, 1))),
+            ("#cc79a7", "P", (0, (8, 3))),
+        ),
+        strict=True,
+    )
+)
+
+
 def draw(found, args):
+    """Draw the score over updates at the first length, and the updates over the length."""
     from matplotlib.figure import Figure
 
-    task, figure = TASKS[args.task], Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for k, (cell, result) in enumerate(found.items()):
-        updates, scores = zip(*result["curve"], strict=True)
-        axes.plot(updates, scores, color=f"C{k}", label=cell)
-        if result["solved"]:
-            axes.plot(updates[-1], scores[-1], "o", color=f"C{k}")
-    axes.axhline(task.limit, color="0.4", ls="--", lw=1, label=f"solved: {task.limit:g}")
-    steps = 64 if args.task == "digits" else args.steps
-    axes.set(title=f"{args.task}, T = {steps}", xlabel="updates", ylabel=task.measure)
+    task, panels = TASKS[args.task], 1 + (len(args.steps) > 1)
+    figure = Figure(figsize=(5 * panels + 2, 4.5), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for cell, results in found.items():
+        color, marker, dashes = LOOKS[cell]
+        # Without the untrained network, unless that is all there is.
+        updates, scores = zip(*(results[0]["curve"][1:] or results[0]["curve"]), strict=True)
+        look = {"color": color, "marker": marker, "ls": dashes, "label": cell}
+        full = color if results[0]["solved"] else "white"
+        axes[0].plot(updates, scores, markevery=[-1], mfc=full, **look)
+    axes[0].axhline(task.limit, color="0.5", lw=1, zorder=0)
+    axes[0].text(0.01, task.limit, f"solved: {task.limit:g}", color="0.35", size=9, va="bottom",
+                 transform=axes[0].get_yaxis_transform())  # fmt: skip
+    axes[0].set(title=f"{args.task}, T = {args.steps[0]}", xlabel="updates", ylabel=task.measure)
+    axes[0].set_xscale("log")
+    _plain_numbers(axes[0].xaxis)
     if task.falling:
-        axes.set_yscale("log")
-    axes.legend()
+        axes[0].set_yscale("log")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper",
+                  title="hollow marker:\nnot solved", handlelength=4)  # fmt: skip
+    if panels == 2:
+        _draw_lengths(axes[1], found, args)
     return figure
 
 
+def _draw_lengths(axes, found, args):
+    """Draw how many updates each length took; with a curriculum, with those of shorter ones."""
+    for k, (cell, results) in enumerate(found.items()):
+        color, marker, dashes = LOOKS[cell]
+        each = [result["updates"] for result in results]
+        updates = each if args.task == "copy" else list(np.cumsum(each))
+        # Side by side, where cells took the same number of updates.
+        steps = [result["steps"] * 1.025 ** (k - len(found) / 2) for result in results]
+        axes.plot(steps, updates, color=color, ls=dashes, lw=1)
+        for at, count, result in zip(steps, updates, results, strict=True):
+            axes.plot(at, count, marker, color=color, mfc=color if result["solved"] else "white")
+    axes.set(xscale="log", yscale="log", xlabel="T", ylabel="updates")
+    _plain_numbers(axes.yaxis)
+    axes.set(
+        title="updates until solved" + ("" if args.task == "copy" else ", all lengths up to T")
+    )
+    axes.set_xticks(args.steps, [str(steps) for steps in args.steps])
+    axes.set_xticks([], minor=True)
+
+
+def _plain_numbers(axis):
+    """Write 100, 200, 500 in place of powers of ten."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+# %%
 def positive(kind):
     def read(text):
         value = kind(text)
@@ -200,28 +442,46 @@ def positive(kind):
     return read
 
 
-def main(argv=None):
+def parsed(argv):
+    """Return the arguments, checked."""
     parser = argparse.ArgumentParser(description="Three tasks that ask for a long memory.")
     add = parser.add_argument
     add("--task", choices=TASKS, default="adding")
-    add("--steps", type=positive(int), default=100, help="T, of adding and copy (default 100)")
+    add("--steps", help="lengths T, rising, separated by commas (default 100,200,400,750)")
     add("--cells", default=",".join(CELLS), help="which ones, separated by commas")
-    add("--hidden", type=positive(int), default=64, help="units in each layer (default 64)")
-    add("--updates", type=positive(int), default=5000, help="at most so many (default 5000)")
-    add("--seconds", type=positive(float), default=300, help="at most, each cell (default 300)")
-    add("--rate", type=positive(float), default=0.005, help="Adam's learning rate (default 0.005)")
+    add("--hidden", type=positive(int), help="units in each layer (default: the cell's setting)")
+    add("--updates", type=positive(int), default=5000, help="at most, each length (default 5000)")
+    add("--seconds", type=positive(float), help="stop after this time; --resume goes on")
     add("--every", type=positive(int), default=50, help="updates between two tests (default 50)")
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=Path("standard-tasks"))
+    add("--resume", action="store_true", help="go on from the checkpoints in the folder --out")
     args = parser.parse_args(argv)
     args.cells = args.cells.split(",")
     unknown = [cell for cell in args.cells if cell not in CELLS]
     if unknown:
         parser.error(f"--cells has {unknown[0]!r}: known are {', '.join(CELLS)}")
-    if args.task == "adding" and args.steps < 2:
-        parser.error("--steps is 1: expected at least 2, one for each mark")
+    if args.task == "digits" and args.steps:
+        parser.error("--steps: the digits have 64 pixels, so their length can't be chosen")
+    try:
+        steps = [int(text) for text in args.steps.split(",")] if args.steps else STEPS[args.task]
+    except ValueError:
+        parser.error(f"--steps is {args.steps!r}: expected numbers such as 100,200")
+    least = 2 if args.task == "adding" else 1
+    if min(steps) < least or sorted(set(steps)) != list(steps):
+        parser.error(f"--steps is {args.steps}: expected rising numbers, from {least}")
+    args.steps = steps
+    args.deadline = time.perf_counter() + (args.seconds or float("inf"))
+    if not args.resume and any((args.out / "checkpoints").glob(f"{args.task}-*.ckpt")):
+        parser.error(f"{args.out} has checkpoints of an earlier run: --resume goes on from them, "
+                     "another --out begins anew")  # fmt: skip
+    return args
+
+
+def main(argv=None):
+    args = parsed(argv)
+    (args.out / "checkpoints").mkdir(parents=True, exist_ok=True)
     found = compare(args)
-    args.out.mkdir(parents=True, exist_ok=True)
     diagnostics.save_figure(draw(found, args), args.out / f"{args.task}.png")
     (args.out / f"{args.task}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(f"picture and curves: {args.out}")
@@ -230,5 +490,5 @@ def main(argv=None):
 
 if __name__ == "__main__":
     # As a notebook, an adding problem that takes seconds.
-    short = ["--steps", "20", "--hidden", "16", "--seconds", "5", "--rate", "0.01"]
+    short = ["--steps", "20,40", "--seconds", "20", "--resume"]
     main(short if "get_ipython" in globals() else None)

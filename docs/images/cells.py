@@ -4,96 +4,8 @@ It needs matplotlib, but not xprnn.  The numbers in parentheses are those of the
 ``xprnn/cells/`` and on the pages in ``docs/cells/``.
 """
 
-from pathlib import Path
-
-import matplotlib as mpl
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyBboxPatch
-
-HERE = Path(__file__).parent
-LINE, NONLINEAR, PRODUCT, STATE = "0.25", "#0b6fb8", "0.45", "#d1495b"
-INCHES = 0.5  # per unit of the coordinates
-
-mpl.rcParams["mathtext.fontset"] = "dejavuserif"
-mpl.rcParams["font.family"] = "DejaVu Serif"
-
-
-class Sheet:
-    """A drawing on which a unit is half an inch, with its origin at the lower left."""
-
-    def __init__(self, width, height):
-        self.figure = Figure(figsize=(width * INCHES, height * INCHES))
-        self.axes = self.figure.add_axes((0, 0, 1, 1))
-        self.axes.set(xlim=(0, width), ylim=(0, height))
-        self.axes.set_axis_off()
-
-    def words(self, x, y, text, *, size=11, color="black", ha="center"):
-        self.axes.text(x, y, text, size=size, color=color, ha=ha, va="center", zorder=5)
-
-    def box(self, x, y, text, number="", *, width=1.5, height=0.95, color=NONLINEAR):
-        corner = (x - width / 2 + 0.1, y - height / 2 + 0.1)
-        shape = FancyBboxPatch(
-            corner,
-            width - 0.2,
-            height - 0.2,
-            boxstyle="round,pad=0.1",
-            facecolor="white",
-            edgecolor=color,
-            lw=1.8,
-            zorder=4,
-        )
-        self.axes.add_patch(shape)
-        self.words(x, y, text, size=12)
-        self._number(x - width / 2 - 0.1, y + height / 2 + 0.12, number, "right")
-
-    def operation(self, x, y, text, number="", *, above=True):
-        circle = Circle((x, y), 0.36, facecolor="white", edgecolor=LINE, lw=1.5, zorder=4)
-        self.axes.add_patch(circle)
-        self.words(x, y - 0.02, text, size=13)
-        self._number(x + 0.42, y + (0.5 if above else -0.5), number, "left")
-
-    def _number(self, x, y, number, ha):
-        if number:
-            self.words(x, y, f"({number})", size=9.5, color="0.4", ha=ha)
-
-    def variable(self, x, y, text, ha="center"):
-        self.words(x, y, f"${text}$", size=14, color=STATE, ha=ha)
-
-    def path(self, *points, arrow=True, over=False, dashed=False):
-        """Draw straight lines from point to point; ``over`` leaves gaps where they cross lines."""
-        style = (0, (4, 2.5)) if dashed else "-"
-        xs, ys = zip(*points, strict=True)
-        z = 3 if over else 1
-        if over:
-            self.axes.plot(xs, ys, color="white", lw=8, solid_capstyle="butt", zorder=z - 0.1)
-        self.axes.plot(xs, ys, color=LINE, lw=1.4, ls=style, solid_capstyle="butt", zorder=z)
-        if arrow:
-            (x0, y0), (x1, y1) = points[-2:]
-            length = ((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5
-            back = (x1 - 0.3 * (x1 - x0) / length, y1 - 0.3 * (y1 - y0) / length)
-            look = {"arrowstyle": "-|>", "color": LINE, "lw": 1.4, "shrinkA": 0, "shrinkB": 0}
-            self.axes.annotate("", xy=(x1, y1), xytext=back, arrowprops=look, zorder=z)
-
-    def dot(self, x, y):
-        """Mark the point where a line branches."""
-        self.axes.add_patch(Circle((x, y), 0.09, color=LINE, zorder=3.5))
-
-    def projections(self, left, right, middle, entry):
-        """Draw both projections as one box at y = 1.9, with x(t) below; return its top."""
-        text = r"$u(t) = W\,x(t) + b \qquad v(t) = U\,h(t-1)$"
-        self.box((left + right) / 2, 1.9, text, width=right - left, height=1.0, color=PRODUCT)
-        self.variable(middle, 0.4, "x(t)")
-        self.path((middle, 0.75), (middle, 1.4))
-        self.path(*entry, (left, 1.9))
-        return 2.4
-
-    def signal(self, x, bottom, top, text):
-        """Draw an arrow up from the projections, with its quantity beside it."""
-        self.path((x, bottom), (x, top))
-        self.words(x + 0.15, bottom + 0.42, f"${text}$", ha="left")
-
-    def save(self, name):
-        self.figure.savefig(HERE / f"cell-{name}.png", dpi=150)
+from cells_without_u import ind_rnn, min_gru, min_lstm
+from sheet import PRODUCT, Sheet
 
 
 def elman():
@@ -295,6 +207,72 @@ def lstm():
     sheet.save("lstm")
 
 
+def slstm():
+    """Draw the sLSTM."""
+    sheet = Sheet(22.4, 11.4)
+    gate, m, n, middle, c = 4.5, 6.1, 7.8, 9.1, 10.4
+    for y, name in ((c, "c"), (n, "n"), (gate, "m"), (1.9, "h")):
+        sheet.variable(0.3, y, f"{name}(t-1)", "left")
+    top = sheet.projections(3, 18.8, 10.9, [(2.2, 1.9)])
+    for x, name in ((5, "f"), (9, "i")):
+        sheet.signal(x, top, gate - 0.8, f"a_{name}=u_{name}+v_{name}")
+    sheet.box(7.0, gate, "", "3–6", width=7.4, height=1.6)
+    text = r"$l = m(t-1) + \ln\,σ(a_f) \qquad m = \max(l,\,a_i)$"
+    sheet.words(7.0, gate + 0.35, text)
+    sheet.words(7.0, gate - 0.35, r"$f = \exp(l-m) \qquad i = \exp(a_i-m)$")
+    sheet.path((2.2, gate), (3.3, gate))
+    sheet.path((10.3, gate + 0.8), (10.3, m), (20.4, m))
+    sheet.variable(20.55, m, "m(t)", "left")
+    # What is remembered: n, and c above it.
+    sheet.path((2.2, n), (4.64, n))
+    sheet.operation(5, n, "×")
+    sheet.path((5.36, n), (8.64, n))
+    sheet.operation(9, n, "+", "8", above=False)
+    sheet.path((9.36, n), (20.4, n))
+    sheet.variable(20.55, n, "n(t)", "left")
+    sheet.path((2.2, c), (5.94, c))
+    sheet.operation(6.3, c, "×")
+    sheet.path((6.66, c), (10.14, c))
+    sheet.operation(10.5, c, "+", "7")
+    sheet.path((10.86, c), (20.4, c))
+    sheet.variable(20.55, c, "c(t)", "left")
+    # f and i act on both.
+    for x, name, to, end in ((5, "f", 6.3, c), (9, "i", 10.5, middle)):
+        sheet.path((x, gate + 0.8), (x, n - 0.36))
+        sheet.words(x - 0.3, 5.8, f"${name}$")
+        sheet.dot(x, 6.9)
+        sheet.path((x, 6.9), (to, 6.9), (to, 7.3), arrow=False)
+        sheet.path((to, 7.3), (to, end - 0.36), over=True)
+    sheet.operation(10.5, middle, "×")
+    sheet.path((10.5, middle + 0.36), (10.5, c - 0.36))
+    sheet.signal(13.2, top, gate - 0.48, "u_z+v_z")
+    sheet.box(13.2, gate, "tanh", "1")
+    sheet.path((13.2, gate + 0.47), (13.2, 8.6), arrow=False, over=True)
+    sheet.path((13.2, 8.6), (13.2, middle), (10.86, middle))
+    sheet.words(12.3, middle + 0.3, "$z$")
+    _slstm_output(sheet, top, gate, n, middle, c)
+    sheet.save("slstm")
+
+
+def _slstm_output(sheet, top, gate, n, middle, c):
+    """Draw the output gate and h = o c / n."""
+    sheet.dot(15.2, c)
+    sheet.path((15.2, c), (15.2, middle + 0.36))
+    sheet.dot(15.2, n)
+    sheet.path((15.2, n), (15.2, middle - 0.36))
+    sheet.operation(15.2, middle, "÷")
+    sheet.path((15.56, middle), (17.04, middle))
+    sheet.words(16.3, middle + 0.35, "$c/n$", size=10)
+    sheet.signal(17.4, top, gate - 0.48, "u_o+v_o")
+    sheet.box(17.4, gate, "$σ$", "2")
+    sheet.path((17.4, gate + 0.47), (17.4, middle - 0.36), over=True)
+    sheet.words(17.55, 6.7, "$o$", ha="left")
+    sheet.operation(17.4, middle, "×", "9")
+    sheet.path((17.76, middle), (20.4, middle))
+    sheet.variable(20.55, middle, "h(t)", "left")
+
+
 if __name__ == "__main__":
-    for draw in (elman, gru, gru_reset_before, lstm, minimal_gated):
+    with_u = (elman, gru, gru_reset_before, lstm, minimal_gated, slstm)
+    for draw in (*with_u, ind_rnn, min_gru, min_lstm):
         draw()
