@@ -13,12 +13,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 import xprnn
 import xprnn.training.ranks
 from xprnn import RNN, data, optim
+from xprnn.distributed import buckets
+from xprnn.engine import stack
 
 ROOT = Path(__file__).parent.parent
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
@@ -185,6 +188,59 @@ def dropping(**options: Any) -> tuple[RNN, xprnn.History]:
     loss = xprnn.losses.SquaredError("sum")
     history = xprnn.fit(net, batches, loss=loss, epochs=4, accumulate=3, clip_norm=1.0, **options)
     return net, history
+
+
+def deep(**options: Any) -> tuple[RNN, xprnn.History]:
+    """Train four layers, whose upper ones fill several buckets."""
+    rng = np.random.default_rng(6)
+    x, target = rng.normal(size=(5, 11, 2)), rng.normal(size=(5, 11, 1))
+    kinds: dict[str, Any] = {"bidirectional": True, "projection": 3, "dropout": 0.2}
+    net = RNN(2, (6, 4, 6, 5), 1, cell="lstm", dtype="float64", rng=0, **kinds)
+    batches = data.minibatches(x, target, 4, rng=1)
+    settings = {"optimizer": "adam", "clip_norm": 0.1, "epochs": 3} | options
+    return net, xprnn.fit(net, batches, **settings)
+
+
+DEEP: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "accumulated": {"accumulate": 2},
+    "window": {"window": 2},
+}
+
+
+def overlapping(*kinds: str) -> Any:
+    """Train with the sums of upper layers overlapped, all after the backward pass, and in one."""
+    found: dict[str, Any] = {}
+    for name, overlap, least in (("on", True, 0), ("off", False, 0), ("one", True, 1 << 30)):
+        here = xprnn.distributed.MPI(overlap=overlap)
+        with (
+            mock.patch.object(buckets, "BUCKET", 2000),
+            mock.patch.object(buckets, "LEAST", least),
+            mock.patch.object(here, "start_all_reduce", wraps=here.start_all_reduce) as started,
+        ):
+            for kind in kinds:
+                found[f"{name}, {kind}"] = numbers(deep(communicator=here, **DEEP[kind]))
+            found[f"{name}, started"] = started.call_count
+    return found
+
+
+def broken(layer: str) -> Any:
+    """Fail on the last rank on the way back, below some layers; then train with the same ranks."""
+    here, run, calls = xprnn.distributed.MPI(), stack.run_layer_backward, list[Any]()
+
+    def fail(*args: Any, **options: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 8 + int(layer) and here.rank == here.size - 1:
+            raise OSError("out of order")
+        return run(*args, **options)
+
+    with mock.patch.object(buckets, "BUCKET", 2000), mock.patch.object(buckets, "LEAST", 0):
+        with mock.patch.object(stack, "run_layer_backward", fail):
+            try:
+                said = deep(communicator=here) and "nothing"
+            except (OSError, xprnn.distributed.RankError) as error:
+                said = f"{type(error).__name__}: {error}"
+        return [said, numbers(deep(communicator=here))]
 
 
 def kinds() -> Any:

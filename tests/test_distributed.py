@@ -63,6 +63,42 @@ def test_dropout_accumulation_and_batches_smaller_than_the_ranks(
 
 
 @pytest.mark.parametrize(
+    ("count", "kinds"),
+    [
+        (2, ["plain"]),
+        pytest.param(2, [*ranks.DEEP], marks=pytest.mark.full),
+        pytest.param(4, [*ranks.DEEP], marks=pytest.mark.full),
+    ],
+    ids=["2", "2 of all kinds", "4 of all kinds"],
+)
+def test_sums_that_overlap_have_the_same_bits(count: int, kinds: list[str], tmp_path: Path) -> None:
+    found = results(count, "overlapping", tmp_path, *kinds)
+    for rank in found:
+        assert rank == found[0]
+    said = found[0]
+    for kind in kinds:
+        assert said[f"on, {kind}"] == said[f"off, {kind}"]
+        close(said[f"on, {kind}"], ranks.numbers(ranks.deep(**ranks.DEEP[kind])))
+        if count == 2:
+            assert said[f"on, {kind}"] == said[f"one, {kind}"]
+    # Each update starts the same sums; an epoch has 3 of them, or 2 accumulated ones.
+    updates = 3 * sum(2 if kind == "accumulated" else 3 for kind in kinds)
+    assert said["on, started"] == said["off, started"]
+    assert said["on, started"] % updates == 0
+    assert said["on, started"] > updates
+    assert said["one, started"] == 0
+
+
+@pytest.mark.parametrize("layer", [1, *(pytest.param(k, marks=pytest.mark.full) for k in (4, 7))])
+def test_a_backward_pass_that_fails_leaves_no_sum_open(layer: int, tmp_path: Path) -> None:
+    (first, whole), (second, same) = results(2, "broken", tmp_path, layer)
+    assert second == "OSError: out of order"
+    assert first.endswith("failed: OSError: out of order")
+    assert whole == same
+    close(whole, ranks.numbers(ranks.deep()))
+
+
+@pytest.mark.parametrize(
     ("first", "then"),
     [
         pytest.param(2, 2, marks=pytest.mark.full),

@@ -5,12 +5,14 @@ all ranks; rank 0 prints the figures as JSON.
 """
 
 import json
+import math
 import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +28,8 @@ FEATURES = 32
 """Inputs and outputs."""
 UPDATES = 5
 """Updates of a turn: fewer, and what a call of `fit` does once would count."""
+DEEP = 4
+"""Layers of the network whose gradients are large."""
 
 
 class Shape(NamedTuple):
@@ -40,6 +44,13 @@ class Shape(NamedTuple):
     hidden: int = 256
     batch: int = 64
     steps: int = 100
+
+
+def weights_of(shape: Shape, count: int = 1) -> int:
+    """Return how many weights the network of a training has."""
+    inputs = [FEATURES, *[shape.hidden] * (count - 1)]
+    units = [4 * shape.hidden * (size + shape.hidden + 1) for size in inputs]
+    return sum(units) + FEATURES * (shape.hidden + 1)
 
 
 def launched(work: str, ranks: int, seconds: float, shape: Shape) -> dict[str, float]:
@@ -105,6 +116,43 @@ def reduction(seconds: float, shape: Shape) -> dict[str, float]:
     return {"xprnn": mine, "mpi4py": theirs}
 
 
+def layers(seconds: float, shape: Shape) -> dict[str, float]:
+    """Return the seconds of an update of `DEEP` layers, by when their gradients are added up."""
+    works = [_training(shape, MPI(overlap=overlap), DEEP) for overlap in (False, True)]
+    at_the_end, meanwhile = turns(works, seconds, MPI())
+    return {"at the end": at_the_end / UPDATES, "meanwhile": meanwhile / UPDATES}
+
+
+def messages(seconds: float, shape: Shape) -> dict[str, float]:
+    """Return the latency of a message, in seconds, and the bandwidth, in bytes a second.
+
+    They are what the model of `added_seconds` needs to have the times of sums of 8 bytes and 4 MB.
+    """
+    del shape
+    communicator = MPI()
+    arrays: list[HostArray] = [np.zeros(1), np.zeros(MEGABYTES * 2**20 // 8)]
+    short, long = turns(
+        [partial(communicator.all_reduce, [array]) for array in arrays], seconds, communicator
+    )
+    n = communicator.size
+    if n == 1:
+        return {"latency": 0.0, "bandwidth": math.inf}
+    moved = 2 * (n - 1) / n * arrays[1].nbytes
+    return {
+        "latency": short / (2 * math.ceil(math.log2(n))),
+        "bandwidth": moved / max(long - short, 1e-9),
+    }
+
+
+def added_seconds(ranks: int, size: float, latency: float, bandwidth: float) -> float:
+    """Return what adding up ``size`` bytes over ranks takes, by a model.
+
+    Each byte is moved twice, in as many rounds as a tree has levels, there and back.
+    """
+    levels = math.ceil(math.log2(ranks)) if ranks > 1 else 0
+    return 2 * (ranks - 1) / ranks * size / bandwidth + 2 * levels * latency
+
+
 def turns(works: list[Callable[[], object]], seconds: float, communicator: MPI) -> list[float]:
     """Return the median seconds of works that take turns, for this many seconds each."""
     for work in works:
@@ -124,14 +172,14 @@ def turns(works: list[Callable[[], object]], seconds: float, communicator: MPI) 
     return [statistics.median(found) for found in times]
 
 
-def _training(shape: Shape, communicator: MPI | None) -> Callable[[], object]:
+def _training(shape: Shape, communicator: MPI | None, count: int = 1) -> Callable[[], object]:
     hidden, batch, steps = shape
     ranks = 1 if communicator is None else communicator.size
     rng = np.random.default_rng(0)
     x, target = (
         rng.standard_normal((steps, batch * ranks, FEATURES), dtype="float32") for _ in range(2)
     )
-    net = RNN(FEATURES, hidden, FEATURES, cell="lstm", rng=0)
+    net = RNN(FEATURES, hidden, FEATURES, cell="lstm", layers=count, rng=0)
     batches = [(x, target)] * UPDATES
     return lambda: fit(net, batches, optimizer="adam", clip_norm=1.0, communicator=communicator)
 
@@ -154,6 +202,8 @@ WORKS: dict[str, Callable[[float, Shape], dict[str, float]]] = {
     "training": training,
     "overhead": overhead,
     "reduction": reduction,
+    "messages": messages,
+    "layers": layers,
     "torch": _torch,
 }
 

@@ -8,7 +8,11 @@ from xprnn.distributed.choosing import get_communicator
 from xprnn.distributed.errors import LostRankError, RankError
 from xprnn.distributed.mpi import MPI
 from xprnn.distributed.nccl import NCCL
-from xprnn.distributed.protocol import Communicator, DeviceCommunicator
+from xprnn.distributed.protocol import (
+    Communicator,
+    DeviceCommunicator,
+    OverlappingCommunicator,
+)
 from xprnn.distributed.single import NoCommunicator
 
 __all__ = [
@@ -18,6 +22,7 @@ __all__ = [
     "DeviceCommunicator",
     "LostRankError",
     "NoCommunicator",
+    "OverlappingCommunicator",
     "RankError",
     "get_communicator",
 ]

@@ -40,6 +40,10 @@ class MPI:
         None: all processes.  It is duplicated, so other messages don't get in the way.
     limit : float
         Seconds that a rank waits for the others before it gives up.
+    overlap : bool, optional
+        Add up large gradients of the upper layers while those of the lower ones are computed.  The
+        bits are the same either way.  None: if the ranks are on several machines, because within
+        one the sums take time of the cores that compute.
 
     Attributes
     ----------
@@ -58,12 +62,16 @@ class MPI:
     Arrays of a GPU go through the host's memory.
     """
 
-    def __init__(self, comm: Any = None, *, limit: float = LIMIT) -> None:
+    def __init__(
+        self, comm: Any = None, *, limit: float = LIMIT, overlap: bool | None = None
+    ) -> None:
         self.limit = checks.number("limit", limit, open_=True)
         mpi = library()
         if comm is None:
             check_launcher(mpi.COMM_WORLD.size, os.environ, mpi.Get_library_version())
         self._mpi, self._comm = mpi, (mpi.COMM_WORLD if comm is None else comm).Dup()
+        # Sums that were started run beside other calls, so they need an order of their own.
+        self._sums = self._comm.Dup()
         self.rank, self.size = int(self._comm.rank), int(self._comm.size)
         self._process, self._calls = os.getpid(), 0
         self._sent: list[tuple[HostArray, Any]] = []
@@ -71,16 +79,21 @@ class MPI:
         self.names: list[str] = names
         here = sum(name.endswith(f" on {_host()})") for name in names)
         self._crowded = here > _cores()
+        self.overlap = here < self.size if overlap is None else checks.boolean("overlap", overlap)
 
     def all_reduce(self, arrays: Sequence[HostArray]) -> None:
         self._check()
         if self._crowded:
             # A blocking call would keep the core that another rank needs.
             for array in arrays:
-                self._wait(self._comm.Iallreduce(self._mpi.IN_PLACE, array))
+                self.wait_for(self._comm.Iallreduce(self._mpi.IN_PLACE, array))
             return
         for array in arrays:
             self._comm.Allreduce(self._mpi.IN_PLACE, array)
+
+    def start_all_reduce(self, arrays: Sequence[HostArray]) -> "StartedSums":
+        self._check()
+        return StartedSums(self, [self._sums.Iallreduce(self._mpi.IN_PLACE, a) for a in arrays])
 
     def gather(self, array: HostArray, counts: Sequence[int]) -> HostArray:
         self._check()
@@ -88,16 +101,16 @@ class MPI:
         each = int(np.prod(array.shape[1:], dtype=int))
         sizes = [count * each for count in counts]
         # Also while another rank is late: only this wait has a limit, and all begins with it.
-        self._wait(self._comm.Iallgatherv(array, [whole, sizes]))
+        self.wait_for(self._comm.Iallgatherv(array, [whole, sizes]))
         return whole
 
     def broadcast(self, array: HostArray) -> None:
         self._check()
-        self._wait(self._comm.Ibcast(array))
+        self.wait_for(self._comm.Ibcast(array))
 
     def barrier(self) -> None:
         self._check()
-        self._wait(self._comm.Ibarrier())
+        self.wait_for(self._comm.Ibarrier())
 
     def describe(self) -> str:
         return self.names[self.rank]
@@ -109,7 +122,7 @@ class MPI:
                 'process that is spawned, as multiprocessing.get_context("spawn") makes them'
             )
 
-    def _wait(self, request: Any) -> None:
+    def wait_for(self, request: Any) -> None:
         """Wait for a request; name the ranks that keep the others waiting."""
         self._calls += 1
         start, named = time.perf_counter(), False
@@ -153,6 +166,21 @@ class MPI:
             else:
                 time.sleep(NAP)
         return {rank: self.names[rank] for rank in others if rank not in here}
+
+
+class StartedSums:
+    """Sums of `MPI` that have been started."""
+
+    def __init__(self, communicator: MPI, requests: list[Any]) -> None:
+        self._communicator, self._requests = communicator, requests
+
+    def poke(self) -> None:
+        for request in self._requests:
+            request.Test()
+
+    def wait(self) -> None:
+        for request in self._requests:
+            self._communicator.wait_for(request)
 
 
 def library() -> Any:

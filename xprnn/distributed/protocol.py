@@ -1,7 +1,7 @@
 """What a training asks of the processes that it is shared by."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from xprnn.backend import Backend
 from xprnn.backend.host.arrays import HostArray
@@ -54,6 +54,40 @@ class Communicator(Protocol):
 
     def describe(self) -> str:
         """Return in words which process this is, for a message: ``"rank 1 (pid 7 on n2)"``."""
+        ...
+
+
+class Started(Protocol):
+    """A sum that has been started; see `OverlappingCommunicator`."""
+
+    def poke(self) -> None:
+        """Give it a moment of this process's time."""
+        ...
+
+    def wait(self) -> None:
+        """Wait until it is done."""
+        ...
+
+
+@runtime_checkable
+class OverlappingCommunicator(Communicator, Protocol):
+    """A communicator whose sums can be started, and computations go on meanwhile.
+
+    Other calls may come between the start of a sum and its end; sums are started in the same order
+    on every rank.
+    """
+
+    @property
+    def overlap(self) -> bool:
+        """Whether a training starts sums while gradients are computed, or all after that."""
+        ...
+
+    def start_all_reduce(self, arrays: Sequence[Any]) -> Started:
+        """Begin to replace each array by its sum over all ranks, in place.
+
+        They are host arrays, or, of a `DeviceCommunicator`, arrays of its device; nobody reads them
+        or writes to them until the sum is done.
+        """
         ...
 
 

@@ -16,7 +16,9 @@ the ranks.
 """
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from xprnn.backend import Backend
 from xprnn.backend.host.arrays import HostArray, np
@@ -37,9 +39,22 @@ ALIGNED = 16
 """Each gradient begins at a multiple of this many numbers: a cache line of float32."""
 
 
+class Packed(NamedTuple):
+    """Gradients in the arrays that are sent, and views of them by name."""
+
+    arrays: list[Any]
+    views: dict[str, Any]
+
+
 def special(gradients: Mapping[str, GradientArray]) -> int:
     """Return how many gradients are not dense."""
     return sum(isinstance(g, SparseGradient | FactoredGradient) for g in gradients.values())
+
+
+def layouts(gradients: Mapping[str, GradientArray]) -> int:
+    """Return a number that tells in which order each gradient's numbers lie in memory."""
+    turned = [_turned(g) for g in gradients.values()]
+    return zlib.crc32(bytes(turned)) if any(turned) else 0
 
 
 def summed(
@@ -49,6 +64,7 @@ def summed(
     share: float,
     *,
     all_dense: bool,
+    alike: bool = False,
 ) -> dict[str, GradientArray]:
     """Return Σ_r share_r g_r over all ranks r, the same on each.
 
@@ -62,6 +78,8 @@ def summed(
         The factor of this rank's gradients: n_r / Σ n_r, or 1.
     all_dense : bool
         Whether that is known of every rank's gradients.
+    alike : bool
+        Whether it is known that they lie in memory in the same order on every rank; see `layouts`.
     """
     mine = {name: trimmed(g) for name, g in gradients.items()}
     forms = np.array([[_form(g) for g in mine.values()]])
@@ -78,7 +96,12 @@ def summed(
         else:
             whole[name] = dense(g)
     if whole:
-        found |= _added(communicator, backend, whole, share)
+        part = packed(communicator, backend, whole, share, alike=alike and all_dense)
+        if isinstance(communicator, DeviceCommunicator):
+            communicator.all_reduce_on_device(part.arrays)
+        else:
+            communicator.all_reduce(part.arrays)
+        found |= {name: backend.asarray(view) for name, view in part.views.items()}
     return {name: found[name] for name in mine}
 
 
@@ -94,14 +117,21 @@ def _pays(g: FactoredGradient, rows: int) -> bool:
     return rows * sum(g.shape) < 2 * math.prod(g.shape)
 
 
-def _added(
-    communicator: Communicator, backend: Backend, whole: Mapping[str, Array], share: float
-) -> dict[str, GradientArray]:
-    """Return the sums of dense gradients: all in one buffer, so that there is one message."""
+def packed(
+    communicator: Communicator,
+    backend: Backend,
+    whole: Mapping[str, Array],
+    share: float,
+    *,
+    alike: bool = False,
+) -> Packed:
+    """Return dense gradients times this rank's share, in one array, so that there is one message.
+
+    On a device each keeps an array of its own.
+    """
     if isinstance(communicator, DeviceCommunicator):
         parts = {name: _scaled(backend, g, share) for name, g in whole.items()}
-        communicator.all_reduce_on_device(list(parts.values()))
-        return {name: backend.asarray(part) for name, part in parts.items()}
+        return Packed(list(parts.values()), parts)
     # An update may keep its gradients, so the buffer is new each time.
     hosts = {name: backend.to_numpy(g) for name, g in whole.items()}
     starts, length = {}, 0
@@ -113,14 +143,21 @@ def _added(
     for name, host in hosts.items():
         start = starts[name]
         view = buffer[start : start + host.size]
-        # A transposed matrix is summed, and handed on, in the order of its memory.
-        turned = host.ndim == 2 and host.flags.f_contiguous and not host.flags.c_contiguous
+        # A transposed matrix is summed, and handed on, in the order of its memory, if that is the
+        # same on all ranks.
+        turned = alike and _turned(whole[name])
         view = view.reshape(host.shape[::-1]).T if turned else view.reshape(host.shape)
         np.multiply(host, share, out=view, casting="same_kind")
         buffer[start + host.size : start + -(-host.size // ALIGNED) * ALIGNED] = 0
         views[name] = view
-    communicator.all_reduce([buffer])
-    return {name: backend.asarray(view) for name, view in views.items()}
+    return Packed([buffer], views)
+
+
+def _turned(g: GradientArray) -> bool:
+    """Whether a gradient is a transposed matrix of NumPy's."""
+    if not isinstance(g, np.ndarray) or g.ndim != 2:
+        return False
+    return g.flags.f_contiguous and not g.flags.c_contiguous
 
 
 def _gathered(

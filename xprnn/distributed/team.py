@@ -12,7 +12,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from xprnn.backend.host.arrays import HostArray, np
-from xprnn.distributed.errors import RankError, agreed, mark_agreed
+from xprnn.distributed.errors import LostRankError, RankError, agreed, mark_agreed
 from xprnn.distributed.protocol import Communicator
 
 FINE, FAILED, INTERRUPTED = 0.0, 1.0, 2.0
@@ -21,7 +21,7 @@ HEAD, NUMBERS = 3, 7
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 ABOUT = (
     *("the end", "the agreement", "a step", "an update", "the end of an epoch", "a text"),
-    *("the validation", "a checkpoint"),
+    *("the validation", "a checkpoint", "a backward pass"),
 )
 """What meetings are about, in words."""
 
@@ -38,6 +38,11 @@ class Team:
     communicator : Communicator
     holds_signals : bool
         False: signals raise at once, as they do outside.
+
+    Attributes
+    ----------
+    abandon : callable or None
+        Ends exchanges that other ranks wait in, or will; called before they are told of an error.
     """
 
     def __init__(self, communicator: Communicator, *, holds_signals: bool = True) -> None:
@@ -46,6 +51,7 @@ class Team:
         self.rank, self.size = communicator.rank, communicator.size
         self._signal: tuple[int, FrameType | None] | None = None
         self._handlers: dict[int, Any] = {}
+        self.abandon: Callable[[], object] | None = None
 
     def __enter__(self) -> Self:
         if self.holds_signals and threading.current_thread() is threading.main_thread():
@@ -66,6 +72,8 @@ class Team:
         trace: TracebackType | None,
     ) -> None:
         try:
+            if self.abandon is not None and not isinstance(error, LostRankError):
+                self.abandon()
             if error is None:
                 self.meet("the end")
             elif not agreed(error):

@@ -10,6 +10,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -861,6 +862,7 @@ def loss_and_grad(
     recompute: bool = False,
     factored: bool = False,
     parameters_only: bool = False,
+    done: Callable[[Mapping[str, GradientArray]], None] | None = None,
 ) -> tuple[Array, Gradient, Arrays]:
     """Return what `RNN.value_and_grad` returns, and the final state: a step of a training loop.
 
@@ -876,6 +878,8 @@ def loss_and_grad(
         where its factors are much smaller than itself; see `xprnn.engine.readout`.
     parameters_only : bool
         Leave out the gradients of the input and of the initial state.
+    done : callable, optional
+        See `xprnn.engine.stack.backward`; not called by libraries that compile whole passes.
 
     Returns
     -------
@@ -908,6 +912,8 @@ def loss_and_grad(
     )
     # A loss of the user's may look at values, which code that is compiled has not.
     step = net._pass(step_of, (x, target, *d_state), *names) if built_in else step_of
+    if done is not None and step is step_of:
+        step = partial(step_of, done=done)
     found: tuple[Array, Gradient, Arrays] = step(
         architecture,
         backend,

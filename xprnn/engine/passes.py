@@ -3,13 +3,14 @@
 The arguments have been checked.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from xprnn.backend import Backend
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.architecture import Architecture
 from xprnn.engine.dropout import Masks
+from xprnn.engine.gradients import GradientArray
 from xprnn.engine.results import Gradient, NetworkTape
 from xprnn.engine.stack import backward, draw_masks, forward, zero_padding
 from xprnn.losses import Loss, combined, mask_arguments
@@ -60,6 +61,7 @@ def step_of(
     factored: bool,
     parameters_only: bool,
     protect: bool,
+    done: Callable[[Mapping[str, GradientArray]], None] | None = None,
 ) -> tuple[Array, Gradient, Arrays]:
     """Return the loss, its gradients, and the final state.
 
@@ -69,6 +71,8 @@ def step_of(
         How much each entry of the target counts; None: 1.
     protect : bool
         Whether the loss is one that might write into the output, where that is part of the tape.
+    done : callable, optional
+        See `xprnn.engine.stack.backward`.
     """
     output, final, tape = forward(
         architecture,
@@ -98,5 +102,6 @@ def step_of(
         window,
         factored=factored,
         parameters_only=parameters_only,
+        done=done,
     )
     return value, gradient, final

@@ -191,6 +191,7 @@ def backward(
     parameters_only: bool = False,
     of_weights: bool = True,
     watch: Callable[[int, Reached], None] | None = None,
+    done: Callable[[Mapping[str, GradientArray]], None] | None = None,
 ) -> Gradient:
     """Propagate gradients back through `forward`; the arguments have been checked.
 
@@ -209,6 +210,9 @@ def backward(
         False: leave out the gradients of the layers' parameters, which are then None.
     watch : callable, optional
         ``watch(k, reached)`` is shown what reaches the states of layer and direction k.
+    done : callable, optional
+        Called with the gradients that are final so far whenever a layer's have become so, except
+        with a window, where all do at once.
     """
     architecture, xp = tape.architecture, tape.backend.xp
     gradients: dict[str, GradientArray] = {}
@@ -222,7 +226,9 @@ def backward(
     of_input = not parameters_only or architecture.embedding_size is not None
     given = tape, readout_backward, d_state, gradients, watch
     if window is None or window >= longest_path:
-        d_input, states = _layers_backward(*given, of_input=of_input, of_weights=of_weights)
+        d_input, states = _layers_backward(
+            *given, of_input=of_input, of_weights=of_weights, done=done
+        )
     else:
         d_input, states = _layers_backward_windowed(*given, window=window)
     if architecture.embedding_size is not None:
@@ -311,6 +317,7 @@ def _layers_backward(
     *,
     of_input: bool,
     of_weights: bool,
+    done: Callable[[Mapping[str, GradientArray]], None] | None = None,
 ) -> tuple[Array | None, list[Arrays]]:
     """Go back through the layers, without a window.
 
@@ -323,7 +330,7 @@ def _layers_backward(
         Gets the gradients of the layers' parameters.
     of_input : bool
         Whether the gradient of the lowest layer's input is wanted.
-    watch, of_weights
+    watch, of_weights, done
         See `backward`.
 
     Returns
@@ -348,6 +355,8 @@ def _layers_backward(
             watch=None if watch is None else partial(watch, k),
         )
         gradients.update(_by_name(tape, k, gradient.weights, shares))
+        if done is not None:
+            done(gradients)
         states.append(gradient.state)
         return gradient.x
 

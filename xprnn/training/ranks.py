@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from xprnn._version import __version__
@@ -17,9 +17,14 @@ from xprnn.backend.host.quoting import shortened
 from xprnn.backend.types import Array
 from xprnn.data.batches import Batch, Batches, each_batch
 from xprnn.data.sharding import part_of, sequences_of, shard
+from xprnn.distributed.buckets import Buckets, plan
 from xprnn.distributed.drawing import PartOfBatch
-from xprnn.distributed.protocol import Communicator, DeviceCommunicator
-from xprnn.distributed.reduction import special, summed
+from xprnn.distributed.protocol import (
+    Communicator,
+    DeviceCommunicator,
+    OverlappingCommunicator,
+)
+from xprnn.distributed.reduction import layouts, special, summed
 from xprnn.distributed.team import Team
 from xprnn.engine.gradients import GradientArray, without_rows
 from xprnn.engine.network import RNN
@@ -63,7 +68,15 @@ class Ranks:
         self.time_is_up = False
         self.clock: Any = lambda: False
         self._first: Batch | None = None
-        self._all_dense, self._told = True, False
+        self._all_dense, self._alike, self._told = True, False, False
+        self._planned: list[list[str]] = []
+        host = not net.backend.library.is_accelerator(net.backend.device)
+        if isinstance(team.communicator, OverlappingCommunicator) and (
+            host or isinstance(team.communicator, DeviceCommunicator)
+        ):
+            self._planned = plan(net.architecture, net.parameters)
+        self._buckets: Buckets | None = None
+        team.abandon = self.abandon
 
     def parts(self, batches: Batches) -> Iterator[Batch]:
         """Iterate over this rank's parts of an epoch's batches."""
@@ -99,6 +112,46 @@ class Ranks:
         """The rank's first sequence of the batch, and the one after its last."""
         return sequences_of(self.count, self.team.rank, self.team.size)
 
+    def receiver(
+        self, entries: Callable[[], float]
+    ) -> Callable[[Mapping[str, GradientArray]], None] | None:
+        """Return what takes gradients while others are still computed, if that is of use.
+
+        Parameters
+        ----------
+        entries : callable
+            Returns what this rank's part of the loss is a mean over.
+        """
+        communicator = self.team.communicator
+        if not (
+            self._planned
+            and isinstance(communicator, OverlappingCommunicator)
+            and communicator.overlap
+        ):
+            return None
+
+        def receive(gradients: Mapping[str, GradientArray]) -> None:
+            if self._buckets is None:
+                mine = entries()
+                whole = float(self.team.meet("a backward pass", mine)[:, 0].sum())
+                self._open(mine, whole)
+            assert self._buckets is not None
+            self._buckets.take(gradients)
+
+        return receive
+
+    def abandon(self) -> None:
+        """End the sums that were started; no update will use them."""
+        buckets, self._buckets = self._buckets, None
+        if buckets is not None:
+            buckets.abandon(self.net.parameters)
+
+    def _open(self, mine: float, whole: float) -> None:
+        communicator = self.team.communicator
+        assert isinstance(communicator, OverlappingCommunicator)
+        share = mine / (whole or 1.0) if self.mean else 1.0
+        self._buckets = Buckets(communicator, self.net.backend, self._planned, share)
+
     def after_batch(
         self, updates: int, epoch: int, mine: Report, gradients: Mapping[str, GradientArray]
     ) -> Report:
@@ -116,12 +169,14 @@ class Ranks:
             data,
             special(gradients),
             float(self.clock()),
+            layouts(gradients),
         )
         self._compare(rows[:, 2], f"the weights after {updates} updates", "")
         where = f"the first batch of epoch {epoch}"
         self._compare(rows[:, 3], where, ": expected the same data, shuffled with the same seed")
         losses, entries = rows[:, 0], rows[:, 1]
         self._all_dense = not rows[:, 4].any()
+        self._alike = bool((rows[:, 6] == rows[0, 6]).all())
         self.time_is_up = bool(rows[0, 5])
         total = float(entries.sum())
         if not self.mean:
@@ -146,14 +201,30 @@ class Ranks:
             # Rows of zeros would be taken for tokens that were seen.
             gradients = {name: without_rows(g) for name, g in gradients.items()}
         if accumulated:
-            self._all_dense = not self.team.meet("an update", special(gradients))[:, 0].any()
-        return summed(
+            rows = self.team.meet("an update", special(gradients), layouts(gradients))
+            self._all_dense = not rows[:, 0].any()
+            self._alike = bool((rows[:, 1] == rows[0, 1]).all())
+        if self._planned and self._buckets is None:
+            self._open(mine, whole)
+        started: dict[str, GradientArray] = {}
+        if self._buckets is not None:
+            self._buckets.take(gradients)
+            sent = {name for names in self._planned for name in names}
+            rest = {name: g for name, g in gradients.items() if name not in sent}
+        else:
+            rest = dict(gradients)
+        found = summed(
             self.team.communicator,
             self.net.backend,
-            gradients,
+            rest,
             mine / whole if self.mean else 1.0,
             all_dense=self._all_dense,
+            alike=self._alike,
         )
+        if self._buckets is not None:
+            started = self._buckets.finish()
+            self._buckets = None
+        return {name: started[name] if name in started else found[name] for name in gradients}
 
     def end_epoch(self, epoch: int, *, asked: bool) -> bool:
         """Compare the weights after an epoch; return whether a rank's callback asks to stop."""
@@ -186,6 +257,7 @@ class Ranks:
         net = self.net
         mine = {
             "version": __version__,
+            "overlap": getattr(self.team.communicator, "overlap", None),
             **description(same),
             "net.parameters": {k: _short(net, p) for k, p in net.parameters.items()},
             "net.rng": _short_text(str(random_state(net.rng))),

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -150,6 +150,7 @@ class TrainingStep:
                     recompute=self.recompute,
                     factored=self.factored,
                     parameters_only=True,
+                    done=self._receiver(batch),
                 )
             if self.batch == 1 and not self.updates:
                 hint_if_small(self.net, batch.x.shape[1])
@@ -193,6 +194,7 @@ class TrainingStep:
         reports = self.checked([whole])
         if self.accumulate == 1:
             if not whole.entries:
+                self.ranks.abandon()
                 return reports, None, final
             self.ranks.entries = mine.entries, whole.entries
             return reports, self._update(gradients), final
@@ -200,6 +202,12 @@ class TrainingStep:
         self.ranks.accumulate(mine.entries, whole.entries)
         complete = self.accumulation.batches == self.accumulate
         return reports, self.update_accumulated() if complete else None, final
+
+    def _receiver(self, batch: Batch) -> Callable[[Mapping[str, GradientArray]], None] | None:
+        """Return what takes gradients while others are computed, if there are other ranks."""
+        if self.ranks is None or self.accumulate > 1:
+            return None
+        return self.ranks.receiver(lambda: float(self.entries(batch)))
 
     def read_reports(self) -> list[Report]:
         """Return the reports that were not read yet, after a look at what they say."""
