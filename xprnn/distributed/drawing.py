@@ -24,9 +24,18 @@ class PartOfBatch(Generator):
         self._part, self._count = slice(start, stop), count
 
     def random(  # type: ignore[override]
-        self, size: tuple[int, ...], dtype: Any = "float64"
+        self,
+        size: tuple[int, ...] | None = None,
+        dtype: Any = "float64",
+        out: HostArray | None = None,
     ) -> HostArray:
         """Draw numbers for all sequences, which lie along the last axis but one."""
-        *leading, _, features = size
+        shape = size if out is None else out.shape
+        assert shape is not None
+        *leading, _, features = shape
         drawn: HostArray = super().random((*leading, self._count, features), dtype=dtype)
-        return drawn[..., self._part, :]
+        part: HostArray = drawn[..., self._part, :]
+        if out is None:
+            return part
+        out[...] = part
+        return out
