@@ -13,9 +13,9 @@ from xprnn import get_backend
 from xprnn.backend import dtype_name
 from xprnn.backend.host.floats import host_float
 from xprnn.cells import has_layer_norm, recurrent_blocks, unit_names
-from xprnn.engine.loop import lowering
 from xprnn.engine.loop.cuda.loops import CuPyLoops
 from xprnn.engine.loop.cuda.source import Variant
+from xprnn.engine.loop.explaining import explain_lowering
 from xprnn.engine.loop.loop import run_backward as chosen_backward
 from xprnn.engine.loop.loop import run_forward as chosen_forward
 from xprnn.engine.loop.plain import PlainLoops
@@ -105,7 +105,7 @@ class Device:
     def lowered(self, cell: Any, p: Any, dh: Any, *, save: bool = True) -> Any:
         """Return what the loops find."""
         backend = get_backend("cupy", dtype=p.u.dtype.name)
-        assert "CUDA kernels, one " in lowering.explain_lowering(cell, backend)
+        assert "CUDA kernels, one " in explain_lowering(cell, backend)
         u, recurrent, state = (self.there(a) for a in (p.u, p.recurrent, p.state))
         there = chosen_forward(backend, cell, u, recurrent, state, save=save)
         if not save:

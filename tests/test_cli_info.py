@@ -14,7 +14,7 @@ from tests.cli_tools import run
 from xprnn.backend import probe
 from xprnn.backend.host import threads
 from xprnn.backend.registry import NAMES
-from xprnn.engine.loop import lowering
+from xprnn.engine.loop import explaining
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_what_makes_the_time_loops_is_said(monkeypatch):
     monkeypatch.setenv("XPRNN_LOWERING", "on")
     monkeypatch.setenv("XPRNN_CACHE", "off")
     assert line() == f"Numba {metadata.version('numba')}, compiled code in no folder"
-    monkeypatch.setattr(lowering, "why_no_numba", lambda: "Numba is not installed")
+    monkeypatch.setattr(explaining, "why_no_numba", lambda: "Numba is not installed")
     assert line() == "NumPy calls (Numba is not installed)"
 
 

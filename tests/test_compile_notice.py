@@ -40,18 +40,18 @@ def test_compiling_is_announced_once_and_loading_is_not(monkeypatch, caplog):
     pytest.importorskip("numba")
     monkeypatch.setenv("XPRNN_LOWERING", "numba")
     caplog.set_level(logging.INFO, "xprnn")
-    lowering._loops.cache_clear()
+    lowering.loops_of.cache_clear()
     lowering._FOUND.clear()
     net = RNN(2, 3, cell=Halved(), rng=0)
     net.value_and_grad(X, np.ones((3, 2, 3), "float32"))
     assert announced(caplog) == ["compiling the loops for Halved in float32, once"]
     caplog.clear()
     # As in another process: only the code on disk is left.
-    lowering._loops.cache_clear()
+    lowering.loops_of.cache_clear()
     lowering._FOUND.clear()
     net.value_and_grad(X, np.ones((3, 2, 3), "float32"))
     assert announced(caplog) == []
-    lowering._loops.cache_clear()
+    lowering.loops_of.cache_clear()
     lowering._FOUND.clear()
 
 

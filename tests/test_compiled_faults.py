@@ -14,7 +14,7 @@ import pytest
 
 from tests.process import run_python
 from tests.time_loops import Problem
-from xprnn import RNN
+from xprnn import RNN, explain_lowering
 from xprnn.cells import Elman
 from xprnn.engine.loop import lowering
 
@@ -101,7 +101,7 @@ def present(monkeypatch):
 )
 def test_without_numba_the_library_works_and_says_why(fault, reason, monkeypatch):
     fault(monkeypatch)
-    assert lowering.explain_lowering("elman").splitlines() == [
+    assert explain_lowering("elman").splitlines() == [
         "Elman(activation='tanh') is lowered to NumPy calls: 2 operations forward, 3 backward",
         reason,
     ]

@@ -9,6 +9,7 @@ import pytest
 from tests.time_loops import Problem
 from xprnn import get_backend
 from xprnn.engine.loop import lowering
+from xprnn.engine.loop.explaining import explain_lowering
 from xprnn.engine.loop.program import ARITHMETIC, COMPARISONS, FUNCTIONS
 from xprnn.testing import check_cell
 
@@ -209,7 +210,7 @@ def test_a_formula_that_can_not_be_compiled_runs_all_the_same(monkeypatch):
     problem.compare(problem.dh)
     assert not found.suits(problem.work())
     assert found.suits(problem.work("backward"))
-    assert "forward in float64 can't be compiled: " in lowering.explain_lowering(cell)
+    assert "forward in float64 can't be compiled: " in explain_lowering(cell)
     names = [finding.name for finding in check_cell(cell).findings]
     assert "lowered h" in names
     assert "lowered by numba h" not in names

@@ -11,6 +11,7 @@ from tests.closeness import assert_all_close, assert_close
 from xprnn import RNN
 from xprnn.cells import LSTM
 from xprnn.engine.loop import lowering
+from xprnn.engine.loop.explaining import explain_lowering
 from xprnn.testing import check_cell, check_gradients
 
 pytestmark = pytest.mark.slow
@@ -91,7 +92,7 @@ def test_a_cell_of_the_user_s_own(calls):
     x = np.random.default_rng(1).normal(size=(6, 3, 2))
     assert check_gradients(net, x).passed
     assert {"forward", "backward"} == set(calls)
-    first, second = lowering.explain_lowering(cell).splitlines()
+    first, second = explain_lowering(cell).splitlines()
     assert "is compiled by Numba" in first
     assert "forward in float64 " in first
     assert second == "where that does not suit, it is lowered to NumPy calls"

@@ -18,8 +18,8 @@ from tests.device_arrays import EVENTS, NAMES, on_device
 from xprnn import cuda_loop, get_backend
 from xprnn.backend.host.floats import float_limits
 from xprnn.cells import GRU, LSTM, Elman, MinimalGated
-from xprnn.engine.loop import lowering
 from xprnn.engine.loop.cuda.source import Variant
+from xprnn.engine.loop.explaining import explain_lowering
 from xprnn.engine.loop.loop import run_backward as chosen_backward
 from xprnn.engine.loop.plain import PlainLoops
 from xprnn.engine.loop.protocol import Recurrent
@@ -225,25 +225,25 @@ def test_a_network_and_all_its_gradients(case, lengths):
 
 
 def test_what_explain_says():
-    said = lowering.explain_lowering("elman", "cupy")
+    said = explain_lowering("elman", "cupy")
     assert "is lowered to CUDA kernels, one a step each way: 2 operations forward" in said
 
 
 def test_what_explain_says_of_normalisation():
     cell = LSTM(layer_norm=True)
-    said = lowering.explain_lowering(cell, "cupy", hidden=4)
+    said = explain_lowering(cell, "cupy", hidden=4)
     assert "CUDA kernels, one a step each way and one that normalises: " in said
     with cuda_loop("auto"):
-        said = lowering.explain_lowering(cell, "cupy", hidden=4)
+        said = explain_lowering(cell, "cupy", hidden=4)
         assert "where that does not suit" not in said
         reason = "step kernels, because the layer normalises its projections"
         assert [f"{way}: {reason}" in said for way in ("forward", "backward")] == [True, True]
     with cuda_loop("persistent"):
-        said = lowering.explain_lowering(cell, "cupy")
+        said = explain_lowering(cell, "cupy")
         assert "can't run" in said
         assert "says 'persistent', but it normalises its projections" in said
     with cuda_loop("plain"):
-        assert "says 'plain'" in lowering.explain_lowering(cell, "cupy")
+        assert "says 'plain'" in explain_lowering(cell, "cupy")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -30,7 +30,8 @@ from xprnn.cells import (
     has_layer_norm,
     has_recurrent_matrix,
 )
-from xprnn.engine.loop import lowering
+from xprnn.engine.loop import lowering, traced
+from xprnn.engine.loop.explaining import explain_lowering
 from xprnn.engine.loop.loop import run_backward as chosen_backward
 from xprnn.engine.loop.numpy import loops as numpy_lowering
 from xprnn.engine.loop.plain import PlainLoops
@@ -118,7 +119,7 @@ def test_sweeps_of_a_windowed_truncation(cell, options, monkeypatch):
     calls, sweeps = [], numpy_lowering.NumPyLoops.sweeps
 
     def counted(self, *arguments):
-        calls.append(arguments[-1])
+        calls.append(arguments[-2])  # how many
         return sweeps(self, *arguments)
 
     monkeypatch.setattr(numpy_lowering.NumPyLoops, "sweeps", counted)
@@ -303,20 +304,18 @@ def test_a_cell_that_cannot_be_traced_runs_plainly_and_says_why(caplog):
     reason = "it uses xp.max, which is not an elementwise function"
     reason = f"Impatient.forward can't be traced: {reason}"
     assert record.message == f"{cell} runs as plain array code: {reason}"
-    assert lowering.explain_lowering(cell) == record.message
+    assert explain_lowering(cell) == record.message
     np.testing.assert_array_equal(problem.chosen()[1].du, problem.plain()[1].du)
 
 
 def test_what_explain_says():
-    assert lowering.explain_lowering("elman", "array_api_strict") == (
+    assert explain_lowering("elman", "array_api_strict") == (
         "Elman(activation='tanh') runs as plain array code: "
         "the backend 'array_api_strict' has no lowering"
     )
     with lowering.disable_lowering():
-        assert lowering.explain_lowering("elman").endswith(
-            "runs as plain array code: lowering is disabled"
-        )
-    assert lowering.explain_lowering("elman").splitlines() == [
+        assert explain_lowering("elman").endswith("runs as plain array code: lowering is disabled")
+    assert explain_lowering("elman").splitlines() == [
         "Elman(activation='tanh') is lowered to NumPy calls: 2 operations forward, 3 backward",
         "XPRNN_LOWERING is 'numpy': Numba is not used",
     ]
@@ -374,8 +373,8 @@ def test_a_list_in_a_frozen_cell():
 @pytest.fixture
 def traces(monkeypatch):
     """Return the cells that are traced."""
-    seen, trace = [], lowering.trace
-    monkeypatch.setattr(lowering, "trace", lambda cell: seen.append(cell) or trace(cell))
+    seen, trace = [], traced.trace
+    monkeypatch.setattr(traced, "trace", lambda cell: seen.append(cell) or trace(cell))
     return seen
 
 
@@ -433,13 +432,12 @@ print(*sorted({"numba", "scipy", "threadpoolctl", "torch", "jax"} & set(sys.modu
 def test_what_is_not_lowered_says_so():
     cell = LSTM(layer_norm=True)
     assert (
-        lowering.explain_lowering(cell)
-        == f"{cell} runs as plain array code: it normalises its projections"
+        explain_lowering(cell) == f"{cell} runs as plain array code: it normalises its projections"
     )
 
 
 def test_a_cell_that_normalises_is_not_traced_where_no_loop_does(monkeypatch):
     """A cell that may change would be traced at every use."""
-    monkeypatch.setattr(lowering, "_traced", lambda cell: pytest.fail("it was traced"))
+    monkeypatch.setattr(lowering, "traced_formulas", lambda cell: pytest.fail("it was traced"))
     net = RNN(2, 3, 1, cell=LSTM(layer_norm=True), rng=0)
     net(np.ones((4, 2, 2), "float32"))

@@ -14,7 +14,8 @@ from xprnn.engine.layer.layer import Tape
 from xprnn.engine.layer.unroll import unroll, unroll_backward
 from xprnn.engine.layer.weights import LayerGradient, Weights
 from xprnn.engine.loop.cuda.choice import cuda_loop
-from xprnn.engine.loop.lowering import disable_lowering, explain_lowering
+from xprnn.engine.loop.explaining import explain_lowering
+from xprnn.engine.loop.lowering import disable_lowering
 from xprnn.engine.network import RNN
 from xprnn.engine.results import Gradient, Run
 from xprnn.models.ensemble import merge

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from xprnn.bench.process import result_of
 from xprnn.bench.timing import Setting
-from xprnn.engine.loop.lowering import explain_lowering
+from xprnn.engine.loop.explaining import explain_lowering
 
 
 def lowering_of(cells: Sequence[str], setting: Setting) -> dict[str, str]:

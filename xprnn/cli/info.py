@@ -11,7 +11,7 @@ from xprnn.backend import get_backend, probe
 from xprnn.backend.host.files import output_folder, write_atomic
 from xprnn.backend.host.threads import blas
 from xprnn.backend.registry import NAMES
-from xprnn.engine.loop.lowering import lowering_in_use
+from xprnn.engine.loop.explaining import lowering_in_use
 
 HELP = "show versions, backends with their devices, BLAS and its threads"
 DESCRIPTION = """\

@@ -23,8 +23,8 @@ from xprnn.engine.layer.projection import project
 from xprnn.engine.layer.reaching import Reached, recurrent_projection
 from xprnn.engine.layer.weights import Weights
 from xprnn.engine.loop.evaluate import evaluate
-from xprnn.engine.loop.lowering import formulas_of
 from xprnn.engine.loop.program import CONSTANT, Program
+from xprnn.engine.loop.traced import formulas_of
 
 Slope = Callable[[Namespace, Array, Array], Array]
 

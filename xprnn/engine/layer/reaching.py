@@ -29,7 +29,6 @@ from xprnn.engine.layer.segments import SegmentTape
 from xprnn.engine.layer.window import direct_gradient, ends
 from xprnn.engine.loop.evaluate import evaluate
 from xprnn.engine.loop.gaps import find_gaps
-from xprnn.engine.loop.lowering import formulas_of
 from xprnn.engine.loop.plain import held, step_back
 from xprnn.engine.loop.protocol import Recurrent
 from xprnn.engine.loop.second import (
@@ -38,6 +37,7 @@ from xprnn.engine.loop.second import (
     operand_gradient,
     product,
 )
+from xprnn.engine.loop.traced import formulas_of
 from xprnn.engine.normalization import Normalized
 
 

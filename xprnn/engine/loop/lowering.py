@@ -1,8 +1,7 @@
-"""Which lowering runs a cell on a backend, how to switch lowering off, and how to ask about it.
+"""Which lowering runs a cell on a backend, and how to switch lowering off.
 
 A lowering makes the time loop of one library from a cell's traced formulas.  Such loops are cached
-by the text of the formulas and the lowering's name, and keep what they compile; a frozen, hashable
-cell is traced once, any other at every use, since it may have changed.
+by the text of the formulas and the lowering's name, and keep what they compile.
 """
 
 import importlib
@@ -11,19 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
-from xprnn.backend import Backend, get_backend
+from xprnn.backend import Backend
 from xprnn.backend.numba import VARIABLE, lowering_word, why_no_numba
-from xprnn.cells import Cell, get_cell, has_layer_norm
-from xprnn.engine.loop.cuda.choice import VARIABLE as CUDA_VARIABLE
+from xprnn.cells import Cell
 from xprnn.engine.loop.cuda.choice import chosen
 from xprnn.engine.loop.cuda.loops import CuPyLoops
 from xprnn.engine.loop.cuda.persistent.loops import PersistentLoops
 from xprnn.engine.loop.numpy.loops import NumPyLoops
 from xprnn.engine.loop.protocol import Keeping, Loops, Windowed, Work
-from xprnn.engine.loop.trace import Formulas, trace
-from xprnn.engine.loop.tracer import Untraceable
+from xprnn.engine.loop.traced import Traced, is_frozen, traced_formulas
 
 LOWERINGS: dict[str, tuple[str, ...]] = {
     "numpy": ("numba", "numpy"),
@@ -89,7 +86,7 @@ def lowering_for(backend: Backend, cell: Cell, work: Work) -> Loops | None:
     None, and the cell runs as plain array code: if the backend has no lowering that suits, if
     lowering is disabled, or if the cell can't be traced (see `explain_lowering`).
     """
-    names = _chosen(backend.library.lowering)
+    names = chosen_names(backend.library.lowering)
     # Before anything is traced, which for some cells happens at every use.
     if not names or (work.normalizes and backend.library.lowering not in NORMALIZING):
         return None
@@ -103,7 +100,7 @@ def lowering_for(backend: Backend, cell: Cell, work: Work) -> Loops | None:
     return found
 
 
-def _suitable(traced: "_Traced | str", names: tuple[str, ...], work: Work) -> Loops | str | None:
+def _suitable(traced: Traced | str, names: tuple[str, ...], work: Work) -> Loops | str | None:
     """Return the first of these lowerings that suits the work, if any; or why a cell has none."""
     if isinstance(traced, str):
         return traced
@@ -112,7 +109,7 @@ def _suitable(traced: "_Traced | str", names: tuple[str, ...], work: Work) -> Lo
         if not names:
             return NO_SECOND
     for name in names:
-        loops = _loops(traced, name)
+        loops = loops_of(traced, name)
         if loops.suits(work):
             return loops
     return None
@@ -125,7 +122,7 @@ def _with_second(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _suitable_now(cell: Cell, names: tuple[str, ...], work: Work) -> Loops | str | None:
     """Do the same for a cell that may have changed."""
-    return _suitable(_traced(cell), names, work)
+    return _suitable(traced_formulas(cell), names, work)
 
 
 def _found(cell: Cell, names: tuple[str, ...], work: Work) -> Loops | str | None:
@@ -141,7 +138,7 @@ def _found(cell: Cell, names: tuple[str, ...], work: Work) -> Loops | str | None
     if entry is not None:
         return entry[0]
     found = _suitable_now(cell, names, work)
-    if _is_frozen(cell):
+    if is_frozen(cell):
         if len(_FOUND) >= _MOST_FOUND:
             _FOUND.clear()
         _FOUND[key] = found, cell
@@ -150,7 +147,7 @@ def _found(cell: Cell, names: tuple[str, ...], work: Work) -> Loops | str | None
 
 def windowed_for(backend: Backend, cell: Cell, work: Work) -> Windowed | None:
     """Return what makes the sweeps of a windowed truncation; None: plain array code."""
-    names = tuple([name for name in _chosen(backend.library.lowering) if name in WINDOWED])
+    names = tuple([name for name in chosen_names(backend.library.lowering) if name in WINDOWED])
     if not names:
         return None
     found: Any = _found(cell, names, work)
@@ -171,13 +168,13 @@ def _warn_once(kind: str, reason: str) -> None:
 
 def lowerings_of(backend: Backend, cell: Cell) -> tuple[Loops, ...]:
     """Return all lowered time loops that a cell has on a backend, the fastest first."""
-    names = _chosen(backend.library.lowering)
-    traced = _traced(cell) if names else ""
+    names = chosen_names(backend.library.lowering)
+    traced = traced_formulas(cell) if names else ""
     if isinstance(traced, str):
         return ()
     if traced.formulas.second:
         names = _with_second(names)
-    return tuple(_loops(traced, name) for name in names)
+    return tuple(loops_of(traced, name) for name in names)
 
 
 def lowering_enabled() -> bool:
@@ -193,7 +190,7 @@ def lowering_enabled() -> bool:
     return lowering_word() != "off" if allowed is None else allowed
 
 
-def _chosen(library: str | None) -> tuple[str, ...]:
+def chosen_names(library: str | None) -> tuple[str, ...]:
     """Return the names of the lowerings in use for a library, the fastest first."""
     names = LOWERINGS.get(library or "", ())
     allowed = _allowed.get()
@@ -242,144 +239,14 @@ def why_not_compiled(cell: Cell) -> str:
         return "lowering is disabled"
     if lowering_word() == "numpy" and not _allowed.get():
         return f"{VARIABLE} is 'numpy'"
-    if not _is_frozen(cell):
+    if not is_frozen(cell):
         return "the cell is not a frozen, hashable dataclass, so it may change"
-    traced = _traced(cell)
+    traced = traced_formulas(cell)
     return traced if isinstance(traced, str) else ""
 
 
-def lowering_in_use() -> str:
-    """Say what runs the time loops on NumPy, and why nothing faster does."""
-    if not lowering_enabled():
-        return f"plain array code ({VARIABLE} is 'off')"
-    if lowering_word() == "numpy":
-        return f"NumPy calls ({VARIABLE} is 'numpy')"
-    missing = why_no_numba()
-    if missing:
-        return f"NumPy calls ({missing})"
-    build = importlib.import_module("xprnn.backend.numba.build")
-    return (
-        f"Numba {build.numba.__version__}, compiled code in {build.cache_folder() or 'no folder'}"
-    )
-
-
-def explain_lowering(
-    cell: str | Cell,
-    backend: str | Backend = "numpy",
-    *,
-    hidden: int | None = None,
-    batch: int = 1,
-    steps: int = 100,
-) -> str:
-    """Say how a cell runs on a backend, and why if it is not lowered.
-
-    Parameters
-    ----------
-    cell : str or Cell
-    backend : str or Backend
-    hidden, batch, steps : int
-        H, B and T, for which it says which CUDA kernels run on the device, and why; without
-        ``hidden``, it does not.
-
-    Returns
-    -------
-    str
-        A line for each lowering, the preferred one first, and with ``hidden`` on CuPy a line for
-        each direction.
-
-    Examples
-    --------
-    >>> print(explain_lowering("elman"))
-    Elman(activation='tanh') is ...: 2 operations forward, 3 backward...
-    """
-    cell, backend = get_cell(cell), get_backend(backend)
-    plain = f"{cell} runs as plain array code"
-    if backend.library.compiles:
-        reason = why_not_compiled(cell)
-        if reason:
-            return f"{plain}: {reason}"
-        name = backend.library.name
-        return f"{cell} is compiled by {name} with the pass around it, once for each shape"
-    if backend.library.lowering is None:
-        return f"{plain}: the backend {backend.name!r} has no lowering"
-    if not lowering_enabled():
-        return f"{plain}: lowering is disabled"
-    traced = _traced(cell)
-    if isinstance(traced, str):
-        return f"{plain}: {traced}"
-    found = lowerings_of(backend, cell)
-    if not found:
-        says = f"{CUDA_VARIABLE} (or cuda_loop) says 'plain'"
-        return f"{plain}: {NO_SECOND if traced.formulas.second else says}"
-    normalizes = has_layer_norm(cell)
-    if normalizes:
-        # Mean and variance are not elementwise.
-        found = tuple(loops for loops in found if loops.normalizes)
-        if not found and chosen().loop == "persistent" and backend.library.lowering == "cupy":
-            return (
-                f"{cell} can't run: {CUDA_VARIABLE} (or cuda_loop) says 'persistent', "
-                "but it normalises its projections"
-            )
-        if not found:
-            return f"{plain}: it normalises its projections"
-    first, *others = (loops.describe() for loops in found)
-    if normalizes:
-        first += " and one that normalises"
-    formulas = traced.formulas
-    lines = [
-        f"{cell} is {first}: {formulas.forward.operations()} operations forward, "
-        f"{formulas.backward.operations()} backward"
-    ]
-    lines += [f"where that does not suit, it is {words}" for words in others]
-    if backend.library.lowering == "cupy" and hidden is not None:
-        lines += _by_size(backend, traced, (steps, batch, hidden), normalizes)
-    if backend.library.lowering == "numpy" and not others:
-        lines.append(_why_numpy_alone(formulas))
-    return "\n".join(lines)
-
-
-def _why_numpy_alone(formulas: Formulas) -> str:
-    """Say why a cell is not lowered to Numba on NumPy."""
-    if formulas.second:
-        return "it has a second product within the step, which only NumPy calls make so far"
-    return why_no_numba() or f"{VARIABLE} is 'numpy': Numba is not used"
-
-
-def _by_size(
-    backend: Backend, traced: "_Traced", shape: tuple[int, int, int], normalizes: bool
-) -> Iterator[str]:
-    """Yield, for each direction, which CUDA kernels run and why."""
-    steps, batch, hidden = shape
-    loops = _loops(traced, "persistent")
-    for direction in ("forward", "backward"):
-        limits = backend.library.limits(backend.device)
-        work = Work(direction, backend.dtype_name, steps, batch, lengths=False)
-        work = work._replace(hidden=hidden, limits=limits, normalizes=normalizes)
-        if "persistent" not in _chosen("cupy"):
-            yield f"{direction}: step kernels, because {CUDA_VARIABLE} (or cuda_loop) says 'step'"
-        elif isinstance(loops, PersistentLoops):
-            yield loops.explain(work)
-
-
-class _Traced(NamedTuple):
-    """A cell's formulas, and their text, which determines them: equal text, equal formulas.
-
-    ``cell`` is the name of the class that they were traced from, one of perhaps several.
-    """
-
-    text: str
-    formulas: Formulas
-    cell: str
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Traced) and self.text == other.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
-
 @lru_cache(maxsize=256)
-def _loops(traced: _Traced, name: str) -> Loops:
+def loops_of(traced: Traced, name: str) -> Loops:
     """Return the loops that a lowering makes from formulas."""
     formulas = traced.formulas
     if name == "numba":  # which is optional, and slow to import
@@ -389,47 +256,3 @@ def _loops(traced: _Traced, name: str) -> Loops:
     if name == "persistent":
         return PersistentLoops(formulas)
     return NumPyLoops(formulas) if name == "numpy" else CuPyLoops(formulas)
-
-
-def formulas_of(cell: Cell) -> Formulas | None:
-    """Return a cell's traced formulas; None if it can't be traced."""
-    traced = _traced(cell)
-    return None if isinstance(traced, str) else traced.formulas
-
-
-def _traced(cell: Cell) -> _Traced | str:
-    """Return a cell's formulas, or the reason why it can't be traced."""
-    kind: Any = type(cell)
-    hashable: Any = cell
-    if _is_frozen(cell):
-        # By its methods, too, since those of a class can be replaced.
-        return _traced_once(hashable, kind.forward, kind.backward)
-    return _trace(cell)
-
-
-def _is_frozen(cell: Cell) -> bool:
-    """Whether a cell is known not to change: a frozen dataclass of fields that can be hashed."""
-    options = getattr(type(cell), "__dataclass_params__", None)
-    if options is None or not options.frozen:
-        return False
-    try:
-        hash(cell)
-    except TypeError:
-        # A field that can't be hashed can change.
-        return False
-    return True
-
-
-@lru_cache(maxsize=256)
-def _traced_once(cell: Cell, *methods: object) -> _Traced | str:
-    del methods
-    return _trace(cell)
-
-
-def _trace(cell: Cell) -> _Traced | str:
-    try:
-        formulas = trace(cell)
-    except Untraceable as error:
-        _log.info("%s runs as plain array code: %s", cell, error)
-        return f"{error}"
-    return _Traced(repr(formulas), formulas, type(cell).__name__)
