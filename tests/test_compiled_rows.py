@@ -53,6 +53,19 @@ def test_softmax_of_special_values():
     np.testing.assert_allclose(a[0], [1, 0, 0, 1.64581e-38, 0], rtol=1e-5)
 
 
+def test_softmax_gradient():
+    a, columns = logits(7, 1000), np.random.default_rng(1).integers(0, 1000, 7)
+    scale, less = np.linspace(1, 2, 14, dtype="float32").reshape(2, 7)
+    parts, gradient = a.copy(), a.copy()
+    m, Z = softmax.softmax_parts(parts)
+    found = softmax.softmax_gradient(gradient, columns, scale, less)
+    for got, want in zip(found, (m, Z, a[np.arange(7), columns]), strict=True):
+        np.testing.assert_array_equal(got, want)
+    want = parts * (scale / Z)[:, None]
+    want[np.arange(7), columns] -= less
+    np.testing.assert_array_equal(gradient, want)
+
+
 @pytest.mark.parametrize("rows", [1, 2, 5, 40])
 def test_the_same_bits_however_many_threads(rows, monkeypatch):
     monkeypatch.setattr(tuning, "SOFTMAX_PER_THREAD", 1)
@@ -64,13 +77,15 @@ def test_the_same_bits_however_many_threads(rows, monkeypatch):
             monkeypatch.setattr(module, "compute_threads", lambda count=count: count)
         given = a.copy()
         parts = (*softmax.softmax_parts(given), given, scatter.sum_rows_at(a, places, 4))
+        weights, given = np.linspace(1, 2, rows, dtype="float32"), a.copy()
+        parts += (*softmax.softmax_gradient(given, places, weights, weights), given)
         found.append([part.tobytes() for part in parts])
     assert all(each == found[0] for each in found)
 
 
 def test_cross_entropy_uses_it(monkeypatch):
-    made, original = [], softmax.softmax_parts
-    monkeypatch.setattr(softmax, "softmax_parts", lambda *a: made.append(True) or original(*a))
+    made, original = [], softmax._by_rows
+    monkeypatch.setattr(softmax, "_by_rows", lambda *a: made.append(True) or original(*a))
     y = logits(20, 2000).reshape(4, 5, 2000)
     target = np.random.default_rng(1).integers(-1, 2000, (4, 5))
     loss, kept = CrossEntropy(), y.copy()

@@ -307,16 +307,18 @@ class Operations(ABC):
 
     def softmax_gradient(
         self, a: Array, columns: Array, of_all: Array, of_one: Array, *, overwrite: bool
-    ) -> tuple[Array, Array, Array]:
-        """Return m, the gradient of the cross-entropy, and Z: (N, 1), (N, V), (N, 1).
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return m, the gradient of the cross-entropy, Z, and the entries of a in the columns.
 
-        m and Z are those of `softmax_parts`.  In every row the gradient is exp(a - m) times
-        ``of_all`` / Z, less ``of_one`` in the column of ``columns``; these have shapes (N, 1),
-        (N, 1) and (N,).  With ``overwrite``, may overwrite ``a``.
+        In the shapes (N, 1), (N, V), (N, 1) and (N, 1).  m and Z are those of `softmax_parts`.  In
+        every row the gradient is exp(a - m) times ``of_all`` / Z, less ``of_one`` in the column of
+        ``columns``; these have shapes (N, 1), (N, 1) and (N,).  With ``overwrite``, may overwrite
+        ``a``.
         """
+        picked = self.entries(a, columns)
         m, gradient, Z = self.softmax_parts(a, overwrite=overwrite)
         gradient *= of_all / Z
-        return m, self.add_to_entries(gradient, columns, -of_one[:, 0]), Z
+        return m, self.add_to_entries(gradient, columns, -of_one[:, 0]), Z, picked
 
     # Rules applied block by block
 

@@ -321,15 +321,15 @@ def _value(
     logits = rows.logits
     if logits.dtype != rows.of_target.dtype:
         logits = xp.astype(logits, rows.of_target.dtype)
-    picked = library.entries(logits, chosen)
     distances: Array = None
     if rows.smooth is not None:
         distances = xp.sum((xp.max(logits, axis=-1, keepdims=True) - logits) * rows.c, axis=-1)
     if gradient:
-        m, made, Z = library.softmax_gradient(
+        m, made, Z, picked = library.softmax_gradient(
             logits, chosen, rows.of_all, rows.of_target, overwrite=overwrite
         )  # (1), and from (2)
     else:
+        picked = library.entries(logits, chosen)
         m, made, Z = library.softmax_parts(logits, overwrite=overwrite)  # (1)
     log_Z = xp.log(Z)
     # m - picked first, because log Z would be lost in a large m.

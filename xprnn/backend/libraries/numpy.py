@@ -103,6 +103,8 @@ class NumPy(Library):
         first[:1] = True
         np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
         (starts,) = first.nonzero()
+        if len(starts) == len(index):
+            return ordered, self.taken(rows, order)
         if tuning.REPEATS * len(starts) >= len(index):
             return ordered[starts], _sums_of_runs(self.taken(rows, order), starts)
         found, compiled = ordered[starts], None
@@ -149,13 +151,19 @@ class NumPy(Library):
 
     def softmax_gradient(
         self, a: Array, columns: Array, of_all: Array, of_one: Array, *, overwrite: bool
-    ) -> tuple[Array, Array, Array]:
-        compiled = None if of_all.dtype != a.dtype else _compiled_softmax(a)
+    ) -> tuple[Array, Array, Array, Array]:
+        compiled = None
+        if of_all.dtype == of_one.dtype == a.dtype and columns.dtype == _INDEXING:
+            compiled = _compiled_softmax(a)
         if compiled is None:
             return super().softmax_gradient(a, columns, of_all, of_one, overwrite=overwrite)
         gradient = a if overwrite else copied(a)
-        m, Z = compiled.softmax_parts(gradient, of_all)
-        return m[:, None], self.add_to_entries(gradient, columns, -of_one[:, 0]), Z[:, None]
+        # Without the second axis, in row-major order.
+        row = np.ascontiguousarray
+        m, Z, picked = compiled.softmax_gradient(
+            gradient, row(columns), row(of_all[:, 0]), row(of_one[:, 0])
+        )
+        return m[:, None], gradient, Z[:, None], picked[:, None]
 
     def concatenated(self, arrays: Sequence[Array]) -> Array:
         first = arrays[0]

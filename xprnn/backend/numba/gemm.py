@@ -117,13 +117,26 @@ def planned(
     return Product(_compiled(a.dtype), a, b, c, given, terms, flags)
 
 
-def form(product: Product) -> None:
-    """Form a product, in several threads if there is enough to do."""
-    threads = threads_for(product.work)
-    if threads < 2:
-        product.do(0, 1)
-    else:
+def form(
+    a: HostArray,
+    b: HostArray,
+    c: HostArray,
+    bias: HostArray | None = None,
+    *,
+    turned_a: bool = False,
+    turned_b: bool = False,
+    more: bool = False,
+) -> None:
+    """Form a product at once, in several threads if there is enough to do."""
+    terms = len(a) if turned_a else a.shape[1]
+    threads = threads_for(c.size * terms)
+    if threads > 1:
+        product = planned(a, b, c, bias, turned_a=turned_a, turned_b=turned_b, more=more)
         share(lambda k: product.do(k, threads), range(threads))
+        return
+    (n, M), flags = c.shape, (turned_a, turned_b, more, len(c) <= tuning.NN_FEW_ROWS)
+    given = _none(a.dtype) if bias is None else bias
+    _compiled(a.dtype)(a, b, c, given, (0, n), (0, M), (0, terms), flags)
 
 
 def threads_for(work: int) -> int:
@@ -135,7 +148,7 @@ def threads_for(work: int) -> int:
 def multiply_nt(a: HostArray, b: HostArray, bias: HostArray | None = None) -> HostArray:
     """Return a bᵀ + bias, of a (n, K), b (M, K) and bias (M,)."""
     c = empty((len(a), len(b)), a.dtype)
-    form(planned(a, b, c, bias, turned_b=True))
+    form(a, b, c, bias, turned_b=True)
     return c
 
 
@@ -149,7 +162,7 @@ def multiply_nn(a: HostArray, b: HostArray, bias: HostArray | None = None) -> Ho
     (n, K), M = a.shape, b.shape[1]
     if not sums_parts(n, K):
         c = empty((n, M), a.dtype)
-        form(planned(a, b, c, bias))
+        form(a, b, c, bias)
         return c
     # There are too few rows for threads to share them; they share the terms of the sums.
     product, count, dtype = _compiled(a.dtype), tuning.NN_PARTS, a.dtype
@@ -162,20 +175,23 @@ def multiply_nn(a: HostArray, b: HostArray, bias: HostArray | None = None) -> Ho
             given = _none(dtype) if k or bias is None else bias
             product(a, b, sums[k], given, (0, n), (0, M), parts[k], flags)
 
-    share(mine, range(threads))
+    if threads == 1:
+        mine(0)
+    else:
+        share(mine, range(threads))
     return np.add.reduce(sums, axis=0, out=empty((n, M), dtype))
 
 
 def multiply_tn(a: HostArray, b: HostArray) -> HostArray:
     """Return aᵀ b, of a (K, M), whose rows may have any distance, and b (K, N)."""
     c = empty((a.shape[1], b.shape[1]), a.dtype)
-    form(planned(a, b, c, turned_a=True))
+    form(a, b, c, turned_a=True)
     return c
 
 
 def add_tn(a: HostArray, b: HostArray, c: HostArray) -> None:
     """Add aᵀ b to c (M, N), of a (K, M), whose rows may have any distance, and b (K, N)."""
-    form(planned(a, b, c, turned_a=True, more=True))
+    form(a, b, c, turned_a=True, more=True)
 
 
 def _shares(count: int, parts: int, size: int, end: int) -> list[tuple[int, int]]:

@@ -12,26 +12,28 @@ from xprnn.backend.numba.build import build_closure
 from xprnn.backend.numba.functions import exp32
 
 _NONE = np.empty(0, np.float32)
-"""What stands for no scale."""
+"""What stands for no gradient."""
 
 
 def _softmax_for() -> Callable[..., None]:
-    """Return ``softmax(a, m, Z, scale, first, last)``, for float32.
+    """Return ``softmax(a, m, Z, scale, columns, less, picked, first, last)``, for float32.
 
     For rows first to last, it sets m to the largest entry of each row, a to exp(a - m), and Z to
-    the sum of that; then it multiplies the row by scale / Z, unless scale is (0,).
+    the sum of that; the entry that the row's column had at first goes to picked.  Unless scale is
+    (0,), it then multiplies the row by scale / Z and subtracts less in that column.
 
     The maximum and the sum are formed from LANES partial ones, which the compiler keeps in vectors.
     """
     empty, entry, LANES = np.empty, np.float32, tuning.SOFTMAX_ACCUMULATORS
     lowest, zero = np.float32(-np.inf), np.float32(0)
 
-    def softmax(a, m, Z, scale, first, last):
+    def softmax(a, m, Z, scale, columns, less, picked, first, last):
         V = a.shape[1]
         whole = V // LANES * LANES
         largest, sums = empty(LANES, entry), empty(LANES, entry)
         for r in range(first, last):
             x = a[r]
+            picked[r] = x[columns[r]]
             for k in range(LANES):
                 largest[k], sums[k] = lowest, zero
             for j in range(0, whole, LANES):
@@ -58,6 +60,7 @@ def _softmax_for() -> Callable[..., None]:
                 factor = scale[r] / total
                 for j in range(V):
                     x[j] *= factor
+                x[columns[r]] -= less[r]
 
     return softmax
 
@@ -66,24 +69,48 @@ def _softmax_for() -> Callable[..., None]:
 def _compiled() -> Callable[..., None]:
     rows, row = types.float32[:, ::1], types.float32[::1]
     given = types.Array(types.float32, 1, "C", readonly=True)
-    signature = types.void(rows, row, row, given, types.intp, types.intp)
+    columns = types.Array(types.intp, 1, "C", readonly=True)
+    bounds = types.intp, types.intp
+    signature = types.void(rows, row, row, given, columns, given, row, *bounds)
     call: Callable[..., None] = build_closure(_softmax_for(), signature).call
     return call
 
 
-def softmax_parts(a: HostArray, scale: HostArray | None = None) -> tuple[HostArray, HostArray]:
+def softmax_parts(a: HostArray) -> tuple[HostArray, HostArray]:
     """Set a (N, V) of float32 to exp(a - m); return m (N,), its rows' maxima, and Z (N,), the sums
     of its new rows.
-
-    With ``scale``, of N entries, the rows are multiplied by scale / Z in the end.
     """
+    m, Z = np.empty(len(a), a.dtype), np.empty(len(a), a.dtype)
+    _by_rows(a, m, Z, _NONE, np.zeros(len(a), np.intp), _NONE, np.empty_like(m))
+    return m, Z
+
+
+def softmax_gradient(
+    a: HostArray, columns: HostArray, scale: HostArray, less: HostArray
+) -> tuple[HostArray, HostArray, HostArray]:
+    """Set a (N, V) of float32 to exp(a - m) scale / Z, less a number in one column of each row.
+
+    Parameters
+    ----------
+    columns : array of numpy.intp, (N,)
+    scale, less : array, (N,)
+
+    Returns
+    -------
+    m, Z, picked : array, (N,)
+        Those of `softmax_parts`, and the entries that a had in the columns.
+    """
+    m, Z, picked = np.empty((3, len(a)), a.dtype)
+    _by_rows(a, m, Z, scale, columns, less, picked)
+    return m, Z, picked
+
+
+def _by_rows(a: HostArray, *rest: HostArray) -> None:
+    """Call the compiled function for all rows, in several threads if there is enough to do."""
     softmax, count = _compiled(), len(a)
-    m, Z = np.empty(count, a.dtype), np.empty(count, a.dtype)
-    given = _NONE if scale is None else np.ascontiguousarray(scale.reshape(-1))
     threads = min(compute_threads(), a.size // tuning.SOFTMAX_PER_THREAD, count)
     if threads < 2:
-        softmax(a, m, Z, given, 0, count)
+        softmax(a, *rest, 0, count)
     else:
         bounds = [count * k // threads for k in range(threads + 1)]
-        share(lambda k: softmax(a, m, Z, given, bounds[k], bounds[k + 1]), range(threads))
-    return m, Z
+        share(lambda k: softmax(a, *rest, bounds[k], bounds[k + 1]), range(threads))
