@@ -4,8 +4,9 @@ import pytest
 
 from tests.cli_tools import run
 from xprnn import RNN, cells, optim
-from xprnn.cli.train import session
+from xprnn.cli.train import progress, session
 from xprnn.cli.train.session import MODEL
+from xprnn.training.history import Record
 
 SMALL = ("--hidden", "4", "--epochs", "2")
 CSV = ("csv", "sunspots", "--column", "SUNACTIVITY", "--networks", "1", "--no-refit")
@@ -102,6 +103,20 @@ def test_a_rate_that_falls_to_a_tenth(seen, tmp_path):
         ("--schedule foo", "--schedule is 'foo': expected 'constant' or 'inverse'"),
         ("--weight-decay -1", "--weight-decay is -1.0: expected a number at least 0"),
         ("--window -1", "--window is -1: expected 0 or more steps"),
+        ("--hidden 8,0", "--hidden is 0: expected an int of at least 1"),
+        ("--hidden 8,4 --layers 3", "--hidden has 2 sizes, one for each layer, but --layers is 3"),
+        ("--residual", "--residual connects layers, but --layers is 1: expected more layers"),
+        (
+            "--residual --hidden 8,4,8",
+            "--residual connects neighbouring layers of the same size, but --hidden is 8,4,8: "
+            "expected two such layers",
+        ),
+        ("--projection 4 --hidden 8,4", "--projection is 4: expected fewer than the 4 units of"),
+        ("--projection 0", "--projection is 0: expected an int of at least 1"),
+        ("--heads 0", "--heads is 0: expected an int of at least 1"),
+        ("--heads 3 --hidden 6,8", "--heads is 3, blocks of units of the same size, and --hidden"),
+        ("--heads 2 --projection 2", "--heads is 2 and --projection is 2: expected one of both"),
+        ("--cell ind_rnn --heads 2", "IndRNN has none: expected 1"),
     ],
 )
 def test_what_makes_no_sense(tmp_path, monkeypatch, words, message):
@@ -110,6 +125,58 @@ def test_what_makes_no_sense(tmp_path, monkeypatch, words, message):
     assert done.status == 1
     assert message in done.error
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sizes", ["8,x", "8,", "", "8.5", "8 4"])
+def test_sizes_that_are_no_numbers(sizes):
+    done = run("train", "sine", "--hidden", sizes)
+    assert done.status == 2
+    assert f"argument --hidden: {sizes!r} is no number of units: expected one, such" in done.error
+
+
+@pytest.mark.parametrize("problem", ["sine", "text", "csv"])
+def test_layers_of_different_sizes(seen, tmp_path, problem):
+    file = tmp_path / "book.txt"
+    file.write_text("one two three. two three one. three one two. one one two. " * 4)
+    words = {"sine": ("sine",), "text": ("text", file), "csv": CSV}[problem]
+    options = ["--hidden", "4,4,3", "--layers", "3", "--residual", "--projection", "2"]
+    done = run("train", *words, "--epochs", "2", *options, "--out", tmp_path / "out")
+    assert done.status == 0, done.err
+    net = seen[0][0]
+    assert (net.hidden_size, net.residual, net.projection) == ((4, 4, 3), True, 2)
+    options = ["--hidden", "4,6", "--heads", "2"]
+    assert run("train", *words, "--epochs", "2", *options, "--out", tmp_path / "out").status == 0
+    net = seen[-1][0]
+    assert (net.hidden_size, net.heads) == ((4, 6), 2)
+
+
+def test_a_training_that_diverged_is_told(tmp_path, no_pictures):
+    file = tmp_path / "book.txt"
+    file.write_text("one two three. two three one. three one two. one one two. " * 4)
+    sgd = ("--optimizer", "sgd")
+    for words, plain in [
+        (("sine",), "and 0.248 for an answer of 0; "),
+        (("text", file, *sgd), "and 1.95 for an even guess among 7; "),
+        (CSV, "for the mean of SUNACTIVITY; "),
+    ]:
+        done = run("train", *words, *SMALL, "--lr", "1e6", "--out", tmp_path / "out")
+        assert done.status == 0
+        last = done.err.splitlines()[-1]
+        assert last.startswith("xprnn: warning: the training diverged: the ")
+        assert last.endswith(f"{plain}a smaller --lr than 1e+06 may help")
+        assert "diverged" not in run("train", *words, *SMALL, "--out", tmp_path / "out").err
+
+
+def test_epochs_that_are_not_needed_count_as_done(capsys):
+    shown = progress.Progress(20)
+    with shown:
+        for _ in range(4):
+            shown(None, Record(1, 0.5, None, None))
+        shown.skip(6)
+        for _ in range(10):
+            shown(None, Record(1, 0.5, None, None))
+    told = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
+    assert told == [f"epoch {k}/20" for k in (1, 2, 4, 12, 14, 16, 18, 20)]
 
 
 @pytest.mark.parametrize("words", ["--layers 2", "--bidirectional"])

@@ -181,6 +181,10 @@ def _run(args: argparse.Namespace) -> int:
                 ", ".join(pictures): "the held-out part, one-step and closed-loop forecast",
             }
             say_written(folder, written)
+        for error, deviation, name in results.one_step_errors():
+            session.warn_if_diverged(
+                error, deviation, f"the mean of {name}", measure="error one step ahead"
+            )
     return session.status(model)
 
 

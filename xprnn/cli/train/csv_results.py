@@ -153,6 +153,13 @@ class Results:
             )
         return found
 
+    def one_step_errors(self) -> list[tuple[float, float, str]]:
+        """Return for each column the root mean squared error, the deviation, and the name."""
+        values = self.data.values
+        held_out = values[self.data.cut :][: len(self.one_step)]
+        errors = np.sqrt(np.mean((held_out - self.one_step) ** 2, axis=0))
+        return list(zip(errors.tolist(), np.std(values, axis=0).tolist(), self.names, strict=True))
+
     def sentences(self, refitted: bool) -> list[str]:
         """Return the lines after the table."""
         found = []

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -248,17 +249,32 @@ def _check_layers(args: argparse.Namespace) -> None:
                 f"{args.layers}"
             )
         args.layers = len(args.hidden)
+    sizes = args.hidden if isinstance(args.hidden, tuple) else (args.hidden,)
     checks.positive_int("--heads", args.heads)
+    if any(size % args.heads for size in sizes):
+        raise ValueError(
+            f"--heads is {args.heads}, blocks of units of the same size, and --hidden is "
+            f"{_written(sizes)}: expected a divisor"
+        )
+    if args.heads > 1 and args.projection is not None:
+        raise ValueError(
+            f"--heads is {args.heads} and --projection is {args.projection}: expected one of both"
+        )
     if args.projection is not None:
         checks.positive_int("--projection", args.projection)
-        smallest = min(args.hidden) if isinstance(args.hidden, tuple) else args.hidden
-        if args.projection >= smallest:
+        if args.projection >= min(sizes):
             raise ValueError(
-                f"--projection is {args.projection}: expected fewer than the {smallest} units of "
+                f"--projection is {args.projection}: expected fewer than the {min(sizes)} units of "
                 "--hidden"
             )
     if args.residual and args.layers == 1:
         raise ValueError("--residual connects layers, but --layers is 1: expected more layers")
+    differ = len(sizes) > 1 and all(a != b for a, b in pairwise(sizes))
+    if args.residual and args.projection is None and differ:
+        raise ValueError(
+            "--residual connects neighbouring layers of the same size, but --hidden is "
+            f"{_written(sizes)}: expected two such layers"
+        )
 
 
 def check_window_option(args: argparse.Namespace) -> None:
@@ -328,12 +344,19 @@ def rate_scale(args: argparse.Namespace) -> RateScale | None:
 
 def _sizes(text: str) -> int | tuple[int, ...]:
     """Return what ``--hidden`` says: a number, or one for each layer."""
-    sizes = tuple(int(part) for part in text.split(","))
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of units: expected one, such as 128, or one for each layer, "
+            "such as 128,64"
+        ) from None
     return sizes[0] if len(sizes) == 1 else sizes
 
 
-# argparse's message: "invalid list of sizes value: '8,x'".
-_sizes.__name__ = "list of sizes"
+def _written(sizes: Iterable[int]) -> str:
+    """Return sizes as ``--hidden`` has them."""
+    return ",".join(map(str, sizes))
 
 
 def top_size(args: argparse.Namespace) -> int:

@@ -30,7 +30,7 @@ class Progress:
     """
 
     def __init__(self, epochs: int) -> None:
-        self.epochs, self.done, self.restored = epochs, 0, 0
+        self.epochs, self.done, self.restored, self.skipped = epochs, 0, 0, 0
         self.started = time.perf_counter()
         self.bar: Any = None
         self._listener = _Listener(self.announce)
@@ -60,8 +60,9 @@ class Progress:
         if self.done == 1 or self.done % every == 0 or self.done == self.epochs:
             words = f"epoch {self.done}/{self.epochs}, loss {record.loss:.4g}"
             # The first epoch takes longer than the others: it compiles and fills caches.
-            if self.done - self.restored > 1:
-                each = (time.perf_counter() - self.started) / (self.done - self.restored)
+            here = self.done - self.restored - self.skipped
+            if here > 1:
+                each = (time.perf_counter() - self.started) / here
                 words += f", {each * (self.epochs - self.done):.0f} s left"
             tell(words)
 
@@ -75,12 +76,11 @@ class Progress:
             self.bar.set_postfix_str(words)
 
     def skip(self, epochs: int) -> None:
-        """Expect so many epochs fewer."""
-        self.epochs -= epochs
+        """Count so many epochs as done, because they turned out not to be needed."""
+        self.done += epochs
+        self.skipped += epochs
         if self.bar is not None and epochs:
-            with suppress(OSError, ValueError):
-                self.bar.total = self.epochs
-                self.bar.refresh()
+            self._update_bar(epochs)
 
     def state(self) -> int:
         """Return the number of epochs done, for a checkpoint."""

@@ -29,6 +29,9 @@ from xprnn.training.step import NonFiniteLossError
 
 MODEL, HISTORY = "model.safetensors", "history.jsonl"
 
+DIVERGED = 3.0
+"""How many times the loss of an untrained answer a network's must be that has diverged."""
+
 
 class Session:
     """The trainings of a command, one or several, as a context manager.
@@ -181,6 +184,28 @@ class Session:
             f"trained {epochs} epochs{details} in {seconds:.1f} s on {backend.name} "
             f"({backend.device}, {backend.dtype_name}), seed {self.args.seed}"
         )
+
+    def warn_if_diverged(self, loss: float, plain: float, what: str, measure: str = "loss") -> None:
+        """Say that a training made its network worse than an answer without any training.
+
+        Parameters
+        ----------
+        loss : float
+            Of the network that is kept.
+        plain : float
+            Of that answer.
+        what : str
+            The answer, in words.
+        measure : str
+            What both numbers are.
+        """
+        if self.error is None and not loss <= DIVERGED * plain:
+            rate = self.args.lr
+            given = "" if rate is None else f" than {rate:g}"
+            tell(
+                f"xprnn: warning: the training diverged: the {measure} is {loss:.3g}, and "
+                f"{plain:.3g} for {what}; a smaller --lr{given} may help"
+            )
 
     def quiet_status(self) -> int:
         """Return the exit status of a rank for which rank 0 says what happened."""

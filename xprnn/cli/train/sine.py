@@ -125,10 +125,12 @@ def _run(args: argparse.Namespace) -> int:
         pictures = _pictures(net, x, y, data[0], history, floor)
         for name, figure in pictures.items():
             diagnostics.save_figure(figure, folder / name)
+        loss, of_zero = evaluate(net, data), 0.5 * float(np.mean(y**2))
         print(
             f"{session.summary(backend)}\n"
-            f"loss ½·mean((ŷ-y)²): {evaluate(net, data):#.3g} (the noise alone: {floor:#.3g})"
+            f"loss ½·mean((ŷ-y)²): {loss:#.3g} (the noise alone: {floor:#.3g})"
         )
+        session.warn_if_diverged(loss, of_zero, "an answer of 0")
         apply = shlex.join(("xprnn", "apply", str(model)))
         files = {
             MODEL: f"the network; next: {apply} --to 20",

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from xprnn import checks, diagnostics
 from xprnn.backend import Backend, get_backend
@@ -227,7 +228,7 @@ def _run(args: argparse.Namespace) -> int:
         if history.best_epoch and history.stopped == "patience":
             since = len(history) - history.best_epoch
             kept += f": {since} more without a lower held-out loss ended the training (--patience)"
-        table, counted = _compared(net, corpus, token, before)
+        table, losses = _compared(net, corpus, token, before)
         sample = shlex.join(("xprnn", "sample", str(model)))
         files = {
             MODEL: f"the network and its vocabulary; next: {sample}",
@@ -237,13 +238,15 @@ def _run(args: argparse.Namespace) -> int:
             figure = diagnostics.plot_loss(
                 history.loss,
                 history.validation_loss,
-                others={f"{ORDER}-gram, held out:": counted},
+                others={f"{ORDER}-gram, held out:": losses.counted},
                 best_epoch=history.best_epoch,
                 title=f"Loss per {token}, nats",
             )
             diagnostics.save_figure(figure, folder / PICTURE)
             files[PICTURE] = "the losses over epochs"
         print(f"{session.summary(backend)}; {kept}\n{table}")
+        evenly, size = math.log(len(corpus.vocabulary)), len(corpus.vocabulary)
+        session.warn_if_diverged(losses.training, evenly, f"an even guess among {size}")
         say_written(folder, files)
     return session.status(model)
 
@@ -324,8 +327,15 @@ def _network(args: argparse.Namespace, size: int, backend: Backend, rng: Generat
     )
 
 
-def _compared(net: RNN, corpus: Corpus, token: str, before: float | None) -> tuple[str, float]:
-    """Return losses and perplexities as a table, and the held-out loss of the n-gram model.
+class Compared(NamedTuple):
+    """The network's loss on the training part, and the n-gram model's on the held-out part."""
+
+    training: float
+    counted: float
+
+
+def _compared(net: RNN, corpus: Corpus, token: str, before: float | None) -> tuple[str, Compared]:
+    """Return losses and perplexities as a table, and some of them.
 
     The table ends with a sentence that says which of both is better.
     """
@@ -344,7 +354,7 @@ def _compared(net: RNN, corpus: Corpus, token: str, before: float | None) -> tup
     if before is not None:
         lines.append(f"  {'network, before this training':<36} {'':>16} {_loss(before):>16}")
     lines.append(_verdict(network[1], ngram[1], token))
-    return "\n".join(lines), ngram[1]
+    return "\n".join(lines), Compared(network[0], ngram[1])
 
 
 def _verdict(network: float, ngram: float, token: str) -> str:
