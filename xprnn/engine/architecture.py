@@ -7,7 +7,6 @@ from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from xprnn import checks
-from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.cells import (
     Cell,
     cell_config,
@@ -15,17 +14,7 @@ from xprnn.cells import (
     get_cell,
     has_layer_norm,
     has_recurrent_matrix,
-    initial_bias,
-    retention,
     unit_names,
-    unit_ranges,
-)
-from xprnn.engine.initializers import (
-    ByKind,
-    Chrono,
-    Initializer,
-    Uniform,
-    chosen_initializers,
 )
 
 RETURNS = ("sequence", "last")
@@ -316,67 +305,6 @@ class Architecture:
         names = unit_names(self.cell)
         return names if self.bias else tuple(n for n in names if not n.startswith("bias"))
 
-    def _range_of(self, kind: str) -> tuple[float, float] | None:
-        """Return the bounds of the initial values of a per-unit parameter, if it has any."""
-        ranges = unit_ranges(self.cell)
-        names = unit_names(self.cell)
-        return ranges[names.index(kind)] if ranges is not None and kind in names else None
-
-    def initial(self, initializer: ByKind, rng: Generator) -> dict[str, HostArray]:
-        """Return initial values of every parameter; each gate's block is a draw of its own.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If it is no initializer, or it can't draw one of the parameters.
-        """
-        shapes, values = self.shapes(), {}
-        kinds = {name: _kind(name) for name in shapes}
-        drawn_by = chosen_initializers(
-            initializer, dict.fromkeys(k for k in kinds.values() if not k.startswith("norm_"))
-        )
-        if self.embedding_size is not None:
-            name = "embedding.weight"
-            # An entry of a token's vector has one incoming connection, that of the token; as a
-            # readout the matrix sums over the features.
-            fan_in = self.features if self.tied else 1
-            values[name] = _drawn(drawn_by[name], name, rng, shapes[name], fan_in)
-        for direction in self.stack:
-            hidden = direction.hidden_size
-            for name in (n for n in shapes if n.endswith(direction.suffix)):
-                kind, shape = kinds[name], shapes[name]
-                if name == direction.P:
-                    values[name] = _drawn(drawn_by[kind], name, rng, shape, hidden)
-                    continue
-                fan_in = direction.input_size if kind == "weight_ih" else direction.features
-                gates = shape[0] // hidden
-                block = (hidden, *shape[1:])
-                if kind == "weight_hh":
-                    # One draw for each head, too, of the units that it has.
-                    fan_in, gates = shape[1], gates * self.heads
-                    block = (hidden // self.heads, shape[1])
-                if kind.startswith("norm_"):
-                    values[name] = np.ones(shape)
-                    continue
-                draw, added = drawn_by[kind], np.repeat(initial_bias(self.cell), hidden)
-                if kind == "bias" and isinstance(draw, Chrono):
-                    gated = np.repeat(retention(self.cell), hidden)
-                    values[name] = draw.biases(rng, retention(self.cell), hidden)
-                    values[name] += np.where(gated, 0.0, added)
-                    continue
-                bounds = self._range_of(kind)
-                if bounds is not None and isinstance(draw, Uniform):
-                    values[name] = rng.uniform(*bounds, shape)
-                    continue
-                values[name] = np.concatenate(
-                    [_drawn(draw, name, rng, block, fan_in) for _ in range(gates)]
-                )
-                if kind == "bias":
-                    values[name] += added
-        for name in (n for n in shapes if n.startswith("readout.")):
-            values[name] = _drawn(drawn_by[name], name, rng, shapes[name], self.features)
-        return values
-
     def config(self) -> dict[str, Any]:
         """Return the architecture as plain data; the cell is None if it is not part of xprnn."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if not _unused(f, self)}
@@ -439,18 +367,6 @@ def layer_of(name: str) -> str:
     """
     found = re.search(r"_l(\d+)(?:_reverse)?$", name)
     return f"layer {found[1]}" if found else name.partition(".")[0]
-
-
-def _kind(name: str) -> str:
-    """Return a parameter's name without layer and direction."""
-    return re.sub(r"_l\d+(_reverse)?$", "", name)
-
-
-def _drawn(draw: Initializer, name: str, rng: Generator, shape: Shape, fan_in: int) -> HostArray:
-    try:
-        return draw(rng, shape, fan_in)
-    except ValueError as error:
-        raise ValueError(f"initial values of {name}: {error}") from error
 
 
 def _size(name: str, value: int | None) -> int | None:

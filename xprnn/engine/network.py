@@ -32,6 +32,7 @@ from xprnn.engine.arguments import (
 )
 from xprnn.engine.dropout import NO_MASKS, NOT_COMPILED, Masks
 from xprnn.engine.gradients import GradientArray
+from xprnn.engine.initial_values import initial_values
 from xprnn.engine.initializers import ByKind
 from xprnn.engine.layer.weights import check_same_weights
 from xprnn.engine.lengths import fill_target
@@ -222,7 +223,7 @@ class RNN:
         self.backend = get_backend(backend, device, dtype)
         self.metadata: dict[str, Any] = {}
         self.rng = generator(rng)
-        initial = self.architecture.initial(initializer, self.rng)
+        initial = initial_values(self.architecture, initializer, self.rng)
         self.parameters = {name: self.backend.asarray(a) for name, a in initial.items()}
         _release_with(self)
 
