@@ -249,7 +249,9 @@ def test_a_model_of_the_user_s_own(tmp_path):
     RNN(1, 2, 1, rng=0).save(tmp_path / "own.safetensors")
     result = run("apply", tmp_path / "own.safetensors", "--out", tmp_path / "out")
     assert result.status == 1
-    assert "was not written by `xprnn train` (its task: None)" in result.error
+    assert "has no task that `xprnn train` knows: expected a .npz file with its input" in (
+        result.error
+    )
 
 
 def test_a_language_model_is_sampled_from(tmp_path):
@@ -278,3 +280,54 @@ def test_a_model_file_that_is_none(tmp_path):
         run("apply", tmp_path / "text").error.replace(f"{tmp_path}/", "")
     )
     assert "there is no model file 'nothing'" in run("apply", "nothing").error
+
+
+def test_arrays_for_any_network(tmp_path):
+    net = RNN(2, 4, 3, cell="lstm", layers=2, dtype="float64", rng=0)
+    path, data, out = tmp_path / "net.safetensors", tmp_path / "data.npz", tmp_path / "out"
+    net.save(path)
+    rng = np.random.default_rng(0)
+    x, h, c = (rng.normal(size=shape) for shape in ((5, 3, 2), (2, 3, 4), (2, 3, 4)))
+    mask = rng.random((5, 3)) < 0.6
+    for given, options in [
+        ({}, {}),
+        ({"lengths": [5, 0, 2]}, {"lengths": [5, 0, 2]}),
+        ({"mask": mask, "state_h": h, "state_c": c}, {"mask": mask, "state": (h, c)}),
+    ]:
+        np.savez(data, x=x, **given)
+        result = run("apply", path, data, "--out", out)
+        assert result.status == 0, result.err
+        assert f"applied to 3 sequences of 5 steps in {data}" in result.out
+        output, final = net(x, **options)
+        with np.load(out / "output.npz") as found:
+            assert set(found.files) == {"output", "final_h", "final_c"}
+            for name, want in zip(("output", "final_h", "final_c"), (output, *final), strict=True):
+                np.testing.assert_array_equal(found[name], want)
+    for given, message in [
+        ({}, "expected a .npz file with the array x: it has no arrays: no x"),
+        ({"x": x, "state_h": h}, "it has state_h, but no state_c: expected all state variables"),
+        ({"x": x[..., 0]}, "x has shape (5, 3): expected (T, B, 2)"),
+        ({"x": x, "lengths": [1, 2]}, "lengths has 2 entries: expected 3"),
+        ({"x": x, "lengths": 5}, "lengths has 1 entries: expected 3"),
+        ({"x": x, "mask": mask.T}, "mask has shape (3, 5): expected (5, 3)"),
+        ({"x": x, "mask": 1.0 * mask}, "expected an array of bool, (5, 3)"),
+        ({"x": x * np.nan}, "x[0, 0, 0] is nan"),
+        ({"x": x > 0}, "x is bool of shape (5, 3, 2): expected numbers"),
+    ]:
+        np.savez(data, **given)
+        assert message in run("apply", path, data, "--out", tmp_path / "no").error
+    np.savez(data, x=x)
+    assert "--steps: not an option for arrays" in run("apply", path, data, "--steps", 3).error
+    assert not (tmp_path / "no").exists()
+
+
+def test_tokens_as_arrays(tmp_path):
+    net = RNN(6, 4, 6, rng=0)
+    net.metadata = {"task": "text"}
+    net.save(tmp_path / "net.safetensors")
+    tokens = np.arange(6).reshape(3, 2)
+    np.savez(tmp_path / "data.npz", x=tokens)
+    words = (tmp_path / "net.safetensors", tmp_path / "data.npz", "--out", tmp_path)
+    assert run("apply", *words).status == 0
+    with np.load(tmp_path / "output.npz") as found:
+        np.testing.assert_array_equal(found["output"], net(tokens)[0])

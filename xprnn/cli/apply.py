@@ -7,7 +7,9 @@ from pathlib import Path
 from xprnn import checks, diagnostics
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.quoting import quoted
+from xprnn.cli.apply_arrays import apply_arrays
 from xprnn.cli.apply_series import apply_series, finite
+from xprnn.cli.arrays import SUFFIX
 from xprnn.cli.common import check_extras, of_model, results_folder, say_written
 from xprnn.cli.models import load_model
 from xprnn.cli.series import OPTIONS, series_options
@@ -21,14 +23,17 @@ from xprnn.models.task import entry
 
 HELP = "apply a saved network to new input"
 DESCRIPTION = """\
-Apply a network that `xprnn train` saved to new input; write a CSV file and a picture.  A network
-trained on the sine takes other x (--from, --to, --step).  One trained on a series takes another CSV
-file, and forecasts --steps values past its end.  (For a language model, see `xprnn sample`.)  There
-are no random numbers, so --seed changes nothing."""
+Apply a saved network, or one of an ONNX file, to new input.  One that `xprnn train` trained on the
+sine takes other x (--from, --to, --step), one trained on a series another CSV file, and forecasts
+--steps values past its end; both write a CSV file and a picture.  (For a language model, see
+`xprnn sample`.)  Any network takes a .npz file with the array x, (T, B, inputs) or tokens (T, B),
+and if you like lengths or mask, and state_h and so on; it writes output.npz with output and
+final_h.  There are no random numbers, so --seed changes nothing."""
 EXAMPLE = """\
 examples:
   xprnn apply runs/sine/model.safetensors --to 20
-  xprnn apply runs/csv/model.safetensors sunspots --steps 11"""
+  xprnn apply runs/csv/model.safetensors sunspots --steps 11
+  xprnn apply other.onnx data.npz"""
 
 STEP = 0.1
 """The spacing of x in the training on the sine."""
@@ -37,7 +42,7 @@ STEP = 0.1
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add = parser.add_argument
-    add("model", metavar="MODEL", type=Path, help="the model.safetensors of a training")
+    add("model", metavar="MODEL", type=Path, help="a model.safetensors or .onnx file")
     series_options(parser, required=False)
     add("--steps", type=int, metavar="N", help="series: number of values to forecast (default 12)")
     add("--from", type=float, dest="start", metavar="X", help="sine: first x (default -10)")
@@ -52,14 +57,19 @@ def run(args: argparse.Namespace) -> int:
     net = load_model(args.model, backend=args.backend, dtype=args.dtype)
     task = net.metadata.get("task")
     tasks = {SINE: _apply_sine, SERIES: apply_series}
+    if args.file is not None and args.file.suffix == SUFFIX:
+        _refuse(args, ("start", "stop", "step", *OPTIONS, "steps"), "arrays")
+        return apply_arrays(args, net)
     if task == TEXT:
         raise ValueError(
             f"{str(args.model)!r} is a language model: expected one trained on the sine or on a "
             "series; `xprnn sample` writes with it"
         )
     if not isinstance(task, str) or task not in tasks:
+        whose = "no task" if task is None else f"the task {quoted(task)}"
         raise ValueError(
-            f"{str(args.model)!r} was not written by `xprnn train` (its task: {quoted(task)})"
+            f"{str(args.model)!r} has {whose} that `xprnn train` knows: expected a .npz file with "
+            "its input after the model (numpy.savez('data.npz', x=x))"
         )
     _refuse(
         args,
@@ -115,5 +125,5 @@ def _refuse(args: argparse.Namespace, names: Iterable[str], task: str) -> None:
     words = {"start": "--from", "stop": "--to", "file": "FILE"}
     given = [words.get(name, f"--{name}") for name in names if getattr(args, name) is not None]
     if given:
-        what = "a series" if task == SERIES else "the sine"
-        raise ValueError(f"{', '.join(given)}: not an option for a network trained on {what}")
+        what = {SERIES: "a network trained on a series", SINE: "a network trained on the sine"}
+        raise ValueError(f"{', '.join(given)}: not an option for {what.get(task, task)}")

@@ -5,11 +5,11 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.quoting import quoted
 from xprnn.backend.types import Array
+from xprnn.cli.arrays import SUFFIX, read_arrays
 from xprnn.cli.common import of_model
 from xprnn.cli.series import OPTIONS, columns_of, read_table, remembered_reading
 from xprnn.cli.train.sine import TASK as SINE
@@ -62,7 +62,7 @@ def inspected(args: argparse.Namespace, net: RNN) -> Inspected:
     task = net.metadata.get("task")
     tasks: dict[str, Callable[[argparse.Namespace, RNN], Inspected]]
     tasks = {SINE: _sine, SERIES: _series, TEXT: _text}
-    if args.file is not None and args.file.suffix == ".npz":
+    if args.file is not None and args.file.suffix == SUFFIX:
         return _arrays(args, net)
     if not isinstance(task, str) or task not in tasks:
         what = (
@@ -198,37 +198,15 @@ def _arrays(args: argparse.Namespace, net: RNN) -> Inspected:
     """Return the arrays of a .npz file."""
     _refuse(args, "arrays", ("text", *OPTIONS))
     path: Path = args.file
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = sorted(file.files)
-            missing = [name for name in ("x", "target") if name not in names]
-            if missing:
-                raise ValueError(f"it has {', '.join(names) or 'no arrays'}: no {missing[0]}")
-            x, target = file["x"], file["target"]
-            lengths = file["lengths"].tolist() if "lengths" in names else None
-            mask = file["mask"] if "mask" in names else None
-    except (BadZipFile, ValueError, EOFError) as error:
-        raise ValueError(
-            f"{str(path)!r}: expected a .npz file with the arrays x and target: {error}"
-        ) from error
-    for name, array in (("x", x), ("target", target)):
-        if array.dtype.kind not in "iuf" or array.ndim < 1:
-            raise ValueError(
-                f"{str(path)!r}: {name} is {array.dtype} of shape {array.shape}: expected numbers"
-            )
+    x, lengths, mask, others = read_arrays(path, ("x", "target"))
+    target = others["target"]
     loss = "cross_entropy" if target.dtype.kind in "iu" else "squared_error"
     loss = args.loss or loss
-    if x.ndim < 2:
-        raise ValueError(f"{str(path)!r}: x has shape {x.shape}: expected (T, B, inputs) or (T, B)")
     batch = x.shape[1]
     k = _sequence(args, batch, "sequences", 0)
     asarray = net.backend.asarray
     words = f"sequence {k} of {batch} in {path}"
     one = slice(k, k + 1)
-    if lengths is not None and len(lengths) != batch:
-        raise ValueError(f"{str(path)!r}: lengths has {len(lengths)} entries: expected {batch}")
-    if mask is not None and mask.shape != x.shape[:2]:
-        raise ValueError(f"{str(path)!r}: mask has shape {mask.shape}: expected {x.shape[:2]}")
     return Inspected(
         asarray(x[:, one]),
         asarray(target[one] if net.returns == "last" else target[:, one]),
