@@ -197,6 +197,14 @@ BAD = [
     (lambda m: m.fit(X, MEAN).predict(X[:, :, 0]), ValueError, "expecting 2 features"),
     (lambda m: m.fit(X, MEAN, np.zeros(40)), ValueError, "zero"),
     (lambda m: m.fit(X, MEAN, -np.ones(40)), ValueError, "[Nn]egative"),
+    (
+        lambda m: m.set_params(early_stopping=True).fit(X, MEAN, np.arange(40) == 0),
+        ValueError,
+        "the 4 samples that early_stopping holds out all have a sample_weight of 0",
+    ),
+    (lambda m: m.set_params(heads=3).fit(X, MEAN), ValueError, "expected a divisor"),
+    (lambda m: m.set_params(projection=99).fit(X, MEAN), ValueError, "expected less than"),
+    (lambda m: m.set_params(hidden_size=(4, 3), residual=True).fit(X, MEAN), ValueError, "residu"),
     (lambda m: m.set_params(cell="gra").fit(X, MEAN), ValueError, "unknown cell 'gra'"),
     (lambda m: m.set_params(max_iter=0).fit(X, MEAN), ValueError, "is 0: expected an int"),
     (lambda m: m.set_params(optimizer="sdg").fit(X, MEAN), ValueError, "unknown optimizer"),
@@ -232,6 +240,20 @@ def test_without_scikit_learn(monkeypatch):
         _ = xprnn.interop.sklearn.RNNRegressor
     with pytest.raises(AttributeError, match="RNNRanker"):
         _ = xprnn.interop.sklearn.RNNRanker
+
+
+@pytest.mark.parametrize("kind", [RNNRegressor, RNNClassifier])
+def test_the_networks_options(kind):
+    y = LABELS if kind is RNNClassifier else MEAN
+    for options in (
+        {"hidden_size": (4, 4, 3), "residual": True, "recurrent_dropout": 0.25},
+        {"hidden_size": 6, "projection": 2, "layers": 2},
+        {"hidden_size": 6, "heads": 3},
+    ):
+        net = small(kind, **options).fit(X, y).net_
+        assert {name: getattr(net, name) for name in options} == options
+    still = small(kind, initializer="zeros", optimizer=SGD(1e-9)).fit(X, y)
+    assert not np.any(np.abs(still.net_.parameters["weight_hh_l0"]) > 1e-6)
 
 
 def test_the_options_are_those_of_fit():

@@ -22,7 +22,8 @@ class RNNClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    hidden_size, cell, layers, bidirectional, dropout
+    hidden_size, cell, layers, bidirectional, dropout, recurrent_dropout, residual, projection, \
+    heads, initializer
         See `RNN`.
     loss : CrossEntropy, optional
         With label smoothing, say.  None: ``CrossEntropy()``.
@@ -52,12 +53,17 @@ class RNNClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        hidden_size: int = 32,
+        hidden_size: int | tuple[int, ...] = 32,
         cell: Any = "gru",
         *,
         layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        residual: bool = False,
+        projection: int | None = None,
+        heads: int = 1,
+        initializer: Any = "uniform",
         loss: Any = None,
         class_weight: Any = None,
         optimizer: Any = "adam",
@@ -82,6 +88,11 @@ class RNNClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             layers=layers,
             bidirectional=bidirectional,
             dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            residual=residual,
+            projection=projection,
+            heads=heads,
+            initializer=initializer,
             loss=loss,
             optimizer=optimizer,
             learning_rate=learning_rate,

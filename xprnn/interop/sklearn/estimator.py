@@ -37,12 +37,17 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        hidden_size: int = 32,
+        hidden_size: int | tuple[int, ...] = 32,
         cell: Any = "gru",
         *,
         layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        residual: bool = False,
+        projection: int | None = None,
+        heads: int = 1,
+        initializer: Any = "uniform",
         loss: Any = None,
         optimizer: Any = "adam",
         learning_rate: float = 0.01,
@@ -64,6 +69,11 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         self.layers = layers
         self.bidirectional = bidirectional
         self.dropout = dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.residual = residual
+        self.projection = projection
+        self.heads = heads
+        self.initializer = initializer
         self.loss = loss
         self.optimizer = optimizer
         self.learning_rate = learning_rate
@@ -132,6 +142,12 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 stratify=labels,
             )
             data, validation = data.part(kept), data.part(held)
+            if validation.weights is not None and not validation.weights.any():
+                raise ValueError(
+                    f"the {len(held)} samples that early_stopping holds out all have a "
+                    "sample_weight of 0: expected a larger validation_fraction, or another "
+                    "random_state"
+                )
         self._train(data, self.max_iter, validation)
         return self
 
@@ -149,6 +165,11 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             layers=self.layers,
             bidirectional=self.bidirectional,
             dropout=self.dropout,
+            recurrent_dropout=self.recurrent_dropout,
+            residual=self.residual,
+            projection=self.projection,
+            heads=self.heads,
+            initializer=self.initializer,
             returns="sequence" if data.stepwise else "last",
             backend=self.backend,
             device=self.device,

@@ -28,8 +28,9 @@ class RNNRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    hidden_size, cell, layers, bidirectional, dropout
-        See `RNN`.
+    hidden_size, cell, layers, bidirectional, dropout, recurrent_dropout, residual, projection, \
+    heads, initializer
+        See `RNN`; a tuple of hidden sizes has one for each layer.
     loss : str or Loss, optional
         None: ``"squared_error"``.
     optimizer : str or Optimizer
