@@ -60,7 +60,6 @@ LONG = (
     "test_jax_function.py::test_vmap",
     "test_layer_sizes.py::test_other_backends[[]jax]",
     "test_masks.py::test_a_batch_is_its_sequences_one_by_one*-jax]",
-    "test_ownership.py::test_a_kept_state_holds_its_own_numbers_only*-2]",
     "test_parity.py::test_backends_agree_in_jax",
     "test_torch_compile.py::test_clipping",
     "test_train.py::test_the_same_history_on_every_backend[[]jax]",

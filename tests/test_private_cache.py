@@ -1,5 +1,6 @@
 """The cache of compiled code: it is unpickled, so no other user may be able to write to it."""
 
+import json
 import os
 import shutil
 import stat
@@ -191,44 +192,57 @@ def test_a_user_whom_the_system_does_not_know(build, tmp_path, monkeypatch):
 
 
 CODE = """
-import grp, os, pwd, sys, warnings
+import grp, json, os, pwd, sys, tempfile, warnings
 from tests.test_compiled_faults import built
 from xprnn.backend.numba import build
 os.environ["XPRNN_CACHE"] = "off"
 built(build, 1.0)  # imports everything, which another user may not be allowed to read
 del os.environ["XPRNN_CACHE"]
-os.setgid(54321), os.setuid(54321)
-warnings.simplefilter("always")
-made = [built(build).cached for _ in range(2)]
-print(made, build.cache_folder())
+for home, folder in json.loads(sys.argv[1]):
+    # A process for each, forked because starting takes most of the time.
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0
+        continue
+    if home is not None:
+        os.environ["HOME"] = home
+    os.environ["TMPDIR"], tempfile.tempdir = folder, None
+    os.setgid(54321), os.setuid(54321)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made = [built(build).cached for _ in range(2)]
+    told = sum("compiled code can't be cached" in str(one.message) for one in caught)
+    print(json.dumps([made, str(build.cache_folder()), told]), flush=True)
+    os._exit(0)
 """
+
+HOMES = {None: True, "": True, "relative": True, "/nonexistent": False, "/proc": False}
+"""By the value of ``HOME``, whether code is cached."""
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root")
-@pytest.mark.parametrize(
-    ("home", "cached"),
-    [(None, True), ("", True), ("relative", True), ("/nonexistent", False), ("/proc", False)],
-)
-def test_a_container_with_a_user_whom_it_does_not_know(home, cached):
+def test_a_container_with_a_user_whom_it_does_not_know():
     """Its ``HOME`` may be missing, empty, relative, or not be writable."""
     # As the system's own temporary folder, which the user can enter; pytest's can't be.
-    shared = Path(tempfile.mkdtemp())
-    shared.chmod(0o1777)
-    where = environment(TMPDIR=str(shared))
+    shared = [Path(tempfile.mkdtemp()) for _ in HOMES]
+    for folder in shared:
+        folder.chmod(0o1777)
+    where = environment()
     for variable in ("XPRNN_CACHE", "XDG_CACHE_HOME", "HOME"):
         where.pop(variable, None)
-    if home is not None:
-        where["HOME"] = home
+    given = [[home, str(folder)] for home, folder in zip(HOMES, shared, strict=True)]
     done = subprocess.run(
-        [sys.executable, "-c", CODE],
+        [sys.executable, "-c", CODE, json.dumps(given)],
         env=where,
         cwd="/",
         capture_output=True,
         encoding="utf-8",
         check=False,
     )
-    shutil.rmtree(shared, ignore_errors=True)
+    for folder in shared:
+        shutil.rmtree(folder, ignore_errors=True)
     assert done.returncode == 0, done.stderr
-    folder = shared / "xprnn-54321" if cached else f"{home}/.cache/xprnn"
-    assert done.stdout == f"[False, {cached}] {folder}\n"
-    assert done.stderr.count("compiled code can't be cached") == (0 if cached else 1)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    for (home, cached), folder, one in zip(HOMES.items(), shared, found, strict=True):
+        wanted = folder / "xprnn-54321" if cached else f"{home}/.cache/xprnn"
+        assert one == [[False, cached], str(wanted), 0 if cached else 1]
