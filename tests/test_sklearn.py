@@ -250,7 +250,7 @@ def test_the_networks_options(kind):
         {"hidden_size": 6, "projection": 2, "layers": 2},
         {"hidden_size": 6, "heads": 3},
     ):
-        net = small(kind, **options).fit(X, y).net_
+        net = small(kind).set_params(**options).fit(X, y).net_
         assert {name: getattr(net, name) for name in options} == options
     still = small(kind, initializer="zeros", optimizer=SGD(1e-9)).fit(X, y)
     assert not np.any(np.abs(still.net_.parameters["weight_hh_l0"]) > 1e-6)
