@@ -21,6 +21,7 @@ import xprnn
 import xprnn.training.ranks
 from xprnn import RNN, data, optim
 from xprnn.distributed import buckets
+from xprnn.distributed.compression import Compression
 from xprnn.engine import stack
 
 ROOT = Path(__file__).parent.parent
@@ -241,6 +242,56 @@ def broken(layer: str) -> Any:
             except (OSError, xprnn.distributed.RankError) as error:
                 said = f"{type(error).__name__}: {error}"
         return [said, numbers(deep(communicator=here))]
+
+
+def compressed(*names: str) -> Any:
+    """Train with gradients sent as float16, and as they are."""
+    here, plain = xprnn.distributed.MPI(compress="float16"), xprnn.distributed.MPI()
+    kinds: dict[str, Any] = {"dense": (dense, 20), "sparse": (sparse, 4)}
+    found: dict[str, Any] = {}
+    for name in names:
+        train, epochs = kinds[name]
+        found[name] = numbers(train(epochs=epochs, communicator=here))
+        found[f"{name}, plain"] = numbers(train(epochs=epochs, communicator=plain))
+    return found
+
+
+def adding(dtype: str) -> Any:
+    """Add up gradients of all sizes: what rounding has taken away comes later."""
+    here, rng = xprnn.distributed.MPI(compress="float16"), np.random.default_rng
+    compression = Compression(here, xprnn.get_backend("numpy", dtype=dtype))
+    sizes = np.repeat(10.0 ** np.arange(-15, 10, 5), 1024)
+    draw, said, true = rng(here.rank), np.zeros(len(sizes)), np.zeros(len(sizes))
+    first = 0.0
+    for _ in range(50):
+        mine = (draw.normal(size=len(sizes)) * sizes).astype(dtype)
+        every = here.gather(mine[None], (1,) * here.size).astype(float)
+        compression.all_reduce(mine, {"a": (0, 2500), "b": (2500, len(sizes))})
+        said, true = said + mine, true + every.sum(axis=0)
+        first = first or float((np.abs(said - true) / sizes).max())
+    kept = np.concatenate([compression.kept["a"], compression.kept["b"]]).astype(float)
+    left = here.gather(kept[None], (1,) * here.size).sum(axis=0)
+    return {
+        "said": said.tolist(),
+        "first": first,
+        "off": float((np.abs(said - true) / sizes).max()),
+        "with what is kept": float((np.abs(said + left - true) / sizes).max()),
+    }
+
+
+def spoiled() -> Any:
+    """Add up what is not finite."""
+    compression = Compression(xprnn.distributed.MPI(compress="float16"), xprnn.get_backend("numpy"))
+    given = np.array([1, np.nan, np.inf, 2], dtype="float32")
+    compression.all_reduce(given, {"a": (0, 4)})
+    return [str(given.tolist()), compression.kept["a"].tolist()]
+
+
+def half_way(folder: str, epochs: str) -> Any:
+    """Train with compression, up to an epoch, or on from a checkpoint."""
+    here = xprnn.distributed.MPI(compress="float16")
+    checkpoint = xprnn.Checkpoint(Path(folder) / "half.ckpt", resume=True)
+    return numbers(dense(epochs=int(epochs), communicator=here, checkpoint=checkpoint))
 
 
 def kinds() -> Any:

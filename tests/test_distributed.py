@@ -99,6 +99,61 @@ def test_a_backward_pass_that_fails_leaves_no_sum_open(layer: int, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    ("count", "names"),
+    [
+        (2, ["dense"]),
+        pytest.param(2, ["sparse"], marks=pytest.mark.full),
+        pytest.param(4, ["dense", "sparse"], marks=pytest.mark.full),
+    ],
+    ids=["2", "2 sparse", "4"],
+)
+def test_compressed_gradients_train_as_well(count: int, names: list[str], tmp_path: Path) -> None:
+    found = results(count, "compressed", tmp_path, *names)
+    for rank in found:
+        assert rank == found[0]
+    for name in names:
+        losses = [found[0][each]["records"] for each in (name, f"{name}, plain")]
+        half, plain = (np.array(each, dtype=float)[:, 0] for each in losses)
+        # 100 updates, or 20.
+        assert (half != plain).any()
+        assert half[-1] < 0.98 * half[0]
+        np.testing.assert_allclose(half, plain, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("count", "dtype"), [(3, "float32"), pytest.param(2, "float64", marks=pytest.mark.full)]
+)
+def test_what_rounding_takes_away_comes_later(count: int, dtype: str, tmp_path: Path) -> None:
+    found = results(count, "adding", tmp_path, dtype)
+    for rank in found:
+        assert rank["said"] == found[0]["said"]
+    # A sum is off by 2⁻¹¹ of a block's numbers, and fifty together are no further off.
+    assert 1e-4 < found[0]["first"] < 0.01
+    assert found[0]["off"] < 3 * found[0]["first"]
+    assert found[0]["with what is kept"] < (1e-4 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.full
+def test_what_is_not_finite_is_passed_on(tmp_path: Path) -> None:
+    for said in results(2, "spoiled", tmp_path):
+        assert said == ["[2.0, nan, inf, 4.0]", [0, 0, 0, 0]]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("then", [2, 4])
+def test_compressed_trainings_are_resumed(then: int, tmp_path: Path) -> None:
+    results(2, "half_way", tmp_path, tmp_path, 3)
+    (tmp_path / "other").mkdir()
+    whole = results(2, "half_way", tmp_path / "other", tmp_path / "other", 6)
+    found = results(then, "half_way", tmp_path, tmp_path, 6)
+    if then == 2:
+        assert found == whole
+    one, other = (np.array(each[0]["records"], dtype=float) for each in (found, whole))
+    np.testing.assert_allclose(one[:, 0], other[:, 0], rtol=1e-3)
+    assert "compress" in results(1, "half_way", tmp_path, tmp_path, 6)[0]
+
+
+@pytest.mark.parametrize(
     ("first", "then"),
     [
         pytest.param(2, 2, marks=pytest.mark.full),

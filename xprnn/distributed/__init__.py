@@ -10,6 +10,7 @@ from xprnn.distributed.mpi import MPI
 from xprnn.distributed.nccl import NCCL
 from xprnn.distributed.protocol import (
     Communicator,
+    CompressingCommunicator,
     DeviceCommunicator,
     OverlappingCommunicator,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "MPI",
     "NCCL",
     "Communicator",
+    "CompressingCommunicator",
     "DeviceCommunicator",
     "LostRankError",
     "NoCommunicator",

@@ -44,6 +44,9 @@ class MPI:
         Add up large gradients of the upper layers while those of the lower ones are computed.  The
         bits are the same either way.  None: if the ranks are on several machines, because within
         one the sums take time of the cores that compute.
+    compress : {"float16"}, optional
+        Send the dense gradients of a training as float16, half the bytes; what rounding takes away
+        is added to the next update's.  See `xprnn.distributed.compression`.
 
     Attributes
     ----------
@@ -63,9 +66,17 @@ class MPI:
     """
 
     def __init__(
-        self, comm: Any = None, *, limit: float = LIMIT, overlap: bool | None = None
+        self,
+        comm: Any = None,
+        *,
+        limit: float = LIMIT,
+        overlap: bool | None = None,
+        compress: str | None = None,
     ) -> None:
         self.limit = checks.number("limit", limit, open_=True)
+        self.compress = compress
+        if compress is not None:
+            checks.choice("compress", compress, ("float16",))
         mpi = library()
         if comm is None:
             check_launcher(mpi.COMM_WORLD.size, os.environ, mpi.Get_library_version())
@@ -103,6 +114,15 @@ class MPI:
         # Also while another rank is late: only this wait has a limit, and all begins with it.
         self.wait_for(self._comm.Iallgatherv(array, [whole, sizes]))
         return whole
+
+    def exchange(self, array: HostArray, counts: Sequence[int]) -> HostArray:
+        self._check()
+        mine, rest = counts[self.rank], array.shape[1:]
+        found: HostArray = np.empty((self.size, mine, *rest), dtype=array.dtype)
+        each = int(np.prod(rest, dtype=int))
+        sent, received = [count * each for count in counts], [mine * each] * self.size
+        self.wait_for(self._comm.Ialltoallv([array, sent], [found, received]))
+        return found
 
     def broadcast(self, array: HostArray) -> None:
         self._check()

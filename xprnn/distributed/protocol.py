@@ -92,6 +92,32 @@ class OverlappingCommunicator(Communicator, Protocol):
 
 
 @runtime_checkable
+class CompressingCommunicator(Communicator, Protocol):
+    """A communicator of trainings that send their dense gradients in fewer bytes."""
+
+    @property
+    def compress(self) -> str | None:
+        """``"float16"``, or None: as they are."""
+        ...
+
+    def exchange(self, array: HostArray, counts: Sequence[int]) -> HostArray:
+        """Send each rank its rows of an array; return those for this one.
+
+        Parameters
+        ----------
+        array : host array, (sum(counts), ...)
+        counts : sequence of int
+            How many of the rows, one after another, are for each rank.
+
+        Returns
+        -------
+        host array, (size, counts[rank], ...)
+            From each rank.
+        """
+        ...
+
+
+@runtime_checkable
 class DeviceCommunicator(Communicator, Protocol):
     """A communicator that also takes arrays of a device, and leaves them there.
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from xprnn.backend import Backend
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.types import Array
+from xprnn.distributed.compression import Compression
 from xprnn.distributed.protocol import Communicator, DeviceCommunicator
 from xprnn.engine.gradients import (
     FactoredGradient,
@@ -40,10 +41,11 @@ ALIGNED = 16
 
 
 class Packed(NamedTuple):
-    """Gradients in the arrays that are sent, and views of them by name."""
+    """Gradients in the arrays that are sent: views of them by name, and where they are in one."""
 
     arrays: list[Any]
     views: dict[str, Any]
+    places: dict[str, tuple[int, int]]
 
 
 def special(gradients: Mapping[str, GradientArray]) -> int:
@@ -65,6 +67,7 @@ def summed(
     *,
     all_dense: bool,
     alike: bool = False,
+    compression: Compression | None = None,
 ) -> dict[str, GradientArray]:
     """Return Σ_r share_r g_r over all ranks r, the same on each.
 
@@ -80,6 +83,8 @@ def summed(
         Whether that is known of every rank's gradients.
     alike : bool
         Whether it is known that they lie in memory in the same order on every rank; see `layouts`.
+    compression : Compression, optional
+        Adds up the dense ones; sparse and factored ones are sent as they are.
     """
     mine = {name: trimmed(g) for name, g in gradients.items()}
     forms = np.array([[_form(g) for g in mine.values()]])
@@ -96,8 +101,11 @@ def summed(
         else:
             whole[name] = dense(g)
     if whole:
-        part = packed(communicator, backend, whole, share, alike=alike and all_dense)
-        if isinstance(communicator, DeviceCommunicator):
+        alike = alike and all_dense and compression is None
+        part = packed(communicator, backend, whole, share, alike=alike)
+        if compression is not None:
+            compression.all_reduce(part.arrays[0], part.places)
+        elif isinstance(communicator, DeviceCommunicator):
             communicator.all_reduce_on_device(part.arrays)
         else:
             communicator.all_reduce(part.arrays)
@@ -131,7 +139,7 @@ def packed(
     """
     if isinstance(communicator, DeviceCommunicator):
         parts = {name: _scaled(backend, g, share) for name, g in whole.items()}
-        return Packed(list(parts.values()), parts)
+        return Packed(list(parts.values()), parts, {})
     # An update may keep its gradients, so the buffer is new each time.
     hosts = {name: backend.to_numpy(g) for name, g in whole.items()}
     starts, length = {}, 0
@@ -150,7 +158,9 @@ def packed(
         np.multiply(host, share, out=view, casting="same_kind")
         buffer[start + host.size : start + -(-host.size // ALIGNED) * ALIGNED] = 0
         views[name] = view
-    return Packed([buffer], views)
+    return Packed(
+        [buffer], views, {k: (start, start + hosts[k].size) for k, start in starts.items()}
+    )
 
 
 def _turned(g: GradientArray) -> bool:

@@ -18,9 +18,11 @@ from xprnn.backend.types import Array
 from xprnn.data.batches import Batch, Batches, each_batch
 from xprnn.data.sharding import part_of, sequences_of, shard
 from xprnn.distributed.buckets import Buckets, plan
+from xprnn.distributed.compression import Compression
 from xprnn.distributed.drawing import PartOfBatch
 from xprnn.distributed.protocol import (
     Communicator,
+    CompressingCommunicator,
     DeviceCommunicator,
     OverlappingCommunicator,
 )
@@ -70,9 +72,14 @@ class Ranks:
         self._first: Batch | None = None
         self._all_dense, self._alike, self._told = True, False, False
         self._planned: list[list[str]] = []
+        self.compression: Compression | None = None
+        if isinstance(team.communicator, CompressingCommunicator) and team.communicator.compress:
+            self.compression = Compression(team.communicator, net.backend)
         host = not net.backend.library.is_accelerator(net.backend.device)
-        if isinstance(team.communicator, OverlappingCommunicator) and (
-            host or isinstance(team.communicator, DeviceCommunicator)
+        if (
+            isinstance(team.communicator, OverlappingCommunicator)
+            and (host or isinstance(team.communicator, DeviceCommunicator))
+            and self.compression is None
         ):
             self._planned = plan(net.architecture, net.parameters)
         self._buckets: Buckets | None = None
@@ -220,6 +227,7 @@ class Ranks:
             mine / whole if self.mean else 1.0,
             all_dense=self._all_dense,
             alike=self._alike,
+            compression=self.compression,
         )
         if self._buckets is not None:
             started = self._buckets.finish()

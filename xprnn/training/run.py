@@ -125,6 +125,8 @@ class TrainingRun:
         if step.clip_by != "network":
             # Checkpoints from before there was a choice have no such entry.
             found["clip_by"] = step.clip_by
+        if self.ranks is not None and self.ranks.compression is not None:
+            found["compress"] = self.ranks.compression.communicator.compress
         if self.validation is not None:
             found["validation"] = self._described("validation", self.validation)
         return found
@@ -149,6 +151,8 @@ class TrainingRun:
         parts |= {"step": step, "epoch": self.epoch, "history": self.history}
         if self.best is not None:
             parts["best"] = self.best
+        if self.ranks is not None and self.ranks.compression is not None:
+            parts["compression"] = self.ranks.compression
         team = None if self.ranks is None else self.ranks.team
         self.writer = CheckpointWriter(checkpoint, backend, parts, same, team)
         if self.ranks is not None:

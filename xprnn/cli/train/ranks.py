@@ -25,6 +25,12 @@ def distributed_option(parser: argparse.ArgumentParser) -> None:
         "mpiexec or srun, or nccl, under torchrun, srun or mpiexec with --backend cupy; each takes "
         "its share of every batch",
     )
+    parser.add_argument(
+        "--compress",
+        metavar="NAME",
+        help="with --distributed mpi: send gradients as float16, which halves the bytes; what "
+        "rounding takes away is added to the next update's",
+    )
     parser.set_defaults(rank=0, communicator=None)
 
 
@@ -41,6 +47,8 @@ def together(args: argparse.Namespace) -> Iterator[None]:
         Instead of an error on a rank above 0, with its status.
     """
     if args.distributed is None:
+        if args.compress is not None:
+            raise ValueError("--compress is given, but there is no --distributed mpi")
         yield
         return
     try:
@@ -49,7 +57,7 @@ def together(args: argparse.Namespace) -> Iterator[None]:
         if early_rank(os.environ):
             raise SystemExit(1) from None  # rank 0 finds the same
         raise
-    communicator = NAMES[args.distributed]()
+    communicator = NCCL() if args.distributed == "nccl" else MPI(compress=args.compress)
     args.communicator, args.rank = communicator, communicator.rank
     with ExitStack() as inside:
         if args.rank:
@@ -80,6 +88,12 @@ def _check(args: argparse.Namespace) -> None:
             f"--distributed nccl adds up arrays of CuPy, and --backend is {args.backend}: expected "
             "--backend cupy"
         )
+    if args.compress is not None:
+        checks.choice("--compress", args.compress, ("float16",))
+        if name != "mpi":
+            raise ValueError(
+                "--compress is for --distributed mpi: NCCL sends gradients as they are"
+            )
 
 
 def _introduce(communicator: MPI | NCCL, args: argparse.Namespace) -> None:

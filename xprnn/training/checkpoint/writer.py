@@ -21,8 +21,11 @@ from xprnn.training.checkpoint.tree import Packer, Unpacker, named_kinds
 
 Parts: TypeAlias = Mapping[str, Stateful]
 
-UNFORMED = ("callbacks", "random")
+UNFORMED = ("callbacks", "random", "compression")
 """Parts whose state may have another form than at the beginning; they check it themselves."""
+
+GATHERED = ("epoch", "compression")
+"""Parts of which each rank has its own, in the order of the training's parts."""
 
 UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 """What a part raises if a state does not fit."""
@@ -191,8 +194,9 @@ class CheckpointWriter:
             # A damaged file must not replace the good one before it.
             write(self.checkpoint, Content(data, pack.arrays), keep_previous=self.file_is_whole)
         else:
-            # Rank 0 gathers the carried state.
-            pack(self.snapshot["epoch"], "training")
+            # Rank 0 gathers what each rank has of its own.
+            for name in GATHERED:
+                pack(self.snapshot.get(name), "training")
         self.file_is_whole, self.unwritten, self.written = True, False, time.monotonic()
         self._has_file = True
 
