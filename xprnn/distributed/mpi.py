@@ -25,6 +25,8 @@ BUSY, YIELDING = 2e-5, 5e-3
 With more ranks than cores, the one that is waited for may need the core.
 """
 NAP = 2e-4
+LONG = 1 << 16
+"""Bytes from which on a gathered array is moved without sleep, once all ranks are there."""
 NOTE = 7919
 """The tag of the messages with which waiting ranks tell each other that they are alive."""
 
@@ -95,9 +97,8 @@ class MPI:
     def all_reduce(self, arrays: Sequence[HostArray]) -> None:
         self._check()
         if self._crowded:
-            # A blocking call would keep the core that another rank needs.
             for array in arrays:
-                self.wait_for(self._comm.Iallreduce(self._mpi.IN_PLACE, array))
+                self.move(self._comm.Iallreduce(self._mpi.IN_PLACE, array))
             return
         for array in arrays:
             self._comm.Allreduce(self._mpi.IN_PLACE, array)
@@ -111,6 +112,10 @@ class MPI:
         whole = np.empty((sum(counts), *array.shape[1:]), dtype=array.dtype)
         each = int(np.prod(array.shape[1:], dtype=int))
         sizes = [count * each for count in counts]
+        if whole.nbytes > LONG:
+            self.wait_for(self._comm.Ibarrier())
+            self.move(self._comm.Iallgatherv(array, [whole, sizes]))
+            return whole
         # Also while another rank is late: only this wait has a limit, and all begins with it.
         self.wait_for(self._comm.Iallgatherv(array, [whole, sizes]))
         return whole
@@ -121,7 +126,8 @@ class MPI:
         found: HostArray = np.empty((self.size, mine, *rest), dtype=array.dtype)
         each = int(np.prod(rest, dtype=int))
         sent, received = [count * each for count in counts], [mine * each] * self.size
-        self.wait_for(self._comm.Ialltoallv([array, sent], [found, received]))
+        self.wait_for(self._comm.Ibarrier())
+        self.move(self._comm.Ialltoallv([array, sent], [found, received]))
         return found
 
     def broadcast(self, array: HostArray) -> None:
@@ -141,6 +147,18 @@ class MPI:
                 "this process was forked after MPI had started, and can't use it: expected a "
                 'process that is spawned, as multiprocessing.get_context("spawn") makes them'
             )
+
+    def move(self, request: Any) -> None:
+        """Wait for a request of much data, in which all ranks take part by now.
+
+        MPI moves data while it is called, so there is no sleep in between.
+        """
+        if not self._crowded:
+            request.Wait()
+            return
+        while not request.Test():
+            # A blocking call would keep the core that another rank needs.
+            time.sleep(0)
 
     def wait_for(self, request: Any) -> None:
         """Wait for a request; name the ranks that keep the others waiting."""
@@ -200,7 +218,7 @@ class StartedSums:
 
     def wait(self) -> None:
         for request in self._requests:
-            self._communicator.wait_for(request)
+            self._communicator.move(request)
 
 
 def library() -> Any:
