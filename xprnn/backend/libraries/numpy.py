@@ -369,13 +369,12 @@ class NumPy(Library):
 
     def count_outside(self, a: Array, low: float, high: float, where: Array | None) -> Array:
         if a.size <= tuning.BLOCK_ENTRIES:
-            return super().count_outside(a, low, high, where)
-        count, rows = 0.0, _rows_of_block(a.shape)
+            return np.asarray(_count_outside(a, low, high, where), np.float64)
+        count, rows = 0, _rows_of_block(a.shape)
         for start in range(0, len(a), rows):
             part = slice(start, start + rows)
-            within = None if where is None else where[part]
-            count += float(super().count_outside(a[part], low, high, within))
-        return np.asarray(count)
+            count += _count_outside(a[part], low, high, None if where is None else where[part])
+        return np.asarray(count, np.float64)
 
     def square_sum_of_product(self, left: Array, right: Array) -> Array:
         if left.dtype != np.float16:
@@ -434,6 +433,11 @@ def _compiled_softmax(a: Array) -> Any:
     if a.dtype != np.float32 or a.size < tuning.SOFTMAX_ENTRIES or not a.flags.c_contiguous:
         return None
     return compiled_module("softmax", a)
+
+
+def _count_outside(a: Array, low: float, high: float, where: Array | None) -> int:
+    outside = (a <= low) | (a >= high)
+    return int(np.count_nonzero(outside if where is None else outside & where))
 
 
 def _rows_of_block(shape: tuple[int, ...]) -> int:

@@ -30,6 +30,13 @@ class Measuring:
     window : int or None
     bound : float
         See `Flow.saturation`.
+
+    Attributes
+    ----------
+    d_final : tuple of array
+        ``d_state``, zero if that is None.
+    whole : Watched
+        The backward pass of the whole gradient.
     """
 
     def __init__(
@@ -41,11 +48,15 @@ class Measuring:
         window: int | None,
         bound: float,
     ) -> None:
-        self.bound = bound
         self.net, self.tape, self.window = net, tape, window
         self.d_output, self.d_state = d_output, d_state
         self.architecture, self.backend = tape.architecture, tape.backend
         self.steps, self.batch = tape.x.shape[:2]
+        if d_state is None:
+            shape = self.architecture.state_shape(self.batch)
+            d_state = zero_state(self.backend, self.architecture.cell, shape)
+        self.d_final = d_state
+        self.whole = self._watched(None, bound)
 
     @cached_property
     def ends(self) -> HostArray:
@@ -69,26 +80,13 @@ class Measuring:
             losses[self.ends[some], some] = True
         return losses
 
-    @cached_property
-    def all(self) -> Watched:
-        """The backward pass of the whole gradient."""
-        return self._watched(None, self.bound)
-
-    @cached_property
-    def d_final(self) -> Arrays:
-        """The gradient of the final state, zero if none was given."""
-        if self.d_state is not None:
-            return self.d_state
-        architecture, backend = self.architecture, self.backend
-        return zero_state(backend, architecture.cell, architecture.state_shape(self.batch))
-
     def flow(self, value: float | None) -> Flow:
         """Return everything but what is computed on demand."""
         net, to_host, stack = self.net, self.backend.to_numpy, self.architecture.stack
         width, parameters = self.architecture.width, net.parameters
-        lengths = self._lengths(self.all.lengths)
+        lengths = self._lengths(self.whole.lengths)
         decay = self._decay(lengths)
-        values = [self.all.parameters[name] for name in parameters]
+        values = [self.whole.parameters[name] for name in parameters]
         sizes = norms_of(self.backend, [*values, *parameters.values()])
         blocks = recurrent_blocks(net.cell)
         # Units that a smaller layer lacks have zeros.
@@ -99,7 +97,7 @@ class Measuring:
             H = U.shape[1]
             all_of_it[:, :H, :H] = U.reshape(blocks, H, H)
         return Flow(
-            tuple(f"layer {d.layer}" + " reversed" * d.reverse for d in stack),
+            tuple([f"layer {d.layer}" + " reversed" * d.reverse for d in stack]),
             value,
             norm(lengths, axis=2),
             decay,
@@ -113,7 +111,7 @@ class Measuring:
 
     def _saturation(self) -> HostArray:
         """Return the share of saturated entries, (layers·D, G)."""
-        stack, flat = self.architecture.stack, self.all.saturated
+        stack, flat = self.architecture.stack, self.whole.saturated
         if flat is None:
             return np.full((len(stack), self.architecture.cell.gates), math.nan)
         count = self.steps * self.batch
@@ -141,7 +139,7 @@ class Measuring:
     def matrix(self) -> HostArray:
         """Return ‖∂L_s/∂h(t)‖, (layers·D, T, T)."""
         if self.architecture.returns == "last":
-            lengths = self._lengths(self.all.lengths)
+            lengths = self._lengths(self.whole.lengths)
             rows = [lengths * (self.ends == s) for s in range(self.steps)]
         else:
             rows = []
@@ -156,7 +154,7 @@ class Measuring:
 
     def update_ratios(self, optimizer: Any) -> HostArray:
         """Return the norm of an optimizer's first update of each parameter, divided by its own."""
-        old, gradients = self.net.parameters, self.all.parameters
+        old, gradients = self.net.parameters, self.whole.parameters
         if not np.all(np.isfinite(norms_of(self.backend, list(gradients.values())))):
             return np.full(len(old), math.nan)
         new, _ = optimizer.update(gradients, optimizer.init(old), old)

@@ -15,15 +15,14 @@ LEAST = 1e-30
 
 
 def norm(a: HostArray, axis: int) -> HostArray:
-    """Return the Euclidean norm along an axis, in whatever range."""
+    """Return the Euclidean norm of lengths along an axis, in whatever range."""
     if a.shape[axis] == 1:
-        size: HostArray = np.abs(a.squeeze(axis))
-        return size
+        return a.squeeze(axis)
     with np.errstate(over="ignore"):
         squares: HostArray = np.sum(a * a, axis=axis)
     if squares.size and np.min(squares) > TINY and np.max(squares) < math.inf:
         return np.sqrt(squares)
-    scale = np.max(np.abs(a), axis=axis, keepdims=True, initial=0.0)
+    scale = np.max(a, axis=axis, keepdims=True, initial=0.0)
     with np.errstate(invalid="ignore", over="ignore"):
         total = np.sqrt(np.sum((a / np.where(scale > 0, scale, 1.0)) ** 2, axis=axis))
         found: HostArray = np.squeeze(scale, axis=axis) * total
@@ -32,7 +31,9 @@ def norm(a: HostArray, axis: int) -> HostArray:
 
 def norms_of(backend: Backend, values: Sequence[GradientArray]) -> HostArray:
     """Return the norm of each array or gradient, (P,)."""
-    totals = backend.to_numpy(backend.library.square_sums([entries(g) for g in values])).tolist()
+    library = backend.library
+    arrays = [g if library.is_array(g) else entries(g) for g in values]
+    totals = backend.to_numpy(library.square_sums(arrays)).tolist()
     return np.array(
         [
             math.sqrt(total) if LEAST < total < math.inf else _norm_from(total, g)
