@@ -126,6 +126,8 @@ class Setting(NamedTuple):
     initializer: str | Mapping[str, str] = "uniform"
     gate_biases: tuple[float, ...] = ()
     """Of the first layer, one for each gate; empty: as the initializer draws them."""
+    goes_on: bool = False
+    """Whether the network that has solved one length goes on with the next (a curriculum)."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +149,11 @@ class Bounded:
 
 
 def adding(steps, longest):
-    """Return the settings; networks go on from one length to the next, up to the longest."""
+    """Return the settings; all networks go on from one length to the next, up to the longest."""
     gated, chrono = Adam(0.005), f"chrono:{max(2, longest)}"
     irnn = {"U": "identity", "b": "zeros"}
     small = {"W": "normal:0.01", "b": "zeros"}
-    return {
+    settings = {
         "elman": Setting(Elman("relu"), Adam(min(0.001, 0.1 / steps)), 1, 100, irnn),
         "ind_rnn": Setting("ind_rnn", Bounded(Adam(0.002), 2 ** (1 / longest)), 2, 64, small),
         "gru": Setting("gru", gated, initializer=chrono),
@@ -159,6 +161,7 @@ def adding(steps, longest):
         "slstm": Setting("slstm", gated, initializer=chrono),
         "min_gru": Setting("min_gru", gated, 2, initializer=chrono),
     }
+    return {cell: setting._replace(goes_on=True) for cell, setting in settings.items()}
 
 
 def copy(steps, longest):
@@ -170,14 +173,14 @@ def copy(steps, longest):
     turn = {"U": "orthogonal", "b": "zeros"}
     small = {**turn, "W": "normal:0.01"}
     of_gru = {**small, "bias_hn": "zeros"}
-    chrono = f"chrono:{max(2, steps)}"
+    falling = xprnn.optim.schedules.step(0.003, 4000, 0.3)
     return {
         "elman": Setting(Elman("identity"), linear, 1, 128, turn),
-        "ind_rnn": Setting("ind_rnn", Bounded(Adam(0.001), 2 ** (1 / steps)), 3, 128),
+        "ind_rnn": Setting("ind_rnn", Bounded(Adam(0.002), 2 ** (1 / steps)), 3, 128),
         "gru": Setting("gru", open_, 1, 128, of_gru, (10, -10, 0)),  # r, z, n
         "lstm": Setting("lstm", open_, 1, 128, small, (10, -10, 0, 10)),  # i, f, g, o
         "slstm": Setting("slstm", open_, 1, 128, small, (0, -10, 0, 10)),  # i, f, z, o
-        "min_gru": Setting("min_gru", Adam(0.003), 3, 128, chrono),
+        "min_gru": Setting("min_gru", Adam(falling), 3, 128),
     }
 
 
@@ -186,8 +189,8 @@ def digits(steps, longest):
     del longest
     gated, chrono = Adam(0.003), f"chrono:{steps}"
     return {
-        "elman": Setting(Elman("relu"), Adam(0.001), 1, 128, {"U": "identity", "b": "zeros"}),
-        "ind_rnn": Setting("ind_rnn", Bounded(Adam(0.001), 2 ** (1 / steps)), 3, 128),
+        "elman": Setting(Elman("tanh"), Adam(0.001), 1, 128, {"U": "orthogonal", "b": "zeros"}),
+        "ind_rnn": Setting("ind_rnn", Bounded(Adam(0.002), 2 ** (1 / steps)), 3, 128),
         "gru": Setting("gru", gated, initializer=chrono),
         "lstm": Setting("lstm", gated, initializer=chrono),
         "slstm": Setting("slstm", gated, initializer=chrono),
@@ -323,21 +326,23 @@ def compare(args):
     found = {}
     print(f"loss {TASKS[args.task].loss}, batches of 50, gradients clipped at norm 1, float32")
     for cell in args.cells:
-        net, found[cell] = None, []
+        net, total, found[cell] = None, 0, []
         for steps in args.steps:
             task = TASKS[args.task](steps, np.random.default_rng(args.seed))
             setting = SETTINGS[args.task](steps, args.steps[-1])[cell]
-            if net is None or args.task == "copy":
-                net = network(setting, task, args.hidden, args.seed)
+            if net is None or not setting.goes_on:
+                net, total = network(setting, task, args.hidden, args.seed), 0
             progress = Progress(task, args.every, args.deadline)
             end = train(net, setting, progress, args, f"{args.task}-{cell}-{steps}.ckpt")
             updates, score = progress.curve[-1]
-            seconds = round(progress.all_seconds(), 1)
+            seconds, total = round(progress.all_seconds(), 1), total + updates
             found[cell].append(
                 {"steps": steps, "solved": end == "solved", "seconds": seconds, "end": end}
-                | {"updates": updates, "curve": progress.curve, "setting": str(setting)}
+                | {"updates": updates, "total": total, "curve": progress.curve}
+                | {"setting": str(setting)}
             )
-            print(f"{args.task}, T = {steps}, {cell}: {ENDS[end].format(updates)}, "
+            more = f"{updates} more" if total > updates else str(updates)
+            print(f"{args.task}, T = {steps}, {cell}: {ENDS[end].format(more)}, "
                   f"{task.measure} {score:.4f}, {seconds:.0f} s", flush=True)  # fmt: skip
             if end == "stopped":
                 return found
@@ -395,19 +400,19 @@ def draw(found, args):
     _plain_numbers(axes[0].xaxis)
     if task.falling:
         axes[0].set_yscale("log")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper",
-                  title="hollow marker:\nnot solved", handlelength=4)  # fmt: skip
+    solved = all(result["solved"] for results in found.values() for result in results)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", handlelength=4,
+                  title=None if solved else "hollow marker:\nnot solved")  # fmt: skip
     if panels == 2:
         _draw_lengths(axes[1], found, args)
     return figure
 
 
 def _draw_lengths(axes, found, args):
-    """Draw how many updates each length took; with a curriculum, with those of shorter ones."""
+    """Draw how many updates each length took, with those of shorter ones if a network goes on."""
     for k, (cell, results) in enumerate(found.items()):
         color, marker, dashes = LOOKS[cell]
-        each = [result["updates"] for result in results]
-        updates = each if args.task == "copy" else list(np.cumsum(each))
+        updates = [result["total"] for result in results]
         # Side by side, where cells took the same number of updates.
         steps = [result["steps"] * 1.025 ** (k - len(found) / 2) for result in results]
         axes.plot(steps, updates, color=color, ls=dashes, lw=1)
@@ -447,7 +452,7 @@ def parsed(argv):
     parser = argparse.ArgumentParser(description="Three tasks that ask for a long memory.")
     add = parser.add_argument
     add("--task", choices=TASKS, default="adding")
-    add("--steps", help="lengths T, rising, separated by commas (default 100,200,400,750)")
+    add("--steps", help="lengths T, rising, separated by commas (default: those of the page)")
     add("--cells", default=",".join(CELLS), help="which ones, separated by commas")
     add("--hidden", type=positive(int), help="units in each layer (default: the cell's setting)")
     add("--updates", type=positive(int), default=5000, help="at most, each length (default 5000)")
