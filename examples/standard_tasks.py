@@ -173,7 +173,7 @@ def copy(steps, longest):
     turn = {"U": "orthogonal", "b": "zeros"}
     small = {**turn, "W": "normal:0.01"}
     of_gru = {**small, "bias_hn": "zeros"}
-    falling = xprnn.optim.schedules.step(0.003, 4000, 0.3)
+    falling = xprnn.optim.schedules.step(0.003, 7000, 0.2)
     return {
         "elman": Setting(Elman("identity"), linear, 1, 128, turn),
         "ind_rnn": Setting("ind_rnn", Bounded(Adam(0.002), 2 ** (1 / steps)), 3, 128),
@@ -455,7 +455,7 @@ def parsed(argv):
     add("--steps", help="lengths T, rising, separated by commas (default: those of the page)")
     add("--cells", default=",".join(CELLS), help="which ones, separated by commas")
     add("--hidden", type=positive(int), help="units in each layer (default: the cell's setting)")
-    add("--updates", type=positive(int), default=5000, help="at most, each length (default 5000)")
+    add("--updates", type=positive(int), default=10000, help="at most, each length (default 10000)")
     add("--seconds", type=positive(float), help="stop after this time; --resume goes on")
     add("--every", type=positive(int), default=50, help="updates between two tests (default 50)")
     add("--seed", type=int, default=0)
