@@ -20,8 +20,8 @@ backward passes and measures on the way, beside one forward and one backward pas
 with a loss at every step; and once more given the forward pass, a Run.  They take turns in a
 process of their own, which reports medians.  The ratios are the times of gradient_flow over that of
 the backward pass.  They are wanted to be at most 3; where a pass takes less than a tenth of a
-millisecond, the calls of Python that measure take as long as the passes.  --dtype and --seed change nothing; --out
-writes bench-flow.json."""
+millisecond, a third of the time or more goes to the calls of Python that measure.  --dtype and
+--seed change nothing; --out writes bench-flow.json."""
 EXAMPLE = """\
 examples:
   xprnn bench flow
