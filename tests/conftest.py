@@ -11,6 +11,7 @@ from tests.cli_tools import keep_figures
 from tests.harness import FLAVOURS, Harness, flavour
 from xprnn import get_backend
 from xprnn.backend import probe
+from xprnn.backend.host.pool import VARIABLE, pool
 
 # Compiling takes a second and more per formula: tests/test_compiled*.py do it for every cell.
 os.environ.setdefault("XPRNN_LOWERING", "numpy")
@@ -90,6 +91,15 @@ def harness(request: pytest.FixtureRequest) -> Harness:
         pytest.skip(found.reason)
     backend = get_backend(name, device, dtype="float64")
     return Harness(backend, read_only=request.param == "numpy-readonly")
+
+
+@pytest.fixture
+def without_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Take no array from the pool, whose memory `tracemalloc` does not see."""
+    monkeypatch.setenv(VARIABLE, "0")
+    pool.cache_clear()
+    yield
+    pool.cache_clear()
 
 
 @pytest.fixture

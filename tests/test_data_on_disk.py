@@ -17,6 +17,9 @@ MOST = 0.05
 """Of the file."""
 
 
+pytestmark = pytest.mark.usefixtures("without_pool")
+
+
 class Half:
     """A communicator of two ranks, as far as `data.shard` asks."""
 

@@ -192,6 +192,7 @@ def test_a_norm_needs_no_matrix_on_numpy(dtype, monkeypatch):
     assert square_sum(g).dtype == dtype
 
 
+@pytest.mark.usefixtures("without_pool")
 def test_an_update_needs_no_matrix_on_numpy():
     left, right = factors(shape=(4, 4000, 300))
     p, sgd = {"w": np.zeros((4000, 300))}, SGD(0.1)

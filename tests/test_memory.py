@@ -11,6 +11,8 @@ from xprnn.data import Batch
 from xprnn.engine.gradients import SparseGradient
 from xprnn.optim import SGD
 
+pytestmark = pytest.mark.usefixtures("without_pool")
+
 V, H, T, B = 4000, 16, 32, 8
 FLOAT = 4
 

@@ -66,10 +66,10 @@ def run(args: argparse.Namespace) -> int:
             "series; `xprnn sample` writes with it"
         )
     if not isinstance(task, str) or task not in tasks:
-        whose = "no task" if task is None else f"the task {quoted(task)}"
+        own = "" if task is None else f" (its task: {quoted(task)})"
         raise ValueError(
-            f"{str(args.model)!r} has {whose} that `xprnn train` knows: expected a .npz file with "
-            "its input after the model (numpy.savez('data.npz', x=x))"
+            f"{str(args.model)!r} has no task that `xprnn train` knows{own}: expected a .npz file "
+            "with its input after the model (numpy.savez('data.npz', x=x))"
         )
     _refuse(
         args,
