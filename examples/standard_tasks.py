@@ -420,9 +420,8 @@ def _draw_lengths(axes, found, args):
             axes.plot(at, count, marker, color=color, mfc=color if result["solved"] else "white")
     axes.set(xscale="log", yscale="log", xlabel="T", ylabel="updates")
     _plain_numbers(axes.yaxis)
-    axes.set(
-        title="updates until solved" + ("" if args.task == "copy" else ", all lengths up to T")
-    )
+    which = "" if args.task == "copy" else ", all lengths up to T"
+    axes.set(title=f"updates until solved{which}")
     axes.set_xticks(args.steps, [str(steps) for steps in args.steps])
     axes.set_xticks([], minor=True)
 
@@ -444,22 +443,34 @@ def positive(kind):
             raise argparse.ArgumentTypeError(f"{text}: expected above 0")
         return value
 
+    read.__name__ = kind.__name__  # which argparse's message has
     return read
+
+
+def seed(text):
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 or more")
+    return int(text)
 
 
 def parsed(argv):
     """Return the arguments, checked."""
     parser = argparse.ArgumentParser(description="Three tasks that ask for a long memory.")
     add = parser.add_argument
-    add("--task", choices=TASKS, default="adding")
-    add("--steps", help="lengths T, rising, separated by commas (default: those of the page)")
+    add("--task", choices=TASKS, default="adding", help="default: adding")
+    add("--steps", help="lengths T, rising, separated by commas (default: 100,200,400,750)")
     add("--cells", default=",".join(CELLS), help="which ones, separated by commas")
     add("--hidden", type=positive(int), help="units in each layer (default: the cell's setting)")
-    add("--updates", type=positive(int), default=10000, help="at most, each length (default 10000)")
+    add(
+        "--updates",
+        type=positive(int),
+        default=10000,
+        help="at most, rounded up to --every (default 10000)",
+    )
     add("--seconds", type=positive(float), help="stop after this time; --resume goes on")
     add("--every", type=positive(int), default=50, help="updates between two tests (default 50)")
-    add("--seed", type=int, default=0)
-    add("--out", type=Path, default=Path("standard-tasks"))
+    add("--seed", type=seed, default=0, help="of weights and data (default 0)")
+    add("--out", type=Path, default=Path("standard-tasks"), help="folder (default standard-tasks)")
     add("--resume", action="store_true", help="go on from the checkpoints in the folder --out")
     args = parser.parse_args(argv)
     args.cells = args.cells.split(",")
@@ -486,7 +497,12 @@ def parsed(argv):
 def main(argv=None):
     args = parsed(argv)
     (args.out / "checkpoints").mkdir(parents=True, exist_ok=True)
-    found = compare(args)
+    try:
+        found = compare(args)
+    except ValueError as error:
+        if not args.resume:
+            raise
+        raise SystemExit(f"{error}\nanother --out begins anew") from None
     diagnostics.save_figure(draw(found, args), args.out / f"{args.task}.png")
     (args.out / f"{args.task}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(f"picture and curves: {args.out}")

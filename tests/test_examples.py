@@ -124,3 +124,6 @@ def test_a_standard_task_overwrites_no_earlier_run(standard_tasks, tmp_path, cap
     with pytest.raises(SystemExit):
         standard_tasks([*short, "--out", str(tmp_path)])
     assert "has checkpoints of an earlier run: --resume goes on" in capsys.readouterr().err
+    short[short.index("--hidden") + 1] = "5"
+    with pytest.raises(SystemExit, match="hidden_size is 5, in the checkpoint 4"):
+        standard_tasks([*short, "--resume", "--out", str(tmp_path)])
