@@ -42,10 +42,10 @@ class MPI:
         None: all processes.  It is duplicated, so other messages don't get in the way.
     limit : float
         Seconds that a rank waits for the others before it gives up.
-    overlap : bool, optional
+    overlap : bool
         Add up large gradients of the upper layers while those of the lower ones are computed.  The
-        bits are the same either way.  None: if the ranks are on several machines, because within
-        one the sums take time of the cores that compute.
+        bits are the same either way.  It was slower wherever it was measured, within one machine;
+        see docs/distributed.md.
     compress : {"float16"}, optional
         Send the dense gradients of a training as float16, half the bytes; what rounding takes away
         is added to the next update's.  See `xprnn.distributed.compression`.
@@ -72,7 +72,7 @@ class MPI:
         comm: Any = None,
         *,
         limit: float = LIMIT,
-        overlap: bool | None = None,
+        overlap: bool = False,
         compress: str | None = None,
     ) -> None:
         self.limit = checks.number("limit", limit, open_=True)
@@ -92,7 +92,7 @@ class MPI:
         self.names: list[str] = names
         here = sum(name.endswith(f" on {_host()})") for name in names)
         self._crowded = here > _cores()
-        self.overlap = here < self.size if overlap is None else checks.boolean("overlap", overlap)
+        self.overlap = checks.boolean("overlap", overlap)
 
     def all_reduce(self, arrays: Sequence[HostArray]) -> None:
         self._check()
