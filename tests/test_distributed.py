@@ -89,7 +89,8 @@ def test_sums_that_overlap_have_the_same_bits(count: int, kinds: list[str], tmp_
     assert said["one, started"] == 0
 
 
-@pytest.mark.parametrize("layer", [1, *(pytest.param(k, marks=pytest.mark.full) for k in (4, 7))])
+@pytest.mark.full
+@pytest.mark.parametrize("layer", [1, 4, 7])
 def test_a_backward_pass_that_fails_leaves_no_sum_open(layer: int, tmp_path: Path) -> None:
     (first, whole), (second, same) = results(2, "broken", tmp_path, layer)
     assert second == "OSError: out of order"
@@ -120,9 +121,8 @@ def test_compressed_gradients_train_as_well(count: int, names: list[str], tmp_pa
         np.testing.assert_allclose(half, plain, rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("count", "dtype"), [(3, "float32"), pytest.param(2, "float64", marks=pytest.mark.full)]
-)
+@pytest.mark.full
+@pytest.mark.parametrize(("count", "dtype"), [(3, "float32"), (2, "float64")])
 def test_what_rounding_takes_away_comes_later(count: int, dtype: str, tmp_path: Path) -> None:
     found = results(count, "adding", tmp_path, dtype)
     for rank in found:

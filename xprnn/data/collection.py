@@ -68,6 +68,21 @@ def read_texts(paths: Iterable[str | os.PathLike[str]], encoding: str = "utf-8")
     return Collection("\n\n".join(texts), files, skipped)
 
 
+def text_files(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Return files, and those in folders that hold no pictures and the like, in order."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            found.append(path)
+            continue
+        for file in _inside(path):
+            with file.open("rb") as opened:
+                start = opened.read(1 << 16)
+            if start.strip() and not is_binary(start):
+                found.append(file)
+    return found
+
+
 def _inside(folder: Path) -> list[Path]:
     """Return the files in a folder and its folders, in the order of their paths."""
     found = []

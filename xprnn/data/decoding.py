@@ -8,6 +8,7 @@ program, but at a glance by a reader, so the error shows how the place reads in 
 import codecs
 import gzip
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 from xprnn.backend.host.quoting import quoted
@@ -76,10 +77,7 @@ def decoded(content: bytes, name: str, encoding: str) -> str:
             encoding = _recognised(content) or encoding
         return content.decode(encoding)
     except LookupError as error:
-        raise ValueError(
-            f"the encoding is {encoding!r}, which Python does not know: expected the name of a "
-            "text encoding, such as encoding='utf-8' (on the command line: --encoding utf-8)"
-        ) from error
+        raise ValueError(_unknown_encoding(encoding)) from error
     except UnicodeDecodeError as error:
         for start, kind in _NOT_TEXT.items():
             if content.startswith(start):
@@ -91,6 +89,33 @@ def decoded(content: bytes, name: str, encoding: str) -> str:
             f"{name}, line {line}, byte {offset} of the file: not {error.encoding}; "
             f"{_advice(content, offset)}"
         ) from error
+
+
+def begins_as(start: bytes, name: str, encoding: str) -> tuple[bool, str]:
+    """Return whether a file that begins with these bytes is packed by gzip, and its encoding.
+
+    Raises
+    ------
+    ValueError
+        If there is no such encoding.
+    """
+    packed = start.startswith(_GZIP)
+    if packed:
+        with suppress(EOFError, OSError, zlib.error):
+            start = zlib.decompressobj(wbits=31).decompress(start, 1 << 16)
+    try:
+        if codecs.lookup(encoding).name.replace("-", "_") in _UNICODE:
+            encoding = _recognised(start) or encoding
+    except LookupError as error:
+        raise ValueError(f"{name}: {_unknown_encoding(encoding)}") from error
+    return packed, encoding
+
+
+def _unknown_encoding(encoding: str) -> str:
+    return (
+        f"the encoding is {encoding!r}, which Python does not know: expected the name of a "
+        "text encoding, such as encoding='utf-8' (on the command line: --encoding utf-8)"
+    )
 
 
 def is_binary(content: bytes) -> bool:

@@ -1,14 +1,17 @@
 """The text of ``xprnn train text``: split, encoded and made into batches."""
 
 import argparse
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from xprnn.backend import Backend
-from xprnn.backend.host.arrays import Generator, HostArray
+from xprnn.backend.host.arrays import Generator, HostArray, np
 from xprnn.backend.host.quoting import in_quotes, listed
 from xprnn.data import chunks
+from xprnn.data.on_disk import pieces, stream_chunks, tokens_of
 from xprnn.data.segmentation import LEVELS, PARTS, has_marks, unspaced_script
 from xprnn.data.text import SPECIAL, Vocabulary, sentence_batches, streams
 from xprnn.models.language import LanguageModel
@@ -17,6 +20,8 @@ MOST_WORDS = 8000
 """The size of a vocabulary of words, if the text has more and no size is given."""
 LONG = 100
 """Words in a sentence, on average, from which on a text is taken to have no sentence ends."""
+COUNTED = 2_000_000
+"""Tokens of a text on disk that the n-gram model is fitted to, and compared on."""
 MANY = 0.05
 """The share of unknown tokens from which on examples of them are shown."""
 
@@ -44,8 +49,8 @@ class Corpus:
     vocabulary: Vocabulary
     level: str
     unit: str
-    training: chunks | sentence_batches
-    held_out: chunks | sentence_batches
+    training: chunks | sentence_batches | stream_chunks
+    held_out: chunks | sentence_batches | stream_chunks
     tokens: tuple[list[HostArray], list[HostArray]]
     description: str
     notes: list[str] = field(default_factory=list)
@@ -125,6 +130,64 @@ def corpus_of(
     )
 
 
+def streamed_corpus(
+    files: Sequence[Path],
+    share: float,
+    args: argparse.Namespace,
+    backend: Backend,
+    model: LanguageModel | None = None,
+) -> Corpus:
+    """Return a text as streams of tokens without holding it in memory; see `corpus_of`."""
+    text, notes = pieces(files, args.encoding), list[str]()
+    first = next(text, "")
+    if not first.strip():
+        raise ValueError(f"{str(files[0])!r} holds no text, or begins with 4 million empty signs")
+    level = model.level if model else _level(first, args.level, notes)
+    unit = model.unit if model else "stream"
+
+    def split(piece: str) -> Sequence[str]:
+        return piece if level == "characters" else LEVELS[level](piece)
+
+    def size(largest: int) -> int | None:
+        return _size(largest, level, args.vocabulary)
+
+    found = tokens_of(
+        itertools.chain([first], text),
+        split,
+        lambda count: _stream_border(count, share, args.batch, _plural(level)),
+        model.vocabulary if model else size,
+    )
+    parts = found.training, found.held_out
+    names = "the part that is trained on", "the held-out part"
+    for name, part, unknown in zip(names, parts, found.unknown, strict=True):
+        if unknown == len(part):
+            raise ValueError(_all_unknown(len(part), level, name))
+        if unknown > (0 if model else MANY * len(part)):
+            notes.append(
+                f"{unknown} of {len(part)} {_plural(level)} in {name} ({unknown / len(part):.1%}) "
+                "are not in the vocabulary and are read as UNKNOWN"
+            )
+    notes.append("read a piece at a time, as one stream; its tokens are on disk")
+    if len(found.training) > COUNTED:
+        notes.append(
+            f"the 3-gram model counts the last {COUNTED} {_plural(level)} that are trained on, and "
+            f"is compared on the first {COUNTED} of the held-out part"
+        )
+    training, held_out = (stream_chunks(part, args.batch, args.chunk, backend) for part in parts)
+    count = len(found.training) + len(found.held_out)
+    return Corpus(
+        found.vocabulary,
+        level,
+        unit,
+        training,
+        held_out,
+        ([np.array(parts[0][-COUNTED:])], [np.array(parts[1][:COUNTED])]),
+        f"{count} {_plural(level)}, the last {len(found.held_out)} held out; "
+        f"{len(found.vocabulary)} in the vocabulary",
+        notes,
+    )
+
+
 def _level(text: str, asked: str | None, notes: list[str]) -> str:
     """Return the level that was asked for, or one that suits the script, which is told."""
     script = unspaced_script(text)
@@ -153,6 +216,11 @@ def _without_ends(text: str, count: int, sentences: int) -> str:
 def _vocabulary(parts: list[Sequence[str]], level: str, size: int | None) -> Vocabulary:
     """Return the vocabulary of the part that is trained on."""
     known = len({token for part in parts for token in part}) + len(SPECIAL)
+    return Vocabulary.of(parts, _size(known, level, size))
+
+
+def _size(known: int, level: str, size: int | None) -> int | None:
+    """Return the size of a vocabulary, at most ``known``; None: all."""
     if size is not None and size > known:
         raise ValueError(
             f"--vocabulary is {size}, but the part that is trained on has {known - len(SPECIAL)} "
@@ -160,7 +228,14 @@ def _vocabulary(parts: list[Sequence[str]], level: str, size: int | None) -> Voc
         )
     if size is None and level == "words":
         size = min(MOST_WORDS, known)
-    return Vocabulary.of(parts, size)
+    return size
+
+
+def _all_unknown(count: int, level: str, name: str) -> str:
+    return (
+        f"the model's vocabulary has none of the {count} {_plural(level)} in {name}: "
+        "expected a text of the kind that it was trained on"
+    )
 
 
 def _unknown(
@@ -175,10 +250,7 @@ def _unknown(
         count = sum(map(len, parts))
         unknown = Counter(token for part in parts for token in part if token not in index)
         if unknown.total() == count:
-            raise ValueError(
-                f"the model's vocabulary has none of the {count} {_plural(level)} in {name}: "
-                "expected a text of the kind that it was trained on"
-            )
+            raise ValueError(_all_unknown(count, level, name))
         if unknown.total() > (0 if kept else MANY * count):
             most = listed((in_quotes(token) for token, _ in unknown.most_common(5)), 5)
             found.append(

@@ -15,7 +15,7 @@ from xprnn.backend.host.arrays import Generator, generator
 from xprnn.backend.host.quoting import listed
 from xprnn.cli.common import check_extras, of_model, say_written
 from xprnn.cli.models import load_model
-from xprnn.cli.train.corpus import Corpus, corpus_of
+from xprnn.cli.train.corpus import Corpus, corpus_of, streamed_corpus
 from xprnn.cli.train.options import (
     RATES,
     check_options,
@@ -31,6 +31,7 @@ from xprnn.cli.train.options import (
 from xprnn.cli.train.ranks import device_of, distributed_option, together
 from xprnn.cli.train.session import HISTORY, MODEL, Session, checkpoints, outputs
 from xprnn.data import NGram, read_texts
+from xprnn.data.collection import text_files
 from xprnn.data.decoding import decoded
 from xprnn.data.segmentation import LEVELS, PARTS
 from xprnn.data.text import SPECIAL, plain_text, python_topics
@@ -62,6 +63,8 @@ ONE_HOT = 256
 
 An embedding of characters would only put one more product before W.
 """
+LARGE = 1 << 28
+"""Bytes of text from which on it is read a piece at a time."""
 ORDER = 3
 """The order of the n-gram model that the network is compared with."""
 
@@ -101,6 +104,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=PARTS,
         help="what is read by itself: a sentence, a line, or the stream of the whole text "
         "(default: sentences of words, as far as the text has sentence ends; else a stream)",
+    )
+    add(
+        "--stream",
+        action="store_true",
+        help="read the text a piece at a time, as one stream, and keep its tokens on disk: for "
+        f"texts larger than memory (default: where it is larger than {LARGE >> 20} MiB, unless "
+        "--unit is given)",
     )
     add(
         "--vocabulary",
@@ -188,8 +198,12 @@ def _run(args: argparse.Namespace) -> int:
     backend = get_backend(args.backend, device_of(args.communicator), args.dtype)
     rng = generator(args.seed)
     start = _start(args, backend)
-    text, read = _text(args)
-    corpus = corpus_of(text, share, args, backend, rng, start)
+    large, read = _streamed(args, start), list[str]()
+    if large:
+        corpus = streamed_corpus(large, share, args, backend, start)
+    else:
+        text, read = _text(args)
+        corpus = corpus_of(text, share, args, backend, rng, start)
     net = _network(args, len(corpus.vocabulary), backend, rng) if start is None else start.net
     net.rng = rng
     if args.epochs is None:
@@ -289,6 +303,25 @@ def _start(args: argparse.Namespace, backend: Backend) -> LanguageModel | None:
     net = load_model(args.start, backend=backend)
     with of_model(args.start):
         return LanguageModel.of(net)
+
+
+def _streamed(args: argparse.Namespace, model: LanguageModel | None) -> list[Path]:
+    """Return the files to be read a piece at a time; none: the text is read as a whole."""
+    asked = args.stream
+    if not args.files or "-" in args.files:
+        if asked:
+            raise ValueError("--stream reads files a piece at a time: expected the name of one")
+        return []
+    unit = model.unit if model else args.unit
+    if asked and unit not in (None, "stream"):
+        raise ValueError(
+            f"--stream reads a text as one stream, but the unit is {unit}: expected --unit stream"
+        )
+    if unit not in (None, "stream"):
+        return []
+    files = text_files(args.files)
+    large = sum(file.stat().st_size for file in files) > LARGE
+    return files if asked or large else []
 
 
 def _text(args: argparse.Namespace) -> tuple[str, list[str]]:
