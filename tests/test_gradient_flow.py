@@ -245,6 +245,7 @@ def test_sequences_of_unequal_lengths_have_the_reach_of_each() -> None:
     ("w", "said"),
     [
         (1.0, "reaches back 29 steps, all there are (more than half of it is left there)"),
+        (1.05, "reaches back 29 steps, all there are (4.12 times as large there)"),
         (1.2, "explodes: 198 times as large 29 steps back (×1.2 a step)"),
         (0.0, "reaches back 0 steps (half of it within 1)"),
         (-0.5, "reaches back 6 steps (half of it within 1)"),

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from xprnn.backend.host.arrays import HostArray, np
 
-HALF, LITTLE, MUCH = 0.5, 0.01, 10.0
-"""What is left where the gradient's reach ends, where the gradient itself ends; what is growth."""
+HALF, LITTLE, DOUBLE, MUCH = 0.5, 0.01, 2.0, 10.0
+"""What is left where the gradient's reach ends, where the gradient itself ends; from where on its
+growth is told, and called an explosion."""
 
 
 class Flow(NamedTuple):
@@ -183,12 +184,16 @@ def _in_words(decay: HostArray, reach: float, extent: float) -> str:
             f"(×{times ** (1 / peak):.3g} a step)"
         )
     far = _steps(int(extent)) + ", all there are" * (int(extent) == first)
-    half = (
-        "more than half of it is left there"
-        if math.isinf(reach)
-        else (f"half of it within {int(reach)}")
-    )
+    half = f"half of it within {int(reach)}" if math.isfinite(reach) else _left(decay, int(extent))
     return f"gradient reaches back {far} ({half})"
+
+
+def _left(decay: HostArray, extent: int) -> str:
+    """Say what is left where a gradient ends of which half never went."""
+    times = decay[extent] / decay[0]
+    if times < DOUBLE:
+        return "more than half of it is left there"
+    return f"{times:.3g} times as large there"
 
 
 def _steps(count: int) -> str:
