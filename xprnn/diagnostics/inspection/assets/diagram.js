@@ -271,7 +271,10 @@ function overviewMarkup(state, width) {
     if (t === null) return;
     const [a, b] = [x(t), y(curves[k][t])];
     out.push(`<path class="steepest" d="M${a} ${b - 4}l-5 -9h10z"/>`);
-    out.push(`<text class="axis over" x="${a + (a > width / 2 ? -9 : 9)}" text-anchor="${a > width / 2 ? "end" : "start"}" y="${b - 5 < top + 8 ? b + 14 : b - 5}">×${written(numbersOf(layer.passed)[t] / curves[k][t], 3)}</text>`);
+    // On the side that the gradient comes from: there its curve is lower.
+    const fits = layer.reverse ? a > left + 60 : a < width - 60;
+    const after = layer.reverse !== fits;
+    out.push(`<text class="axis over" x="${a + (after ? 9 : -9)}" text-anchor="${after ? "start" : "end"}" y="${Math.max(b - 5, 10)}">×${written(numbersOf(layer.passed)[t] / curves[k][t], 3)}</text>`);
   });
   const here = state.t + DATA.first;
   out.push(`<line class="marker" x1="${x(here)}" x2="${x(here)}" y1="${top - 4}" y2="${height - bottom}"/>`);
