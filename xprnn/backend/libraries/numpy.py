@@ -258,6 +258,8 @@ class NumPy(Library):
     def rows(self, a: Array) -> Array:
         shape = a.shape
         count = shape[0] * shape[1] if len(shape) == 3 else math.prod(shape[:-1])
+        if a.flags.c_contiguous:
+            return a.reshape(count, shape[-1])
         return self.reshaped(a, (count, shape[-1]))
 
     def reshaped(self, a: Array, shape: tuple[int, ...]) -> Array:

@@ -23,6 +23,7 @@ from functools import cache
 
 VARIABLE = "XPRNN_LOWERING"
 _KEY = os.environ.encodekey(VARIABLE)
+_VARIABLES = getattr(os.environ, "_data", None)
 WORDS = ("on", "off", "numpy", "numba")
 ANNOUNCED = "xprnn_compiling"
 """The attribute of a log record that says what is about to be compiled, which takes seconds."""
@@ -40,8 +41,7 @@ def lowering_word() -> str:
     """
     # Every pass asks several times, and os.environ.get takes a microsecond for a variable that is
     # not set, because it raises and catches two KeyErrors.
-    variables = getattr(os.environ, "_data", None)
-    if variables is not None and _KEY not in variables:
+    if _VARIABLES is not None and _KEY not in _VARIABLES:
         return "on"
     word = os.environ.get(VARIABLE, "on")
     if word not in WORDS:
