@@ -69,6 +69,8 @@ class Flow(NamedTuple):
     array([4.])
     >>> print(flow.sentence)
     gradient reaches back 20 steps (half of it within 4)
+    >>> flow
+    <Flow: gradient reaches back 20 steps (half of it within 4)>
     """
 
     names: tuple[str, ...]
@@ -86,6 +88,10 @@ class Flow(NamedTuple):
     matrix: HostArray | None = None
     jacobians: "Jacobians | None" = None
     nonfinite: str = ""
+
+    def __repr__(self) -> str:
+        """The sentence; all arrays would be pages of numbers."""
+        return f"<Flow: {'; '.join(self.sentence.splitlines())}>"
 
     @property
     def eigenvalues(self) -> HostArray:
