@@ -90,7 +90,7 @@ class Flow(NamedTuple):
     nonfinite: str = ""
 
     def __repr__(self) -> str:
-        """The sentence; all arrays would be pages of numbers."""
+        """Return the sentence: all arrays would be pages of numbers."""
         return f"<Flow: {'; '.join(self.sentence.splitlines())}>"
 
     @property
