@@ -180,7 +180,9 @@ def test_a_training_that_failed_on_one_rank_is_resumed(
     ("what", "expected"),
     [
         pytest.param(
-            "clip_norm", "rank 0: clip_norm is 2.0, on rank 0 0.5 (", marks=pytest.mark.full
+            "clip_norm",
+            "rank 0: clip_norm is 2.0, on rank 0 0.5; patience is 3, on rank 0 2 (",
+            marks=pytest.mark.full,
         ),
         pytest.param(
             "seed",

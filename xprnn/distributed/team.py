@@ -122,12 +122,6 @@ class Team:
             for end, count in zip(ends, counts, strict=True)
         ]
 
-    def on_first(self, about: str, work: Callable[[], object]) -> None:
-        """Let rank 0 do some work; the others wait until it is done."""
-        if self.rank == 0:
-            work()
-        self.meet(about)
-
     def from_first(self, array: HostArray) -> HostArray:
         """Return rank 0's array of bytes; the others pass one of any length."""
         count = int(self.meet("a text", len(array))[0, 0])

@@ -189,7 +189,8 @@ def fit(
         best = BestWeights(net, min_delta, copies=bool(callbacks)) if patience is not None else None
         run = TrainingRun(step, batches, epochs, rate_scale, validation, best, patience, callbacks)
         if ranks is not None:
-            ranks.agree(run.same() | {"epochs": epochs, "checkpoint": checkpoint is not None})
+            ends = {"epochs": epochs, "patience": patience}
+            ranks.agree(run.same() | ends | {"checkpoint": checkpoint is not None})
         if checkpoint is not None:
             run.track(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
         history = run.run()
