@@ -12,6 +12,7 @@ from tests.cases import CELLS
 from tests.odd_cells import ODD_CELLS
 from tests.time_loops import COMPILED
 from xprnn.cells import GRU, LSTM, second_product
+from xprnn.engine.loop.cuda.cell import reads_product
 from xprnn.engine.loop.cuda.loops import CuPyLoops
 from xprnn.engine.loop.cuda.source import KernelSource, Variant
 from xprnn.engine.loop.trace import trace
@@ -69,16 +70,25 @@ VARIANTS = tuple(
 )
 
 
+def whole_loops(loops: CuPyLoops) -> tuple[bool, bool]:
+    """Return whether all steps are one launch, forwards and backwards."""
+    return (
+        not loops.formulas.forward.inputs("v"),
+        not reads_product(loops.formulas.backward),
+    )
+
+
 def kernels(cell: object, variants: tuple[Variant, ...] = VARIANTS) -> list[KernelSource]:
     """Return every kernel of a cell: with and without a tape, with and without a dh."""
     loops = CuPyLoops(trace(cell))
+    forward, backward = whole_loops(loops)
     made = [
         kernel
         for variant in variants
         for other in (False, True)
         for kernel in (
-            loops.forward_kernel(variant, save=other),
-            loops.backward_kernel(variant, outer=other),
+            loops.forward_kernel(variant, save=other, whole=forward),
+            loops.backward_kernel(variant, outer=other, whole=backward),
         )
     ]
     return list({kernel.text: kernel for kernel in made}.values())

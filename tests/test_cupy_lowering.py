@@ -17,7 +17,7 @@ from tests.cuda_problem import CHOSEN, Device, plain, problem
 from tests.device_arrays import EVENTS, NAMES, on_device
 from xprnn import cuda_loop, get_backend
 from xprnn.backend.host.floats import float_limits
-from xprnn.cells import GRU, LSTM, Elman, MinimalGated
+from xprnn.cells import GRU, LSTM, Elman, IndRNN, MinGRU, MinimalGated, MinLSTM
 from xprnn.engine.loop.cuda.source import Variant
 from xprnn.engine.loop.explaining import explain_lowering
 from xprnn.engine.loop.loop import run_backward as chosen_backward
@@ -162,6 +162,19 @@ def test_one_product_and_one_launch_a_step_and_nothing_is_made(cell, variant, de
         assert EVENTS["read"] == 0
         counts.append(EVENTS["empty"])
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("variant", [Variant("float64"), Variant("float32", lengths=True)])
+@pytest.mark.parametrize("cell", [MinGRU(), MinLSTM(), IndRNN()], ids=lambda c: type(c).__name__)
+def test_one_launch_for_all_steps_without_a_recurrent_matrix(cell, variant, device):
+    for steps in (1, 7):
+        p = problem(cell, variant, steps=steps)
+        EVENTS.clear()
+        NAMES.clear()
+        device.compare(cell, p, p.dh)
+        assert NAMES["xprnn_forward"] == NAMES["xprnn_backward"] == 1
+        assert EVENTS["product"] == 0
+    assert "one launch each way" in explain_lowering(cell, "cupy")
 
 
 @pytest.mark.parametrize("cell", NORMALIZED, ids=str)

@@ -4,7 +4,8 @@ All arrays are made before the loop begins: kernels and products write straight 
 nothing in the loop waits for the device.  The cost of a step is that of its launches, so there are
 two: the product, and one kernel for all that is elementwise, recurrent dropout and the padding mask
 included (`xprnn.engine.loop.cuda.source`).  Layer normalisation, which sums over units, takes one
-more (`xprnn.engine.loop.cuda.normalize`).
+more (`xprnn.engine.loop.cuda.normalize`).  A cell without U has no product, and its kernel does all
+steps in one launch.
 
 Numbers refer to the equations in `xprnn.engine.loop.protocol`.
 """
@@ -59,22 +60,32 @@ class CuPyLoops:
         return work.batch > 0
 
     def describe(self) -> str:
+        if not reads_product(self.formulas.backward):
+            return "lowered to CUDA kernels, one launch each way"
         return "lowered to CUDA kernels, one a step each way"
 
-    def forward_kernel(self, variant: Variant, *, save: bool) -> KernelSource:
-        """Return the kernel of a forward step."""
-        key = ("forward", variant, save)
+    def forward_kernel(self, variant: Variant, *, save: bool, whole: bool = False) -> KernelSource:
+        """Return the kernel of a forward step; with ``whole``, of all."""
+        key = ("forward", variant, save, whole)
         if key not in self._sources:
-            program = self.formulas.forward if save else self.without_tape
-            self._sources[key] = forward_source(program, self.formulas.gates, variant)
+            program, gates = (
+                self.formulas.forward if save else self.without_tape,
+                self.formulas.gates,
+            )
+            self._sources[key] = forward_source(program, gates, variant, whole=whole)
         return self._sources[key]
 
-    def backward_kernel(self, variant: Variant, *, outer: bool) -> KernelSource:
-        """Return the kernel of a backward step.  Without ``outer``, dh is None."""
-        key = ("backward", variant, outer)
+    def backward_kernel(
+        self, variant: Variant, *, outer: bool, whole: bool = False
+    ) -> KernelSource:
+        """Return the kernel of a backward step; with ``whole``, of all.
+
+        Without ``outer``, dh is None.
+        """
+        key = ("backward", variant, outer, whole)
         if key not in self._sources:
             program, gates = self.formulas.backward, self.formulas.gates
-            self._sources[key] = backward_source(program, gates, variant, outer=outer)
+            self._sources[key] = backward_source(program, gates, variant, outer=outer, whole=whole)
         return self._sources[key]
 
     def forward(self, u: Array, recurrent: Recurrent, state: Arrays, *, save: bool) -> Trajectory:
@@ -83,7 +94,8 @@ class CuPyLoops:
         hidden = U.shape[1]
         device, make = library_of(u).kernels(), Maker(u)
         variant = Variant(dtype_name(u.dtype), mask is not None, recurrent.valid is not None)
-        source = self.forward_kernel(variant, save=save)
+        whole = gain is None and not self.formulas.forward.inputs("v")
+        source = self.forward_kernel(variant, save=save, whole=whole)
         launch = device.compiled(source.name, source.text)
         with device.on_device_of(u):
             program = self.formulas.forward
@@ -115,7 +127,8 @@ class CuPyLoops:
                     given.append(gain)
                     results += normalized or ()
                     made = made._replace(normalized=normalized)
-            device.repeat(range(steps if batch else 0), calls, given, results)
+            count = 1 if whole and steps else steps
+            device.repeat(range(count if batch else 0), calls, given, results)
         return made
 
     def backward(
@@ -126,7 +139,8 @@ class CuPyLoops:
         steps, batch = trajectory.states[0].shape[0] - 1, trajectory.states[0].shape[1]
         device, make = library_of(U).kernels(), Maker(U)
         variant = Variant(dtype_name(U.dtype), mask is not None, valid is not None)
-        source = self.backward_kernel(variant, outer=dh is not None)
+        whole = gain is None and not reads_product(self.formulas.backward)
+        source = self.backward_kernel(variant, outer=dh is not None, whole=whole)
         launch = device.compiled(source.name, source.text)
         with device.on_device_of(U):
             U, names = device.contiguous(U), source.arguments
@@ -151,7 +165,8 @@ class CuPyLoops:
                 given += [gain, *normalized, d_gain]
                 results += [da] * (da is not dv) + [d_gain]
             tf32 = chosen().matmul_precision == "tf32"
-            backward = range(steps if batch else 0)[::-1]
+            count = 1 if whole and steps else steps
+            backward = range(count if batch else 0)[::-1]
             if reads_product(self.formulas.backward):
                 product = StepProduct(da, U, through_U, tf32=tf32)  # (8)
                 device.repeat(backward, (*calls, product), [*given, U], [*results, through_U])

@@ -10,7 +10,11 @@ more than the grid holds.  It reads all that it needs, computes the formula in r
 writes, so an array that is carried from step to step may be overwritten in place.  No two threads
 write to one entry, and there are no atomic operations: the same numbers give the same bits.
 
-t is an argument of the kernel.  Names beside those of `xprnn.engine.loop.cuda.cell`::
+t is an argument of the kernel.  Where no thread needs what another one has computed at the step
+before, which is so without U, a thread goes through all steps in one launch (``whole``), and the
+kernel is called once, with any t.
+
+Names beside those of `xprnn.engine.loop.cuda.cell`::
 
     masked              m h(t), (B, H), which the next product reads
     through_U, carry0   Uᵀ dv(t+1), and the rest of the gradient of the state, (B, H)
@@ -38,13 +42,13 @@ class _Forward(ForwardLines):
     def product(self, gate: int) -> str:
         return self.load("v", self.gate(gate))
 
-    def build(self) -> KernelSource:
+    def build(self, *, whole: bool) -> KernelSource:
         self.write()
         if self.variant.masked and self.reads_product:
             # (1), of the next step
             masked = self.let("masked_", f"new0 * {self.load('mask', HERE)}")
             self.store("masked", HERE, masked)
-        return _source("xprnn_forward", self)
+        return _source("xprnn_forward", self, "for (t = 0; t < T; ++t) " if whole else "")
 
 
 class _Backward(BackwardLines):
@@ -62,20 +66,23 @@ class _Backward(BackwardLines):
         total = self.let(f"total{k}_", f"total{k}[i] + ({part})")  # (11), over the steps
         self.stores.append(f"total{k}[i] = {total};")
 
-    def build(self, *, outer: bool) -> KernelSource:
+    def build(self, *, outer: bool, whole: bool) -> KernelSource:
         self.write(outer=outer)
-        return _source("xprnn_backward", self)
+        return _source("xprnn_backward", self, "for (t = T; t-- > 0;) " if whole else "")
 
 
-def _source(name: str, cell: CellLines) -> KernelSource:
-    """Return the kernel of these lines."""
+def _source(name: str, cell: CellLines, steps: str) -> KernelSource:
+    """Return the kernel of these lines; ``steps`` is the head of a loop over all steps, if any."""
     head = ", ".join(f"long long {number}" for number in NUMBERS)
     pointers = "".join(f",\n    {type_}{a}" for a, type_ in cell.arguments.items())
-    body = "\n".join(f"        {line}" for line in cell.reads + cell.lines + cell.stores)
+    indent = " " * (12 if steps else 8)
+    body = "\n".join(f"{indent}{line}" for line in cell.reads + cell.lines + cell.stores)
     # A compiler warns of unused variables.
     places = {"i": "b * H + j", "w": f"{cell.gates} * b * H + j"}
     used = [f"{k} = {v}" for k, v in places.items() if re.search(rf"\b{k}\b", body)]
     ops = {node.op for node in cell.program.nodes}
+    if steps:
+        body = f"        {steps}{{\n{body}\n        }}"
     text = f"""{prelude(cell.precision, ops)}
 extern "C" __global__ void {name}(
     {head}{pointers})
@@ -92,11 +99,18 @@ extern "C" __global__ void {name}(
     return KernelSource(name, text, tuple(cell.arguments))
 
 
-def forward_source(program: Program, gates: int, variant: Variant) -> KernelSource:
-    """Return the kernel of step t, forward: ``xprnn_forward``."""
-    return _Forward(program, gates, variant).build()
+def forward_source(
+    program: Program, gates: int, variant: Variant, *, whole: bool = False
+) -> KernelSource:
+    """Return the kernel of step t, forward: ``xprnn_forward``; with ``whole``, of all steps."""
+    return _Forward(program, gates, variant).build(whole=whole)
 
 
-def backward_source(program: Program, gates: int, variant: Variant, *, outer: bool) -> KernelSource:
-    """Return the kernel of step t, backward: ``xprnn_backward``.  Without ``outer``, dh is None."""
-    return _Backward(program, gates, variant).build(outer=outer)
+def backward_source(
+    program: Program, gates: int, variant: Variant, *, outer: bool, whole: bool = False
+) -> KernelSource:
+    """Return the kernel of step t, backward: ``xprnn_backward``; with ``whole``, of all steps.
+
+    Without ``outer``, dh is None.
+    """
+    return _Backward(program, gates, variant).build(outer=outer, whole=whole)

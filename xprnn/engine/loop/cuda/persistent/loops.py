@@ -57,7 +57,7 @@ class PersistentLoops:
             # Mean and variance are over all units, which are spread over blocks.
             return "the layer normalises its projections"
         if not reads_product(self.formulas.backward):
-            return "the cell has no U"
+            return "the cell has no U: the kernels of a step do all steps in one launch"
         if work.limits is None:
             return "nothing is known of the device"
         asked = self._asked(work)
