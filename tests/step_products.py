@@ -9,14 +9,15 @@ from itertools import product
 import numpy as np
 
 from tests.closeness import assert_close
-from xprnn.backend.numba import packed, tiles
+from xprnn.backend.numba import addresses, tiles
 
 
-def multiplier(dtype, address):
+def multiplier(dtype, table):
     """Return a compiled product, packing included, as a function of arrays."""
     size = np.dtype(dtype).itemsize
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)(address)
-    pack = getattr(packed, f"pack{8 * size}")
+    places = (ctypes.c_int64 * 13).from_address(table)
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 9)(places[addresses.PRODUCT])
+    pack = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 7)(places[addresses.PACK])
 
     def multiply(a, matrix, first, last, turned, stride, back):
         (B, K), width = a.shape, tiles.lanes(size)
@@ -25,8 +26,8 @@ def multiplier(dtype, address):
         given, packed = np.full((B, stride), np.nan, dtype), np.full(K * W + 64, np.nan, dtype)
         given[:, :K] = a
         out = np.full(B * W + 64, np.nan, dtype)
-        pack(matrix, first, last, turned, packed[: K * W])
-        call(given.ctypes.data, stride, packed.ctypes.data, out.ctypes.data, B, K, W, back)
+        pack(matrix.ctypes.data, *matrix.shape, first, last, turned, packed.ctypes.data)
+        call(table, given.ctypes.data, stride, packed.ctypes.data, out.ctypes.data, B, K, W, back)
         assert np.isnan(out[B * W :]).all()
         out = out[: B * W].reshape(B, W)
         assert not out[:, last - first :].any()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 numba = pytest.importorskip("numba")
 
-from xprnn.backend.numba import build, tiles  # noqa: E402
+from xprnn.backend.numba import addresses, tiles  # noqa: E402
 from xprnn.engine.loop.numba import team  # noqa: E402
 from xprnn.engine.loop.numba.parts import GROUP  # noqa: E402
 
@@ -185,4 +185,4 @@ def test_a_process_that_forks_and_ends():
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_the_product_of_a_step(dtype):
-    compare_products(dtype, multiplier(dtype, build.product_address(dtype)))
+    compare_products(dtype, multiplier(dtype, addresses.loop_table(dtype)))

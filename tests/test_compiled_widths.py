@@ -30,12 +30,12 @@ CHECK = """
 import numpy as np
 import xprnn
 from tests.step_products import compare_products, multiplier
-from xprnn.backend.numba import build, gemm, tiles
+from xprnn.backend.numba import addresses, gemm, tiles
 from xprnn.backend.numba.target import target
 
 print(8 * target().vector_bytes, *tiles.SHAPE)
 draw = np.random.default_rng(0).normal
-compare_products("float32", multiplier("float32", build.product_address("float32")))
+compare_products("float32", multiplier("float32", addresses.loop_table("float32")))
 for n, K, M in [(1, 7, 64), (7, 300, 65), (33, 17, 100), (500, 130, 17)]:
     a, b, c = (draw(size=s).astype("float32") for s in ((n, K), (M, K), (n, M)))
     bias, want = c[0], a.astype("float64") @ b.T

@@ -87,8 +87,8 @@ def test_no_loop_has_a_product(cell):
     ]
     for text in texts:
         assert "dot(" not in text
-        assert "call_product" not in text
-        assert "pack(" not in text
+        assert "PRODUCT" not in text
+        assert "PACK" not in text
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -18,34 +18,34 @@ Shapes: c = a b + s, of a (n, K), b (K, M), c (n, M), and a row s of M entries. 
 are counted in entries, and addresses are integers.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
-from xprnn.backend.numba.intrinsics import hold, row
+from xprnn.backend.numba.intrinsics import call, hold, row
 from xprnn.backend.numba.packed import turn_for
-from xprnn.backend.numba.tiles import SHAPE, lanes, named, next_width, strips_for
+from xprnn.backend.numba.tiles import SHAPE, lanes, named, next_width
 
 
-def blocks_for(dtype: str) -> Any:
-    """Return ``blocks(a, lda, b, ldb, c, ldc, n, K, M, s, given, flags)``.
+def blocks_for(dtype: str) -> Callable[..., None]:
+    """Return ``blocks(table, a, lda, b, ldb, c, ldc, n, K, M, s, given, flags...)``, not compiled.
 
-    a, b, c and s are addresses.  ``given``: whether there is an s.  ``flags``: whether the rows of
-    a, which are ``lda`` apart, are stored as columns; likewise for b; whether a b is added to what
-    c has, and then there is no s; and whether c has so few rows that packing b doesn't pay, unless
-    its rows are stored as columns.
+    a, b, c and s are addresses, ``table`` as in `xprnn.backend.numba.addresses`.  ``given``:
+    whether there is an s.  The flags: whether the rows of a, which are ``lda`` apart, are stored as
+    columns; likewise for b; whether a b is added to what c has, and then there is no s; and whether
+    c has so few rows that packing b doesn't pay, unless its rows are stored as columns.
     """
     size = np.dtype(dtype).itemsize
     width, WIDE, ROWS = lanes(size), SHAPE.vectors, tuning.PRODUCT_BLOCK_ROWS
     PASS, FEW_PASS = tuning.PASS_TERMS, tuning.PASS_TERMS_FEW_ROWS
     FAR, LONG = tuning.PACKED_DISTANCE, tuning.PACKED_TERMS
-    copy, turned, columns = _copy_for(dtype), _turned_for(dtype), _columns_for(dtype)
+    copy, turned = _copy_for(dtype), _turned_for(dtype)
     empty, entry = np.empty, getattr(np, dtype)
 
-    def blocks(a, lda, b, ldb, c, ldc, n, K, M, s, given, flags):
-        turned_a, turned_b, more, few = flags
+    def blocks(table, a, lda, b, ldb, c, ldc, n, K, M, s, given, turned_a, turned_b, more, few):
         in_place, packed_a = few and not turned_b, turned_a and lda * size > FAR and K >= LONG
         terms = min(K, FEW_PASS if in_place else PASS)
         # A tile of one vector and few rows has too few sums to hide the latency of multiplications.
@@ -68,9 +68,10 @@ def blocks_for(dtype: str) -> Any:
                 m = 0
                 while m < M:
                     vectors = (M - m + width - 1) // width
-                    wide = (WIDE if tall and vectors >= WIDE else next_width(vectors)) * width
-                    if wide > M:
-                        wide = width
+                    vectors = WIDE if tall and vectors >= WIDE else next_width(vectors)
+                    if vectors * width > M:
+                        vectors = 1
+                    wide = vectors * width
                     overlap = max(0, m + wide - M)
                     m -= overlap
                     at_b, lb = at_p, wide
@@ -80,37 +81,18 @@ def blocks_for(dtype: str) -> Any:
                         at_b, lb = b + (k * ldb + m) * size, ldb
                     else:
                         copy(b + (k * ldb + m) * size, ldb, at_p, wide, wide, depth)
-                    at_c, add = c + (first * ldc + m) * size, more or k > 0
+                    at_c, add = c + (first * ldc + m) * size, 1 if more or k > 0 else 0
                     at_s, ls = at_c, ldc
                     if given and k == 0:
-                        at_s, ls, add = s + m * size, 0, True
+                        at_s, ls, add = s + m * size, 0, 1
                     twice = overlap if add and ls > 0 else 0
-                    columns(
-                        at_a, la, ka, at_b, lb, depth, at_c, ldc, at_s, ls, rows, add, twice, wide
-                    )
+                    args = at_a, la, ka, at_b, lb, depth, at_c, ldc, at_s, ls, rows, add, twice
+                    call(table, vectors, args)
                     m += wide
         hold(room_p)
         hold(room_q)
 
-    return named(blocks, f"blocks_{8 * size}_{PASS}_{FEW_PASS}_{FAR}_{LONG}_{ROWS}")
-
-
-def _columns_for(dtype: str) -> Any:
-    """Return the strip of any width (see `strips_for`), whose last argument is its columns."""
-    size = np.dtype(dtype).itemsize
-    whole, two = SHAPE.vectors * lanes(size), 2 * lanes(size)
-    scalar = ir.FloatType() if size == 4 else ir.DoubleType()
-    strip, strip2, strip1 = strips_for(scalar, size)
-
-    def columns(a, lda, ka, b, ldb, depth, c, ldc, s, lds, rows, add, twice, wide):
-        if wide == whole:
-            strip(a, lda, ka, b, ldb, depth, c, ldc, s, lds, rows, add, twice)
-        elif wide == two:
-            strip2(a, lda, ka, b, ldb, depth, c, ldc, s, lds, rows, add, twice)
-        else:
-            strip1(a, lda, ka, b, ldb, depth, c, ldc, s, lds, rows, add, twice)
-
-    return named(columns, f"columns_{8 * size}")
+    return blocks
 
 
 def _copy_for(dtype: str) -> Any:

@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,13 +34,12 @@ from xprnn.backend.numba import ANNOUNCED, blocks, functions, intrinsics, packed
 from xprnn.backend.numba.target import target
 
 # With Numba's own names, because no other package imports it.
-__all__ = ["Built", "NumbaError", "build", "cache_folder", "numba", "product_address", "types"]
+__all__ = ["Built", "NumbaError", "build", "cache_folder", "numba", "types"]
 
 VARIABLE = "XPRNN_CACHE"
 _log = logging.getLogger("xprnn")
 _warned = False
 _NUMBERS = (bool, int, float, np.generic)
-_kept_alive: list["Built"] = []
 
 
 class Built(NamedTuple):
@@ -189,26 +188,18 @@ def _compiled_files(file: Path) -> list[Path]:
 
 
 def build_closure(
-    function: Callable[..., object], signature: Any, *, by_address: bool = False
+    function: Callable[..., object], signature: Any, *, by_address: bool = False, key: object = None
 ) -> Built:
     """Compile a function of this package, with the globals and closure variables that it uses.
 
-    The cache key has the numbers among these, and the source of the whole module for the rest.
+    The cache key has the numbers among these, and the source of the whole module for the rest; and
+    ``key``, where functions of the same source and numbers differ in another closure variable.
     """
     used, module = inspect.getclosurevars(function), sys.modules[function.__module__]
     source = textwrap.dedent(inspect.getsource(function))
     names = {**used.globals, **used.nonlocals}
-    dependencies = inspect.getsource(module)
+    dependencies = f"{inspect.getsource(module)}{key}"
     return build(source, names, signature, by_address=by_address, dependencies=dependencies)
-
-
-@cache
-def product_address(dtype: str) -> int:
-    """Return the address of the compiled `packed.product_for`, built once per process."""
-    built = build_closure(packed.product_for(dtype), packed.PRODUCT, by_address=True)
-    # The machine code is freed with the object that compiled it.
-    _kept_alive.append(built)
-    return int(built.call.address)
 
 
 def _digest(*parts: str) -> str:

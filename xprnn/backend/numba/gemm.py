@@ -8,7 +8,7 @@ formed in the same way whichever thread forms it.
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -18,8 +18,9 @@ from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.pool import empty
 from xprnn.backend.host.threads import compute_threads, share
-from xprnn.backend.numba.blocks import blocks_for
+from xprnn.backend.numba.addresses import BLOCKS, product_table
 from xprnn.backend.numba.build import build_closure
+from xprnn.backend.numba.intrinsics import call
 from xprnn.backend.numba.tiles import SHAPE, lanes
 
 _TILE_ROWS = 12
@@ -27,23 +28,26 @@ _TILE_ROWS = 12
 
 
 def _product_for(dtype: str) -> Callable[..., None]:
-    """Return ``product(a, b, c, bias, rows, columns, terms, flags)``: c = a b + bias, or c + a b.
+    """Return ``product(table, a, b, c, bias, rows, columns, terms, flags)``, not compiled.
+
+    c = a b + bias, or c + a b.  ``table`` as in `xprnn.backend.numba.addresses`.
 
     ``rows``, ``columns`` and ``terms`` are pairs: the first of those that are computed, and the one
     after the last.  bias (M,), or (0,) for none.  ``flags`` as for `blocks_for`; a and b are given
     as they are stored.
     """
     size = np.dtype(dtype).itemsize
-    blocks = blocks_for(dtype)
 
-    def product(a, b, c, bias, rows, columns, terms, flags):
+    def product(table, a, b, c, bias, rows, columns, terms, flags):
+        turned_a, turned_b, more, few = flags
         lda, ldb, ldc = a.strides[0] // size, b.strides[0] // size, c.strides[0] // size
         (r, r_end), (m, m_end), (k, k_end) = rows, columns, terms
-        at_a = a.ctypes.data + (k * lda + r if flags[0] else r * lda + k) * size
-        at_b = b.ctypes.data + (m * ldb + k if flags[1] else k * ldb + m) * size
+        at_a = a.ctypes.data + (k * lda + r if turned_a else r * lda + k) * size
+        at_b = b.ctypes.data + (m * ldb + k if turned_b else k * ldb + m) * size
         at_c, n, M, K = c.ctypes.data + (r * ldc + m) * size, r_end - r, m_end - m, k_end - k
-        s, given = bias.ctypes.data + m * size, bias.shape[0] > 0
-        blocks(at_a, lda, at_b, ldb, at_c, ldc, n, K, M, s, given, flags)
+        s, given = bias.ctypes.data + m * size, min(bias.shape[0], 1)
+        shape = at_a, lda, at_b, ldb, at_c, ldc, n, K, M, s, given
+        call(table, BLOCKS, (table, *shape, turned_a, turned_b, more, few))
 
     return product
 
@@ -53,10 +57,10 @@ def _compiled(dtype: Any) -> Callable[..., None]:
     entry = types.float32 if dtype.itemsize == 4 else types.float64
     given, filled = types.Array(entry, 2, "A", readonly=True), types.Array(entry, 2, "A")
     bias, pair = types.Array(entry, 1, "C", readonly=True), types.UniTuple(types.intp, 2)
-    flags = types.UniTuple(types.boolean, 4)
-    signature = types.void(given, given, filled, bias, pair, pair, pair, flags)
-    call: Callable[..., None] = build_closure(_product_for(dtype.name), signature).call
-    return call
+    flags = types.UniTuple(types.intp, 4)
+    signature = types.void(types.intp, given, given, filled, bias, pair, pair, pair, flags)
+    built = build_closure(_product_for(dtype.name), signature)
+    return partial(built.call, product_table(dtype.name))
 
 
 @cache

@@ -1,5 +1,6 @@
-"""What compiled time loops need and Numba's Python can't say: a barrier for threads, array views
-of an address, and keeping an array alive.
+"""What compiled code needs and Numba's Python can't say.
+
+A barrier for threads, calls of addresses, array views of them, and keeping an array alive.
 """
 
 import os
@@ -58,6 +59,26 @@ def _let_go(typing: Any) -> tuple[Any, Callable[..., Any]]:
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+@intrinsic
+def call(typing: Any, table: Any, n: Any, args: Any) -> tuple[Any, Callable[..., Any]]:
+    """Call the n-th compiled function of a table of addresses with a tuple of integers.
+
+    They are in `xprnn.backend.numba.addresses`.
+    """
+    del typing, table, n
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del signature
+        table, n, given = args
+        place = builder.gep(builder.inttoptr(table, _WORD.as_pointer()), [n])
+        numbers = cgutils.unpack_tuple(builder, given)
+        kind = ir.FunctionType(ir.VoidType(), [_WORD] * len(numbers))
+        builder.call(builder.inttoptr(builder.load(place), kind.as_pointer()), numbers)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, args), codegen
 
 
 @intrinsic

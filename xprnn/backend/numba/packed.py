@@ -1,7 +1,7 @@
 """The product of a time step, by a matrix that is the same at every step.
 
 A BLAS is slow at small products: it packs the matrix again each time, and its threads synchronise
-twice per product.  Here the matrix is packed once for all steps (`pack32`, `pack64`) into *panels*,
+twice per product.  Here the matrix is packed once for all steps (`pack_for`) into *panels*,
 a few vectors wide, whose rows are contiguous.  The product goes over the panels with the tiles of
 `xprnn.backend.numba.tiles`.  Each thread of a team has some of the columns, and the same sums are
 formed in the same order however many threads there are.
@@ -19,26 +19,23 @@ from numba.extending import intrinsic
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
-from xprnn.backend.numba.intrinsics import row
-from xprnn.backend.numba.tiles import INDEX, SHAPE, WORD, lanes, named, next_width, strips_for
+from xprnn.backend.numba.intrinsics import call, row
+from xprnn.backend.numba.tiles import INDEX, PLAIN, SHAPE, WORD, lanes, named, next_width
 
 
 def product_for(dtype: str) -> Callable[..., None]:
-    """Return ``product(a, lda, p, c, B, K, W, back)``, not compiled, which sets c = a p.
+    """Return ``product(table, a, lda, p, c, B, K, W, back)``, not compiled, which sets c = a p.
 
     With ``back``, it goes over the panels from the last to the first.  If p is larger than the
     cache and the direction alternates from step to step, each product begins with the panels that
     the one before has left in the cache.
 
-    This is most of the code of a time loop, so it is compiled once, apart from the loops (see
-    `xprnn.backend.numba.build.product_address`).
+    ``table`` as in `xprnn.backend.numba.addresses`, by which a time loop calls it.
     """
     size = np.dtype(dtype).itemsize
-    width, DEPTH = lanes(size), tuning.STEP_PASS_ROWS
-    V, scalar = SHAPE.vectors, ir.FloatType() if size == 4 else ir.DoubleType()
-    strip, strip2, strip1 = strips_for(scalar, size)
+    width, DEPTH, V = lanes(size), tuning.STEP_PASS_ROWS, SHAPE.vectors
 
-    def product(a, lda, p, c, B, K, W, back):
+    def product(table, a, lda, p, c, B, K, W, back):
         vectors = W // width
         whole = vectors // V
         if whole and next_width(vectors - (whole - 1) * V) < V:
@@ -50,37 +47,13 @@ def product_for(dtype: str) -> Callable[..., None]:
             w = (V * n if n <= whole else V * whole + 2 * (n - whole)) * width
             wide = V if n < whole else min(2, vectors - w // width)
             for k in range(0, K, DEPTH):
-                depth, more = min(DEPTH, K - k), k > 0
+                depth, more = min(DEPTH, K - k), 1 if k > 0 else 0
                 at_a, at_c = a + k * size, c + w * size
-                at_p = p + (w * K + k * wide * width) * size
-                if wide == V:
-                    strip(at_a, lda, 1, at_p, V * width, depth, at_c, W, at_c, W, B, more, 0)
-                elif wide == 2:
-                    strip2(at_a, lda, 1, at_p, 2 * width, depth, at_c, W, at_c, W, B, more, 0)
-                else:
-                    strip1(at_a, lda, 1, at_p, width, depth, at_c, W, at_c, W, B, more, 0)
+                at_p, ldp = p + (w * K + k * wide * width) * size, wide * width
+                args = at_a, lda, 1, at_p, ldp, depth, at_c, W, at_c, W, B, more, 0
+                call(table, PLAIN + wide, args)
 
     return product
-
-
-PRODUCT = types.void(*[types.intp] * 8)
-"""The signature of the product."""
-
-
-@intrinsic
-def call_product(
-    typing: Any, address: Any, a: Any, lda: Any, p: Any, c: Any, B: Any, K: Any, W: Any, back: Any
-) -> tuple[Any, Callable[..., Any]]:
-    """Call a compiled product at ``address``."""
-    del typing, address, a, lda, p, c, B, K, W, back
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        del signature
-        kind = ir.FunctionType(ir.VoidType(), [WORD] * 8)
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 9), codegen
 
 
 def turn_for(scalar: Any, size: int) -> Any:
@@ -150,57 +123,60 @@ def turn_for(scalar: Any, size: int) -> Any:
     return turn
 
 
-def _pack(scalar: Any, size: int) -> Any:
-    """Return ``pack(matrix, first, last, turned, p)``, which packs columns first to last into p.
+def pack_for(dtype: str) -> Callable[..., None]:
+    """Return ``pack(matrix, rows, length, first, last, turned, p)``, not compiled.
 
-    ``turned``: the columns of the transposed matrix.  The last panel is padded with zeros to whole
-    vectors.
+    It packs columns first to last of a matrix (rows, length) into p; ``turned``: those of the
+    transposed matrix.  The last panel is padded with zeros to whole vectors.
     """
-    width, turn = lanes(size), turn_for(scalar, size)
-    zero, BLOCK = (np.float32 if size == 4 else np.float64)(0), tuning.PACKED_ROWS
+    size, zero, BLOCK = np.dtype(dtype).itemsize, getattr(np, dtype)(0), tuning.PACKED_ROWS
+    width, transposed = lanes(size), _transposed_for(dtype)
 
-    def squares(matrix, start, given, p, panel):
-        # Whole squares are transposed in registers, the rest entry by entry.
-        K, at_matrix, at_p = matrix.shape[1], matrix.ctypes.data, p.ctypes.data
-        deep, wide = K // width * width, given // width * width
-        for j in range(0, wide, width):
-            for k in range(0, deep, width):
-                at = at_matrix + ((start + j) * K + k) * size
-                turn(at, K, at_p + (k * panel + j) * size, panel)
-        for j in range(given):
-            for k in range(deep if j < wide else 0, K):
-                p[k * panel + j] = matrix[start + j, k]
-
-    transposed = named(squares, f"squares{8 * size}")
-
-    def pack(matrix, first, last, turned, p):
-        K, length = matrix.shape[1] if turned else matrix.shape[0], matrix.shape[1]
+    def pack(matrix, rows, length, first, last, turned, p):
+        K = length if turned else rows
         W = (last - first + width - 1) // width * width
-        at_matrix, at_p = matrix.ctypes.data, p.ctypes.data
         # Rows of the matrix are read whole, a few at a time: each is on a page of memory of its
         # own if it is long.
         block = K if turned else BLOCK
         for begin in range(0, K, block):
-            end = min(K, begin + block)
-            w = 0
+            end, w = min(K, begin + block), 0
             while w < W:
                 panel = next_width((W - w) // width) * width
-                given = min(panel, last - first - w)
+                given, at_p = min(panel, last - first - w), p + w * K * size
                 if turned:
-                    transposed(matrix, first + w, given, p[w * K :], panel)
+                    transposed(matrix + (first + w) * K * size, given, K, at_p, panel)
                 else:
                     for k in range(begin, end):
-                        x = row(zero, at_matrix + (k * length + first + w) * size, given)
-                        y = row(zero, at_p + (w * K + k * panel) * size, given)
+                        x = row(zero, matrix + (k * length + first + w) * size, given)
+                        y = row(zero, at_p + k * panel * size, given)
                         for j in range(given):
                             y[j] = x[j]
                 if given < panel:
+                    y = row(zero, at_p, K * panel)
                     for k in range(begin, end):
                         for j in range(given, panel):
-                            p[w * K + k * panel + j] = 0
+                            y[k * panel + j] = 0
                 w += panel
 
-    return named(pack, f"pack{8 * size}_{BLOCK}")
+    return pack
 
 
-pack32, pack64 = _pack(ir.FloatType(), 4), _pack(ir.DoubleType(), 8)
+def _transposed_for(dtype: str) -> Any:
+    """Return ``transposed(a, count, K, p, panel)``: p gets some rows, of K entries, as columns."""
+    size, zero = np.dtype(dtype).itemsize, getattr(np, dtype)(0)
+    width, scalar = lanes(size), ir.FloatType() if size == 4 else ir.DoubleType()
+    turn = turn_for(scalar, size)
+
+    def transposed(a, count, K, p, panel):
+        # Whole squares are transposed in registers, the rest entry by entry.
+        deep, wide = K // width * width, count // width * width
+        for j in range(0, wide, width):
+            for k in range(0, deep, width):
+                turn(a + (j * K + k) * size, K, p + (k * panel + j) * size, panel)
+        y = row(zero, p, K * panel)
+        for j in range(count):
+            x = row(zero, a + j * K * size, K)
+            for k in range(deep if j < wide else 0, K):
+                y[k * panel + j] = x[k]
+
+    return named(transposed, f"transposed{8 * size}")

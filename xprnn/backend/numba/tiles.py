@@ -19,6 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from xprnn.backend.host import tuning
+from xprnn.backend.host.arrays import np
 from xprnn.backend.numba.target import target
 
 VECTOR_BYTES = target().vector_bytes
@@ -173,47 +174,51 @@ def _next_width(vectors):
     return 2 if vectors >= 2 else 1
 
 
-def strips_for(scalar: Any, size: int) -> tuple[Any, Any, Any]:
-    """Return the strips of `SHAPE.vectors`, of 2 and of 1 vectors' width.
-
-    Each is a ``strip(a, lda, ka, p, ldp, depth, c, ldc, s, lds, rows, more, twice)`` that computes
-    any number of rows of c.
-    """
-    strips = {vectors: _strip(vectors, scalar, size) for vectors in {SHAPE.vectors, 2, 1}}
-    return strips[SHAPE.vectors], strips[2], strips[1]
+STRIPS = tuple(sorted({WIDE, 2, 1}))
+"""How many vectors wide strips are."""
+PLAIN = 5
+"""By how much the number of a strip is larger, in a table of addresses, if it is plain."""
 
 
-def _strip(vectors: int, scalar: Any, size: int) -> Any:
-    """Return a strip that covers its rows with the tallest tiles that fit.
+def strip_for(vectors: int, dtype: str, *, plain: bool) -> Callable[..., None]:
+    """Return ``strip(a, lda, ka, p, ldp, depth, c, ldc, s, lds, rows, more, twice)``, not compiled.
+
+    It computes any number of rows of c, a few vectors wide, with the tallest tiles that fit.  All
+    its arguments are integers, also ``more``; see `_tile`.  ``plain``: a is in row-major order and
+    no column is computed twice (ka = 1, twice = 0).  To know that saves a tenth at a single row.
 
     Two tiles of medium height are better than a tall one and two rows that are left over, because
     a tile of two rows has too few sums to hide the latency of multiplications.
     """
+    size = np.dtype(dtype).itemsize
+    scalar = ir.FloatType() if size == 4 else ir.DoubleType()
     tallest = {2: SHAPE.rows_of_two, 1: SHAPE.rows_of_one, SHAPE.vectors: SHAPE.rows}
-    TALL, MEDIUM = tallest[vectors], 4
+    TALL, MEDIUM, KNOWN = tallest[vectors], 4, plain
     tall, medium, tile2, tile1 = (
         _tile(rows, vectors, scalar, size) for rows in (TALL, MEDIUM, 2, 1)
     )
 
     def strip(a, lda, ka, p, ldp, depth, c, ldc, s, lds, rows, more, twice):
-        r = 0
+        if KNOWN:
+            ka, twice = 1, 0
+        r, added = 0, more != 0
         while r < rows:
             at_a, at_c, at_s = a + r * lda * size, c + r * ldc * size, s + r * lds * size
             left = rows - r
             if left >= TALL and (left - TALL < 2 or left - TALL >= MEDIUM or left < 2 * MEDIUM):
-                tall(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more, twice)
+                tall(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, added, twice)
                 r += TALL
             elif left >= MEDIUM:
-                medium(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more, twice)
+                medium(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, added, twice)
                 r += MEDIUM
             elif left >= 2:
-                tile2(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more, twice)
+                tile2(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, added, twice)
                 r += 2
             else:
-                tile1(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, more, twice)
+                tile1(at_a, lda, ka, p, ldp, depth, at_c, ldc, at_s, lds, added, twice)
                 r += 1
 
-    return named(strip, f"strip{vectors}_{8 * size}")
+    return strip
 
 
 next_width = named(_next_width, "next_width")

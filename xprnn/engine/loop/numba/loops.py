@@ -7,8 +7,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.pool import copied, empty
-from xprnn.backend.numba import functions, intrinsics, packed, tiles
-from xprnn.backend.numba.build import Built, NumbaError, build, numba, product_address, types
+from xprnn.backend.numba import functions, intrinsics, tiles
+from xprnn.backend.numba.addresses import PACK, PRODUCT, loop_table
+from xprnn.backend.numba.build import Built, NumbaError, build, numba, types
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.loop.gaps import Gaps
@@ -216,7 +217,7 @@ class NumbaLoops:
             raise RuntimeError(built)
         lanes, hidden = tiles.lanes(U.itemsize), U.shape[1]
         gates = U.shape[0] // hidden  # 0 for a cell that does not read v
-        first = product_address(dtype), number
+        first = loop_table(dtype) if gates else 0, number
 
         def entries(share: team.Share) -> int:
             width = -(-(share.last - share.first) // lanes) * lanes
@@ -284,8 +285,9 @@ def _names(loop: Loop, dtype: str) -> dict[str, Any]:
         "maximum": functions.maximum,
         "minimum": functions.minimum,
         "tanh": getattr(functions, f"tanh{bits}"),
-        "call_product": packed.call_product,
-        "pack": getattr(packed, f"pack{bits}"),
+        "call": intrinsics.call,
+        "PRODUCT": PRODUCT,
+        "PACK": PACK,
         "hold": intrinsics.hold,
         "meet": intrinsics.meet,
         "row": intrinsics.row,

@@ -11,10 +11,11 @@ from xprnn.engine.loop.program import BOOL, FLOAT, Program
 from xprnn.engine.loop.results import Place, backward_results
 from xprnn.engine.loop.text import function, indented
 
-NUMBERS = ("product", "save", "first", "last", "start", "stop", "team")
-"""The first arguments of a loop: the address of the compiled product; whether to save anything; the
-units (from first to last - 1) and the sequences (from start to stop - 1) that the thread owns; and
-how many threads share these sequences."""
+NUMBERS = ("table", "save", "first", "last", "start", "stop", "team")
+"""The first arguments of a loop: the address of a table of compiled functions (see
+`xprnn.backend.numba.addresses`); whether to save anything; the units (from first to last - 1) and
+the sequences (from start to stop - 1) that the thread owns; and how many threads share these
+sequences."""
 
 GROUP = 8
 """The gradients of per-unit parameters are summed over groups of this many sequences.  A thread
@@ -61,6 +62,11 @@ def row_at(name: str, array: str, place: str, kind: str = FLOAT, width: str = "n
 def addresses(names: Iterable[str]) -> list[str]:
     """Return the lines that take the addresses of arrays."""
     return [f"at_{name} = {name}.ctypes.data" for name in names]
+
+
+def packing(first: str, last: str, place: str, turned: int = 0) -> list[str]:
+    """Return the line that packs columns of U, or with ``turned`` of Uᵀ, to a place."""
+    return [f"call(table, PACK, (at_U, U.shape[0], H, {first}, {last}, {turned}, {place}))"]
 
 
 def in_use(names: Iterable[str]) -> list[str]:

@@ -30,6 +30,7 @@ from xprnn.engine.loop.numba.parts import (
     either,
     head,
     in_use,
+    packing,
     row_at,
     scratch_rows,
     zero_of,
@@ -92,15 +93,16 @@ def forward_loop(program: Program, gates: int, units: int) -> Loop:
         "N, W = stop - start, (n + LANES - 1) // LANES * LANES",
         "padded, dropout = valid.shape[0] > 0, mask.shape[0] > 0",
         f"p, v = work[: {gates} * W * H], work[{gates} * W * H :]",
-        *(
-            f"pack(U, {k} * H + first, {k} * H + last, True, p[{k} * W * H : {k + 1} * W * H])"
-            for k in products
-        ),
         *scratch_rows(rows.scratch),
         *(f"unit{k} = unit{k}_[first:last]" for k in range(units)),
-        *addresses(("sync", "u", "mask", "masked", "p", "v")),
+        *addresses(("sync", "U", "u", "mask", "masked", "p", "v")),
         *addresses((*(f"states{k}" for k in states), *(f"{name}_" for name in saved))),
         "at_h, P = at_masked if dropout else at_states0, W * H * SIZE",
+        *(
+            line
+            for k in products
+            for line in packing(f"{k} * H + first", f"{k} * H + last", f"at_p + {k} * P", turned=1)
+        ),
         "for t in range(T):",
         "    at = at_h + ((t % 2 if dropout else t) * B + start) * H * SIZE",
         *(_products(products) if products else ()),  # (2)
@@ -167,10 +169,10 @@ def backward_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
         "kept = reached.shape[0] > 0",
         "p, through_U = work[: K * W], work[K * W : K * W + N * W]",
         "direct = work[K * W + N * W :]",
-        *(["pack(U, first, last, False, p)"] if back.product else []),
         *scratch_rows(back.scratch),
         *(f"unit{k} = unit{k}_[first:last]" for k in units),
-        *addresses(("sync", "dh", "mask", "reached", "p", "through_U", "direct")),
+        *addresses(("sync", "U", "dh", "mask", "reached", "p", "through_U", "direct")),
+        *(packing("first", "last", "at_p") if back.product else ()),
         *addresses((*(f"states{k}" for k in states), *(f"saved{k}_" for k in range(len(saved))))),
         *addresses((*(f"d_state{k}_" for k in states), *wholes, *(f"sum{k}_" for k in units))),
         "for t in range(T - 1, -1, -1):",
@@ -201,7 +203,7 @@ _BACK = (
     "    if team > 1:",
     "        meet(at_sync, team, T - t)",
     "    at = at_dv + (t * B + start) * K * SIZE",
-    "    call_product(product, at, K, at_p, at_through_U, N, K, W, t % 2)",  # (8)
+    "    call(table, PRODUCT, (table, at, K, at_p, at_through_U, N, K, W, t % 2))",  # (8)
 )
 """The product of a step of the backward direction."""
 
@@ -216,5 +218,5 @@ def _products(gates: Sequence[int]) -> list[str]:
         f"    for i in range({len(gates)}):",
         f"        k = {tuple(gates)}[{len(gates) - 1} - i if t % 2 else i]",
         "        at_k = at_v + k * N * W * SIZE",
-        "        call_product(product, at, H, at_p + k * P, at_k, N, H, W, t % 2)",
+        "        call(table, PRODUCT, (table, at, H, at_p + k * P, at_k, N, H, W, t % 2))",
     ]

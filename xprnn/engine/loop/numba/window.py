@@ -19,13 +19,14 @@ from xprnn.engine.loop.numba.parts import (
     addresses,
     either,
     in_use,
+    packing,
     row_at,
     scratch_rows,
 )
 from xprnn.engine.loop.program import FLOAT, Program
 from xprnn.engine.loop.text import indented
 
-WINDOW_NUMBERS = ("product", "sweeps", *NUMBERS[2:])
+WINDOW_NUMBERS = ("table", "sweeps", *NUMBERS[2:])
 """Those of the loop of a windowed truncation."""
 
 WINDOW_ROWS = 64
@@ -33,7 +34,9 @@ WINDOW_ROWS = 64
 of rows is multiplied by tiles that sum in another order."""
 
 
-_BACK = ("        call_product(product, at_da, K, at_p, at_through_U, count, K, W, m % 2)",)  # (8)
+_BACK = (
+    "        call(table, PRODUCT, (table, at_da, K, at_p, at_through_U, count, K, W, m % 2))",
+)  # (8)
 """The product of a block of rows."""
 
 
@@ -119,10 +122,10 @@ def window_loop(program: Program, gates: int, saved: Sequence[str]) -> Loop:
         "padded, dropout, outer = valid.shape[0] > 0, mask.shape[0] > 0, dh.shape[0] > 0",
         "p, through_U = work[: K * W], work[K * W : K * W + ROWS * W]",
         "direct, da = work[K * W + ROWS * W :], work[K * W + 2 * ROWS * W :]",
-        *(["pack(U, first, last, False, p)"] if back.product else []),
         *scratch_rows(back.scratch | {f"d_state{k}": FLOAT for k in states}),
         *(f"unit{k} = unit{k}_[first:last]" for k in units),
-        *addresses(("dh", "mask", "p", "through_U", "direct", "da")),
+        *addresses(("U", "dh", "mask", "p", "through_U", "direct", "da")),
+        *(packing("first", "last", "at_p") if back.product else ()),
         *addresses((*(f"states{k}" for k in states), *(f"saved{k}_" for k in range(len(saved))))),
         *addresses((*(f"d_state{k}_" for k in states), *(f"reach{k}" for k in states))),
         *addresses((*wholes, *(f"sum{k}_" for k in units))),
