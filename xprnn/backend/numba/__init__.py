@@ -8,6 +8,7 @@
 `functions`      tanh, exp and a few others as plain arithmetic, which compilers vectorise
 `intrinsics`     what Numba's Python has no words for: atomic counters, views by address
 `build`          compiles a function and caches the result on disk
+`addresses`      what compiled code calls by address, so that it is compiled once
 `gemm`           matrix products of all steps, in shapes at which a BLAS is slow
 `scatter`        sums of rows by index
 `softmax`        the parts of a softmax
