@@ -187,7 +187,8 @@ def dropping(**options: Any) -> tuple[RNN, xprnn.History]:
     )
     batches = data.minibatches(x, target, 3, rng=1)
     loss = xprnn.losses.SquaredError("sum")
-    history = xprnn.fit(net, batches, loss=loss, epochs=4, accumulate=3, clip_norm=1.0, **options)
+    settings: dict[str, Any] = {"epochs": 4, "accumulate": 3, "clip_norm": 1.0}
+    history = xprnn.fit(net, batches, loss=loss, **settings | options)
     return net, history
 
 
