@@ -7,6 +7,7 @@ value anyway; so nothing else has to be stored for the backward pass.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from xprnn import checks
 from xprnn.backend.types import Array, Namespace
 
 
@@ -81,3 +82,20 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("identity", _identity, _identity_derivative),
     )
 }
+
+
+class Activated:
+    """What cells have in common that leave their activation φ to the user: the option itself."""
+
+    activation: str | Activation
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.activation, Activation):
+            checks.known("activation", self.activation, ACTIVATIONS)
+
+    @property
+    def phi(self) -> Activation:
+        """The activation, looked up by its name if need be."""
+        if isinstance(self.activation, Activation):
+            return self.activation
+        return ACTIVATIONS[self.activation]

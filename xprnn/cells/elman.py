@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
-from xprnn import checks
 from xprnn.backend.types import Array, Namespace
-from xprnn.cells.activations import ACTIVATIONS, Activation
+from xprnn.cells.activations import Activated, Activation
 from xprnn.cells.protocol import Arrays
 
 
 @dataclass(frozen=True)
-class Elman:
+class Elman(Activated):
     """The state is an activation of the projected input plus the projected previous state.
 
     ::
@@ -44,17 +43,6 @@ class Elman:
 
     gates = 1
     state = ("h",)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.activation, Activation):
-            checks.known("activation", self.activation, ACTIVATIONS)
-
-    @property
-    def phi(self) -> Activation:
-        """The activation, looked up by its name if need be."""
-        if isinstance(self.activation, Activation):
-            return self.activation
-        return ACTIVATIONS[self.activation]
 
     def forward(self, xp: Namespace, u: Arrays, v: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
         del state

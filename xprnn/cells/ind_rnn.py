@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from xprnn import checks
 from xprnn.backend.types import Array, Namespace
-from xprnn.cells.activations import ACTIVATIONS, Activation
+from xprnn.cells.activations import Activated, Activation
 from xprnn.cells.protocol import Arrays
 
 
 @dataclass(frozen=True)
-class IndRNN:
+class IndRNN(Activated):
     """An Elman cell whose recurrent weights are one number per unit.
 
     ::
@@ -50,17 +49,6 @@ class IndRNN:
     units: ClassVar[tuple[str, ...]] = ("recurrent_weight",)
     unit_ranges: ClassVar[tuple[tuple[float, float], ...]] = ((0.0, 1.0),)
     recurrent_matrix: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.activation, Activation):
-            checks.known("activation", self.activation, ACTIVATIONS)
-
-    @property
-    def phi(self) -> Activation:
-        """The activation, looked up by its name if need be."""
-        if isinstance(self.activation, Activation):
-            return self.activation
-        return ACTIVATIONS[self.activation]
 
     def forward(self, xp: Namespace, u: Arrays, v: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
         (h,), (w,) = state, v

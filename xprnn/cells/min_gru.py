@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from xprnn import checks
 from xprnn.backend.types import Array, Namespace
-from xprnn.cells.activations import ACTIVATIONS, Activation, logistic
+from xprnn.cells.activations import Activated, Activation, logistic
 from xprnn.cells.protocol import Arrays
 
 
 @dataclass(frozen=True)
-class MinGRU:
+class MinGRU(Activated):
     """A state that moves towards a candidate; neither gate nor candidate reads the state.
 
     ::
@@ -48,17 +47,6 @@ class MinGRU:
     state: ClassVar[tuple[str, ...]] = ("h",)
     retention: ClassVar[tuple[int, ...]] = (-1, 0)
     recurrent_matrix: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.activation, Activation):
-            checks.known("activation", self.activation, ACTIVATIONS)
-
-    @property
-    def phi(self) -> Activation:
-        """The activation, looked up by its name if need be."""
-        if isinstance(self.activation, Activation):
-            return self.activation
-        return ACTIVATIONS[self.activation]
 
     def forward(self, xp: Namespace, u: Arrays, v: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
         del v

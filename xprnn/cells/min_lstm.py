@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from xprnn import checks
 from xprnn.backend.types import Array, Namespace
-from xprnn.cells.activations import ACTIVATIONS, Activation, log_logistic, logistic
+from xprnn.cells.activations import Activated, Activation, log_logistic, logistic
 from xprnn.cells.protocol import Arrays
 
 
 @dataclass(frozen=True)
-class MinLSTM:
+class MinLSTM(Activated):
     """An LSTM without a hidden state of its own: both gates share out what the state is made of.
 
     ::
@@ -57,17 +57,9 @@ class MinLSTM:
     recurrent_matrix: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.activation, Activation):
-            checks.known("activation", self.activation, ACTIVATIONS)
+        super().__post_init__()
         bias = checks.number("forget_bias", self.forget_bias, least=-math.inf)
         object.__setattr__(self, "forget_bias", bias)
-
-    @property
-    def phi(self) -> Activation:
-        """The activation, looked up by its name if need be."""
-        if isinstance(self.activation, Activation):
-            return self.activation
-        return ACTIVATIONS[self.activation]
 
     @property
     def initial_bias(self) -> tuple[float, ...]:
