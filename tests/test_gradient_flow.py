@@ -216,6 +216,17 @@ def test_the_reach_is_that_of_the_last_loss_where_every_step_has_one() -> None:
     assert flow.reach.tolist() == [4.0]
 
 
+def test_the_last_loss_may_be_an_earlier_step_s() -> None:
+    net = linear(0.8, returns="sequence")
+    d_output = np.ones((30, 2, 1))
+    d_output[20:, 0] = 0.0
+    flow = gradient_flow(net, np.zeros((30, 2, 1)), d_output=d_output)
+    np.testing.assert_allclose(flow.decay[0], math.sqrt(2) * 0.8 ** np.arange(30), rtol=1e-12)
+    d_output[20:] = 0.0
+    flow = gradient_flow(net, np.zeros((30, 2, 1)), d_output=d_output)
+    np.testing.assert_allclose(flow.decay[0, :20], math.sqrt(2) * 0.8 ** np.arange(20), rtol=1e-12)
+
+
 def test_a_reversed_direction_sends_the_first_loss_on() -> None:
     net = linear(0.8, returns="sequence", bidirectional=True)
     net.parameters["weight_hh_l0_reverse"][:] = 0.5
@@ -445,12 +456,14 @@ def test_compiled_passes_show_the_same(name: str, monkeypatch) -> None:
     assert_close(compiled.norms, flow.norms, FLOAT64)
     assert_close(compiled.decay, flow.decay, FLOAT64)
     if name == "numpy":
-        # There the loop keeps what it carries, past missing steps, too.
-        mask = np.random.default_rng(0).random(problem.x.shape[:2]) < 0.7
-        compiled = gradient_flow(net, problem.x, d_output=problem.d_output, mask=mask)
+        # There the loop keeps what it carries: in the padding, the final state's gradient.
+        steps, batch = problem.x.shape[:2]
+        lengths = [steps - 1 - b % 2 for b in range(batch)]
+        options = {"d_output": problem.d_output, "d_state": problem.d_state, "lengths": lengths}
+        compiled = gradient_flow(net, problem.x, **options)
         monkeypatch.setenv("XPRNN_LOWERING", "off")
-        plain = gradient_flow(net, problem.x, d_output=problem.d_output, mask=mask)
-        assert_close(compiled.norms, plain.norms, FLOAT64)
+        assert_close(compiled.norms, gradient_flow(net, problem.x, **options).norms, FLOAT64)
+        assert compiled.norms[0, -1] == 0
 
 
 def test_a_run_and_its_input_give_the_same() -> None:
