@@ -10,17 +10,19 @@ import pytest
 from tests.process import run_python
 from tests.step_products import compare_products, multiplier
 from tests.time_loops import Problem
+from xprnn import RNN
 from xprnn.backend.host import workers
 from xprnn.backend.host.workers import Workers
 from xprnn.cells import GRU, LSTM, Elman
 from xprnn.engine.loop.loop import run_backward_keeping
+from xprnn.engine.loop.lowering import lowerings_of
 
 pytestmark = pytest.mark.slow
 
 numba = pytest.importorskip("numba")
 
 from xprnn.backend.numba import addresses, tiles  # noqa: E402
-from xprnn.engine.loop.numba import team  # noqa: E402
+from xprnn.engine.loop.numba import loops, team  # noqa: E402
 from xprnn.engine.loop.numba.parts import GROUP  # noqa: E402
 
 
@@ -186,3 +188,22 @@ def test_a_process_that_forks_and_ends():
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_the_product_of_a_step(dtype):
     compare_products(dtype, multiplier(dtype, addresses.loop_table(dtype)))
+
+
+def test_how_one_thread_calls_a_loop_is_kept_for_a_few_shapes(monkeypatch):
+    net = RNN(2, 3, cell="gru", rng=0)
+    kept = lowerings_of(net.backend, net.cell)[0]._alone
+    kept.clear()
+    monkeypatch.setattr(loops, "_MOST_ALONE", 4)
+    xs = [np.ones((steps, 1, 2), "float32") for steps in (1, 2, 3, 4, 5, 6, 1)]
+    outputs = [net(x)[0] for x in xs]
+    assert 0 < len(kept) <= 4
+    kept.clear()
+    again = [net(x)[0] for x in reversed(xs)]
+    for a, b in zip(outputs, reversed(again), strict=True):
+        assert np.array_equal(a, b)
+    # Where several threads may share the work, their number is asked for at every call.
+    kept.clear()
+    monkeypatch.setattr(team, "START", 1)
+    net(xs[3])
+    assert not kept

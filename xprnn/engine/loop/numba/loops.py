@@ -205,7 +205,8 @@ class NumbaLoops:
         ``number`` is its second one: whether to save anything, or how many sweeps to make.
         """
         U = arrays[0]
-        key = direction, U.dtype, U.shape, steps, batch, number
+        # All that decides, the bound of work for a second thread included, which tests change.
+        key = direction, U.dtype, U.shape, steps, batch, number, team.START
         alone = self._alone.get(key)
         if alone is not None:
             work = empty((alone.entries,), U.dtype)
