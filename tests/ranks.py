@@ -228,7 +228,8 @@ def overlapping(*kinds: str) -> Any:
 
 def broken(layer: str) -> Any:
     """Fail on the last rank on the way back, below some layers; then train with the same ranks."""
-    here, run, calls = xprnn.distributed.MPI(), stack.run_layer_backward, list[Any]()
+    here = xprnn.distributed.MPI(overlap=True)
+    run, calls = stack.run_layer_backward, list[Any]()
 
     def fail(*args: Any, **options: Any) -> Any:
         calls.append(args)
