@@ -153,6 +153,22 @@ def test_a_process_that_forks_and_ends():
 
 
 @pytest.mark.slow
+def test_how_long_a_read_takes_is_not_told_by_the_first_ones(monkeypatch):
+    pytest.importorskip("numba")
+    from xprnn.backend.numba import waiting
+
+    now, asked = [0.0], []
+
+    def wait(address, count, reads, grace):
+        asked.append(reads)
+        now[0] += reads * (9e-9 if len(asked) == 1 else 1e-9)
+
+    monkeypatch.setattr(waiting.time, "perf_counter", lambda: now[0])
+    waiting.spin(wait)(0, 1)
+    assert asked[-1] * 1e-9 == pytest.approx(waiting.SPIN, rel=1e-3)
+
+
+@pytest.mark.slow
 def test_spinning_ends_when_there_is_work_or_after_a_while():
     pytest.importorskip("numba")
     from xprnn.backend.numba import waiting
