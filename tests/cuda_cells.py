@@ -36,14 +36,26 @@ TRACED = {
 TRACED |= {type(cell).__name__: cell for cell in ODD_CELLS} | {"example": _example()}
 """By their names in the tests."""
 
-each_traced = pytest.mark.parametrize(
-    "cell",
-    [
-        pytest.param(cell, id=name, marks=[pytest.mark.full] * (cell not in COMPILED.values()))
-        for name, cell in TRACED.items()
-    ],
+
+def each(cells: dict[str, object]) -> pytest.MarkDecorator:
+    """Return the mark of a test for each of these cells.
+
+    Each is compiled: without FULL=1 these are the cells that the tests of Numba take.
+    """
+    return pytest.mark.parametrize(
+        "cell",
+        [
+            pytest.param(cell, id=name, marks=[pytest.mark.full] * (cell not in COMPILED.values()))
+            for name, cell in cells.items()
+        ],
+    )
+
+
+each_traced = each(TRACED)
+each_with_a_product = each(
+    {name: cell for name, cell in TRACED.items() if reads_product(trace(cell).backward)}
 )
-"""Each cell is compiled: without FULL=1 these are the cells that the tests of Numba take."""
+"""Persistent kernels are for these: the others need no product, and so no block that waits."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests import cuda_host, device_arrays
-from tests.cuda_cells import HALVES, VARIANTS, each_traced
+from tests.cuda_cells import HALVES, VARIANTS, each_with_a_product
 from tests.cuda_fibres import SCHEDULES, KernelError
 from tests.cuda_problem import Device, problem
 from tests.cuda_tiles import BATCH, FULL, HIDDEN, STEPS, ready, schedule, sources, tiles
@@ -22,7 +22,7 @@ from tests.odd_cells import Branching, Patchwork
 from tests.test_cuda_source import has_compiler
 from xprnn import cuda_loop, get_backend
 from xprnn.backend.registry import LIBRARIES
-from xprnn.cells import LSTM, Elman
+from xprnn.cells import LSTM, SLSTM, Elman
 from xprnn.engine.loop.cuda.cell import Variant
 from xprnn.engine.loop.loop import run_forward
 
@@ -53,7 +53,7 @@ def results(device, cell, p):
 
 
 @runs_on_the_host
-@each_traced
+@each_with_a_product
 def test_the_plain_loop_and_the_same_bits_under_every_schedule(cell, device):
     kinds, variants = ("shared", "alone"), VARIANTS if FULL else (FULLEST,)
     made = [kernel for v in variants for kind in kinds for kernel in sources(cell, v, kind)]
@@ -61,6 +61,10 @@ def test_the_plain_loop_and_the_same_bits_under_every_schedule(cell, device):
         for variant, kind in itertools.product(variants, kinds):
             p, found = given(cell, variant), set()
             device.slack = 0.2 if variant.dtype == "float64" else 1.0
+            if variant.dtype == "bfloat16" and isinstance(cell, SLSTM):
+                # Its exponentials multiply what is rounded: in float16 the plain loop itself is off
+                # by 0.022 of float64's, these kernels by 0.023, and bfloat16 has three bits less.
+                device.slack = 4.0
             # Their h jumps where a number is 2, and 16 bits don't always say on which side it is.
             jumps = variant.dtype in HALVES and isinstance(cell, Branching | Patchwork)
             with tiles(kind):
