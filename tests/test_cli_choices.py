@@ -131,7 +131,7 @@ def test_what_makes_no_sense(tmp_path, monkeypatch, words, message):
 def test_sizes_that_are_no_numbers(sizes):
     done = run("train", "sine", "--hidden", sizes)
     assert done.status == 2
-    assert f"argument --hidden: {sizes!r} is no number of units: expected one, such" in done.error
+    assert f"argument --hidden: {sizes!r} is not a number of units: expected one" in done.error
 
 
 @pytest.mark.parametrize("problem", ["sine", "text", "csv"])

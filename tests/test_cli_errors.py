@@ -76,7 +76,7 @@ def test_the_version(tmp_path):
         ("train sine --hiden 3", "error: unrecognized arguments: --hiden 3 (see 'xprnn"),
         (
             "train sine --hidden many",
-            "error: argument --hidden: invalid list of sizes value: 'ma",
+            "error: argument --hidden: 'many' is not a number of units: expected one, such as 128",
         ),
         ("train sine --seed -1", "error: argument --seed: '-1' is not an integer of at least 0"),
         ("train sine --seed 1.5", "error: argument --seed: '1.5' is not an integer of at least 0"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cuda_cells import each_traced
+from tests.cuda_cells import each_with_a_product
 from tests.cuda_tiles import FULL
 from tests.nvrtc import compile_cuda
 from tests.ptxas import assembler, resources
@@ -102,7 +102,7 @@ def test_nothing_is_spilled_and_all_has_room(case):
 @has_compiler
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", DEVICES if FULL else [75, 100])
-@each_traced
+@each_with_a_product
 def test_every_cell_compiles(cell, capability):
     for kind in KINDS if FULL else ("float32",):
         for size in ((64, 64), (256, 64)) if FULL else ((128, 64),):

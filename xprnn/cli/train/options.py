@@ -348,7 +348,7 @@ def _sizes(text: str) -> int | tuple[int, ...]:
         sizes = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of units: expected one, such as 128, or one for each layer, "
+            f"{text!r} is not a number of units: expected one, such as 128, or one for each layer, "
             "such as 128,64"
         ) from None
     return sizes[0] if len(sizes) == 1 else sizes
