@@ -127,6 +127,27 @@ def test_a_time_loop_has_one_blas_thread_throughout(monkeypatch):
         assert counts() == two
 
 
+def test_a_quota_of_one_core_leaves_no_threads_to_the_blas(monkeypatch):
+    """OpenBLAS counts the machine's cores, not those that a container may use."""
+    monkeypatch.setattr(threads, "compute_threads", lambda: 1)
+    threads._began_with_one.cache_clear()
+    inside, matmul = [], numpy_products._matmul
+    monkeypatch.setattr(
+        numpy_products, "_matmul", lambda a, b: inside.append(counts()) or matmul(a, b)
+    )
+    a, b = np.ones((80, 80)), np.ones((80, 80))
+    assert len(a) * b.size >= tuning.BLAS_ALONE
+    try:
+        with threadpoolctl.threadpool_limits(2, "blas"):
+            numpy_products._by_blas(a, b)
+            with threads.step_products(16, 2**16):
+                inside.append(counts())
+            assert inside == [[1] * len(counts())] * 2
+            assert counts() == [2] * len(counts())
+    finally:
+        threads._began_with_one.cache_clear()
+
+
 STEP_SHAPES = {
     "one part": (3, 20, 40, 1),
     "by columns": (3, 20, 41, 4),
@@ -203,8 +224,9 @@ def test_small_loops_and_single_threads_set_nothing(monkeypatch):
     assert threads.step_products(16, 2**13) is nothing
     assert threads.step_products(16, 2**14) is not nothing
     assert threads.step_products(1, 2**14) is not nothing
-    monkeypatch.setattr(threads, "compute_threads", lambda: 1)
-    assert threads.step_products(16, 2**20) is nothing
+    monkeypatch.undo()
+    with threads.blas_threads(1):
+        assert threads.step_products(16, 2**20) is nothing
 
 
 TWO_TRAININGS = """

@@ -88,7 +88,8 @@ class _Users:
         self.with_one: set[int] = set()
         self.lasting: set[int] = set()
         """Those that need it until the end of a block of products."""
-        self._before: list[int] = []
+        self.before: list[int] = []
+        """The numbers of threads that the libraries get back, while somebody needs one."""
 
     def begin(self, me: int) -> None:
         with self.lock:
@@ -96,7 +97,7 @@ class _Users:
                 self.with_one.add(me)
                 return
             libraries = _libraries()
-            self._before = [blas.get() for blas in libraries]
+            self.before = [blas.get() for blas in libraries]
             # Before it is set, so that it is set back whenever Ctrl-C comes.
             self.with_one.add(me)
             for blas in libraries:
@@ -110,8 +111,9 @@ class _Users:
                     self._set_back()
 
     def _set_back(self) -> None:
-        for blas, count in zip(_libraries(), self._before, strict=True):
+        for blas, count in zip(_libraries(), self.before, strict=True):
             blas.set(count)
+        self.before = []
 
     def begin_anew(self) -> None:
         """Forget the threads that a child process doesn't have."""
@@ -182,9 +184,27 @@ def step_products(batch: int, entries: int) -> AbstractContextManager[None]:
         Of the recurrent weights.
     """
     alone = tuning.BLAS_ALONE if batch > 1 else tuning.BLAS_ALONE_VECTOR
-    if batch * entries < alone or compute_threads() == 1:
+    if batch * entries < alone or blas_has_one_thread():
         return _NOTHING
     return _one_thread_throughout
+
+
+def blas_has_one_thread() -> bool:
+    """Whether BLAS has one thread already, so that `one_blas_thread` need not give it one.
+
+    One core is not enough: in a container whose quota is one core, OpenBLAS has as many threads as
+    the machine has cores.
+    """
+    if compute_threads() != 1:
+        return False
+    return _limit.get() is not None or _began_with_one()
+
+
+@cache
+def _began_with_one() -> bool:
+    with _users.lock:
+        counts = _users.before or [blas.get() for blas in _libraries()]
+    return all(count == 1 for count in counts)
 
 
 class _Blas(NamedTuple):

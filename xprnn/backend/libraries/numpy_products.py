@@ -16,6 +16,7 @@ from xprnn.backend.host.cut_products import multiply, parts
 from xprnn.backend.host.kernels import blas_vector_bits
 from xprnn.backend.host.pool import SMALLEST, empty
 from xprnn.backend.host.threads import (
+    blas_has_one_thread,
     can_limit_blas,
     compute_threads,
     one_blas_thread,
@@ -82,7 +83,7 @@ def _by_blas(a: Array, b: Array) -> Array:
             with one_blas_thread:
                 multiply(a, b, c, count)
             return c
-    if compute_threads() == 1:
+    if blas_has_one_thread():
         return _matmul(a, b)
     # A BLAS's own second thread spins for milliseconds after a product, on a core that a thread of
     # ours could use.
