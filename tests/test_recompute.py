@@ -156,6 +156,7 @@ def test_how_a_sequence_is_cut():
     assert len(cut(10**6, 1000)) == 1000
 
 
+@pytest.mark.usefixtures("without_pool")
 @pytest.mark.parametrize(("cell", "kept"), [("elman", 2), ("lstm", 8)])
 def test_memory(cell, kept, monkeypatch):
     steps, hidden = 2000, 64

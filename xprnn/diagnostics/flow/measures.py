@@ -71,7 +71,7 @@ class Measuring:
         """At which steps a gradient enters, (T, B) of bool."""
         losses = np.zeros((self.steps, self.batch), bool)
         if self.architecture.returns == "sequence":
-            enters = self.backend.xp.any(self.d_output != 0, axis=-1)
+            enters = ~self.backend.xp.all(self.d_output == 0, axis=-1)
             losses = np.array(self.backend.to_numpy(enters))
             if self.d_state is not None and self.architecture.bidirectional:
                 losses[0] = self.ends >= 0
