@@ -49,9 +49,15 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 LONG = (
     "test_check_gradients.py::test_every_backend_passes[[]custom-gated-jax]",
+    "test_checkpoint_file.py::test_killed_at_any_line*without links]",
+    "test_cli_parity_guests.py::test_what_comes_after_the_time_limit_is_skipped_and_listed",
     "test_compiled_functions.py::test_every_function_of_a_formula[[]float32]",
     "test_compiled_networks.py::test_gradients_by_differences[[]lstm-peepholes]",
+    "test_compiled_networks.py::test_the_same_as_without_lowering[[]lstm-peepholes]",
+    "test_compiled_widths.py::test_a_cache_with_code_of_another_width",
     "test_cross_entropy.py::test_narrow_targets_are_counted_as_they_are[[]jax]",
+    "test_cuda_persistent.py::test_every_mutation_is_found[[]shared]",
+    "test_cupy_bfloat16.py::test_a_training_launches_what_one_of_float16_does[[]plain-text-step]",
     "test_dense_headers.py::test_long_histories_are_written_and_read",
     "test_distributed_nccl.py::test_processes_that_disagree_are_told*",
     "test_embedding.py::test_every_backend_agrees_with_numpy[[]gru-jax]",
@@ -61,8 +67,12 @@ LONG = (
     "test_jax_function.py::test_vmap",
     "test_layer_sizes.py::test_other_backends[[]jax]",
     "test_masks.py::test_a_batch_is_its_sequences_one_by_one*-jax]",
+    "test_page_faults.py::test_a_step_gets_no_memory_from_the_system[[]numpy-1]",
     "test_parity.py::test_backends_agree_in_jax",
+    "test_torch_compile.py::test_a_compiled_step_is_the_step[[]lstm-everything-plain]",
     "test_torch_compile.py::test_clipping",
+    "test_torch_compile.py::test_optimizers*",
+    "test_torch_compile.py::test_tokens_unroll_and_a_run",
     "test_train.py::test_the_same_history_on_every_backend[[]jax]",
 )
 """Tests of two seconds and more that others stand in for in part: they need FULL=1, too."""
