@@ -4,6 +4,8 @@ Most tests compile for torch's own interpreter, which takes a second where machi
 minute: what could fail is the tracing.  Inside `torch.func.grad` derivatives are right, too.
 """
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -138,7 +140,8 @@ def test_optimizers(rule):
     net, x, target = net_and_data(row_of("gru"))
     gradients = net.value_and_grad(x, target)[1].parameters
     gradients = {name: gradients[name] for name in ("weight_hh_l0", "bias_l0")}
-    count = torch._dynamo.testing.CompileCounter()
+    testing = importlib.import_module("torch._dynamo.testing")
+    count = testing.CompileCounter()
     update = compiled(rule.update, count)
     mine = theirs = {name: net.parameters[name] for name in gradients}
     my_state = their_state = rule.init(mine)
