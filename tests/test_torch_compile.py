@@ -89,7 +89,7 @@ def test_in_machine_code():
 
 def test_new_parameters_are_seen_without_compiling_again():
     net, x, target = net_and_data(row_of("elman-tanh").but(T=2))
-    count = importlib.import_module("torch._dynamo.testing").CompileCounter()
+    count = torch._dynamo.testing.CompileCounter()
     step = step_of(net)
     fast = compiled(step, count)
     for _ in range(3):
