@@ -12,8 +12,33 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import reduce
+from typing import NamedTuple
 
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
+
+
+class ReadoutSoftmax(NamedTuple):
+    """The softmax of a readout's logits, and gradients of their cross-entropy.
+
+    Attributes
+    ----------
+    m, Z, picked : array, (N, 1)
+        See `Operations.softmax_gradient`.
+    h : array, (N, H)
+        The gradient of what is read.
+    logits : array, (N, V), or None
+    weight : array, (V, H), or None
+        The gradient of the readout's weight, unless there is that of the logits.
+    bias : array, (V,), or None
+    """
+
+    m: Array
+    Z: Array
+    picked: Array
+    h: Array
+    logits: Array | None
+    weight: Array | None
+    bias: Array | None
 
 
 class Operations(ABC):
@@ -319,6 +344,68 @@ class Operations(ABC):
         m, gradient, Z = self.softmax_parts(a, overwrite=overwrite)
         gradient *= of_all / Z
         return m, self.add_to_entries(gradient, columns, -of_one[:, 0]), Z, picked
+
+    def readout_rows(self, rows: int, R: Array) -> int:
+        """Return how many rows at a time `softmax_readout` is to be given, as the more useful way.
+
+        0: the logits are better formed at once, by `product`, and their gradient from them.
+
+        Parameters
+        ----------
+        rows : int
+            N, how many there are.
+        R : array, (V, H)
+        """
+        del rows, R
+        return 0
+
+    def softmax_readout(
+        self,
+        h: Array,
+        R: Array,
+        r: Array | None,
+        columns: Array,
+        of_all: Array,
+        of_one: Array,
+        *,
+        whole: bool,
+    ) -> ReadoutSoftmax:
+        """Return what `softmax_gradient` finds of h Rᵀ + r, and the gradients of h, R and r.
+
+        Parameters
+        ----------
+        h : array, (N, H)
+        R : array, (V, H)
+        r : array, (V,), or None
+        columns, of_all, of_one
+            See `softmax_gradient`.
+        whole : bool
+            Whether to return the gradient of the logits instead of that of R.  Otherwise there is
+            memory for only as many rows of the logits as `readout_rows` says, at least one.
+        """
+        xp, count = self.namespace(), h.shape[0]
+        size = max(1, count if whole else self.readout_rows(count, R) or count)
+        parts: list[tuple[Array, ...]] = []
+        dR: Array = None
+        dr: Array = None
+        d: Array = None
+        for start in range(0, count, size):
+            some = slice(start, start + size)
+            h_some = h[some, :]
+            a = self.product(h_some, R.T, r)
+            given = columns[some], of_all[some, :], of_one[some, :]
+            m, d, Z, picked = self.softmax_gradient(a, *given, overwrite=True)
+            parts.append((m, Z, picked, self.product(R.T, d.T).T))
+            if r is not None:
+                sums = xp.sum(d, axis=0)
+                dr = sums if dr is None else dr + sums
+            if not whole:
+                more = self.product(d.T, h_some)
+                dR = more if dR is None else self.add_overwriting(dR, more)
+        m, Z, picked, dh = (
+            parts[0] if len(parts) == 1 else [xp.concat(each) for each in zip(*parts, strict=True)]
+        )
+        return ReadoutSoftmax(m, Z, picked, dh, d if whole else None, dR, dr)
 
     # Rules applied block by block
 

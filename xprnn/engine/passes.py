@@ -11,9 +11,10 @@ from xprnn.cells import Arrays
 from xprnn.engine.architecture import Architecture
 from xprnn.engine.dropout import Masks
 from xprnn.engine.gradients import GradientArray
+from xprnn.engine.readout import ReadoutGradient, loss_of_readout, reads_out
 from xprnn.engine.results import Gradient, NetworkTape
 from xprnn.engine.stack import backward, draw_masks, forward, zero_padding
-from xprnn.losses import Loss, combined, mask_arguments
+from xprnn.losses import Loss, ReadsOut, combined, mask_arguments
 
 
 def inference(
@@ -74,6 +75,11 @@ def step_of(
     done : callable, optional
         See `xprnn.engine.stack.backward`.
     """
+    reading: ReadsOut | None = None
+    if architecture.output_size is not None:
+        R = parameters[architecture.readout_weight]
+        rows = x.shape[0] * x.shape[1] if architecture.returns == "sequence" else x.shape[1]
+        reading = loss if reads_out(loss, rows, R) else None
     output, final, tape = forward(
         architecture,
         backend,
@@ -84,15 +90,21 @@ def step_of(
         save=True,
         recompute=recompute,
         masks=masks,
+        reads_out=reading is None,
     )
     # Without a readout the output is part of the tape, which the loss must not overwrite.
     overwrite = architecture.output_size is not None
     if not overwrite and protect and tape.shares_output:
         output = backend.library.protected(output)
     mask = combined(valid if architecture.returns == "sequence" else None, weights)
-    value, d_output = loss.value_and_grad(
-        output, target, *mask_arguments(mask), overwrite=overwrite
-    )
+    d_output: Array | ReadoutGradient
+    if reading is not None:
+        r, factored = parameters.get("readout.bias"), factored and not architecture.tied
+        value, d_output = loss_of_readout(reading, R, r, output, target, mask, factored=factored)
+    else:
+        value, d_output = loss.value_and_grad(
+            output, target, *mask_arguments(mask), overwrite=overwrite
+        )
     del output  # as large as a long sequence
     gradient = backward(
         parameters,

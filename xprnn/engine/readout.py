@@ -9,11 +9,13 @@ with the sums over all steps and sequences, each computed as one product.  Shape
 y (..., O), R (O, H), r (O,).
 """
 
-from typing import NamedTuple
+from functools import cache
+from typing import NamedTuple, TypeGuard
 
 from xprnn.backend import library_of
 from xprnn.backend.types import Array, Namespace
 from xprnn.engine.gradients import FactoredGradient
+from xprnn.losses import Loss, ReadsOut, mask_arguments
 
 MANY_OUTPUTS = 1024
 """The number of outputs from which dh is computed as (Rᵀ dyᵀ)ᵀ.
@@ -37,6 +39,42 @@ class ReadoutGradient(NamedTuple):
     h: Array
 
 
+def reads_out(loss: Loss, rows: int, R: Array) -> TypeGuard[ReadsOut]:
+    """Whether the loss of so many outputs is to compute them itself; R is the readout's weight."""
+    return _can_read_out(type(loss)) and loss.reads_out(rows, R)  # type: ignore[attr-defined]
+
+
+@cache
+def _can_read_out(kind: type) -> bool:
+    # To ask a protocol takes microseconds.
+    return issubclass(kind, ReadsOut)
+
+
+def loss_of_readout(
+    loss: ReadsOut,
+    R: Array,
+    r: Array | None,
+    h: Array,
+    target: Array,
+    mask: Array | None,
+    *,
+    factored: bool,
+) -> tuple[Array, ReadoutGradient]:
+    """Return the loss of y and its gradients, without y; ``factored`` as in `read_out_backward`."""
+    h_rows = library_of(h).rows(h)
+    factored = factored and _is_small(h_rows.shape[0], R)
+    arguments = mask_arguments(mask)
+    value, found = loss.value_and_readout_grad(R, r, h, target, *arguments, of_output=factored)
+    dR = FactoredGradient(found.output, h_rows) if factored else found.weight
+    return value, ReadoutGradient(dR, found.bias, found.h)
+
+
+def _is_small(count: int, R: Array) -> bool:
+    """Whether the factors of dR, of so many rows, are small enough compared to it."""
+    outputs, hidden = R.shape
+    return bool(FACTORED * count * (outputs + hidden) < outputs * hidden)
+
+
 def read_out(R: Array, r: Array | None, h: Array) -> Array:
     """Return y (..., O)."""
     library = library_of(R)
@@ -55,13 +93,12 @@ def read_out_backward(
     library = library_of(R)
     dy_rows, h_rows = library.rows(dy), library.rows(h)
     dy_columns = dy_rows.T
-    count, (outputs, hidden) = dy_rows.shape[0], R.shape
-    if outputs >= MANY_OUTPUTS:
+    if R.shape[0] >= MANY_OUTPUTS:
         dh = library.product(R.T, dy_columns).T
     else:
         dh = library.product(dy_rows, R)
-    small = FACTORED * count * (outputs + hidden) < outputs * hidden
-    dR = FactoredGradient(dy_rows, h_rows) if factored and small else None
+    factored = factored and _is_small(dy_rows.shape[0], R)
+    dR = FactoredGradient(dy_rows, h_rows) if factored else None
     return ReadoutGradient(
         library.product(dy_columns, h_rows) if dR is None else dR,
         None if r is None else xp.sum(dy_columns, axis=1),

@@ -42,7 +42,7 @@ from xprnn.engine.layer.layer import (
 from xprnn.engine.layer.reaching import Reached
 from xprnn.engine.layer.weights import Weights
 from xprnn.engine.layer.window import Sweep
-from xprnn.engine.readout import read_out, read_out_backward
+from xprnn.engine.readout import ReadoutGradient, read_out, read_out_backward
 from xprnn.engine.recurrent import (
     Factors,
     formed,
@@ -66,6 +66,7 @@ def forward(
     save: bool,
     recompute: bool = False,
     masks: Masks,
+    reads_out: bool = True,
 ) -> Run:
     """Run a network over an input; the arguments have been checked.
 
@@ -81,6 +82,8 @@ def forward(
         Gradient checkpointing: `backward` recomputes the layers' tapes, segment by segment.
     masks : Masks
         Of dropout: see `draw_masks`.
+    reads_out : bool
+        False: the output is h, because the loss reads out.
     """
     xp = backend.xp
     layer_input = x
@@ -136,7 +139,7 @@ def forward(
     if skips:
         h = h + (_last(architecture, backend, layer_input, valid))  # (5)
     output = h
-    if architecture.output_size is not None:
+    if reads_out and architecture.output_size is not None:
         R, r = parameters[architecture.readout_weight], parameters.get("readout.bias")
         output = read_out(R, r, h)  # (5)
         if valid is not None and architecture.returns == "sequence":
@@ -183,7 +186,7 @@ def zero_padding(tape: NetworkTape, d_output: Array) -> Array:
 def backward(
     parameters: Mapping[str, Array],
     tape: NetworkTape,
-    d_output: Array,
+    d_output: Array | ReadoutGradient,
     d_state: Arrays,
     window: int | None,
     *,
@@ -197,8 +200,9 @@ def backward(
 
     Parameters
     ----------
-    d_output : array
-        Of the output, in its shape; zero in the padding, see `zero_padding`.
+    d_output : array or ReadoutGradient
+        Of the output, in its shape; zero in the padding, see `zero_padding`.  Or, if the loss has
+        read out, the gradients of the readout.
     d_state : tuple of array, (layers·D, B, H) each
         Of the final state.
     window : int or None
@@ -290,7 +294,7 @@ def backward_from_last(
 def _readout_backward(
     parameters: Mapping[str, Array],
     tape: NetworkTape,
-    d_output: Array,
+    d_output: Array | ReadoutGradient,
     gradients: dict[str, GradientArray],
     *,
     factored: bool,
@@ -299,11 +303,14 @@ def _readout_backward(
     if tape.architecture.output_size is None:
         return d_output
     name = tape.architecture.readout_weight
-    R, r = parameters[name], parameters.get("readout.bias")
-    factored = factored and not tape.architecture.tied
-    readout = read_out_backward(
-        tape.backend.xp, R, r, tape.h, d_output, factored=factored
-    )  # from (5)
+    if isinstance(d_output, ReadoutGradient):
+        readout = d_output
+    else:
+        R, r = parameters[name], parameters.get("readout.bias")
+        factored = factored and not tape.architecture.tied
+        readout = read_out_backward(
+            tape.backend.xp, R, r, tape.h, d_output, factored=factored
+        )  # from (5)
     gradients |= {name: readout.weight, "readout.bias": readout.bias}
     return readout.h
 

@@ -7,7 +7,14 @@ from xprnn.losses.elementwise import ElementwiseLoss
 from xprnn.losses.gaussian import GaussianNLL
 from xprnn.losses.huber import Huber
 from xprnn.losses.poisson import PoissonNLL
-from xprnn.losses.protocol import CountsOnDevice, Loss, Weighted, mask_arguments
+from xprnn.losses.protocol import (
+    CountsOnDevice,
+    Loss,
+    ReadoutGradients,
+    ReadsOut,
+    Weighted,
+    mask_arguments,
+)
 from xprnn.losses.squared_error import SquaredError
 from xprnn.losses.weighting import check_weights, combined
 
@@ -31,6 +38,8 @@ __all__ = [
     "Huber",
     "Loss",
     "PoissonNLL",
+    "ReadoutGradients",
+    "ReadsOut",
     "SquaredError",
     "Weighted",
     "check_weights",

@@ -10,7 +10,7 @@ from xprnn.backend import Backend, Library, describe, library_of, namespace_of
 from xprnn.backend.entry import entry
 from xprnn.backend.host.arrays import np
 from xprnn.backend.types import Array, DType, Namespace
-from xprnn.losses.protocol import sum_dtype
+from xprnn.losses.protocol import ReadoutGradients, sum_dtype
 from xprnn.losses.weighting import REDUCTIONS, are_weights, share
 
 PADDING = -1
@@ -141,7 +141,7 @@ class CrossEntropy:
             return fused[0]
         rows = self._rows(library, output, target, mask)
         parts = [_value(library, rows.part(k))[0] for k in rows.blocks()]
-        return self._combined(xp, parts, rows, target)
+        return self._combined(xp, parts, rows.of_target, target)
 
     @entry
     def value_and_grad(
@@ -167,7 +167,43 @@ class CrossEntropy:
             if len(blocks) > 1:
                 block = library.put_rows(gradient, k, block)
             gradient = block
-        return self._combined(xp, parts, rows, target), library.reshaped(gradient, output.shape)
+        value = self._combined(xp, parts, rows.of_target, target)
+        return value, library.reshaped(gradient, output.shape)
+
+    def reads_out(self, rows: int, R: Array) -> bool:
+        # A class derived from this one may compute something else, and label smoothing needs the
+        # logits themselves.
+        if type(self) is not CrossEntropy or self.label_smoothing:
+            return False
+        return library_of(R).readout_rows(rows, R) > 0
+
+    def value_and_readout_grad(
+        self,
+        R: Array,
+        r: Array | None,
+        h: Array,
+        target: Array,
+        mask: Array | None = None,
+        *,
+        of_output: bool,
+    ) -> tuple[Array, ReadoutGradients]:
+        library = library_of(h)
+        xp = library.namespace()
+        classes, of_target = self._factors(xp, h, target, mask)[:2]
+        found = library.softmax_readout(
+            library.rows(h),
+            R,
+            r,
+            xp.maximum(classes, 0),  # 0 where there is padding
+            of_target,
+            of_target,
+            whole=of_output,
+        )
+        # As in `_value`.
+        values = of_target * (xp.log(found.Z) + (found.m - found.picked))  # (2)
+        dh = library.reshaped(found.h, h.shape)
+        gradients = ReadoutGradients(dh, found.logits, found.weight, found.bias)
+        return self._combined(xp, [values], of_target, target), gradients
 
     def _fused(
         self,
@@ -195,13 +231,15 @@ class CrossEntropy:
         )
         return value, None if d is None else xp.reshape(d, output.shape)
 
-    def _combined(self, xp: Namespace, parts: list[Array], rows: "_Rows", target: Array) -> Array:
+    def _combined(
+        self, xp: Namespace, parts: list[Array], of_target: Array, target: Array
+    ) -> Array:
         """Return the loss of the values of all rows, which come in blocks."""
         if self.reduction == "none":
-            values = xp.concat(parts, axis=0) if parts else rows.of_target
+            values = xp.concat(parts, axis=0) if parts else of_target
             return xp.reshape(values, target.shape)
         if not parts:
-            return xp.sum(rows.of_target[:0, ...])
+            return xp.sum(of_target[:0, ...])
         total: Array = 0.0
         for part in parts:
             total = total + xp.sum(part)
@@ -227,15 +265,22 @@ class CrossEntropy:
             self.class_weights, dtype=beside.dtype, device=library_of(beside).device_of(beside)
         )
 
-    def _rows(self, library: Library, output: Array, target: Array, mask: Array | None) -> "_Rows":
-        xp = library.namespace()
-        classes, w, of_target = self._places(xp, target, mask, sum_dtype(xp, output))
+    def _factors(
+        self, xp: Namespace, beside: Array, target: Array, mask: Array | None
+    ) -> tuple[Array, Array, Array]:
+        """Return all targets in a row, (N,), s w c_k of each and s w of each, (N, 1)."""
+        classes, w, of_target = self._places(xp, target, mask, sum_dtype(xp, beside))
         if self.reduction == "mean":
             plain = of_target is w and not are_weights(mask)
             total = xp.sum(of_target)
             # The number of tokens is at least one if it isn't zero.
             s = 1 / xp.maximum(total, 1.0) if plain else share(xp, total)
             w, of_target = w * s, of_target * s
+        return classes, of_target, w
+
+    def _rows(self, library: Library, output: Array, target: Array, mask: Array | None) -> "_Rows":
+        xp = library.namespace()
+        classes, of_target, w = self._factors(xp, output, target, mask)
         V = output.shape[-1]
         logits = library.reshaped(output, (classes.shape[0], V))
         if not self.label_smoothing:

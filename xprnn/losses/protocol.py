@@ -1,6 +1,6 @@
 """The interface of a loss."""
 
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from xprnn.backend import HALVES, Backend, dtype_name
 from xprnn.backend.types import Array, DType, Namespace
@@ -69,6 +69,54 @@ class Weighted(Protocol):
 
     @property
     def takes_weights(self) -> bool: ...
+
+
+class ReadoutGradients(NamedTuple):
+    """The gradients of a loss of a readout's output.
+
+    Attributes
+    ----------
+    h : array, (..., H)
+        Of what is read.
+    output : array, (N, V), or None
+        Of the output, if it was asked for instead of the weight's.
+    weight : array, (V, H), or None
+    bias : array, (V,), or None
+        None without a bias.
+    """
+
+    h: Array
+    output: Array | None
+    weight: Array | None
+    bias: Array | None
+
+
+@runtime_checkable
+class ReadsOut(Protocol):
+    """A loss that can compute a linear readout together with itself, in blocks."""
+
+    def reads_out(self, rows: int, R: Array) -> bool:
+        """Whether it is faster, or takes less memory, than readout and loss one after the other.
+
+        ``rows`` is the number of outputs, and R the readout's weight, (V, H).
+        """
+        ...
+
+    def value_and_readout_grad(
+        self,
+        R: Array,
+        r: Array | None,
+        h: Array,
+        target: Array,
+        mask: Array | None = None,
+        *,
+        of_output: bool,
+    ) -> tuple[Array, ReadoutGradients]:
+        """Return what `Loss.value_and_grad` would of the output R h + r, and the gradients.
+
+        With ``of_output`` they are those of the output, and not of R.
+        """
+        ...
 
 
 def mask_arguments(mask: Array | None) -> tuple[Array, ...]:

@@ -187,6 +187,36 @@ Measured: 20 rows of 8000 (five times this), 0.14 ms by NumPy, 0.087 ms compiled
 was not.
 """
 
+READOUT_COLUMNS = 1024
+"""Outputs.
+
+Decides: the cross-entropy of a readout with at least this many is computed together with the
+readout, in blocks (`xprnn.backend.numba.softmax_readout`).
+Measured: see the diary, "readout and loss in blocks".
+"""
+
+READOUT_HIDDEN = 256
+"""Terms of the logits' sums.
+
+Decides: with more, the products take so much of the time that a BLAS is as good.
+Measured: see the diary, "readout and loss in blocks".
+"""
+
+READOUT_ENTRIES = 2**22
+"""Entries of the logits.
+
+Decides: if there are more, the readout's rows are done some after the others, in the same memory.
+Measured: no; 16 MiB of float32.
+"""
+
+READOUT_ROWS = 256
+"""Rows.
+
+Decides: at least this many are done at a time, however many outputs there are, because all weights
+are read and their gradient is added to each time.
+Measured: no.
+"""
+
 SCATTER_ENTRIES = 2**15
 """Entries of the rows to be summed by index.
 
@@ -218,6 +248,30 @@ SOFTMAX_PER_THREAD = 2**17
 
 Decides: a compiled softmax gets one thread for each of these, at least one.
 Measured: 320 rows of 8000 (twenty times this), 1.45 ms with one thread, 0.76 ms with two.
+"""
+
+READOUT_BLOCK_ENTRIES = 2**17
+"""Entries of the logits.
+
+Decides: the columns of a block are as many as give this many entries: half a MiB, so that a block
+stays in a core's second-level cache beside the weights that made it.
+Measured: on the Zen 5 (1 MiB), 2026-11-29, (320, 100) by (100, 8000): blocks of 192, 320, 480 and
+640 columns 9.2, 8.7, 9.1, 8.8 ms with 512 bits, and 14.9, 14.5, 14.8, 14.5 with 256.
+"""
+
+READOUT_BLOCK_COLUMNS = 4032
+"""Columns of the logits, a multiple of `SOFTMAX_ACCUMULATORS`.
+
+Decides: a block has at most so many, so that there are some for several threads.
+Measured: on the Zen 5, 20 rows and 8000 columns: 960, 1920 and 8000 0.421, 0.414, 0.405 ms.
+"""
+
+READOUT_PARTS = 8
+"""Sums.
+
+Decides: the gradient of what a readout reads is the sum of at most this many parts, so that
+several threads can form them.  The number of threads does not change it, nor therefore the bits.
+Measured: not separately.
 """
 
 SCATTER_PER_THREAD = 2**19

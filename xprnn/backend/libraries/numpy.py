@@ -13,6 +13,7 @@ from xprnn.backend.host.pool import SMALLEST, copied, empty, release_memory, zer
 from xprnn.backend.host.threads import step_products
 from xprnn.backend.libraries.in_place import add_in_place, put_in_place
 from xprnn.backend.libraries.numpy_products import (
+    DTYPES,
     SIDE,
     compiled_module,
     product,
@@ -20,6 +21,7 @@ from xprnn.backend.libraries.numpy_products import (
     sum_of_rows,
 )
 from xprnn.backend.library import Library
+from xprnn.backend.operations import ReadoutSoftmax
 from xprnn.backend.types import Array, Device, DType, Namespace, Rule
 
 _CANCELLATION = 8.0
@@ -164,6 +166,52 @@ class NumPy(Library):
             gradient, row(columns), row(of_all[:, 0]), row(of_one[:, 0])
         )
         return m[:, None], gradient, Z[:, None], picked[:, None]
+
+    def readout_rows(self, rows: int, R: Array) -> int:
+        V, H = R.shape
+        if V < tuning.READOUT_COLUMNS or R.dtype not in DTYPES:
+            return 0
+        most = max(tuning.READOUT_ROWS, tuning.READOUT_ENTRIES // V)
+        compiled = (
+            rows > 2
+            and SIDE <= H <= tuning.READOUT_HIDDEN
+            and R.dtype == np.float32
+            and R.flags.c_contiguous
+            and compiled_module("softmax_readout", R) is not None
+        )
+        # Without compiled code it is done for the memory alone.
+        return most if compiled or rows > most else 0
+
+    def softmax_readout(
+        self,
+        h: Array,
+        R: Array,
+        r: Array | None,
+        columns: Array,
+        of_all: Array,
+        of_one: Array,
+        *,
+        whole: bool,
+    ) -> ReadoutSoftmax:
+        size, compiled = self.readout_rows(len(h), R), None
+        arrays = (R, h, of_all, of_one) if r is None else (R, h, of_all, of_one, r)
+        if size and columns.dtype == _INDEXING and R.dtype == np.float32 and len(h) > 2:
+            compiled = compiled_module("softmax_readout", *arrays)
+        if compiled is None or not SIDE <= R.shape[1] <= tuning.READOUT_HIDDEN:
+            return super().softmax_readout(h, R, r, columns, of_all, of_one, whole=whole)
+        row = np.ascontiguousarray
+        found = compiled.softmax_readout(
+            row(h),
+            row(R),
+            None if r is None else row(r),
+            row(columns),
+            row(of_all[:, 0]),
+            row(of_one[:, 0]),
+            whole=whole,
+            rows=size,
+        )
+        m, Z, picked = (a[:, None] for a in (found.m, found.Z, found.picked))
+        return ReadoutSoftmax(m, Z, picked, found.h, found.logits, found.weight, found.bias)
 
     def concatenated(self, arrays: Sequence[Array]) -> Array:
         first = arrays[0]

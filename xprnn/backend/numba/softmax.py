@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 
-from numba import types
+from numba import njit, types
 
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import HostArray, np
@@ -15,49 +15,61 @@ _NONE = np.empty(0, np.float32)
 """What stands for no gradient."""
 
 
+_LANES, _LOWEST, _ZERO = tuning.SOFTMAX_ACCUMULATORS, np.finfo(np.float32).min, np.float32(0)
+
+
+@njit(nogil=True, error_model="numpy", fastmath={"contract"}, forceinline=True)
+def exponentials(x, largest, sums):
+    """Set x to exp(x - m); return m, its largest entry, and the sum of the new ones.
+
+    Both are formed from LANES partial ones, which the compiler keeps in vectors; ``largest`` and
+    ``sums`` are memory for them.  If all entries are -∞, m is the lowest finite number, and the sum
+    is zero: so a row may consist of several x's.
+    """
+    n = x.shape[0]
+    whole = n // _LANES * _LANES
+    for k in range(_LANES):
+        largest[k], sums[k] = _LOWEST, _ZERO
+    for j in range(0, whole, _LANES):
+        for k in range(_LANES):
+            largest[k] = x[j + k] if x[j + k] > largest[k] else largest[k]
+    top = _LOWEST
+    for k in range(_LANES):
+        top = largest[k] if largest[k] > top else top
+    for j in range(whole, n):
+        top = x[j] if x[j] > top else top
+    for j in range(0, whole, _LANES):
+        for k in range(_LANES):
+            e = exp32(x[j + k] - top)
+            x[j + k] = e
+            sums[k] += e
+    total = _ZERO
+    for j in range(whole, n):
+        x[j] = exp32(x[j] - top)
+        total += x[j]
+    for k in range(_LANES):
+        total += sums[k]
+    return top, total
+
+
 def _softmax_for() -> Callable[..., None]:
     """Return ``softmax(a, m, Z, scale, columns, less, picked, first, last)``, for float32.
 
     For rows first to last, it sets m to the largest entry of each row, a to exp(a - m), and Z to
     the sum of that; the entry that the row's column had at first goes to picked.  Unless scale is
     (0,), it then multiplies the row by scale / Z and subtracts less in that column.
-
-    The maximum and the sum are formed from LANES partial ones, which the compiler keeps in vectors.
     """
     empty, entry, LANES = np.empty, np.float32, tuning.SOFTMAX_ACCUMULATORS
-    lowest, zero = np.float32(-np.inf), np.float32(0)
 
     def softmax(a, m, Z, scale, columns, less, picked, first, last):
         V = a.shape[1]
-        whole = V // LANES * LANES
         largest, sums = empty(LANES, entry), empty(LANES, entry)
         for r in range(first, last):
             x = a[r]
             picked[r] = x[columns[r]]
-            for k in range(LANES):
-                largest[k], sums[k] = lowest, zero
-            for j in range(0, whole, LANES):
-                for k in range(LANES):
-                    largest[k] = x[j + k] if x[j + k] > largest[k] else largest[k]
-            top = lowest
-            for k in range(LANES):
-                top = largest[k] if largest[k] > top else top
-            for j in range(whole, V):
-                top = x[j] if x[j] > top else top
-            for j in range(0, whole, LANES):
-                for k in range(LANES):
-                    e = exp32(x[j + k] - top)
-                    x[j + k] = e
-                    sums[k] += e
-            total = zero
-            for j in range(whole, V):
-                x[j] = exp32(x[j] - top)
-                total += x[j]
-            for k in range(LANES):
-                total += sums[k]
-            m[r], Z[r] = top, total
+            m[r], Z[r] = exponentials(x, largest, sums)
             if scale.shape[0] > 0:
-                factor = scale[r] / total
+                factor = scale[r] / Z[r]
                 for j in range(V):
                     x[j] *= factor
                 x[columns[r]] -= less[r]
