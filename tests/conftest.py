@@ -12,9 +12,14 @@ from tests.harness import FLAVOURS, Harness, flavour
 from xprnn import get_backend
 from xprnn.backend import probe
 from xprnn.backend.host.pool import VARIABLE, pool
+from xprnn.backend.numba.ahead import AHEAD
 
 # Compiling takes a second and more per formula: tests/test_compiled*.py do it for every cell.
 os.environ.setdefault("XPRNN_LOWERING", "numpy")
+
+# Whether a second process compiles ahead must not decide what a test sees; tests/test_ahead.py
+# allows it.
+AHEAD.allowed = False
 
 # The same for persistent CUDA kernels on the host, each size of which is a kernel of its own:
 # tests/test_cuda_persistent*.py and tests/test_cupy_persistent.py choose them.

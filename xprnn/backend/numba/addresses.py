@@ -13,6 +13,7 @@ from functools import cache, partial
 from numba import types
 
 from xprnn.backend.host.arrays import HostArray, np
+from xprnn.backend.numba.ahead import AHEAD
 from xprnn.backend.numba.blocks import blocks_for
 from xprnn.backend.numba.build import Built, build_closure
 from xprnn.backend.numba.packed import pack_for, product_for
@@ -31,6 +32,8 @@ _FUNCTIONS: dict[int, Callable[[str], Callable[..., None]]] = {
     PACK: pack_for,
     BLOCKS: blocks_for,
 }
+_OF_LOOPS = (*[PLAIN + n for n in STRIPS], PRODUCT, PACK)
+_OF_PRODUCTS = (*STRIPS, BLOCKS)
 # The machine code is freed with the object that compiled it.
 _kept_alive: list[Built] = []
 
@@ -38,13 +41,25 @@ _kept_alive: list[Built] = []
 @cache
 def loop_table(dtype: str) -> int:
     """Return the address of the table for a time loop, with all that it calls."""
-    return _filled(dtype, *[PLAIN + n for n in STRIPS], PRODUCT, PACK)
+    return _filled(dtype, *_OF_LOOPS)
 
 
 @cache
 def product_table(dtype: str) -> int:
     """Return the address of the table for products of all steps."""
-    return _filled(dtype, *STRIPS, BLOCKS)
+    return _filled(dtype, *_OF_PRODUCTS)
+
+
+def compile_ahead(dtype: str) -> None:
+    """Have all of a table compiled by the second process, the last first: this one begins with
+    the others.
+    """
+    AHEAD.ask(__name__, "compile_places", dtype, (*_OF_LOOPS[::-1], *_OF_PRODUCTS[::-1]))
+
+
+def compile_places(dtype: str, places: tuple[int, ...]) -> None:
+    """Compile what belongs to these places of a table, in this order."""
+    _filled(dtype, *places)
 
 
 @cache

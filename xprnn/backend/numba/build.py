@@ -7,6 +7,7 @@ that the machine code depends on; see `_digest`.  A change of any of it gives an
 stale code is ever loaded.
 """
 
+import gc
 import hashlib
 import inspect
 import logging
@@ -15,8 +16,8 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,11 +25,13 @@ from typing import Any, NamedTuple
 import numba
 from numba import types
 from numba.core.errors import NumbaError
+from numba.core.registry import cpu_target
 
 from xprnn._version import __version__
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import write_atomic
+from xprnn.backend.host.locks import Lock
 from xprnn.backend.host.private import check_files, home, make_private, temporary_home
 from xprnn.backend.numba import ANNOUNCED, blocks, functions, intrinsics, packed, tiles
 from xprnn.backend.numba.target import target
@@ -37,8 +40,15 @@ from xprnn.backend.numba.target import target
 __all__ = ["Built", "NumbaError", "build", "cache_folder", "numba", "types"]
 
 VARIABLE = "XPRNN_CACHE"
+PATIENCE = 30.0
+"""Seconds that a process waits for another one that compiles the same function.
+
+Longer than any function takes; but a process that was stopped keeps its locks.
+"""
 _log = logging.getLogger("xprnn")
 _warned = False
+_unwritable: set[Path] = set()
+"""Folders that a file could not be written to: they are not tried again."""
 _NUMBERS = (bool, int, float, np.generic)
 
 
@@ -96,6 +106,7 @@ def build(
     by_address: bool = False,
     dependencies: str = "",
     announced: str = "",
+    meanwhile: Callable[[], None] | None = None,
 ) -> Built:
     """Compile a function for one signature, or load it from the cache.
 
@@ -113,6 +124,9 @@ def build(
         `_digest` covers: part of the cache key.
     announced : str
         What is compiled, in words: logged before it is, unless it can be loaded.
+    meanwhile : callable, optional
+        Called before it is compiled, unless it can be loaded: to have another process compile what
+        is needed next.
 
     Raises
     ------
@@ -131,26 +145,21 @@ def build(
     # Numba names symbols by the function and a number, which every process counts from the start.
     # A name with a hash can't clash with that of another function, whose code is loaded from disk.
     source = source.replace(f"def {kind}(", f"def {name}(", 1)
-    file = _source_file(f"{source}# {signature}\n# {numbers}\n", name)
+    text = f"{source}# {signature}\n# {numbers}\n"
     namespace = {**names, "__name__": __name__}
-    if announced and (file is None or not _compiled_files(file)):
-        _log.info("compiling %s, once", announced, extra={ANNOUNCED: announced})
     compiler: Any = numba.cfunc if by_address else partial(numba.njit, nogil=True)
     compiler = partial(compiler, signature, error_model="numpy", fastmath={"contract"})
-    try:
-        function = _compiled(compiler, name, source, namespace, file)
-    except NumbaError:
-        raise
-    except Exception as error:
-        if file is None:
-            raise
-        # The cache is damaged or can't be written, and Numba does not catch the errors of that.
-        _discard(file)
-        try:
-            function = _compiled(compiler, name, source, namespace, file)
-        except Exception:
-            _warn_once(error)
-            function = _compiled(compiler, name, source, namespace, None)
+    made = partial(_made, compiler, name, source, text, namespace)
+    file = _place(name)
+    if file is not None and _compiled_files(file):
+        function = made(file)
+    else:
+        if announced:
+            _log.info("compiling %s, once", announced, extra={ANNOUNCED: announced})
+        if meanwhile is not None:
+            meanwhile()
+        with _alone(file), _without_collection():
+            function = made(file)
     cached = bool(function.cache_hits if by_address else function.stats.cache_hits)
     if file is not None and not cached:
         _protect(file)
@@ -158,6 +167,77 @@ def build(
     built = Built(function, seconds, cached)
     _log.info("the function %s was %s", kind, built.describe())
     return built
+
+
+@contextmanager
+def _alone(file: Path | None) -> Iterator[None]:
+    """Let no other process compile the same function at the same time, for as long as is sensible.
+
+    What the other one has compiled is loaded afterwards.
+    """
+    if file is None:
+        yield
+        return
+    lock, until = Lock(file, "compiled code"), time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        try:
+            lock.acquire()
+            break
+        except BlockingIOError:
+            time.sleep(0.005)
+        except OSError:
+            break
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Compile without searching for garbage, which takes a seventh of the time.
+
+    Numba makes millions of objects, almost none of which become garbage before it is done.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _made(
+    compiler: Callable[..., Any],
+    name: str,
+    source: str,
+    text: str,
+    names: dict[str, Any],
+    file: Path | None,
+) -> Any:
+    """Compile a function, or load it; without the cache if that fails.
+
+    ``text`` is what the file of the source gets.
+    """
+    if file is not None:
+        try:
+            if not file.exists():
+                write_atomic(file, text.encode())
+            return _compiled(compiler, name, source, names, file)
+        except NumbaError:
+            raise
+        except OSError as error:
+            _unwritable.add(file.parent)
+            _warn_once(error)
+        except Exception:
+            # The cache is damaged, and Numba does not catch the errors of that.
+            _discard(file)
+            try:
+                return _compiled(compiler, name, source, names, file)
+            except Exception as error:
+                _warn_once(error)
+    return _compiled(compiler, name, source, names, None)
 
 
 def _compiled(
@@ -188,7 +268,13 @@ def _compiled_files(file: Path) -> list[Path]:
 
 
 def build_closure(
-    function: Callable[..., object], signature: Any, *, by_address: bool = False, key: object = None
+    function: Callable[..., object],
+    signature: Any,
+    *,
+    by_address: bool = False,
+    key: object = None,
+    announced: str = "",
+    meanwhile: Callable[[], None] | None = None,
 ) -> Built:
     """Compile a function of this package, with the globals and closure variables that it uses.
 
@@ -199,21 +285,30 @@ def build_closure(
     source = textwrap.dedent(inspect.getsource(function))
     names = {**used.globals, **used.nonlocals}
     dependencies = f"{inspect.getsource(module)}{key}"
-    return build(source, names, signature, by_address=by_address, dependencies=dependencies)
+    return build(
+        source,
+        names,
+        signature,
+        by_address=by_address,
+        dependencies=dependencies,
+        announced=announced,
+        meanwhile=meanwhile,
+    )
 
 
 def _digest(*parts: str) -> str:
-    """Return a hash of everything that compiled code depends on except the CPU, which Numba's key
-    covers: the parts given, the modules whose functions it calls, and the versions.
+    """Return a hash of everything that compiled code depends on: the parts given, the processor,
+    the modules whose functions it calls, and the versions.
     """
     ours = map(inspect.getsource, (blocks, functions, intrinsics, packed, tiles))
     constants = [(name, value) for name, value in vars(tuning).items() if name.isupper()]
-    text = repr((*parts, target(), constants, numba.__version__, __version__, *ours))
+    processor = cpu_target.target_context.codegen().magic_tuple()
+    text = repr((*parts, processor, target(), constants, numba.__version__, __version__, *ours))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def _source_file(source: str, name: str) -> Path | None:
-    """Write the source to its file in the cache; return None, with a warning, if that fails.
+def _place(name: str) -> Path | None:
+    """Return the file in the cache for a source; None, with a warning, if it can't be used.
 
     Numba unpickles what it finds in the cache, and so runs code from there: nobody but this user
     may have been able to write it.
@@ -223,11 +318,11 @@ def _source_file(source: str, name: str) -> Path | None:
         if os.environ.get(VARIABLE) != "off":
             _warn_once(FileNotFoundError("this user has no folder for it"))
         return None
+    if folder in _unwritable:
+        return None
     file = folder / f"{name}.py"
     try:
         make_private(folder)
-        if not file.exists():
-            write_atomic(file, source.encode())
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"{folder} is not writable")
         _check_compiled(file)

@@ -18,7 +18,7 @@ from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import HostArray, np
 from xprnn.backend.host.pool import empty
 from xprnn.backend.host.threads import compute_threads, share
-from xprnn.backend.numba.addresses import BLOCKS, product_table
+from xprnn.backend.numba.addresses import BLOCKS, compile_ahead, product_table
 from xprnn.backend.numba.build import build_closure
 from xprnn.backend.numba.intrinsics import call
 from xprnn.backend.numba.tiles import SHAPE, lanes
@@ -59,7 +59,8 @@ def _compiled(dtype: Any) -> Callable[..., None]:
     bias, pair = types.Array(entry, 1, "C", readonly=True), types.UniTuple(types.intp, 2)
     flags = types.UniTuple(types.intp, 4)
     signature = types.void(types.intp, given, given, filled, bias, pair, pair, pair, flags)
-    built = build_closure(_product_for(dtype.name), signature)
+    words, meanwhile = f"matrix products in {dtype.name}", partial(compile_ahead, dtype.name)
+    built = build_closure(_product_for(dtype.name), signature, announced=words, meanwhile=meanwhile)
     return partial(built.call, product_table(dtype.name))
 
 

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.pool import copied, empty
 from xprnn.backend.numba import functions, intrinsics, tiles
-from xprnn.backend.numba.addresses import PACK, PRODUCT, loop_table
+from xprnn.backend.numba.addresses import PACK, PRODUCT, compile_ahead, loop_table
+from xprnn.backend.numba.ahead import AHEAD
 from xprnn.backend.numba.build import Built, NumbaError, build, numba, types
 from xprnn.backend.types import Array
 from xprnn.cells import Arrays
@@ -248,29 +249,47 @@ class NumbaLoops:
         """Return a compiled loop, or the reason why there is none."""
         key = (direction, dtype)
         if key not in self._built:
-            loop = self._loops[direction]
-            floats = _FLOATS[dtype]
-            arrays = [
-                types.Array(
-                    types.boolean if a.kind == BOOL else floats, a.axes, "C", readonly=not a.written
-                )
-                for a in loop.arrays
-            ]
-            sync = types.Array(types.int64, 1, "C")
-            work = types.Array(floats, 1, "C")
-            signature = types.void(*[types.intp] * len(NUMBERS), sync, work, *arrays)
             # Both directions in one line.
             words = "" if dtype in self._announced else f"the loops for {self._cell} in {dtype}"
             self._announced.add(dtype)
             try:
-                self._built[key] = build(
-                    loop.source, _names(loop, dtype), signature, announced=words
+                self._built[key] = compile_loop(
+                    self._loops[direction], dtype, words, partial(self._compile_ahead, *key)
                 )
             except NumbaError as error:
                 # Numba may lack a function that the formula uses; then the NumPy loop runs.
                 self._built[key] = f"can't be compiled: {error}"
                 _log.info("a loop %s", self._built[key])
         return self._built[key]
+
+    def _compile_ahead(self, direction: str, dtype: str) -> None:
+        """Have a second process compile what follows the forward loop, while this one compiles."""
+        if direction == "forward":
+            AHEAD.ask(__name__, "compile_loop", self._loops["backward"], dtype)
+            if self._gates:
+                compile_ahead(dtype)
+
+
+def compile_loop(
+    loop: Loop,
+    dtype: str,
+    announced: str = "",
+    meanwhile: Callable[[], None] | None = None,
+) -> Built:
+    """Compile a loop, or load it: see `build`."""
+    floats = _FLOATS[dtype]
+    arrays = [
+        types.Array(
+            types.boolean if a.kind == BOOL else floats, a.axes, "C", readonly=not a.written
+        )
+        for a in loop.arrays
+    ]
+    sync = types.Array(types.int64, 1, "C")
+    work = types.Array(floats, 1, "C")
+    signature = types.void(*[types.intp] * len(NUMBERS), sync, work, *arrays)
+    return build(
+        loop.source, _names(loop, dtype), signature, announced=announced, meanwhile=meanwhile
+    )
 
 
 def _names(loop: Loop, dtype: str) -> dict[str, Any]:
