@@ -83,9 +83,29 @@ def test_ratios_are_plain_over_ours(monkeypatch):
         "xprnn.bench.origins.comparison.seconds_of",
         lambda job, options, setting: times.get(job, 0.016 if "batch" in options else 0.002),
     )
-    rows = list(run_origins(Setting(1), lambda _: None))
+    rows = list(run_origins(Setting(1, rounds=1), lambda _: None))
     assert [round(row.ratio) for row in rows] == [100, 100, 2, 40, 40, 40, 40]
     assert rows[2] == OriginsRow("a sentence: alone, in batches of 16", 0.002, 0.001, 2.0, 3)
+
+
+def test_both_sides_take_turns_and_have_their_best_round(monkeypatch):
+    asked = []
+
+    def seconds(job, options, setting):
+        asked.append((job, options.get("batch", 1)))
+        return {"language_plain": 0.3, "sine_plain": 0.3}.get(job, 0.01) + 1 / len(asked)
+
+    monkeypatch.setattr("xprnn.bench.origins.comparison.seconds_of", seconds)
+    rows = list(run_origins(Setting(1, rounds=3), lambda _: None))
+    assert asked[0] == ("language_error", 1)
+    turns = [("language_plain", 1), ("language_xprnn", 1)] * 6
+    turns += [("language_xprnn", 1), ("language_xprnn", 16)] * 3
+    assert asked[1:19] == turns
+    assert asked[19:] == [("sine_plain", 1), ("sine_xprnn", 1)] * 12
+    assert rows[0].plain == pytest.approx(0.3 + 1 / 6)
+    assert rows[0].ours == pytest.approx(0.01 + 1 / 7)
+    assert rows[0].ratio == rows[0].plain / rows[0].ours
+    assert rows[2].ours == pytest.approx((0.01 + 1 / 19) / 16)
 
 
 def test_the_command_prints_and_writes(monkeypatch, tmp_path):
@@ -97,4 +117,5 @@ def test_the_command_prints_and_writes(monkeypatch, tmp_path):
     facts = json.loads((tmp_path / "bench-origins.json").read_text())
     assert facts["rows"] == [row._asdict()]
     assert facts["threads"] == 1
+    assert facts["rounds"] == 3
     assert json.loads(run("bench", "origins", "--json").out)["rows"] == [row._asdict()]

@@ -109,14 +109,19 @@ def timing_options(
         metavar="S",
         help="how long a process measures (default 1)",
     )
-    add(
+    rounds_option(parser, "every library", default=2)
+    json_option(parser)
+
+
+def rounds_option(parser: argparse.ArgumentParser, whose: str, *, default: int) -> None:
+    """Add ``--rounds``."""
+    parser.add_argument(
         "--rounds",
         type=int,
-        default=2,
+        default=default,
         metavar="N",
-        help="turns of every library, of which the best one counts (default 2)",
+        help=f"turns of {whose}, of which the best one counts (default {default})",
     )
-    json_option(parser)
 
 
 def setting_of(args: argparse.Namespace) -> Setting:
