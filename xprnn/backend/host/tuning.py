@@ -195,13 +195,6 @@ readout, in blocks (`xprnn.backend.numba.softmax_readout`).
 Measured: see the diary, "readout and loss in blocks".
 """
 
-READOUT_HIDDEN = 256
-"""Terms of the logits' sums.
-
-Decides: with more, the products take so much of the time that a BLAS is as good.
-Measured: see the diary, "readout and loss in blocks".
-"""
-
 READOUT_ENTRIES = 2**22
 """Entries of the logits.
 

@@ -168,19 +168,12 @@ class NumPy(Library):
         return m[:, None], gradient, Z[:, None], picked[:, None]
 
     def readout_rows(self, rows: int, R: Array) -> int:
-        V, H = R.shape
-        if V < tuning.READOUT_COLUMNS or R.dtype not in DTYPES:
+        if len(R) < tuning.READOUT_COLUMNS or R.dtype not in DTYPES:
             return 0
-        most = max(tuning.READOUT_ROWS, tuning.READOUT_ENTRIES // V)
-        compiled = (
-            rows > 2
-            and SIDE <= H <= tuning.READOUT_HIDDEN
-            and R.dtype == np.float32
-            and R.flags.c_contiguous
-            and compiled_module("softmax_readout", R) is not None
-        )
+        most = _rows_at_once(len(R))
         # Without compiled code it is done for the memory alone.
-        return most if compiled or rows > most else 0
+        useful = rows > most or _compiles_readout(rows, R)
+        return most if useful else 0
 
     def softmax_readout(
         self,
@@ -193,22 +186,22 @@ class NumPy(Library):
         *,
         whole: bool,
     ) -> ReadoutSoftmax:
-        size, compiled = self.readout_rows(len(h), R), None
-        arrays = (R, h, of_all, of_one) if r is None else (R, h, of_all, of_one, r)
-        if size and columns.dtype == _INDEXING and R.dtype == np.float32 and len(h) > 2:
+        compiled = None
+        if columns.dtype == _INDEXING and _compiles_readout(len(h), R):
+            arrays = (R, h, of_all, of_one) if r is None else (R, h, of_all, of_one, r)
             compiled = compiled_module("softmax_readout", *arrays)
-        if compiled is None or not SIDE <= R.shape[1] <= tuning.READOUT_HIDDEN:
+        if compiled is None:
             return super().softmax_readout(h, R, r, columns, of_all, of_one, whole=whole)
         row = np.ascontiguousarray
         found = compiled.softmax_readout(
             row(h),
-            row(R),
+            R,
             None if r is None else row(r),
             row(columns),
             row(of_all[:, 0]),
             row(of_one[:, 0]),
             whole=whole,
-            rows=size,
+            rows=_rows_at_once(len(R)),
         )
         m, Z, picked = (a[:, None] for a in (found.m, found.Z, found.picked))
         return ReadoutSoftmax(m, Z, picked, found.h, found.logits, found.weight, found.bias)
@@ -483,6 +476,23 @@ def _compiled_softmax(a: Array) -> Any:
     if a.dtype != np.float32 or a.size < tuning.SOFTMAX_ENTRIES or not a.flags.c_contiguous:
         return None
     return compiled_module("softmax", a)
+
+
+def _rows_at_once(columns: int) -> int:
+    """Return for how many rows of logits there is to be memory."""
+    return max(tuning.READOUT_ROWS, tuning.READOUT_ENTRIES // columns)
+
+
+def _compiles_readout(rows: int, R: Array) -> bool:
+    """Whether the compiled readout with its softmax takes so many rows and this weight."""
+    return (
+        rows > 2
+        and R.shape[1] >= SIDE
+        and len(R) >= tuning.READOUT_COLUMNS
+        and R.dtype == np.float32
+        and R.flags.c_contiguous
+        and compiled_module("softmax_readout", R) is not None
+    )
 
 
 def _count_outside(a: Array, low: float, high: float, where: Array | None) -> int:

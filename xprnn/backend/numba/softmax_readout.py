@@ -263,18 +263,21 @@ def softmax_readout(
         How many rows are done at a time, unless ``whole``.
     """
     (N, _), V = h.shape, len(R)
-    times = 1 if whole else -(-N // rows)
+    times = 1 if whole or rows >= N else -(-N // rows)
     most = -(-N // times)
-    width, blocks, _ = cut(most, V)
-    a = empty((N * V if whole else blocks * width * most,), _FLOAT32)
+    shape = cut(most, V)
+    a = empty((N * V if whole else shape.blocks * shape.width * most,), _FLOAT32)
     dR = _NO_MATRIX if whole else empty(R.shape, _FLOAT32)
     dr = _NO_ROW if r is None else empty(r.shape, _FLOAT32)
     m, Z, picked = np.empty((3, N), _FLOAT32)
     by_row = _ByRow(h, columns, s, w, m, Z, picked, empty(h.shape, _FLOAT32))
     by_column = _ByColumn(R, _NO_ROW if r is None else r, dR, dr)
-    for begin, end in pairwise([N * k // times for k in range(times + 1)]):
-        some = by_row if times == 1 else _ByRow(*[each[begin:end] for each in by_row])
-        _do(some, by_column, a, whole=whole, more=begin > 0)
+    if times == 1:
+        _do(by_row, by_column, a, shape, whole=whole)
+    else:
+        for begin, end in pairwise([N * k // times for k in range(times + 1)]):
+            some = _ByRow(*[each[begin:end] for each in by_row])
+            _do(some, by_column, a, cut(end - begin, V), more=begin > 0)
     return Found(
         m,
         Z,
@@ -286,40 +289,45 @@ def softmax_readout(
     )
 
 
-def _do(some: _ByRow, by_column: _ByColumn, a: HostArray, *, whole: bool, more: bool) -> None:
+def _do(
+    some: _ByRow,
+    by_column: _ByColumn,
+    a: HostArray,
+    shape: Cut,
+    *,
+    whole: bool = False,
+    more: bool = False,
+) -> None:
     """Do some rows, in several threads if there is enough to do."""
     h, columns, s, w, top, total, picked, dh = some
     R, r, dR, dr = by_column
     (N, H), V = h.shape, len(R)
-    width, count, parts = cut(N, V)
+    width, count, parts = shape
     # Unless d is kept, the rows of a block follow each other, and so lie on few pages of memory.
     sizes = (width, V, width) if whole else (width, width, N * width)
     m, Z = np.empty((2, count, N), _FLOAT32)
     sums = dh[None, ...] if parts == 1 else empty((parts, N, H), _FLOAT32)
     (forth, rows, back), table = _compiled(), product_table("float32")
-    threads = max(1, min(compute_threads(), parts, N * V * H // tuning.PRODUCT_PER_THREAD))
-    bounds = [count * p // parts for p in range(parts + 1)]
-    mine = [range(parts * k // threads, parts * (k + 1) // threads) for k in range(threads)]
 
-    def do_forth(k: int) -> None:
-        blocks = bounds[mine[k].start], bounds[mine[k].stop]
+    def do_forth(begin: int, end: int) -> None:
+        blocks = begin * count // parts, end * count // parts
         forth(table, h, R, r, a, m, Z, picked, columns, sizes, blocks)
 
-    def do_back(k: int) -> None:
-        for p in mine[k]:
-            given = table, h, R, a, m, top, total, columns, s, w
-            back(*given, sums[p], dR, dr, sizes, (bounds[p], bounds[p + 1]), int(more))
+    def do_back(begin: int, end: int) -> None:
+        for p in range(begin, end):
+            blocks = p * count // parts, (p + 1) * count // parts
+            given = h, R, a, m, top, total, columns, s, w, sums[p], dR, dr
+            back(table, *given, sizes, blocks, more)
 
-    _by(threads, do_forth)
-    rows(m, Z, top, total)
-    _by(threads, do_back)
+    threads = min(compute_threads(), parts, N * V * H // tuning.PRODUCT_PER_THREAD)
+    if threads < 2:
+        do_forth(0, parts)
+        rows(m, Z, top, total)
+        do_back(0, parts)
+    else:
+        bounds = [parts * k // threads for k in range(threads + 1)]
+        share(lambda k: do_forth(bounds[k], bounds[k + 1]), range(threads))
+        rows(m, Z, top, total)
+        share(lambda k: do_back(bounds[k], bounds[k + 1]), range(threads))
     if parts > 1:
         np.add.reduce(sums, axis=0, out=dh)
-
-
-def _by(threads: int, do: Callable[[int], None]) -> None:
-    """Call a function for each thread, in that thread."""
-    if threads == 1:
-        do(0)
-    else:
-        share(do, range(threads))
