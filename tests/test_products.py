@@ -34,6 +34,7 @@ def shared(monkeypatch):
     monkeypatch.setattr(tuning, "BLAS_ALONE", 0)
     monkeypatch.setattr(tuning, "BLAS_ALONE_VECTOR", 0)
     monkeypatch.setattr(tuning, "BLAS_SHARED", 1)
+    monkeypatch.setattr(tuning, "PART_LENGTH", 1)
     monkeypatch.setattr(numpy_products, "compute_threads", lambda: 3)
     monkeypatch.setattr(cut_products, "compute_threads", lambda: 3)
 
@@ -164,6 +165,7 @@ def test_products_of_a_step_are_cut_in_the_same_way_for_every_number_of_threads(
     rows, depth, columns, parts = shape
     monkeypatch.setattr(tuning, "STEP_PART", rows * depth * columns // parts)
     monkeypatch.setattr(tuning, "BLAS_PARTS", 4)
+    monkeypatch.setattr(tuning, "PART_LENGTH", 1)
     rng = np.random.default_rng(0)
     a = rng.normal(size=(rows, depth)).astype("float32")
     b = rng.normal(size=(depth, columns)).astype("float32")

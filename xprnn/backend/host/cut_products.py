@@ -23,7 +23,8 @@ def parts(rows: int, depth: int, columns: int, least: int) -> int:
     ``least`` is the smallest number of multiplications in a part.
     """
     work, length, count = rows * depth * columns, max(rows, columns), 1
-    while 2 * count <= min(tuning.BLAS_PARTS, length) and 2 * count * least <= work:
+    most = min(tuning.BLAS_PARTS, length // tuning.PART_LENGTH)
+    while 2 * count <= most and 2 * count * least <= work:
         count *= 2
     return count
 

@@ -109,13 +109,52 @@ cut, nor therefore the bits.
 Measured: no.
 """
 
-STEP_PART = 2 * 10**7
+STEP_PART = 16 * 10**6
 """Multiplications.
 
 Decides: a product within a step of a time loop in NumPy calls is cut into parts of at least this
-size.  Without compiled code the threads can't spin, and are woken in every step.
-Measured: on the Zen 5, 2026-11-29, two cores, beside other processes: whole layers at large,
-fastrnn and dbench with 5·10⁶, 10⁷, 2·10⁷ and uncut are alike, as far as those disturbed runs say.
+size, where sequences are not (`LOOP_SHARED`).  Without compiled code the threads can't spin, and
+are woken in every step.
+Measured: on the Zen 5, 2026-11-29, 256 bits, loops with two threads uncut, with parts of 16·10⁶ and
+of 2·10⁶: Elman wide 36.3, 21.9, 22.9 ms, LSTM wide 160, 90, 93, GRU dbench 446, 253, 264.  With one
+thread 16·10⁶ costs 1 to 5 %.
+"""
+
+PART_LENGTH = 96
+"""Rows or columns, whichever are more.
+
+Decides: each part of a cut product has at least this many, because a BLAS packs the other operand
+anew for each of them.
+Measured: on the Zen 5, 2026-11-29, 256 bits, two threads: (256, 6400) by (6400, 256), 6.6 ms in one
+piece with one thread, 3.45 in 2 parts, 3.55 in 4, 3.91 in 8, 4.40 in 16; (512, 3200) by (3200, 128)
+1.92, 1.85, 1.91, 2.12.  Products of more rows than terms take 1 to 4 % longer in 16 parts.
+"""
+
+LOOP_SHARED = 2 * 10**6
+"""Multiplications in a step.
+
+Decides: the sequences of a time loop in NumPy calls are cut into parts, which threads share, if a
+step multiplies as often.
+Measured: on the Zen 5, 2026-11-29, 256 bits, 64 sequences, forward and backward, with one thread
+and two: Elman of 256 units (4·10⁶) 16.7 and 10.5 ms, LSTM of 256 67 and 41, of 512 247 and 142.
+One thread takes 0 to 15 % longer for it, because products are smaller.
+"""
+
+LOOP_ROWS = 32
+"""Sequences.
+
+Decides: each part has at least as many.
+Measured: with 16, LSTM of 128 units, 12.1 and 9.8 ms with two threads, but 16.6 with one; with 16
+of 64 units both calls and products are so short that two threads wait for the interpreter's lock
+and take twice as long as one.
+"""
+
+LOOP_WEIGHTS = 2**23
+"""Bytes of the recurrent weights.
+
+Decides: where they are larger, the product of each step is cut instead (`STEP_PART`), so that no
+two threads read all of them.
+Measured: LSTM of 512 units (4 MiB), 142 ms and 161; of 1024 (16 MiB) 95 and 93.
 """
 
 # -- compiled code: when it is used instead of a BLAS or NumPy

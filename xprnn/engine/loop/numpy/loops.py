@@ -4,7 +4,7 @@ No state survives a call except the compiled functions, so several threads may u
 several, at the same time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from xprnn.backend.host.arrays import np
@@ -16,8 +16,9 @@ from xprnn.cells import Arrays
 from xprnn.engine.loop.gaps import Gaps, of_following
 from xprnn.engine.loop.joint import joint_backward, joint_forward
 from xprnn.engine.loop.numpy.plan import LoopPlan, plan_backward, plan_forward
+from xprnn.engine.loop.numpy.sequences import of_each, parts
 from xprnn.engine.loop.numpy.source import backward_source, forward_source
-from xprnn.engine.loop.program import ARITHMETIC, COMPARISONS, LOGIC, Program, pruned
+from xprnn.engine.loop.program import ARITHMETIC, BOOL, COMPARISONS, LOGIC, Program, pruned
 from xprnn.engine.loop.protocol import (
     LoopGradient,
     Recurrent,
@@ -25,6 +26,7 @@ from xprnn.engine.loop.protocol import (
     Trajectory,
     Work,
 )
+from xprnn.engine.loop.results import Place, saved_places
 from xprnn.engine.loop.trace import Formulas
 
 CACHE = 2**20
@@ -34,10 +36,12 @@ _STEPS_WORTH_A_COPY = 8
 _STRIPE = 64
 """Rows of U that are transposed at a time."""
 
+_TRUTH = np.dtype("bool")
+
 _NAMES = {name: getattr(np, name) for name in (ARITHMETIC | COMPARISONS | LOGIC) if name != "round"}
 _NAMES |= {name: getattr(np, name) for name in ("array", "copyto", "zeros")}
 _NAMES["step_dot"] = step_dot
-_NAMES |= {"copied": copied, "empty": lambda shape, dtype: empty(shape, np.dtype(dtype))}
+_NAMES |= {"empty": lambda shape, dtype: empty(shape, np.dtype(dtype))}
 _NAMES |= {"round": np.rint, "inf": np.inf, "nan": np.nan}
 
 
@@ -48,17 +52,16 @@ class Compiled(NamedTuple):
     ----------
     call : callable
     source : str
-    buffers : int
-        The number of buffers that hold a block of steps.
+    plan : LoopPlan
     """
 
     call: Callable[..., Any]
     source: str
-    buffers: int
+    plan: LoopPlan
 
     def block(self, steps: int, entry: int) -> int:
         """Return the number of steps in a block, given the bytes of one step in one buffer."""
-        return max(1, min(steps, CACHE // max(1, self.buffers * entry)))
+        return max(1, min(steps, CACHE // max(1, len(self.plan.blocks.buffers) * entry)))
 
 
 class NumPyLoops:
@@ -104,11 +107,28 @@ class NumPyLoops:
     def forward(self, u: Array, recurrent: Recurrent, state: Arrays, *, save: bool) -> Trajectory:
         U, units, _, mask, valid = recurrent
         loop = self.forward_loop(masked=mask is not None, save=save, padded=valid is not None)
-        steps, batch = u.shape[:2]
-        block = loop.block(steps, batch * U.shape[1] * u.itemsize)
-        with step_products(batch, U.size):
-            found = loop.call(u, _transposed(U, steps), units, state, mask, valid, block, u.dtype)
-        return Trajectory(*found)
+        (steps, batch, _), hidden, dtype = u.shape, U.shape[1], u.dtype
+        states = tuple([empty((steps + 1, batch, hidden), dtype) for _ in state])
+        for made, initial in zip(states, state, strict=True):
+            made[0] = initial
+        shape = (steps, batch, hidden)
+        saved = {
+            name: empty(shape, _TRUTH if kind == BOOL else dtype) for name, kind in loop.plan.saved
+        }
+        U_T, into = _transposed(U, steps), tuple(saved.values())
+
+        def part(mine: slice) -> None:
+            block = loop.block(steps, (mine.stop - mine.start) * hidden * u.itemsize)
+            loop.call(
+                *(u[:, mine], U_T, units, _part(states, mine), _part(into, mine)),
+                *(_rows(mask, mine), _steps(valid, mine), block, dtype),
+            )
+
+        cut = parts(batch, U.size, u.itemsize)
+        with step_products(batch // len(cut), U.size):
+            of_each(part, cut)
+        places = saved_places(loop.plan.program)
+        return Trajectory(states, tuple([_saved(place, states, saved) for place in places]))
 
     def backward(
         self, recurrent: Recurrent, trajectory: Trajectory, dh: Array | None, d_state: Arrays
@@ -118,13 +138,25 @@ class NumPyLoops:
         loop = self.backward_loop(
             outer=dh is not None, masked=mask is not None, padded=valid is not None
         )
-        steps = states[0].shape[0] - 1
-        block = loop.block(steps, states[0][0].nbytes)
-        U = np.ascontiguousarray(U)
-        with step_products(states[0].shape[1], U.size):
-            du, dv, d_units, d_initial = loop.call(
-                U, units, states, saved, dh, d_state, mask, valid, block, U.dtype
+        steps, batch, hidden = states[0].shape
+        steps -= 1
+        U, dtype = np.ascontiguousarray(U), U.dtype
+        d_initial = tuple([copied(part, dtype) for part in d_state])
+        du, dv = _gradients(loop, steps, batch, self.formulas.gates, U)
+
+        def part(mine: slice) -> Arrays:
+            block = loop.block(steps, (mine.stop - mine.start) * hidden * U.itemsize)
+            made: Arrays = loop.call(
+                *(U, units, _part(states, mine), _part(saved, mine), _steps(dh, mine)),
+                *([a[mine] for a in d_initial], du[:, mine], dv[:, mine]),
+                *(_rows(mask, mine), _steps(valid, mine), block, dtype),
             )
+            return made
+
+        cut = parts(batch, U.size, U.itemsize)
+        with step_products(batch // len(cut), U.size):
+            made = of_each(part, cut)
+        d_units = made[0] if len(cut) == 1 else tuple(map(sum, zip(*made, strict=True)))
         return LoopGradient(du, dv, d_units, None, d_initial)
 
     def sweeps(
@@ -161,11 +193,13 @@ class NumPyLoops:
             last = gaps.last
         U, reach = np.ascontiguousarray(U), before
         G = [empty(shape, U.dtype) for _ in d_state]
+        du, dv = _gradients(loop, 1, rows[1], self.formulas.gates, U)
         for _ in range(count):
             _reaching(G, dh, d_state, reach, last, gaps)
+            found = [copied(part.reshape(rows[1:]), U.dtype) for part in G]
             with step_products(rows[1], U.size):
-                du, dv, d_units, found = loop.call(
-                    *(U, units, previous, saved, None, [part.reshape(rows[1:]) for part in G]),
+                d_units = loop.call(
+                    *(U, units, previous, saved, None, found, du, dv),
                     *(mask, within, 1, U.dtype),
                 )
             reach = tuple([part.reshape(shape) for part in found])
@@ -199,10 +233,41 @@ def _reaching(
             each[:-1] += reach[k][1:]
 
 
+def _gradients(loop: Compiled, steps: int, batch: int, gates: int, U: Array) -> tuple[Array, Array]:
+    """Return the arrays for du and dv, which are the same one where the cell's are equal."""
+    dv = empty((steps, batch, U.shape[0]), U.dtype)
+    if "du" not in loop.plan.program.outputs:
+        return dv, dv
+    return empty((steps, batch, gates * U.shape[1]), U.dtype), dv
+
+
+def _part(arrays: Sequence[Array], sequences: slice) -> Arrays:
+    """Return some sequences of arrays (T, B, ...)."""
+    return tuple([a[:, sequences] for a in arrays])
+
+
+def _steps(a: Array | None, sequences: slice) -> Array | None:
+    """Return some sequences of an array (T, B, ...)."""
+    return None if a is None else a[:, sequences]
+
+
+def _rows(a: Array | None, sequences: slice) -> Array | None:
+    """Return some rows of an array (B, ...)."""
+    return None if a is None else a[sequences]
+
+
+def _saved(place: Place, states: Arrays, saved: dict[str, Array]) -> Array:
+    """Return what lies at a place, for all steps."""
+    where, k = place
+    if where == "saved":
+        return saved[f"saved{k}"]
+    return states[k][:-1] if where == "before" else states[k][1:]
+
+
 def _compiled(name: str, source: str, plan: LoopPlan) -> Compiled:
     namespace = dict(_NAMES)
     exec(compile(source, f"<xprnn {name}>", "exec"), namespace)
-    return Compiled(namespace[name], source, len(plan.blocks.buffers))
+    return Compiled(namespace[name], source, plan)
 
 
 def _transposed(U: Array, steps: int) -> Array:

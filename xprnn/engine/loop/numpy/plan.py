@@ -45,6 +45,13 @@ class LoopPlan(NamedTuple):
     wide: tuple[tuple[int, int], ...] = ()
     waiting: Container[int] = ()
 
+    @property
+    def saved(self) -> list[tuple[str, str]]:
+        """The arrays of what a forward loop saves: their names, and the kinds of their entries."""
+        nodes = self.program.nodes
+        found = [(name, nodes[k].kind) for k, name in self.results.items()]
+        return [(name, kind) for name, kind in found if name.startswith("saved")]
+
     def nodes_of(self, phase: Phase) -> list[int]:
         """Return the operations of a phase, in order."""
         return [

@@ -10,16 +10,20 @@ Steps past the end of a sequence are computed like all others, and then set to w
 
 from xprnn.engine.loop.numpy.phases import Phase
 from xprnn.engine.loop.numpy.plan import LoopPlan
-from xprnn.engine.loop.numpy.writer import Writer, dtype, lanes
+from xprnn.engine.loop.numpy.writer import Writer, lanes
 from xprnn.engine.loop.program import input_number, split_name
-from xprnn.engine.loop.results import direct_gradient, saved_places
+from xprnn.engine.loop.results import direct_gradient
 from xprnn.engine.loop.text import function, indented
 
 
 def forward_source(
     plan: LoopPlan, gates: int, second: int = 0, *, masked: bool, padded: bool
 ) -> str:
-    """Return the text of ``forward(u, U_T, units, state, mask, valid, block, dtype)``."""
+    """Return the text of the loop from step 0 to step T-1.
+
+    It is ``forward(u, U_T, units, states, saved, mask, valid, block, dtype)``, and writes to
+    states, of which it reads the initial ones, and to saved, the arrays of `LoopPlan.saved`.
+    """
     return _Forward(plan, gates, second).source(masked=masked, padded=padded)
 
 
@@ -28,8 +32,9 @@ def backward_source(
 ) -> str:
     """Return the text of the loop from step T-1 to step 0.
 
-    It is ``backward(U, units, states, saved, dh, d_state, mask, valid, block, dtype)``; without
-    ``outer``, dh is None.
+    It is ``backward(U, units, states, saved, dh, d_state, du, dv, mask, valid, block, dtype)``, and
+    writes to d_state, du and dv; it returns the gradients of ``units``.  Without ``outer``, dh is
+    None.
     """
     return _Backward(plan, gates, second).source(outer=outer, masked=masked, padded=padded)
 
@@ -62,12 +67,8 @@ class _Forward(Writer):
         lines = ["T, B, _ = u.shape", "H = U_T.shape[0]"]
         lines += [f"unit{k} = units[{k}]" for k in _up_to_last(self, "unit")]
         for k in states:
-            lines.append(f"states{k} = empty((T + 1, B, H), dtype)")
-            lines.append(f"states{k}[0] = state[{k}]")
-            lines.append(f"state{k} = states{k}[0]")
-        for index, name in self.plan.results.items():
-            if name.startswith("saved"):
-                lines.append(f"{name} = empty((T, B, H), {dtype(self.nodes[index].kind)})")
+            lines += [f"states{k} = states[{k}]", f"state{k} = states{k}[0]"]
+        lines += [f"{name} = saved[{k}]" for k, (name, _) in enumerate(self.plan.saved)]
         lines += self.constants() + self.buffers()
         if masked:
             lines.append("masked = empty((B, H), dtype)")
@@ -81,9 +82,7 @@ class _Forward(Writer):
         loop = [*self.block_views(), *before, *self.loop(body, backwards=False), *after]
         lines.append("for start in range(0, T, block):")
         lines += indented(["stop = min(start + block, T)", *loop])
-        saved = "".join(f"{self._saved(*place)}, " for place in saved_places(self.plan.program))
-        lines.append(f"return ({''.join(f'states{k}, ' for k in states)}), ({saved})")
-        return function("forward(u, U_T, units, state, mask, valid, block, dtype)", lines)
+        return function("forward(u, U_T, units, states, saved, mask, valid, block, dtype)", lines)
 
     def _projections(self) -> list[str]:
         """Return the lines that make the arrays of v: one for each product, as `dot` demands."""
@@ -149,10 +148,6 @@ class _Forward(Writer):
             input_number(self.nodes[a], "v") is not None for a in node.args
         )
 
-    def _saved(self, where: str, k: int) -> str:
-        """Return an expression for a saved quantity, all steps of it."""
-        return {"before": f"states{k}[:-1]", "after": f"states{k}[1:]", "saved": f"saved{k}"}[where]
-
 
 class _Backward(Writer):
     def block_of(self, name: str) -> str:
@@ -172,10 +167,8 @@ class _Backward(Writer):
         lines += [f"unit{k} = units[{k}]" for k in _up_to_last(self, "unit")]
         lines += [f"states{k} = states[{k}]" for k in _up_to_last(self, "previous")]
         lines += [f"saved{k} = saved[{k}]" for k in _up_to_last(self, "saved")]
-        lines += [f"d_state{k} = copied(d_state[{k}], dtype)" for k in states]
-        lines.append("dv = empty((T, B, U.shape[0]), dtype)")
-        du = f"empty((T, B, {self.gates} * H), dtype)" if "du" in outputs else "dv"
-        lines += [f"du = {du}", *self.constants(), *self.buffers()]
+        lines += [f"d_state{k} = d_state[{k}]" for k in states]
+        lines += [*self.constants(), *self.buffers()]
         if self.second:
             lines.append("d_operand = empty((B, H), dtype)")
             lines += [f"U_first = U[: {self.first} * H]", f"U_second = U[{self.first} * H :]"]
@@ -202,9 +195,8 @@ class _Backward(Writer):
         lines.append("for stop in range(T, 0, -block):")
         lines += indented(["start = max(stop - block, 0)", *loop])
         sums = "".join(f"sum{k}, " for k in units)
-        carried = "".join(f"d_state{k}, " for k in states)
-        lines.append(f"return du, dv, ({sums}), ({carried})")
-        arguments = "U, units, states, saved, dh, d_state, mask, valid, block, dtype"
+        lines.append(f"return ({sums})")
+        arguments = "U, units, states, saved, dh, d_state, du, dv, mask, valid, block, dtype"
         return function(f"backward({arguments})", lines)
 
     def _step(self, *, outer: bool, masked: bool, padded: bool) -> list[str]:
