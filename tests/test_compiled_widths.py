@@ -1,6 +1,7 @@
 """Compiled code for processors with narrower vectors than this one's, in processes of their own."""
 
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -148,5 +149,22 @@ def test_a_processor_that_llvm_does_not_know(monkeypatch):
         monkeypatch.setenv("NUMBA_CPU_NAME", "haswell")
         why_no_numba.cache_clear()
         assert why_no_numba() == ""
+    finally:
+        why_no_numba.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        ("+avx2,junk", "has 'junk': expected features like '+avx2' or '-avx2'"),
+        ("-junk", "has 'junk', which LLVM doesn't know"),
+    ],
+)
+def test_features_that_llvm_does_not_know(monkeypatch, features, said):
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", features)
+    why_no_numba.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match=re.escape(f"NUMBA_CPU_FEATURES {said}")):
+            why_no_numba()
     finally:
         why_no_numba.cache_clear()

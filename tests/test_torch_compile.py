@@ -182,5 +182,11 @@ def test_derivatives_that_torch_takes_are_right():
     run = net.forward(x)
     want = net.backward(run, torch.ones_like(run.output)).input
     assert_close(torch.func.grad(lambda x: net(x)[0].sum())(x), want, FLOAT64)
+    stacked = torch.stack([x, x[:, [1, 0, 2]]])
+    found = torch.func.vmap(torch.func.grad(lambda x: net.value_and_grad(x, target)[0]))(stacked)
+    for each, derived in zip(stacked, found, strict=True):
+        assert_close(derived, net.value_and_grad(each, target)[1].input, FLOAT64)
+    for each, derived in zip(stacked, torch.func.vmap(net.__call__)(stacked)[0], strict=True):
+        assert_close(derived, net(each)[0], FLOAT64)
     _, found = torch.func.vjp(lambda x: net(x)[0], x)
     assert_close(found(torch.ones_like(run.output))[0], want, FLOAT64)

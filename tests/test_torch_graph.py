@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from xprnn import RNN, fit
+from xprnn import RNN, fit, unroll
 
 
 def test_training_records_no_graph():
@@ -11,9 +11,26 @@ def test_training_records_no_graph():
     net = RNN(2, 3, backend="torch", rng=0)
     net.parameters["weight_hh_l0"] = module.weight_hh_l0
     x = torch.ones((4, 2, 2), requires_grad=True)
-    fit(net, (x, torch.zeros((4, 2, 3))), epochs=2)
+    with torch.no_grad():
+        fit(net, (x, torch.zeros((4, 2, 3))), epochs=2)
     assert all(p.grad_fn is None and not p.requires_grad for p in net.parameters.values())
-    assert net.forward(x).output.grad_fn is None
+
+
+def test_a_graph_does_not_end_silently():
+    net, encode = RNN(2, 3, backend="torch", rng=0), torch.nn.Linear(2, 2)
+    x, weights = torch.ones((4, 2, 2)), (net.parameters["weight_ih_l0"], torch.eye(3))
+    for call in (
+        lambda x: net(x)[0],
+        lambda x: net.forward(x, lengths=[4, 2]).output,
+        lambda x: net.value_and_grad(x, torch.zeros((4, 2, 3)))[0],
+        lambda x: unroll("elman", weights, x).h,
+    ):
+        with pytest.warns(RuntimeWarning, match=r"x requires a gradient.*interop\.torch\.Module"):
+            assert call(encode(x)).grad_fn is None
+        # Where the gradient is not wanted, there is nothing to say: warnings are errors here.
+        call(encode(x).detach())
+        with torch.no_grad():
+            call(encode(x))
 
 
 def test_asarray_detaches():

@@ -197,6 +197,9 @@ class Library(Operations):
         """Return the array without what the library may have attached to it (a graph, say)."""
         return a
 
+    def warn_of_graph(self, name: str, a: object) -> None:
+        """Warn where the library records what is done to an array, and `plain` ends the record."""
+
     def strides(self, a: Array) -> tuple[int, ...]:
         """Return the distance in memory of neighbours along each axis, in any unit."""
         return tuple(a.strides)

@@ -25,6 +25,7 @@ def check_inputs(
 
     They are known to fit the network and to be finite; the input's padding is filled.
     """
+    backend.library.warn_of_graph("x", x)
     valid = None
     if lengths is not None or mask is not None:
         x, valid = without_padding("x", x, backend, lengths, mask)

@@ -43,7 +43,8 @@ def compute_threads() -> int:
 def _allowed() -> int:
     count = cores()
     for name in VARIABLES:
-        text = os.environ.get(name, "")
+        # OpenMP takes a list, a number for each level of nesting: the first is meant.
+        text = os.environ.get(name, "").partition(",")[0].strip()
         if text.isdecimal() and int(text):
             count = min(count, int(text))
     return count

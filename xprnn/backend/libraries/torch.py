@@ -1,6 +1,7 @@
 """PyTorch, of which only the arrays are used: nothing here records an autograd graph."""
 
 import importlib
+import warnings
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -40,8 +41,16 @@ class Torch(Library):
         return isinstance(a, self._torch.Tensor)
 
     def traced(self, a: Array) -> bool:
-        del a
-        return arrays.being_compiled()
+        return arrays.being_compiled() or self._batched(a)
+
+    def _batched(self, a: Array) -> bool:
+        """Whether it is an array inside of torch.func.vmap, at which nobody can look."""
+        inside = self._torch._C._functorch
+        while inside.is_functorch_wrapped_tensor(a):
+            if inside.is_batchedtensor(a):
+                return True
+            a = inside.get_unwrapped(a)
+        return False
 
     def device(self, spec: object) -> Device:
         torch = self._torch
@@ -76,6 +85,20 @@ class Torch(Library):
             return a.detach()
         return a
 
+    def warn_of_graph(self, name: str, a: object) -> None:
+        tensor: Any = a
+        if not (self.is_array(a) and tensor.requires_grad and self._torch.is_grad_enabled()):
+            return
+        if arrays.being_compiled() or self._torch._C._functorch.is_functorch_wrapped_tensor(a):
+            return
+        warnings.warn(
+            f"{name} requires a gradient, and torch gets none through a network of xprnn, which "
+            f"takes {name} for its values: expected {name}.detach(), or, inside of a torch model, "
+            "xprnn.interop.torch.Module (net.backward(run, d_output).input is that gradient, too)",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+
     def copy(self, a: Array) -> Array:
         return self.plain(a).clone()
 
@@ -89,7 +112,7 @@ class Torch(Library):
         return self.traced(a) or super().all_finite(a)
 
     def any_nan(self, arrays: Sequence[Array]) -> bool:
-        return not self.traced(arrays) and super().any_nan(arrays)
+        return not any(map(self.traced, arrays)) and super().any_nan(arrays)
 
     def sum_by_index(
         self, rows: Array, index: Array, count: int | None = None
@@ -97,8 +120,8 @@ class Torch(Library):
         if self.traced(index):
             raise TypeError(
                 "the gradient of what integer input picks has as many rows as there are distinct "
-                "integers, which torch.compile can't know: expected value_and_grad and backward of "
-                "integer input to be called outside of compiled functions"
+                "integers, which torch.compile and torch.func.vmap can't know: expected "
+                "value_and_grad and backward of integer input to be called outside of these"
             )
         return super().sum_by_index(rows, index, count)
 
@@ -119,14 +142,17 @@ class Torch(Library):
 
 
 def _namespace(torch: Any) -> Namespace:
-    """Return the namespace of array_api_compat, with a ``maximum`` that torch can compile."""
+    """Return the namespace of array_api_compat, with functions that torch compiles and batches."""
     compat = importlib.import_module("array_api_compat.torch")
 
     def maximum(a: Array, b: Array | float) -> Array:
         # array_api_compat asks torch for the type of array and number, which can't be compiled.
         return torch.clamp(a, min=b) if isinstance(b, int | float) else compat.maximum(a, b)
 
+    def unstack(a: Array, /, *, axis: int = 0) -> tuple[Array, ...]:
+        # array_api_compat's moves the axis, which torch.func.vmap can't follow.
+        return tuple(torch.unbind(a, axis))
+
     own = ModuleType(compat.__name__)
-    vars(own).update(vars(compat))
-    vars(own)["maximum"] = maximum
+    vars(own).update(vars(compat), maximum=maximum, unstack=unstack)
     return own

@@ -79,23 +79,35 @@ def why_no_numba() -> str:
 
 
 def _unknown_processor() -> str:
-    """Return what is wrong with ``NUMBA_CPU_NAME``; an empty text if nothing is.
+    """Return what is wrong with `PROCESSOR`'s variables; an empty text if nothing is.
 
-    LLVM ends the whole process when it compiles for a processor that it doesn't know, and says so
-    beforehand only on stderr.  So another process asks it.
+    LLVM ends the whole process when it compiles for a processor that it doesn't know, or reads a
+    feature without a sign, and says so beforehand only on stderr.  So another process asks it.
     """
-    name = os.environ.get("NUMBA_CPU_NAME", "")
-    if name in ("", "generic"):
+    name, features = (os.environ.get(variable, "") for variable in PROCESSOR)
+    if name in ("", "generic") and not features:
         return ""
+    unsigned = [each for each in features.split(",") if each and each[0] not in "+-"]
+    if unsigned:
+        return f"NUMBA_CPU_FEATURES has {unsigned[0]!r}: expected features like '+avx2' or '-avx2'"
     import subprocess  # slow to import, and rarely needed
 
     done = subprocess.run(
-        [sys.executable, "-c", _ASK_LLVM, name], capture_output=True, text=True, check=False
+        [sys.executable, "-c", _ASK_LLVM, name, features],
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    unknown = re.search(r"'\+?-?(\S*)' is not a recognized feature", done.stderr)
+    if unknown:
+        return f"NUMBA_CPU_FEATURES has {unknown[1]!r}, which LLVM doesn't know"
     if done.returncode == 0 and "not a recognized processor" not in done.stderr:
         return ""
     return f"NUMBA_CPU_NAME is {name!r}, which LLVM doesn't know: expected a name like 'haswell'"
 
+
+PROCESSOR = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
+"""Numba's environment variables for the processor that it compiles for."""
 
 _ASK_LLVM = """
 import contextlib, sys
@@ -103,7 +115,9 @@ import llvmlite.binding as llvm
 with contextlib.suppress(RuntimeError):  # newer versions need no call, and refuse it
     llvm.initialize()
 llvm.initialize_native_target()
-llvm.Target.from_default_triple().create_target_machine(cpu=sys.argv[1], features="")
+llvm.Target.from_default_triple().create_target_machine(
+    cpu=sys.argv[1], features=sys.argv[2]
+)
 """
 
 

@@ -107,6 +107,7 @@ def unroll(
     backend, weights = _check_weights(cell, weights, backend)
     gates_hidden, inputs = weights.W.shape
     hidden = gates_hidden // cell.gates
+    backend.library.warn_of_graph("x", x)
     valid = None
     if lengths is not None or mask is not None:
         x, valid = without_padding("x", x, backend, lengths, mask)
