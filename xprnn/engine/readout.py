@@ -41,6 +41,9 @@ class ReadoutGradient(NamedTuple):
 
 def reads_out(loss: Loss, rows: int, R: Array) -> TypeGuard[ReadsOut]:
     """Whether the loss of so many outputs is to compute them itself; R is the readout's weight."""
+    # The library first, because torch.compile warns of a cached function.
+    if library_of(R).readout_rows(rows, R) == 0:
+        return False
     return _can_read_out(type(loss)) and loss.reads_out(rows, R)  # type: ignore[attr-defined]
 
 
