@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,7 +102,7 @@ def one_core(monkeypatch):
 
 
 def another_program(monkeypatch):
-    monkeypatch.setattr(sys, "executable", "/usr/sbin/httpd")
+    monkeypatch.setattr(sys, "executable", shutil.which("sleep"))
 
 
 def none_known(monkeypatch):
