@@ -2,7 +2,6 @@
 
 import gc
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -102,7 +101,7 @@ def one_core(monkeypatch):
 
 
 def another_program(monkeypatch):
-    monkeypatch.setattr(sys, "executable", shutil.which("sleep"))
+    monkeypatch.setattr(sys, "executable", "/usr/sbin/httpd")
 
 
 def none_known(monkeypatch):
@@ -120,8 +119,11 @@ def none_there(monkeypatch):
 @pytest.mark.parametrize("why", [one_core, another_program, none_known, frozen, none_there])
 def test_no_second_process(second, monkeypatch, why, tmp_path):
     why(monkeypatch)
+    started, popen = [], subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(a) or popen(*a, **k))
     second.ask("os", "mkdir", str(tmp_path / "made"))
     assert second._process is None
+    assert len(started) == (why is none_there)
 
 
 def test_a_pipe_that_nobody_reads_does_not_stop_this_one(second, monkeypatch):
