@@ -64,6 +64,39 @@ def test_what_makes_the_time_loops_is_said(monkeypatch):
     assert line() == "NumPy calls (Numba is not installed)"
 
 
+@pytest.mark.slow
+def test_compiled_code_is_counted_by_processor_and_version(monkeypatch, tmp_path):
+    build = pytest.importorskip("xprnn.backend.numba.build", exc_type=ImportError)
+    monkeypatch.setenv("XPRNN_LOWERING", "on")
+    monkeypatch.setenv("XPRNN_CACHE", str(tmp_path / "kept"))
+
+    def lines() -> list[str]:
+        said = run("info", "--out", tmp_path / "facts").out
+        assert "Warning" not in said
+        found = said.partition("time loops on NumPy: ")[2].splitlines()[1:-2]
+        facts = json.loads((tmp_path / "facts" / "info.json").read_text(encoding="utf-8"))
+        assert facts["compiled"] == [line.removeprefix("  ") for line in found]
+        return facts["compiled"]
+
+    own = build.made_for()
+    assert own.endswith(f", by xprnn {xprnn.__version__} and Numba {metadata.version('numba')}")
+    assert lines() == [f"none for {own} yet: the first use compiles, for some seconds"]
+    source = "def least(x):\n    x[0] = 1\n"
+    build.build(source, {}, build.types.void(build.types.float64[::1]))
+    assert lines() == [f"1 function for {own}, used here"]
+    (file,) = (tmp_path / "kept").glob("least_*.py")
+    (code,) = (tmp_path / "kept").rglob("least_*.nbc")
+    for name, words in [("a", "\n# for haswell (256 bits), by another"), ("b", ""), ("c", "")]:
+        (file.parent / f"{name}.py").write_text(f"def least(x): pass{words}\n", encoding="utf-8")
+        (code.parent / f"{name}.least.nbc").write_bytes(b"")
+    (file.parent / "none.py").write_text("def least(x): pass\n", encoding="utf-8")
+    assert lines() == [
+        f"1 function for {own}, used here",
+        "2 functions for an older version, not used here",
+        "1 function for haswell (256 bits), by another, not used here",
+    ]
+
+
 def test_blas_is_told_from_other_thread_pools(monkeypatch):
     pools = [
         {"user_api": "openmp", "internal_api": "openmp", "num_threads": 8, "version": None},

@@ -140,7 +140,7 @@ def test_on_a_terminal_progress_is_a_bar(tmp_path):
 
 
 def test_the_time_left_is_that_of_the_epochs_left(monkeypatch, capsys):
-    clock = iter([100.0, 106.0])
+    clock = iter([103.0, 106.0])
     monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     with progress.Progress(3) as shown:
         shown(None, Record(1, 0.123456, None, None))

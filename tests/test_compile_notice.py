@@ -44,7 +44,9 @@ def test_compiling_is_announced_once_and_loading_is_not(monkeypatch, caplog):
     lowering._FOUND.clear()
     net = RNN(2, 3, cell=Halved(), rng=0)
     net.value_and_grad(X, np.ones((3, 2, 3), "float32"))
-    assert announced(caplog) == ["compiling the loops for Halved in float32, once"]
+    # The products, too, if no other test has compiled them.
+    assert "compiling the loops for Halved in float32, once" in announced(caplog)
+    assert len(announced(caplog)) == len(set(announced(caplog)))
     caplog.clear()
     # As in another process: only the code on disk is left.
     lowering.loops_of.cache_clear()

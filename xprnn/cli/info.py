@@ -11,14 +11,14 @@ from xprnn.backend import get_backend, probe
 from xprnn.backend.host.files import output_folder, write_atomic
 from xprnn.backend.host.threads import blas
 from xprnn.backend.registry import NAMES
-from xprnn.engine.loop.explaining import lowering_in_use
+from xprnn.engine.loop.explaining import compiled_code, lowering_in_use
 
 HELP = "show versions, backends with their devices, BLAS and its threads"
 DESCRIPTION = """\
 Show the version, every backend with its version and devices (or why it can't be used), the BLAS
-library behind NumPy and its threads, and how time loops run on NumPy.  --backend and --dtype are
-tried out, so that the exit status says whether they work.  --out writes info.json; --seed changes
-nothing."""
+library behind NumPy and its threads, how time loops run on NumPy, and which compiled code is kept
+for which processor.  --backend and --dtype are tried out, so that the exit status says whether they
+work.  --out writes info.json; --seed changes nothing."""
 EXAMPLE = """\
 examples:
   xprnn info
@@ -47,6 +47,9 @@ def run(args: argparse.Namespace) -> int:
         what = f"{library['name']} {library['version'] or ''}".strip()
         print(f"  {what}, {library['threads']} threads")
     print(f"time loops on NumPy: {lowering_in_use()}")
+    code = compiled_code()
+    for line in code:
+        print(f"  {line}")
     chosen = get_backend(args.backend, dtype=args.dtype)
     print(f"{args.backend}: {chosen.name} on {chosen.device} computes in {chosen.dtype_name}")
     if args.out is not None:
@@ -57,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
             "backends": [found._asdict() for found in probes],
             "blas": libraries,
             "lowering": lowering_in_use(),
+            "compiled": code,
         }
         folder = output_folder(args.out)
         write_atomic(folder / "info.json", (json.dumps(facts, indent=2) + "\n").encode())

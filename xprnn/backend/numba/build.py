@@ -145,13 +145,13 @@ def build(
     # Numba names symbols by the function and a number, which every process counts from the start.
     # A name with a hash can't clash with that of another function, whose code is loaded from disk.
     source = source.replace(f"def {kind}(", f"def {name}(", 1)
-    text = f"{source}# {signature}\n# {numbers}\n"
+    text = f"{source}# {signature}\n# {numbers}\n# for {made_for()}\n"
     namespace = {**names, "__name__": __name__}
     compiler: Any = numba.cfunc if by_address else partial(numba.njit, nogil=True)
     compiler = partial(compiler, signature, error_model="numpy", fastmath={"contract"})
     made = partial(_made, compiler, name, source, text, namespace)
     file = _place(name)
-    if file is not None and _compiled_files(file):
+    if file is not None and compiled_files(file):
         function = made(file)
     else:
         if announced:
@@ -250,19 +250,27 @@ def _compiled(
 
 def _discard(file: Path) -> None:
     """Remove the code that Numba has cached for a file, beside it or in ``NUMBA_CACHE_DIR``."""
-    for kept in _compiled_files(file):
+    for kept in compiled_files(file):
         with suppress(OSError):
             kept.unlink()
 
 
 def _protect(file: Path) -> None:
     """Let nobody else write to the code that Numba has cached for a file, whatever the umask."""
-    for kept in _compiled_files(file):
+    for kept in compiled_files(file):
         with suppress(OSError):
             kept.chmod(kept.stat().st_mode & 0o755)
 
 
-def _compiled_files(file: Path) -> list[Path]:
+def made_for() -> str:
+    """Return, in words, the processor that this process compiles for, and the versions."""
+    _, processor, _ = cpu_target.target_context.codegen().magic_tuple()
+    bits = 8 * target().vector_bytes
+    return f"{processor} ({bits} bits), by xprnn {__version__} and Numba {numba.__version__}"
+
+
+def compiled_files(file: Path) -> list[Path]:
+    """Return the files in which Numba keeps what it compiled from a file of the cache."""
     folders = {file.parent, Path(numba.config.CACHE_DIR or file.parent)}
     return [kept for folder in folders for kept in folder.rglob(f"{file.stem}.*.nb[ci]")]
 

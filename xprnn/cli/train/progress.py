@@ -31,7 +31,7 @@ class Progress:
 
     def __init__(self, epochs: int) -> None:
         self.epochs, self.done, self.restored, self.skipped = epochs, 0, 0, 0
-        self.started = time.perf_counter()
+        self._first: tuple[int, float] | None = None
         self.bar: Any = None
         self._listener = _Listener(self.announce)
         self._level = logging.NOTSET
@@ -53,16 +53,19 @@ class Progress:
         """Show an epoch."""
         del net
         self.done += 1
+        here = self.done - self.restored - self.skipped
+        if self._first is None:
+            # It takes longer than the others, because it compiles and fills caches.
+            self._first = here, time.perf_counter()
         if self.bar is not None:
             self._update_bar(1, record.loss)
             return
         every = max(1, self.epochs // 10)
         if self.done == 1 or self.done % every == 0 or self.done == self.epochs:
             words = f"epoch {self.done}/{self.epochs}, loss {record.loss:.4g}"
-            # The first epoch takes longer than the others: it compiles and fills caches.
-            here = self.done - self.restored - self.skipped
-            if here > 1:
-                each = (time.perf_counter() - self.started) / here
+            first, began = self._first
+            if here > first:
+                each = (time.perf_counter() - began) / (here - first)
                 words += f", {each * (self.epochs - self.done):.0f} s left"
             tell(words)
 

@@ -37,6 +37,25 @@ def lowering_in_use() -> str:
     )
 
 
+def compiled_code() -> list[str]:
+    """Say what the cache of compiled code holds, and for which processors; nothing without it."""
+    if not lowering_enabled() or lowering_word() == "numpy" or why_no_numba():
+        return []
+    build = importlib.import_module("xprnn.backend.numba.build")
+    if build.cache_folder() is None:
+        return []
+    lines = []
+    for what in importlib.import_module("xprnn.backend.numba.inventory").kept():
+        functions = f"{what.functions} function{'s' * (what.functions != 1)}"
+        if what.in_use and not what.functions:
+            lines.append(f"none for {what.made_for} yet: the first use compiles, for some seconds")
+        elif what.in_use:
+            lines.append(f"{functions} for {what.made_for}, used here")
+        else:
+            lines.append(f"{functions} for {what.made_for or 'an older version'}, not used here")
+    return lines
+
+
 def explain_lowering(
     cell: str | Cell,
     backend: str | Backend = "numpy",
