@@ -8,7 +8,6 @@ import pytest
 from tests.closeness import assert_close
 from xprnn import RNN, get_backend
 from xprnn.backend.host import tuning
-from xprnn.backend.host.kernels import blas_vector_bits
 from xprnn.backend.libraries import numpy_products
 from xprnn.engine.network import loss_and_grad
 from xprnn.losses import CrossEntropy
@@ -124,15 +123,13 @@ def test_the_same_bits_however_many_threads(n, depth, columns, monkeypatch):
     assert all(result == found[0] for result in found)
 
 
-@pytest.mark.parametrize("wider", [False, True])
-def test_products_at_once_wake_other_threads_once(wider, monkeypatch):
+def test_products_at_once_wake_other_threads_once(monkeypatch):
     rng = np.random.default_rng(0)
     dv, x, h = (rng.normal(size=(400, n)).astype("float32") for n in (256, 32, 64))
     W = rng.normal(size=(256, 32)).astype("float32")
     few = rng.normal(size=(20, 256)).astype("float32")
     pairs = [(dv.T, h), (dv.T, x), (dv, W), (dv, few.T), (few, W)]
     want = [LIBRARY.product(a, b) for a, b in pairs]
-    monkeypatch.setattr(numpy_products, "has_wider_vectors", lambda: wider)
     monkeypatch.setattr(tuning, "TOGETHER_PER_THREAD", 10**6)
     shared, share = [], numpy_products.share
     monkeypatch.setattr(
@@ -150,10 +147,7 @@ def test_products_at_once_wake_other_threads_once(wider, monkeypatch):
     assert LIBRARY.products_at_once([], dv)[1].tobytes() == total.tobytes()
 
 
-@pytest.mark.parametrize("wider", [False, True])
-def test_which_products_are_compiled(wider, calls, monkeypatch):
-    monkeypatch.setattr(numpy_products, "has_wider_vectors", lambda: wider)
-
+def test_which_products_are_compiled(calls):
     def made(a, b, tolerance=1e-5):
         row = np.arange(2 * b.shape[1], dtype="float32")[::2]
         assert_close(LIBRARY.product(a, b, row), row + exact(a, b.T), tolerance, "product and row")
@@ -165,11 +159,9 @@ def test_which_products_are_compiled(wider, calls, monkeypatch):
     assert made(a, b.T) == "nt"
     a.flags.writeable = b.flags.writeable = False
     assert made(a, b.T) == "nt"
-    # Too little to do, too few rows, long sums of many rows, views with gaps, and other dtypes.
+    # Too little to do, too few rows, views with gaps, and other dtypes.
     assert made(a[:2], b.T) == ""
     assert made(a[:3], b[:600].T) == ""
-    many, long = matrices(300, 300, 100, "float32")
-    assert made(many, long.T) == ("nt" if wider else "")
     assert made(a[:, ::2], b[:, ::2].T) == ""
     assert made(a, b.T.astype("float64")) == ""
     assert made(a.astype("float16"), b.T.astype("float16"), 0.01) == ""
@@ -183,10 +175,11 @@ def test_which_products_are_compiled(wider, calls, monkeypatch):
     assert made(a[:, :200], turned(b)[:200]) == ""
     a, b = matrices(256, 800, 32, "float32")
     assert made(turned(a).T, turned(b)) == "tn"
-    # A BLAS of as wide vectors is faster where the result is not narrow.
+    # Long sums of many rows and columns.
     a, b = matrices(256, 800, 320, "float32")
-    assert made(turned(a).T, turned(b)) == ("tn" if wider else "")
-    assert made(a, turned(b)) == ("nn" if wider else "")
+    assert made(a, b.T) == "nt"
+    assert made(turned(a).T, turned(b)) == "tn"
+    assert made(a, turned(b)) == "nn"
 
 
 def test_a_product_is_added_in_place(monkeypatch):
@@ -217,21 +210,6 @@ def test_a_product_is_added_in_place(monkeypatch):
     assert not compiled
     assert (fixed == 1).all()
     assert_close(found, 1 + exact(a, b), 1e-5, "sum")
-
-
-@pytest.mark.parametrize(
-    ("kernels", "wider"),
-    [("prescott", 128), ("haswell", 256), ("skylakex", 512), ("neoversen1", None), ("", None)],
-)
-def test_what_is_known_of_a_blas(kernels, wider, monkeypatch):
-    monkeypatch.setattr("xprnn.backend.host.kernels._kernels", lambda: kernels)
-    assert blas_vector_bits() == wider
-    numpy_products.has_wider_vectors.cache_clear()
-    try:
-        narrower = wider is not None and wider < numpy_products.vector_bits()
-        assert numpy_products.has_wider_vectors() == narrower
-    finally:
-        numpy_products.has_wider_vectors.cache_clear()
 
 
 @pytest.mark.parametrize("word", ["off", "numpy"])

@@ -159,11 +159,9 @@ Measured: LSTM of 512 units (4 MiB), 142 ms and 161; of 1024 (16 MiB) 95 and 93.
 
 # -- compiled code: when it is used instead of a BLAS or NumPy
 #
-# Where the BLAS's kernels have narrower vectors than compiled code (`xprnn.backend.host.kernels`),
-# the limits of length and width don't hold: on the Zen 5 with 512 bits, where OpenBLAS takes
-# kernels of 256, compiled products took 0.43 to 0.67 of its time in all 13 shapes tried.  With 256
-# bits on both sides it is 0.77 to 0.87 for the language model's products, and 0.92 to 1.08
-# elsewhere; with 128 bits the language model's step takes 0.64 of the time.
+# On the Zen 5, 2026-11-29, in shapes from (100, 2000, 500) and (512, 300, 512) to (6400, 512, 512)
+# and (800, 1024, 1024), in float32 and float64, with one thread and two, compiled products took
+# 0.65 to 1.03 of the time of OpenBLAS's with 256 bits on both sides, 0.53 to 1.01 with 512.
 
 COMPILED_PRODUCT = 2**17
 """Multiplications.
@@ -172,29 +170,12 @@ Decides: smaller products are left to BLAS.
 Measured: by CPU time against OpenBLAS.
 """
 
-COMPILED_NARROW_PRODUCT = 2**20
+COMPILED_LARGER_PRODUCT = 2**20
 """Multiplications.
 
-Decides: smaller products NN and TN with a narrow result are left to BLAS.
+Decides: smaller products NN (of more than `NN_FEW_ROWS` rows) and TN are left to BLAS.
 Measured: by CPU time against OpenBLAS.
 """
-
-NARROW_COLUMNS = 64
-"""Columns of the result.
-
-Decides: wider products NN (of more than `NN_FEW_ROWS` rows) and TN are left to BLAS.
-Measured: by CPU time, 0.65 to 0.9 of OpenBLAS's up to 64 columns, 1.1 to 1.7 from 100 on.
-"""
-
-NT_LONG_SUM = 256
-"""Terms of a sum.
-
-Decides: products NT with sums this long are left to BLAS if they have more than `NT_FEW_ROWS` rows.
-Measured: by CPU time, 0.5 to 0.9 of OpenBLAS's with shorter sums; level or slower beyond both.
-"""
-
-NT_FEW_ROWS = 256
-"""Rows of the result.  See `NT_LONG_SUM`."""
 
 NN_FEW_ROWS = 32
 """Rows of the result.
@@ -208,13 +189,6 @@ NN_LARGE = 2**17
 """Entries of b.
 
 Decides: products NN with few rows are left to BLAS if b is smaller.
-Measured: by CPU time against OpenBLAS.
-"""
-
-TN_MANY_ROWS = 1024
-"""Rows of the result.
-
-Decides: products TN with this many rows are left to BLAS.
 Measured: by CPU time against OpenBLAS.
 """
 
@@ -345,6 +319,21 @@ PRODUCT_BLOCK_ROWS = 480
 Decides: a compiled product does all columns of a pass for this many rows before it goes on to the
 next: the part of a that they need stays in the second-level cache.
 Measured: on the Zen 5, products TN, 0 to 7 % faster than with 240.
+"""
+
+FETCHED_BYTES = 2**20
+"""Bytes of b.
+
+Decides: a compiled product of a larger b brings each block of it into the caches while it computes
+with the one before.
+Measured: on the Zen 5, 2026-11-29, see the diary, "large products".
+"""
+
+FETCHED_ROWS = 48
+"""Rows of the result, a multiple of the tiles' heights.
+
+Decides: for this many rows at a time, it fetches some more of the next block.
+Measured: likewise; 24, 48 and 96 are alike with 256 bits, with 512 bits 24 is slower.
 """
 
 PACKED_DISTANCE = 2048

@@ -1,8 +1,8 @@
 """Products of NumPy's matrices, each by the fastest of three ways.
 
-Compiled code for some shapes, one thread of a BLAS for small products, and several threads for
-large ones, of which each calls the BLAS for its parts.  Which product goes which way is decided by
-`xprnn.backend.host.tuning`.
+Compiled code for all but small ones, where there is Numba; else one thread of a BLAS, and several
+threads for large ones, of which each calls the BLAS for its parts.  Which product goes which way is
+decided by `xprnn.backend.host.tuning`.
 """
 
 import importlib
@@ -13,7 +13,6 @@ from typing import Any
 from xprnn.backend.host import tuning
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.cut_products import multiply, parts
-from xprnn.backend.host.kernels import blas_vector_bits
 from xprnn.backend.host.pool import SMALLEST, empty
 from xprnn.backend.host.threads import (
     blas_has_one_thread,
@@ -23,7 +22,7 @@ from xprnn.backend.host.threads import (
     one_turn,
     share,
 )
-from xprnn.backend.numba import lowering_word, vector_bits, why_no_numba
+from xprnn.backend.numba import lowering_word, why_no_numba
 from xprnn.backend.types import Array, DType
 
 SIDE = 16
@@ -130,31 +129,20 @@ def _gemm_for(a: Array, b: Array) -> Any:
     """
     (n, depth), columns = a.shape, b.shape[1]
     work = n * depth * columns
-    wider = has_wider_vectors()
     if not a.flags.c_contiguous:
         faster = (
             a.flags.f_contiguous
-            and work >= tuning.COMPILED_NARROW_PRODUCT
+            and work >= tuning.COMPILED_LARGER_PRODUCT
             and columns >= 2 * SIDE
             and n >= 4 * SIDE
             and depth >= SIDE
-            and (wider or (columns <= tuning.NARROW_COLUMNS and n < tuning.TN_MANY_ROWS))
         )
     elif not b.flags.c_contiguous:
-        faster = (
-            b.flags.f_contiguous
-            and n > 2
-            and (wider or depth < tuning.NT_LONG_SUM or n <= tuning.NT_FEW_ROWS)
-            and columns >= 4 * SIDE
-        )
+        faster = b.flags.f_contiguous and n > 2 and columns >= 4 * SIDE
     else:
         few_rows = 1 < n <= tuning.NN_FEW_ROWS and b.size >= tuning.NN_LARGE
-        narrow = (
-            n > tuning.NN_FEW_ROWS
-            and (wider or columns <= tuning.NARROW_COLUMNS)
-            and work >= tuning.COMPILED_NARROW_PRODUCT
-        )
-        faster = (few_rows or narrow) and min(depth, columns) >= SIDE
+        many_rows = n > tuning.NN_FEW_ROWS and work >= tuning.COMPILED_LARGER_PRODUCT
+        faster = (few_rows or many_rows) and min(depth, columns) >= SIDE
     return compiled_module("gemm", a, b) if faster else None
 
 
@@ -250,13 +238,6 @@ def _ones(count: int, dtype: DType) -> Array:
     row = np.ones((1, count), dtype)
     row.setflags(write=False)
     return row
-
-
-@cache
-def has_wider_vectors() -> bool:
-    """Whether compiled code computes with wider vectors than the BLAS does."""
-    bits = blas_vector_bits()
-    return bits is not None and not why_no_numba() and bits < vector_bits()
 
 
 def compiled_module(name: str, *arrays: Array) -> Any:

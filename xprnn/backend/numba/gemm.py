@@ -1,4 +1,4 @@
-"""Matrix products in shapes at which a BLAS is slow, shared by threads.
+"""Matrix products, shared by threads.
 
 The names are those of BLAS, N for a matrix as it is stored and T for a transposed one: ``nn`` is
 a b, ``nt`` is a bᵀ, ``tn`` is aᵀ b.  The operands of all functions are in row-major order unless

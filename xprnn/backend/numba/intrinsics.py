@@ -1,6 +1,7 @@
 """What compiled code needs and Numba's Python can't say.
 
-A barrier for threads, calls of addresses, array views of them, and keeping an array alive.
+A barrier for threads, calls of addresses, array views of them, fetching what they hold ahead of its
+use, and keeping an array alive.
 """
 
 import os
@@ -79,6 +80,24 @@ def call(typing: Any, table: Any, n: Any, args: Any) -> tuple[Any, Callable[...,
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, args), codegen
+
+
+@intrinsic
+def fetch(typing: Any, address: Any) -> tuple[Any, Callable[..., Any]]:
+    """Have the cache line of an address brought into the caches, without waiting for it."""
+    del typing, address
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        del signature
+        place, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place, number, number, number])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        # It is read, kept as near as possible, and data.
+        how = [ir.Constant(number, value) for value in (0, 3, 1)]
+        builder.call(prefetch, [builder.inttoptr(args[0], place), *how])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), codegen
 
 
 @intrinsic
