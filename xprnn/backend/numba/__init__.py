@@ -2,7 +2,8 @@
 
 `why_no_numba` says why Numba can't be used.  The other modules are imported only if it can:
 
-=================  ======================================================================"""
+=================  ======================================================================
+"""
 
 import importlib.util
 import os
