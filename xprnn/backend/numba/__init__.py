@@ -2,7 +2,18 @@
 
 `why_no_numba` says why Numba can't be used.  The other modules are imported only if it can:
 
-=================  ======================================================================
+=================  =============================================================================
+`tiles`            a tile of a matrix product, whose sums stay in registers
+`packed`           the product of a time step, by a matrix that is packed once for all steps
+`functions`        tanh, exp and a few others as plain arithmetic, which compilers vectorise
+`intrinsics`       what Numba's Python has no words for: atomic counters, views by address
+`build`            compiles a function and caches the result on disk
+`addresses`        what compiled code calls by address, so that it is compiled once
+`gemm`             matrix products of all steps
+`scatter`          sums of rows by index
+`softmax`          the parts of a softmax
+`softmax_readout`  a readout with its cross-entropy, in blocks
+=================  =============================================================================
 """
 
 import importlib.util
