@@ -74,6 +74,7 @@ QUICK = [
     *(("layer", "lstm", case) for case in ("tiny", "wildml", "medium")),
     ("training", "lstm", "characters"),
     ("training", "elman", "characters-256"),
+    ("training", "lstm", "characters-256"),
     ("training", "gru", "forecast"),
 ]
 NO_LUCK = {"MALLOC_MMAP_THRESHOLD_": str(2**17), "MALLOC_TRIM_THRESHOLD_": str(2**20)}

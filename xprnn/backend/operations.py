@@ -263,6 +263,14 @@ class Operations(ABC):
         xp = self.namespace()
         return a + xp.where(hit, spread, xp.zeros_like(spread))
 
+    def spread(self, index: Array, values: Array, shape: tuple[int, int], axis: int) -> Array:
+        """Return a matrix of zeros except in its rows (axis 0) or columns (axis 1) at ``index``.
+
+        They are ``values``; shapes as for `add_at`.
+        """
+        zeros = self.zeros(shape, values.dtype, self.device_of(values))
+        return self.add_at(zeros, index, values, axis)
+
     def put_at(
         self, a: Array, index: Array, values: Array, axis: int, into: Array | None = None
     ) -> Array:

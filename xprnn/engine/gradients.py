@@ -53,10 +53,7 @@ class SparseGradient:
     def to_dense(self) -> Array:
         """Return the whole matrix."""
         library = library_of(self.values)
-        zeros = library.namespace().zeros(
-            self.shape, dtype=self.values.dtype, device=library.device_of(self.values)
-        )
-        return library.add_at(zeros, self.indices, self.values, self.axis)
+        return library.spread(self.indices, self.values, self.shape, self.axis)
 
 
 @tree()

@@ -96,14 +96,14 @@ def read_out_backward(
     library = library_of(R)
     dy_rows, h_rows = library.rows(dy), library.rows(h)
     dy_columns = dy_rows.T
-    if R.shape[0] >= MANY_OUTPUTS:
-        dh = library.product(R.T, dy_columns).T
-    else:
-        dh = library.product(dy_rows, R)
     factored = factored and _is_small(dy_rows.shape[0], R)
     dR = FactoredGradient(dy_rows, h_rows) if factored else None
-    return ReadoutGradient(
-        library.product(dy_columns, h_rows) if dR is None else dR,
-        None if r is None else xp.sum(dy_columns, axis=1),
-        library.reshaped(dh, h.shape),
-    )
+    if R.shape[0] >= MANY_OUTPUTS:
+        dh = library.product(R.T, dy_columns).T
+        dr = None if r is None else xp.sum(dy_columns, axis=1)
+        weight = library.product(dy_columns, h_rows) if dR is None else dR
+    else:
+        pairs = [(dy_rows, R)] if dR is not None else [(dy_rows, R), (dy_columns, h_rows)]
+        (dh, *made), dr = library.products_at_once(pairs, None if r is None else dy_rows)
+        weight = made[0] if dR is None else dR
+    return ReadoutGradient(weight, dr, library.reshaped(dh, h.shape))

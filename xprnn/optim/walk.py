@@ -5,12 +5,17 @@ values, and its array from every dict of the state (its momentum, for example), 
 is empty; it returns the new values and arrays.
 """
 
+import importlib
+import math
 from collections.abc import Mapping
-from typing import TypeAlias
+from functools import cache
+from typing import Any, TypeAlias
 
 from xprnn.backend import library_of, namespace_of
+from xprnn.backend.host import tuning
 from xprnn.backend.types import Array, Rule
-from xprnn.engine.gradients import SparseGradient, elementwise
+from xprnn.engine.gradients import SparseGradient, dense, elementwise
+from xprnn.engine.loop.lowering import chosen_names
 from xprnn.optim.fused import fused_update
 from xprnn.optim.protocol import Gradients, Parameters, Updated
 
@@ -63,16 +68,41 @@ def _one_by_one(
     into: tuple[Memory, ...] | None,
 ) -> dict[str, tuple[Array | None, ...]]:
     """Return each parameter's new arrays, the parameter first."""
-    new = {}
+    if not lazy:
+        gradients = {
+            k: dense(g) if isinstance(g, SparseGradient) else g for k, g in gradients.items()
+        }
+    compiled = _compiled_module(parameters)
+    known: dict[str, tuple[Array | None, ...]] = {}
+    if compiled is not None:
+        known = compiled.compiled_update(formulas, gradients, parameters, memories, into)
+    new: dict[str, tuple[Array | None, ...]] = {}
     for k, p in parameters.items():
+        if k in known:
+            new[k] = known[k]
+            continue
         g, formula = gradients[k], formulas[k]
         arrays = (p, *[memory.get(k) for memory in memories])
-        if isinstance(g, SparseGradient) and not lazy:
-            new[k] = formula(g, *arrays)
-            continue
         given = None if into is None else [kind.get(k) for kind in into]
         new[k] = elementwise(formula, g, arrays, given)
     return new
+
+
+def _compiled_module(parameters: Parameters) -> Any:
+    """Return `xprnn.optim.compiled`; None where it can't be used, or there is too little to do."""
+    if not parameters:
+        return None
+    library = library_of(next(iter(parameters.values())))
+    if "numba" not in chosen_names(library.lowering):
+        return None
+    if sum([math.prod(p.shape) for p in parameters.values()]) < tuning.UPDATE_ENTRIES:
+        return None
+    return _module()
+
+
+@cache
+def _module() -> Any:
+    return importlib.import_module("xprnn.optim.compiled")  # with Numba, which is optional
 
 
 def places(into: Updated | None, names: tuple[str, ...]) -> tuple[Memory, ...] | None:

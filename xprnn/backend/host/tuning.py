@@ -230,6 +230,13 @@ Decides: for fewer, NumPy is used, and nothing is compiled.
 Measured: not separately.
 """
 
+UPDATE_ENTRIES = 2**13
+"""Entries of all parameters.
+
+Decides: the update of fewer is made by NumPy calls, and nothing is compiled.
+Measured: not separately.
+"""
+
 # -- compiled code: how work is shared
 
 PRODUCT_PER_THREAD = 8 * 10**6
@@ -266,7 +273,7 @@ Measured: on the Zen 5 (1 MiB), 2026-11-29, (320, 100) by (100, 8000): blocks of
 """
 
 READOUT_BLOCK_COLUMNS = 4032
-"""Columns of the logits, a multiple of `SOFTMAX_ACCUMULATORS`.
+"""Columns of the logits, a multiple of 64.
 
 Decides: a block has at most so many, so that there are some for several threads.
 Measured: on the Zen 5, 20 rows and 8000 columns: 960, 1920 and 8000 0.421, 0.414, 0.405 ms.
@@ -278,6 +285,13 @@ READOUT_PARTS = 8
 Decides: the gradient of what a readout reads is the sum of at most this many parts, so that
 several threads can form them.  The number of threads does not change it, nor therefore the bits.
 Measured: not separately.
+"""
+
+UPDATE_PER_THREAD = 2**17
+"""Entries of all parameters.
+
+Decides: a compiled update gets one thread for each of these, at least one.
+Measured: see the diary, "whole training steps".
 """
 
 SCATTER_PER_THREAD = 2**19
@@ -364,14 +378,6 @@ PACKED_ROWS = 16
 Decides: a matrix that is packed as it is stored, U for the backward loop, is read in blocks of this
 many whole rows.
 Measured: on the Zen 5, 2026-11-29, half of the columns of U; see the diary, "wide layers".
-"""
-
-SOFTMAX_ACCUMULATORS = 64
-"""Entries: a few vectors.
-
-Decides: the maximum and the sum of a row are formed from this many partial ones, so that
-instructions need not wait for each other.
-Measured: not separately.
 """
 
 

@@ -133,6 +133,12 @@ class NumPy(Library):
             place[...] = a
         return put_in_place(place, index, values, axis)
 
+    def spread(self, index: Array, values: Array, shape: tuple[int, int], axis: int) -> Array:
+        if len(index) == shape[axis]:
+            # All rows or columns, in ascending order.
+            return copied(values)
+        return put_in_place(zeros(shape, values.dtype), index, values, axis)
+
     def entries(self, a: Array, columns: Array) -> Array:
         return a[np.arange(len(a)), columns][:, None]
 
@@ -234,6 +240,9 @@ class NumPy(Library):
     def times(self, a: Array, factor: float | Array) -> Array:
         if a.nbytes < SMALLEST:
             return a * factor
+        if not np.ndim(factor) and not a.flags.c_contiguous and a.flags.f_contiguous:
+            # In the order of memory: the values of a gradient that is sparse by columns.
+            return self.times(a.T, factor).T
         return np.multiply(a, factor, out=empty(a.shape, np.result_type(a, factor)))
 
     def add_overwriting(self, a: Array, b: Array) -> Array:
@@ -351,7 +360,9 @@ class NumPy(Library):
     def any_nan(self, arrays: Sequence[Array]) -> bool:
         # A sum of squares is NaN if, and only if, one of them is; nothing else reads as fast.  It
         # may overflow, of which neither vdot nor a Python float warns.
-        return math.isnan(sum([float(np.vdot(a, a)) for a in arrays]))
+        # Of a matrix that is transposed in memory vdot would make a copy in row-major order.
+        ordered = [a if a.flags.c_contiguous else a.T for a in arrays]
+        return math.isnan(sum([float(np.vdot(a, a)) for a in ordered]))
 
     def release_memory(self) -> None:
         release_memory()
@@ -361,6 +372,8 @@ class NumPy(Library):
         return zeros(shape, dtype)
 
     def square_sum(self, a: Array) -> Array:
+        if a.flags.f_contiguous:
+            a = a.T  # the order of the sum is the order in memory
         if a.size <= tuning.SQUARE_SUM_ENTRIES or a.dtype == np.float16 or not a.flags.c_contiguous:
             return np.sum(a * a)
         flat = a.reshape(-1)

@@ -40,6 +40,7 @@ from xprnn.backend.numba.target import target
 __all__ = ["Built", "NumbaError", "build", "cache_folder", "numba", "types"]
 
 VARIABLE = "XPRNN_CACHE"
+CONTRACT = ("contract",)
 PATIENCE = 30.0
 """Seconds that a process waits for another one that compiles the same function.
 
@@ -104,6 +105,7 @@ def build(
     signature: Any,
     *,
     by_address: bool = False,
+    fastmath: tuple[str, ...] = CONTRACT,
     dependencies: str = "",
     announced: str = "",
     meanwhile: Callable[[], None] | None = None,
@@ -119,6 +121,9 @@ def build(
     signature : numba signature
     by_address : bool
         Whether other compiled code is to call it by its address.
+    fastmath : tuple of str
+        What LLVM may do to sums and products: by default round one of each once, as a fused
+        multiplication.  Empty: each operation has the bits that it has in NumPy.
     dependencies : str
         Everything else that the machine code depends on, besides the modules of this package that
         `_digest` covers: part of the cache key.
@@ -141,6 +146,8 @@ def build(
     started = time.perf_counter()
     kind = source[4 : source.index("(")]
     numbers = {key: value for key, value in names.items() if isinstance(value, _NUMBERS)}
+    if fastmath != CONTRACT:
+        dependencies = f"{dependencies}{fastmath}"
     name = f"{kind}_{_digest(source, f'{signature}', f'{numbers}', dependencies)}"
     # Numba names symbols by the function and a number, which every process counts from the start.
     # A name with a hash can't clash with that of another function, whose code is loaded from disk.
@@ -148,7 +155,7 @@ def build(
     text = f"{source}# {signature}\n# {numbers}\n# for {made_for()}\n"
     namespace = {**names, "__name__": __name__}
     compiler: Any = numba.cfunc if by_address else partial(numba.njit, nogil=True)
-    compiler = partial(compiler, signature, error_model="numpy", fastmath={"contract"})
+    compiler = partial(compiler, signature, error_model="numpy", fastmath=set(fastmath))
     made = partial(_made, compiler, name, source, text, namespace)
     file = _place(name)
     if file is not None and compiled_files(file):
@@ -280,6 +287,7 @@ def build_closure(
     signature: Any,
     *,
     by_address: bool = False,
+    fastmath: tuple[str, ...] = CONTRACT,
     key: object = None,
     announced: str = "",
     meanwhile: Callable[[], None] | None = None,
@@ -298,6 +306,7 @@ def build_closure(
         names,
         signature,
         by_address=by_address,
+        fastmath=fastmath,
         dependencies=dependencies,
         announced=announced,
         meanwhile=meanwhile,

@@ -15,40 +15,34 @@ _NONE = np.empty(0, np.float32)
 """What stands for no gradient."""
 
 
-_LANES, _LOWEST, _ZERO = tuning.SOFTMAX_ACCUMULATORS, np.finfo(np.float32).min, np.float32(0)
+_LOWEST, _ZERO = np.finfo(np.float32).min, np.float32(0)
+_INTEGER, _FLOAT = np.int32, np.float32
+_LEAST, _MOST = np.int32(-(2**31)), np.int32(2**31 - 1)
 
 
-@njit(nogil=True, error_model="numpy", fastmath={"contract"}, forceinline=True)
-def exponentials(x, largest, sums):
+@njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}, forceinline=True)
+def exponentials(x):
     """Set x to exp(x - m); return m, its largest entry, and the sum of the new ones.
 
-    Both are formed from LANES partial ones, which the compiler keeps in vectors; ``largest`` and
-    ``sums`` are memory for them.  If all entries are -∞, m is the lowest finite number, and the sum
-    is zero: so a row may consist of several x's.
+    The largest entry is found among the entries' bits, as integers: a compiler makes vector
+    instructions of that, but not of a maximum of floats, which may be NaN.  Those of numbers at
+    zero and above are in the numbers' order, those of numbers below zero in the opposite order.
+    The order of the sum is the compiler's, too.
+
+    If all entries are -∞, m is the lowest finite number, and the sum is zero: so a row may consist
+    of several x's.
     """
-    n = x.shape[0]
-    whole = n // _LANES * _LANES
-    for k in range(_LANES):
-        largest[k], sums[k] = _LOWEST, _ZERO
-    for j in range(0, whole, _LANES):
-        for k in range(_LANES):
-            largest[k] = x[j + k] if x[j + k] > largest[k] else largest[k]
-    top = _LOWEST
-    for k in range(_LANES):
-        top = largest[k] if largest[k] > top else top
-    for j in range(whole, n):
-        top = x[j] if x[j] > top else top
-    for j in range(0, whole, _LANES):
-        for k in range(_LANES):
-            e = exp32(x[j + k] - top)
-            x[j + k] = e
-            sums[k] += e
+    bits, highest, lowest = x.view(_INTEGER), _LEAST, _MOST
+    for j in range(bits.shape[0]):
+        highest = bits[j] if bits[j] > highest else highest
+        lowest = bits[j] if bits[j] < lowest else lowest
+    top = _INTEGER(highest if highest >= 0 else lowest).view(_FLOAT)
+    top = _LOWEST if top < _LOWEST else top
     total = _ZERO
-    for j in range(whole, n):
-        x[j] = exp32(x[j] - top)
-        total += x[j]
-    for k in range(_LANES):
-        total += sums[k]
+    for j in range(x.shape[0]):
+        e = exp32(x[j] - top)
+        x[j] = e
+        total += e
     return top, total
 
 
@@ -59,15 +53,14 @@ def _softmax_for() -> Callable[..., None]:
     the sum of that; the entry that the row's column had at first goes to picked.  Unless scale is
     (0,), it then multiplies the row by scale / Z and subtracts less in that column.
     """
-    empty, entry, LANES = np.empty, np.float32, tuning.SOFTMAX_ACCUMULATORS
 
     def softmax(a, m, Z, scale, columns, less, picked, first, last):
         V = a.shape[1]
-        largest, sums = empty(LANES, entry), empty(LANES, entry)
         for r in range(first, last):
             x = a[r]
+            bits = x.view(integer)
             picked[r] = x[columns[r]]
-            m[r], Z[r] = exponentials(x, largest, sums)
+            m[r], Z[r] = exponentials(x)
             if scale.shape[0] > 0:
                 factor = scale[r] / Z[r]
                 for j in range(V):
@@ -84,7 +77,9 @@ def _compiled() -> Callable[..., None]:
     columns = types.Array(types.intp, 1, "C", readonly=True)
     bounds = types.intp, types.intp
     signature = types.void(rows, row, row, given, columns, given, row, *bounds)
-    call: Callable[..., None] = build_closure(_softmax_for(), signature).call
+    # The order of the sum is the compiler's, which takes that of its vectors.
+    fastmath = ("contract", "reassoc")
+    call: Callable[..., None] = build_closure(_softmax_for(), signature, fastmath=fastmath).call
     return call
 
 

@@ -52,6 +52,10 @@ _FLOAT32 = np.dtype("float32")
 _NO_ROW = np.empty(0, np.float32)
 _NO_MATRIX = np.empty((0, 0), np.float32)
 
+_VECTORS = 64
+"""Columns: a few vectors.  A block has a multiple of it."""
+
+
 
 class Cut(NamedTuple):
     """How the columns are cut.
@@ -72,7 +76,7 @@ class Cut(NamedTuple):
 
 def cut(rows: int, columns: int) -> Cut:
     """Return how the columns are cut for so many rows."""
-    unit = tuning.SOFTMAX_ACCUMULATORS
+    unit = _VECTORS
     width = max(unit, tuning.READOUT_BLOCK_ENTRIES // rows // unit * unit)
     width = min(width, tuning.READOUT_BLOCK_COLUMNS, columns)
     blocks = -(-columns // width)
@@ -87,13 +91,11 @@ def _forth_for() -> Callable[..., None]:
 
     ``sizes`` are the columns of a block, the distance of its rows, and that of blocks.
     """
-    new, entry, LANES = np.empty, np.float32, tuning.SOFTMAX_ACCUMULATORS
     zero, FEW = np.float32(0), tuning.NN_FEW_ROWS
 
     def forth(table, h, R, r, a, m, Z, picked, columns, sizes, blocks):
         (N, H), V, (width, ld, step) = h.shape, R.shape[0], sizes
         few, given = 1 if N <= FEW else 0, min(r.shape[0], 1)
-        largest, sums = new(LANES, entry), new(LANES, entry)
         for b in range(blocks[0], blocks[1]):
             c = b * width
             wide, at = min(width, V - c), a.ctypes.data + 4 * b * step
@@ -105,7 +107,7 @@ def _forth_for() -> Callable[..., None]:
                 x, k = row(zero, at + 4 * n * ld, wide), columns[n] - c
                 if 0 <= k < wide:
                     picked[n] = x[k]
-                m[b, n], Z[b, n] = exponentials(x, largest, sums)
+                m[b, n], Z[b, n] = exponentials(x)
 
     return forth
 

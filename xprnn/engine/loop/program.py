@@ -5,8 +5,9 @@
 and operations that change nothing are left out.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from xprnn.backend.host.arrays import np
 
@@ -39,6 +40,12 @@ FUNCTIONS = ARITHMETIC | COMPARISONS | LOGIC
 
 _SYMMETRIC = {"add", "multiply", "maximum", "minimum", "equal", "not_equal", "hypot", "logaddexp"}
 _SYMMETRIC |= {"logical_and", "logical_or", "logical_xor"}
+
+
+_PLAIN: dict[str, Callable[[Any, Any], float]] = {
+    "add": operator.add, "subtract": operator.sub, "multiply": operator.mul,
+}  # fmt: skip
+"""Those in which Python's floats neither differ from NumPy's nor raise errors."""
 
 
 class Node(NamedTuple):
@@ -214,6 +221,8 @@ def _is_number(node: Node) -> bool:
 
 def folded(op: str, values: list[str | float | bool | None]) -> float | bool:
     """Return the result of an operation on constants, in double precision."""
+    if op in _PLAIN:
+        return _PLAIN[op](values[0], values[1])
     if op == "astype":
         return float(values[0])  # type: ignore[arg-type]
     if op == "where":

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.pool import copied, empty
-from xprnn.backend.numba import functions, intrinsics, tiles
+from xprnn.backend.numba import intrinsics, tiles
 from xprnn.backend.numba.addresses import PACK, PRODUCT, compile_ahead, loop_table
 from xprnn.backend.numba.ahead import AHEAD
 from xprnn.backend.numba.build import Built, NumbaError, build, numba, types
@@ -15,10 +15,11 @@ from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.loop.gaps import Gaps
 from xprnn.engine.loop.numba import team
+from xprnn.engine.loop.numba.names import formula_names
 from xprnn.engine.loop.numba.parts import GROUP, NUMBERS, Loop
 from xprnn.engine.loop.numba.source import backward_loop, forward_loop, work_entries
 from xprnn.engine.loop.numba.window import WINDOW_ROWS, window_loop
-from xprnn.engine.loop.program import BOOL, FUNCTIONS
+from xprnn.engine.loop.program import BOOL
 from xprnn.engine.loop.protocol import LoopGradient, Recurrent, StepGradient, Trajectory, Work
 from xprnn.engine.loop.results import one_gradient
 from xprnn.engine.loop.trace import Formulas
@@ -294,33 +295,17 @@ def compile_loop(
 
 def _names(loop: Loop, dtype: str) -> dict[str, Any]:
     """Return the globals that the source of a loop needs."""
-    scalar, size = getattr(np, dtype), np.dtype(dtype).itemsize
-    bits = 8 * size
-    names: dict[str, Any] = {
-        name: getattr(np, name) for name in FUNCTIONS if name != "round" and hasattr(np, name)
-    }
-    names |= {
-        "round": np.rint,
-        "floor_divide": functions.floor_divide,
-        "maximum": functions.maximum,
-        "minimum": functions.minimum,
-        "tanh": getattr(functions, f"tanh{bits}"),
+    scalar = getattr(np, dtype)
+    names = formula_names(dtype) | {
         "call": intrinsics.call,
         "PRODUCT": PRODUCT,
         "PACK": PACK,
         "hold": intrinsics.hold,
         "meet": intrinsics.meet,
-        "row": intrinsics.row,
-        "empty": np.empty,
         "zeros": np.zeros,
-        "dtype": scalar,
-        "boolean": np.bool_,
-        "zero": scalar(0),
-        "one": scalar(1),
         "GROUP": GROUP,
         "ROWS": WINDOW_ROWS,
-        "SIZE": size,
-        "LANES": tiles.lanes(size),
+        "LANES": tiles.lanes(np.dtype(dtype).itemsize),
     }
     for name, (value, kind) in loop.constants.items():
         names[name] = value if kind == BOOL else scalar(value)
