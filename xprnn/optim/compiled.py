@@ -3,8 +3,8 @@
 `xprnn.optim.recipes` makes a program of the formula.  Its numbers, which differ from update to
 update, are arguments of the compiled function, so it is compiled once.  It goes through all arrays
 of a parameter in blocks that stay in the cache, where NumPy calls go through whole arrays, a dozen
-times.  Each operation is rounded as NumPy rounds it: the new values are the same to the bit (but for
-the sign of a zero).
+times.  Each operation is rounded as NumPy rounds it: the new values are the same to the bit, except
+for the sign of a zero.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -58,7 +58,6 @@ def _softmax_for() -> Callable[..., None]:
         V = a.shape[1]
         for r in range(first, last):
             x = a[r]
-            bits = x.view(integer)
             picked[r] = x[columns[r]]
             m[r], Z[r] = exponentials(x)
             if scale.shape[0] > 0:
@@ -77,9 +76,7 @@ def _compiled() -> Callable[..., None]:
     columns = types.Array(types.intp, 1, "C", readonly=True)
     bounds = types.intp, types.intp
     signature = types.void(rows, row, row, given, columns, given, row, *bounds)
-    # The order of the sum is the compiler's, which takes that of its vectors.
-    fastmath = ("contract", "reassoc")
-    call: Callable[..., None] = build_closure(_softmax_for(), signature, fastmath=fastmath).call
+    call: Callable[..., None] = build_closure(_softmax_for(), signature).call
     return call
 
 

@@ -56,7 +56,6 @@ _VECTORS = 64
 """Columns: a few vectors.  A block has a multiple of it."""
 
 
-
 class Cut(NamedTuple):
     """How the columns are cut.
 
