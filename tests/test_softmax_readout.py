@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from tests.closeness import assert_close
-from xprnn import RNN, fit
+from xprnn import RNN, evaluate, fit
 from xprnn.backend.host import cut_products, tuning
 from xprnn.backend.host.threads import blas_threads
 from xprnn.backend.libraries import numpy, numpy_products
+from xprnn.data import Batch
 from xprnn.engine.gradients import dense
 from xprnn.engine.network import loss_and_grad
 from xprnn.losses import CrossEntropy
@@ -30,13 +31,17 @@ def compiled(monkeypatch):
 @pytest.fixture
 def calls(monkeypatch):
     """Return a list that gets the arguments of every call of the compiled code."""
-    found, original = [], softmax_readout.softmax_readout
+    found = []
 
-    def noted(*given, **options):
-        found.append(options)
-        return original(*given, **options)
+    def noted(original):
+        def called(*given, **options):
+            found.append(options)
+            return original(*given, **options)
 
-    monkeypatch.setattr(softmax_readout, "softmax_readout", noted)
+        return called
+
+    for name in ("softmax_readout", "softmax_of_readout"):
+        monkeypatch.setattr(softmax_readout, name, noted(getattr(softmax_readout, name)))
     return found
 
 
@@ -106,15 +111,19 @@ def test_the_same_bits_however_many_threads(whole, monkeypatch):
     for count in (1, 2, 3, 20):
         with blas_threads(count):
             got = softmax_readout.softmax_readout(*given, whole=whole, rows=40)
+            rows = 70 if whole else 40
+            alone = softmax_readout.softmax_of_readout(*given[:4], rows=rows)
         found.append([None if a is None else a.tobytes() for a in got])
+        assert [a.tobytes() for a in alone] == found[0][:3]
     assert all(each == found[0] for each in found)
     # Some parts have several blocks.
     assert cut(35, 1500) == cut(70, 1500) == (128, 12, 8)
     want = exact(*given)
     for name in found_names(whole=whole):
         assert_close(getattr(got, name), getattr(want, name), ROUNDING, name)
-    passes = 1 if whole else 2
-    assert shared == [2] * 2 * passes + [3] * 2 * passes + [8] * 2 * passes
+    # Each pass forth and back, and the two passes of the softmax alone.
+    times = 4 if whole else 6
+    assert shared == [2] * times + [3] * times + [8] * times
 
 
 def test_infinities_and_nan(monkeypatch):
@@ -165,10 +174,14 @@ def test_a_network_has_the_gradients_of_plain_array_code(case, calls, monkeypatc
         target[2] = -7
     value, gradient = net.value_and_grad(x, target, loss, **arguments)
     assert len(calls) == 1
+    given = {name: arguments[name] for name in ("lengths", "weights") if name in arguments}
+    evaluated = evaluate(net, [Batch(x, target, **given)], loss=loss)
+    assert len(calls) == 2
     monkeypatch.setenv("XPRNN_LOWERING", "off")
     want, exact_gradient = net.value_and_grad(x, target, loss, **arguments)
-    assert len(calls) == 1
+    assert len(calls) == 2
     assert_close(value, want, 1e-6)
+    assert_close(evaluated, want, 1e-6)
     for name, g in gradient.parameters.items():
         assert_close(dense(g), dense(exact_gradient.parameters[name]), ROUNDING, name)
 
@@ -238,11 +251,13 @@ def test_there_is_never_memory_for_all_logits(dtype, lowering, monkeypatch):
         if hasattr(module, "empty"):
             monkeypatch.setattr(module, "empty", noted(module.empty))
     got = net.value_and_grad(x, target, CrossEntropy())
+    evaluated = evaluate(net, (x, target), loss=CrossEntropy())
     assert 0 < max(sizes) < 240 * 1100 / 5
     monkeypatch.setattr(tuning, "READOUT_COLUMNS", 10**9)
     want = net.value_and_grad(x, target, CrossEntropy())
     assert max(sizes) >= 240 * 1100
     tolerance = ROUNDING if dtype == "float32" else 1e-13
     assert_close(got[0], want[0], tolerance)
+    assert_close(evaluated, want[0], tolerance)
     for name, g in got[1].parameters.items():
         assert_close(dense(g), dense(want[1].parameters[name]), tolerance, name)

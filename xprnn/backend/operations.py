@@ -415,6 +415,25 @@ class Operations(ABC):
         )
         return ReadoutSoftmax(m, Z, picked, dh, d if whole else None, dR, dr)
 
+    def softmax_of_readout(
+        self, h: Array, R: Array, r: Array | None, columns: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return m, Z and the logits in the columns, (N, 1) each: see `softmax_readout`."""
+        xp, count = self.namespace(), h.shape[0]
+        size = max(1, self.readout_rows(count, R) or count)
+        parts: list[tuple[Array, ...]] = []
+        for start in range(0, count, size):
+            some = slice(start, start + size)
+            a = self.product(h[some, :], R.T, r)
+            picked = self.entries(a, columns[some])
+            m, _, Z = self.softmax_parts(a, overwrite=True)
+            parts.append((m, Z, picked))
+        if len(parts) == 1:
+            m, Z, picked = parts[0]
+        else:
+            m, Z, picked = (xp.concat(each) for each in zip(*parts, strict=True))
+        return m, Z, picked
+
     # Rules applied block by block
 
     def elementwise(

@@ -5,6 +5,7 @@ documentation of `RNN`.
 """
 
 import copy
+import math
 import operator
 import os
 import weakref
@@ -39,6 +40,7 @@ from xprnn.engine.lengths import fill_target
 from xprnn.engine.loop.lowering import compiled
 from xprnn.engine.parameters import Parameters
 from xprnn.engine.passes import backward_of_padded, inference, step_of
+from xprnn.engine.readout import reads_out
 from xprnn.engine.results import Gradient, Run, Tangents, check_run, trimmed_gradient
 from xprnn.engine.saving import check_finite, read_network, write_network
 from xprnn.engine.stack import draw_masks, forward
@@ -847,6 +849,37 @@ class RNN:
 
 
 @entry
+@entry
+def states_and_loss(
+    net: RNN,
+    x: Array,
+    state: Arrays | None,
+    lengths: Sequence[int] | None,
+    mask: Array | None,
+    loss: Loss,
+) -> tuple[Array, Arrays, Callable[..., Array]]:
+    """Return what a loss takes of a network, the final state, and the loss.
+
+    That is the output; or, for a loss that is to read out by itself, what the readout reads.
+
+    Returns
+    -------
+    output : array
+    state : tuple of array
+    value : callable
+        ``value(output, target, *mask)``, as `xprnn.losses.Loss.__call__`.
+    """
+    architecture, parameters = net.architecture, net.parameters
+    if architecture.output_size is not None and hasattr(x, "shape") and len(x.shape) > 1:
+        R = parameters[architecture.readout_weight]
+        rows = math.prod(architecture.output_shape(*x.shape[:2])[:-1])
+        if reads_out(loss, rows, R):
+            given = check_inputs(architecture, net.backend, x, state, lengths, mask)
+            h, final = inference(architecture, net.backend, parameters, *given, reads_out=False)
+            return h, final, partial(loss.readout_value, R, parameters.get("readout.bias"))
+    return *net(x, state, lengths, mask=mask), loss
+
+
 def loss_and_grad(
     net: RNN,
     x: Array,

@@ -24,10 +24,14 @@ def inference(
     x: Array,
     state: Arrays,
     valid: Array | None,
+    *,
+    reads_out: bool = True,
 ) -> tuple[Array, Arrays]:
     """Return output and final state; see `xprnn.engine.stack.forward`."""
-    masks = draw_masks(architecture, backend, None, *x.shape[:2])
-    run = forward(architecture, backend, parameters, x, state, valid, save=False, masks=masks)
+    masks, given = draw_masks(architecture, backend, None, *x.shape[:2]), (x, state, valid)
+    run = forward(
+        architecture, backend, parameters, *given, save=False, masks=masks, reads_out=reads_out
+    )
     return run.output, run.state
 
 

@@ -177,6 +177,18 @@ class CrossEntropy:
             return False
         return library_of(R).readout_rows(rows, R) > 0
 
+    def readout_value(
+        self, R: Array, r: Array | None, h: Array, target: Array, mask: Array | None = None
+    ) -> Array:
+        library = library_of(h)
+        xp = library.namespace()
+        classes, of_target = self._factors(xp, h, target, mask)[:2]
+        chosen = xp.maximum(classes, 0)  # 0 where there is padding
+        m, Z, picked = library.softmax_of_readout(library.rows(h), R, r, chosen)
+        # As in `_value`.
+        values = of_target * (xp.log(Z) + (m - picked))  # (2)
+        return self._combined(xp, [values], of_target, target)
+
     def value_and_readout_grad(
         self,
         R: Array,

@@ -102,6 +102,12 @@ class ReadsOut(Protocol):
         """
         ...
 
+    def readout_value(
+        self, R: Array, r: Array | None, h: Array, target: Array, mask: Array | None = None
+    ) -> Array:
+        """Return the value of the output R h + r: see `Loss.__call__`."""
+        ...
+
     def value_and_readout_grad(
         self,
         R: Array,

@@ -5,7 +5,7 @@ from xprnn.backend.types import Array
 from xprnn.data.batches import Batch, Batches, each_batch
 from xprnn.engine.existing import check_existing, existing_steps
 from xprnn.engine.lengths import fill_target
-from xprnn.engine.network import RNN
+from xprnn.engine.network import RNN, states_and_loss
 from xprnn.losses import Loss, check_weights, combined, get_loss, mask_arguments
 from xprnn.training.reports import Reports
 
@@ -48,11 +48,14 @@ def total_loss(net: RNN, batches: Batches, loss: Loss) -> "TotalLoss":
     for batch in each_batch(batches):
         with reports.asking() as questions:
             before = state if batch.carry else None
-            output, final = net(batch.x, before, batch.lengths, mask=batch.mask)
+            output, final, loss_of = states_and_loss(
+                net, batch.x, before, batch.lengths, batch.mask, loss
+            )
+            shape = net.architecture.output_shape(*batch.x.shape[:2])
             target = fill_target(net.backend, valid_steps(net, batch), batch.target)
-            target = loss.check(tuple(output.shape), target, net.backend)
+            target = loss.check(shape, target, net.backend)
         mask = mask_arguments(batch_mask(net, loss, batch, target))
-        value, entries = loss(output, target, *mask), reports.entries(loss, target, *mask)
+        value, entries = loss_of(output, target, *mask), reports.entries(loss, target, *mask)
         reports.add(total.batches + 1, value, entries, questions)
         for report in reports.read():
             if report.fault:

@@ -192,10 +192,7 @@ class NumPy(Library):
         *,
         whole: bool,
     ) -> ReadoutSoftmax:
-        compiled = None
-        if columns.dtype == _INDEXING and _compiles_readout(len(h), R):
-            arrays = (R, h, of_all, of_one) if r is None else (R, h, of_all, of_one, r)
-            compiled = compiled_module("softmax_readout", *arrays)
+        compiled = _compiled_readout(R, r, columns, h, of_all, of_one)
         if compiled is None:
             return super().softmax_readout(h, R, r, columns, of_all, of_one, whole=whole)
         row = np.ascontiguousarray
@@ -211,6 +208,19 @@ class NumPy(Library):
         )
         m, Z, picked = (a[:, None] for a in (found.m, found.Z, found.picked))
         return ReadoutSoftmax(m, Z, picked, found.h, found.logits, found.weight, found.bias)
+
+    def softmax_of_readout(
+        self, h: Array, R: Array, r: Array | None, columns: Array
+    ) -> tuple[Array, Array, Array]:
+        compiled = _compiled_readout(R, r, columns, h)
+        if compiled is None:
+            return super().softmax_of_readout(h, R, r, columns)
+        row = np.ascontiguousarray
+        bias = None if r is None else row(r)
+        rows = _rows_at_once(len(R))
+        found = compiled.softmax_of_readout(row(h), R, bias, row(columns), rows=rows)
+        m, Z, picked = (a[:, None] for a in found)
+        return m, Z, picked
 
     def concatenated(self, arrays: Sequence[Array]) -> Array:
         first = arrays[0]
@@ -506,6 +516,15 @@ def _compiles_readout(rows: int, R: Array) -> bool:
         and R.flags.c_contiguous
         and compiled_module("softmax_readout", R) is not None
     )
+
+
+def _compiled_readout(R: Array, r: Array | None, columns: Array, *others: Array) -> Any:
+    """Return the module with the compiled readout and softmax; None where it can't be used, or
+    isn't faster.  The first of the others has the rows.
+    """
+    if columns.dtype != _INDEXING or not _compiles_readout(len(others[0]), R):
+        return None
+    return compiled_module("softmax_readout", R, *others, *(() if r is None else (r,)))
 
 
 def _count_outside(a: Array, low: float, high: float, where: Array | None) -> int:

@@ -31,7 +31,7 @@ on GPUs: the first in blocks of rows, the second computes (1) twice.
 
 import inspect
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -288,6 +288,41 @@ def softmax_readout(
         None if whole else dR,
         None if r is None else dr,
     )
+
+
+def softmax_of_readout(
+    h: HostArray, R: HostArray, r: HostArray | None, columns: HostArray, *, rows: int
+) -> tuple[HostArray, HostArray, HostArray]:
+    """Return m, Z and ``picked``, (N,) each; the parameters are those of `softmax_readout`.
+
+    The bits are the same, too, of as many rows at a time.  No block is kept.
+    """
+    (N, H), V = h.shape, len(R)
+    m, Z, picked = np.empty((3, N), _FLOAT32)
+    bias = _NO_ROW if r is None else r
+    (forth, join, _), table = _compiled(), product_table("float32")
+    times = max(1, -(-N // rows))
+    for begin, end in pairwise([N * k // times for k in range(times + 1)]):
+        some, n = slice(begin, end), end - begin
+        width, count, parts = cut(n, V)
+        threads = max(1, min(compute_threads(), parts, n * V * H // tuning.PRODUCT_PER_THREAD))
+        own = empty((threads, n * width), _FLOAT32)
+        ms, Zs = np.empty((2, count, n), _FLOAT32)
+        bounds = [count * k // threads for k in range(threads + 1)]
+
+        def do(k: int, given: tuple[HostArray, ...], shape: tuple[int, int, int]) -> None:
+            h, a, ms, Zs, picked, columns = given
+            blocks = bounds[k], bounds[k + 1]  # noqa: B023 - called before it changes
+            forth(table, h, R, bias, a[k], ms, Zs, picked, columns, shape, blocks)
+
+        given = h[some], own, ms, Zs, picked[some], columns[some]
+        # All blocks of a thread are at the same place.
+        if threads == 1:
+            do(0, given, (width, width, 0))
+        else:
+            share(partial(do, given=given, shape=(width, width, 0)), range(threads))
+        join(ms, Zs, m[some], Z[some])
+    return m, Z, picked
 
 
 def _do(
