@@ -228,6 +228,10 @@ def test_a_training_keeps_the_gradient_factored(calls):
     assert [options["whole"] for options in calls] == [True]
     fit(net, (np.tile(x, (9, 1)), np.tile(target, (9, 1))), loss="cross_entropy", epochs=1)
     assert [options["whole"] for options in calls] == [True, False]
+    # The embedding reads the same weight, whose gradient is the sum of both and so dense.
+    tied = network(V=3000, hidden=100, tied=True, embedding_size=100)
+    fit(tied, (x, target), loss="cross_entropy", epochs=1)
+    assert [options["whole"] for options in calls] == [True, False, False]
 
 
 @pytest.mark.parametrize("lowering", ["numba", "numpy"])
