@@ -125,6 +125,18 @@ class Operations(ABC):
         found = [self.product(a, b) for a, b in pairs]
         return found, None if summed is None else self.sum_rows(summed)
 
+    def products_and_sum(
+        self, d: Array, x: Array, w: Array | None
+    ) -> tuple[Array, Array, Array | None]:
+        """Return dᵀ x, the sum of d's rows, and d w unless w is None.
+
+        Of d (N, M), x (N, K) and w (M, K).
+        """
+        pairs = [(d.T, x)] if w is None else [(d.T, x), (d, w)]
+        made, total = self.products_at_once(pairs, d)
+        assert total is not None
+        return made[0], total, None if w is None else made[1]
+
     def add_product(self, a: Array, left: Array, right: Array) -> Array:
         """Return a + leftᵀ right, of left (N, M) and right (N, K).  May overwrite ``a``."""
         return self.add_overwriting(a, self.product(left.T, right))

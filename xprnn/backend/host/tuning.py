@@ -287,6 +287,14 @@ several threads can form them.  The number of threads does not change it, nor th
 Measured: not separately.
 """
 
+OUTER_PER_THREAD = 2**17
+"""Entries of the product.
+
+Decides: a compiled product of one column and one row gets one thread for each of these, at least
+one.
+Measured: not separately.
+"""
+
 UPDATE_PER_THREAD = 2**17
 """Entries of all parameters.
 

@@ -17,6 +17,7 @@ from xprnn.backend.libraries.numpy_products import (
     SIDE,
     compiled_module,
     product,
+    products_and_sum,
     products_at_once,
     sum_of_rows,
 )
@@ -338,6 +339,12 @@ class NumPy(Library):
 
     sum_rows = staticmethod(sum_of_rows)
     products_at_once = staticmethod(products_at_once)
+
+    def products_and_sum(
+        self, d: Array, x: Array, w: Array | None
+    ) -> tuple[Array, Array, Array | None]:
+        found = products_and_sum(d, x, w) if x.shape[1] == 1 else None
+        return super().products_and_sum(d, x, w) if found is None else found
 
     def copy(self, a: Array) -> Array:
         # Not a.copy(), which would keep the class of a memory map.

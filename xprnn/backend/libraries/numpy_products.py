@@ -54,13 +54,36 @@ def product(a: Array, b: Array, row: Array | None = None) -> Array:
             c += row
         return c
     if rows * b.size >= tuning.COMPILED_PRODUCT:
-        compiled = _by_compiled_code(a, b, row)
+        compiled = _outer_product(a, b, row) if len(b) == 1 else _by_compiled_code(a, b, row)
         if compiled is not None:
             return compiled
     c = _by_blas(a, b)
     if row is not None:
         c += row
     return c
+
+
+def _outer_product(a: Array, b: Array, row: Array | None) -> Array | None:
+    """Return a b + row, of one column and one row, in one pass over the result; or None."""
+    given = (a, b) if row is None else (a, b, row)
+    if not all(one.flags.c_contiguous for one in given):
+        return None
+    thin = compiled_module("thin", *given)
+    return None if thin is None else thin.outer_product(a, b, row)
+
+
+def products_and_sum(
+    d: Array, x: Array, w: Array | None
+) -> tuple[Array, Array, Array | None] | None:
+    """Return dᵀ x, the sum of d's rows, and d w unless w is None, all in one pass over d; or None.
+
+    x and w have one column each.
+    """
+    given = (d, x) if w is None else (d, x, w)
+    if d.size < tuning.COMPILED_PRODUCT or not all(one.flags.c_contiguous for one in given):
+        return None
+    thin = compiled_module("thin", *given)
+    return None if thin is None else thin.products_and_sum(d, x, w)
 
 
 def _by_blas(a: Array, b: Array) -> Array:

@@ -17,7 +17,7 @@ Shapes: x (T, B, I), or integers (T, B); u (T, B, G·H); W (G·H, I); b and γ (
 
 from typing import NamedTuple
 
-from xprnn.backend import Backend
+from xprnn.backend import Backend, Library
 from xprnn.backend.types import Array
 from xprnn.engine.gradients import GradientArray, sum_columns
 from xprnn.engine.loop.wide import narrowed, widened
@@ -96,18 +96,31 @@ def project_backward(
     """
     library = backend.library
     da, d_gain = _before_gain(backend, du, gain, normalized)
-    pairs, summed = [] if beside is None else [beside], None if b is None else du
-    if x.ndim == 3:
-        pairs.append((da.T, library.rows(x)))
+    if x.ndim == 2:
+        first = _alone(library, beside)
+        dW = sum_columns(da, library.reshaped(x, (da.shape[0],)), W.shape[1])
+        # Each row of da is in one of the sums, so fewer rows have the same sum.
+        db = None if b is None else library.sum_rows(dW.values.T if da is du else du)
+        return ProjectionGradient(dW, db, d_gain, None, first)
+    x_rows = library.rows(x)
+    if x_rows.shape[1] == 1 and b is not None and da is du:
+        first = _alone(library, beside)
+        d_weight, db, dx = library.products_and_sum(da, x_rows, W if of_input else None)
+    else:
+        pairs = [] if beside is None else [beside]
+        pairs.append((da.T, x_rows))
         if of_input:
             pairs.append((da, W))
-    made, db = library.products_at_once(pairs, summed)
-    first = None if beside is None else made.pop(0)
-    if x.ndim == 2:
-        dW = sum_columns(da, library.reshaped(x, (da.shape[0],)), W.shape[1])
-        return ProjectionGradient(dW, db, d_gain, None, first)
-    dx = library.reshaped(made[1], x.shape) if of_input else None
-    return ProjectionGradient(made[0], db, d_gain, dx, first)
+        made, db = library.products_at_once(pairs, None if b is None else du)
+        first = None if beside is None else made.pop(0)
+        d_weight, dx = made[0], made[1] if of_input else None
+    dx = None if dx is None else library.reshaped(dx, x.shape)
+    return ProjectionGradient(d_weight, db, d_gain, dx, first)
+
+
+def _alone(library: Library, pair: tuple[Array, Array] | None) -> Array | None:
+    """Return the product of a pair, if there is one."""
+    return None if pair is None else library.products_at_once([pair], None)[0][0]
 
 
 def input_gradient(
