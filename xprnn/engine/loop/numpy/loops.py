@@ -111,21 +111,34 @@ class NumPyLoops:
         states = tuple([empty((steps + 1, batch, hidden), dtype) for _ in state])
         for made, initial in zip(states, state, strict=True):
             made[0] = initial
-        shape = (steps, batch, hidden)
+        gates = [
+            empty((steps, each.last - each.first, batch, hidden), dtype)
+            for each in loop.plan.stored_gates
+        ]
         saved = {
-            name: empty(shape, _TRUTH if kind == BOOL else dtype) for name, kind in loop.plan.saved
+            loop.plan.results[index]: made[:, k]
+            for made, each in zip(gates, loop.plan.stored_gates, strict=True)
+            for k, index in enumerate(each.results)
         }
-        U_T, into = _transposed(U, steps), tuple(saved.values())
+        for name, kind in loop.plan.saved:
+            if name not in saved:
+                of_entry = _TRUTH if kind == BOOL else dtype
+                saved[name] = empty((steps, batch, hidden), of_entry)
+        into = tuple([saved[name] for name, _ in loop.plan.saved])
+        cut = parts(batch, U.size, u.itemsize)
+        rows = batch // len(cut)
+        apart = loop.plan.joined and gates_apart(rows, steps, U)
+        U_T = _transposed_gates(U) if apart else _transposed(U, steps)
 
         def part(mine: slice) -> None:
             block = loop.block(steps, (mine.stop - mine.start) * hidden * u.itemsize)
             loop.call(
                 *(u[:, mine], U_T, units, _part(states, mine), _part(into, mine)),
+                *([made[:, :, mine] for made in gates],),
                 *(_rows(mask, mine), _steps(valid, mine), block, dtype),
             )
 
-        cut = parts(batch, U.size, u.itemsize)
-        with step_products(batch // len(cut), U.size):
+        with step_products(rows, U.size):
             of_each(part, cut)
         places = saved_places(loop.plan.program)
         return Trajectory(states, tuple([_saved(place, states, saved) for place in places]))
@@ -265,7 +278,7 @@ def _saved(place: Place, states: Arrays, saved: dict[str, Array]) -> Array:
 
 
 def _compiled(name: str, source: str, plan: LoopPlan) -> Compiled:
-    namespace = dict(_NAMES)
+    namespace: dict[str, Any] = {**_NAMES, "gates_dot": gates_dot, "spread": spread}
     exec(compile(source, f"<xprnn {name}>", "exec"), namespace)
     return Compiled(namespace[name], source, plan)
 
@@ -275,7 +288,47 @@ def _transposed(U: Array, steps: int) -> Array:
     if steps < _STEPS_WORTH_A_COPY:
         return U.T
     made = empty(U.shape[::-1], U.dtype)
+    _transpose(U, made)
+    return made
+
+
+def _transpose(U: Array, into: Array) -> None:
+    """Write Uᵀ to an array."""
     # In stripes, because otherwise each entry is read from, or written to, a cache line of its own.
     for start in range(0, U.shape[0], _STRIPE):
-        made[:, start : start + _STRIPE] = U[start : start + _STRIPE].T
+        into[:, start : start + _STRIPE] = U[start : start + _STRIPE].T
+
+
+def _transposed_gates(U: Array) -> Array:
+    """Return the transposes of the gates' rows of U, (G, H, H)."""
+    hidden = U.shape[1]
+    made = empty((len(U) // hidden, hidden, hidden), U.dtype)
+    for k, gate in enumerate(made):
+        _transpose(U[k * hidden : (k + 1) * hidden], gate)
+    return made
+
+
+def gates_apart(rows: int, steps: int, U: Array) -> bool:
+    """Return whether each gate gets a product of its own, which leaves no gaps between its rows."""
+    return rows > 1 and steps >= _STEPS_WORTH_A_COPY and step_dot(rows, U.T) is np.dot
+
+
+def gates_dot(
+    rows: int, U_T: Array, gates: int
+) -> tuple[Callable[[Array, Array, Array], object], Array, Array]:
+    """Return what makes v of all gates, where it puts it, and a view of that, (gates, rows, H)."""
+    hidden, dtype = U_T.shape[-2], U_T.dtype
+    if U_T.ndim == 3:
+        v = empty((gates, rows, hidden), dtype)
+        return np.matmul, v, v
+    v = empty((rows, gates * hidden), dtype)
+    return step_dot(rows, U_T), v, v.reshape(rows, gates, hidden).transpose(1, 0, 2)
+
+
+def spread(numbers: tuple[float, ...], rows: int, hidden: int, dtype: Any) -> Array:
+    """Return a number for each gate: one for all of them if it is the same, else for each entry."""
+    if len(set(numbers)) == 1:
+        return np.array(numbers[0], dtype)
+    made = np.empty((len(numbers), rows, hidden), dtype)
+    made[...] = np.array(numbers, dtype)[:, None, None]
     return made

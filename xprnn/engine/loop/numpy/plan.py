@@ -11,6 +11,7 @@ from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from xprnn.engine.loop.joint import second_blocks
+from xprnn.engine.loop.numpy.joined import Joined, joined_gates, sum_of
 from xprnn.engine.loop.numpy.phases import Phase, depending, late_nodes, phases
 from xprnn.engine.loop.numpy.regroup import regrouped
 from xprnn.engine.loop.numpy.storage import Storage
@@ -33,6 +34,8 @@ class LoopPlan(NamedTuple):
         The places of what is computed step by step, and of what is computed in blocks.
     wide : tuple of (int, int)
         Ranges of gates whose sums u + v are one addition.
+    joined : tuple of Joined
+        Ranges of gates that are computed together, sums included.
     waiting : set of int
         The operations that come after the second product of a step, if there is one.
     """
@@ -44,6 +47,7 @@ class LoopPlan(NamedTuple):
     blocks: Storage
     wide: tuple[tuple[int, int], ...] = ()
     waiting: Container[int] = ()
+    joined: tuple[Joined, ...] = ()
 
     @property
     def saved(self) -> list[tuple[str, str]]:
@@ -51,6 +55,11 @@ class LoopPlan(NamedTuple):
         nodes = self.program.nodes
         found = [(name, nodes[k].kind) for k, name in self.results.items()]
         return [(name, kind) for name, kind in found if name.startswith("saved")]
+
+    @property
+    def stored_gates(self) -> list[Joined]:
+        """The joined gates that are saved."""
+        return [each for each in self.joined if each.results[0] in self.results]
 
     def nodes_of(self, phase: Phase) -> list[int]:
         """Return the operations of a phase, in order."""
@@ -63,9 +72,11 @@ class LoopPlan(NamedTuple):
     def step_nodes(self, *, waiting: bool) -> list[int]:
         """Return the operations within a step before its second product, or after it, in order.
 
-        Without a second product, all of them come before.
+        Without a second product, all of them come before.  Those of joined gates are left out.
         """
-        return [k for k in self.nodes_of(Phase.STEP) if (k in self.waiting) == waiting]
+        apart = {k for each in self.joined for k in (*each.inner, *each.results)}
+        found = self.nodes_of(Phase.STEP)
+        return [k for k in found if (k in self.waiting) == waiting and k not in apart]
 
 
 def plan_forward(program: Program, gates: int, second: int = 0) -> LoopPlan:
@@ -78,20 +89,29 @@ def plan_forward(program: Program, gates: int, second: int = 0) -> LoopPlan:
     states = set(program.inputs("state").values())
     phase = phases(program, late, loop, lambda index: index in results or index in states)
     wide: tuple[tuple[int, int], ...] = ()
+    joined: tuple[Joined, ...] = ()
+    if gates > 1 and not second:
+        joined = joined_gates(nodes, phase, results, set(results) | loop, gates)
     if gates > 1:
-        wide = _wide_sums(nodes, phase, results, gates - second, gates)
+        alone = [k for k in range(gates) if not any(a.first <= k < a.last for a in joined)]
+        wide = _wide_sums(nodes, phase, results, gates - second, gates, alone)
     waiting = depending(nodes, second_blocks(nodes, gates - second))
     fixed = _results_of_steps(phase, results) | _inputs(program, "state")
     if gates > 1:
         fixed |= _inputs(program, "v")
     for first, last in wide:
         for k in range(first, last):
-            fixed[_sum_of(nodes, k) or 0] = f"v{k}"
-    order = sorted(_order(nodes, phase, gates), key=waiting.__contains__)
+            fixed[sum_of(nodes, k) or 0] = f"v{k}"
+    apart = {k for each in joined for k in (*each.inner, *each.results)}
+    for each in joined:
+        for k, index in enumerate(each.results):
+            fixed.setdefault(index, f"{each.name}[{k}]")
+    order = [k for k in _order(nodes, phase, gates) if k not in apart]
+    order.sort(key=waiting.__contains__)
     shareable = {name for name in results.values() if name.startswith(("new", "saved"))}
     steps = Storage(nodes, order, fixed, set(results) | loop, shareable)
     blocks = _blocks(nodes, phase, results)
-    return LoopPlan(program, phase, results, steps, blocks, wide, waiting)
+    return LoopPlan(program, phase, results, steps, blocks, wide, waiting, joined)
 
 
 def plan_backward(program: Program, gates: int) -> LoopPlan:
@@ -154,27 +174,19 @@ def _blocks(nodes: Sequence[Node], phase: Sequence[Phase], results: dict[int, st
     return Storage(nodes, order, fixed, inside | set(results), prefix="t")
 
 
-def _sum_of(nodes: Sequence[Node], gate: int) -> int | None:
-    """Return the node u + v of a gate, if v is needed for nothing else."""
-    found = [
-        (index, node)
-        for index, node in enumerate(nodes)
-        if any(input_number(nodes[a], "v") == gate for a in node.args)
-    ]
-    if len(found) != 1 or found[0][1].op != "add":
-        return None
-    index, node = found[0]
-    return index if any(input_number(nodes[a], "u") == gate for a in node.args) else None
-
-
 def _wide_sums(
-    nodes: Sequence[Node], phase: Sequence[Phase], results: dict[int, str], first: int, gates: int
+    nodes: Sequence[Node],
+    phase: Sequence[Phase],
+    results: dict[int, str],
+    first: int,
+    gates: int,
+    alone: Container[int],
 ) -> tuple[tuple[int, int], ...]:
     """Return the ranges of two gates and more whose sums u + v are one addition, made in v.
 
-    A range ends with the blocks of the first product.
+    A range ends with the blocks of the first product, and beside gates that are not ``alone``.
     """
-    sums = [_sum_of(nodes, k) for k in range(gates)]
+    sums = [sum_of(nodes, k) if k in alone else None for k in range(gates)]
     fits = [index is not None and index not in results for index in sums]
     fits = [fit and phase[sums[k] or 0] is Phase.STEP for k, fit in enumerate(fits)]
     ranges, start = [], 0

@@ -8,6 +8,7 @@ in `xprnn.engine.loop.protocol`, and (2a) to (2c) and (8a) to (8c) to those of a
 Steps past the end of a sequence are computed like all others, and then set to what they should be.
 """
 
+from xprnn.engine.loop.numpy.joined import Joined
 from xprnn.engine.loop.numpy.phases import Phase
 from xprnn.engine.loop.numpy.plan import LoopPlan
 from xprnn.engine.loop.numpy.writer import Writer, lanes
@@ -21,8 +22,9 @@ def forward_source(
 ) -> str:
     """Return the text of the loop from step 0 to step T-1.
 
-    It is ``forward(u, U_T, units, states, saved, mask, valid, block, dtype)``, and writes to
-    states, of which it reads the initial ones, and to saved, the arrays of `LoopPlan.saved`.
+    It is ``forward(u, U_T, units, states, saved, gates, mask, valid, block, dtype)``, and writes to
+    states, of which it reads the initial ones, to saved, the arrays of `LoopPlan.saved`, and to
+    gates, (T, n, B, H) for each of `LoopPlan.joined` if that is saved.
     """
     return _Forward(plan, gates, second).source(masked=masked, padded=padded)
 
@@ -64,7 +66,7 @@ class _Forward(Writer):
         for k in states:
             self.stepped[f"new{k}"] = self.block_of(f"new{k}")
             body.append(f"state{k} = new{k}")
-        lines = ["T, B, _ = u.shape", "H = U_T.shape[0]"]
+        lines = ["T, B, _ = u.shape", "H = states[0].shape[2]"]
         lines += [f"unit{k} = units[{k}]" for k in _up_to_last(self, "unit")]
         for k in states:
             lines += [f"states{k} = states[{k}]", f"state{k} = states{k}[0]"]
@@ -76,16 +78,27 @@ class _Forward(Writer):
             lines += _PAST
         if self.gates > 1 and self.plan.program.inputs("v"):
             lines += self._projections()
-        if self.plan.program.inputs("v"):
+        if self.plan.joined:
+            lines += self._joined_arrays()
+        elif self.plan.program.inputs("v"):
             lines.append("dot = step_dot(B, U_T)")
         before, after = self.block_calls(Phase.BEFORE), self.block_calls(Phase.AFTER)
         loop = [*self.block_views(), *before, *self.loop(body, backwards=False), *after]
         lines.append("for start in range(0, T, block):")
         lines += indented(["stop = min(start + block, T)", *loop])
-        return function("forward(u, U_T, units, states, saved, mask, valid, block, dtype)", lines)
+        arguments = "u, U_T, units, states, saved, gates, mask, valid, block, dtype"
+        return function(f"forward({arguments})", lines)
 
     def _projections(self) -> list[str]:
         """Return the lines that make the arrays of v: one for each product, as `dot` demands."""
+        if self.plan.joined:
+            gates = [(k, k + 1, f"{k}") for k in range(self.gates)]
+            gates += [(a, b, f"{a}_{b}") for a, b in self.plan.wide]
+            gates += [(a, b, f"{a}_{b}") for a, b, *_ in self.plan.joined]
+            lines = [f"dot, v, v_gates = gates_dot(B, U_T, {self.gates})"]
+            return lines + [
+                f"v{at} = v_gates[{a if b == a + 1 else f'{a}:{b}'}]" for a, b, at in gates
+            ]
         if not self.second:
             lines, parts = ["v = empty((B, U_T.shape[1]), dtype)"], [("v", 0, self.gates)]
         else:
@@ -97,6 +110,35 @@ class _Forward(Writer):
             ranges = [(k, k + 1, f"{k}") for k in range(start, stop)]
             ranges += [(a, b, f"{a}_{b}") for a, b in self.plan.wide if start <= a < stop]
             lines += [f"v{at} = {name}[:, {lanes(a - start, b - start)}]" for a, b, at in ranges]
+        return lines
+
+    def _joined_arrays(self) -> list[str]:
+        """Return the lines that make the arrays and numbers of gates that are computed together."""
+        lines = [f"u_gates = u.reshape(T, B, {self.gates}, H).transpose(0, 2, 1, 3)"]
+        for k, each in enumerate(self.plan.stored_gates):
+            lines.append(f"{each.name} = gates[{k}]")
+        for each in self.plan.joined:
+            if each not in self.plan.stored_gates:
+                lines.append(f"{each.name} = empty(({each.last - each.first}, B, H), dtype)")
+            for word, numbers in each.numbers().items():
+                lines += [f"{word}{each.first} = spread({numbers}, B, H, dtype)"]
+        return lines
+
+    def _together(self, each: Joined) -> list[str]:
+        """Return the calls that compute gates together."""
+        (first, last), v = each[:2], f"v{each.first}_{each.last}"
+        u = f"u_gates{first}_{last}_t"
+        self.stepped[u] = f"u_gates[start:stop, {first}:{last}]"
+        out = each.name
+        if each in self.plan.stored_gates:
+            out = f"{each.name}_t"
+            self.stepped[out] = f"{each.name}[start:stop]"
+        numbers = each.numbers()
+        lines = [f"add({u}, {v}, {v})"]
+        lines += [f"multiply({v}, scale{first}, {v})"] if "scale" in numbers else []
+        lines.append(f"tanh({v}, {out})")
+        lines += [f"multiply({out}, factor{first}, {out})"] if "factor" in numbers else []
+        lines += [f"add({out}, shift{first}, {out})"] if "shift" in numbers else []
         return lines
 
     def _product(self, *, masked: bool) -> list[str]:
@@ -128,12 +170,17 @@ class _Forward(Writer):
     def _operations(self, *, waiting: bool) -> list[str]:
         """Return those before the second product, or after it."""
         lines, summed = [], set()
+        if not waiting:
+            lines += [line for each in self.plan.joined for line in self._together(each)]
         for first, last in self.plan.wide:
             if (self.second > 0 and first >= self.first) != waiting:
                 continue
             name = f"u{first}_{last}_t"
             self.stepped[name] = self.gate("u[start:stop]", first, last)
-            columns = "v" if (first, last) == (0, self.gates) else f"v{first}_{last}"
+            if self.plan.joined:
+                self.stepped[name] = f"u_gates[start:stop, {first}:{last}]"
+            whole = (first, last) == (0, self.gates) and not self.plan.joined
+            columns = "v" if whole else f"v{first}_{last}"
             lines.append(f"add({name}, {columns}, {columns})")
             summed |= {f"v{k}" for k in range(first, last)}
         for index in self.plan.step_nodes(waiting=waiting):
