@@ -13,6 +13,7 @@ import xprnn
 from tests.cases import CELLS, Case, row_of
 from tests.closeness import FLOAT64, assert_all_close, assert_close
 from tests.optimizers import RULES
+from tests.process import run_python
 from xprnn import RNN, get_backend
 from xprnn.cells import Elman
 from xprnn.engine.gradients import dense
@@ -147,6 +148,40 @@ def test_it_compiles_once_for_each_shape(monkeypatch):
             JAX.asarray(np.ones((3, 2, 2))), JAX.asarray(np.ones((3, 2, 2))), lengths=lengths
         )
     assert len(seen) == 3
+
+
+def test_zeros():
+    make, dtype = JAX.library.zeros, JAX.dtype
+    zeros = make((2, 3), dtype, JAX.device)
+    assert zeros.committed
+    assert JAX.library.device_of(zeros) == JAX.device
+    assert zeros.tolist() == [[0, 0, 0], [0, 0, 0]]
+    # One of them may be written into by a function that was given it for that.
+    zeros.delete()
+    assert make((2, 3), dtype, JAX.device).shape == (2, 3)
+    with jax.enable_x64(False):
+        assert make((2, 3), np.dtype("float32"), JAX.device).dtype == np.float32
+
+
+SPREAD = """
+import jax, numpy as np, xprnn
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+
+net = xprnn.RNN(2, 8, 2, cell="lstm", backend="jax", rng=0)
+x = np.random.default_rng(0).normal(size=(5, 4, 2)).astype("float32")
+want, _ = net.value_and_grad(net.backend.asarray(x), net.backend.asarray(x))
+mesh = Mesh(jax.devices(), ("batch",))
+spread = jax.device_put(x, NamedSharding(mesh, P(None, "batch")))
+everywhere = jax.device_put(net, NamedSharding(mesh, P()))
+got, _ = jax.jit(xprnn.RNN.value_and_grad)(everywhere, spread, spread)
+print(len(jax.devices()), abs(float(got) - float(want)) < 1e-6)
+"""
+
+
+@pytest.mark.full
+def test_a_batch_that_is_spread_over_devices():
+    two = "--xla_force_host_platform_device_count=2"
+    assert run_python(SPREAD, XLA_FLAGS=two, XPRNN_LOWERING="on") == "2 True\n"
 
 
 def test_the_switches_leave_it_uncompiled(monkeypatch):
