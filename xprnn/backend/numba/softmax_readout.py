@@ -52,8 +52,8 @@ _FLOAT32 = np.dtype("float32")
 _NO_ROW = np.empty(0, np.float32)
 _NO_MATRIX = np.empty((0, 0), np.float32)
 
-_VECTORS = 64
-"""Columns: a few vectors.  A block has a multiple of it."""
+_VECTOR = 16
+"""Entries of the widest vector: blocks have whole ones."""
 
 
 class Cut(NamedTuple):
@@ -75,11 +75,15 @@ class Cut(NamedTuple):
 
 def cut(rows: int, columns: int) -> Cut:
     """Return how the columns are cut for so many rows."""
-    unit = _VECTORS
-    width = max(unit, tuning.READOUT_BLOCK_ENTRIES // rows // unit * unit)
+    width = max(4 * _VECTOR, tuning.READOUT_BLOCK_ENTRIES // rows // _VECTOR * _VECTOR)
     width = min(width, tuning.READOUT_BLOCK_COLUMNS, columns)
-    blocks = -(-columns // width)
-    return Cut(width, blocks, min(tuning.READOUT_PARTS, blocks))
+    blocks, parts = -(-columns // width), tuning.READOUT_PARTS
+    if blocks > parts:
+        # As many in each part, so that threads have as much to do.
+        blocks = -(-blocks // parts) * parts
+        width = -(-columns // blocks // _VECTOR) * _VECTOR
+        blocks = -(-columns // width)
+    return Cut(width, blocks, min(parts, blocks))
 
 
 def _forth_for() -> Callable[..., None]:
