@@ -25,9 +25,10 @@ def logits(rows, columns, scale=10.0):
     return (scale * np.random.default_rng(0).normal(size=(rows, columns))).astype("float32")
 
 
+@pytest.mark.parametrize("less", [0, 100], ids=["both signs", "all below zero"])
 @pytest.mark.parametrize("columns", [1, 5, 63, 64, 65, 1000])
-def test_softmax_parts(columns):
-    a = logits(7, columns)
+def test_softmax_parts(columns, less):
+    a = logits(7, columns) - np.float32(less)
     given = a.copy()
     m, Z = softmax.softmax_parts(given)
     np.testing.assert_array_equal(m, a.max(axis=1))
