@@ -14,6 +14,7 @@ import resource
 import numpy as np
 import xprnn
 from xprnn.bench import layer, training
+from xprnn.engine.network import loss_and_grad
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 def stack(cell, case, backend, threads):
@@ -42,7 +43,21 @@ def window(cell, case, backend, threads):
     lengths = [steps - k for k in range(batch)]
     return lambda: net.value_and_grad(x, y, lengths=lengths, window=2)
 
+def words(cell, batch, backend, threads):
+    # The readout's gradient is factored for one sentence, and dense for many.
+    x, y = np.random.default_rng(0).integers(0, 3000, (2, 20, batch))
+    net, rule = xprnn.RNN(3000, 100, 3000, cell=cell, rng=0), xprnn.optim.SGD(0.01)
+    state, loss = rule.init(net.parameters), xprnn.losses.CrossEntropy()
+
+    def work():
+        nonlocal state
+        _, gradient, _ = loss_and_grad(net, x, y, loss, factored=True)
+        net.parameters, state = rule.update(gradient.parameters, state, net.parameters)
+
+    return work
+
 PREPARE = {{
+    "words": ({{"sentence": 1, "batch": 32}}, words),
     "layer": (layer.CASES, layer.xprnn_layer),
     "training": (training.CASES, training.xprnn_training),
     "stack": (layer.CASES, stack),
@@ -76,6 +91,8 @@ QUICK = [
     ("training", "elman", "characters-256"),
     ("training", "lstm", "characters-256"),
     ("training", "gru", "forecast"),
+    ("words", "elman", "sentence"),
+    ("words", "elman", "batch"),
 ]
 NO_LUCK = {"MALLOC_MMAP_THRESHOLD_": str(2**17), "MALLOC_TRIM_THRESHOLD_": str(2**20)}
 """The GNU C library's own limits, for which it takes larger ones once it has freed such an array.

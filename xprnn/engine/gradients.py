@@ -178,9 +178,9 @@ def plus_times(a: Array, g: GradientArray, factor: float, *, overwrite: bool = F
         return plus(a, times(g, factor))
     if isinstance(g, FactoredGradient):
         library = library_of(a)
-        mine = a if overwrite else library.namespace().asarray(a, copy=True)
+        mine = a if overwrite else library.copy(a)
         return library.add_product(mine, g.left, g.right * factor)
-    step = g * factor
+    step = library_of(a).times(g, factor)
     if overwrite:
         return library_of(a).add_overwriting(a, step)
     step += a
@@ -298,8 +298,8 @@ def elementwise(
     if not isinstance(g, SparseGradient):
         return library_of(g).elementwise(rule, (g, *arrays), places)
     library = library_of(g.values)
-    xp, at = library.namespace(), g.indices
-    selected = [None if a is None else xp.take(a, at, axis=g.axis) for a in arrays]
+    at = g.indices
+    selected = [None if a is None else library.taken(a, at, g.axis) for a in arrays]
     return tuple(
         [
             None if a is None else library.put_at(a, at, new, g.axis, place)

@@ -311,7 +311,7 @@ def softmax_of_readout(
         width, count, parts = cut(n, V)
         threads = max(1, min(compute_threads(), parts, n * V * H // tuning.PRODUCT_PER_THREAD))
         own = empty((threads, n * width), _FLOAT32)
-        ms, Zs = np.empty((2, count, n), _FLOAT32)
+        ms, Zs = empty((2, count, n), _FLOAT32)
         bounds = [count * k // threads for k in range(threads + 1)]
 
         def do(k: int, given: tuple[HostArray, ...], shape: tuple[int, int, int]) -> None:
@@ -345,7 +345,7 @@ def _do(
     width, count, parts = shape
     # Unless d is kept, the rows of a block follow each other, and so lie on few pages of memory.
     sizes = (width, V, width) if whole else (width, width, N * width)
-    m, Z = np.empty((2, count, N), _FLOAT32)
+    m, Z = empty((2, count, N), _FLOAT32)
     sums = dh[None, ...] if parts == 1 else empty((parts, N, H), _FLOAT32)
     (forth, rows, back), table = _compiled(), product_table("float32")
 
