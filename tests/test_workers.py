@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.process import run_python
-from xprnn.backend.host.workers import Workers
+from xprnn.backend.host import workers
+from xprnn.backend.host.workers import Trials, Workers
 
 
 def watch(address: int, count: int) -> None:
@@ -187,3 +188,55 @@ def test_spinning_ends_when_there_is_work_or_after_a_while():
         assert team.run([lambda: done.append(1)] * 2)
     assert len(done) == 600
     team.close()
+
+
+def test_what_several_threads_have_lost_is_left_to_one_for_a_while():
+    trials = Trials()
+
+    def tried(together, calls):
+        """Return which of some calls were tried, in each of which the parts took that long."""
+        found = []
+        for _ in range(calls):
+            found.append(trials.wanted())
+            if found[-1]:
+                trials.tell(together, 1.0, 2)
+        return found
+
+    assert all(tried(1.2, 50))
+    lost = tried(2.1, 40)
+    left = [len(run) for run in "".join(".t"[k] for k in lost).split("t")]
+    assert left == [0, 0, 1, 2, 4, 8, 16, 2]
+    tried(2.1, 1000)
+    assert trials.skipped <= Trials.MOST
+    # They are tried again, and one gain is enough.
+    assert any(tried(1.2, Trials.MOST + 1))
+    assert all(tried(1.2, 50))
+    assert tried(2.1, 1) == tried(1.9, 1) == tried(2.1, 1) == [True]
+
+
+def test_jobs_that_do_not_gain_are_left_to_the_caller(team, monkeypatch):
+    now, worked = [0.0], [0.0]
+    monkeypatch.setattr(workers.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(workers.time, "thread_time", lambda: worked[0])
+    caller, done = threading.current_thread(), []
+
+    def job(late):
+        done.append(1)
+        if threading.current_thread() is caller:
+            now[0] += 1 + late
+            worked[0] += 1
+
+    def run(late, calls):
+        return [team.run_if_faster([lambda: job(late)] * 2) for _ in range(calls)]
+
+    assert all(run(0.0, 3))
+    slow = run(1.5, 8)
+    assert slow == [True, True, False, True, False, False, True, False]
+    assert sum(done) == 2 * (3 + 4)
+    assert not all(run(0.0, 5))
+    assert all(run(0.0, 10))
+
+
+def test_the_start_of_a_thread_is_not_taken_for_a_loss(team, monkeypatch):
+    monkeypatch.setattr(team.trials, "tell", lambda *args: pytest.fail(f"{args}"))
+    assert team.run_if_faster([lambda: None] * 2)

@@ -254,9 +254,9 @@ def share(work: Callable[[int], object], parts: Sequence[int]) -> None:
     """Call ``work(part)`` for every part, each in its own thread, and wait for all.
 
     The first part is done by the calling thread, and so are all others if there are no threads to
-    be had: see `xprnn.backend.host.workers`.
+    be had, or if they have been slower lately: see `xprnn.backend.host.workers`.
     """
-    if not WORKERS.run([partial(work, part) for part in parts]):
+    if not WORKERS.run_if_faster([partial(work, part) for part in parts]):
         for part in parts:
             work(part)
 

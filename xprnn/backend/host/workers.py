@@ -9,6 +9,7 @@ that has done its part looks for the next one for some tens of microseconds befo
 import atexit
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -93,11 +94,45 @@ class _Worker:
             self._counters[_APART] = count
 
 
+class Trials:
+    """Whether several threads have been faster lately than one would have been.
+
+    Where other processes have the cores, a second thread comes late, or takes the first one's core
+    in order to spin there: handing half of a small network's loops over made a step take 1.4 times
+    as long.  So the time is measured that the parts took together, and compared to what they would
+    have taken one after the other, by the processor time of the first.  After a second loss in a
+    row the next call is left to one thread, then the next two, four, and so on.
+    """
+
+    MOST = 64
+    """Calls that are left to one thread, at most, before several are tried again."""
+
+    def __init__(self) -> None:
+        self.losses = self.skipped = 0
+
+    def wanted(self) -> bool:
+        """Whether to try it this time."""
+        # Python threads may lose one of these updates; then one more call is tried, or one less.
+        if self.skipped:
+            self.skipped -= 1
+            return False
+        return True
+
+    def tell(self, together: float, one: float, parts: int) -> None:
+        """Take note of the time that the parts took together, and of the work in one of them."""
+        if together < one * parts:
+            self.losses = 0
+        else:
+            self.losses += 1
+            self.skipped = min(self.MOST, 2 ** min(self.losses, 30) // 4)
+
+
 class Workers:
     """The process's threads for computations."""
 
     def __init__(self) -> None:
         self.spin: Spin | None = None
+        self.trials = Trials()
         self._lock = threading.Lock()
         self._workers: list[_Worker] = []
         self._closed = False
@@ -122,6 +157,30 @@ class Workers:
             return self._run(jobs)
         finally:
             self._lock.release()
+
+    def run_if_faster(self, jobs: Sequence[Job]) -> bool:
+        """Do the same as `run` with jobs that need not run at the same time, if it pays.
+
+        All of them should have about as much to do.  It returns False, too, where that has taken
+        longer lately than one job after the other would have (see `Trials`).
+        """
+        if not self.trials.wanted():
+            return False
+        work = 0.0
+
+        def first() -> None:
+            nonlocal work
+            started = time.thread_time()
+            jobs[0]()
+            work = time.thread_time() - started
+
+        size, started = len(self._workers), time.perf_counter()
+        if not self.run([first, *jobs[1:]]):
+            return False
+        # To start a thread for the first time says nothing about the next time.
+        if len(self._workers) == size:
+            self.trials.tell(time.perf_counter() - started, work, len(jobs))
+        return True
 
     def _run(self, jobs: Sequence[Job]) -> bool:
         workers = self._ready(len(jobs) - 1)

@@ -45,16 +45,19 @@ def run(
     """Call ``function(*share, team, sync, work(share), *arrays)`` for all shares at once.
 
     Threads that share sequences wait for each other, so all of them must be running.  If there are
-    no threads to be had, the loop runs in the thread that called.
+    no threads to be had, or if they have been slower lately, the loop runs in the thread that
+    called.
     """
     first, last = shares[0], shares[-1]
     if len(shares) > 1:
         let_workers_spin()
         sync = np.zeros(1, np.int64)
-        team = len(shares) if first.stop == last.stop else 1
+        meets = first.stop == last.stop
+        team = len(shares) if meets else 1
         jobs = [partial(function, *share, team, sync, work(share), *arrays) for share in shares]
         try:
-            if WORKERS.run(jobs):
+            # The time of a thread that waits for others doesn't tell how much it has to do.
+            if (WORKERS.run if meets else WORKERS.run_if_faster)(jobs):
                 return
         except BaseException:
             # An interrupt, say: the other threads would wait for this one for ever.
