@@ -93,6 +93,31 @@ def test_every_formula_with_gates_apart(cell):
     problem.compare_passes(found, problem.plain(problem.dh))
 
 
+@dataclass(frozen=True)
+class Inner(Bent):
+    """Each gate is saved before its last number is applied."""
+
+    gates: ClassVar[int] = 2
+
+    def forward(self, xp, u, v, state):
+        a, b = (xp.tanh(u_k + v_k) for u_k, v_k in zip(u, v, strict=True))
+        return (2 * a + 3 * b + 0 * state[0],), (a, b)
+
+    def backward(self, xp, saved, previous, d_state):
+        del xp, previous
+        (a, b), (dh,) = saved, d_state
+        da = 2 * dh * (1 - a * a), 3 * dh * (1 - b * b)
+        return da, da, (None,)
+
+
+def test_what_is_saved_on_the_way_ends_the_gate():
+    problem = Problem(Inner(), steps=9)
+    problem.compare_passes(
+        problem.passes(NumPyLoops(formulas_of(Inner())), problem.dh), problem.plain(problem.dh)
+    )
+    assert [each.numbers() for each in plan_of(Inner()).joined] == [{}]
+
+
 def test_gates_of_few_steps_and_large_products_lie_side_by_side():
     U = np.zeros((4, 1), "float32")
     assert gates_apart(2, 8, U)

@@ -9,6 +9,7 @@ from typing import Any
 from xprnn._version import __version__
 from xprnn.backend import get_backend, probe
 from xprnn.backend.host.files import output_folder, write_atomic
+from xprnn.backend.host.kernels import narrower_blas
 from xprnn.backend.host.threads import blas
 from xprnn.backend.registry import NAMES
 from xprnn.engine.loop.explaining import compiled_code, lowering_in_use
@@ -16,9 +17,10 @@ from xprnn.engine.loop.explaining import compiled_code, lowering_in_use
 HELP = "show versions, backends with their devices, BLAS and its threads"
 DESCRIPTION = """\
 Show the version, every backend with its version and devices (or why it can't be used), the BLAS
-library behind NumPy and its threads, how time loops run on NumPy, and which compiled code is kept
-for which processor.  --backend and --dtype are tried out, so that the exit status says whether they
-work.  --out writes info.json; --seed changes nothing."""
+library behind NumPy and its threads, whether it leaves the processor's widest vectors unused, how
+time loops run on NumPy, and which compiled code is kept for which processor.  --backend and --dtype
+are tried out, so that the exit status says whether they work.  --out writes info.json; --seed
+changes nothing."""
 EXAMPLE = """\
 examples:
   xprnn info
@@ -46,6 +48,9 @@ def run(args: argparse.Namespace) -> int:
     for library in libraries:
         what = f"{library['name']} {library['version'] or ''}".strip()
         print(f"  {what}, {library['threads']} threads")
+    narrower = narrower_blas()
+    if narrower is not None:
+        print(f"  NumPy's BLAS: {narrower}")
     print(f"time loops on NumPy: {lowering_in_use()}")
     code = compiled_code()
     for line in code:
@@ -59,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
             "platform": platform.platform(),
             "backends": [found._asdict() for found in probes],
             "blas": libraries,
+            "narrower_blas": narrower,
             "lowering": lowering_in_use(),
             "compiled": code,
         }

@@ -14,6 +14,7 @@ from typing import Any
 from xprnn._version import __version__
 from xprnn.backend.host.arrays import np
 from xprnn.backend.host.files import output_folder, write_atomic
+from xprnn.backend.host.kernels import narrower_blas
 from xprnn.backend.host.threads import blas
 from xprnn.bench.isa import isa_variables
 from xprnn.bench.lowering import lowering_of
@@ -141,11 +142,16 @@ class Comparison:
 
 
 def tell_isa(report: Report, setting: Setting) -> None:
-    """Print the instructions that all libraries are kept to, and by which variables."""
+    """Print the instructions that all libraries are kept to, and by which variables.
+
+    Without any, say it if NumPy's BLAS leaves the processor's widest vectors unused.
+    """
     if setting.isa is not None:
         variables = isa_variables(setting.isa)
         words = " ".join(f"{name}={value}" for name, value in variables.items())
         report.tell(f"every library is kept to the instructions {setting.isa}: {words}")
+    elif setting.backend == "numpy" and (narrower := narrower_blas()):
+        report.tell(f"NumPy's BLAS: {narrower}")
 
 
 def machine() -> dict[str, Any]:

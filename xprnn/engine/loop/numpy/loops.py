@@ -15,6 +15,7 @@ from xprnn.backend.types import Array
 from xprnn.cells import Arrays
 from xprnn.engine.loop.gaps import Gaps, of_following
 from xprnn.engine.loop.joint import joint_backward, joint_forward
+from xprnn.engine.loop.numpy.joined import Joined
 from xprnn.engine.loop.numpy.plan import LoopPlan, plan_backward, plan_forward
 from xprnn.engine.loop.numpy.sequences import of_each, parts
 from xprnn.engine.loop.numpy.source import backward_source, forward_source
@@ -53,11 +54,17 @@ class Compiled(NamedTuple):
     call : callable
     source : str
     plan : LoopPlan
+    saved, gates, places : tuple
+        Of a forward loop: what is saved, the gates among it that are one array, and where each
+        saved quantity lies.  Here because to ask the plan takes as long as a few steps.
     """
 
     call: Callable[..., Any]
     source: str
     plan: LoopPlan
+    saved: tuple[tuple[str, str], ...] = ()
+    gates: tuple[Joined, ...] = ()
+    places: tuple[Place, ...] = ()
 
     def block(self, steps: int, entry: int) -> int:
         """Return the number of steps in a block, given the bytes of one step in one buffer."""
@@ -112,19 +119,18 @@ class NumPyLoops:
         for made, initial in zip(states, state, strict=True):
             made[0] = initial
         gates = [
-            empty((steps, each.last - each.first, batch, hidden), dtype)
-            for each in loop.plan.stored_gates
+            empty((steps, each.last - each.first, batch, hidden), dtype) for each in loop.gates
         ]
         saved = {
             loop.plan.results[index]: made[:, k]
-            for made, each in zip(gates, loop.plan.stored_gates, strict=True)
+            for made, each in zip(gates, loop.gates, strict=True)
             for k, index in enumerate(each.results)
         }
-        for name, kind in loop.plan.saved:
+        for name, kind in loop.saved:
             if name not in saved:
                 of_entry = _TRUTH if kind == BOOL else dtype
                 saved[name] = empty((steps, batch, hidden), of_entry)
-        into = tuple([saved[name] for name, _ in loop.plan.saved])
+        into = tuple([saved[name] for name, _ in loop.saved])
         cut = parts(batch, U.size, u.itemsize)
         rows = batch // len(cut)
         apart = loop.plan.joined and gates_apart(rows, steps, U)
@@ -140,8 +146,7 @@ class NumPyLoops:
 
         with step_products(rows, U.size):
             of_each(part, cut)
-        places = saved_places(loop.plan.program)
-        return Trajectory(states, tuple([_saved(place, states, saved) for place in places]))
+        return Trajectory(states, tuple([_saved(place, states, saved) for place in loop.places]))
 
     def backward(
         self, recurrent: Recurrent, trajectory: Trajectory, dh: Array | None, d_state: Arrays
@@ -280,7 +285,11 @@ def _saved(place: Place, states: Arrays, saved: dict[str, Array]) -> Array:
 def _compiled(name: str, source: str, plan: LoopPlan) -> Compiled:
     namespace: dict[str, Any] = {**_NAMES, "gates_dot": gates_dot, "spread": spread}
     exec(compile(source, f"<xprnn {name}>", "exec"), namespace)
-    return Compiled(namespace[name], source, plan)
+    call = namespace[name]
+    if name == "backward":
+        return Compiled(call, source, plan)
+    places = tuple(saved_places(plan.program))
+    return Compiled(call, source, plan, tuple(plan.saved), tuple(plan.stored_gates), places)
 
 
 def _transposed(U: Array, steps: int) -> Array:
