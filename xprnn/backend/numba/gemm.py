@@ -21,7 +21,7 @@ from xprnn.backend.host.threads import compute_threads, share
 from xprnn.backend.numba.addresses import BLOCKS, compile_ahead, product_table
 from xprnn.backend.numba.build import build_closure
 from xprnn.backend.numba.intrinsics import call
-from xprnn.backend.numba.tiles import SHAPE, lanes
+from xprnn.backend.numba.tiles import lanes
 
 _TILE_ROWS = 12
 """A number of rows that is filled by tiles of the largest height, whichever the processor has."""
@@ -97,8 +97,9 @@ class Product(NamedTuple):
         n, M = self.c.shape
         rows, columns = (0, n), (0, M)
         if threads > 1 and n < M:
-            block = SHAPE.vectors * lanes(self.a.itemsize)
-            columns = _shares(M // block, threads, block, M)[k]
+            # Whole vectors, not the widest strips, of which one more would make a thread late.
+            width = lanes(self.a.itemsize)
+            columns = _shares(M // width, threads, width, M)[k]
         elif threads > 1:
             rows = _shares(n // _TILE_ROWS, threads, _TILE_ROWS, n)[k]
         terms = (0, self.terms)
