@@ -78,15 +78,7 @@ def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
         sums = [
             {tile: cgutils.alloca_once(builder, vector) for tile in tiles} for _ in range(parts)
         ]
-        with builder.if_else(more) as (then, otherwise):
-            with then:
-                for tile in tiles:
-                    start = builder.add(rows_s[tile[0]], number(tile[1] * step))
-                    builder.store(load(start, vector), sums[0][tile])
-            with otherwise:
-                for tile in tiles:
-                    builder.store(zero, sums[0][tile])
-        for part in sums[1:]:
+        for part in sums:
             for tile in tiles:
                 builder.store(zero, part[tile])
 
@@ -112,6 +104,12 @@ def _tile(rows: int, vectors: int, scalar: Any, size: int) -> Any:
         for part in sums[1:]:
             for tile, total in sums[0].items():
                 builder.store(add(builder.load(total), builder.load(part[tile])), total)
+        # What there was is added last: a long sum has as many terms as it has passes, each of which
+        # is a short one, and is the more accurate for it.
+        with builder.if_then(more):
+            for (r, v), total in sums[0].items():
+                start = load(builder.add(rows_s[r], number(v * step)), vector)
+                builder.store(add(builder.load(total), start), total)
         with builder.if_then(builder.icmp_signed(">", twice, number(0)), likely=False):
             new = builder.icmp_signed(">=", lane, _splat(builder, twice, lane.type))
             for tile in tiles[::vectors]:
