@@ -100,6 +100,22 @@ def test_blocks_and_parts_were_what_the_test_above_needs():
 
 
 @pytest.mark.parametrize("whole", [False, True])
+def test_a_last_block_that_would_be_less_than_a_vector(whole, monkeypatch):
+    monkeypatch.setattr(tuning, "READOUT_BLOCK_COLUMNS", 512)
+    for V in (1025, 1036, 1039, 1040):
+        given = problem(40, V, 16)
+        found = softmax_readout.softmax_readout(*given, whole=whole, rows=40)
+        want = exact(*given)
+        for name in found_names(whole=whole):
+            assert_close(getattr(found, name), getattr(want, name), ROUNDING, name)
+    for rows in (3, 20, 70, 320, 10**6):
+        for V in range(1024, 9000, 7):
+            width, blocks, parts = cut(rows, V)
+            assert width * (blocks - 1) + 16 <= V <= width * blocks
+            assert parts <= blocks
+
+
+@pytest.mark.parametrize("whole", [False, True])
 def test_the_same_bits_however_many_threads(whole, monkeypatch):
     monkeypatch.setattr(tuning, "PRODUCT_PER_THREAD", 1)
     monkeypatch.setattr(tuning, "READOUT_BLOCK_COLUMNS", 128)
@@ -124,6 +140,28 @@ def test_the_same_bits_however_many_threads(whole, monkeypatch):
     # Forth and back, and the softmax alone, each once or for two halves of the rows.
     times = 3 if whole else 6
     assert shared == [2] * times + [3] * times + [8] * times
+
+
+def test_nothing_is_written_beyond_the_memory_of_the_blocks(monkeypatch):
+    monkeypatch.setattr(tuning, "READOUT_BLOCK_ENTRIES", 2**12)
+    made, BEYOND = [], 10_000
+
+    def guarded(shape, dtype):
+        size = int(np.prod(shape))
+        whole = np.full(size + BEYOND, 7, dtype)
+        made.append(whole[size:])
+        return whole[:size].reshape(shape)
+
+    monkeypatch.setattr(softmax_readout, "empty", guarded)
+    # Two halves of the rows, one of them with one row less, which alone would be cut otherwise.
+    most, V = 29, 1024
+    assert cut(most, V).width != cut(most - 1, V).width
+    given = problem(2 * most - 1, V, 16)
+    found = softmax_readout.softmax_readout(*given, whole=False, rows=most)
+    softmax_readout.softmax_of_readout(*given[:4], rows=most)
+    assert len(made) > 4
+    assert all((beyond == 7).all() for beyond in made)
+    assert_close(found.weight, exact(*given).weight, ROUNDING)
 
 
 def test_infinities_and_nan(monkeypatch):

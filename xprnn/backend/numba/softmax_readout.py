@@ -82,7 +82,10 @@ def cut(rows: int, columns: int) -> Cut:
         # As many in each part, so that threads have as much to do.
         blocks = -(-blocks // parts) * parts
         width = -(-columns // blocks // _VECTOR) * _VECTOR
-        blocks = -(-columns // width)
+    while 0 < columns % width < _VECTOR:
+        # Products compute whole vectors, so the last block must have one, too.
+        width = min(width + _VECTOR, columns)
+    blocks = -(-columns // width)
     return Cut(width, blocks, min(parts, blocks))
 
 
@@ -269,7 +272,7 @@ def softmax_readout(
     """
     (N, _), V = h.shape, len(R)
     times = 1 if whole or rows >= N else -(-N // rows)
-    most = -(-N // times)
+    most = -(-N // times)  # rows at a time
     shape = cut(most, V)
     a = empty((N * V if whole else shape.blocks * shape.width * most,), _FLOAT32)
     dR = _NO_MATRIX if whole else empty(R.shape, _FLOAT32)
@@ -282,7 +285,8 @@ def softmax_readout(
     else:
         for begin, end in pairwise([N * k // times for k in range(times + 1)]):
             some = _ByRow(*[each[begin:end] for each in by_row])
-            _do(some, by_column, a, cut(end - begin, V), more=begin > 0)
+            # Cut alike, though some are one row less: `a` has room for just that.
+            _do(some, by_column, a, shape, more=begin > 0)
     return Found(
         m,
         Z,
@@ -306,9 +310,9 @@ def softmax_of_readout(
     bias = _NO_ROW if r is None else r
     (forth, join, _), table = _compiled(), product_table("float32")
     times = max(1, -(-N // rows))
+    width, count, parts = cut(-(-N // times), V)
     for begin, end in pairwise([N * k // times for k in range(times + 1)]):
         some, n = slice(begin, end), end - begin
-        width, count, parts = cut(n, V)
         threads = max(1, min(compute_threads(), parts, n * V * H // tuning.PRODUCT_PER_THREAD))
         own = empty((threads, n * width), _FLOAT32)
         ms, Zs = empty((2, count, n), _FLOAT32)
