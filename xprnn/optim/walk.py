@@ -93,7 +93,8 @@ def _compiled_module(parameters: Parameters) -> Any:
     if not parameters:
         return None
     library = library_of(next(iter(parameters.values())))
-    if "numba" not in chosen_names(library.lowering):
+    # Of libraries without a lowering nothing else is asked: torch may be compiling this.
+    if library.lowering is None or "numba" not in chosen_names(library.lowering):
         return None
     if sum([math.prod(p.shape) for p in parameters.values()]) < tuning.UPDATE_ENTRIES:
         return None
