@@ -119,9 +119,3 @@ llvm.Target.from_default_triple().create_target_machine(
     cpu=sys.argv[1], features=sys.argv[2]
 )
 """
-
-
-@cache
-def vector_bits() -> int:
-    """Return the width of the vectors that compiled code uses; only called if Numba can be used."""
-    return 8 * int(importlib.import_module("xprnn.backend.numba.tiles").VECTOR_BYTES)
