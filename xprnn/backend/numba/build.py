@@ -158,7 +158,8 @@ def build(
     compiler = partial(compiler, signature, error_model="numpy", fastmath=set(fastmath))
     made = partial(_made, compiler, name, source, text, namespace)
     file = _place(name)
-    if file is not None and compiled_files(file):
+    # Numba writes the index first: the code may be missing if a process was killed.
+    if file is not None and any(kept.suffix == ".nbc" for kept in compiled_files(file)):
         function = made(file)
     else:
         if announced:

@@ -9,7 +9,15 @@ from numba import njit
 
 from xprnn.backend.host.arrays import np
 
-_jit = njit(nogil=True, error_model="numpy", fastmath={"contract"}, forceinline=True)
+# Only compiled code calls these, so they have no wrappers for Python and for C.
+_jit = njit(
+    nogil=True,
+    error_model="numpy",
+    fastmath={"contract"},
+    forceinline=True,
+    no_cpython_wrapper=True,
+    no_cfunc_wrapper=True,
+)
 _f = np.float32
 
 # Beyond this |x|, tanh is 1 to the last place.

@@ -136,7 +136,7 @@ def hold(typing: Any, array: Any) -> tuple[Any, Callable[..., Any]]:
     return types.void(array), codegen
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def meet(sync, team, count):
     """Wait until all ``team`` threads have called this ``count`` times.
 

@@ -35,7 +35,8 @@ the rows are shared.
 WIDE = SHAPE.vectors
 
 WORD, INDEX = ir.IntType(64), ir.IntType(32)
-_jit = njit(nogil=True, error_model="numpy")
+# Only compiled code calls these.
+_jit = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def lanes(size: int) -> int:
