@@ -271,10 +271,14 @@ def test_where_keeps_what_it_still_reads():
     assert storage.places[4] == storage.places[3] != storage.places[1]
 
 
-def test_sums_of_neighbouring_gates_are_one():
-    assert plan_forward(trace_forward(LSTM()), 4).wide == ((0, 4),)
-    assert plan_forward(trace_forward(GRU()), 3).wide == ((0, 2),)
-    assert plan_forward(trace_forward(Elman()), 1).wide == ()
+def test_neighbouring_gates_are_one():
+    def joined(cell, gates):
+        plan = plan_forward(trace_forward(cell), gates)
+        return [(each.first, each.last) for each in plan.joined], plan.wide
+
+    assert joined(LSTM(), 4) == ([(0, 4)], ())
+    assert joined(GRU(), 3) == ([(0, 2)], ())
+    assert joined(Elman(), 1) == ([], ())
 
 
 def test_a_program_without_what_nobody_needs():

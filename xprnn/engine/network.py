@@ -849,7 +849,6 @@ class RNN:
 
 
 @entry
-@entry
 def states_and_loss(
     net: RNN,
     x: Array,
@@ -880,6 +879,7 @@ def states_and_loss(
     return *net(x, state, lengths, mask=mask), loss
 
 
+@entry
 def loss_and_grad(
     net: RNN,
     x: Array,
