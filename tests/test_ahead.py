@@ -204,6 +204,19 @@ def test_what_another_process_compiles_is_waited_for(build, monkeypatch):  # noq
     assert not list(build.cache_folder().glob(".*"))
 
 
+def test_nothing_is_asked_where_it_could_not_be_loaded(build, monkeypatch):  # noqa: F811
+    asked = []
+    words = {"meanwhile": lambda: asked.append(True)}
+    wanted = "def made(x):\n    x[0] = 1\n", {}, build.types.void(build.types.float64[::1])
+    build.build(*wanted, **words)
+    assert asked == [True]
+    build.build(*wanted, **words)
+    assert asked == [True]
+    monkeypatch.setenv(build.VARIABLE, "off")
+    build.build(*wanted, **words)
+    assert asked == [True]
+
+
 def test_garbage_is_searched_for_again(build):  # noqa: F811
     assert gc.isenabled()
     built(build)

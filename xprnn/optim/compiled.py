@@ -179,6 +179,7 @@ def _made(formula: Rule, present: tuple[bool, ...], dtype: Any) -> tuple[Update,
 
 _SAMPLE = np.empty(0)
 _updates: dict[tuple[int, tuple[bool, ...], Any], tuple[Update | None, object]] = {}
+_announced: set[str] = set()
 
 
 @lru_cache(maxsize=256)
@@ -203,8 +204,12 @@ def _compiled(
         if node.op == CONSTANT and node.kind == BOOL
     }
     signature = types.void(numbers, *bounds, *arrays)
+    # A rule may have several formulas: for biases, say.  They are told of in one line.
+    words = "" if dtype.name in _announced else f"the optimizer's update in {dtype.name}"
+    _announced.add(dtype.name)
+    source = _source(nodes, results, count)
     try:
-        built = build(_source(nodes, results, count), names, signature, fastmath=())
+        built = build(source, names, signature, fastmath=(), announced=words)
     except NumbaError:
         # Numba may lack a function that the formula uses.
         return None

@@ -177,6 +177,17 @@ Decides: smaller products NN (of more than `NN_FEW_ROWS` rows) and TN are left t
 Measured: by CPU time against OpenBLAS.
 """
 
+COMPILED_THIN = 2**13
+"""Entries of the gradient of u.
+
+Decides: with as many, the gradients of an input of one feature, its weights and the bias are formed
+in one compiled pass.  Where BLAS has several threads, it would have to be given one for each of the
+three, which takes 2 to 3 µs each time.
+Measured: on the Zen 5, 2026-11-29, a pass of GRU and LSTM at tiny (9,600 and 12,800 entries) with
+two threads 127.7 → 117.6 and 138.4 → 127.1 µs, with one 115.3 → 117.1 and 130.6 → 126.2; Elman at
+tiny (3,200) with one 74.9 → 77.2.
+"""
+
 NN_FEW_ROWS = 32
 """Rows of the result.
 

@@ -80,7 +80,7 @@ def products_and_sum(
     x and w have one column each.
     """
     given = (d, x) if w is None else (d, x, w)
-    if d.size < tuning.COMPILED_PRODUCT or not all(one.flags.c_contiguous for one in given):
+    if d.size < tuning.COMPILED_THIN or not all(one.flags.c_contiguous for one in given):
         return None
     thin = compiled_module("thin", *given)
     return None if thin is None else thin.products_and_sum(d, x, w)

@@ -131,7 +131,8 @@ def build(
         What is compiled, in words: logged before it is, unless it can be loaded.
     meanwhile : callable, optional
         Called before it is compiled, unless it can be loaded: to have another process compile what
-        is needed next.
+        is needed next.  Without a cache it is not called, because what the other one compiles could
+        not be loaded.
 
     Raises
     ------
@@ -164,7 +165,7 @@ def build(
     else:
         if announced:
             _log.info("compiling %s, once", announced, extra={ANNOUNCED: announced})
-        if meanwhile is not None:
+        if meanwhile is not None and file is not None:
             meanwhile()
         with _alone(file), _without_collection():
             function = made(file)
