@@ -16,7 +16,7 @@ from tests.closeness import FLOAT64, assert_all_close, assert_close
 from tests.optimizers import RULES
 from xprnn import RNN, get_backend
 from xprnn.losses import CrossEntropy, SquaredError
-from xprnn.optim import Adam, clip_by_norm
+from xprnn.optim import Adam, AdamW, ParameterGroups, clip_by_norm
 
 TORCH = get_backend("torch", dtype="float64")
 
@@ -156,6 +156,17 @@ def test_optimizers(rule):
     assert_all_close(theirs, mine, FLOAT64)
     # With a count as a constant, and then with one as an argument.
     assert count.frame_count <= 2
+
+
+def test_patterns_of_names():
+    rule = ParameterGroups({"bias*": "sgd"}, AdamW(0.01, decayed="weight_h*"))
+    net, x, target = net_and_data(row_of("gru"))
+    gradients = net.value_and_grad(x, target)[1].parameters
+    gradients = {name: gradients[name] for name in ("weight_hh_l0", "bias_l0")}
+    parameters = {name: net.parameters[name] for name in gradients}
+    state = rule.init(parameters)
+    got, want = (f(gradients, state, parameters) for f in (compiled(rule.update), rule.update))
+    assert_all_close(got[0], want[0], FLOAT64)
 
 
 def test_clipping():

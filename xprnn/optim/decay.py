@@ -1,7 +1,8 @@
 """Weight decay: which parameters it is for, and how it enters a gradient."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from typing import TypeAlias
 
 from xprnn.backend.types import Array
@@ -11,12 +12,19 @@ from xprnn.optim.protocol import Parameters
 Decayed: TypeAlias = Callable[[str, Array], bool] | str | Sequence[str] | None
 """Patterns of names, or a function of name and array; None: arrays with two axes or more."""
 
+_translated: dict[str, re.Pattern[str]] = {}
+
 
 def check_decayed(name: str, decayed: object) -> Decayed:
     """Return patterns of parameter names or a callable, known to be that; a list as a tuple."""
-    if decayed is None or callable(decayed) or isinstance(decayed, str):
+    if decayed is None or callable(decayed):
+        return decayed
+    if isinstance(decayed, str):
+        translated(decayed)
         return decayed
     if isinstance(decayed, Sequence) and all(isinstance(pattern, str) for pattern in decayed):
+        for pattern in decayed:
+            translated(pattern)
         return tuple(decayed)
     raise TypeError(
         f"{name} is {decayed!r}: expected a pattern of parameter names, several of them, "
@@ -46,6 +54,17 @@ def with_decay(g: GradientArray, decay: float, p: Array) -> Array:
     return plus(decay * p, g) if decay else dense(g)
 
 
+def translated(pattern: str) -> re.Pattern[str]:
+    """Return a pattern as a regular expression.
+
+    An optimizer has its patterns translated when it is made: inside of torch.compile they can be
+    used, but not translated.
+    """
+    if pattern not in _translated:
+        _translated[pattern] = re.compile(translate(pattern))
+    return _translated[pattern]
+
+
 def matching(what: str, pattern: str, names: Iterable[str]) -> list[str]:
     """Return the names that a pattern matches: ``*``, ``?`` and ``[...]`` as in file names.
 
@@ -61,8 +80,8 @@ def matching(what: str, pattern: str, names: Iterable[str]) -> list[str]:
     ValueError
         If no name matches: a pattern without effect is taken for a misspelled one.
     """
-    names = list(names)
-    found = [name for name in names if fnmatchcase(name, pattern)]
+    names, expression = list(names), translated(pattern)
+    found = [name for name in names if expression.match(name)]
     if not found:
         raise ValueError(
             f"{what} has the pattern {pattern!r}, which matches no parameter: "

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 
 from xprnn.backend.types import Array
 from xprnn.optim.arguments import check_gradients, check_mapping, check_state_type
-from xprnn.optim.decay import matching
+from xprnn.optim.decay import matching, translated
 from xprnn.optim.protocol import (
     Gradients,
     InPlaceOptimizer,
@@ -82,6 +82,7 @@ class ParameterGroups(InPlaceOptimizer):
                 raise TypeError(
                     f"groups has the key {pattern!r}: expected a pattern of parameter names"
                 )
+            translated(pattern)
         groups = {pattern: _known(optimizer) for pattern, optimizer in self.groups.items()}
         object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "otherwise", _known(self.otherwise))
